@@ -1,0 +1,73 @@
+"""`python -m dalle3_jax <command>` and the console script `dalle3-jax`: pick a command and run it."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from dalle3_jax.commands import COMMANDS
+
+# Libraries that only some commands need -> the extra that brings them.
+EXTRAS = {
+    "absl": "train",
+    "array_record": "train",
+    "grain": "train",
+    "ml_collections": "train",
+    "optax": "train",
+    "orbax": "train",
+    "tensorboardX": "train",
+    "tensorflow_datasets": "tfds",
+    "wandb": "wandb",
+    "matplotlib": "eval",
+}
+
+
+def usage() -> str:
+    """The list of commands, one line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
+    head, tail = "usage: dalle3-jax <command> [options]", "dalle3-jax <command> --help says more."
+    return "\n".join([head, "", *lines, "", tail])
+
+
+def fail(message: str) -> int:
+    """Print one line to stderr and return the exit status of bad input."""
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def unknown(name: str) -> int:
+    """Say that there is no such command, and which one may have been meant."""
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}"
+    return fail(f"no command {name!r}: {hint}")
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Run one command; a library that is not installed is named together with the extra that brings it."""
+    try:
+        return importlib.import_module(COMMANDS[name][0]).main(list(argv))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return fail(f"{name} needs {error.name}: pip install 'dalle3_jax[{extra}]'")
+    except KeyboardInterrupt:
+        return 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the first argument names, with the rest as its own arguments."""
+    name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        print(version("dalle3_jax"))
+        return 0
+    return run(name, rest) if name in COMMANDS else unknown(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

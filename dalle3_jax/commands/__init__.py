@@ -1,0 +1,9 @@
+"""The commands by name; each is a file with `main(argv) -> int`, imported only when it is asked for."""
+
+COMMANDS = {
+    "train": ("dalle3_jax.commands.train", "train one stage of a config, or go on where it stopped"),
+    "sample": ("dalle3_jax.commands.sample", "turn prompts into pictures"),
+    "export": ("dalle3_jax.commands.export", "write a release from a training workdir"),
+    "evaluate": ("dalle3_jax.commands.evaluate", "score a model on held-out scenes"),
+    "scenes": ("dalle3_jax.commands.scenes", "draw a contact sheet of the embedded dataset, or write it as TFDS"),
+}
