@@ -1,0 +1,69 @@
+"""Config sections (plain values) -> modules, and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dalle3_jax.models.t5 import T5Encoder
+from dalle3_jax.models.unet import Level, UNet
+from dalle3_jax.models.vae import VAE
+from dalle3_jax.models.xfnet import XFNet
+
+CLASSES: dict[str, type[nn.Module]] = {"t5": T5Encoder, "xfnet": XFNet, "unet": UNet, "vae": VAE}
+"""Every network that a config or a release may name."""
+
+COMPONENTS = {"text_encoder": "t5", "xfnet": "xfnet", "unet": "unet", "vae": "vae"}
+"""The network that a section of `config.model` stands for, unless it names another under `network`."""
+
+NOT_FIELDS = ("parent", "name", "dtype")
+
+
+def build(kind: str, fields: Mapping[str, Any], dtype: jnp.dtype = jnp.float32) -> nn.Module:
+    """The module of a kind; raises ValueError naming every unknown and every missing field at once."""
+    if kind not in CLASSES:
+        raise ValueError(f"unknown network {kind!r}: known are {', '.join(sorted(CLASSES))}")
+    values = dict(fields)
+    if "levels" in values:
+        values["levels"] = tuple(_checked(Level, "unet level", level) for level in values["levels"])
+    return _checked(CLASSES[kind], kind, values, dtype=jnp.dtype(dtype))
+
+
+def build_models(sections: Mapping[str, Mapping[str, Any]], dtype: jnp.dtype = jnp.float32) -> dict[str, nn.Module]:
+    """The modules of all components that `sections` (config.model) holds; other sections are left alone."""
+    modules = {}
+    for component, default in COMPONENTS.items():
+        if component in sections:
+            fields = dict(sections[component])
+            modules[component] = build(fields.pop("network", default), fields, dtype)
+    return modules
+
+
+def kind_of(module: nn.Module) -> str:
+    """The name under which `build` makes this module's class."""
+    return next(kind for kind, cls in CLASSES.items() if type(module) is cls)
+
+
+def fields_of(module: nn.Module) -> dict[str, Any]:
+    """A module's fields as JSON values; `build(kind_of(module), fields_of(module))` is the same module."""
+    fields = (field.name for field in dataclasses.fields(module) if field.name not in NOT_FIELDS)
+    return {name: _plain(getattr(module, name)) for name in fields}
+
+
+def _checked(cls: type, what: str, values: Mapping[str, Any], **extra: Any) -> Any:
+    known = {field.name: field for field in dataclasses.fields(cls) if field.name not in NOT_FIELDS}
+    missing = dataclasses.MISSING
+    required = {name for name, f in known.items() if f.default is missing and f.default_factory is missing}
+    problems = [f"unknown field {name!r}" for name in sorted(set(values) - set(known))]
+    problems += [f"missing field {name!r}" for name in sorted(required - set(values))]
+    if problems:
+        raise ValueError(f"{what}: {', '.join(problems)}; its fields are {', '.join(sorted(known))}")
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}, **extra)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,110 @@
+"""T5's encoder: v1.0 (ReLU), v1.1 and FLAN (gated GELU), UL2 and ByT5 sizes from one class (arXiv 1910.10683, 2105.13626)."""
+
+import math
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dalle3_jax.nn.attention import Attention
+from dalle3_jax.nn.layers import dense, embedding
+from dalle3_jax.nn.norms import RMSNorm
+from dalle3_jax.nn.transformer import stacked
+from dalle3_jax.typing import Array, Bool, Float, Int
+
+Activation = Literal["gated_gelu", "relu"]
+
+
+def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[Array, "l l"]:
+    """The bucket of key - query for every pair: half for each direction, exact when near, logarithmic to max_distance."""
+    position = jnp.arange(length)
+    offset = position[None, :] - position[:, None]
+    half = buckets // 2
+    exact = half // 2
+    distance = jnp.abs(offset)
+    spread = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(max_distance / exact)
+    far = jnp.minimum(exact + (spread * (half - exact)).astype(jnp.int32), half - 1)
+    return jnp.where(offset > 0, half, 0) + jnp.where(distance < exact, distance, far)
+
+
+class FeedForward(nn.Module):
+    """wo(gelu(wi_0 x) * wi_1 x) with the tanh GELU, or wo(relu(wi_0 x)); no biases."""
+
+    mlp_width: int
+    activation: Activation
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
+        """Apply the layer."""
+
+        def wide(name: str) -> nn.Dense:
+            return dense(self.mlp_width, use_bias=False, axes=("in", "mlp"), dtype=self.dtype, name=name)
+
+        if self.activation == "gated_gelu":
+            h = nn.gelu(wide("wi_0")(x), approximate=True) * wide("wi_1")(x)
+        elif self.activation == "relu":
+            h = nn.relu(wide("wi_0")(x))
+        else:
+            raise ValueError(f"unknown activation {self.activation!r}: use gated_gelu or relu")
+        return dense(x.shape[-1], use_bias=False, axes=("mlp", "out"), dtype=self.dtype, name="wo")(h)
+
+
+class T5Block(nn.Module):
+    """RMS norm, self-attention without scaling or biases, RMS norm, feed-forward."""
+
+    heads: int
+    head_size: int
+    mlp_width: int
+    activation: Activation
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"], bias: Float[Array, "1 n l l"]
+    ) -> tuple[Float[Array, "b l d"], None]:
+        """Apply the block; bias is the relative position bias that all blocks share."""
+        attention = Attention(
+            self.heads,
+            self.head_size,
+            out_bias=False,
+            scale=1.0,
+            # Mesh TensorFlow's initialiser: what other transformers divide the scores by is in the query's deviation.
+            query_std=(x.shape[-1] * self.head_size) ** -0.5,
+            dtype=self.dtype,
+            name="attention",
+        )
+        x = x + attention(RMSNorm(name="norm_1")(x), mask=mask, bias=bias)
+        h = RMSNorm(name="norm_2")(x)
+        x = x + FeedForward(self.mlp_width, self.activation, self.dtype, name="feed_forward")(h)
+        return nn.with_logical_constraint(x, ("batch", None, None)), None
+
+
+class T5Encoder(nn.Module):
+    """Token ids -> one feature vector per token. XXL: width 4096, 24 layers, 64 heads of 64, mlp_width 10240."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    head_size: int
+    mlp_width: int
+    activation: Activation = "gated_gelu"
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+    remat: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
+        """Encode; features at masked positions are finite and mean nothing."""
+        x = embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding")(ids)
+        table = embedding(
+            self.relative_buckets, self.heads, dtype=jnp.float32, std=self.width**-0.5, name="relative_bias"
+        )
+        bias = table(relative_buckets(ids.shape[1], self.relative_buckets, self.relative_max_distance))
+        blocks = stacked(T5Block, self.layers, remat=self.remat)(
+            self.heads, self.head_size, self.mlp_width, self.activation, self.dtype, name="layers"
+        )
+        x, _ = blocks(x, mask, jnp.moveaxis(bias, -1, 0)[None])
+        return RMSNorm(name="final_norm")(x)

@@ -1,0 +1,139 @@
+"""The latent diffusion UNet: DALL-E 3's scale-shift conditioning by default, Stable Diffusion's and SDXL's as fields."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.nn.layers import EmbeddingMLP, conv, sinusoids
+from dalle3_jax.nn.norms import GroupNorm
+from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
+from dalle3_jax.nn.transformer import SpatialTransformer
+from dalle3_jax.typing import Array, Float
+
+SIZE_ID_WIDTH = 256
+"""Sinusoids per size id, as in SDXL (arXiv 2307.01952)."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of the UNet: `blocks` residual blocks down and one more up.
+
+    Each is followed by a transformer of `depth` layers (0: none) with `heads` heads.
+    """
+
+    channels: int
+    blocks: int = 2
+    depth: int = 0
+    heads: int = 8
+
+
+class UNet(nn.Module):
+    """Predicts noise, v or x0 from noisy latents, the network time and the text condition.
+
+    `time_conditioning="scale_shift"` is DALL-E 3's modulated GroupNorm: every norm of a residual block, without weights of
+    its own. `affine=True, modulate_first=False` make it diffusers' variant; `"add"` is Stable Diffusion's. `pooled` adds
+    the condition's vector to the time embedding, `size_ids` SDXL's size, crop and target size with it.
+    """
+
+    levels: tuple[Level, ...]
+    in_channels: int = 4
+    out_channels: int = 4
+    time_conditioning: Literal["scale_shift", "add"] = "scale_shift"
+    modulate_first: bool = True
+    affine: bool = False
+    pooled: bool = True
+    size_ids: int = 0
+    middle_depth: int = 1
+    groups: int = 32
+    qk_norm: bool = False
+    embedding_ratio: int = 4
+    remat: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        t: Float[Array, " b"],
+        condition: Condition,
+        sizes: Float[Array, "b s"] | None = None,
+    ) -> Float[Array, "b h w c_out"]:
+        """One evaluation; t is the schedule's network time, sizes are in pixels. Any latent size works."""
+        e = self._embed(t, condition, sizes)
+        top = self.levels[0].channels
+        x = conv(top, dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
+        skips = [x]
+        for i, level in enumerate(self.levels):
+            for j in range(level.blocks):
+                x = self._stage(x, e, condition, level, f"down_{i}_{j}")
+                skips.append(x)
+            if i < len(self.levels) - 1:
+                x = Downsample(level.channels, dtype=self.dtype, name=f"down_{i}_downsample")(x)
+                skips.append(x)
+
+        bottom = self.levels[-1]
+        x = self._block(bottom.channels, "middle_block_0")(x, e)
+        if self.middle_depth:
+            x = self._transformer(bottom, self.middle_depth, "middle_transformer")(x, condition.tokens, condition.mask)
+        x = self._block(bottom.channels, "middle_block_1")(x, e)
+
+        for i, level in reversed(list(enumerate(self.levels))):
+            for j in range(level.blocks + 1):
+                x = jnp.concatenate([x, skips.pop()], axis=-1)
+                x = self._stage(x, e, condition, level, f"up_{i}_{j}")
+            if i > 0:
+                x = Upsample(level.channels, dtype=self.dtype, name=f"up_{i}_upsample")(x, skips[-1].shape[1:3])
+
+        x = nn.silu(GroupNorm(self.groups, name="norm_out")(x))
+        # The first guess of a new network is zero.
+        return conv(self.out_channels, dtype=self.dtype, zero=True, name="conv_out")(x).astype(jnp.float32)
+
+    def _embed(self, t: Array, condition: Condition, sizes: Array | None) -> Array:
+        top = self.levels[0].channels
+        width = self.embedding_ratio * top
+        e = EmbeddingMLP(width, self.dtype, name="time_embedding")(sinusoids(t, top))
+        extra = [condition.vector.astype(jnp.float32)] if self.pooled else []
+        if self.size_ids:
+            if sizes is None or sizes.shape[-1] != self.size_ids:
+                raise ValueError(
+                    f"this UNet is conditioned on {self.size_ids} size ids: pass sizes (b, {self.size_ids})"
+                )
+            extra.append(sinusoids(sizes.reshape(-1), SIZE_ID_WIDTH).reshape(sizes.shape[0], -1))
+        if extra:
+            e = e + EmbeddingMLP(width, self.dtype, name="condition_embedding")(jnp.concatenate(extra, axis=-1))
+        return e
+
+    def _stage(self, x: Array, e: Array, condition: Condition, level: Level, name: str) -> Array:
+        x = self._block(level.channels, f"{name}_block")(x, e)
+        if not level.depth:
+            return x
+        return self._transformer(level, level.depth, f"{name}_transformer")(x, condition.tokens, condition.mask)
+
+    def _block(self, features: int, name: str) -> ResBlock:
+        block = nn.remat(ResBlock) if self.remat else ResBlock
+        return block(
+            features,
+            conditioning=self.time_conditioning,
+            modulate_first=self.modulate_first,
+            affine=self.affine,
+            groups=self.groups,
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def _transformer(self, level: Level, depth: int, name: str) -> SpatialTransformer:
+        if level.channels % level.heads:
+            raise ValueError(f"level of {level.channels} channels is not a multiple of its {level.heads} heads")
+        return SpatialTransformer(
+            depth,
+            level.heads,
+            level.channels // level.heads,
+            groups=self.groups,
+            qk_norm=self.qk_norm,
+            remat=self.remat,
+            dtype=self.dtype,
+            name=name,
+        )

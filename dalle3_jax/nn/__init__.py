@@ -1,0 +1,1 @@
+"""Blocks that own parameters; they know no model."""

@@ -1,0 +1,112 @@
+"""One attention for all uses: self, cross, masked, biased; `attend` picks the kernel for the backend."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dalle3_jax.nn.layers import dense
+from dalle3_jax.nn.norms import RMSNorm
+from dalle3_jax.typing import Array, Bool, Float
+
+TILED_FROM = 256 * 1024
+"""Scores per head from which XLA's CPU backend is faster tile by tile (measured at 1,024 x 1,024: four times)."""
+
+
+def attend(
+    q: Float[Array, "b l n k"],
+    k: Float[Array, "b m n k"],
+    v: Float[Array, "b m n k"],
+    mask: Bool[Array, "b m"] | None = None,
+    bias: Float[Array, "1 n l m"] | None = None,
+    *,
+    scale: float,
+) -> Float[Array, "b l n k"]:
+    """softmax(scale * q k^T + bias) v over the unmasked keys, with a float32 softmax."""
+    backend = jax.default_backend()
+    if backend == "cpu":
+        tiled = bias is None and q.shape[1] * k.shape[1] >= TILED_FROM
+        return _tiled(q, k, v, mask, scale) if tiled else _plain(q, k, v, mask, bias, scale)
+    fused = backend == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and bias is None and q.shape[-1] <= 128
+    return jax.nn.dot_product_attention(
+        q,
+        k,
+        v,
+        bias=bias,
+        mask=None if mask is None else mask[:, None, None, :],
+        scale=scale,
+        implementation="cudnn" if fused else "xla",
+    )
+
+
+def _plain(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float) -> Array:
+    scores = jnp.einsum("blnk,bmnk->bnlm", q * jnp.asarray(scale, q.dtype), k).astype(jnp.float32)
+    if bias is not None:
+        scores = scores + bias
+    if mask is not None:
+        scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
+    return jnp.einsum("bnlm,bmnk->blnk", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
+
+
+def _tiled(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
+    b, l, n, _ = q.shape
+    rows = [jnp.moveaxis(x, 2, 1).reshape(b * n, x.shape[1], -1) for x in (q, k, v)]
+    keep = jnp.ones(k.shape[:2], bool) if mask is None else mask
+
+    @jax.checkpoint
+    def one_head(tile: tuple[Array, ...]) -> Array:
+        q, k, v, keep = tile
+        scores = jnp.where(keep[None], (q * jnp.asarray(scale, q.dtype)) @ k.T, jnp.finfo(q.dtype).min)
+        return jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(v.dtype) @ v
+
+    out = jax.lax.map(one_head, (*rows, jnp.repeat(keep, n, axis=0)))
+    return jnp.moveaxis(out.reshape(b, n, l, -1), 1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head attention from x to itself or to a context of any width.
+
+    `scale=None` divides scores by sqrt(head_size); T5 uses 1. `qk_norm` normalises queries and keys per head.
+    """
+
+    heads: int
+    head_size: int
+    out_features: int | None = None
+    qkv_bias: bool = False
+    out_bias: bool = True
+    scale: float | None = None
+    qk_norm: bool = False
+    query_std: float | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b l d"],
+        context: Float[Array, "b m d_context"] | None = None,
+        mask: Bool[Array, "b m"] | None = None,
+        bias: Float[Array, "1 n l m"] | None = None,
+    ) -> Float[Array, "b l d_out"]:
+        """Attend from x to context (x itself by default); `mask` marks the keys to use, `bias` is added to the scores."""
+        context = x if context is None else context
+        project = functools.partial(
+            dense, self.heads * self.head_size, use_bias=self.qkv_bias, dtype=self.dtype, axes=("in", "heads")
+        )
+
+        def split(y: Array) -> Array:
+            return y.reshape(*y.shape[:-1], self.heads, self.head_size)
+
+        q = split(project(name="query", std=self.query_std)(x))
+        k, v = split(project(name="key")(context)), split(project(name="value")(context))
+        if self.qk_norm:
+            q, k = RMSNorm(name="query_norm")(q), RMSNorm(name="key_norm")(k)
+        y = attend(q, k, v, mask, bias, scale=self.head_size**-0.5 if self.scale is None else self.scale)
+        out = dense(
+            self.out_features or x.shape[-1],
+            use_bias=self.out_bias,
+            dtype=self.dtype,
+            axes=("heads", "out"),
+            name="out",
+        )
+        return out(y.reshape(*y.shape[:2], -1))

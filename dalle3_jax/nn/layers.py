@@ -1,0 +1,122 @@
+"""Dense, convolution, embedding, time embedding and the scale-shift GroupNorm; logical axis names are given here."""
+
+import math
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dalle3_jax.nn.norms import GroupNorm
+from dalle3_jax.typing import Array, Float
+
+Axes = tuple[str | None, ...]
+partitioned = nn.with_logical_partitioning
+
+
+def kernel_init(axes: Axes, *, zero: bool = False, std: float | None = None) -> Callable:
+    """LeCun normal, or normal with a given deviation, or zeros, carrying logical axes."""
+    if zero:
+        return partitioned(nn.initializers.zeros, axes)
+    return partitioned(nn.initializers.lecun_normal() if std is None else nn.initializers.normal(std), axes)
+
+
+def dense(
+    features: int,
+    *,
+    name: str,
+    dtype: jnp.dtype,
+    axes: Axes = ("in", "out"),
+    use_bias: bool = True,
+    zero: bool = False,
+    std: float | None = None,
+) -> nn.Dense:
+    """A linear layer over the last axis."""
+    return nn.Dense(
+        features,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=kernel_init(axes, zero=zero, std=std),
+        bias_init=partitioned(nn.initializers.zeros, axes[-1:]),
+        name=name,
+    )
+
+
+def conv(
+    features: int,
+    kernel: int = 3,
+    *,
+    name: str,
+    dtype: jnp.dtype,
+    stride: int = 1,
+    padding: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    zero: bool = False,
+) -> nn.Conv:
+    """A square NHWC convolution; padded by kernel // 2 on every side unless told otherwise (torch's alignment)."""
+    half = kernel // 2
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        strides=stride,
+        padding=padding or ((half, half), (half, half)),
+        dtype=dtype,
+        kernel_init=kernel_init((None, None, "in", "out"), zero=zero),
+        bias_init=partitioned(nn.initializers.zeros, ("out",)),
+        name=name,
+    )
+
+
+def embedding(entries: int, features: int, *, name: str, dtype: jnp.dtype, std: float = 1.0) -> nn.Embed:
+    """A table of `entries` learned vectors."""
+    return nn.Embed(entries, features, dtype=dtype, embedding_init=kernel_init(("vocab", "out"), std=std), name=name)
+
+
+def layer_norm(*, name: str, dtype: jnp.dtype, eps: float = 1e-5) -> nn.LayerNorm:
+    """Layer normalisation over the last axis with float32 statistics."""
+    return nn.LayerNorm(
+        epsilon=eps,
+        dtype=dtype,
+        scale_init=partitioned(nn.initializers.ones, ("out",)),
+        bias_init=partitioned(nn.initializers.zeros, ("out",)),
+        name=name,
+    )
+
+
+def sinusoids(t: Float[Array, " b"], width: int, max_period: float = 10_000.0) -> Float[Array, "b d"]:
+    """[cos, sin] of t at `width / 2` frequencies from 1 down to 1 / max_period, in float32 (SD's and SDXL's order)."""
+    half = width // 2
+    frequencies = jnp.exp(-math.log(max_period) * jnp.arange(half, dtype=jnp.float32) / half)
+    angles = t.astype(jnp.float32)[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class EmbeddingMLP(nn.Module):
+    """Linear, SiLU, linear: lifts sinusoids or a condition vector to the width of the time embedding."""
+
+    width: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b d_in"]) -> Float[Array, "b d"]:
+        """Embed each row."""
+        x = nn.silu(dense(self.width, dtype=self.dtype, name="linear_1", axes=("in", "mlp"))(x))
+        return dense(self.width, dtype=self.dtype, name="linear_2", axes=("mlp", "out"))(x)
+
+
+class ScaleShiftGroupNorm(nn.Module):
+    """norm(x) * (1 + scale(e)) + shift(e), with scale and shift a zero-initialised linear map of SiLU(e).
+
+    The DALL-E 3 paper's "modulated GroupNorm: a learned scale and bias dependent on the timestep signal"; `affine` keeps
+    the norm's own weights too (diffusers' `scale_shift`, OpenAI's consistency decoder).
+    """
+
+    groups: int = 32
+    eps: float = 1e-5
+    affine: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], e: Float[Array, "b d"]) -> Float[Array, "b h w c"]:
+        """Normalise x and modulate it by the embedding e."""
+        modulation = dense(2 * x.shape[-1], dtype=self.dtype, zero=True, name="modulation")(nn.silu(e))
+        scale, shift = jnp.split(modulation.astype(jnp.float32), 2, axis=-1)
+        return GroupNorm(self.groups, self.eps, self.affine, name="norm")(x, scale, shift)

@@ -1,0 +1,116 @@
+"""Transformer blocks, stacked by `nn.scan` at any depth so that parameter trees keep their shape."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dalle3_jax.nn.attention import Attention
+from dalle3_jax.nn.layers import dense, layer_norm
+from dalle3_jax.nn.norms import GroupNorm
+from dalle3_jax.typing import Array, Bool, Float
+
+
+def stacked(block: type[nn.Module], layers: int, *, remat: bool = False) -> type[nn.Module]:
+    """`layers` copies of a block as one scanned module, parameters stacked on a leading `layers` axis.
+
+    The block maps (carry, *shared) -> (carry, None); the shared arguments go to every layer.
+    """
+    block = nn.remat(block, prevent_cse=False) if remat else block
+    return nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=nn.broadcast,
+        length=layers,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+
+
+class GEGLU(nn.Module):
+    """linear(x) * gelu(linear(x)), then back to the width of x (arXiv 2002.05202; exact GELU as in diffusers)."""
+
+    expansion: int = 4
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
+        """Apply the gated feed-forward layer."""
+        hidden = dense(2 * self.expansion * x.shape[-1], dtype=self.dtype, axes=("in", "mlp"), name="in")(x)
+        hidden, gate = jnp.split(hidden, 2, axis=-1)
+        out = dense(x.shape[-1], dtype=self.dtype, axes=("mlp", "out"), name="out")
+        return out(hidden * nn.gelu(gate, approximate=False))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm self-attention, optional cross-attention, GEGLU (SD's BasicTransformerBlock)."""
+
+    heads: int
+    head_size: int
+    cross: bool = True
+    qk_norm: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b l d"],
+        context: Float[Array, "b m d_context"] | None = None,
+        mask: Bool[Array, "b m"] | None = None,
+    ) -> tuple[Float[Array, "b l d"], None]:
+        """Apply the block. With `cross`, mask marks the context's tokens; without, it marks x's own."""
+
+        def attention(name: str) -> Attention:
+            return Attention(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name=name)
+
+        h = layer_norm(dtype=self.dtype, name="norm_1")(x)
+        x = x + attention("self_attention")(h, mask=None if self.cross else mask)
+        if self.cross:
+            h = layer_norm(dtype=self.dtype, name="norm_2")(x)
+            x = x + attention("cross_attention")(h, context, mask)
+        return x + GEGLU(dtype=self.dtype, name="feed_forward")(layer_norm(dtype=self.dtype, name="norm_3")(x)), None
+
+
+class SpatialTransformer(nn.Module):
+    """GroupNorm, 1x1 projection, transformer blocks over the pixels, projection, residual (SD's Transformer2DModel)."""
+
+    depth: int
+    heads: int
+    head_size: int
+    groups: int = 32
+    qk_norm: bool = False
+    remat: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        context: Float[Array, "b m d"],
+        mask: Bool[Array, "b m"] | None = None,
+    ) -> Float[Array, "b h w c"]:
+        """Let every pixel attend to all pixels and to the context."""
+        b, height, width, c = x.shape
+        inner = self.heads * self.head_size
+        h = GroupNorm(self.groups, eps=1e-6, name="norm")(x).reshape(b, height * width, c)
+        h = dense(inner, dtype=self.dtype, name="project_in")(h)
+        blocks = stacked(TransformerBlock, self.depth, remat=self.remat)
+        h, _ = blocks(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name="layers")(
+            h, context, mask
+        )
+        h = dense(c, dtype=self.dtype, name="project_out")(h).reshape(b, height, width, c)
+        return nn.with_logical_constraint(x + h, ("batch", "height", None, None))
+
+
+class PixelAttention(nn.Module):
+    """GroupNorm, one-head self-attention over the pixels, residual (the middle of SD's VAE)."""
+
+    groups: int = 32
+    eps: float = 1e-6
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Let every pixel attend to all pixels."""
+        b, height, width, c = x.shape
+        h: Array = GroupNorm(self.groups, self.eps, name="norm")(x).reshape(b, height * width, c)
+        h = Attention(1, c, qkv_bias=True, dtype=self.dtype, name="attention")(h)
+        return x + h.reshape(b, height, width, c)
