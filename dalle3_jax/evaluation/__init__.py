@@ -1,0 +1,1 @@
+"""How well pictures follow their prompts, measured on scenes whose every part is known."""

@@ -1,0 +1,68 @@
+"""Sheets of pictures with their prompts under them, for people to look at."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+INK, FAINT, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
+GREEN, RED = (21, 128, 61), (185, 28, 28)
+
+
+class Line(NamedTuple):
+    """One paragraph under a picture."""
+
+    text: str
+    colour: tuple[int, int, int] = INK
+
+
+class Cell(NamedTuple):
+    """A picture and the paragraphs under it."""
+
+    image: Image.Image
+    lines: tuple[Line, ...]
+
+
+def sheet(
+    cells: Sequence[Cell], *, columns: int, width: int = 256, title: str = "", font_size: int = 15
+) -> Image.Image:
+    """Draw the cells row by row, every picture `width` pixels wide, every row as high as its longest text needs."""
+    if not cells:
+        raise ValueError("no pictures to draw: a sheet needs at least one")
+    font, heading = ImageFont.load_default(font_size), ImageFont.load_default(font_size + 5)
+    margin, leading = 14, round(font_size * 1.3)
+    texts = [[Line(row, line.colour) for line in cell.lines for row in wrap(line.text, font, width)] for cell in cells]
+    pictures = [enlarge(cell.image, width) for cell in cells]
+    rows = [range(start, min(start + columns, len(cells))) for start in range(0, len(cells), columns)]
+    heights = [max(pictures[i].height + 8 + leading * len(texts[i]) for i in row) + margin for row in rows]
+    top = margin + (2 * leading if title else 0)
+    page = Image.new("RGB", (margin + columns * (width + margin), top + sum(heights)), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((margin, margin), title, INK, heading)
+    for row, height in zip(rows, heights, strict=True):
+        for column, i in enumerate(row):
+            left = margin + column * (width + margin)
+            page.paste(pictures[i], (left, top))
+            for number, line in enumerate(texts[i]):
+                draw.text((left, top + pictures[i].height + 6 + number * leading), line.text, line.colour, font)
+        top += height
+    return page
+
+
+def enlarge(image: Image.Image, width: int) -> Image.Image:
+    """Scale a picture to `width` pixels, by whole factors without smoothing where they fit, so that pixels stay true."""
+    whole = width % image.width == 0
+    height = round(image.height * width / image.width)
+    return image.convert("RGB").resize((width, height), Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
+
+
+def wrap(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break a text between words into lines of at most `width` pixels; a word wider than that stands alone."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
