@@ -1,0 +1,1 @@
+"""Checkpoints of training and releases of trained systems."""

@@ -1,0 +1,82 @@
+"""model.json: what a release says about itself, sealed with its own SHA-256."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from dalle3_jax.checkpoints.weights import sha256
+
+FORMAT_VERSION = 1
+FIELDS = {
+    "format_version": int,
+    "components": dict,
+    "latent": (dict, type(None)),
+    "diffusion": dict,
+    "text": dict,
+    "sizes": list,
+    "sampling": dict,
+    "training": dict,
+    "tokenizer": (dict, type(None)),
+    "sha256": str,
+}
+COMPONENT = {"class": str, "fields": dict, "parameters": int, "dtype": str, "files": dict}
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the SHA-256 of its other fields; what JSON cannot hold raises ValueError."""
+    try:
+        return {**content, "sha256": _digest(content)}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a release describes itself in plain values only: {error}") from None
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of the release's model.json; ValueError when it is missing, damaged, or of another format."""
+    path = folder / "model.json"
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"no release in {folder}: it has no model.json; give the folder of a release") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}; copy or export the release again") from None
+    if problems := _problems(record):
+        raise ValueError(f"{path} is damaged: {'; '.join(problems)}; copy or export the release again")
+    return record
+
+
+def _problems(record: Any) -> list[str]:
+    """Everything that keeps the record from being used; the version first, since it decides all the rest."""
+    if not isinstance(record, dict):
+        return ["it is not an object"]
+    version = record.get("format_version")
+    if version != FORMAT_VERSION:
+        return [f"format_version is {version!r} and this dalle3_jax reads {FORMAT_VERSION} (upgrade it if it is older)"]
+    problems = _unlike("", record, FIELDS)
+    if not problems and _digest({key: value for key, value in record.items() if key != "sha256"}) != record["sha256"]:
+        problems.append("its content does not match its own sha256")
+    if problems:
+        return problems
+    for name, part in record["components"].items():
+        problems += _unlike(f"components.{name}", part, COMPONENT)
+        problems += [f"{file!r} is no plain file name" for file in part.get("files", ()) if PurePath(file).name != file]
+    return problems
+
+
+def _unlike(where: str, found: Any, fields: Mapping[str, Any]) -> list[str]:
+    """How an object differs from the fields it should have."""
+    if not isinstance(found, dict):
+        return [f"{where} is not an object"]
+    problems = [f"{where} lacks {name}".strip() for name in fields if name not in found]
+    problems += [f"{where} has an unknown field {name!r}".strip() for name in found if name not in fields]
+    return problems + [
+        f"{where} {name} is a {type(found[name]).__name__}".strip()
+        for name, kind in fields.items()
+        if name in found and not isinstance(found[name], kind)
+    ]
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())

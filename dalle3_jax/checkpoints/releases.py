@@ -1,0 +1,230 @@
+"""Releases: a folder with everything a trained system needs to make pictures, and nothing that could run.
+
+model.json         classes and fields of the networks, files with their SHA-256, latent statistics, defaults
+*.safetensors      the weights, at most 15 MB a file, dotted parameter paths
+tokenizer.json     MODEL_CARD.md
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Sharding
+
+from dalle3_jax.checkpoints.folders import whole_folder
+from dalle3_jax.checkpoints.model_card import model_card
+from dalle3_jax.checkpoints.records import FORMAT_VERSION, read_record, sealed
+from dalle3_jax.checkpoints.shapes import abstract_params
+from dalle3_jax.checkpoints.weights import DTYPES, read_weights, sha256, write_bytes, write_weights
+from dalle3_jax.models.build import build, fields_of, kind_of
+from dalle3_jax.typing import Params
+
+STORED = {dtype.name: dtype for dtype in DTYPES.values()}
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The space a UNet works in: latents = (mean - shift) * scale per channel, of the VAE with the digest `vae`."""
+
+    channels: int
+    factor: int
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    vae: str = ""
+
+    def __post_init__(self):
+        """Raises ValueError unless there is one shift and one positive scale a channel."""
+        if not len(self.shift) == len(self.scale) == self.channels:
+            raise ValueError(f"{self.channels} latent channels need as many shifts and scales")
+        if not (np.isfinite(self.shift).all() and np.isfinite(self.scale).all() and min(self.scale) > 0):
+            raise ValueError("latent shifts must be finite and scales positive")
+
+
+@dataclass(frozen=True)
+class Release:
+    """Networks with their parameters and all that sampling needs to know about them; sizes are (height, width)."""
+
+    modules: dict[str, nn.Module]
+    params: dict[str, Params]
+    latent: Latent | None = None
+    diffusion: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[tuple[int, int], ...] = ()
+    sampling: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = ""
+    digest: str = ""  # SHA-256 of model.json's content, which holds those of all files; "" when it was never saved
+
+
+def save_release(folder: str | Path, release: Release, dtype: str = "float16") -> None:
+    """Writes the release beside `folder` and renames it into place; replaces an older release, nothing else.
+
+    Raises ValueError when parameters do not fit their networks or a value does not fit `dtype`.
+    """
+    folder = Path(folder)
+    if dtype not in STORED:
+        raise ValueError(f"weights cannot be stored as {dtype!r}; one of {', '.join(STORED)}")
+    if folder.exists() and not (folder / "model.json").is_file() and not _is_empty_folder(folder):
+        raise ValueError(f"{folder} exists and is not a release; give another name")
+    tensors = {name: _stored(name, params, STORED[dtype]) for name, params in release.params.items()}
+    if release.modules.keys() != release.params.keys():
+        raise ValueError("a release holds the same components as modules and as params")
+    _check_shapes(abstract_params(release.modules), tensors)
+    with whole_folder(folder) as temporary:
+        record = _record(release, dtype, temporary, tensors)
+        write_bytes(temporary / "MODEL_CARD.md", model_card(record).encode())
+        write_bytes(temporary / "model.json", (json.dumps(record, indent=1) + "\n").encode())
+
+
+def load_release(
+    folder: str | Path,
+    components: Collection[str] | None = None,
+    dtype: Any = None,
+    shardings: Sharding | Callable[[Any], Any] | None = None,
+) -> Release:
+    """Reads a release, or only some components of it, and verifies every byte before anything is computed.
+
+    Parameters and computation are float32 unless `dtype` says otherwise. `shardings` is where leaves go: one sharding
+    for all, or a function from the boxed shapes {component: tree} to a like tree of shardings.
+    Raises ValueError that names the file and the remedy.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    names = list(record["components"] if components is None else components)
+    if unknown := sorted(set(names) - set(record["components"])):
+        raise ValueError(f"{folder} lacks {', '.join(unknown)}; it holds {', '.join(record['components'])}")
+    try:
+        modules = {name: _module(part, dtype) for name, part in record["components"].items()}
+        shapes = abstract_params(modules, names)
+        tensors = {name: _read_component(folder, record["components"][name], dtype) for name in names}
+        _check_shapes(shapes, tensors)
+        latent = record["latent"] and Latent(**_tuples(record["latent"]))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"cannot use the release {folder}: {error}") from None
+    return Release(
+        modules={name: modules[name] for name in names},
+        params=_placed(tensors, shapes, shardings),
+        latent=latent,
+        sizes=tuple((height, width) for height, width in record["sizes"]),
+        tokenizer=_read_tokenizer(folder, record["tokenizer"]),
+        digest=record["sha256"],
+        **{key: record[key] for key in ("diffusion", "text", "sampling", "training")},
+    )
+
+
+def weights_digest(params: Params) -> str:
+    """SHA-256 of parameters by name, shape and float32 value: the identity of a network whatever file it lies in."""
+    digest = hashlib.sha256()
+    for name, value in sorted(flatten_dict(nn.unbox(params), sep=".").items()):
+        value = np.asarray(jax.device_get(value), np.float32)
+        digest.update(f"{name}{value.shape}".encode() + np.ascontiguousarray(value).astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _stored(component: str, params: Params, dtype: np.dtype) -> dict[str, np.ndarray]:
+    """Dotted names and values in the type of the files; a value that the type cannot hold is an error."""
+    tensors = {}
+    for name, value in flatten_dict(jax.device_get(nn.unbox(params)), sep=".").items():
+        with np.errstate(over="ignore"):
+            tensors[name] = np.asarray(value).astype(dtype)
+        if not np.isfinite(tensors[name]).all():
+            raise ValueError(f"{component}.{name} is not finite as {dtype.name}; store float32, or repair it")
+    return tensors
+
+
+def _record(release: Release, dtype: str, folder: Path, tensors: Mapping[str, Mapping[str, np.ndarray]]) -> dict:
+    """Writes weights and tokenizer into `folder` and returns the content of model.json."""
+    components = {
+        name: {
+            "class": kind_of(module),
+            "fields": fields_of(module),
+            "parameters": sum(value.size for value in tensors[name].values()),
+            "dtype": dtype,
+            "files": write_weights(folder, name, tensors[name]),
+        }
+        for name, module in release.modules.items()
+    }
+    latent = release.latent
+    if latent and "vae" in tensors:  # of the values as stored, so that it holds for whoever loads them
+        latent = replace(latent, vae=weights_digest(unflatten_dict(tensors["vae"], sep=".")))
+    tokenizer = release.tokenizer.encode()
+    if tokenizer:
+        write_bytes(folder / "tokenizer.json", tokenizer)
+    content = {
+        "format_version": FORMAT_VERSION,
+        "components": components,
+        "latent": latent and asdict(latent),
+        "tokenizer": {"file": "tokenizer.json", "sha256": sha256(tokenizer)} if tokenizer else None,
+        **{key: getattr(release, key) for key in ("diffusion", "text", "sizes", "sampling", "training")},
+    }
+    return sealed(content)
+
+
+def _module(part: Mapping[str, Any], dtype: Any) -> nn.Module:
+    return build(part["class"], part["fields"], dtype=dtype or jnp.float32)
+
+
+def _read_component(folder: Path, part: Mapping[str, Any], dtype: Any) -> dict[str, np.ndarray]:
+    """The component's tensors by dotted name, out of all its files."""
+    tensors = {}
+    for file, digest in part["files"].items():
+        for name, value in read_weights(folder / file, digest).items():
+            if name in tensors:
+                raise ValueError(f"{name} is in two files, the second being {file}")
+            if value.dtype != STORED.get(part["dtype"]):
+                raise ValueError(f"{name} in {file} is {value.dtype}, model.json says {part['dtype']}")
+            tensors[name] = value.astype(dtype or np.float32)
+    return tensors
+
+
+def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Raises ValueError that lists how the tensors differ from what their networks take."""
+    problems = []
+    for component, tree in shapes.items():
+        expected = {name: leaf.shape for name, leaf in flatten_dict(nn.unbox(tree), sep=".").items()}
+        found = {name: value.shape for name, value in tensors[component].items()}
+        problems += [f"{component} lacks {name}" for name in sorted(expected.keys() - found.keys())]
+        problems += [f"{component} has no place for {name}" for name in sorted(found.keys() - expected.keys())]
+        problems += [
+            f"{component}.{name} is {found[name]} and should be {expected[name]}"
+            for name in sorted(expected.keys() & found.keys())
+            if expected[name] != found[name]
+        ]
+    if problems:
+        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise ValueError("parameters do not fit the networks: " + "; ".join(problems[:8]) + more)
+
+
+def _placed(tensors: Mapping[str, Any], shapes: Mapping[str, Any], shardings: Any) -> dict[str, Params]:
+    """Parameter trees on their devices."""
+    trees = {name: unflatten_dict(flat, sep=".") for name, flat in tensors.items()}
+    return jax.device_put(trees, shardings(shapes) if callable(shardings) else shardings)
+
+
+def _read_tokenizer(folder: Path, entry: Mapping[str, str] | None) -> str:
+    if not entry:
+        return ""
+    path = folder / "tokenizer.json"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}; copy the release again") from None
+    if sha256(data) != entry["sha256"]:
+        raise ValueError(f"{path} is damaged: its SHA-256 is not model.json's; copy or export the release again")
+    return data.decode()
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+
+
+def _is_empty_folder(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())

@@ -1,0 +1,55 @@
+"""What parameters the networks of a system have: names, shapes and logical axes, without computing any."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dalle3_jax.models.t5 import T5Encoder
+from dalle3_jax.models.unet import UNet
+from dalle3_jax.models.vae import VAE
+from dalle3_jax.models.xfnet import Condition, XFNet
+
+
+def abstract_params(modules: Mapping[str, nn.Module], names: Collection[str] | None = None) -> dict[str, Any]:
+    """{component: tree of shapes}, leaves boxed with their logical axes (`nn.unbox` drops them), of some or all.
+
+    Raises ValueError where a network's input width is another network's and that one is missing.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return {
+        name: jax.eval_shape(modules[name].init, key, *example_inputs(modules[name], modules))["params"]
+        for name in (modules if names is None else names)
+    }
+
+
+def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+    """Shapes of the smallest inputs `module` takes within its system: what its `init` is called with."""
+    tokens = jax.ShapeDtypeStruct((1, 8), jnp.bool_)
+    match module:
+        case T5Encoder():
+            return jax.ShapeDtypeStruct((1, 8), jnp.int32), tokens
+        case XFNet():
+            return _floats(1, 8, _one(T5Encoder, modules, module).width), tokens
+        case UNet():
+            adapter = _one(XFNet, modules, module)
+            condition = Condition(_floats(1, 8, adapter.width), tokens, _floats(1, adapter.vector_width))
+            sizes = (_floats(1, module.size_ids),) if module.size_ids else ()
+            return _floats(1, 8, 8, module.in_channels), _floats(1), condition, *sizes
+        case VAE():
+            return (_floats(1, 4 * module.factor, 4 * module.factor, 3),)
+    raise ValueError(f"no example inputs are known for a {type(module).__name__}")
+
+
+def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _one(kind: type, modules: Mapping[str, nn.Module], wanted_by: nn.Module) -> Any:
+    """The system's network of this class."""
+    for module in modules.values():
+        if isinstance(module, kind):
+            return module
+    raise ValueError(f"a {type(wanted_by).__name__} takes its input from a {kind.__name__}, which the system lacks")
