@@ -1,15 +1,16 @@
 """The legend of shape letters and the types that rooms of the package share.
 
-    b batch           h w c height, width, channels       l text tokens       m tokens that the UNet attends to
-    d width           n heads        k size of a head     v width of the pooled vector        s size ids
+b batch           h w c height, width, channels       l text tokens       m tokens that the UNet attends to
+d width           n heads        k size of a head     v width of the pooled vector        s size ids
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-__all__ = ["Array", "Bool", "Denoise", "Float", "Int", "Key", "LossFn", "Params"]
+__all__ = ["Array", "Bool", "DTypeLike", "Denoise", "Float", "Int", "Key", "LossFn", "Params"]
 
 Key = PRNGKeyArray
 Params = Mapping[str, Any]

@@ -11,6 +11,7 @@ from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import XFNet
+from dalle3_jax.typing import DTypeLike
 
 CLASSES: dict[str, type[nn.Module]] = {"t5": T5Encoder, "xfnet": XFNet, "unet": UNet, "vae": VAE}
 """Every network that a config or a release may name."""
@@ -21,7 +22,7 @@ COMPONENTS = {"text_encoder": "t5", "xfnet": "xfnet", "unet": "unet", "vae": "va
 NOT_FIELDS = ("parent", "name", "dtype")
 
 
-def build(kind: str, fields: Mapping[str, Any], dtype: jnp.dtype = jnp.float32) -> nn.Module:
+def build(kind: str, fields: Mapping[str, Any], dtype: DTypeLike = jnp.float32) -> nn.Module:
     """The module of a kind; raises ValueError naming every unknown and every missing field at once."""
     if kind not in CLASSES:
         raise ValueError(f"unknown network {kind!r}: known are {', '.join(sorted(CLASSES))}")
@@ -31,7 +32,7 @@ def build(kind: str, fields: Mapping[str, Any], dtype: jnp.dtype = jnp.float32) 
     return _checked(CLASSES[kind], kind, values, dtype=jnp.dtype(dtype))
 
 
-def build_models(sections: Mapping[str, Mapping[str, Any]], dtype: jnp.dtype = jnp.float32) -> dict[str, nn.Module]:
+def build_models(sections: Mapping[str, Mapping[str, Any]], dtype: DTypeLike = jnp.float32) -> dict[str, nn.Module]:
     """The modules of all components that `sections` (config.model) holds; other sections are left alone."""
     modules = {}
     for component, default in COMPONENTS.items():

@@ -1,4 +1,7 @@
-"""T5's encoder: v1.0 (ReLU), v1.1 and FLAN (gated GELU), UL2 and ByT5 sizes from one class (arXiv 1910.10683, 2105.13626)."""
+"""T5's encoder: v1.0 (ReLU), v1.1 and FLAN (gated GELU), UL2 and ByT5 sizes from one class.
+
+arXiv 1910.10683, 2105.13626; the layout is Mesh TensorFlow's and transformers'.
+"""
 
 import math
 from typing import Literal
@@ -10,13 +13,13 @@ from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.layers import dense, embedding
 from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.transformer import stacked
-from dalle3_jax.typing import Array, Bool, Float, Int
+from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
 Activation = Literal["gated_gelu", "relu"]
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[Array, "l l"]:
-    """The bucket of key - query for every pair: half for each direction, exact when near, logarithmic to max_distance."""
+    """The bucket of key - query for every pair: half for each direction, exact near, logarithmic to max_distance."""
     position = jnp.arange(length)
     offset = position[None, :] - position[:, None]
     half = buckets // 2
@@ -32,7 +35,7 @@ class FeedForward(nn.Module):
 
     mlp_width: int
     activation: Activation
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
@@ -57,7 +60,7 @@ class T5Block(nn.Module):
     head_size: int
     mlp_width: int
     activation: Activation
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -93,7 +96,7 @@ class T5Encoder(nn.Module):
     relative_buckets: int = 32
     relative_max_distance: int = 128
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:

@@ -1,4 +1,4 @@
-"""The latent diffusion UNet: DALL-E 3's scale-shift conditioning by default, Stable Diffusion's and SDXL's as fields."""
+"""The latent diffusion UNet: DALL-E 3's scale-shift conditioning; Stable Diffusion's and SDXL's are fields."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ from dalle3_jax.nn.layers import EmbeddingMLP, conv, sinusoids
 from dalle3_jax.nn.norms import GroupNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
 from dalle3_jax.nn.transformer import SpatialTransformer
-from dalle3_jax.typing import Array, Float
+from dalle3_jax.typing import Array, DTypeLike, Float
 
 SIZE_ID_WIDTH = 256
 """Sinusoids per size id, as in SDXL (arXiv 2307.01952)."""
@@ -33,9 +33,9 @@ class Level:
 class UNet(nn.Module):
     """Predicts noise, v or x0 from noisy latents, the network time and the text condition.
 
-    `time_conditioning="scale_shift"` is DALL-E 3's modulated GroupNorm: every norm of a residual block, without weights of
-    its own. `affine=True, modulate_first=False` make it diffusers' variant; `"add"` is Stable Diffusion's. `pooled` adds
-    the condition's vector to the time embedding, `size_ids` SDXL's size, crop and target size with it.
+    `time_conditioning="scale_shift"` is DALL-E 3's modulated GroupNorm: every norm of a residual block, without
+    weights of its own. `affine=True, modulate_first=False` make it diffusers' variant; `"add"` is Stable Diffusion's.
+    `pooled` adds the condition's vector to the time embedding, `size_ids` SDXL's size, crop and target size with it.
     """
 
     levels: tuple[Level, ...]
@@ -51,7 +51,7 @@ class UNet(nn.Module):
     qk_norm: bool = False
     embedding_ratio: int = 4
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

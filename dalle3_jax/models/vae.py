@@ -9,7 +9,7 @@ from dalle3_jax.nn.layers import conv
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
 from dalle3_jax.nn.transformer import PixelAttention
-from dalle3_jax.typing import Array, Float
+from dalle3_jax.typing import Array, DTypeLike, Float
 
 Norm = Literal["group", "rms"]
 
@@ -38,7 +38,7 @@ class _Half(nn.Module):
     norm: Norm = "group"
     groups: int = 32
     attention: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def block(self, features: int, name: str) -> ResBlock:
         return ResBlock(features, norm=self.norm, groups=self.groups, eps=1e-6, dtype=self.dtype, name=name)
@@ -101,7 +101,7 @@ class VAE(nn.Module):
     groups: int = 32
     attention: bool = True
     quant_convs: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     # setup, against the house's habit: two entry points share the weights, and `nn.compact` allows one.
     def setup(self) -> None:

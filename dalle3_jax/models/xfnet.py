@@ -1,6 +1,7 @@
 """xfnet: text features -> the tokens that the UNet attends to and one pooled vector for its time embedding.
 
-All that is published of DALL-E 3's is that T5's outputs are "cross-attended to by xfnet"; the inside here is our choice.
+All that is published of DALL-E 3's is that T5's outputs are "cross-attended to by xfnet"; the inside here is our
+choice.
 """
 
 from typing import Literal, NamedTuple
@@ -11,7 +12,7 @@ from flax import linen as nn
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.layers import dense, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import GEGLU, TransformerBlock, stacked
-from dalle3_jax.typing import Array, Bool, Float
+from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 
 class Condition(NamedTuple):
@@ -27,7 +28,7 @@ class ResamplerBlock(nn.Module):
 
     heads: int
     head_size: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -47,7 +48,7 @@ class AttentionPool(nn.Module):
 
     features: int
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, tokens: Float[Array, "b m d"], mask: Bool[Array, "b m"]) -> Float[Array, "b v"]:
@@ -73,7 +74,7 @@ class XFNet(nn.Module):
     heads: int = 8
     queries: int = 64
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, features: Float[Array, "b l d_text"], mask: Bool[Array, "b l"]) -> Condition:

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.nn.norms import RMSNorm
-from dalle3_jax.typing import Array, Bool, Float
+from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 TILED_FROM = 256 * 1024
 """Scores per head from which XLA's CPU backend is faster tile by tile (measured at 1,024 x 1,024: four times)."""
@@ -50,7 +50,7 @@ def _plain(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None,
 
 
 def _tiled(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
-    b, l, n, _ = q.shape
+    b, length, n, _ = q.shape
     rows = [jnp.moveaxis(x, 2, 1).reshape(b * n, x.shape[1], -1) for x in (q, k, v)]
     keep = jnp.ones(k.shape[:2], bool) if mask is None else mask
 
@@ -61,7 +61,7 @@ def _tiled(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Ar
         return jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(v.dtype) @ v
 
     out = jax.lax.map(one_head, (*rows, jnp.repeat(keep, n, axis=0)))
-    return jnp.moveaxis(out.reshape(b, n, l, -1), 1, 2)
+    return jnp.moveaxis(out.reshape(b, n, length, -1), 1, 2)
 
 
 class Attention(nn.Module):
@@ -78,7 +78,7 @@ class Attention(nn.Module):
     scale: float | None = None
     qk_norm: bool = False
     query_std: float | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -88,7 +88,7 @@ class Attention(nn.Module):
         mask: Bool[Array, "b m"] | None = None,
         bias: Float[Array, "1 n l m"] | None = None,
     ) -> Float[Array, "b l d_out"]:
-        """Attend from x to context (x itself by default); `mask` marks the keys to use, `bias` is added to the scores."""
+        """Attend from x to context (by default x); `mask` marks the keys to use, `bias` is added to the scores."""
         context = x if context is None else context
         project = functools.partial(
             dense, self.heads * self.head_size, use_bias=self.qkv_bias, dtype=self.dtype, axes=("in", "heads")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.nn.norms import GroupNorm
-from dalle3_jax.typing import Array, Float
+from dalle3_jax.typing import Array, DTypeLike, Float
 
 Axes = tuple[str | None, ...]
 partitioned = nn.with_logical_partitioning
@@ -24,7 +24,7 @@ def dense(
     features: int,
     *,
     name: str,
-    dtype: jnp.dtype,
+    dtype: DTypeLike,
     axes: Axes = ("in", "out"),
     use_bias: bool = True,
     zero: bool = False,
@@ -46,7 +46,7 @@ def conv(
     kernel: int = 3,
     *,
     name: str,
-    dtype: jnp.dtype,
+    dtype: DTypeLike,
     stride: int = 1,
     padding: tuple[tuple[int, int], tuple[int, int]] | None = None,
     zero: bool = False,
@@ -65,12 +65,12 @@ def conv(
     )
 
 
-def embedding(entries: int, features: int, *, name: str, dtype: jnp.dtype, std: float = 1.0) -> nn.Embed:
+def embedding(entries: int, features: int, *, name: str, dtype: DTypeLike, std: float = 1.0) -> nn.Embed:
     """A table of `entries` learned vectors."""
     return nn.Embed(entries, features, dtype=dtype, embedding_init=kernel_init(("vocab", "out"), std=std), name=name)
 
 
-def layer_norm(*, name: str, dtype: jnp.dtype, eps: float = 1e-5) -> nn.LayerNorm:
+def layer_norm(*, name: str, dtype: DTypeLike, eps: float = 1e-5) -> nn.LayerNorm:
     """Layer normalisation over the last axis with float32 statistics."""
     return nn.LayerNorm(
         epsilon=eps,
@@ -93,7 +93,7 @@ class EmbeddingMLP(nn.Module):
     """Linear, SiLU, linear: lifts sinusoids or a condition vector to the width of the time embedding."""
 
     width: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d_in"]) -> Float[Array, "b d"]:
@@ -105,14 +105,14 @@ class EmbeddingMLP(nn.Module):
 class ScaleShiftGroupNorm(nn.Module):
     """norm(x) * (1 + scale(e)) + shift(e), with scale and shift a zero-initialised linear map of SiLU(e).
 
-    The DALL-E 3 paper's "modulated GroupNorm: a learned scale and bias dependent on the timestep signal"; `affine` keeps
-    the norm's own weights too (diffusers' `scale_shift`, OpenAI's consistency decoder).
+    The DALL-E 3 paper's "modulated GroupNorm: a learned scale and bias dependent on the timestep signal"; `affine`
+    keeps the norm's own weights too (diffusers' `scale_shift`, OpenAI's consistency decoder).
     """
 
     groups: int = 32
     eps: float = 1e-5
     affine: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], e: Float[Array, "b d"]) -> Float[Array, "b h w c"]:

@@ -7,15 +7,16 @@ from flax import linen as nn
 
 from dalle3_jax.nn.layers import ScaleShiftGroupNorm, conv, dense
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
-from dalle3_jax.typing import Array, Float
+from dalle3_jax.typing import Array, DTypeLike, Float
 
 
 class ResBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 shortcut where the width changes.
 
-    `conditioning`: "add" adds a projection of the embedding between the convolutions (SD, SDXL); "scale_shift" modulates
-    the second norm, and the first too with `modulate_first`. `affine` keeps the modulated norms' own weights.
-    `norm="rms"` normalises each pixel over its channels (our VAEs: no statistics over space, so crops train full images).
+    `conditioning`: "add" adds a projection of the embedding between the convolutions (SD, SDXL); "scale_shift"
+    modulates the second norm, and the first too with `modulate_first`. `affine` keeps the modulated norms' own weights.
+    `norm="rms"` normalises each pixel over its channels (our VAEs: no statistics over space, so that training on crops
+    serves whole images).
     """
 
     features: int
@@ -25,7 +26,7 @@ class ResBlock(nn.Module):
     norm: Literal["group", "rms"] = "group"
     groups: int = 32
     eps: float = 1e-5
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c_in"], e: Float[Array, "b d"] | None = None) -> Float[Array, "b h w c"]:
@@ -54,7 +55,7 @@ class Downsample(nn.Module):
 
     features: int
     asymmetric: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c_out"]:
@@ -67,7 +68,7 @@ class Upsample(nn.Module):
     """Nearest-neighbour doubling, then a 3x3 convolution."""
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

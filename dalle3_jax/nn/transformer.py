@@ -6,7 +6,7 @@ from flax import linen as nn
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.layers import dense, layer_norm
 from dalle3_jax.nn.norms import GroupNorm
-from dalle3_jax.typing import Array, Bool, Float
+from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 
 def stacked(block: type[nn.Module], layers: int, *, remat: bool = False) -> type[nn.Module]:
@@ -29,7 +29,7 @@ class GEGLU(nn.Module):
     """linear(x) * gelu(linear(x)), then back to the width of x (arXiv 2002.05202; exact GELU as in diffusers)."""
 
     expansion: int = 4
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
@@ -47,7 +47,7 @@ class TransformerBlock(nn.Module):
     head_size: int
     cross: bool = True
     qk_norm: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -78,7 +78,7 @@ class SpatialTransformer(nn.Module):
     groups: int = 32
     qk_norm: bool = False
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -105,7 +105,7 @@ class PixelAttention(nn.Module):
 
     groups: int = 32
     eps: float = 1e-6
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
