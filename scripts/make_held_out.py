@@ -16,6 +16,11 @@ FILE = Path(__file__).parents[1] / "dalle3_jax/data/scenes/held_out_first.json"
 ROUNDS = 5  # 5 of 47 possible partners of each concept
 
 
+def lines(rows: list[tuple[str, str]]) -> str:
+    """A JSON list with one row a line."""
+    return "[\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n]"
+
+
 def main() -> None:
     """Draws the pairs and writes them in a readable order."""
     draw = random.Random(20240917)

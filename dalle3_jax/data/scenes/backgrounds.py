@@ -19,10 +19,11 @@ Stops = tuple[tuple[float, str], ...]
 
 @dataclass(frozen=True)
 class Background:
-    """A place: its name, the ways to say that something is there, and what is painted, from back to front."""
+    """A place: its name, the ways to say that something is there and what it is, and its layers from back to front."""
 
     name: str
     phrases: tuple[str, ...]
+    scenery: tuple[str, ...]
     layers: tuple[Layer, ...]
 
 
@@ -55,8 +56,14 @@ def gradient(canvas: Canvas, x: Grid, y: Grid, stops: Stops, sideways: bool = Fa
     return ramp(x if sideways else y, stops)
 
 
-def ground(canvas: Canvas, x: Grid, y: Grid, stops: Stops, waves: tuple[tuple[float, float, float], ...] = (),
-           softness: float = 0.012) -> Canvas:  # fmt: skip
+def ground(
+    canvas: Canvas,
+    x: Grid,
+    y: Grid,
+    stops: Stops,
+    waves: tuple[tuple[float, float, float], ...] = (),
+    softness: float = 0.012,
+) -> Canvas:
     """Everything below a line at the first stop, bent by `waves` (height, periods across the frame, phase)."""
     bend = sum(
         (height * np.sin(2.0 * np.pi * (periods * x + phase)) for height, periods, phase in waves), np.zeros_like(x)
@@ -64,16 +71,31 @@ def ground(canvas: Canvas, x: Grid, y: Grid, stops: Stops, waves: tuple[tuple[fl
     return over(canvas, ramp(y + bend, stops), step(y + bend - stops[0][0], softness))
 
 
-def disc(canvas: Canvas, x: Grid, y: Grid, at: tuple[float, float], radius: float, code: str, softness: float = 0.01,
-         strength: float = 1.0) -> Canvas:  # fmt: skip
+def disc(
+    canvas: Canvas,
+    x: Grid,
+    y: Grid,
+    at: tuple[float, float],
+    radius: float,
+    code: str,
+    softness: float = 0.01,
+    strength: float = 1.0,
+) -> Canvas:
     """A round spot, or a glow when it is as soft as it is wide; round in every aspect ratio."""
     aspect = x.shape[1] / x.shape[0]
     distance = np.hypot((x - at[0]) * max(aspect, 1.0), (y - at[1]) * max(1.0 / aspect, 1.0))
     return over(canvas, np.broadcast_to(colour(code), canvas.shape), strength * step(radius - distance, softness))
 
 
-def discs(canvas: Canvas, x: Grid, y: Grid, spots: tuple[tuple[float, float, float], ...], code: str,
-          softness: float = 0.01, strength: float = 1.0) -> Canvas:  # fmt: skip
+def discs(
+    canvas: Canvas,
+    x: Grid,
+    y: Grid,
+    spots: tuple[tuple[float, float, float], ...],
+    code: str,
+    softness: float = 0.01,
+    strength: float = 1.0,
+) -> Canvas:
     """Several round spots (x, y, radius) of one colour."""
     for left, top, radius in spots:
         canvas = disc(canvas, x, y, (left, top), radius, code, softness, strength)
@@ -88,7 +110,7 @@ def planks(
     within = y * count - row
     boards = np.stack([colour(code) for code in shades])[row % len(shades)]
     boards = boards * (1.0 - 0.05 * np.sin(2.0 * np.pi * (1.5 * x + 0.37 * row)))[..., None]
-    edge = step(thin - np.minimum(within, 1.0 - within), thin)
+    edge = step(0.05 - np.minimum(within, 1.0 - within), 0.05)
     return over(boards, np.broadcast_to(colour(gap), canvas.shape), edge)
 
 
@@ -100,72 +122,176 @@ def blocks(canvas: Canvas, x: Grid, y: Grid, roofs: tuple[tuple[float, float, fl
     return canvas
 
 
-STARS = ((0.08, 0.12, 0.016), (0.22, 0.36, 0.011), (0.31, 0.08, 0.012), (0.44, 0.24, 0.015), (0.57, 0.06, 0.011), (0.64, 0.41, 0.012),
-         (0.90, 0.52, 0.014), (0.06, 0.58, 0.012), (0.36, 0.60, 0.014), (0.76, 0.66, 0.011), (0.17, 0.82, 0.014), (0.52, 0.86, 0.011),
-         (0.92, 0.88, 0.013))  # fmt: skip
-FLAKES = ((0.10, 0.08, 0.016), (0.30, 0.20, 0.013), (0.52, 0.07, 0.015), (0.71, 0.24, 0.014), (0.92, 0.11, 0.015), (0.17, 0.38, 0.014),
-          (0.44, 0.41, 0.012), (0.84, 0.43, 0.015))  # fmt: skip
-BUBBLES = ((0.12, 0.30, 0.028), (0.17, 0.17, 0.018), (0.84, 0.38, 0.030), (0.89, 0.22, 0.018), (0.50, 0.10, 0.020), (0.33, 0.52, 0.016),
-           (0.70, 0.58, 0.016))  # fmt: skip
+STARS = (
+    (0.08, 0.12, 0.016),
+    (0.22, 0.36, 0.011),
+    (0.31, 0.08, 0.012),
+    (0.44, 0.24, 0.015),
+    (0.57, 0.06, 0.011),
+    (0.64, 0.41, 0.012),
+    (0.90, 0.52, 0.014),
+    (0.06, 0.58, 0.012),
+    (0.36, 0.60, 0.014),
+    (0.76, 0.66, 0.011),
+    (0.17, 0.82, 0.014),
+    (0.52, 0.86, 0.011),
+    (0.92, 0.88, 0.013),
+)
+FLAKES = (
+    (0.10, 0.08, 0.016),
+    (0.30, 0.20, 0.013),
+    (0.52, 0.07, 0.015),
+    (0.71, 0.24, 0.014),
+    (0.92, 0.11, 0.015),
+    (0.17, 0.38, 0.014),
+    (0.44, 0.41, 0.012),
+    (0.84, 0.43, 0.015),
+)
+BUBBLES = (
+    (0.12, 0.30, 0.028),
+    (0.17, 0.17, 0.018),
+    (0.84, 0.38, 0.030),
+    (0.89, 0.22, 0.018),
+    (0.50, 0.10, 0.020),
+    (0.33, 0.52, 0.016),
+    (0.70, 0.58, 0.016),
+)
 
 BACKGROUNDS = (
-    Background("beach", ("on a beach", "on a sandy beach", "at the beach"), (
-        partial(gradient, stops=((0.0, "8fd8f7"), (0.42, "d9f3fb"))),
-        partial(ground, stops=((0.42, "1f9fc9"), (0.62, "63d2d6"))),
-        partial(ground, stops=((0.60, "ffffff"), (0.66, "fbeec5"), (1.0, "efcf8d")), waves=((0.015, 1.5, 0.1),), softness=0.03),
-    )),
-    Background("meadow", ("in a meadow", "in a green meadow", "on a grassy meadow"), (
-        partial(gradient, stops=((0.0, "5db4f0"), (0.5, "cdeafa"))),
-        partial(discs, spots=((0.16, 0.16, 0.07), (0.24, 0.13, 0.09), (0.33, 0.17, 0.06), (0.74, 0.24, 0.06), (0.82, 0.21, 0.08),
-                              (0.90, 0.25, 0.05)), code="ffffff", softness=0.03, strength=0.9),
-        partial(ground, stops=((0.52, "8ccf5a"), (0.8, "6dbb45")), waves=((0.05, 1.0, 0.55),)),
-        partial(ground, stops=((0.66, "6cc24a"), (1.0, "3f9a33")), waves=((0.035, 1.0, 0.05),)),
-    )),
-    Background("desert", ("in a desert", "in the desert", "in a sandy desert"), (
-        partial(gradient, stops=((0.0, "f9c15d"), (0.5, "fde9b5"))),
-        partial(disc, at=(0.82, 0.17), radius=0.10, code="fff7dc", softness=0.03),
-        partial(ground, stops=((0.50, "e59a4d"), (0.8, "d98540")), waves=((0.06, 1.0, 0.25),)),
-        partial(ground, stops=((0.66, "d47a35"), (1.0, "b75a26")), waves=((0.05, 0.8, 0.75),)),
-    )),
-    Background("night sky", ("in the night sky", "under a night sky", "against a starry night sky"), (
-        partial(gradient, stops=((0.0, "0b1038"), (0.6, "27246b"), (1.0, "4a3a94"))),
-        partial(discs, spots=STARS, code="fff6d0", softness=0.012),
-        partial(disc, at=(0.83, 0.18), radius=0.16, code="6a63c4", softness=0.12, strength=0.5),
-        partial(disc, at=(0.83, 0.18), radius=0.085, code="fdf3c4", softness=0.012),
-    )),
-    Background("snow", ("in the snow", "on the snow", "in deep white snow"), (
-        partial(gradient, stops=((0.0, "9dbfd9"), (0.6, "dbe8f2"))),
-        partial(discs, spots=FLAKES, code="ffffff", softness=0.012),
-        partial(ground, stops=((0.54, "cfe0ee"), (0.75, "e4eef6")), waves=((0.05, 1.0, 0.30),)),
-        partial(ground, stops=((0.68, "ffffff"), (1.0, "dfeaf4")), waves=((0.03, 1.0, 0.80),)),
-    )),
-    Background("sea", ("under the sea", "deep in the sea", "in the blue sea"), (
-        partial(gradient, stops=((0.0, "5fd4e6"), (0.45, "1d8fc4"), (1.0, "0b3f86"))),
-        partial(discs, spots=BUBBLES, code="c8f4fb", softness=0.014, strength=0.65),
-        partial(ground, stops=((0.88, "3d7aa8"), (1.0, "2c5f94")), waves=((0.02, 1.2, 0.4),), softness=0.03),
-    )),
-    Background("pink wall", ("in front of a pink wall", "against a pink wall", "before a plain pink wall"), (
-        partial(gradient, stops=((0.0, "f9a8c9"), (1.0, "ef86b0"))),
-        partial(disc, at=(0.5, 0.42), radius=0.75, code="ffc6dd", softness=0.7, strength=0.9),
-    )),
-    Background("wooden floor", ("on a wooden floor", "on the wooden floor", "on a brown wooden floor"), (
-        partial(planks, count=8, shades=("b98050", "a96f42", "c48c5c"), gap="6f4526"),
-    )),
-    Background("sunset", ("at sunset", "in front of a sunset", "under an orange sunset"), (
-        partial(gradient, stops=((0.0, "5b2a86"), (0.35, "c8407f"), (0.68, "ff9a4a"))),
-        partial(disc, at=(0.5, 0.66), radius=0.40, code="ffc861", softness=0.34, strength=0.8),
-        partial(disc, at=(0.5, 0.66), radius=0.16, code="fff0a8", softness=0.012),
-        partial(ground, stops=((0.70, "7d2f6e"), (1.0, "321550")), waves=((0.012, 1.0, 0.2),)),
-    )),
-    Background("city", ("in a city", "in the city", "in front of a grey city"), (
-        partial(gradient, stops=((0.0, "b9c6d3"), (0.7, "e9e4dc"))),
-        partial(blocks, roofs=((-0.1, 0.12, 0.34), (0.20, 0.38, 0.22), (0.46, 0.60, 0.38), (0.66, 0.84, 0.16), (0.92, 1.1, 0.30)),
-                stops=((0.1, "93a3b5"), (0.7, "aab6c3"))),
-        partial(blocks, roofs=((0.06, 0.24, 0.46), (0.34, 0.50, 0.52), (0.56, 0.72, 0.44), (0.80, 0.96, 0.50)),
-                stops=((0.4, "6c7d91"), (0.7, "8694a5"))),
-        partial(ground, stops=((0.74, "5a5f68"), (1.0, "3e4249"))),
-    )),
-)  # fmt: skip
+    Background(
+        "beach",
+        ("on a beach", "on a sandy beach", "at the beach"),
+        ("a sandy beach", "a sunny beach by blue water"),
+        (
+            partial(gradient, stops=((0.0, "8fd8f7"), (0.42, "d9f3fb"))),
+            partial(ground, stops=((0.42, "1f9fc9"), (0.62, "63d2d6"))),
+            partial(
+                ground,
+                stops=((0.60, "ffffff"), (0.66, "fbeec5"), (1.0, "efcf8d")),
+                waves=((0.015, 1.5, 0.1),),
+                softness=0.03,
+            ),
+        ),
+    ),
+    Background(
+        "meadow",
+        ("in a meadow", "in a green meadow", "on a grassy meadow"),
+        ("a green meadow", "a green meadow under a blue sky"),
+        (
+            partial(gradient, stops=((0.0, "5db4f0"), (0.5, "cdeafa"))),
+            partial(
+                discs,
+                spots=(
+                    (0.16, 0.16, 0.07),
+                    (0.24, 0.13, 0.09),
+                    (0.33, 0.17, 0.06),
+                    (0.74, 0.24, 0.06),
+                    (0.82, 0.21, 0.08),
+                    (0.90, 0.25, 0.05),
+                ),
+                code="ffffff",
+                softness=0.03,
+                strength=0.9,
+            ),
+            partial(ground, stops=((0.52, "8ccf5a"), (0.8, "6dbb45")), waves=((0.05, 1.0, 0.55),)),
+            partial(ground, stops=((0.66, "6cc24a"), (1.0, "3f9a33")), waves=((0.035, 1.0, 0.05),)),
+        ),
+    ),
+    Background(
+        "desert",
+        ("in a desert", "in the desert", "in a sandy desert"),
+        ("an orange desert", "an orange desert with dunes"),
+        (
+            partial(gradient, stops=((0.0, "f9c15d"), (0.5, "fde9b5"))),
+            partial(disc, at=(0.82, 0.17), radius=0.10, code="fff7dc", softness=0.03),
+            partial(ground, stops=((0.50, "e59a4d"), (0.8, "d98540")), waves=((0.06, 1.0, 0.25),)),
+            partial(ground, stops=((0.66, "d47a35"), (1.0, "b75a26")), waves=((0.05, 0.8, 0.75),)),
+        ),
+    ),
+    Background(
+        "night sky",
+        ("in the night sky", "under a night sky", "against a starry night sky"),
+        ("a dark night sky", "a night sky with stars and a moon"),
+        (
+            partial(gradient, stops=((0.0, "0b1038"), (0.6, "27246b"), (1.0, "4a3a94"))),
+            partial(discs, spots=STARS, code="fff6d0", softness=0.012),
+            partial(disc, at=(0.83, 0.18), radius=0.16, code="6a63c4", softness=0.12, strength=0.5),
+            partial(disc, at=(0.83, 0.18), radius=0.085, code="fdf3c4", softness=0.012),
+        ),
+    ),
+    Background(
+        "snow",
+        ("in the snow", "on the snow", "in deep white snow"),
+        ("deep white snow", "white snow under a pale sky"),
+        (
+            partial(gradient, stops=((0.0, "9dbfd9"), (0.6, "dbe8f2"))),
+            partial(discs, spots=FLAKES, code="ffffff", softness=0.012),
+            partial(ground, stops=((0.54, "cfe0ee"), (0.75, "e4eef6")), waves=((0.05, 1.0, 0.30),)),
+            partial(ground, stops=((0.68, "ffffff"), (1.0, "dfeaf4")), waves=((0.03, 1.0, 0.80),)),
+        ),
+    ),
+    Background(
+        "sea",
+        ("under the sea", "deep in the sea", "in the blue sea"),
+        ("the deep blue sea", "the blue sea with bubbles"),
+        (
+            partial(gradient, stops=((0.0, "5fd4e6"), (0.45, "1d8fc4"), (1.0, "0b3f86"))),
+            partial(discs, spots=BUBBLES, code="c8f4fb", softness=0.014, strength=0.65),
+            partial(ground, stops=((0.88, "3d7aa8"), (1.0, "2c5f94")), waves=((0.02, 1.2, 0.4),), softness=0.03),
+        ),
+    ),
+    Background(
+        "pink wall",
+        ("in front of a pink wall", "against a pink wall", "before a plain pink wall"),
+        ("a plain pink wall", "a bright pink wall"),
+        (
+            partial(gradient, stops=((0.0, "f9a8c9"), (1.0, "ef86b0"))),
+            partial(disc, at=(0.5, 0.42), radius=0.75, code="ffc6dd", softness=0.7, strength=0.9),
+        ),
+    ),
+    Background(
+        "wooden floor",
+        ("on a wooden floor", "on the wooden floor", "on a brown wooden floor"),
+        ("a brown wooden floor", "a wooden floor of brown boards"),
+        (partial(planks, count=8, shades=("b98050", "a96f42", "c48c5c"), gap="6f4526"),),
+    ),
+    Background(
+        "sunset",
+        ("at sunset", "in front of a sunset", "under an orange sunset"),
+        ("a glowing orange sunset", "an orange and purple sunset"),
+        (
+            partial(gradient, stops=((0.0, "5b2a86"), (0.35, "c8407f"), (0.68, "ff9a4a"))),
+            partial(disc, at=(0.5, 0.66), radius=0.40, code="ffc861", softness=0.34, strength=0.8),
+            partial(disc, at=(0.5, 0.66), radius=0.16, code="fff0a8", softness=0.012),
+            partial(ground, stops=((0.70, "7d2f6e"), (1.0, "321550")), waves=((0.012, 1.0, 0.2),)),
+        ),
+    ),
+    Background(
+        "city",
+        ("in a city", "in the city", "in front of a grey city"),
+        ("a grey city", "a grey city with tall buildings"),
+        (
+            partial(gradient, stops=((0.0, "b9c6d3"), (0.7, "e9e4dc"))),
+            partial(
+                blocks,
+                roofs=(
+                    (-0.1, 0.12, 0.34),
+                    (0.20, 0.38, 0.22),
+                    (0.46, 0.60, 0.38),
+                    (0.66, 0.84, 0.16),
+                    (0.92, 1.1, 0.30),
+                ),
+                stops=((0.1, "93a3b5"), (0.7, "aab6c3")),
+            ),
+            partial(
+                blocks,
+                roofs=((0.06, 0.24, 0.46), (0.34, 0.50, 0.52), (0.56, 0.72, 0.44), (0.80, 0.96, 0.50)),
+                stops=((0.4, "6c7d91"), (0.7, "8694a5")),
+            ),
+            partial(ground, stops=((0.74, "5a5f68"), (1.0, "3e4249"))),
+        ),
+    ),
+)
 
 
 @lru_cache(maxsize=256)

@@ -1,11 +1,14 @@
 """A world: everything that scenes are made of, as tables. Another world is another set of rows, not more code."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
+from typing import Any
 
 from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS, Background
 from dalle3_jax.data.scenes.concepts import CONCEPTS, Concept
 from dalle3_jax.data.scenes.held_out import HeldOut, read_held_out
+from dalle3_jax.data.scenes.patterns import COUNT, ONE, TWO, Patterns
 
 
 @dataclass(frozen=True)
@@ -20,22 +23,27 @@ class Cell:
 
 @dataclass(frozen=True)
 class Layout:
-    """An arrangement of cells; `who` says which of the scene's concepts stands in each of them."""
+    """An arrangement of cells and the ways to name it.
+
+    `who` says which of the scene's concepts stands in each cell; `inverse` names the arrangement seen from the second.
+    """
 
     name: str
     cells: tuple[Cell, ...]
     phrases: tuple[str, ...]
     who: tuple[int, ...] = (0,)
+    inverse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of scene: how often it is drawn, how many different concepts it shows, and its layouts."""
+    """A sort of scene: how often it is drawn, how many different concepts it shows, its layouts and its captions."""
 
     name: str
     weight: float
     concepts: int
     layouts: tuple[Layout, ...]
+    patterns: Patterns = field(hash=False)
 
 
 @dataclass(frozen=True)
@@ -43,29 +51,47 @@ class World:
     """All that a scene may be.
 
     `snap` is the grid of the cells in pixels, `margin` what a sprite leaves free on each side of its cell (a fraction
-    of the cell) and `jitter` how far a cell may stray (a fraction of the frame).
+    of the cell), `jitter` how far a cell may stray (a fraction of the frame) and `places` the ways to name a place.
     """
 
     name: str
     concepts: tuple[Concept, ...]
     backgrounds: tuple[Background, ...]
     kinds: tuple[Kind, ...]
+    places: tuple[Layout, ...]
     held_out: HeldOut = field(default_factory=HeldOut)
     snap: int = 8
     margin: float = 1 / 16
     jitter: float = 0.0
 
+    @cached_property
+    def rows(self) -> dict[tuple[str, ...], Any]:
+        """The tables by name."""
+        rows: dict[tuple[str, ...], Any] = {("concept", row.name): row for row in self.concepts}
+        rows |= {("background", row.name): row for row in self.backgrounds}
+        rows |= {("place", row.name): row for row in self.places}
+        rows |= {("kind", row.name): row for row in self.kinds}
+        return rows | {("layout", kind.name, row.name): row for kind in self.kinds for row in kind.layouts}
+
     def concept(self, name: str) -> Concept:
         """The concept called `name`."""
-        return next(concept for concept in self.concepts if concept.name == name)
+        return self.rows["concept", name]
 
     def background(self, name: str) -> Background:
         """The background called `name`."""
-        return next(background for background in self.backgrounds if background.name == name)
+        return self.rows["background", name]
 
     def kind(self, name: str) -> Kind:
         """The kind called `name`."""
-        return next(kind for kind in self.kinds if kind.name == name)
+        return self.rows["kind", name]
+
+    def layout(self, kind: str, name: str) -> Layout:
+        """The layout called `name` of a kind."""
+        return self.rows["layout", kind, name]
+
+    def phrases(self, place: str) -> tuple[str, ...]:
+        """The ways to say that something is at `place`."""
+        return self.rows["place", place].phrases
 
 
 HALF = 0.5  # one size for every object: the model sees each concept more often at the size it will draw
@@ -91,28 +117,35 @@ PLACES = (
 LEFT, RIGHT = Cell(0.25, 0.5, HALF, "left"), Cell(0.75, 0.5, HALF, "right")
 ABOVE, BELOW = Cell(0.5, 0.25, HALF, "top"), Cell(0.5, 0.75, HALF, "bottom")
 LOWER_LEFT, LOWER_RIGHT = Cell(0.25, 0.75, HALF, "bottom left"), Cell(0.75, 0.75, HALF, "bottom right")
+TO_THE_LEFT, TO_THE_RIGHT = (
+    ("to the left of", "on the left of", "left of"),
+    ("to the right of", "on the right of", "right of"),
+)
+OVER, UNDER = (("above", "over", "on top of"), ("below", "under", "underneath"))
 RELATIONS = (
-    Layout("left of", (LEFT, RIGHT), ("to the left of", "on the left of", "left of"), (0, 1)),
-    Layout("right of", (RIGHT, LEFT), ("to the right of", "on the right of", "right of"), (0, 1)),
-    Layout("above", (ABOVE, BELOW), ("above", "over", "on top of"), (0, 1)),
-    Layout("below", (BELOW, ABOVE), ("below", "under", "underneath"), (0, 1)),
+    Layout("left of", (LEFT, RIGHT), TO_THE_LEFT, (0, 1), TO_THE_RIGHT),
+    Layout("right of", (RIGHT, LEFT), TO_THE_RIGHT, (0, 1), TO_THE_LEFT),
+    Layout("above", (ABOVE, BELOW), OVER, (0, 1), UNDER),
+    Layout("below", (BELOW, ABOVE), UNDER, (0, 1), OVER),
 )
 
+IN_A_ROW = ("side by side", "next to each other", "in a row")
+IN_A_TRIANGLE = ("in a triangle", "one above the other two", "close together")
 COUNTS = (
-    Layout("two", (LEFT, RIGHT), ("side by side", "next to each other", "in a row"), (0, 0)),
-    Layout(
-        "three",
-        (ABOVE, LOWER_LEFT, LOWER_RIGHT),
-        ("in a triangle", "one above the other two", "close together"),
-        (0, 0, 0),
-    ),
+    Layout("two", (LEFT, RIGHT), IN_A_ROW, (0, 0)),
+    Layout("three", (ABOVE, LOWER_LEFT, LOWER_RIGHT), IN_A_TRIANGLE, (0, 0, 0)),
 )
 
 FIRST = World(
     name="first",
     concepts=CONCEPTS,
     backgrounds=BACKGROUNDS,
-    kinds=(Kind("one", 0.3, 1, PLACES), Kind("two", 0.4, 2, RELATIONS), Kind("count", 0.3, 1, COUNTS)),
+    kinds=(
+        Kind("one", 0.3, 1, PLACES, ONE),
+        Kind("two", 0.4, 2, RELATIONS, TWO),
+        Kind("count", 0.3, 1, COUNTS, COUNT),
+    ),
+    places=PLACES,
     held_out=read_held_out(files(__package__) / "held_out_first.json"),
 )
 
