@@ -1,0 +1,84 @@
+"""A whole system small enough to build in a second: random weights, a byte-level tokenizer, 16 to 32 px pictures."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import tokenizers
+from flax import linen as nn
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from dalle3_jax.checkpoints.releases import Latent, Release
+from dalle3_jax.checkpoints.shapes import example_inputs
+from dalle3_jax.models.build import build_models
+
+SECTIONS = {
+    "text_encoder": {
+        "vocab_size": 300,
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "head_size": 8,
+        "mlp_width": 16,
+    },
+    "xfnet": {"kind": "transformer", "width": 16, "vector_width": 8, "layers": 1, "heads": 2},
+    "unet": {
+        "in_channels": 2,
+        "out_channels": 2,
+        "levels": ({"channels": 8, "blocks": 1, "depth": 1, "heads": 2},),
+        "groups": 4,
+        "size_ids": 6,
+    },
+    "vae": {
+        "latent_channels": 2,
+        "channels": (4, 4, 4, 8),
+        "blocks": 1,
+        "decoder_blocks": 1,
+        "groups": 2,
+        "attention": False,
+    },
+}
+
+
+def tokenizer_json() -> str:
+    """Bytes as tokens, `<pad>` 0, `</s>` 1, `<unk>` 2, lower case, `</s>` at the end: the layout of T5's ids."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "</s>", "<unk>", *letters])}
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    backend.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.post_processor = processors.TemplateProcessing("$A </s>", "$A $B </s>", [("</s>", 1)])
+    return backend.to_str()
+
+
+@functools.cache
+def tiny_release() -> Release:
+    """The system with weights that are random in every leaf, so that nothing starts at zero."""
+    modules = build_models(SECTIONS)
+    params = {name: randomised(module, modules, seed) for seed, (name, module) in enumerate(modules.items())}
+    return Release(
+        modules=modules,
+        params=params,
+        latent=Latent(channels=2, factor=8, shift=(0.5, -0.25), scale=(0.8, 1.6)),
+        diffusion={"schedule": {"name": "cosine"}, "prediction": "v"},
+        text={"length": 24},
+        sizes=((16, 16), (16, 32)),
+        sampling={"steps": 4, "sampler": "ddim", "guidance_scale": 2.0},
+        training={"steps": 0, "data": "none"},
+        tokenizer=tokenizer_json(),
+    )
+
+
+def randomised(module: nn.Module, modules: dict[str, nn.Module], seed: int) -> dict:
+    """Parameters of the right shapes, drawn with numpy: nothing is compiled."""
+    shapes = nn.unbox(jax.eval_shape(module.init, jax.random.key(0), *example_inputs(module, modules))["params"])
+    rng = np.random.default_rng(seed)
+    # Float16 numbers: storing them as float16 and reading them back changes nothing.
+    return jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float16).astype(np.float32), shapes)
+
+
+def plain(value: object) -> object:
+    """The value as JSON would give it back."""
+    return json.loads(json.dumps(value))
