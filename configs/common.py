@@ -1,0 +1,69 @@
+"""What every config starts from: all keys with their defaults. Configs change these and add networks."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """All keys; a config or a flag that names another one is an error."""
+    c = ConfigDict()
+
+    c.model = ConfigDict()  # text_encoder, xfnet, unet, vae: fields of dalle3_jax.models
+    c.model.diffusion = ConfigDict()
+    c.model.diffusion.schedule = ConfigDict({"name": "cosine"})
+    c.model.diffusion.prediction = "v"
+    c.model.diffusion.weighting = "uniform"
+    c.init = ConfigDict()  # component -> a release folder, or the name of an earlier stage in the same workdir
+
+    c.data = ConfigDict()
+    c.data.source = "scenes"
+    c.data.world = "first"
+    c.data.size = (128, 128)  # height, width
+    c.data.crop = 0  # side of random crops in pixels; 0: whole pictures
+    c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
+    c.data.dropout = 0.1  # captions replaced by ""
+    c.data.tokenizer = "scenes"  # or the path of a tokenizer.json
+    c.data.text_length = 64
+    c.data.latents = 0  # records whose latents are encoded ahead; 0: encode as they come
+    c.data.seed = 0
+    c.data.threads = 2
+    c.data.prefetch = 16
+
+    c.train = ConfigDict()
+    c.train.stage = ""
+    c.train.trainable = ()
+    c.train.steps = 0
+    c.train.batch_size = 16  # over all devices and processes
+    c.train.accumulate = 1  # parts that a batch is computed in
+    c.train.seed = 0
+    c.train.dtype = "float32"  # of computation: float32 or bfloat16
+    c.train.learning_rate = 1e-3
+    c.train.warmup = 200  # updates
+    c.train.constant = 0.0  # fraction of steps before the cosine begins
+    c.train.b1 = 0.9
+    c.train.b2 = 0.99
+    c.train.weight_decay = 0.01
+    c.train.clip = 1.0
+    c.train.ema = 0.999
+    c.train.max_skipped = 20  # steps in a row with a gradient that is not finite
+    c.train.kl_weight = 1e-6  # vae stage
+    c.train.gradient_weight = 0.5  # vae stage
+    c.train.log_every = 50
+    c.train.save_every = 1000
+    c.train.save_minutes = 10.0
+    c.train.keep = 2
+    c.train.wandb = ""  # a project there; empty: off
+    c.train.release_dtype = "float16"
+
+    c.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: the devices that remain
+
+    c.sample = ConfigDict()
+    c.sample.every = 1000  # steps between grids; 0: none
+    c.sample.prompts = ()
+    c.sample.count = 8  # pictures in a grid of reconstructions
+    c.sample.steps = 20
+    c.sample.sampler = "dpmsolver++"
+    c.sample.guidance_scale = 2.5
+    c.lock()
+    c.model.unlock()
+    c.init.unlock()
+    return c

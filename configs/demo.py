@@ -1,0 +1,84 @@
+"""The demo model that ships in the package: scenes at 128 px, trained on two CPU cores.
+
+python train.py --config configs/demo.py:vae  --workdir W
+python train.py --config configs/demo.py:base --workdir W
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+PROMPTS = (
+    "a panda on the left and a red apple on the right",
+    "three frogs on a beach",
+    "a penguin above a guitar",
+    "one rocket in the top right corner",
+)
+
+
+def vae():
+    """8x KL autoencoder with 8 channels on crops."""
+    c = common.get_config()
+    c.train.stage = "vae"
+    c.train.trainable = ("vae",)
+    c.model.vae = {
+        "latent_channels": 8,
+        "patch": 2,
+        "channels": (32, 64, 96),
+        "decoder_channels": (48, 96, 128),
+        "blocks": 1,
+        "decoder_blocks": 2,
+        "norm": "rms",
+        "attention": False,
+        "quant_convs": False,
+    }
+    c.data.crop = 64
+    c.train.steps = 5_000
+    c.train.batch_size = 8
+    c.train.learning_rate = 2e-3
+    c.train.weight_decay = 0.0
+    return c
+
+
+def base():
+    """Text encoder, xfnet and UNet, learnt together in the latents of the `vae` stage."""
+    c = common.get_config()
+    c.train.stage = "base"
+    c.train.trainable = ("text_encoder", "xfnet", "unet")
+    c.init.vae = "vae"
+    c.model.text_encoder = {
+        "vocab_size": 1024,
+        "width": 192,
+        "layers": 3,
+        "heads": 3,
+        "head_size": 64,
+        "mlp_width": 512,
+    }
+    c.model.xfnet = {"kind": "transformer", "width": 192, "vector_width": 192, "layers": 1, "heads": 3}
+    c.model.unet = {
+        "in_channels": 8,
+        "out_channels": 8,
+        "groups": 16,
+        "levels": (
+            ConfigDict({"channels": 64, "blocks": 1, "depth": 1, "heads": 1}),
+            ConfigDict({"channels": 128, "blocks": 1, "depth": 1, "heads": 2}),
+            ConfigDict({"channels": 256, "blocks": 1, "depth": 1, "heads": 4}),
+        ),
+    }
+    c.data.captions = {"descriptive": 0.80, "short": 0.15, "alt": 0.05}
+    c.data.text_length = 48
+    c.train.steps = 60_000
+    c.train.batch_size = 16
+    c.train.learning_rate = 1e-3
+    c.train.constant = 0.6
+    c.train.ema = 0.998
+    c.sample.prompts = PROMPTS
+    return c
+
+
+def get_config(stage: str = "base"):
+    """The config of one stage."""
+    stages = {"vae": vae, "base": base}
+    if stage not in stages:
+        raise ValueError(f"configs/demo.py has no stage {stage!r}: use {', '.join(stages)}")
+    return stages[stage]()

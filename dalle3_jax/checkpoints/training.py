@@ -1,0 +1,175 @@
+"""Checkpoints of a run: state by Orbax, data position as JSON, and a SHA-256 manifest that makes them count.
+
+    FOLDER/00001000/state/           the training state, sharded
+    FOLDER/00001000/data-0.json      where process 0's data iterator stood
+    FOLDER/00001000/manifest.json    written last: sizes and digests of all files above, shapes and types of the arrays
+
+Orbax keeps no checksum of what it wrote, so a step without a manifest is unfinished, and one that differs from it is
+damaged. Restoring walks down to the newest good step and deletes nothing.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+__all__ = ["Checkpointer", "Restored", "steps", "verify"]
+
+MANIFEST = "manifest.json"
+
+
+class Restored(NamedTuple):
+    """What a checkpoint holds."""
+
+    step: int
+    state: Any
+    data: Mapping[str, Any]
+
+
+def steps(folder: Path) -> list[int]:
+    """Finished steps, oldest first."""
+    return sorted(int(path.parent.name) for path in Path(folder).glob(f"*/{MANIFEST}") if path.parent.name.isdigit())
+
+
+def verify(folder: Path) -> list[str]:
+    """What differs between a step's files and its manifest; empty when it is good."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_text())["files"]
+        found = _files(folder)
+        problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+        problems += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
+        same = sorted(expected.keys() & found.keys())
+        return problems + [f"{name} is damaged" for name in same if _digest(found[name]) != expected[name]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"{MANIFEST} cannot be read: {error}"]
+
+
+class Checkpointer:
+    """Saves in the background and restores the newest good step; keeps the last `keep`."""
+
+    def __init__(self, folder: str | Path, keep: int = 2):
+        """Nothing is written before the first save."""
+        self.folder, self.keep = Path(folder).absolute(), max(keep, 1)
+        self._orbax = ocp.StandardCheckpointer()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, step: int, state: Any, data: Mapping[str, Any]) -> None:
+        """Copy the state off the devices and write it in the background; what failed last time is raised here."""
+        self.wait()
+        target = self.folder / f"{step:08d}"
+        if (target / MANIFEST).exists() and not verify(target):
+            return
+        if jax.process_index() == 0:
+            _make_room(target)
+        _barrier(f"checkpoint {step} has room")
+        (target / f"data-{jax.process_index()}.json").write_text(json.dumps(data))
+        self._orbax.save(target / "state", state)
+        arrays = _describe(state)
+        self._thread = threading.Thread(target=self._finish, args=(target, arrays), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the last save is on disk; raises what went wrong with it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise RuntimeError(f"saving a checkpoint in {self.folder} failed: {error}") from error
+
+    def restore(self, abstract: Any) -> Restored | None:
+        """The newest good step laid out as `abstract` says, or None before the first save.
+
+        Raises ValueError when the checkpoint is of another model, and when no finished step is good.
+        """
+        finished, rejected = steps(self.folder), []
+        for step in reversed(finished):
+            target = self.folder / f"{step:08d}"
+            if problems := verify(target):
+                rejected.append(f"step {step}: {'; '.join(problems[:3])}")
+                print(f"checkpoint rejected, {rejected[-1]}", file=sys.stderr)
+                continue
+            _check_arrays(json.loads((target / MANIFEST).read_text())["arrays"], _describe(abstract), target)
+            data = json.loads((target / f"data-{jax.process_index()}.json").read_text())
+            return Restored(step, self._orbax.restore(target / "state", abstract), data)
+        if finished:
+            raise ValueError(
+                f"no checkpoint in {self.folder} is good ({' | '.join(rejected)}): "
+                "restore the folder from a copy, or move it away to begin again"
+            )
+        return None
+
+    def close(self) -> None:
+        """Finish what is under way."""
+        self.wait()
+        self._orbax.close()
+
+    def _finish(self, target: Path, arrays: Mapping[str, Any]) -> None:
+        try:
+            self._orbax.wait_until_finished()
+            if jax.process_index() == 0:
+                files = {name: _digest(path) for name, path in _files(target).items()}
+                _write_whole(target / MANIFEST, json.dumps({"files": files, "arrays": arrays}, indent=1))
+                for step in steps(self.folder)[: -self.keep]:
+                    shutil.rmtree(self.folder / f"{step:08d}")
+        except BaseException as error:  # handed to the main thread
+            self._error = error
+
+
+def _make_room(target: Path) -> None:
+    """A folder for a new step: an unfinished one goes, a damaged one is put aside under another name."""
+    if (target / MANIFEST).exists():
+        target.rename(target.with_name(f"{target.name}.damaged-{time.time_ns()}"))
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != f"{MANIFEST}.tmp")
+    return {path.relative_to(folder).as_posix(): path for path in paths if path != folder / MANIFEST}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _describe(tree: Any) -> dict[str, list[Any]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves}
+
+
+def _check_arrays(found: Mapping[str, Any], wanted: Mapping[str, Any], target: Path) -> None:
+    """Orbax would cast a wrong type silently and name a wrong shape obscurely."""
+    differ = [name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]
+    if differ:
+        first = differ[0]
+        raise ValueError(
+            f"{target} is of another model: {len(differ)} arrays differ, the first {first}: "
+            f"saved {found.get(first)}, expected {wanted.get(first)}; use another workdir, or its own config"
+        )
+
+
+def _barrier(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -1,0 +1,60 @@
+"""What a stage reads: batches, the tokenizer, the pictures of its previews and statistics."""
+
+import importlib.resources
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from dalle3_jax.commands.config import plain
+from dalle3_jax.data import pipeline
+from dalle3_jax.text.tokenizers import Tokenizer
+
+__all__ = ["batches", "pictures", "tokenizer"]
+
+STATISTICS_BATCH = 16
+
+
+def batches(config: ConfigDict, tokenize: Tokenizer | None = None, latents: Sequence[np.ndarray] | None = None) -> Any:
+    """The endless training batches of this process."""
+    return pipeline.batches(
+        data_section(config),
+        tokenize=tokenize,
+        batch_size=config.train.batch_size // jax.process_count(),
+        seed=config.train.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        latents=latents,
+    )
+
+
+def data_section(config: ConfigDict, **changes: Any) -> dict[str, Any]:
+    """config.data as the pipeline takes it."""
+    section = {key: value for key, value in plain(config.data).items() if key != "tokenizer"}
+    return {**section, "size": tuple(config.data.size), "crop": config.data.crop or None, **changes}
+
+
+def pictures(config: ConfigDict, count: int, split: str) -> Iterator[np.ndarray]:
+    """The first `count` whole pictures of a split, in batches: the same at every call."""
+    data = data_section(config, split=split, crop=None)
+    size = min(count, STATISTICS_BATCH)
+    rows = pipeline.batches(data, tokenize=None, batch_size=size, seed=0)
+    for batch in itertools.islice(rows, -(-count // size)):
+        yield batch["images"]
+
+
+def tokenizer(config: ConfigDict) -> Tokenizer:
+    """The tokenizer that config.data.tokenizer names: "scenes" is the embedded one."""
+    name = config.data.tokenizer
+    embedded = importlib.resources.files("dalle3_jax.data.scenes") / "tokenizer.json"
+    return Tokenizer.from_json(embedded.read_text(), str(embedded)) if name == "scenes" else Tokenizer.load(Path(name))
+
+
+def progress(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:
+    """The same items under a bar."""
+    return iter(tqdm(items, total=total, desc=what, dynamic_ncols=True, disable=jax.process_index() != 0))

@@ -1,0 +1,130 @@
+"""The stages of a config: what each trains, on which data, by which objective, and what it leaves behind."""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dalle3_jax.checkpoints.releases import Latent, Release
+from dalle3_jax.commands import inputs
+from dalle3_jax.commands.config import plain
+from dalle3_jax.commands.systems import System
+from dalle3_jax.diffusion import prediction, schedules
+from dalle3_jax.training import logging, objectives
+from dalle3_jax.typing import Array, LossFn, Params
+
+__all__ = ["STAGES", "Stage", "measure_latents"]
+
+
+STATISTICS = 1024
+"""Pictures over which the VAE stage measures its latents."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the training loop needs to know of a stage."""
+
+    loss_fn: LossFn
+    data: Any
+    preview: Callable[[Params, Path, int], None]
+    release: Callable[[Params, int], Release]
+
+
+def vae(config: ConfigDict, workdir: Path, system: System) -> Stage:
+    """The autoencoder on crops; its release knows mean and deviation of every latent channel."""
+    system.require("vae")
+    module = system.modules["vae"]
+    encode, decode = (functools.partial(_apply, module, method=method) for method in ("encode", "decode"))
+    loss_fn = objectives.vae_loss(
+        encode, decode, kl_weight=config.train.kl_weight, gradient_weight=config.train.gradient_weight
+    )
+    reconstruct = jax.jit(lambda params, images: _apply(module, params, images)[0])
+    encode_mean = jax.jit(lambda params, images: encode(params, images)[0])
+
+    def preview(ema: Params, path: Path, step: int) -> None:
+        images = next(inputs.pictures(config, config.sample.count, "held_out"))
+        logging.save_rows(path, [images, jax.device_get(reconstruct(ema["vae"], images))])
+
+    def release(ema: Params, step: int) -> Release:
+        images = inputs.pictures(config, STATISTICS, "train")
+        images = inputs.progress(images, STATISTICS // inputs.STATISTICS_BATCH, "latent statistics")
+        shift, deviation = measure_latents(functools.partial(encode_mean, ema["vae"]), images)
+        latent = Latent(module.latent_channels, module.factor, shift, tuple(1.0 / value for value in deviation))
+        return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=_described(config, step))
+
+    return Stage(loss_fn, inputs.batches(config), preview, release)
+
+
+def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
+    """Text encoder, xfnet and UNet in the latents of a frozen VAE."""
+    system.require("text_encoder", "xfnet", "unet", "vae")
+    modules, diffusion = system.modules, plain(config.model.diffusion)
+    latent, tokenizer = system.latent(), inputs.tokenizer(config)
+    if tokenizer.vocab_size > modules["text_encoder"].vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} entries, more than "
+            f"config.model.text_encoder.vocab_size={modules['text_encoder'].vocab_size}: raise it"
+        )
+    schedule = schedules.build(**diffusion["schedule"])
+    prediction.check(schedule, diffusion["prediction"])
+    networks = {name: functools.partial(_apply, modules[name]) for name in ("text_encoder", "xfnet", "unet")}
+    networks["encode"] = functools.partial(_apply, modules["vae"], method="encode")
+    loss_fn = objectives.diffusion_loss(
+        networks,
+        schedule=schedule,
+        predict=diffusion["prediction"],
+        weighting=diffusion["weighting"],
+        shift=latent.shift,
+        scale=latent.scale,
+        sizes=bool(modules["unet"].size_ids),
+    )
+
+    def release(ema: Params, step: int) -> Release:
+        return Release(
+            dict(modules),
+            {**system.loaded, **ema},
+            latent,
+            diffusion={key: diffusion[key] for key in ("schedule", "prediction")},
+            text={"length": config.data.text_length},
+            sizes=(tuple(config.data.size),),
+            sampling={key: config.sample[key] for key in ("steps", "sampler", "guidance_scale")},
+            training=_described(config, step),
+            tokenizer=tokenizer.to_json(),
+        )
+
+    def preview(ema: Params, path: Path, step: int) -> None:
+        """Pictures of the fixed prompts."""
+
+    return Stage(loss_fn, inputs.batches(config, tokenizer), preview, release)
+
+
+STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {"vae": vae, "base": base}
+
+
+def measure_latents(
+    encode: Callable[[Array], Array], batches: Iterable[np.ndarray]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each latent channel over all pixels of all pictures."""
+    latents = np.concatenate([jax.device_get(encode(images)) for images in batches]).astype(np.float64)
+    mean, deviation = latents.mean(axis=(0, 1, 2)), latents.std(axis=(0, 1, 2))
+    return tuple(mean.tolist()), tuple(deviation.tolist())
+
+
+def _apply(module: nn.Module, params: Params, *args: Any, method: str | None = None) -> Any:
+    return module.apply({"params": params}, *args, method=method)
+
+
+def _described(config: ConfigDict, step: int) -> dict[str, Any]:
+    """What a release says of its training."""
+    return {
+        "stage": config.train.stage,
+        "steps": step,
+        "images": step * config.train.batch_size,
+        "config": plain(config),
+    }

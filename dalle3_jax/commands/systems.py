@@ -1,0 +1,102 @@
+"""The networks of a stage: new ones from config.model, trained ones from the releases that config.init names."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dalle3_jax.checkpoints.releases import Latent, Release, load_release
+from dalle3_jax.checkpoints.shapes import abstract_params, example_inputs
+from dalle3_jax.commands.config import plain
+from dalle3_jax.models.build import build_models
+from dalle3_jax.training import sharding
+from dalle3_jax.training.state import init_params
+from dalle3_jax.typing import Key, Params
+
+__all__ = ["System", "load_system", "release_folder"]
+
+
+@dataclass(frozen=True)
+class System:
+    """The networks of a stage, those that config.init loaded with their parameters on the mesh."""
+
+    modules: dict[str, nn.Module]
+    loaded: dict[str, Params]
+    releases: dict[str, Release]
+    trainable: tuple[str, ...]
+
+    @property
+    def frozen(self) -> dict[str, Params]:
+        """Parameters that do not learn."""
+        return {name: params for name, params in self.loaded.items() if name not in self.trainable}
+
+    def require(self, *names: str) -> None:
+        """Raise ValueError unless all these components are there."""
+        if missing := [name for name in names if name not in self.modules]:
+            raise ValueError(f"the stage needs {', '.join(missing)}: add sections to config.model or config.init")
+
+    def latent(self) -> Latent:
+        """The latent space of the loaded VAE, checked against the UNet."""
+        latent = self.releases["vae"].latent if "vae" in self.releases else None
+        if latent is None:
+            raise ValueError("the VAE must come from a release that knows its latents: set config.init.vae")
+        unet = self.modules["unet"]
+        if (unet.in_channels, unet.out_channels) != (latent.channels, latent.channels):
+            raise ValueError(
+                f"config.model.unet has {unet.in_channels} channels in and {unet.out_channels} out, "
+                f"the latents of its VAE {latent.channels}: set both to that"
+            )
+        return latent
+
+    def boxed(self) -> dict[str, Any]:
+        """Abstract parameters that learn, with their logical axes."""
+        return abstract_params(self.modules, self.trainable)
+
+    def init(self, key: Key) -> dict[str, Any]:
+        """Fresh parameters of what learns; the loaded ones take their place afterwards."""
+        inputs = {name: example_inputs(self.modules[name], self.modules) for name in self.trainable}
+        return nn.unbox(init_params({name: self.modules[name] for name in self.trainable}, inputs, key))
+
+
+def load_system(config: ConfigDict, workdir: Path, mesh: Mesh) -> System:
+    """Networks from config.model, and from the releases of config.init; names everything that does not fit."""
+    dtype = jnp.dtype(config.train.dtype)
+    trainable = tuple(config.train.trainable)
+    modules = build_models(plain(config.model), dtype)
+    place = functools.partial(sharding.shardings, mesh=mesh)
+    loaded, releases, opened = {}, {}, {}
+    for name, where in config.init.items():
+        kept = jnp.float32 if name in trainable else dtype
+        folder = release_folder(workdir, where)
+        if (folder, kept) not in opened:
+            opened[folder, kept] = load_release(folder, None, kept, place)
+        release = opened[folder, kept]
+        if name not in release.modules:
+            raise ValueError(f"config.init.{name}: {folder} holds {', '.join(release.modules)} only")
+        module = release.modules[name].clone(dtype=dtype)
+        if name in modules and modules[name] != module:
+            raise ValueError(f"config.model.{name} differs from the network in {folder}: leave the section out")
+        modules[name], loaded[name], releases[name] = module, release.params[name], release
+    if unknown := sorted(set(trainable) - set(modules)):
+        raise ValueError(
+            f"train.trainable names {', '.join(unknown)}: give config.model or config.init sections for them"
+        )
+    if idle := sorted(set(modules) - set(trainable) - set(loaded)):
+        raise ValueError(f"{', '.join(idle)} would stay at random: name them in train.trainable or in config.init")
+    return System(modules, loaded, releases, trainable)
+
+
+def release_folder(workdir: Path, where: str) -> Path:
+    """The release that an entry of config.init means: a stage of this workdir first, else a folder."""
+    places = (workdir / where / "release", Path(where) / "release", workdir / where, Path(where))
+    for place in places:
+        if (place / "model.json").is_file():
+            return place
+    raise ValueError(
+        f"config.init names {where!r}, but there is no release in {places[0]} or {where}: train that first"
+    )

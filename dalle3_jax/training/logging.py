@@ -1,0 +1,121 @@
+"""What a run writes for people: metrics (JSONL, TensorBoard, wandb), picture grids, versions."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from dalle3_jax.typing import Float
+
+__all__ = ["MetricsWriter", "save_rows", "versions", "write_json"]
+
+LIBRARIES = ("dalle3_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+class MetricsWriter:
+    """Appends to FOLDER/metrics.jsonl and FOLDER/tensorboard; on processes other than the first it does nothing.
+
+    Lines from beyond `first_step`, written before the run was killed, are dropped: those steps are taken again.
+    """
+
+    def __init__(self, folder: Path, first_step: int, wandb: str = "", config: Mapping[str, Any] | None = None):
+        """`wandb` names a project there; empty is off."""
+        self._active = jax.process_index() == 0
+        if not self._active:
+            return
+        from tensorboardX import SummaryWriter
+
+        path = folder / "metrics.jsonl"
+        _cut(path, first_step)
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        self._wandb = _start_wandb(wandb, folder, config) if wandb else None
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One line for one step."""
+        if not self._active:
+            return
+        print(json.dumps({"step": step, **metrics}), file=self._file, flush=True)
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        if self._active:
+            self._file.close()
+            self._board.close()
+            if self._wandb is not None:
+                self._wandb.finish()
+
+
+def _cut(path: Path, step: int) -> None:
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        write_whole(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):  # the line that a kill cut short
+        return float("inf")
+
+
+def _start_wandb(project: str, folder: Path, config: Mapping[str, Any] | None) -> Any:
+    try:
+        import wandb
+    except ImportError:
+        raise ValueError(
+            "train.wandb is set but wandb is not installed: pip install wandb, or leave it empty"
+        ) from None
+    return wandb.init(project=project, dir=str(folder), config=dict(config or {}), id=folder.name, resume="allow")
+
+
+def save_rows(path: Path, rows: Sequence[Float[np.ndarray, "b h w 3"]], gap: int = 2) -> None:
+    """Rows of pictures in [-1, 1] as one PNG, written whole."""
+    lines = []
+    for row in rows:
+        pictures = np.clip((np.asarray(row, np.float32) + 1.0) * 127.5 + 0.5, 0, 255).astype(np.uint8)
+        padded = np.pad(pictures, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+        lines.append(np.concatenate(list(padded), axis=1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    Image.fromarray(np.concatenate(lines, axis=0)).save(temporary, format="PNG")
+    temporary.replace(path)
+
+
+def versions() -> dict[str, Any]:
+    """Libraries and devices of this run."""
+    found = {"python": platform.python_version(), "machine": platform.platform()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            found[name] = "source"
+    device = jax.devices()[0]
+    return {**found, "device": device.device_kind, "devices": jax.device_count(), "processes": jax.process_count()}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Plain values as JSON, written whole."""
+    write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that is there complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,89 @@
+"""What each stage minimises. A loss is built from apply functions and never names a network's class."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dalle3_jax.diffusion import losses, prediction
+from dalle3_jax.diffusion.schedules import Schedule
+from dalle3_jax.typing import Array, Float, Key, LossFn, Params
+
+__all__ = ["diffusion_loss", "stratified_times", "vae_loss"]
+
+Apply = Callable[..., Any]
+
+
+def vae_loss(encode: Apply, decode: Apply, *, kl_weight: float = 1e-6, gradient_weight: float = 0.5) -> LossFn:
+    """L1 of pixels and of their finite differences, and the KL term summed over an image's latent.
+
+    encode(params, images) -> (mean, log variance); decode(params, latents) -> images in [-1, 1].
+    """
+
+    def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
+        images = batch["images"]
+        mean, logvar = encode(params["vae"], images)
+        latents = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, mean.shape, mean.dtype)
+        error = (decode(params["vae"], latents) - images).astype(jnp.float32)
+        l1 = jnp.mean(jnp.abs(error))
+        edges = jnp.mean(jnp.abs(jnp.diff(error, axis=1))) + jnp.mean(jnp.abs(jnp.diff(error, axis=2)))
+        kl = 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar, axis=(1, 2, 3)).mean()
+        # pixels lie in [-1, 1], so the peak is 2
+        psnr = 10.0 * jnp.mean(jnp.log10(4.0 / jnp.mean(jnp.square(error), axis=(1, 2, 3))))
+        loss = l1 + gradient_weight * edges + kl_weight * kl
+        return loss, {"l1": l1, "edges": edges, "kl": kl, "psnr": psnr}
+
+    return loss_fn
+
+
+def stratified_times(key: Key, count: int) -> Float[Array, " b"]:
+    """One time in each of `count` equal parts of (0, 1): uniform, with less variance over the batch."""
+    return (jnp.arange(count) + jax.random.uniform(key, (count,), minval=1e-4)) / count
+
+
+def diffusion_loss(
+    networks: Mapping[str, Apply],
+    *,
+    schedule: Schedule,
+    predict: str = "v",
+    weighting: str = "uniform",
+    shift: Sequence[float],
+    scale: Sequence[float],
+    sizes: bool = False,
+) -> LossFn:
+    """Weighted squared error of the denoiser's output at random times.
+
+    networks: `text_encoder`, `xfnet`, `unet` and, for batches of images, `encode`, each taking its parameters first.
+    Latents are normalised per channel, (z - shift) * scale. `sizes` hands the batch's size ids to the UNet.
+    """
+    shift, scale = jnp.asarray(shift, jnp.float32), jnp.asarray(scale, jnp.float32)
+
+    def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
+        weights = {**frozen, **params}
+        latents = batch["latents"] if "latents" in batch else networks["encode"](weights["vae"], batch["images"])[0]
+        x0 = (latents.astype(jnp.float32) - shift) * scale
+        features = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"])
+        condition = networks["xfnet"](weights["xfnet"], features, batch["mask"])
+
+        time_key, noise_key = jax.random.split(key)
+        t = stratified_times(time_key, len(x0))
+        eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        x_t = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * eps
+        size_ids = batch["sizes"] if sizes else None
+        output = networks["unet"](weights["unet"], x_t, schedule.network_time(t), condition, size_ids)
+
+        target = prediction.target(predict, x0, eps, alpha, sigma)
+        squared = jnp.mean(jnp.square(output.astype(jnp.float32) - target), axis=(1, 2, 3))
+        loss = jnp.mean(losses.weight(weighting, predict, schedule.logsnr(t)) * squared)
+        return loss, {"loss": loss, **_by_quarter(squared, t)}
+
+    return loss_fn
+
+
+def _by_quarter(squared: Float[Array, " b"], t: Float[Array, " b"]) -> dict[str, Array]:
+    """Mean unweighted error in the four quarters of time, q1 the least noisy; 0 where no row fell."""
+    inside = jnp.floor(4.0 * t)[None, :] == jnp.arange(4.0)[:, None]
+    means = jnp.sum(inside * squared, axis=1) / jnp.maximum(jnp.sum(inside, axis=1), 1)
+    return {f"mse_q{quarter + 1}": means[quarter] for quarter in range(4)}

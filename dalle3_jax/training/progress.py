@@ -1,0 +1,85 @@
+"""The bar and the metrics of a run, read one step behind the device so that it never waits for the host."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from dalle3_jax.training.logging import MetricsWriter
+
+__all__ = ["Progress"]
+
+COUNTERS = ("skipped", "skipped_in_a_row")
+
+
+class Progress:
+    """Shows and writes means over `log_every` steps; stops a run whose gradients stay non-finite."""
+
+    def __init__(
+        self,
+        writer: MetricsWriter,
+        schedule: Callable[[int], Any],
+        *,
+        first: int,
+        steps: int,
+        batch_size: int,
+        log_every: int,
+        max_skipped: int,
+    ):
+        """`first` steps are already taken; `schedule` gives the learning rate after so many updates."""
+        self._writer, self._schedule = writer, schedule
+        self._batch_size, self._log_every, self._max_skipped = batch_size, log_every, max_skipped
+        self._bar = tqdm(
+            initial=first,
+            total=steps,
+            unit="step",
+            dynamic_ncols=True,
+            disable=jax.process_index() != 0,
+            smoothing=0.05,
+        )
+        self._behind: tuple[int, Mapping[str, Any]] | None = None
+        self._window: list[dict[str, float]] = []
+        self._since = time.monotonic()
+
+    def update(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Take the metrics of a step that the device may still be computing; read those of the step before."""
+        behind, self._behind = self._behind, (step, metrics)
+        if behind is not None:
+            self._read(*behind)
+
+    def flush(self) -> None:
+        """Read the last step too."""
+        if self._behind is not None:
+            self._read(*self._behind)
+            self._behind = None
+
+    def close(self) -> None:
+        """End the bar and the files."""
+        self._bar.close()
+        self._writer.close()
+
+    def _read(self, step: int, metrics: Mapping[str, Any]) -> None:
+        values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+        if values["skipped_in_a_row"] >= self._max_skipped:
+            raise FloatingPointError(
+                f"the last {self._max_skipped} steps up to {step} had gradients that are not finite and were skipped: "
+                "lower train.learning_rate or train.clip, or compute in float32, and run again from the last checkpoint"
+            )
+        self._window.append(values)
+        self._bar.update(1)
+        if step % self._log_every == 0:
+            self._log(step)
+
+    def _log(self, step: int) -> None:
+        now = time.monotonic()
+        good = [values for values in self._window if values["skipped_in_a_row"] == 0] or self._window
+        means = {name: float(np.mean([values[name] for values in good])) for name in good[0] if name not in COUNTERS}
+        speed = len(self._window) * self._batch_size / max(now - self._since, 1e-9)
+        skipped = self._window[-1]["skipped"]
+        rate = float(self._schedule(step - int(skipped)))
+        self._writer.write(step, {**means, "learning_rate": rate, "skipped": skipped, "images_per_second": speed})
+        self._bar.set_postfix(loss=f"{means['loss']:.4f}", images_s=f"{speed:.1f}")
+        self._window, self._since = [], now

@@ -1,0 +1,102 @@
+"""How arrays lie on the devices: the mesh, and the rules from logical axes to mesh axes."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+__all__ = ["RULES", "batch_sharding", "check_batch", "make_mesh", "put_batch", "replicated", "ruled", "shardings"]
+
+AXES = ("data", "fsdp", "tensor")
+RULES = (
+    ("batch", ("data", "fsdp")),
+    ("height", None),
+    ("in", "fsdp"),
+    ("out", "tensor"),
+    ("heads", "tensor"),
+    ("mlp", "tensor"),
+    ("vocab", "tensor"),
+    ("layers", None),
+)
+
+
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh (data, fsdp, tensor) over `devices` (all by default); one size may be -1: what remains.
+
+    Raises ValueError when the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    shape = [int(sizes.get(axis, 1)) for axis in AXES]
+    known = int(np.prod([size for size in shape if size != -1]))
+    if shape.count(-1) == 1 and known > 0 and len(devices) % known == 0:
+        shape[shape.index(-1)] = len(devices) // known
+    if min(shape) < 1 or int(np.prod(shape)) != len(devices):
+        asked = ", ".join(f"{axis}={sizes.get(axis, 1)}" for axis in AXES)
+        raise ValueError(
+            f"mesh ({asked}) does not fit {len(devices)} devices: the sizes must multiply to {len(devices)}; "
+            "set one of config.mesh.data, fsdp, tensor to -1 to take what remains"
+        )
+    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Raise ValueError unless the batch divides over data * fsdp devices and `accumulate` parts."""
+    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    if accumulate < 1 or batch_size < 1 or batch_size % (rows * accumulate):
+        raise ValueError(
+            f"train.batch_size={batch_size} does not divide into {rows} devices (mesh data {mesh.shape['data']} x "
+            f"fsdp {mesh.shape['fsdp']}) times train.accumulate={accumulate}: "
+            f"use a multiple of {rows * max(accumulate, 1)}"
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The first axis over data and fsdp."""
+    return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def shardings(boxed: Any, mesh: Mesh) -> Any:
+    """Shardings of an abstract tree of boxed parameters, without the boxes.
+
+    An axis whose length the mesh axis does not divide (three output channels, say) stays whole.
+    """
+    ruled = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, RULES)
+    return jax.tree.map(lambda leaf, sharding: _divisible(leaf.shape, sharding), nn.unbox(boxed), ruled)
+
+
+def _divisible(shape: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
+    spec = tuple(sharding.spec) + (None,) * (len(shape) - len(sharding.spec))
+    mesh, pairs = sharding.mesh, zip(shape, spec, strict=True)
+    return NamedSharding(mesh, P(*(axes if length % _size(mesh, axes) == 0 else None for length, axes in pairs)))
+
+
+def _size(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
+    names = (axes,) if isinstance(axes, str) else axes or ()
+    return int(np.prod([mesh.shape[name] for name in names]))
+
+
+def ruled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function to trace, its logical constraints on activations following RULES (under `jax.set_mesh`)."""
+
+    @functools.wraps(function)
+    def traced(*args: Any) -> Any:
+        with nn.logical_axis_rules(RULES):
+            return function(*args)
+
+    return traced
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's rows of a batch as global arrays."""
+    sharding = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}

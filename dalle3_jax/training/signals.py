@@ -1,0 +1,45 @@
+"""Stopping in good order: SIGTERM and SIGINT ask, the loop answers at the end of a step."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import jax
+from jax.experimental import multihost_utils
+
+__all__ = ["EXIT_SAVED", "stop_requests"]
+
+EXIT_SAVED = 75
+"""Exit code after a signal, everything saved: EX_TEMPFAIL, run the same command again to go on."""
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[int], bool]]:
+    """Yields (step) -> whether to save and stop after it. A second SIGINT interrupts at once.
+
+    Between several processes `jax.distributed` watches for SIGTERM and stops all of them after the same step.
+    """
+    requested = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if requested.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requested.set()
+
+    def stop(step: int) -> bool:
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return requested.is_set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

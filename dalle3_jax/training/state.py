@@ -1,0 +1,64 @@
+"""The training state: everything that a run needs to go on, and its layout on a mesh."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from dalle3_jax.training import sharding
+from dalle3_jax.typing import Array, Int, Key, Params
+
+__all__ = ["TrainState", "create", "init_params", "state_shardings", "with_shardings"]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Weights, their moving average, moments, randomness and counters; all on the device, all donated."""
+
+    step: Int[Array, ""]
+    params: Params
+    ema: Params
+    opt_state: optax.OptState
+    key: Key
+    skipped: Int[Array, ""]
+    skipped_in_a_row: Int[Array, ""]
+
+
+def init_params(modules: Mapping[str, nn.Module], inputs: Mapping[str, Sequence[Any]], key: Key) -> dict[str, Any]:
+    """Boxed fresh parameters {component: tree}; `inputs` holds abstract arguments for each module's call."""
+
+    def init(name: str, key: Key) -> Any:
+        zeros = [jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), argument) for argument in inputs[name]]
+        return modules[name].init(key, *zeros)["params"]
+
+    names = sorted(modules)
+    return {name: init(name, k) for name, k in zip(names, jax.random.split(key, len(names)), strict=True)}
+
+
+def create(params: Params, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
+    """The state before the first step; the average starts at the parameters."""
+    zero = jnp.zeros((), jnp.int32)
+    ema = jax.tree.map(jnp.copy, params)
+    return TrainState(zero, params, ema, optimizer.init(params), key, zero, jnp.copy(zero))
+
+
+def state_shardings(
+    boxed: Mapping[str, Any], optimizer: optax.GradientTransformation, mesh: Mesh, key: Key
+) -> tuple[TrainState, TrainState]:
+    """(abstract state, its shardings) for abstract boxed parameters: averages and moments lie as their parameters."""
+    params = sharding.shardings(boxed, mesh)
+    abstract = jax.eval_shape(lambda p: create(p, optimizer, key), nn.unbox(boxed))
+    whole = sharding.replicated(mesh)
+    moments = optax.tree.map_params(
+        optimizer, lambda _, s: s, abstract.opt_state, params, transform_non_params=lambda _: whole
+    )
+    return abstract, TrainState(whole, params, params, moments, whole, whole, whole)
+
+
+def with_shardings(abstract: Any, layout: Any) -> Any:
+    """Abstract arrays that carry their shardings, as restoring wants them."""
+    return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, layout)
