@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from dalle3_jax.data.draws import uniform, weighted
-from dalle3_jax.data.sources import ENDLESS, ScenesSource, Source
+from dalle3_jax.data.sources import ENDLESS, ScenesSource, Source, TFDSSource
 from dalle3_jax.data.transforms import crop, decode, unit
 
 Tokenize = Callable[[list[str], int], tuple[np.ndarray, np.ndarray]]
@@ -24,9 +24,10 @@ DEFAULTS: Mapping[str, Any] = {
     "world": "first",
     "split": "train",
     "size": (128, 128),  # height, width
-    "crop": None,  # side of a random crop in pixels
+    "crop": 0,  # side of a random crop in pixels; 0: whole pictures
     "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
     "dropout": 0.1,  # how often a caption is left empty
+    "tokenizer": "scenes",  # read by the command, which passes `tokenize`
     "text_length": 64,
     "latents": 0,  # how many records have their latents cached; 0 encodes as it goes
     "threads": 2,
@@ -46,6 +47,8 @@ def settings_of(data: Mapping[str, Any]) -> dict[str, Any]:
 def source_of(data: Mapping[str, Any]) -> Source:
     """The source that the data section names."""
     settings = settings_of(data)
+    if settings["source"] != "scenes":
+        return TFDSSource(settings["source"], settings["split"])
     height, width = settings["size"]
     return ScenesSource(settings["world"], settings["seed"], height, width, ENDLESS, settings["split"])
 
@@ -101,7 +104,7 @@ def draw_row(
     top, left, side = 0, 0, settings["crop"]
     if latents is not None:
         row["latents"] = latents[index]
-    elif side is None:
+    elif not side:
         row["images"] = decode(record.image)
     else:
         top = int(uniform(*key, "top") * (height - side + 1))

@@ -1,7 +1,11 @@
 """Where records come from: random access by index, as grain wants it."""
 
+import json
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
 
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import WORLDS, Split, record
@@ -57,3 +61,42 @@ class ScenesSource:
     def fingerprint(self) -> str:
         """World, seed, split and size."""
         return f"scenes/{self.world}/{self.split}/{self.seed}/{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class TFDSSource:
+    """A dataset that `tfds_builder.write` wrote, read without TensorFlow; `folder` is its own or the one above."""
+
+    folder: str | Path
+    split: Split = "train"
+
+    @cached_property
+    def rows(self) -> Any:
+        """The data source of TFDS, pictures still encoded."""
+        import tensorflow_datasets as tfds
+
+        found = sorted(Path(self.folder).glob("**/features.json"))
+        if len(found) != 1:
+            raise ValueError(f"{str(self.folder)!r} holds {len(found)} TFDS datasets: name the folder of one")
+        builder = tfds.builder_from_directory(found[0].parent)
+        if self.split not in builder.info.splits:
+            raise ValueError(f"no split {self.split!r} in {found[0].parent}: there are {sorted(builder.info.splits)}")
+        return builder.as_data_source(self.split, decoders={"image": tfds.decode.SkipDecoding()})
+
+    def __len__(self) -> int:
+        """How many records there are."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at `index`."""
+        row = self.rows[index]
+        captions = {version: text.decode() for version, text in row["captions"].items()}
+        size = int(row["height"]), int(row["width"])
+        return Record(row["key"].decode(), row["image"], *size, captions, json.loads(row["labels"]))
+
+    @property
+    def fingerprint(self) -> str:
+        """What the dataset says of itself, and its outermost keys."""
+        info = self.rows.dataset_info
+        said = f"{info.full_name}/{self.split}/{len(self)}/{info.dataset_size}/{self[0].key}/{self[len(self) - 1].key}"
+        return f"tfds/{sha256(said.encode()).hexdigest()[:16]}"

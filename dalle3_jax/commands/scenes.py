@@ -1,0 +1,108 @@
+"""`dalle3-jax scenes`: a contact sheet of the embedded dataset, or the dataset written as TFDS.
+
+dalle3-jax scenes --out sheet.png --rows 4 --columns 6
+dalle3-jax scenes --tfds folder --count 10000 --split held_out
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from dalle3_jax.data.records import Record
+from dalle3_jax.data.scenes import SPLITS, WORLDS
+from dalle3_jax.data.sources import ScenesSource
+
+INK, PAPER = (40, 44, 52), (255, 255, 255)
+FONT, LINE, GAP = 12, 15, 12
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; 2 where the arguments make no sense or the output cannot be written."""
+    try:
+        run(parser().parse_args(argv))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    result = argparse.ArgumentParser("dalle3-jax scenes", description="Looks at the embedded dataset, or writes it.")
+    output = result.add_mutually_exclusive_group(required=True)
+    output.add_argument("--out", type=Path, help="the contact sheet to write, a PNG")
+    output.add_argument("--tfds", type=Path, help="the folder to write a TFDS dataset to (ArrayRecord)")
+    result.add_argument("--count", type=int, default=1000, help="records of the TFDS dataset (default 1000)")
+    result.add_argument("--rows", type=int, default=4, help="rows of the sheet (default 4)")
+    result.add_argument("--columns", type=int, default=6, help="columns of the sheet (default 6)")
+    result.add_argument("--caption", default="descriptive", choices=("alt", "short", "descriptive"))
+    result.add_argument("--size", default="128x128", help="WIDTHxHEIGHT of a picture (default 128x128)")
+    result.add_argument("--split", default="train", choices=SPLITS)
+    result.add_argument("--world", default="first", choices=sorted(WORLDS))
+    result.add_argument("--seed", type=int, default=0)
+    return result
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes what was asked for and says where."""
+    width, height = size_of(arguments.size)
+    if min(arguments.rows, arguments.columns, arguments.count) < 1:
+        raise ValueError("--rows, --columns and --count must be at least 1")
+    source = ScenesSource(arguments.world, arguments.seed, height, width, split=arguments.split)
+    if arguments.tfds:
+        from dalle3_jax.data.scenes.tfds_builder import write
+
+        print(write(arguments.tfds, source, arguments.count))
+        return
+    records = [source[index] for index in range(arguments.rows * arguments.columns)]
+    save(contact_sheet(records, arguments.columns, arguments.caption), arguments.out)
+    print(arguments.out)
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """(width, height) of "WIDTHxHEIGHT"."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ValueError(f"size {text!r}: write WIDTHxHEIGHT, as in 128x128")
+    if min(int(width), int(height)) < 32 or int(width) % 8 or int(height) % 8:
+        raise ValueError(f"size {text!r}: both sides must be multiples of 8 and at least 32")
+    return int(width), int(height)
+
+
+def contact_sheet(records: list[Record], columns: int, caption: str) -> Image.Image:
+    """The pictures in rows, each above its caption."""
+    font = ImageFont.load_default(FONT)
+    width, height = records[0].width, records[0].height
+    shown = max(width, 128)  # a caption needs room under a small picture
+    texts = [wrapped(record.captions[caption], font, shown) for record in records]
+    below = LINE * max(map(len, texts)) + 6
+    rows = -(-len(records) // columns)
+    sheet = Image.new("RGB", (GAP + columns * (shown + GAP), GAP + rows * (height + below + GAP)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (record, lines) in enumerate(zip(records, texts, strict=True)):
+        left, top = GAP + i % columns * (shown + GAP), GAP + i // columns * (height + below + GAP)
+        sheet.paste(Image.fromarray(np.asarray(record.image)), (left, top))
+        for line, text in enumerate(lines):
+            draw.text((left, top + height + 4 + line * LINE), text, INK, font)
+    return sheet
+
+
+def wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The text in lines of at most `width` pixels, broken between words."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        lines[-1:] = [longer] if font.getlength(longer) <= width or not lines[-1] else [lines[-1], word]
+    return lines
+
+
+def save(sheet: Image.Image, path: Path) -> None:
+    """Writes the sheet whole: under a temporary name first."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: the contact sheet is a PNG, name it .png")
+    scratch = path.with_name(f".{path.name}.tmp")
+    sheet.save(scratch, "PNG", optimize=True)
+    scratch.replace(path)
