@@ -1,0 +1,27 @@
+"""Weights of the per-sample loss over noise levels."""
+
+import jax.numpy as jnp
+
+from dalle3_jax.typing import Array, Float
+
+__all__ = ["weight"]
+
+
+def weight(weighting: str, prediction: str, logsnr: Float[Array, " b"], gamma: float = 5.0) -> Float[Array, " b"]:
+    """What multiplies the mean squared error of the prediction's own target: 1 if "uniform", or "min_snr".
+
+    Min-SNR (arXiv 2303.09556 section 3.4) weighs the squared error of x0 by min(snr, gamma), whatever the network
+    predicts; the squared error of eps is snr times that of x0, the one of v snr + 1 times. Finite at logsnr = +-inf.
+    """
+    if weighting == "uniform":
+        return jnp.ones_like(logsnr)
+    if weighting != "min_snr":
+        raise ValueError(f"unknown weighting {weighting!r}: choose uniform or min_snr")
+    snr = jnp.exp(logsnr)
+    if prediction == "eps":
+        return jnp.minimum(1, gamma / snr)
+    if prediction == "v":
+        return jnp.minimum(snr, gamma) / (snr + 1)
+    if prediction == "x0":
+        return jnp.minimum(snr, gamma)
+    raise ValueError(f"unknown prediction {prediction!r}: choose eps, v or x0")
