@@ -119,17 +119,23 @@ class Picture:
 
     def png(self) -> bytes:
         """The PNG file: A1111's `parameters`, our JSON, and XMP with the source type of generated media."""
-        info = PngInfo()
-        info.add_text("parameters", parameters(self.settings))
-        info.add_text(CHUNK, json.dumps(self.settings))
-        info.add_itxt("XML:com.adobe.xmp", XMP)
-        file = BytesIO()
-        self.image.save(file, "PNG", pnginfo=info)
-        return file.getvalue()
+        texts = {"parameters": parameters(self.settings), CHUNK: json.dumps(self.settings)}
+        return png_bytes(self.image, texts)
 
     def save(self, path: str | Path) -> None:
         """Writes the PNG whole: it has its name only when all of it is on the disk."""
         write_whole(Path(path), self.png())
+
+
+def png_bytes(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
+    """A PNG file with text chunks, and the XMP that tells any reader that the picture was generated."""
+    info = PngInfo()
+    for key, text in (texts or {}).items():
+        info.add_text(key, text)
+    info.add_itxt("XML:com.adobe.xmp", XMP)
+    file = BytesIO()
+    image.save(file, "PNG", pnginfo=info)
+    return file.getvalue()
 
 
 def software() -> str:
@@ -163,7 +169,8 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     """The `dalle3_jax` chunk of a PNG; ValueError when there is none or the file is no PNG."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            text = getattr(image, "text", {}).get(CHUNK)
+            # Texts after the pixels are in .text alone, which reads the pixels too.
+            text = image.info.get(CHUNK) or getattr(image, "text", {}).get(CHUNK)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"cannot read {path} as a PNG: {error}") from None
     if text is None:

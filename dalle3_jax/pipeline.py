@@ -119,14 +119,13 @@ class Pipeline:
             if count > length
         ]
 
+    def problems(self, request: Request) -> list[str]:
+        """Everything that keeps the request from being made."""
+        return problems(request, samplers.SAMPLERS, self.system.latent.factor)
+
     def check(self, requests: Sequence[Request]) -> None:
         """Raises one ValueError with everything that is wrong with the requests."""
-        found = [
-            problem
-            for request in requests
-            for problem in problems(request, samplers.SAMPLERS, self.system.latent.factor)
-        ]
-        if found:
+        if found := [problem for request in requests for problem in self.problems(request)]:
             raise ValueError("; ".join(dict.fromkeys(found)))
 
     def generate(

@@ -1,0 +1,224 @@
+"""`dalle3-jax sample`: prompts to pictures, in batches, into a folder that a later run completes."""
+
+import argparse
+import contextlib
+import functools
+import hashlib
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dalle3_jax.commands.album import Album
+from dalle3_jax.commands.prompts import parse_size, read_lines, requests
+from dalle3_jax.evaluation.sheets import Cell, Line, sheet
+from dalle3_jax.pictures import Request, png_bytes, read_settings, request_of, shortened, write_whole
+
+if TYPE_CHECKING:
+    from dalle3_jax.pipeline import Pipeline
+
+EXAMPLES = """examples:
+  dalle3-jax sample --prompt "a panda on a beach"
+  dalle3-jax sample --prompt "a red apple" --prompt "two cats" -n 4 --seed 7 --grid
+  dalle3-jax sample --prompts-file prompts.txt --checkpoint runs/demo --size 128x128 --batch-size 8
+  dalle3-jax sample --prompts-file prompts.jsonl --outdir pictures
+  dalle3-jax sample --repeat pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png
+
+A line of a .jsonl is one prompt with settings of its own:
+  {"prompt": "a panda", "negative_prompt": "snow", "seed": 3, "size": "128x128", "n": 2, "steps": 30,
+   "sampler": "dpmsolver++", "guidance_scale": 2.5}
+
+Picture i of all has seed + i: the n pictures of the first prompt come first. Every PNG says how it was made, and OUTDIR/manifest.jsonl
+lists them all. Started again after it was stopped, the same command makes what is missing and nothing twice."""
+
+OPTIONS = ("size", "steps", "sampler", "guidance_scale", "guidance_interval", "guidance_rescale", "negative_prompt")
+MAX_GRID = 400
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and leave with status 2."""
+        self.exit(2, f"error: {message}; --help says more\n")
+
+
+def parser() -> Parser:
+    """The command's arguments; what is left at None is the release's own default."""
+    found = Parser(
+        "dalle3-jax sample",
+        description="Turn prompts into pictures.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = found.add_argument_group("what to make")
+    what.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt; may be given several times")
+    what.add_argument("--prompts-file", metavar="FILE", help="one prompt a line, or .jsonl with settings (see below)")
+    what.add_argument(
+        "--repeat", metavar="PNG", help="make this picture again from what it says of itself, and compare"
+    )
+    what.add_argument("-n", type=int, metavar="N", help="pictures per prompt (default 1)")
+    what.add_argument("--seed", type=int, metavar="N", help="seed of the first picture (default 0)")
+    what.add_argument("--size", metavar="WIDTHxHEIGHT", help="multiples of 8 (default: the release's first size)")
+    how = found.add_argument_group("how to make it (defaults come from the release)")
+    how.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
+    how.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
+    how.add_argument("--sampler", metavar="NAME", help="ddim, ddpm or dpmsolver++")
+    how.add_argument(
+        "--guidance-scale", type=float, metavar="X", help="1 is no guidance; higher follows the prompt more"
+    )
+    how.add_argument(
+        "--guidance-interval", type=float, nargs=2, metavar="T", help="guide at times in [0, 1], 1 is noise"
+    )
+    how.add_argument("--guidance-rescale", type=float, metavar="X", help="0 to 1; tames the contrast of high guidance")
+    how.add_argument("--negative-prompt", metavar="TEXT", help="what to keep away from")
+    how.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
+    where = found.add_argument_group("where it goes")
+    where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
+    where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
+    where.add_argument("--overwrite", action="store_true", help="make pictures again that are there already")
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2 before anything is computed."""
+    arguments = parser().parse_args(argv)
+    try:
+        job = prepare_repeat(arguments) if arguments.repeat is not None else prepare(arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        return job()
+    except OSError as error:
+        print(f"error: {error}; what is done is kept, the same command goes on from there", file=sys.stderr)
+        return 1
+
+
+def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
+    """Checks everything; returns what makes the pictures."""
+    lines = read_lines(arguments.prompt or [], arguments.prompts_file)
+    options = given_options(arguments)
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
+    pipeline = load(arguments.checkpoint)
+    make = functools.partial(pipeline.request, **options)
+    pipeline.check([make(prompt="", seed=arguments.seed or 0)])
+    seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
+    wanted = list(dict.fromkeys(requests(lines, make, pipeline.problems, seed=seed, n=n)))
+    if arguments.grid and len(wanted) > MAX_GRID:
+        raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
+    album = Album(arguments.outdir)
+    return functools.partial(fill, album, pipeline, wanted, arguments)
+
+
+def fill(album: Album, pipeline: "Pipeline", wanted: list[Request], arguments: argparse.Namespace) -> int:
+    """Makes what the album lacks, saving each picture as its batch is done."""
+    for notice in pipeline.notices(wanted):
+        print(f"note: {notice}", file=sys.stderr)
+    digest = pipeline.release.digest
+    missing = [request for request in wanted if arguments.overwrite or not album.has(request, digest)]
+    if len(missing) < len(wanted):
+        print(f"note: {len(wanted) - len(missing)} of {len(wanted)} pictures are there already", file=sys.stderr)
+    with progress_bar() as (bar, progress):
+        for _, picture in pipeline.generate(missing, batch_size=arguments.batch_size, progress=progress):
+            bar.write(str(album.add(picture)), file=sys.stdout)
+    if arguments.grid:
+        print(save_grid(album, wanted, digest))
+    return 0
+
+
+def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
+    """Checks the picture and that the release is the one that made it; returns what makes it again."""
+    others = ("prompt", "prompts_file", "n", "seed", "batch_size", *OPTIONS)
+    if clash := [name for name in others if getattr(arguments, name) is not None]:
+        raise ValueError(f"--repeat takes its settings from the picture; leave out {', '.join(map(flag, clash))}")
+    made = read_settings(arguments.repeat)
+    request, size, digest = request_of(made), made.get("batch_size"), str(made.get("checkpoint"))
+    if not isinstance(size, int) or not 1 <= size <= 4096:
+        raise ValueError(f"the settings in {arguments.repeat} are damaged: a batch size of {size!r}")
+    pipeline = load(arguments.checkpoint)
+    pipeline.check([request])
+    if digest != pipeline.release.digest:
+        raise ValueError(
+            f"{arguments.repeat} was made with the release {digest[:10]}, and {arguments.checkpoint} is "
+            f"{pipeline.release.digest[:10]}: give its own --checkpoint"
+        )
+    album = Album(arguments.outdir)
+    return functools.partial(make_again, album, pipeline, request, size, arguments.repeat)
+
+
+def make_again(album: Album, pipeline: "Pipeline", request: Request, batch_size: int, original: str) -> int:
+    """Makes the picture in a batch of the same size, saves it beside others as NAME.repeat.png, and compares."""
+    with progress_bar() as (_, progress):
+        [(_, picture)] = pipeline.generate([request], batch_size=batch_size, progress=progress)
+    path = album.path(request, picture.checkpoint).with_suffix(".repeat.png")
+    picture.save(path)
+    with Image.open(original, formats=["PNG"]) as image:
+        before = np.asarray(image.convert("RGB"), np.int16)
+    after = np.asarray(picture.image, np.int16)
+    difference = np.abs(before - after) if before.shape == after.shape else None
+    print(path)
+    print(compared(difference))
+    return 0
+
+
+def compared(difference: np.ndarray | None) -> str:
+    """How a repeated picture differs, for people."""
+    if difference is None:
+        return "the picture was resized since it was made"
+    if not difference.any():
+        return "the same in every pixel"
+    return f"differs by at most {difference.max()}/255, in {(difference > 0).mean():.2%} of the values"
+
+
+def load(checkpoint: str) -> "Pipeline":
+    """The pipeline; jax is imported here, so that help and typing errors come at once."""
+    from dalle3_jax.commands.runtime import enable_compilation_cache
+    from dalle3_jax.pipeline import Pipeline
+
+    enable_compilation_cache()
+    return Pipeline.load(checkpoint)
+
+
+def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the command line that go to every prompt without its own."""
+    options = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
+    return options | ({"size": parse_size(options["size"])} if "size" in options else {})
+
+
+def flag(name: str) -> str:
+    """The command line's name of an argument."""
+    return "-n" if name == "n" else "--" + name.replace("_", "-")
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[tuple[tqdm, Callable[[int, int, Any], None]]]:
+    """A bar over the sampler's steps (on terminals only) and the callback that moves it."""
+    with tqdm(unit="step", desc="sampling", disable=None) as bar:
+
+        def progress(done: int, total: int, _: Any) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        # Always given: with and without a terminal the same programs run, and the compilation cache has them.
+        yield bar, progress
+
+
+def save_grid(album: Album, wanted: list[Request], digest: str) -> Path:
+    """One sheet of all pictures with their prompts, named for what it shows."""
+    identities = "".join(request.identity(digest) for request in wanted)
+    path = album.folder / f"grid-{hashlib.sha256(identities.encode()).hexdigest()[:10]}.png"
+    cells = []
+    for request in wanted:
+        with Image.open(album.path(request, digest), formats=["PNG"]) as image:
+            cells.append(Cell(image.convert("RGB"), (Line(shortened(request.prompt, 160)),)))
+    width = max(256, min(max(cell.image.width for cell in cells), 512))
+    write_whole(path, png_bytes(sheet(cells, columns=math.ceil(math.sqrt(len(cells))), width=width)))
+    return path
