@@ -136,13 +136,10 @@ class Pipeline:
         A batch holds one size, number of steps and sampler. Raises ValueError at once when a request cannot be made.
         """
         self.check(requests)
-        groups: dict[Any, list[int]] = {}
-        for index, request in enumerate(requests):
-            groups.setdefault((request.size, request.steps, request.sampler), []).append(index)
-        size = batch_size or self._default_batch(max(map(len, groups.values()), default=1))
+        size = self.default_batch(requests) if batch_size is None else batch_size
         if size < 1:
             raise ValueError(f"a batch size of {size}; it must be at least 1")
-        parts = [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+        parts = [group[i : i + size] for group in groups(requests) for i in range(0, len(group), size)]
         return self._generate(requests, parts, size, progress)
 
     def _generate(
@@ -218,9 +215,10 @@ class Pipeline:
             known.update((text, Condition(*(leaf[row] for leaf in rows))) for row, text in enumerate(part))
         return Condition(*(np.stack(leaves) for leaves in zip(*(known[text] for text in texts), strict=True)))
 
-    def _default_batch(self, count: int) -> int:
-        """The next power of two up to MAX_BATCH; a multiple of the devices."""
-        size = min(1 << (count - 1).bit_length(), MAX_BATCH)
+    def default_batch(self, requests: Sequence[Request]) -> int:
+        """A power of two, up to MAX_BATCH, that the largest group needs; a multiple of the devices."""
+        largest = max(map(len, groups(requests)), default=1)
+        size = min(1 << (largest - 1).bit_length(), MAX_BATCH)
         devices = self.mesh.size if self.mesh else 1
         return -(-size // devices) * devices
 
@@ -237,6 +235,14 @@ class Pipeline:
         if self.mesh is not None:
             rows = jax.device_put(rows, NamedSharding(self.mesh, PartitionSpec()))
         return jax.device_get(rows)
+
+
+def groups(requests: Sequence[Request]) -> list[list[int]]:
+    """Indices of requests that one program can make: of the same size, number of steps and sampler."""
+    found: dict[Any, list[int]] = {}
+    for index, request in enumerate(requests):
+        found.setdefault((request.size, request.steps, request.sampler), []).append(index)
+    return list(found.values())
 
 
 def find_release(name: str | Path) -> Path:

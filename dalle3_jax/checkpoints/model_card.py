@@ -46,8 +46,11 @@ def _settings(title: str, values: Mapping[str, Any] | None) -> list[str]:
     """A section with one line a setting, or nothing when there are none."""
     if not values:
         return []
-    lines = [f"- {key.replace('_', ' ')}: {_plain(value)}" for key, value in values.items()]
-    return [f"## {title}\n\n" + "\n".join(lines)]
+    lines = [f"- {key.replace('_', ' ')}: {_plain(value)}" for key, value in values.items() if key != "config"]
+    section = f"## {title}\n\n" + "\n".join(lines)
+    if "config" in values:
+        section += f"\n\nIts config:\n\n```json\n{json.dumps(values['config'], indent=1)}\n```"
+    return [section]
 
 
 def _plain(value: Any) -> str:

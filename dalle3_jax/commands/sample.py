@@ -33,8 +33,9 @@ A line of a .jsonl is one prompt with settings of its own:
   {"prompt": "a panda", "negative_prompt": "snow", "seed": 3, "size": "128x128", "n": 2, "steps": 30,
    "sampler": "dpmsolver++", "guidance_scale": 2.5}
 
-Picture i of all has seed + i: the n pictures of the first prompt come first. Every PNG says how it was made, and OUTDIR/manifest.jsonl
-lists them all. Started again after it was stopped, the same command makes what is missing and nothing twice."""
+Picture i of all has seed + i; the n pictures of the first prompt come first. Every PNG says how it was made, and
+OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the same command makes what is missing and
+nothing twice."""
 
 OPTIONS = ("size", "steps", "sampler", "guidance_scale", "guidance_interval", "guidance_rescale", "negative_prompt")
 MAX_GRID = 400
@@ -60,9 +61,7 @@ def parser() -> Parser:
     what = found.add_argument_group("what to make")
     what.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt; may be given several times")
     what.add_argument("--prompts-file", metavar="FILE", help="one prompt a line, or .jsonl with settings (see below)")
-    what.add_argument(
-        "--repeat", metavar="PNG", help="make this picture again from what it says of itself, and compare"
-    )
+    what.add_argument("--repeat", metavar="PNG", help="make a picture again from what it says of itself, and compare")
     what.add_argument("-n", type=int, metavar="N", help="pictures per prompt (default 1)")
     what.add_argument("--seed", type=int, metavar="N", help="seed of the first picture (default 0)")
     what.add_argument("--size", metavar="WIDTHxHEIGHT", help="multiples of 8 (default: the release's first size)")
@@ -70,11 +69,9 @@ def parser() -> Parser:
     how.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
     how.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
     how.add_argument("--sampler", metavar="NAME", help="ddim, ddpm or dpmsolver++")
+    how.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
     how.add_argument(
-        "--guidance-scale", type=float, metavar="X", help="1 is no guidance; higher follows the prompt more"
-    )
-    how.add_argument(
-        "--guidance-interval", type=float, nargs=2, metavar="T", help="guide at times in [0, 1], 1 is noise"
+        "--guidance-interval", type=float, nargs=2, metavar="T", help="guide from one time to another, 1 is noise"
     )
     how.add_argument("--guidance-rescale", type=float, metavar="X", help="0 to 1; tames the contrast of high guidance")
     how.add_argument("--negative-prompt", metavar="TEXT", help="what to keep away from")
@@ -127,7 +124,9 @@ def fill(album: Album, pipeline: "Pipeline", wanted: list[Request], arguments: a
     if len(missing) < len(wanted):
         print(f"note: {len(wanted) - len(missing)} of {len(wanted)} pictures are there already", file=sys.stderr)
     with progress_bar() as (bar, progress):
-        for _, picture in pipeline.generate(missing, batch_size=arguments.batch_size, progress=progress):
+        # Sized by all that is wanted: a run that goes on makes the same batches, so the same bits, as one never stopped.
+        size = arguments.batch_size or pipeline.default_batch(wanted)
+        for _, picture in pipeline.generate(missing, batch_size=size, progress=progress):
             bar.write(str(album.add(picture)), file=sys.stdout)
     if arguments.grid:
         print(save_grid(album, wanted, digest))
@@ -211,6 +210,11 @@ def progress_bar() -> Iterator[tuple[tqdm, Callable[[int, int, Any], None]]]:
         yield bar, progress
 
 
+def caption(prompt: str) -> str:
+    """The prompt as one line that can be drawn."""
+    return "".join(letter if letter.isprintable() else " " for letter in shortened(prompt, 160))
+
+
 def save_grid(album: Album, wanted: list[Request], digest: str) -> Path:
     """One sheet of all pictures with their prompts, named for what it shows."""
     identities = "".join(request.identity(digest) for request in wanted)
@@ -218,7 +222,7 @@ def save_grid(album: Album, wanted: list[Request], digest: str) -> Path:
     cells = []
     for request in wanted:
         with Image.open(album.path(request, digest), formats=["PNG"]) as image:
-            cells.append(Cell(image.convert("RGB"), (Line(shortened(request.prompt, 160)),)))
+            cells.append(Cell(image.convert("RGB"), (Line(caption(request.prompt)),)))
     width = max(256, min(max(cell.image.width for cell in cells), 512))
     write_whole(path, png_bytes(sheet(cells, columns=math.ceil(math.sqrt(len(cells))), width=width)))
     return path

@@ -1,0 +1,188 @@
+"""Who may import whom: the rooms of the package, the libraries they may use, and what sampling must not load."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Room -> the rooms it may import besides itself; typing is the legend that every room shares.
+# Some of these rooms are still to be built: their rules wait for them here.
+ROOMS = {
+    "typing": set(),
+    "nn": {"typing"},
+    "diffusion": {"typing"},
+    "models": {"nn", "typing"},
+    "text": {"typing"},
+    "data": {"typing"},
+    "checkpoints": {"models", "typing"},
+    "convert": {"models", "checkpoints", "typing"},
+    "training": {"diffusion", "checkpoints", "typing"},
+    "pictures": {"typing"},
+    "programs": {"models", "diffusion", "checkpoints", "typing"},
+    "pipeline": {"programs", "pictures", "models", "diffusion", "text", "convert", "checkpoints", "typing"},
+    "evaluation": {"pipeline", "models", "data", "text", "typing"},
+    "serving": {"pipeline", "text", "typing"},
+    "releases": set(),
+    "__init__": set(),
+    "__main__": {"commands"},
+}
+ROOMS["commands"] = set(ROOMS) - {"__main__"}
+
+# Libraries that a room keeps out, wherever in its files.
+BARRED = {
+    "diffusion": {"flax", "optax", "orbax", "grain"},
+    "data": {"jax", "flax", "optax", "orbax"},
+    "text": {"jax", "flax", "optax", "orbax"},
+    "nn": {"optax", "orbax", "grain"},
+    "models": {"optax", "orbax", "grain"},
+}
+
+# Heavy or optional: imported inside the function that uses them, never at the top of a file.
+HEAVY = {
+    *("diffusers", "fastapi", "matplotlib", "tensorboardX", "tensorflow", "tensorflow_datasets"),
+    *("tesserocr", "torch", "transformers", "uvicorn", "wandb"),
+}
+
+# What an installation without extras has.
+CORE = {"flax", "jax", "jaxtyping", "numpy", "PIL", "safetensors", "tokenizers", "tqdm"}
+
+
+def imported(source: str, module: str, package: bool = False) -> Iterator[tuple[str, bool]]:
+    """Yield (absolute dotted name, at top level) for everything that a source imports, `from a import b` as a.b."""
+    tree = ast.parse(source)
+    inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f) if n is not f}
+    for node in ast.walk(tree):
+        top = id(node) not in inside
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(node, module, package)
+            yield from ((f"{base}.{alias.name}", top) for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            yield from ((a.value, top) for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+def absolute(node: ast.ImportFrom, module: str, package: bool) -> str:
+    """Resolve the leading dots of a `from` import against the module that holds it."""
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    base = parts[: len(parts) - node.level + package]
+    return ".".join([*base, node.module] if node.module else base)
+
+
+def room(name: str) -> str:
+    """The room of a dotted name inside the package."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    paths = sorted((ROOT / "dalle3_jax").rglob("*.py"))
+    names = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)
+    return {name.removesuffix(".__init__"): path for name, path in zip(names, paths, strict=True)}
+
+
+def imports(name: str, path: Path) -> list[tuple[str, bool]]:
+    """The imports of one module of the package."""
+    return list(imported(path.read_text(), name, package=path.name == "__init__.py"))
+
+
+def trespasses(name: str, found: list[tuple[str, bool]]) -> list[str]:
+    """What a module imports against the tables above."""
+    home, wrong = room(name), []
+    for target, top in found:
+        library = target.partition(".")[0]
+        if library == "dalle3_jax":
+            allowed = room(target) in ROOMS[home] | {home, "__init__"} and target != "dalle3_jax.*"
+        elif library in ("configs", "tests", "benchmarks"):
+            allowed = False
+        else:
+            allowed = library not in BARRED.get(home, set()) and not (top and library in HEAVY)
+        if not allowed:
+            wrong.append(f"{name} imports {target}")
+    return wrong
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_room_imports_only_what_the_table_says(name):
+    assert room(name) in ROOMS, f"{name} is in no room of the table"
+    assert trespasses(name, imports(name, modules()[name])) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("dalle3_jax.models.t5", "from dalle3_jax.diffusion import schedules"),
+        ("dalle3_jax.models.t5", "from ..diffusion import schedules"),
+        ("dalle3_jax.models.t5", "from .. import diffusion"),
+        ("dalle3_jax.training.step", "from dalle3_jax import models"),
+        ("dalle3_jax.training.step", "def f():\n    import dalle3_jax.models.unet"),
+        ("dalle3_jax.diffusion.samplers", "import flax.linen as nn"),
+        ("dalle3_jax.data.pipeline", "def f():\n    import jax.numpy as jnp"),
+        ("dalle3_jax.data.pipeline", "from dalle3_jax.text import tokenizers"),
+        ("dalle3_jax.pipeline", "import importlib\nimportlib.import_module('dalle3_jax.training')"),
+        ("dalle3_jax.pipeline", "try:\n    import torch\nexcept ImportError:\n    torch = None"),
+        ("dalle3_jax.commands.train", "from configs.common import x"),
+        ("dalle3_jax.commands.train", "import wandb"),
+    ],
+)
+def test_the_walk_sees_a_trespass(module, source):
+    assert len(trespasses(module, list(imported(source, module)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("dalle3_jax.models.t5", "from . import build"),
+        ("dalle3_jax.models.t5", "from ..typing import Array"),
+        ("dalle3_jax.commands.train", "def f():\n    import wandb"),
+        ("dalle3_jax.diffusion.samplers", "import jax.numpy as jnp"),
+    ],
+)
+def test_the_walk_lets_the_rest_pass(module, source):
+    assert trespasses(module, list(imported(source, module))) == []
+
+
+def test_a_config_imports_only_the_common_one():
+    for path in (ROOT / "configs").rglob("*.py"):
+        found = {name for name, _ in imported(path.read_text(), "configs." + path.stem)}
+        ours = {name for name in found if name.startswith(("dalle3_jax", "configs", "common"))}
+        assert all(name.startswith("configs.common") for name in ours), f"{path.name} imports {ours}"
+
+
+def closure(start: str) -> set[str]:
+    """Every library that importing a module of the package loads at once, through our own modules."""
+    known, todo, libraries = modules(), [start], set()
+    seen = set()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name not in known:
+            libraries |= {name.partition(".")[0]} - {"dalle3_jax"}
+            continue
+        todo += [target for target, top in imports(name, known[name]) if top]
+        todo += [name.rpartition(".")[0]] if "." in name else []
+    return libraries
+
+
+@pytest.mark.parametrize("name", ["pipeline", "commands.sample", "models.build", "diffusion.samplers", "__main__"])
+def test_sampling_needs_no_extra(name):
+    assert f"dalle3_jax.{name}" in modules()
+    assert closure(f"dalle3_jax.{name}") <= CORE | set(sys.stdlib_module_names)
+
+
+def test_sampling_loads_no_heavy_library():
+    code = (
+        "import sys, dalle3_jax.models.build, dalle3_jax.pipeline; print(*{m.partition('.')[0] for m in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
