@@ -26,7 +26,7 @@ SHARD = 1024
 class LatentCache(Sequence[np.ndarray]):
     """The latents of records 0 to n - 1, read from disk as they are needed."""
 
-    shards: tuple[Float16[np.ndarray, "n h w c"], ...]
+    shards: tuple[Float16[np.ndarray, "_ h w c"], ...]
 
     def __len__(self) -> int:
         """How many records are in the cache."""
@@ -99,7 +99,8 @@ def write_shard(path: Path, source: Source, encode: Encode, indices: range, batc
         # The last batch is filled up with its last record: one shape, one compilation.
         batch = [min(index, indices.stop - 1) for index in range(start, start + batch_size)]
         latents = np.asarray(encode(unit(np.stack([decode(source[index].image) for index in batch]))))
-        rows.append(latents[: indices.stop - start].astype(np.float16))
+        with np.errstate(over="ignore"):  # what overflows is named below
+            rows.append(latents[: indices.stop - start].astype(np.float16))
     shard = np.concatenate(rows)
     if not np.isfinite(shard).all():
         raise ValueError(f"latents of records {indices.start} to {indices.stop - 1} are not finite in float16")

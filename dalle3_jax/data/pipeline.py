@@ -27,7 +27,6 @@ DEFAULTS: Mapping[str, Any] = {
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
     "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
     "dropout": 0.1,  # how often a caption is left empty
-    "tokenizer": "scenes",  # read by the command, which passes `tokenize`
     "text_length": 64,
     "latents": 0,  # how many records have their latents cached; 0 encodes as it goes
     "threads": 2,
@@ -37,11 +36,38 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def settings_of(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The data section with its defaults; ValueError names every key that does not exist."""
+    """The data section with its defaults; ValueError names everything that is wrong with it."""
     given = {key: data[key] for key in data}
     if unknown := sorted(set(given) - set(DEFAULTS)):
         raise ValueError(f"unknown data settings {unknown}: choose from {sorted(DEFAULTS)}")
-    return {**DEFAULTS, **given}
+    settings = {**DEFAULTS, **given}
+    if wrong := [
+        f"data.{name} is {settings[name]!r}: {remedy}" for name, remedy in REMEDIES.items() if bad(name, settings)
+    ]:
+        raise ValueError("; ".join(wrong))
+    return settings
+
+
+REMEDIES = {
+    "size": "height and width must be positive multiples of 8",
+    "crop": "a crop must fit into the picture, 0 for none",
+    "captions": "the probabilities of the versions must not be negative, nor all be zero",
+    "dropout": "a probability lies in [0, 1]",
+    "text_length": "it must be at least 1",
+    "threads": "it must be at least 1",
+}
+
+
+def bad(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a setting makes no sense."""
+    value = settings[name]
+    if name == "size":
+        return len(value) != 2 or any(side < 8 or side % 8 for side in value)
+    if name == "crop":
+        return not 0 <= (value or 0) <= min(settings["size"])
+    if name == "captions":
+        return min(value.values(), default=0) < 0 or sum(value.values()) <= 0
+    return not 0 <= value <= 1 if name == "dropout" else value < 1
 
 
 def source_of(data: Mapping[str, Any]) -> Source:
@@ -71,8 +97,12 @@ def batches(
     resume exactly.
     """
     settings = settings_of(data)
+    if batch_size < 1 or not 0 <= process_index < process_count:
+        raise ValueError(f"batch size {batch_size}, process {process_index} of {process_count}: not a share of a batch")
     source = source_of(data)
     length = len(source) if latents is None else len(latents)
+    if tokenize is not None:
+        check_captions(settings["captions"], source[0].captions)
 
     def row(position: int, index: int) -> dict[str, Any]:
         key = (seed, position // length, index)
@@ -87,6 +117,12 @@ def batches(
     mine = rows.batch(batch_size, drop_remainder=True, batch_fn=collate)[process_index::process_count]
     options = grain.ReadOptions(num_threads=settings["threads"], prefetch_buffer_size=settings["prefetch"])
     return iter(mine.to_iter_dataset(options))
+
+
+def check_captions(weights: Mapping[str, float], captions: Mapping[str, str]) -> None:
+    """ValueError where the settings ask for versions of captions that the records lack."""
+    if missing := sorted(version for version in weights if weights[version] > 0 and version not in captions):
+        raise ValueError(f"data.captions asks for {missing}: the records have {sorted(captions)}")
 
 
 def draw_row(
@@ -121,9 +157,8 @@ def draw_caption(captions: Mapping[str, str], settings: Mapping[str, Any], key: 
     """One of a record's captions by the configured probabilities, or none at all."""
     if uniform(*key, "dropout") < settings["dropout"]:
         return ""
-    weights = settings["captions"]
-    versions = [version for version in weights if version in captions]
-    return captions[weighted(versions, [weights[version] for version in versions], *key, "caption")]
+    versions, weights = zip(*settings["captions"].items(), strict=True)
+    return captions[weighted(versions, weights, *key, "caption")]
 
 
 def finish(rows: Sequence[dict[str, Any]], tokenize: Tokenize | None, length: int) -> Batch:

@@ -5,30 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dalle3_jax.data.records import Record
-from dalle3_jax.data.scenes import WORLDS, Split, record
+from dalle3_jax.data.scenes import WORLDS, record
 
 ENDLESS = 2**40
 """Records of the on-the-fly source: more than any run draws."""
-
-
-class Source(Protocol):
-    """A sequence of records."""
-
-    def __len__(self) -> int:
-        """How many records there are."""
-        ...
-
-    def __getitem__(self, index: int) -> Record:
-        """The record at `index`."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """What tells this source's records from those of any other; part of a cache's key."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +23,7 @@ class ScenesSource:
     height: int = 128
     width: int = 128
     length: int = ENDLESS
-    split: Split = "train"
+    split: str = "train"
 
     def __post_init__(self) -> None:
         """Names an unknown world before anything is drawn."""
@@ -68,7 +51,7 @@ class TFDSSource:
     """A dataset that `tfds_builder.write` wrote, read without TensorFlow; `folder` is its own or the one above."""
 
     folder: str | Path
-    split: Split = "train"
+    split: str = "train"
 
     @cached_property
     def rows(self) -> Any:
@@ -100,3 +83,7 @@ class TFDSSource:
         info = self.rows.dataset_info
         said = f"{info.full_name}/{self.split}/{len(self)}/{info.dataset_size}/{self[0].key}/{self[len(self) - 1].key}"
         return f"tfds/{sha256(said.encode()).hexdigest()[:16]}"
+
+
+Source = ScenesSource | TFDSSource
+"""A sequence of records whose `fingerprint` tells it from every other: part of a cache's key."""

@@ -5,11 +5,11 @@ from typing import Any
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes.captions import captions
 from dalle3_jax.data.scenes.render import render
-from dalle3_jax.data.scenes.scene import Scene, Split, pixel_box, scene
+from dalle3_jax.data.scenes.scene import Scene, pixel_box, scene
 from dalle3_jax.data.scenes.world import World
 
 
-def record(world: World, seed: int, index: int, height: int, width: int, split: Split = "train") -> Record:
+def record(world: World, seed: int, index: int, height: int, width: int, split: str = "train") -> Record:
     """The picture at `index`, its captions and its labels: a pure function of the arguments."""
     shown = scene(world, seed, index, split)
     return Record(

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Literal
 
 from dalle3_jax.data.draws import choose, uniform, weighted
 from dalle3_jax.data.scenes.world import Cell, Kind, World
 
-Split = Literal["train", "held_out"]
-SPLITS: tuple[Split, ...] = ("train", "held_out")
+SPLITS = ("train", "held_out")
 Box = tuple[int, int, int, int]
 
 
@@ -36,7 +34,7 @@ class Scene:
         return tuple(dict.fromkeys(placed.concept for placed in self.objects))
 
 
-def scene(world: World, seed: int, index: int, split: Split = "train") -> Scene:
+def scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
     """The scene at `index`: "train" never shows a held-out pair, "held_out" always shows at least one.
 
     The kind and the layout are drawn once, so that both splits mix kinds alike; concepts and background are drawn again

@@ -1,0 +1,46 @@
+"""The command `dalle3-jax scenes`."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dalle3_jax.commands.scenes import GAP, main
+from dalle3_jax.data.scenes import FIRST, record
+from dalle3_jax.data.sources import TFDSSource
+
+
+def test_a_sheet_shows_the_pictures_in_rows_above_their_captions(tmp_path):
+    arguments = ["--rows", "2", "--columns", "3", "--size", "160x136", "--split", "held_out", "--seed", "5"]
+    assert main(["--out", str(tmp_path / "sheet.png"), *arguments]) == 0
+    sheet = np.array(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape[1] == GAP + 3 * (160 + GAP)
+    for column in range(3):
+        left = GAP + column * (160 + GAP)
+        picture = record(FIRST, 5, column, 136, 160, "held_out").image
+        assert (sheet[GAP : GAP + 136, left : left + 160] == picture).all()
+        assert (sheet[GAP + 136 : GAP + 156, left : left + 160] < 100).any()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.png"]
+
+
+def test_tfds_is_written_by_the_command(tmp_path):
+    assert main(["--tfds", str(tmp_path), "--count", "3", "--size", "64x32"]) == 0
+    assert [TFDSSource(tmp_path)[i].key for i in range(3)] == ["first-train-0-0", "first-train-0-1", "first-train-0-2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "130x128"], "multiples of 8"),
+        (["--size", "large"], "WIDTHxHEIGHT"),
+        (["--rows", "0"], "at least 1"),
+        (["--out", "sheet.jpg"], "name it .png"),
+        (["--out", "/nowhere/at/all/sheet.png"], "No such file"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(arguments, message, tmp_path, capsys):
+    assert main(["--out", str(tmp_path / "sheet.png"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,155 @@
+"""Batches: resumable, shared out exactly, and drawn by the configured probabilities."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dalle3_jax.data.pipeline import batches
+from dalle3_jax.data.scenes import FIRST, record
+from dalle3_jax.data.transforms import unit
+
+SMALL = {"size": (32, 32), "text_length": 24, "seed": 3}
+
+
+def letters(texts, length):
+    """A tokenizer of letters."""
+    rows = np.array([list(text.encode()[:length].ljust(length, b"\0")) for text in texts], np.int32)
+    return rows, rows > 0
+
+
+def take(count, *, state=None, data=SMALL, tokenize=letters, batch_size=4, seed=0, **shard):
+    iterator = batches(data, tokenize=tokenize, batch_size=batch_size, seed=seed, **shard)
+    if state:
+        iterator.set_state(state)
+    return [next(iterator) for _ in range(count)]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+
+
+def test_a_batch_has_the_promised_arrays():
+    (batch,) = take(1)
+    assert {name: (array.shape, array.dtype.name) for name, array in batch.items()} == {
+        "images": ((4, 32, 32, 3), "float32"),
+        "ids": ((4, 24), "int32"),
+        "mask": ((4, 24), "bool"),
+        "sizes": ((4, 6), "float32"),
+    }
+    expected = np.stack([unit(np.asarray(record(FIRST, 3, index, 32, 32).image)) for index in range(4)])
+    assert (batch["images"] == expected).all()
+    assert batch["sizes"].tolist() == [[32, 32, 0, 0, 32, 32]] * 4
+
+
+def test_unit_maps_pixels_onto_minus_one_to_one():
+    assert unit(np.array([0, 255], np.uint8)).tolist() == [-1, 1]
+
+
+def test_a_resumed_run_sees_what_an_uninterrupted_one_does():
+    whole = take(9)
+    iterator = batches(SMALL, tokenize=letters, batch_size=4, seed=0)
+    for _ in range(4):
+        next(iterator)
+    state = json.loads(json.dumps(iterator.get_state()))  # as a checkpoint keeps it
+    resumed = take(5, state=state)
+    assert all(same(a, b) for a, b in zip(whole[4:], resumed, strict=True))
+    assert not same(whole[0], whole[4])
+
+
+@pytest.mark.parametrize(
+    "latents", [None, [np.full((2, 2, 1), i, np.float16) for i in range(20)]], ids=["pictures", "latents"]
+)
+def test_two_processes_share_the_batch_of_one(latents):
+    one = take(6, batch_size=8, latents=latents)
+    halves = [take(6, process_index=i, process_count=2, latents=latents) for i in range(2)]
+    for whole, *parts in zip(one, *halves, strict=True):
+        assert same(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
+
+
+def test_threads_and_prefetch_change_nothing():
+    alone = take(6, data={**SMALL, "threads": 1, "prefetch": 1})
+    assert all(same(a, b) for a, b in zip(alone, take(6, data={**SMALL, "threads": 8, "prefetch": 16}), strict=True))
+
+
+def test_crops_are_windows_of_the_picture_at_every_offset():
+    data = {**SMALL, "size": (32, 48), "crop": 24}
+    tops, lefts = set(), set()
+    for number, batch in enumerate(take(40, data=data)):
+        for row, (image, size) in enumerate(zip(batch["images"], batch["sizes"], strict=True)):
+            whole = np.asarray(record(FIRST, 3, 4 * number + row, 32, 48).image)
+            top, left = map(int, size[2:4])
+            assert size.tolist() == [32, 48, top, left, 24, 24]
+            assert (image == unit(whole[top : top + 24, left : left + 24])).all()
+            tops.add(top)
+            lefts.add(left)
+    assert tops == set(range(9))
+    assert lefts == set(range(25))
+
+
+def test_without_a_tokenizer_there_is_no_text():
+    (batch,) = take(1, tokenize=None)
+    assert set(batch) == {"images"}
+
+
+def test_captions_are_drawn_by_their_probabilities():
+    data = {**SMALL, "text_length": 200, "dropout": 0.25, "captions": {"descriptive": 0.6, "short": 0.3, "alt": 0.0}}
+    ids = np.concatenate([batch["ids"] for batch in take(100, data=data, batch_size=20)])
+    drawn = Counter()
+    for index, row in enumerate(ids):
+        text = bytes(row[row > 0].tolist()).decode()
+        versions = record(FIRST, 3, index, 32, 32).captions
+        drawn[next((version for version, said in versions.items() if said == text), text)] += 1
+    shares = {version: number / 2_000 for version, number in drawn.items()}
+    assert shares == pytest.approx({"": 0.25, "descriptive": 0.5, "short": 0.25}, abs=0.03)
+
+
+def test_each_epoch_is_another_order_of_all_records_with_other_captions():
+    latents = [np.full((1, 1, 1), i, np.float16) for i in range(12)]
+    rows = [
+        (int(z.item()), tuple(ids))
+        for b in take(9, latents=latents)
+        for z, ids in zip(b["latents"], b["ids"], strict=True)
+    ]
+    epochs = [rows[:12], rows[12:24], rows[24:]]
+    assert all(sorted(index for index, _ in epoch) == list(range(12)) for epoch in epochs)
+    assert len({tuple(index for index, _ in epoch) for epoch in epochs}) == 3
+    assert any(dict(epochs[0])[index] != dict(epochs[1])[index] for index in range(12))
+
+
+def test_latents_meet_the_captions_of_their_own_records():
+    latents = [np.full((1, 1, 1), i, np.float16) for i in range(12)]
+    data = {**SMALL, "dropout": 0.0, "captions": {"short": 1.0}}
+    for batch in take(6, data=data, latents=latents):
+        for index, ids in zip(batch["latents"].ravel(), batch["ids"], strict=True):
+            text = record(FIRST, 3, int(index), 32, 32).captions["short"]
+            assert (ids == letters([text], 24)[0][0]).all()
+
+
+def test_seeds_give_other_captions_of_the_same_pictures():
+    a, b = take(5), take(5, seed=1)
+    assert all((x["images"] == y["images"]).all() for x, y in zip(a, b, strict=True))
+    changed = np.concatenate([(x["ids"] != y["ids"]).any(1) for x, y in zip(a, b, strict=True)])
+    assert 3 <= changed.sum() <= 17
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": 1}, r"unknown data settings \['colour'\]"),
+        ({"crop": 64, "dropout": 2.0}, "data.crop is 64.*data.dropout is 2.0"),
+        ({"size": (30, 32)}, "multiples of 8"),
+        ({"captions": {"short": 0.0}}, "nor all be zero"),
+        ({"captions": {"long": 1.0}}, r"asks for \['long'\].*descriptive"),
+        ({"source": "/nowhere"}, "0 TFDS datasets"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        take(1, data={**SMALL, **changes})
+
+
+def test_a_process_outside_the_run_is_refused():
+    with pytest.raises(ValueError, match="process 2 of 2"):
+        take(1, process_index=2, process_count=2)

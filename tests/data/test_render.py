@@ -1,0 +1,69 @@
+"""Pixels agree with labels."""
+
+import numpy as np
+import pytest
+
+from dalle3_jax.data.scenes import FIRST, record, render, scene
+from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS, paint
+from dalle3_jax.data.scenes.concepts import CONCEPTS
+from dalle3_jax.data.scenes.render import sprite
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 128), (96, 160)])
+def test_a_picture_is_its_sprites_in_their_labelled_boxes_on_its_background(height, width):
+    for index in range(60):
+        row = record(FIRST, 3, index, height, width)
+        expected = paint(FIRST.background(row.labels["background"]), height, width).astype(float)
+        for shown in row.labels["objects"]:
+            left, top, right, bottom = (
+                round(f * side) for f, side in zip(shown["box"], (width, height) * 2, strict=True)
+            )
+            pixels = sprite(FIRST.concept(shown["concept"]), right - left).astype(float)
+            window = expected[top:bottom, left:right]
+            window[:] = pixels[..., :3] + window * (1 - pixels[..., 3:] / 255)
+        assert row.image.shape == (height, width, 3)
+        assert np.abs(row.image - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("concept", CONCEPTS, ids=lambda concept: concept.name)
+def test_sprites_fill_their_box_and_are_premultiplied(concept):
+    pixels = sprite(concept, 64)
+    covered = pixels[..., 3] > 8
+    rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert max(height, width) >= 63
+    assert abs(rows[0] - (63 - rows[-1])) <= 2
+    assert abs(columns[0] - (63 - columns[-1])) <= 2
+    assert (pixels[..., :3] <= pixels[..., 3:]).all()
+    assert 0.15 < covered.mean() < 0.95
+
+
+def test_backgrounds_are_far_apart():
+    pictures = np.stack([paint(background, 64, 64) for background in BACKGROUNDS]).astype(float)
+    assert len(BACKGROUNDS) >= 8
+    distances = np.abs(pictures[:, None] - pictures[None]).mean((2, 3, 4)) + 255 * np.eye(len(pictures))
+    assert distances.min() > 20
+
+
+def test_sprites_are_far_apart():
+    on_grey = np.stack([sprite(c, 32)[..., :3] + 128 * (1 - sprite(c, 32)[..., 3:] / 255) for c in CONCEPTS])
+    distances = np.abs(on_grey[:, None] - on_grey[None]).mean((2, 3, 4)) + 255 * np.eye(len(on_grey))
+    closest = np.unravel_index(distances.argmin(), distances.shape)
+    assert distances.min() > 14, [CONCEPTS[i].name for i in closest]
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS, ids=lambda background: background.name)
+def test_a_background_is_the_same_place_at_every_size(background):
+    small = paint(background, 64, 64).astype(float)
+    large = paint(background, 256, 256).reshape(64, 4, 64, 4, 3).mean((1, 3))
+    assert np.abs(small - large).mean() < 3
+    assert paint(background, 64, 160).shape == (64, 160, 3)
+
+
+def test_what_is_cached_cannot_be_spoilt():
+    picture = render(FIRST, scene(FIRST, 0, 0), 64, 64)
+    before = picture.copy()
+    picture[:] = 0
+    assert (render(FIRST, scene(FIRST, 0, 0), 64, 64) == before).all()
+    with pytest.raises(ValueError, match="read-only"):
+        paint(BACKGROUNDS[0], 64, 64)[:] = 0

@@ -1,0 +1,64 @@
+"""Sources: TFDS on ArrayRecord gives the records of the on-the-fly source."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from dalle3_jax.data.sources import ScenesSource, TFDSSource
+from dalle3_jax.data.transforms import decode, encode
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    from dalle3_jax.data.scenes.tfds_builder import write
+
+    folder = tmp_path_factory.mktemp("tfds")
+    return write(folder, ScenesSource(seed=4, height=40, width=64, split="held_out"), 12)
+
+
+def test_tfds_gives_the_records_of_the_source(written):
+    drawn, read = ScenesSource(seed=4, height=40, width=64, split="held_out"), TFDSSource(written, "held_out")
+    assert len(read) == 12
+    for index in range(12):
+        a, b = drawn[index], read[index]
+        assert isinstance(b.image, bytes)
+        assert (decode(a.image) == decode(b.image)).all()
+        assert (a.key, a.height, a.width, a.captions, a.labels) == (b.key, b.height, b.width, b.captions, b.labels)
+    assert "tensorflow" not in sys.modules
+
+
+def test_a_dataset_is_found_in_the_folder_above_and_missing_ones_are_named(written, tmp_path):
+    assert TFDSSource(written.parents[1], "held_out")[3].key == TFDSSource(written, "held_out")[3].key
+    with pytest.raises(ValueError, match="no split 'train'"):
+        len(TFDSSource(written, "train"))
+    with pytest.raises(ValueError, match="0 TFDS datasets"):
+        len(TFDSSource(tmp_path))
+
+
+def test_a_dataset_is_not_written_over_another(written):
+    from dalle3_jax.data.scenes.tfds_builder import write
+
+    with pytest.raises(ValueError, match="holds a dataset already"):
+        write(written.parents[1], ScenesSource(), 3)
+
+
+def test_fingerprints_tell_sources_apart(written):
+    sources = [ScenesSource(), ScenesSource(seed=1), ScenesSource(height=64), ScenesSource(split="held_out")]
+    assert len({*(source.fingerprint for source in sources), TFDSSource(written, "held_out").fingerprint}) == 5
+    assert ScenesSource(length=10).fingerprint == ScenesSource().fingerprint  # a longer source has the same records
+
+
+def test_what_does_not_exist_is_named():
+    with pytest.raises(ValueError, match=r"'second'.*first"):
+        ScenesSource("second")
+    with pytest.raises(IndexError, match="record 5 of 5"):
+        ScenesSource(length=5)[5]
+
+
+def test_only_whole_pictures_of_known_formats_are_read():
+    pixels = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+    assert (decode(encode(pixels)) == pixels).all()
+    for damaged in (b"", b"GIF89a" + bytes(50), encode(pixels)[:40]):
+        with pytest.raises(ValueError, match="not a readable"):
+            decode(damaged)
