@@ -1,0 +1,74 @@
+# make sample    pictures from the shipped demo model, into runs/sample
+# make test      everything but parity         make lint     ruff and pyright
+# make parity    against PyTorch               make bench    ratios against PyTorch (QUICK=1 for a smoke run)
+# make demo      train the demo from nothing, or go on where it stopped (DEMO=cpu or DEMO=gpu)
+# The first three make .venv when it is missing; PYTHON=python3.12 picks another interpreter.
+
+PYTHON ?= python3
+DEMO ?= cpu
+WORKDIR ?= runs/demo-$(DEMO)
+# Where torch has no CPU build on the default index: make parity PIP_FLAGS="--index-url <an index of CPU builds>"
+PIP_FLAGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PINS := requirements.txt constraints.txt pyproject.toml
+# One arena that never gives memory back: page faults cost 15 % of a training step on a CPU otherwise.
+MALLOC := GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.arena_max=1
+
+.PHONY: sample test lint parity bench demo wheel
+.DELETE_ON_ERROR:
+
+sample: $(VENV)/.installed
+	$(RUN) sample.py --checkpoint demo --prompts-file docs/prompts.txt --outdir runs/sample --grid
+
+test: $(VENV)/.installed-dev
+	JAX_PLATFORMS=cpu $(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+parity: $(VENV)/.installed-parity
+	JAX_PLATFORMS=cpu $(RUN) -m pytest tests/parity $(ARGS)
+
+bench: $(VENV)/.installed-parity
+	$(MALLOC) JAX_PLATFORMS=cpu $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
+
+demo: $(VENV)/.installed-$(DEMO)
+	$(MALLOC) $(RUN) train.py --config configs/demo.py:vae --workdir $(WORKDIR)
+	$(MALLOC) $(RUN) train.py --config configs/demo.py:base --workdir $(WORKDIR)
+	$(RUN) -m dalle3_jax export $(WORKDIR)/base dalle3_jax/releases/demo
+
+wheel: $(VENV)/.installed-dev
+	rm -rf build/lib
+	$(RUN) -m build --wheel --outdir dist .
+
+$(VENV)/.created:
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" || \
+	{ echo "error: Python 3.11 to 3.13 is needed, and $(PYTHON) is not one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(PINS) | $(VENV)/.created
+	$(INSTALL) --requirement requirements.txt
+	$(INSTALL) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-parity: $(VENV)/.installed-dev
+	$(INSTALL) $(PIP_FLAGS) torch
+	$(INSTALL) --editable ".[dev,parity]"
+	@touch $@
+
+$(VENV)/.installed-cpu: $(VENV)/.installed
+	@touch $@
+
+$(VENV)/.installed-gpu: $(VENV)/.installed
+	$(INSTALL) --editable ".[cuda]"
+	@touch $@

@@ -1,0 +1,1 @@
+"""Time ratios against PyTorch, both sides in one process: `python -m benchmarks [name ...] [--quick]`."""

@@ -1,0 +1,76 @@
+"""Run the comparisons and print a table: `python -m benchmarks [name ...] [--quick] [--rounds N]`."""
+
+import argparse
+import gc
+import os
+import platform
+from importlib import import_module
+from importlib.metadata import version
+
+import torch
+
+from benchmarks.timing import Result, measure, threads
+
+NAMES = ("t5", "vae_decode", "unet_forward", "train_step", "sampling_loop")
+VERSIONS = ("jax", "flax", "torch", "diffusers", "transformers")
+HEADER = """\
+| workload | ours | PyTorch | ratio (rounds) | floor | goal | met | GFLOP | our GFLOP/s | of peak | theirs of peak |
+|---|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def row(result: Result) -> str:
+    """One line of the table; times are medians, the ratios of single rounds span the brackets."""
+    rate = result.gflop / result.ours
+    cells = (
+        result.comparison.title,
+        seconds(result.ours),
+        seconds(result.theirs),
+        f"{result.ratio:.2f} ({min(result.ratios):.2f} to {max(result.ratios):.2f})",
+        f"{result.comparison.floor:.2f}",
+        f"{result.comparison.goal:.2f}",
+        result.verdict(),
+        f"{result.gflop:.1f}",
+        f"{rate:.0f}",
+        f"{rate / result.peak:.0%}",
+        f"{result.gflop / result.theirs / result.peak:.0%}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def seconds(value: float) -> str:
+    """A time in milliseconds below one second."""
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"
+
+
+def machine() -> str:
+    """One line on what this runs on and with what."""
+    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
+    malloc = "GLIBC_TUNABLES set" if os.environ.get("GLIBC_TUNABLES") else "default malloc"
+    return f"{platform.machine()}, {threads()} threads a side, float32, {malloc}; {versions}"
+
+
+def main() -> None:
+    """Measure what was asked for, one after the other."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Time ratios against PyTorch in one run.")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which to run: {', '.join(NAMES)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="tiny networks and two rounds: does it run at all")
+    parser.add_argument("--rounds", type=int, help="rounds of alternating runs (default 7, quick 2; at least 2)")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.names) - set(NAMES)):
+        parser.error(f"no benchmark {', '.join(unknown)}: choose from {', '.join(NAMES)}")
+    rounds = max(2, options.rounds or (2 if options.quick else 7))
+    torch.set_num_threads(threads())
+
+    print(machine())
+    results = []
+    for name in options.names or NAMES:
+        result = measure(import_module(f"benchmarks.{name}").comparison(options.quick), rounds)
+        print(f"{result.comparison.title}: {result.comparison.line}; product {result.peak:.0f} GFLOP/s", flush=True)
+        results.append(result)
+        gc.collect()
+    print(f"\n{rounds} rounds; ratio = our time / PyTorch's, below 1 we are faster")
+    print("\n".join([HEADER, *map(row, results)]))
+
+
+if __name__ == "__main__":
+    main()
