@@ -103,8 +103,8 @@ def load_release(
         raise ValueError(f"{folder} lacks {', '.join(unknown)}; it holds {', '.join(record['components'])}")
     try:
         modules = {name: _module(part, dtype) for name, part in record["components"].items()}
-        shapes = abstract_params(modules, names)
         tensors = {name: _read_component(folder, record["components"][name], dtype) for name in names}
+        shapes = abstract_params(modules, names)
         _check_shapes(shapes, tensors)
         latent = record["latent"] and Latent(**_tuples(record["latent"]))
     except (ValueError, TypeError) as error:

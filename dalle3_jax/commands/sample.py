@@ -124,7 +124,7 @@ def fill(album: Album, pipeline: "Pipeline", wanted: list[Request], arguments: a
     if len(missing) < len(wanted):
         print(f"note: {len(wanted) - len(missing)} of {len(wanted)} pictures are there already", file=sys.stderr)
     with progress_bar() as (bar, progress):
-        # Sized by all that is wanted: a run that goes on makes the same batches, so the same bits, as one never stopped.
+        # Sized by all that is wanted: a run that goes on makes the same bits as one that was never stopped.
         size = arguments.batch_size or pipeline.default_batch(wanted)
         for _, picture in pipeline.generate(missing, batch_size=size, progress=progress):
             bar.write(str(album.add(picture)), file=sys.stdout)
