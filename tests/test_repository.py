@@ -12,7 +12,8 @@ import pytest
 from dalle3_jax.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def tracked() -> list[Path]:
@@ -74,6 +75,13 @@ def test_constraints_pin_every_direct_requirement():
 def test_every_folder_of_code_is_a_package():
     folders = {path.parent for path in (ROOT / "dalle3_jax").rglob("*.py")}
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_the_wheel_holds_every_file_that_is_not_code():
+    package = ROOT / "dalle3_jax"
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["dalle3_jax"]
+    shipped = {path for pattern in patterns for path in package.glob(pattern)}
+    assert {path for path in tracked() if package in path.parents and path.suffix != ".py"} <= shipped
 
 
 def test_no_file_postpones_its_annotations():
