@@ -106,19 +106,20 @@ def advance(
     times: Float[Array, " points"],
     keys: Keys,
     first: int | Int[Array, ""],
-    count: int,
+    count: int | Int[Array, ""],
 ) -> State:
-    """Take steps first to first + count - 1; `first` may be traced.
+    """Take steps first to first + count - 1, both of which may be traced.
 
     The noise of an image depends on its key and on the step's index only.
     """
 
-    def one(state: State, index: Int[Array, ""]) -> tuple[State, None]:
+    def one(index: Int[Array, ""], state: State) -> State:
         t_prev, t, s = times[jnp.maximum(index - 1, 0)], times[index], times[index + 1]
         here = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
-        return step(denoise, schedule, state, t_prev, t, s, here), None
+        return step(denoise, schedule, state, t_prev, t, s, here)
 
-    return jax.lax.scan(one, state, first + jnp.arange(count))[0]
+    # Not a scan: XLA inlines a scan of one step and rounds it otherwise, and a chunk must equal the whole loop.
+    return jax.lax.fori_loop(first, first + count, one, state)
 
 
 def sample(
