@@ -2,22 +2,25 @@
 
 import importlib.resources
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dalle3_jax.commands.config import plain
-from dalle3_jax.data import pipeline
+from dalle3_jax.data import caches, pipeline
 from dalle3_jax.text.tokenizers import Tokenizer
+from dalle3_jax.typing import Array
 
-__all__ = ["batches", "pictures", "tokenizer"]
+__all__ = ["batches", "latents", "pictures", "progress", "tokenizer"]
 
 STATISTICS_BATCH = 16
+LATENTS_BATCH = 32
 
 
 def batches(config: ConfigDict, tokenize: Tokenizer | None = None, latents: Sequence[np.ndarray] | None = None) -> Any:
@@ -53,6 +56,21 @@ def tokenizer(config: ConfigDict) -> Tokenizer:
     name = config.data.tokenizer
     embedded = importlib.resources.files("dalle3_jax.data.scenes") / "tokenizer.json"
     return Tokenizer.from_json(embedded.read_text(), str(embedded)) if name == "scenes" else Tokenizer.load(Path(name))
+
+
+def latents(config: ConfigDict, folder: Path, encode: Callable[[Array], Array], key: str) -> caches.LatentCache:
+    """The cached latents of the first config.data.latents records; the first process encodes what is missing."""
+    source, count = pipeline.source_of(data_section(config)), config.data.latents
+    if jax.process_index() == 0:
+        with tqdm(total=count, desc="latents", unit="image", dynamic_ncols=True) as bar:
+
+            def show(done: int) -> None:
+                bar.update(done - bar.n)
+
+            caches.build(folder, source, lambda rows: jax.device_get(encode(rows)), count, LATENTS_BATCH, key, show)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("latents are encoded")
+    return caches.open_cache(folder, source, key, count)
 
 
 def progress(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:

@@ -16,6 +16,8 @@ from dalle3_jax.commands import inputs
 from dalle3_jax.commands.config import plain
 from dalle3_jax.commands.systems import System
 from dalle3_jax.diffusion import prediction, schedules
+from dalle3_jax.evaluation.sheets import Cell, Line, sheet
+from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.training import logging, objectives
 from dalle3_jax.typing import Array, LossFn, Params
 
@@ -99,9 +101,15 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
         )
 
     def preview(ema: Params, path: Path, step: int) -> None:
-        """Pictures of the fixed prompts."""
+        pictures = Pipeline(release(ema, step))(list(config.sample.prompts)) if config.sample.prompts else []
+        cells = [Cell(picture.image, (Line(picture.prompt),)) for picture in pictures]
+        if cells:
+            logging.save_image(path, sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
 
-    return Stage(loss_fn, inputs.batches(config, tokenizer), preview, release)
+    encode_mean = jax.jit(lambda params, images: networks["encode"](params, images)[0])
+    encode = functools.partial(encode_mean, system.loaded["vae"])
+    latents = inputs.latents(config, workdir / "latents", encode, latent.vae) if config.data.latents else None
+    return Stage(loss_fn, inputs.batches(config, tokenizer, latents), preview, release)
 
 
 STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {"vae": vae, "base": base}

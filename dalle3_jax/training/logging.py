@@ -1,6 +1,7 @@
 """What a run writes for people: metrics (JSONL, TensorBoard, wandb), picture grids, versions."""
 
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ from PIL import Image
 
 from dalle3_jax.typing import Float
 
-__all__ = ["MetricsWriter", "save_rows", "versions", "write_json"]
+__all__ = ["MetricsWriter", "save_image", "save_rows", "versions", "write_json"]
 
 LIBRARIES = ("dalle3_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -87,10 +88,14 @@ def save_rows(path: Path, rows: Sequence[Float[np.ndarray, "b h w 3"]], gap: int
         pictures = np.clip((np.asarray(row, np.float32) + 1.0) * 127.5 + 0.5, 0, 255).astype(np.uint8)
         padded = np.pad(pictures, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
         lines.append(np.concatenate(list(padded), axis=1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    Image.fromarray(np.concatenate(lines, axis=0)).save(temporary, format="PNG")
-    temporary.replace(path)
+    save_image(path, Image.fromarray(np.concatenate(lines, axis=0)))
+
+
+def save_image(path: Path, image: Image.Image) -> None:
+    """A PNG, written whole."""
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    write_whole(path, content.getvalue())
 
 
 def versions() -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""Networks of a few thousand parameters on 32-px scenes: the same stages as the demo in seconds, for tests and tryouts.
+
+    python train.py --config configs/tiny.py:vae  --workdir W
+    python train.py --config configs/tiny.py:base --workdir W
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def tiny():
+    """What both stages share."""
+    c = common.get_config()
+    c.data.size = (32, 32)
+    c.data.threads = 1
+    c.data.prefetch = 2
+    c.train.steps = 12
+    c.train.batch_size = 8
+    c.train.warmup = 2
+    c.train.log_every = 2
+    c.train.save_every = 4
+    c.train.save_minutes = 60.0
+    c.sample.every = 0
+    c.sample.count = 2
+    return c
+
+
+def vae():
+    """An autoencoder of one level."""
+    c = tiny()
+    c.train.stage = "vae"
+    c.train.trainable = ("vae",)
+    c.model.vae = {
+        "latent_channels": 4,
+        "patch": 8,
+        "channels": (8,),
+        "blocks": 1,
+        "decoder_blocks": 1,
+        "norm": "rms",
+        "attention": False,
+        "quant_convs": False,
+    }
+    return c
+
+
+def base():
+    """One block of everything."""
+    c = tiny()
+    c.train.stage = "base"
+    c.train.trainable = ("text_encoder", "xfnet", "unet")
+    c.init.vae = "vae"
+    c.model.text_encoder = {
+        "vocab_size": 1024,
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "head_size": 8,
+        "mlp_width": 16,
+    }
+    c.model.xfnet = {"kind": "transformer", "width": 16, "vector_width": 16, "layers": 1, "heads": 2}
+    c.model.unet = {
+        "groups": 4,
+        "levels": (ConfigDict({"channels": 8, "blocks": 1, "depth": 1, "heads": 2}),),
+    }
+    c.data.text_length = 16
+    c.sample.prompts = ("a panda",)
+    c.sample.steps = 2
+    return c
+
+
+def get_config(stage: str = "base"):
+    """The config of one stage."""
+    stages = {"vae": vae, "base": base}
+    if stage not in stages:
+        raise ValueError(f"configs/tiny.py has no stage {stage!r}: use {', '.join(stages)}")
+    return stages[stage]()
