@@ -142,7 +142,7 @@ def templates(world: World, background: Background, height: int, width: int) -> 
 
 @lru_cache
 def arrangements(boxes: tuple[tuple[int, int, int, int], ...]) -> np.ndarray:
-    """All sets of boxes (left, top, right, bottom) that do not overlap, one row of booleans each; the first is empty."""
+    """All sets of boxes (left, top, right, bottom) that do not overlap, a row of booleans each; the first is empty."""
     sets: list[tuple[int, ...]] = [()]
     for new, box in enumerate(boxes):
         sets += [(*old, new) for old in sets if not any(overlap(box, boxes[other]) for other in old)]

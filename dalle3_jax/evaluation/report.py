@@ -72,9 +72,10 @@ class Report:
         used = self.settings
         height, width = used["size"]
         head = (
-            f"{used['count']} {used['split'].replace('_', '-')} prompts of the world {used['world']!r}, {width}x{height}, "
-            f"{used['steps']} steps of {used['sampler']}, guidance {used['guidance_scale']:g}, seed {used['seed']}; "
-            f"release {used['checkpoint'][:10] or 'in memory'}. VAE reconstructions have {self.psnr:.1f} dB."
+            f"{used['count']} prompts ({used['split'].replace('_', ' ')}, seed {used['seed']}) of the world "
+            f"{used['world']!r} at {width}x{height}; {used['steps']} steps of {used['sampler']}, guidance "
+            f"{used['guidance_scale']:g}; release {used['checkpoint'][:10] or 'in memory'}. "
+            f"VAE reconstructions of the true scenes: {self.psnr:.1f} dB."
         )
         ceilings = list(next(iter(self.rows.values())).ceilings)
         titles = ["", "prompts", "right", "95 % interval", "shuffled prompts", "chance", *ceilings]

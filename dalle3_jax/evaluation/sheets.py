@@ -50,7 +50,7 @@ def sheet(
 
 
 def enlarge(image: Image.Image, width: int) -> Image.Image:
-    """Scale a picture to `width` pixels, by whole factors without smoothing where they fit, so that pixels stay true."""
+    """Scale a picture to `width` pixels, without smoothing where a whole factor does it: pixels stay true."""
     whole = width % image.width == 0
     height = round(image.height * width / image.width)
     return image.convert("RGB").resize((width, height), Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
