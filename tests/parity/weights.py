@@ -74,34 +74,34 @@ def mlp(w: Weights) -> Tree:
     return {name: dense(w / name) for name in ("linear_1", "linear_2")}
 
 
+QK_NORMS = {"query_norm": "norm_q", "key_norm": "norm_k"}
+
+
 def attention(w: Weights) -> Tree:
     names = {"query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0"}
     return {ours: dense(w / theirs) for ours, theirs in names.items()}
 
 
+def t5_block(w: Weights, gated: bool) -> Tree:
+    """A transformers T5Block."""
+    q, f = w / "layer.0.SelfAttention", w / "layer.1.DenseReluDense"
+    names = {"query": "q", "key": "k", "value": "v", "out": "o"}
+    wide = {"wi_0": dense(f / "wi_0"), "wi_1": dense(f / "wi_1")} if gated else {"wi_0": dense(f / "wi")}
+    return {
+        "norm_1": {"scale": (w / "layer.0.layer_norm")["weight"]},
+        "attention": {ours: dense(q / theirs) for ours, theirs in names.items()},
+        "norm_2": {"scale": (w / "layer.1.layer_norm")["weight"]},
+        "feed_forward": {**wide, "wo": dense(f / "wo")},
+    }
+
+
 def t5(w: Weights, layers: int, gated: bool) -> Tree:
     """A transformers T5 encoder."""
     bias = w / "encoder.block.0.layer.0.SelfAttention.relative_attention_bias"
-
-    def block(w: Weights) -> Tree:
-        q, f = w / "layer.0.SelfAttention", w / "layer.1.DenseReluDense"
-        wide = {"wi_0": dense(f / "wi_0"), "wi_1": dense(f / "wi_1")} if gated else {"wi_0": dense(f / "wi")}
-        return {
-            "norm_1": {"scale": (w / "layer.0.layer_norm")["weight"]},
-            "attention": {
-                "query": dense(q / "q"),
-                "key": dense(q / "k"),
-                "value": dense(q / "v"),
-                "out": dense(q / "o"),
-            },
-            "norm_2": {"scale": (w / "layer.1.layer_norm")["weight"]},
-            "feed_forward": {**wide, "wo": dense(f / "wo")},
-        }
-
     return {
         "token_embedding": {"embedding": (w / "shared")["weight"]},
         "relative_bias": {"embedding": bias["weight"]},
-        "layers": stack([block(w / f"encoder.block.{i}") for i in range(layers)]),
+        "layers": stack([t5_block(w / f"encoder.block.{i}", gated) for i in range(layers)]),
         "final_norm": {"scale": (w / "encoder.final_layer_norm")["weight"]},
     }
 
