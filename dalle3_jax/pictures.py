@@ -5,8 +5,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -45,6 +45,29 @@ class Request:
         """SHA-256 of the request and the release: two jobs with the same one are the same job."""
         content = json.dumps([asdict(self), checkpoint], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+
+def make_request(prompt: str, settings: Mapping[str, Any]) -> Request:
+    """The request with these settings; ValueError for names that are none."""
+    known = [field.name for field in fields(Request) if field.name != "prompt"]
+    if unknown := sorted(settings.keys() - set(known)):
+        raise ValueError(f"unknown setting {', '.join(unknown)}: known are {', '.join(known)}")
+    return Request(prompt, **{key: _plain(key, value) for key, value in settings.items()})
+
+
+def _plain(key: str, value: Any) -> Any:
+    """One form for each value, since a request is known by its values: tuples, and floats for all of guidance."""
+    if isinstance(value, list | tuple):
+        return tuple(_plain(key, item) for item in value)
+    return float(value) if key.startswith("guidance") and type(value) is int else value
+
+
+def groups(requests: Sequence[Request]) -> list[list[int]]:
+    """Indices of requests that one program can make: of the same size, number of steps and sampler."""
+    found: dict[Any, list[int]] = {}
+    for index, request in enumerate(requests):
+        found.setdefault((request.size, request.steps, request.sampler), []).append(index)
+    return list(found.values())
 
 
 def problems(request: Request, samplers: Collection[str], factor: int) -> list[str]:

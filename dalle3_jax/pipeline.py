@@ -9,7 +9,6 @@ pipeline("a panda on a beach")[0].save("panda.png")
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from dalle3_jax import programs
 from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.diffusion import prediction, samplers, schedules
 from dalle3_jax.models.xfnet import Condition
-from dalle3_jax.pictures import Picture, Request, problems, shortened
+from dalle3_jax.pictures import Picture, Request, groups, make_request, problems, shortened
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array, Float
 
@@ -100,13 +99,9 @@ class Pipeline:
 
     def request(self, prompt: str, **settings: Any) -> Request:
         """The request for a prompt with the release's defaults for all that is not given (or None)."""
-        known = [field.name for field in fields(Request) if field.name != "prompt"]
-        if unknown := sorted(settings.keys() - set(known)):
-            raise ValueError(f"unknown setting {', '.join(unknown)}: known are {', '.join(known)}")
-        given = {key: value for key, value in settings.items() if value is not None}
-        for pair in {"size", "guidance_interval"} & given.keys():
-            given[pair] = tuple(given[pair]) if isinstance(given[pair], list) else given[pair]
-        return Request(prompt, **self.defaults | given)
+        return make_request(
+            prompt, self.defaults | {key: value for key, value in settings.items() if value is not None}
+        )
 
     def notices(self, requests: Sequence[Request]) -> list[str]:
         """What a user should know before these are made: the prompts that will be cut, with their numbers of tokens."""
@@ -155,7 +150,7 @@ class Pipeline:
             step = progress and functools.partial(_shifted, progress, done, total)
             images = self.decode(self.sample_latents(condition, null, rows, progress=step))
             done += rows[0].steps
-            for index, image in zip(part, to_pixels(images), strict=False):
+            for index, image in zip(part, to_pixels(self._fetch(images)), strict=False):
                 yield index, Picture(Image.fromarray(image), requests[index], self.release.digest, size)
 
     def encode(self, prompts: Sequence[str]) -> Condition:
@@ -213,7 +208,7 @@ class Pipeline:
             part = missing[i : i + len(texts)]
             rows = self._fetch(self.encode(part + part[-1:] * (len(texts) - len(part))))
             known.update((text, Condition(*(leaf[row] for leaf in rows))) for row, text in enumerate(part))
-        return Condition(*(np.stack(leaves) for leaves in zip(*(known[text] for text in texts), strict=True)))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *(known[text] for text in texts))
 
     def default_batch(self, requests: Sequence[Request]) -> int:
         """A power of two, up to MAX_BATCH, that the largest group needs; a multiple of the devices."""
@@ -235,14 +230,6 @@ class Pipeline:
         if self.mesh is not None:
             rows = jax.device_put(rows, NamedSharding(self.mesh, PartitionSpec()))
         return jax.device_get(rows)
-
-
-def groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Indices of requests that one program can make: of the same size, number of steps and sampler."""
-    found: dict[Any, list[int]] = {}
-    for index, request in enumerate(requests):
-        found.setdefault((request.size, request.steps, request.sampler), []).append(index)
-    return list(found.values())
 
 
 def find_release(name: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,14 +41,14 @@ class Guidance(NamedTuple):
 @functools.partial(jax.jit, static_argnames="system")
 def encode(params: Params, ids: Int[Array, "b l"], mask: Bool[Array, "b l"], *, system: System) -> Condition:
     """What the UNet is told of tokenized prompts."""
-    features = system.text_encoder.apply({"params": params["text_encoder"]}, ids, mask)
-    return system.xfnet.apply({"params": params["xfnet"]}, features, mask)
+    features = _apply(system.text_encoder, params["text_encoder"], ids, mask)
+    return _apply(system.xfnet, params["xfnet"], features, mask)
 
 
 @functools.partial(jax.jit, static_argnames="shape")
 def start(seeds: Array, *, shape: tuple[int, int, int]) -> tuple[samplers.State, Array]:
     """The noise at the first time and the keys of the loop; an image's depend on its seed alone."""
-    keys = jax.vmap(jax.random.key)(seeds)
+    keys = jax.vmap(functools.partial(jax.random.key, impl="threefry2x32"))(seeds)  # whatever the user's default is
     initial, loop = (jax.vmap(jax.random.fold_in, (0, None))(keys, purpose) for purpose in (INITIAL, LOOP))
     return samplers.initial(samplers.noise(initial, shape)), loop
 
@@ -73,7 +73,7 @@ def advance(
     sizes = _size_ids(system, state.x.shape)
 
     def network(x_t: Array, t: Array) -> Array:
-        return system.unet.apply({"params": params["unet"]}, x_t, t, both, sizes)
+        return _apply(system.unet, params["unet"], x_t, t, both, sizes)
 
     denoise_both = prediction.denoiser(network, system.schedule, system.prediction)
     interval = (guide.first, guide.last)
@@ -86,7 +86,11 @@ def advance(
 def decode(params: Params, latents: Float[Array, "b h w c"], *, system: System) -> Float[Array, "b H W 3"]:
     """Images from the UNet's latents: un-normalised here, once, and decoded."""
     means = latents / jnp.asarray(system.latent.scale) + jnp.asarray(system.latent.shift)
-    return system.vae.apply({"params": params["vae"]}, means, method="decode")
+    return _apply(system.vae, params["vae"], means, method="decode")
+
+
+def _apply(module: nn.Module, params: Params, *inputs: Any, method: str | None = None) -> Any:
+    return module.apply({"params": params}, *inputs, method=method)
 
 
 def _size_ids(system: System, shape: tuple[int, ...]) -> Float[Array, "b s"] | None:

@@ -12,6 +12,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.checkpoints.shapes import example_inputs
 from dalle3_jax.models.build import build_models
+from dalle3_jax.typing import Params
 
 SECTIONS = {
     "text_encoder": {
@@ -71,12 +72,17 @@ def tiny_release() -> Release:
     )
 
 
-def randomised(module: nn.Module, modules: dict[str, nn.Module], seed: int) -> dict:
+def randomised(module: nn.Module, modules: dict[str, nn.Module], seed: int) -> Params:
     """Parameters of the right shapes, drawn with numpy: nothing is compiled."""
     shapes = nn.unbox(jax.eval_shape(module.init, jax.random.key(0), *example_inputs(module, modules))["params"])
     rng = np.random.default_rng(seed)
-    # Float16 numbers: storing them as float16 and reading them back changes nothing.
-    return jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float16).astype(np.float32), shapes)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        # Scales about 1, or the text would hardly reach the pixels. Float16 numbers: storing them so changes nothing.
+        centre = float(path[-1].key == "scale")
+        return rng.normal(centre, 0.3, leaf.shape).astype(np.float16).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def plain(value: object) -> object:

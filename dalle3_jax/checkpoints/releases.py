@@ -189,7 +189,8 @@ def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, 
     """Raises ValueError that lists how the tensors differ from what their networks take."""
     problems = []
     for component, tree in shapes.items():
-        expected = {name: leaf.shape for name, leaf in flatten_dict(nn.unbox(tree), sep=".").items()}
+        leaves: dict[str, Any] = flatten_dict(nn.unbox(tree), sep=".")
+        expected = {name: leaf.shape for name, leaf in leaves.items()}
         found = {name: value.shape for name, value in tensors[component].items()}
         problems += [f"{component} lacks {name}" for name in sorted(expected.keys() - found.keys())]
         problems += [f"{component} has no place for {name}" for name in sorted(found.keys() - expected.keys())]

@@ -27,7 +27,7 @@ def abstract_params(modules: Mapping[str, nn.Module], names: Collection[str] | N
 
 def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
     """Shapes of the smallest inputs `module` takes within its system: what its `init` is called with."""
-    tokens = jax.ShapeDtypeStruct((1, 8), jnp.bool_)
+    tokens: Any = jax.ShapeDtypeStruct((1, 8), jnp.bool_)
     match module:
         case T5Encoder():
             return jax.ShapeDtypeStruct((1, 8), jnp.int32), tokens
@@ -43,7 +43,7 @@ def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple
     raise ValueError(f"no example inputs are known for a {type(module).__name__}")
 
 
-def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+def _floats(*shape: int) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
