@@ -113,7 +113,7 @@ def advance(
     The noise of an image depends on its key and on the step's index only.
     """
 
-    def one(index: Int[Array, ""], state: State) -> State:
+    def one(index: int | Int[Array, ""], state: State) -> State:
         t_prev, t, s = times[jnp.maximum(index - 1, 0)], times[index], times[index + 1]
         here = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
         return step(denoise, schedule, state, t_prev, t, s, here)

@@ -144,7 +144,7 @@ class ScaledLinear:
 Schedule = Cosine | ScaledLinear
 
 
-def build(name: str, **fields: float) -> Schedule:
+def build(name: str, **fields: float | int) -> Schedule:
     """Return the schedule called `name`, "cosine" or "scaled_linear"; ValueError if name or a field is unknown."""
     schedules = {"cosine": Cosine, "scaled_linear": ScaledLinear}
     if name not in schedules:

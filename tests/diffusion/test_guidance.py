@@ -1,0 +1,95 @@
+"""Classifier-free guidance: the formula, its limits, the interval and the rescale."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax.diffusion.guidance import classifier_free
+from dalle3_jax.diffusion.schedules import Cosine
+
+CONDITIONAL, NULL, X = jax.random.normal(jax.random.key(0), (3, 3, 4, 4, 2))
+T = jnp.asarray([0.1, 0.5, 0.9])
+
+
+def both(x_t, t):
+    return jnp.concatenate([CONDITIONAL, NULL])
+
+
+def guided(*args, **kwargs):
+    return classifier_free(both, *args, **kwargs)(X, T)
+
+
+def test_one_call_sees_every_image_twice():
+    calls = []
+
+    def spy(x_t, t):
+        calls.append((x_t, t))
+        return x_t
+
+    classifier_free(spy, 3.0)(X, T)
+    [(x_t, t)] = calls
+    np.testing.assert_array_equal(x_t, np.concatenate([X, X]))
+    np.testing.assert_array_equal(t, np.concatenate([T, T]))
+
+
+@pytest.mark.parametrize("scale", [0.5, 2, 7.5])
+def test_guidance_goes_from_null_through_conditional(scale):
+    np.testing.assert_allclose(guided(scale), NULL + scale * (CONDITIONAL - NULL), atol=1e-5)
+
+
+def test_guidance_of_one_is_conditional():
+    np.testing.assert_array_equal(guided(1.0), CONDITIONAL)
+    np.testing.assert_array_equal(guided(1.0, Cosine(), rescale=1.0), CONDITIONAL)
+
+
+def test_guidance_of_zero_is_null():
+    np.testing.assert_allclose(guided(0.0), NULL, atol=1e-6)
+
+
+def test_outside_the_interval_is_conditional():
+    full = guided(3.0)
+    for interval, inside in [((0.4, 0.6), [1]), ((0.5, 1.0), [1, 2]), ((0.0, 0.5), [0, 1]), ((0.6, 0.4), [])]:
+        expected = CONDITIONAL.at[jnp.asarray(inside, int)].set(full[jnp.asarray(inside, int)])
+        np.testing.assert_array_equal(guided(3.0, interval=interval), expected)
+
+
+def test_every_image_may_have_its_own_scale():
+    scale = jnp.asarray([1.0, 2.0, 5.0])
+    expected = jnp.stack([guided(float(one))[row] for row, one in enumerate(scale)])
+    np.testing.assert_allclose(guided(scale), expected, atol=1e-6)
+
+
+def test_settings_may_be_traced():
+    def run(scale, first, last, rescale):
+        return guided(scale, Cosine(), (first, last), rescale)
+
+    values = (3.0, 0.2, 0.7, 0.6)
+    np.testing.assert_allclose(jax.jit(run)(*values), run(*values), atol=1e-5)
+
+
+def v_of(x0):
+    alpha, sigma = (f(T)[:, None, None, None] for f in (Cosine().alpha, Cosine().sigma))
+    return (alpha * X - x0) / sigma
+
+
+def deviation(x):
+    return jnp.std(x, axis=(1, 2, 3), keepdims=True)
+
+
+def test_full_rescale_gives_v_the_deviation_of_the_conditional():
+    np.testing.assert_allclose(deviation(v_of(guided(5.0, Cosine(), rescale=1.0))), deviation(v_of(CONDITIONAL)), 1e-4)
+
+
+def test_full_rescale_without_a_schedule_gives_x0_the_deviation_of_the_conditional():
+    np.testing.assert_allclose(deviation(guided(5.0, rescale=1.0)), deviation(CONDITIONAL), 1e-4)
+
+
+def test_rescale_mixes_plain_and_rescaled():
+    plain, full = guided(5.0, Cosine()), guided(5.0, Cosine(), rescale=1.0)
+    np.testing.assert_allclose(guided(5.0, Cosine(), rescale=0.7), 0.7 * full + 0.3 * plain, atol=1e-5)
+
+
+def test_rescale_of_flat_images_is_finite():
+    flat = classifier_free(lambda x, t: jnp.zeros_like(x), 5.0, rescale=0.7)(X, T)
+    np.testing.assert_array_equal(flat, jnp.zeros_like(X))

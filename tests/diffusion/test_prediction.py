@@ -1,0 +1,72 @@
+"""Predictions: hand values, round trips, and what a Denoise hands to its network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax.diffusion import prediction
+from dalle3_jax.diffusion.schedules import Cosine, ScaledLinear
+
+PREDICTIONS = ["eps", "v", "x0"]
+
+
+def constant(value):
+    return jnp.full((1, 1, 1, 1), value)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("eps", -1.0), ("v", 0.8 * -1 - 0.6 * 2), ("x0", 2.0)])
+def test_targets_by_hand(kind, expected):
+    alpha, sigma = jnp.asarray([0.8]), jnp.asarray([0.6])
+    target = prediction.target(kind, constant(2.0), constant(-1.0), alpha, sigma)
+    np.testing.assert_allclose(target, constant(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_targets_give_back_image_and_noise(kind):
+    x0, eps = jax.random.normal(jax.random.key(0), (2, 3, 4, 5, 2))
+    t = jnp.asarray([0.2, 0.5, 0.9])
+    alpha, sigma = Cosine().alpha(t), Cosine().sigma(t)
+    x_t = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * eps
+    output = prediction.target(kind, x0, eps, alpha, sigma)
+    np.testing.assert_allclose(prediction.x0_of(kind, output, x_t, alpha, sigma), x0, atol=1e-5)
+    np.testing.assert_allclose(prediction.eps_of(kind, output, x_t, alpha, sigma), eps, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+@pytest.mark.parametrize("schedule", [Cosine(), ScaledLinear()], ids=str)
+def test_a_perfect_network_makes_a_perfect_denoise(schedule, kind):
+    x0, eps = jax.random.normal(jax.random.key(1), (2, 2, 2, 2, 1))
+    t = jnp.asarray([0.3, 0.8])
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    x_t = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * eps
+    seen = []
+
+    def network(x, time):
+        seen.append((x, time))
+        return prediction.target(kind, x0, eps, alpha, sigma)
+
+    np.testing.assert_allclose(prediction.denoiser(network, schedule, kind)(x_t, t), x0, atol=1e-5)
+    np.testing.assert_array_equal(seen[0][0], x_t)
+    np.testing.assert_array_equal(seen[0][1], schedule.network_time(t))
+
+
+def test_a_denoise_answers_in_the_precision_of_x():
+    denoise = prediction.denoiser(lambda x, t: x.astype(jnp.bfloat16), Cosine(), "x0")
+    assert denoise(jnp.ones((1, 2, 2, 1)), jnp.ones(1)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("kind", ["v", "x0"])
+def test_zero_terminal_snr_is_finite_at_1(kind):
+    denoise = prediction.denoiser(lambda x, t: x, ScaledLinear(zero_terminal_snr=True), kind)
+    assert jnp.isfinite(denoise(jnp.ones((1, 2, 2, 1)), jnp.ones(1))).all()
+
+
+def test_eps_is_refused_where_x_t_holds_nothing_else():
+    with pytest.raises(ValueError, match="zero_terminal_snr"):
+        prediction.denoiser(lambda x, t: x, ScaledLinear(zero_terminal_snr=True), "eps")
+
+
+def test_unknown_prediction_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"'epsilon'.*eps, v, x0"):
+        prediction.denoiser(lambda x, t: x, Cosine(), "epsilon")

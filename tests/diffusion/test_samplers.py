@@ -1,0 +1,204 @@
+"""Samplers against the exact probability flow of a Gaussian, and the loop's promises: chunks, keys, ends."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax.diffusion import samplers
+from dalle3_jax.diffusion.samplers import SAMPLERS
+from dalle3_jax.diffusion.schedules import Cosine, ScaledLinear
+
+MEAN, DEVIATION = 0.7, 0.4
+STEPS = 100
+SCHEDULES = [Cosine(), ScaledLinear(), ScaledLinear(zero_terminal_snr=True)]
+
+
+def gaussian(schedule):
+    """The exact Denoise of independent pixels from N(MEAN, DEVIATION^2)."""
+
+    def denoise(x_t, t):
+        alpha, sigma = (f(t)[:, None, None, None] for f in (schedule.alpha, schedule.sigma))
+        return MEAN + alpha * DEVIATION**2 / (alpha**2 * DEVIATION**2 + sigma**2) * (x_t - alpha * MEAN)
+
+    return denoise
+
+
+def flow(schedule, x, t, s):
+    """Where the exact probability flow carries x from t to s."""
+    mean_t, mean_s = schedule.alpha(t) * MEAN, schedule.alpha(s) * MEAN
+    deviation_t, deviation_s = (
+        jnp.sqrt(schedule.alpha(time) ** 2 * DEVIATION**2 + schedule.sigma(time) ** 2) for time in (t, s)
+    )
+    return mean_s + deviation_s * (x - mean_t) / deviation_t
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def advanced(name, schedule, state, times, keys, first, count):
+    """Some steps on the Gaussian, as one program for any first and count."""
+    return samplers.advance(SAMPLERS[name], gaussian(schedule), schedule, state, times, keys, first, count)
+
+
+def start(images=2, seed=0):
+    keys = jax.random.split(jax.random.key(seed), images)
+    return samplers.noise(keys, (3, 4, 2)), keys
+
+
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpmsolver++", 2)])
+@pytest.mark.parametrize("schedule", [Cosine(), ScaledLinear()], ids=str)
+def test_error_falls_at_the_order_of_the_sampler(schedule, name, order):
+    with jax.enable_x64(True):
+        x, keys = start(1)
+        first, last, errors = jnp.asarray(0.9), jnp.asarray(0.1), []
+        for steps in (80, 160, 320):
+            times = jnp.pad(jnp.linspace(first, last, steps + 1), (0, 320 - steps))
+            x_s = advanced(name, schedule, samplers.initial(x), times, keys, 0, steps).x
+            errors.append(float(jnp.abs(x_s - flow(schedule, x, first, last)).max()))
+    slopes = np.log2(np.divide(errors[:-1], errors[1:]))
+    np.testing.assert_allclose(slopes, order, atol=0.25)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+@pytest.mark.parametrize("spacing", ["uniform", "logsnr"])
+def test_the_whole_loop_reaches_the_exact_image(schedule, name, spacing):
+    x, keys = start()
+    times = samplers.times(schedule, STEPS, spacing)
+    x0 = advanced(name, schedule, samplers.initial(x), times, keys, 0, STEPS).x
+    np.testing.assert_allclose(x0, flow(schedule, x, times[0], times[-1]), atol=0.06)
+
+
+def test_ancestral_sampling_reaches_the_distribution():
+    keys = jax.random.split(jax.random.key(1), 64)
+    x, times = samplers.noise(keys, (8, 8, 4)), samplers.times(Cosine(), 300)
+    x0 = samplers.sample(SAMPLERS["ddpm"], gaussian(Cosine()), Cosine(), x, times, keys)
+    np.testing.assert_allclose([x0.mean(), x0.std()], [MEAN, DEVIATION], atol=0.015)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_fresh_noise_has_the_posterior_deviation(eta):
+    keys = jax.random.split(jax.random.key(2), 16)
+    t, s = jnp.asarray(0.6), jnp.asarray(0.4)
+    x = samplers.initial(jnp.zeros((16, 16, 16, 4)))
+    x_s = samplers.ddim(lambda x, t: jnp.zeros_like(x), Cosine(), x, t, t, s, keys, eta=eta).x
+    alpha_t, sigma_t, alpha_s, sigma_s = (f(time) for time in (t, s) for f in (Cosine().alpha, Cosine().sigma))
+    expected = eta * sigma_s / sigma_t * jnp.sqrt(1 - alpha_t**2 / alpha_s**2)
+    np.testing.assert_allclose(x_s.std(), expected, rtol=0.02)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_chunks_equal_the_whole_loop_bit_for_bit(schedule, name):
+    x, keys = start()
+    times = samplers.times(schedule, STEPS)
+    whole = advanced(name, schedule, samplers.initial(x), times, keys, 0, STEPS)
+    state, first = samplers.initial(x), 0
+    for count in (1, 1, 30, 68):
+        state = advanced(name, schedule, state, times, keys, first, count)
+        first += count
+    np.testing.assert_array_equal(state.x, whole.x)
+    np.testing.assert_array_equal(state.x0, whole.x0)
+
+
+def test_chunks_of_a_fixed_size_equal_the_whole_loop_bit_for_bit():
+    # Sizes known to the compiler, as one that simplifies loops of one step would like them.
+    x, keys = start()
+    schedule = ScaledLinear(zero_terminal_snr=True)
+    times = samplers.times(schedule, 4)
+    fixed = jax.jit(
+        lambda state, times, first, count: samplers.advance(
+            SAMPLERS["ddpm"], gaussian(schedule), schedule, state, times, keys, first, count
+        ),
+        static_argnums=3,
+    )
+    state = samplers.initial(x)
+    for first in range(4):
+        state = fixed(state, times, first, 1)
+    np.testing.assert_array_equal(state.x, fixed(samplers.initial(x), times, 0, 4).x)
+
+
+def test_sample_is_advance_over_all_times():
+    x, keys = start()
+    times = samplers.times(Cosine(), STEPS)
+    x0 = samplers.sample(SAMPLERS["ddpm"], gaussian(Cosine()), Cosine(), x, times, keys)
+    expected = advanced("ddpm", Cosine(), samplers.initial(x), times, keys, 0, STEPS).x
+    np.testing.assert_allclose(x0, expected, atol=1e-5)
+
+
+def test_an_image_repeats_whatever_stands_beside_it():
+    keys, others = jax.random.split(jax.random.key(3), 2), jax.random.split(jax.random.key(4), 2)
+    times = samplers.times(Cosine(), STEPS)
+
+    def run(keys):
+        x = samplers.noise(keys, (3, 4, 2))
+        return advanced("ddpm", Cosine(), samplers.initial(x), times, keys, 0, STEPS).x
+
+    images = run(keys)
+    np.testing.assert_array_equal(run(others.at[1].set(keys[1]))[1], images[1])
+    np.testing.assert_array_equal(run(keys[::-1])[::-1], images)
+    np.testing.assert_allclose(run(keys[1:2])[0], images[1], atol=1e-5)
+    assert not np.allclose(images[0], images[1])
+
+
+def test_every_step_has_fresh_noise():
+    fresh = []
+
+    def spy(denoise, schedule, state, t_prev, t, s, keys):
+        fresh.append(samplers.noise(keys, (2, 2, 1)))
+        return state
+
+    x, keys = start()
+    times = samplers.times(Cosine(), 3)
+    with jax.disable_jit():
+        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial(x), times, keys, 0, 3)
+    flat = np.stack(fresh).reshape(6, -1)
+    assert np.abs(np.corrcoef(flat) - np.eye(6)).max() < 0.999
+    assert len(np.unique(flat.round(5))) == flat.size
+
+
+def test_steps_see_their_own_times():
+    seen = []
+
+    def spy(denoise, schedule, state, t_prev, t, s, keys):
+        seen.append((float(t_prev), float(t), float(s)))
+        return state
+
+    x, keys = start()
+    times = jnp.asarray([1.0, 0.75, 0.5, 0.0])
+    with jax.disable_jit():
+        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial(x), times, keys, 0, 3)
+    assert seen == [(1.0, 1.0, 0.75), (1.0, 0.75, 0.5), (0.75, 0.5, 0.0)]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_few_steps_are_finite_and_end_in_the_last_estimate(schedule, name, steps):
+    x, keys = start()
+    times = jnp.pad(samplers.times(schedule, steps), (0, STEPS - steps))
+    state = advanced(name, schedule, samplers.initial(x), times, keys, 0, steps)
+    assert jnp.isfinite(state.x).all()
+    np.testing.assert_allclose(state.x, state.x0, atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "logsnr"])
+@pytest.mark.parametrize("schedule", [*SCHEDULES, Cosine().shifted(0.25)], ids=str)
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_times_fall_from_1_to_0(schedule, steps, spacing):
+    times = samplers.times(schedule, steps, spacing)
+    assert (len(times), times[0], times[-1]) == (steps + 1, 1, 0)
+    assert np.all(np.diff(times) < 0)
+
+
+def test_logsnr_times_are_even_in_logsnr():
+    logsnr = Cosine().logsnr(samplers.times(Cosine(), 12, "logsnr")[1:-1])
+    np.testing.assert_allclose(np.diff(logsnr), (Cosine().logsnr(jnp.asarray(0.001)) + 10) / 11, rtol=1e-3)
+
+
+def test_bad_times_are_refused():
+    with pytest.raises(ValueError, match="0 sampling steps"):
+        samplers.times(Cosine(), 0)
+    with pytest.raises(ValueError, match="'karras'"):
+        samplers.times(Cosine(), 5, "karras")
