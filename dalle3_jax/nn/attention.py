@@ -41,7 +41,8 @@ def attend(
 
 
 def _plain(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float) -> Array:
-    scores = jnp.einsum("blnk,bmnk->bnlm", q * jnp.asarray(scale, q.dtype), k).astype(jnp.float32)
+    q = q * jnp.asarray(scale, q.dtype)
+    scores = jnp.einsum("blnk,bmnk->bnlm", q, k, preferred_element_type=jnp.float32)
     if bias is not None:
         scores = scores + bias
     if mask is not None:
@@ -57,8 +58,10 @@ def _tiled(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Ar
     @jax.checkpoint
     def one_head(tile: tuple[Array, ...]) -> Array:
         q, k, v, keep = tile
-        scores = jnp.where(keep[None], (q * jnp.asarray(scale, q.dtype)) @ k.T, jnp.finfo(q.dtype).min)
-        return jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(v.dtype) @ v
+        q = q * jnp.asarray(scale, q.dtype)
+        scores = jnp.matmul(q, k.T, preferred_element_type=jnp.float32)
+        scores = jnp.where(keep[None], scores, jnp.finfo(jnp.float32).min)
+        return jax.nn.softmax(scores, axis=-1).astype(v.dtype) @ v
 
     out = jax.lax.map(one_head, (*rows, jnp.repeat(keep, n, axis=0)))
     return jnp.moveaxis(out.reshape(b, n, length, -1), 1, 2)

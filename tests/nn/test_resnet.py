@@ -1,0 +1,111 @@
+"""Residual blocks, resampling and transformer stacks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from dalle3_jax.nn.layers import sinusoids
+from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
+from dalle3_jax.nn.transformer import SpatialTransformer, TransformerBlock, stacked
+from tests.networks import abstract, condition, normal, randomised, spoiled
+
+X, E = normal(2, 4, 6, 8), normal(2, 5, seed=1)
+
+
+def initial(module: nn.Module, *args):
+    return nn.unbox(module.init(jax.random.key(0), *args)["params"])
+
+
+@pytest.mark.parametrize("modulate_first", [False, True])
+def test_scale_shift_starts_blind_to_the_embedding(modulate_first):
+    block = ResBlock(8, "scale_shift", modulate_first=modulate_first, affine=False, groups=2)
+    params = initial(block, X, E)
+    np.testing.assert_array_equal(block.apply({"params": params}, X, E), block.apply({"params": params}, X, E + 1))
+
+
+@pytest.mark.parametrize("norm", ["norm_1", "norm_2"])
+def test_every_modulated_norm_listens_to_the_embedding(norm):
+    block = ResBlock(8, "scale_shift", modulate_first=True, affine=False, groups=2)
+    params = initial(block, X, E)
+    params[norm]["modulation"] = jax.tree.map(lambda leaf: leaf + 0.1, params[norm]["modulation"])
+    change = block.apply({"params": params}, X, E) - block.apply({"params": params}, X, E + 1)
+    assert jnp.abs(change).max() > 1e-3
+
+
+def test_only_the_second_norm_is_modulated_unless_told():
+    shapes = abstract(ResBlock(8, "scale_shift", groups=2), X, E)
+    assert set(shapes["norm_1"]) == {"scale", "bias"}
+    assert set(shapes["norm_2"]) == {"modulation", "norm"}
+
+
+def test_add_is_the_plain_block_with_a_constant_between_the_convolutions():
+    block = ResBlock(8, "add", groups=2)
+    params = randomised(block, X, E)
+    added = nn.silu(E[:1]) @ params["embedding"]["kernel"] + params["embedding"]["bias"]
+    plain = {name: dict(tree) for name, tree in params.items() if name != "embedding"}
+    plain["conv_1"]["bias"] = plain["conv_1"]["bias"] + added[0]
+    expected = ResBlock(8, groups=2).apply({"params": plain}, X[:1])
+    np.testing.assert_allclose(block.apply({"params": params}, X[:1], E[:1]), expected, atol=1e-5)
+
+
+def test_shortcut_exists_only_where_the_width_changes():
+    assert "shortcut" not in abstract(ResBlock(8, groups=2), X)
+    assert abstract(ResBlock(4, groups=2), X)["shortcut"]["kernel"].value.shape == (1, 1, 8, 4)
+
+
+@pytest.mark.parametrize(("size", "half"), [((4, 6), (2, 3)), ((5, 7), (3, 4)), ((1, 1), (1, 1))])
+def test_downsample_rounds_up_and_upsample_undoes_it(size, half):
+    x = jnp.zeros((1, *size, 3))
+    down = Downsample(3).apply({"params": initial(Downsample(3), x)}, x)
+    assert down.shape[1:3] == half
+    up = Upsample(3)
+    assert up.apply({"params": initial(up, down)}, down, size).shape == x.shape
+
+
+def test_upsample_repeats_pixels():
+    x = normal(1, 3, 2, 1)
+    kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
+    out = Upsample(1).apply({"params": {"conv": {"kernel": kernel, "bias": jnp.zeros(1)}}}, x)
+    np.testing.assert_array_equal(out[0, :, :, 0], np.kron(np.asarray(x)[0, :, :, 0], np.ones((2, 2))))
+
+
+def test_sinusoids_closed_form():
+    t = np.array([0.0, 1.0, 333.5, 1000.0])
+    angles = t[:, None] * 10_000.0 ** (-np.arange(8) / 8)
+    expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    np.testing.assert_allclose(sinusoids(jnp.asarray(t, jnp.float32), 16), expected, atol=2e-4)
+
+
+class TestStack:
+    context = condition()
+    x = normal(2, 4, 8)
+
+    @pytest.mark.parametrize("depth", [1, 3])
+    def test_layers_are_stacked_at_any_depth_and_run_in_order(self, depth):
+        stack = stacked(TransformerBlock, depth)(2, 4)
+        params = randomised(stack, self.x, self.context.tokens, self.context.mask)
+        assert {leaf.shape[0] for leaf in jax.tree.leaves(params)} == {depth}
+        out, _ = stack.apply({"params": params}, self.x, self.context.tokens, self.context.mask)
+        expected = self.x
+        for i in range(depth):
+            layer = jax.tree.map(lambda leaf, i=i: leaf[i], params)
+            arguments = (expected, self.context.tokens, self.context.mask)
+            expected, _ = TransformerBlock(2, 4).apply({"params": layer}, *arguments)
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+
+    def test_layers_start_different(self):
+        stack = stacked(TransformerBlock, 2)(2, 4)
+        kernel = initial(stack, self.x, self.context.tokens, None)["self_attention"]["query"]["kernel"]
+        assert jnp.abs(kernel[0] - kernel[1]).max() > 0.01
+
+    def test_masked_context_has_no_influence(self):
+        module = SpatialTransformer(1, 2, 4, groups=2)
+        x = normal(2, 3, 2, 8)
+        params = randomised(module, x, self.context.tokens, self.context.mask)
+        out = module.apply({"params": params}, x, *self.context[:2])
+        other = module.apply({"params": params}, x, spoiled(*self.context[:2]), self.context.mask)
+        np.testing.assert_array_equal(out, other)
+        unmasked = module.apply({"params": params}, x, self.context.tokens, jnp.ones_like(self.context.mask))
+        assert jnp.abs(unmasked - out)[1].max() > 1e-3
