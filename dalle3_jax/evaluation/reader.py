@@ -105,8 +105,8 @@ def find_objects(
 
 def shrink(images: UInt8[np.ndarray, "b h w 3"], by: int) -> Float[np.ndarray, "b i j 3"]:
     """The means of blocks of `by` x `by` pixels."""
-    images = images.astype(np.float32)
-    return sum(images[:, i::by, j::by] for i in range(by) for j in range(by)) / np.float32(by * by)
+    phases = [images[:, i::by, j::by] for i in range(by) for j in range(by)]  # far faster than a mean over inner axes
+    return np.stack(phases).mean(0, dtype=np.float32)
 
 
 def factor(height: int, width: int) -> int:

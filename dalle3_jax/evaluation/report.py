@@ -80,7 +80,7 @@ class Report:
         ceilings = list(next(iter(self.rows.values())).ceilings)
         titles = ["", "prompts", "right", "95 % interval", "shuffled prompts", "chance", *ceilings]
         rates = [
-            [name, str(row.model.count), percent(row.model.value), span(row.model)]
+            [name, str(row.model.prompts), percent(row.model.value), span(row.model)]
             + [f"{percent(row.shuffled.value)} ({span(row.shuffled)})", percent(row.chance)]
             + [percent(row.ceilings[ceiling]) for ceiling in ceilings]
             for name, row in self.rows.items()

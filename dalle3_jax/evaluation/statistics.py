@@ -13,7 +13,7 @@ class Rate(NamedTuple):
     value: float
     low: float
     high: float
-    count: int
+    prompts: int
 
 
 def bootstrap(hits: Bool[np.ndarray, " n"], *, seed: int = 0, samples: int = 2000, level: float = 0.95) -> Rate:

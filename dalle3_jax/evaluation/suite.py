@@ -7,12 +7,13 @@ print(score(Pipeline.load("demo"), count=30).markdown())
 """
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count as indices
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import UInt8
@@ -46,14 +47,15 @@ def prompts(world: World, count: int, *, seed: int = 0, split: str = "held_out")
     if count < 2 * len(kinds):
         raise ValueError(f"a count of {count}: at least {2 * len(kinds)} prompts are needed, two of each kind of scene")
     left = {kind: count // len(kinds) + (place < count % len(kinds)) for place, kind in enumerate(kinds)}
-    found = []
-    for index in indices():
+    found: list[Prompt] = []
+    indices = itertools.count()
+    while len(found) < count:
+        index = next(indices)
         shown = scene(world, seed, index, split)
         if left[shown.kind]:
             left[shown.kind] -= 1
             found.append(Prompt(captions(world, shown, seed, index)[CAPTION], shown))
-        if len(found) == count:
-            return found
+    return found
 
 
 def score(
@@ -95,7 +97,7 @@ def score(
 
 
 def row(
-    metric: str, asked: Sequence[Prompt], readings: Sequence[Reading], ceilings: dict[str, Sequence[Reading]]
+    metric: str, asked: Sequence[Prompt], readings: Sequence[Reading], ceilings: Mapping[str, Sequence[Reading]]
 ) -> Row:
     """One measure on the prompts it is for: the model, shuffled prompts, chance, and what the reader gets at most.
 
@@ -134,7 +136,7 @@ def reconstructions(vae: nn.Module, params: Params, images: Pictures, batch_size
 def mirror(params: Params, images: Float[Array, "b h w c"], *, vae: nn.Module) -> Float[Array, "b h w c"]:
     """Images in [-1, 1], encoded to the mean and decoded."""
     mean, _ = vae.apply({"params": params}, images, method="encode")
-    return vae.apply({"params": params}, mean, method="decode")
+    return jnp.asarray(vae.apply({"params": params}, mean, method="decode"))
 
 
 def decibels(images: UInt8[np.ndarray, "... 3"], scenes: UInt8[np.ndarray, "... 3"]) -> float:

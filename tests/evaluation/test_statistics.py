@@ -13,7 +13,7 @@ def test_interval_of_a_known_binomial_has_its_quantiles() -> None:
     rate = bootstrap(hits)
     deviation = math.sqrt(0.8 * 0.2 / 400)
     assert rate.value == 0.8
-    assert rate.count == 400
+    assert rate.prompts == 400
     assert rate.low == pytest.approx(0.8 - 1.96 * deviation, abs=0.006)
     assert rate.high == pytest.approx(0.8 + 1.96 * deviation, abs=0.006)
 

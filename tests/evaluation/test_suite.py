@@ -55,7 +55,7 @@ def test_a_faultless_painter_scores_everything(faultless: Report) -> None:
     for name, row in faultless.rows.items():
         assert row.model.value == 1.0, name
         assert row.ceilings["true scenes"] == 1.0
-        assert row.model.count == (COUNT if METRICS[name][0] is None else COUNT // 3)
+        assert row.model.prompts == (COUNT if METRICS[name][0] is None else COUNT // 3)
     assert all(set(counts) == set(MISTAKES) for counts in faultless.mistakes().values())
     assert sum(counts["right"] for counts in faultless.mistakes().values()) == COUNT
     assert {outcome.psnr for outcome in faultless.outcomes} == {99.0}
