@@ -92,9 +92,10 @@ class Pipeline:
             raise ValueError("there is nothing to make: give at least one prompt and n of at least 1")
         repeated = [prompt for prompt in prompts for _ in range(n)]
         requests = [self.request(prompt, seed=seed + i, **settings) for i, prompt in enumerate(repeated)]
+        batches = self.generate(requests, batch_size=batch_size, progress=progress)
         for notice in self.notices(requests):
             warnings.warn(notice, stacklevel=2)
-        pictures = dict(self.generate(requests, batch_size=batch_size, progress=progress))
+        pictures = dict(batches)
         return [pictures[index] for index in range(len(requests))]
 
     def request(self, prompt: str, **settings: Any) -> Request:
@@ -107,11 +108,10 @@ class Pipeline:
         """What a user should know before these are made: the prompts that will be cut, with their numbers of tokens."""
         length = self.release.text["length"]
         texts = dict.fromkeys(text for request in requests for text in (request.prompt, request.negative_prompt))
-        counts = {text: self.tokenizer.count(text) for text in texts if len(text) >= length}
         return [
             f"the prompt {shortened(text)!r} has {count} tokens; this model reads the first {length}, the rest is cut"
-            for text, count in counts.items()
-            if count > length
+            for text in texts
+            if (count := self.tokenizer.count(text)) > length
         ]
 
     def problems(self, request: Request) -> list[str]:
@@ -248,8 +248,13 @@ def find_release(name: str | Path) -> Path:
 
 
 def to_pixels(images: Any) -> np.ndarray:
-    """uint8 from images in [-1, 1], rounded to nearest; what lies outside is clipped."""
-    return np.clip(np.rint(np.asarray(images, np.float32) * 127.5 + 127.5), 0, 255).astype(np.uint8)
+    """uint8 from images in [-1, 1], rounded to nearest; what lies outside is clipped, what is no number is refused."""
+    levels = np.asarray(images, np.float32) * 127.5 + 127.5
+    if np.isnan(levels).any():
+        raise FloatingPointError(
+            "the model gave pixels that are no numbers: lower the guidance scale"
+        )
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 def _shifted(progress: Progress, done: int, total: int, steps: int, x0: Array) -> None:

@@ -203,6 +203,11 @@ def test_a_long_prompt_is_cut_with_a_notice_that_counts(pipeline):
     np.testing.assert_array_equal(pixels(cut), pixels(same))
 
 
+def test_notices_count_tokens_and_not_letters(pipeline):
+    [notice] = pipeline.notices([pipeline.request("🐼" * 6, negative_prompt="x" * 23)])
+    assert "has 25 tokens" in notice
+
+
 @pytest.mark.parametrize("prompt", ["", "\0", "🐼", "a\0b" * 3, "\ud800"])
 def test_any_prompt_makes_a_picture_that_tells_it(pipeline, tmp_path, prompt):
     [picture] = pipeline(prompt, batch_size=BATCH)
@@ -351,6 +356,8 @@ def test_a_mesh_changes_nothing(pipeline, release_folder):
 def test_pixels_are_rounded_and_clipped():
     values = np.array([-2, -1, -0.999, 0, 0.5, 1, 2])
     assert to_pixels(values).tolist() == [0, 0, 0, 128, 191, 255, 255]
+    with pytest.raises(FloatingPointError, match="lower the guidance scale"):
+        to_pixels(np.array([0.0, np.nan]))
 
 
 def test_three_lines_make_a_picture(tmp_path):

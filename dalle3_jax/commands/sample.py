@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         return job()
-    except OSError as error:
+    except (OSError, FloatingPointError) as error:
         print(f"error: {error}; what is done is kept, the same command goes on from there", file=sys.stderr)
         return 1
 
