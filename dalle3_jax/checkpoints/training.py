@@ -86,7 +86,7 @@ class Checkpointer:
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            raise RuntimeError(f"saving a checkpoint in {self.folder} failed: {error}") from error
+            raise OSError(f"saving a checkpoint in {self.folder} failed: {error}") from error
 
     def restore(self, abstract: Any) -> Restored | None:
         """The newest good step laid out as `abstract` says, or None before the first save.

@@ -14,10 +14,12 @@ from tqdm import tqdm
 
 from dalle3_jax.commands.config import plain
 from dalle3_jax.data import caches, pipeline
+from dalle3_jax.diffusion.samplers import SAMPLERS
+from dalle3_jax.pictures import Request, problems
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array
 
-__all__ = ["batches", "latents", "pictures", "progress", "tokenizer"]
+__all__ = ["batches", "check_prompts", "latents", "pictures", "progress", "tokenizer"]
 
 STATISTICS_BATCH = 16
 LATENTS_BATCH = 32
@@ -71,6 +73,15 @@ def latents(config: ConfigDict, folder: Path, encode: Callable[[Array], Array], 
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("latents are encoded")
     return caches.open_cache(folder, source, key, count)
+
+
+def check_prompts(config: ConfigDict, factor: int) -> None:
+    """Raise ValueError where the previews' settings cannot make a picture, hours before the first is due."""
+    c = config.sample
+    requests = [Request(p, tuple(config.data.size), c.steps, c.sampler, c.guidance_scale) for p in ("", *c.prompts)]
+    found = dict.fromkeys(problem for request in requests for problem in problems(request, SAMPLERS, factor))
+    if found:
+        raise ValueError(f"config.sample and config.data.size: {'; '.join(found)}")
 
 
 def progress(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:

@@ -33,7 +33,7 @@ class Stage:
     """What the training loop needs to know of a stage."""
 
     loss_fn: LossFn
-    data: Any
+    data: Callable[[], Any]
     preview: Callable[[Params, Path, int], None]
     release: Callable[[Params, int], Release]
 
@@ -60,7 +60,7 @@ def vae(config: ConfigDict, workdir: Path, system: System) -> Stage:
         latent = Latent(module.latent_channels, module.factor, shift, tuple(1.0 / value for value in deviation))
         return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=_described(config, step))
 
-    return Stage(loss_fn, inputs.batches(config), preview, release)
+    return Stage(loss_fn, functools.partial(inputs.batches, config), preview, release)
 
 
 def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
@@ -73,6 +73,7 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
             f"the tokenizer has {tokenizer.vocab_size} entries, more than "
             f"config.model.text_encoder.vocab_size={modules['text_encoder'].vocab_size}: raise it"
         )
+    inputs.check_prompts(config, latent.factor)
     schedule = schedules.build(**diffusion["schedule"])
     prediction.check(schedule, diffusion["prediction"])
     networks = {name: functools.partial(_apply, modules[name]) for name in ("text_encoder", "xfnet", "unet")}
@@ -108,8 +109,12 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
 
     encode_mean = jax.jit(lambda params, images: networks["encode"](params, images)[0])
     encode = functools.partial(encode_mean, system.loaded["vae"])
-    latents = inputs.latents(config, workdir / "latents", encode, latent.vae) if config.data.latents else None
-    return Stage(loss_fn, inputs.batches(config, tokenizer, latents), preview, release)
+
+    def data() -> Any:
+        latents = inputs.latents(config, workdir / "latents", encode, latent.vae) if config.data.latents else None
+        return inputs.batches(config, tokenizer, latents)
+
+    return Stage(loss_fn, data, preview, release)
 
 
 STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {"vae": vae, "base": base}

@@ -10,8 +10,9 @@ SIGINT with everything saved.
 import contextlib
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -20,15 +21,15 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import save_release
 from dalle3_jax.checkpoints.training import Checkpointer
-from dalle3_jax.commands.config import check_unchanged, load, plain
-from dalle3_jax.commands.runtime import enable_compilation_cache
+from dalle3_jax.commands.config import check, check_unchanged, load, plain
+from dalle3_jax.commands.runtime import enable_compilation_cache, exclusive
 from dalle3_jax.commands.stages import STAGES, Stage
 from dalle3_jax.commands.systems import System, load_system
 from dalle3_jax.training import logging, optimizer, sharding
 from dalle3_jax.training.progress import Progress
 from dalle3_jax.training.signals import EXIT_SAVED, stop_requests
 from dalle3_jax.training.state import TrainState, create, state_shardings, with_shardings
-from dalle3_jax.training.step import Step, make_step
+from dalle3_jax.training.step import Step, compile_step, make_step
 from dalle3_jax.typing import Params
 
 __all__ = ["main", "train"]
@@ -45,6 +46,7 @@ class Run(NamedTuple):
     schedule: optax.Schedule
     step_fn: Step
     checkpointer: Checkpointer
+    position: Mapping[str, Any] | None  # of the data iterator, when restored
 
 
 def main(argv: list[str]) -> int:
@@ -58,21 +60,20 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except FloatingPointError as error:
+    except (FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
     """Train the stage config.train.stage in workdir to its last step; returns the exit code."""
-    if config.train.stage not in STAGES:
-        raise ValueError(f"unknown train.stage {config.train.stage!r}: use {', '.join(STAGES)}")
+    check(config, STAGES)
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(mesh, config.train.batch_size, config.train.accumulate)
     enable_compilation_cache()
 
     folder = workdir / config.train.stage
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), exclusive(folder):
         system = load_system(config, workdir, mesh)
         record_run(config, folder, system)
         stage = STAGES[config.train.stage](config, workdir, system)
@@ -100,7 +101,7 @@ def record_run(config: ConfigDict, folder: Path, system: System) -> None:
 
 
 def prepare(config: ConfigDict, folder: Path, mesh: Mesh, system: System, stage: Stage) -> tuple[Run, TrainState, int]:
-    """The run, its state (new, or restored and the data iterator with it), and the steps already taken."""
+    """The run, its state (new, or restored and the data's position with it), and the steps already taken."""
     c = config.train
     boxed, key = system.boxed(), jax.random.key(c.seed)
     schedule = optimizer.learning_rate(c.learning_rate, c.steps, c.warmup, c.constant)
@@ -109,13 +110,12 @@ def prepare(config: ConfigDict, folder: Path, mesh: Mesh, system: System, stage:
     )
     abstract, layout = state_shardings(boxed, adamw, mesh, key)
     step = make_step(stage.loss_fn, adamw, ema=c.ema, accumulate=c.accumulate)
-    step_fn = jax.jit(sharding.ruled(step), donate_argnums=0, out_shardings=(layout, sharding.replicated(mesh)))
+    step_fn = compile_step(step, layout, mesh)
     checkpointer = Checkpointer(folder / "checkpoints", c.keep)
-    run = Run(config, folder, mesh, stage, system.frozen, schedule, step_fn, checkpointer)
-
     restored = checkpointer.restore(with_shardings(abstract, layout))
+    position = None if restored is None else restored.data
+    run = Run(config, folder, mesh, stage, system.frozen, schedule, step_fn, checkpointer, position)
     if restored is not None:
-        stage.data.set_state(restored.data)
         return run, restored.state, restored.step
     init_key, run_key = jax.random.split(key)
     params = jax.jit(system.init, out_shardings=layout.params)(init_key)
@@ -127,17 +127,19 @@ def prepare(config: ConfigDict, folder: Path, mesh: Mesh, system: System, stage:
 def loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, bool]:
     """Steps until the last one or a signal; returns the state and whether a signal stopped it."""
     c, sample, stage = run.config.train, run.config.sample, run.stage
-    saved_at = time.monotonic()
+    data, saved_at = stage.data(), time.monotonic()
+    if run.position is not None:
+        data.set_state(run.position)
     writer = logging.MetricsWriter(run.folder, first, c.wandb, plain(run.config))
     every = {name: c[name] for name in ("steps", "batch_size", "log_every", "max_skipped")}
     bar = Progress(writer, run.schedule, first=first, **every)
     with contextlib.closing(bar), stop_requests() as stop:
         for step in range(first + 1, c.steps + 1):
-            state, metrics = run.step_fn(state, run.frozen, sharding.put_batch(next(stage.data), run.mesh))
+            state, metrics = run.step_fn(state, run.frozen, sharding.put_batch(next(data), run.mesh))
             bar.update(step, metrics)
             last, stopping = step == c.steps, stop(step)
             if last or stopping or step % c.save_every == 0 or time.monotonic() - saved_at > 60 * c.save_minutes:
-                run.checkpointer.save(step, state, stage.data.get_state())
+                run.checkpointer.save(step, state, data.get_state())
                 saved_at = time.monotonic()
             if stopping and not last:
                 return state, True

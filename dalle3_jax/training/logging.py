@@ -3,6 +3,7 @@
 import importlib.metadata
 import io
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -43,11 +44,13 @@ class MetricsWriter:
         """One line for one step."""
         if not self._active:
             return
-        print(json.dumps({"step": step, **metrics}), file=self._file, flush=True)
-        for name, value in metrics.items():
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        missing = dict.fromkeys(metrics.keys() - finite.keys())  # null: JSON knows no NaN
+        print(json.dumps({"step": step, **finite, **missing}), file=self._file, flush=True)
+        for name, value in finite.items():
             self._board.add_scalar(name, value, step)
         if self._wandb is not None:
-            self._wandb.log(dict(metrics), step=step)
+            self._wandb.log(finite, step=step)
 
     def close(self) -> None:
         """Write what is buffered."""
@@ -66,9 +69,9 @@ def _cut(path: Path, step: int) -> None:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # the line that a kill cut short
-        return float("inf")
+        return math.inf
 
 
 def _start_wandb(project: str, folder: Path, config: Mapping[str, Any] | None) -> Any:

@@ -30,19 +30,12 @@ class Progress:
         max_skipped: int,
     ):
         """`first` steps are already taken; `schedule` gives the learning rate after so many updates."""
-        self._writer, self._schedule = writer, schedule
+        self._writer, self._schedule, self._steps = writer, schedule, steps
         self._batch_size, self._log_every, self._max_skipped = batch_size, log_every, max_skipped
-        self._bar = tqdm(
-            initial=first,
-            total=steps,
-            unit="step",
-            dynamic_ncols=True,
-            disable=jax.process_index() != 0,
-            smoothing=0.05,
-        )
-        self._behind: tuple[int, Mapping[str, Any]] | None = None
+        self._bar = self._new_bar(first, "compiling")
+        self._first, self._behind = first, None
         self._window: list[dict[str, float]] = []
-        self._since = time.monotonic()
+        self._mark = (first, time.monotonic())
 
     def update(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Take the metrics of a step that the device may still be computing; read those of the step before."""
@@ -52,9 +45,9 @@ class Progress:
 
     def flush(self) -> None:
         """Read the last step too."""
-        if self._behind is not None:
-            self._read(*self._behind)
-            self._behind = None
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            self._read(*behind)
 
     def close(self) -> None:
         """End the bar and the files."""
@@ -69,17 +62,34 @@ class Progress:
                 "lower train.learning_rate or train.clip, or compute in float32, and run again from the last checkpoint"
             )
         self._window.append(values)
-        self._bar.update(1)
+        if step == self._first + 1:  # it held the compilation: speed and time left begin here
+            self._bar.close()
+            self._bar = self._new_bar(step, "training")
+            self._mark = (step, time.monotonic())
+        else:
+            self._bar.update(1)
         if step % self._log_every == 0:
             self._log(step)
 
     def _log(self, step: int) -> None:
-        now = time.monotonic()
         good = [values for values in self._window if values["skipped_in_a_row"] == 0] or self._window
         means = {name: float(np.mean([values[name] for values in good])) for name in good[0] if name not in COUNTERS}
-        speed = len(self._window) * self._batch_size / max(now - self._since, 1e-9)
-        skipped = self._window[-1]["skipped"]
-        rate = float(self._schedule(step - int(skipped)))
-        self._writer.write(step, {**means, "learning_rate": rate, "skipped": skipped, "images_per_second": speed})
-        self._bar.set_postfix(loss=f"{means['loss']:.4f}", images_s=f"{speed:.1f}")
-        self._window, self._since = [], now
+        skipped = int(self._window[-1]["skipped"])
+        rate = float(self._schedule(step - skipped))
+        images = (step - self._mark[0]) * self._batch_size
+        speed = images / max(time.monotonic() - self._mark[1], 1e-9)
+        rates = {"learning_rate": rate, "skipped": skipped, "images_per_second": speed}
+        self._writer.write(step, means | rates)
+        self._bar.set_postfix({"loss": f"{means['loss']:.4f}", "images/s": f"{speed:.1f}"}, refresh=False)
+        self._window, self._mark = [], (step, time.monotonic())
+
+    def _new_bar(self, step: int, what: str) -> tqdm:
+        return tqdm(
+            desc=what,
+            initial=step,
+            total=self._steps,
+            unit="step",
+            dynamic_ncols=True,
+            leave=what != "compiling",
+            disable=jax.process_index() > 0,
+        )

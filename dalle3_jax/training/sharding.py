@@ -1,16 +1,27 @@
 """How arrays lie on the devices: the mesh, and the rules from logical axes to mesh axes."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-__all__ = ["RULES", "batch_sharding", "check_batch", "make_mesh", "put_batch", "replicated", "ruled", "shardings"]
+__all__ = [
+    "RULES",
+    "batch_sharding",
+    "check_batch",
+    "make_mesh",
+    "mesh_shape",
+    "put_batch",
+    "replicated",
+    "ruled",
+    "shardings",
+]
 
 AXES = ("data", "fsdp", "tensor")
 RULES = (
@@ -26,25 +37,31 @@ RULES = (
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh (data, fsdp, tensor) over `devices` (all by default); one size may be -1: what remains.
-
-    Raises ValueError when the sizes do not multiply to the number of devices.
-    """
+    """The mesh (data, fsdp, tensor) over `devices` (all by default); sizes as `mesh_shape` takes them."""
     devices = jax.devices() if devices is None else list(devices)
+    shape = mesh_shape(sizes, len(devices))
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, ...]:
+    """Sizes of data, fsdp and tensor; one may be -1: what remains, those left out are 1.
+
+    Raises ValueError when they do not multiply to the number of devices.
+    """
     shape = [int(sizes.get(axis, 1)) for axis in AXES]
-    known = int(np.prod([size for size in shape if size != -1]))
-    if shape.count(-1) == 1 and known > 0 and len(devices) % known == 0:
-        shape[shape.index(-1)] = len(devices) // known
-    if min(shape) < 1 or int(np.prod(shape)) != len(devices):
+    known = math.prod(size for size in shape if size != -1)
+    if shape.count(-1) == 1 and known > 0 and devices % known == 0:
+        shape[shape.index(-1)] = devices // known
+    if min(shape) < 1 or math.prod(shape) != devices:
         asked = ", ".join(f"{axis}={sizes.get(axis, 1)}" for axis in AXES)
         raise ValueError(
-            f"mesh ({asked}) does not fit {len(devices)} devices: the sizes must multiply to {len(devices)}; "
+            f"mesh ({asked}) does not fit {devices} devices: the sizes must multiply to {devices}; "
             "set one of config.mesh.data, fsdp, tensor to -1 to take what remains"
         )
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    return tuple(shape)
 
 
-def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int = 1) -> None:
     """Raise ValueError unless the batch divides over data * fsdp devices and `accumulate` parts."""
     rows = mesh.shape["data"] * mesh.shape["fsdp"]
     if accumulate < 1 or batch_size < 1 or batch_size % (rows * accumulate):
@@ -65,7 +82,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(("data", "fsdp")))
 
 
-def shardings(boxed: Any, mesh: Mesh) -> Any:
+def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Shardings of an abstract tree of boxed parameters, without the boxes.
 
     An axis whose length the mesh axis does not divide (three output channels, say) stays whole.
@@ -82,7 +99,7 @@ def _divisible(shape: tuple[int, ...], sharding: NamedSharding) -> NamedSharding
 
 def _size(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
     names = (axes,) if isinstance(axes, str) else axes or ()
-    return int(np.prod([mesh.shape[name] for name in names]))
+    return math.prod(mesh.shape[name] for name in names)
 
 
 def ruled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,21 +11,24 @@ import optax
 from jax.sharding import Mesh
 
 from dalle3_jax.training import sharding
-from dalle3_jax.typing import Array, Int, Key, Params
+from dalle3_jax.typing import Key, Params
 
 __all__ = ["TrainState", "create", "init_params", "state_shardings", "with_shardings"]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Weights, their moving average, moments, randomness and counters; all on the device, all donated."""
+    """Weights, their moving average, moments, randomness and counters; all on the device, all donated.
 
-    step: Int[Array, ""]
+    Leaves are arrays; or their shapes or shardings, in trees that describe a state.
+    """
+
+    step: Any  # Int[Array, ""]: steps taken, skipped ones included
     params: Params
     ema: Params
     opt_state: optax.OptState
-    key: Key
-    skipped: Int[Array, ""]
-    skipped_in_a_row: Int[Array, ""]
+    key: Any  # Key: randomness of the whole run, folded with the step
+    skipped: Any  # Int[Array, ""]
+    skipped_in_a_row: Any  # Int[Array, ""]
 
 
 def init_params(modules: Mapping[str, nn.Module], inputs: Mapping[str, Sequence[Any]], key: Key) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""Checkpoints of the training state: exact, verified, never lost silently."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax.checkpoints.training import Checkpointer, steps, verify
+from tests.training import toy
+
+
+@pytest.fixture(scope="module")
+def step_and_state():
+    return toy.compiled()
+
+
+@pytest.fixture
+def state(step_and_state):
+    return jax.tree.map(jnp.copy, step_and_state[1])
+
+
+def host(state):
+    return jax.tree.map(lambda x: np.array(x), jax.device_get(state.replace(key=jax.random.key_data(state.key))))
+
+
+def abstract(state):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def saved(folder, state, *at: int) -> Checkpointer:
+    """A checkpointer with the same state at some steps."""
+    checkpointer = Checkpointer(folder, keep=9)
+    for step in at:
+        checkpointer.save(step, state.replace(step=jnp.int32(step)), {"next": step})
+    checkpointer.wait()
+    return checkpointer
+
+
+def flip_a_bit(folder):
+    """Damage the largest file of a step."""
+    path = max((p for p in (folder / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_restored_state_is_the_saved_one_bit_for_bit(tmp_path, state):
+    expected = host(state)
+    saved(tmp_path, state, 5).close()
+    restored = Checkpointer(tmp_path).restore(abstract(state))
+    assert (restored.step, restored.data) == (5, {"next": 5})
+    assert_same(host(restored.state), expected.replace(step=np.int32(5)))
+    assert jax.tree.map(lambda x: x.sharding, restored.state) == jax.tree.map(lambda x: x.sharding, state)
+
+
+def test_steps_taken_while_it_is_written_do_not_reach_it(tmp_path, step_and_state, state):
+    step, _ = step_and_state
+    checkpointer, expected = Checkpointer(tmp_path, keep=30), []
+    layout = abstract(state)
+    for n in range(1, 16):
+        state, _ = step(state, toy.FROZEN, toy.batch(n))
+        expected.append(host(state))
+        checkpointer.save(n, state, {})
+    checkpointer.wait()
+    for n in reversed(range(1, 16)):
+        assert_same(host(checkpointer.restore(layout).state), expected[n - 1])
+        shutil.rmtree(tmp_path / f"{n:08d}")
+
+
+def test_only_the_newest_are_kept(tmp_path, state):
+    checkpointer = Checkpointer(tmp_path, keep=2)
+    for step in (1, 2, 3, 10):
+        checkpointer.save(step, state, {})
+    checkpointer.close()
+    assert steps(tmp_path) == [3, 10]
+
+
+def test_damaged_step_falls_back_to_the_one_before_and_says_so(tmp_path, state, capsys):
+    checkpointer = saved(tmp_path, state, 1, 2)
+    flip_a_bit(tmp_path / "00000002")
+    assert checkpointer.restore(abstract(state)).step == 1
+    assert "step 2" in capsys.readouterr().err
+    assert steps(tmp_path) == [1, 2], "nothing is deleted"
+
+
+def test_unfinished_step_does_not_count(tmp_path, state):
+    checkpointer = saved(tmp_path, state, 1, 2)
+    (tmp_path / "00000002" / "manifest.json").unlink()
+    assert checkpointer.restore(abstract(state)).step == 1
+    checkpointer.save(2, state, {"next": 7})
+    checkpointer.wait()
+    assert checkpointer.restore(abstract(state)).data == {"next": 7}
+
+
+def test_damaged_step_is_put_aside_when_it_is_saved_again(tmp_path, state):
+    checkpointer = saved(tmp_path, state, 1)
+    flip_a_bit(tmp_path / "00000001")
+    checkpointer.save(1, state, {})
+    checkpointer.wait()
+    assert verify(tmp_path / "00000001") == []
+    assert len(list(tmp_path.glob("00000001.damaged-*"))) == 1
+
+
+def test_no_good_step_is_an_error_never_a_fresh_start(tmp_path, state):
+    checkpointer = saved(tmp_path, state, 1)
+    flip_a_bit(tmp_path / "00000001")
+    with pytest.raises(ValueError, match=r"no checkpoint .* good .*damaged"):
+        checkpointer.restore(abstract(state))
+    (tmp_path / "00000001" / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpointer.restore(abstract(state))
+
+
+def test_missing_and_extra_files_are_noticed(tmp_path, state):
+    saved(tmp_path, state, 1)
+    (tmp_path / "00000001" / "extra").write_text("")
+    (tmp_path / "00000001" / "data-0.json").unlink()
+    assert verify(tmp_path / "00000001") == ["data-0.json is missing", "extra does not belong there"]
+
+
+def test_before_the_first_save_there_is_nothing(tmp_path, state):
+    assert Checkpointer(tmp_path / "none").restore(abstract(state)) is None
+
+
+@pytest.mark.parametrize("change", [{"shape": (3, 4)}, {"dtype": jnp.bfloat16}])
+def test_checkpoint_of_another_model_is_named(tmp_path, state, change):
+    checkpointer = saved(tmp_path, state, 1)
+    wanted = abstract(state)
+    kernel = wanted.params["net"]["kernel"]
+    fields = {"shape": kernel.shape, "dtype": kernel.dtype, "sharding": kernel.sharding} | change
+    other = {"net": {**wanted.params["net"], "kernel": jax.ShapeDtypeStruct(**fields)}}
+    with pytest.raises(ValueError, match=r"another model: 1 arrays differ.*kernel"):
+        checkpointer.restore(wanted.replace(params=other))
+
+
+def test_manifest_lists_every_file_with_its_digest(tmp_path, state):
+    saved(tmp_path, state, 1)
+    folder = tmp_path / "00000001"
+    listed = json.loads((folder / "manifest.json").read_text())["files"]
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
+    assert set(listed) == found

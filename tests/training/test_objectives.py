@@ -1,0 +1,128 @@
+"""The objectives against closed forms, with functions in place of networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax.diffusion import schedules
+from dalle3_jax.training.objectives import diffusion_loss, stratified_times, vae_loss
+
+KEY = jax.random.key(0)
+PARAMS = {"text_encoder": jnp.float32(1.0), "xfnet": jnp.float32(2.0), "unet": jnp.float32(3.0)}
+SCHEDULE = schedules.Cosine()
+SHIFT, SCALE = (1.0, -1.0), (0.5, 2.0)
+
+
+def test_vae_loss_adds_pixels_edges_and_kl():
+    ramp = jnp.broadcast_to(jnp.linspace(-1.0, 1.0, 5)[None, None, :, None], (2, 4, 5, 3))
+    mean, logvar = jnp.full((2, 1, 1, 3), 2.0), jnp.full((2, 1, 1, 3), -60.0)
+    loss_fn = vae_loss(
+        lambda params, images: (mean, logvar),
+        lambda params, latents: jnp.zeros_like(ramp),
+        kl_weight=0.01,
+        gradient_weight=0.5,
+    )
+    loss, metrics = loss_fn({"vae": {}}, {}, {"images": ramp}, KEY)
+    kl = 0.5 * 3 * (4.0 - 1.0 + 60.0)
+    np.testing.assert_allclose(metrics["l1"], 0.6, rtol=1e-5)
+    np.testing.assert_allclose(metrics["edges"], 0.5, rtol=1e-5)
+    np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-5)
+    np.testing.assert_allclose(loss, 0.6 + 0.25 + 0.01 * kl, rtol=1e-5)
+    np.testing.assert_allclose(metrics["psnr"], 10 * np.log10(4 / 0.5), rtol=1e-5)
+
+
+def test_vae_decodes_a_sample_not_the_mean():
+    seen = {}
+
+    def decode(params, latents):
+        seen["latents"] = latents
+        return jnp.zeros((64, 8, 8, 3))
+
+    mean, logvar = jnp.full((64, 4, 4, 8), 3.0), jnp.full((64, 4, 4, 8), np.log(0.25))
+    vae_loss(lambda params, images: (mean, logvar), decode)({"vae": {}}, {}, {"images": jnp.ones((64, 8, 8, 3))}, KEY)
+    np.testing.assert_allclose(seen["latents"].mean(), 3.0, atol=0.02)
+    np.testing.assert_allclose(seen["latents"].std(), 0.5, atol=0.02)
+
+
+def test_times_fall_one_in_each_part():
+    times = np.array([stratified_times(jax.random.key(i), 8) for i in range(200)])
+    assert (np.floor(times * 8) == np.arange(8)).all()
+    assert 0 < times.min() < 0.01
+    assert 0.99 < times.max() < 1
+    np.testing.assert_allclose(np.histogram(times, 40, (0, 1))[0], 40, atol=30)
+
+
+def diffusion(unet, *, batch=None, params=PARAMS, frozen=None, **fields):
+    """Loss and metrics with `unet` as the denoiser and networks that pass on what they are told."""
+    networks = {
+        "text_encoder": lambda weight, ids, mask: weight * ids[..., None],
+        "xfnet": lambda weight, features, mask: weight * features,
+        "unet": unet,
+        "encode": lambda weight, images: (weight * images, None),
+    }
+    loss_fn = diffusion_loss(networks, schedule=SCHEDULE, shift=SHIFT, scale=SCALE, **fields)
+    batch = jax.tree.map(jnp.asarray, BATCH if batch is None else batch)
+    return loss_fn(params, frozen or {}, batch, KEY)
+
+
+LATENTS = np.random.default_rng(0).normal(size=(8, 4, 4, 2)).astype(np.float32)
+BATCH = {
+    "latents": LATENTS,
+    "ids": np.ones((8, 3), np.int32),
+    "mask": np.ones((8, 3), bool),
+    "sizes": np.full((8, 6), 7.0, np.float32),
+}
+X0 = (LATENTS - np.array(SHIFT, np.float32)) * np.array(SCALE, np.float32)
+
+
+def exact(predict: str, offset: float = 0.0):
+    """The denoiser that knows the normalised latents, off by `offset`."""
+
+    def unet(weight, x_t, network_time, condition, sizes):
+        t = network_time / 1000.0
+        alpha, sigma = (f(t)[:, None, None, None] for f in (SCHEDULE.alpha, SCHEDULE.sigma))
+        eps = (x_t - alpha * X0) / sigma
+        return {"eps": eps, "x0": X0, "v": alpha * eps - sigma * X0}[predict] + offset
+
+    return unet
+
+
+@pytest.mark.parametrize("predict", ["eps", "v", "x0"])
+def test_exact_denoiser_of_normalised_latents_has_no_loss(predict):
+    loss, _ = diffusion(exact(predict), predict=predict)
+    np.testing.assert_allclose(loss, 0.0, atol=1e-5)
+
+
+def test_loss_is_the_squared_error_and_comes_by_quarter():
+    loss, metrics = diffusion(exact("v", offset=0.5))
+    np.testing.assert_allclose(loss, 0.25, atol=1e-3)
+    np.testing.assert_allclose([metrics[f"mse_q{q}"] for q in (1, 2, 3, 4)], 0.25, atol=1e-3)
+
+
+def test_weighting_lowers_what_is_almost_noise():
+    uniform, _ = diffusion(exact("v", offset=0.5))
+    weighted, _ = diffusion(exact("v", offset=0.5), weighting="min_snr")
+    assert 0 < float(weighted) < 0.9 * float(uniform)
+
+
+def test_images_are_encoded_by_the_frozen_vae():
+    batch = {"images": LATENTS / 2, **{key: BATCH[key] for key in ("ids", "mask", "sizes")}}
+    loss, _ = diffusion(exact("v"), batch=batch, frozen={"vae": jnp.float32(2.0)})
+    np.testing.assert_allclose(loss, 0.0, atol=1e-5)
+
+
+def test_frozen_text_encoder_is_found_among_the_frozen():
+    seen = {}
+
+    def unet(weight, x_t, network_time, condition, sizes):
+        seen.update(condition=condition, sizes=sizes, weight=weight)
+        return x_t
+
+    trained = {name: PARAMS[name] for name in ("xfnet", "unet")}
+    diffusion(unet, params=trained, frozen={"text_encoder": jnp.float32(5.0)}, sizes=True)
+    np.testing.assert_array_equal(seen["condition"], 10.0)
+    np.testing.assert_array_equal(seen["sizes"], 7.0)
+    diffusion(unet)
+    np.testing.assert_array_equal(seen["condition"], 2.0)
+    assert seen["sizes"] is None
