@@ -28,7 +28,7 @@ def main() -> None:
     pairs: set[tuple[str, str]] = set()
     while len(pairs) < ROUNDS * len(names) // 2:
         order = draw.sample(names, len(names))
-        matching = {tuple(sorted(pair)) for pair in zip(order[::2], order[1::2], strict=True)}
+        matching = {(min(pair), max(pair)) for pair in zip(order[::2], order[1::2], strict=True)}
         if not matching & pairs:
             pairs |= matching
     lonely = draw.sample(names, len(names) // 2)

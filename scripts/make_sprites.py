@@ -35,9 +35,9 @@ def fetch(folder: Path) -> None:
 def sprite(path: Path) -> Image.Image:
     """The picture cropped to what is visible, its longer side SIZE pixels."""
     image = Image.open(path).convert("RGBA")
-    image = image.crop(image.getchannel("A").point(lambda alpha: 255 * (alpha >= VISIBLE)).getbbox())
+    image = image.crop(image.getchannel("A").point([255 * (alpha >= VISIBLE) for alpha in range(256)]).getbbox())
     scale = SIZE / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     # Pillow resizes RGBA straight; premultiplied it keeps the colour of hidden pixels out of the edge.
     return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
 
@@ -50,7 +50,7 @@ def words(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     """Reads the packages and writes one WebP per concept."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Writes the sprites of the embedded dataset.")
     parser.add_argument("--source", type=Path, help="folder with the unpacked npm packages")
     source = parser.parse_args().source
     with tempfile.TemporaryDirectory() as scratch:

@@ -32,7 +32,7 @@ class LatentCache(Sequence[np.ndarray]):
         """How many records are in the cache."""
         return sum(len(shard) for shard in self.shards)
 
-    def __getitem__(self, index: int) -> Float16[np.ndarray, "h w c"]:
+    def __getitem__(self, index: int) -> Float16[np.ndarray, "h w c"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The latents of the record at `index`."""
         if not 0 <= index < len(self):
             raise IndexError(f"latents {index} of {len(self)}")

@@ -13,6 +13,7 @@ import grain
 import numpy as np
 
 from dalle3_jax.data.draws import uniform, weighted
+from dalle3_jax.data.records import Record
 from dalle3_jax.data.sources import ENDLESS, ScenesSource, Source, TFDSSource
 from dalle3_jax.data.transforms import crop, decode, unit
 
@@ -101,11 +102,10 @@ def batches(
         raise ValueError(f"batch size {batch_size}, process {process_index} of {process_count}: not a share of a batch")
     source = source_of(data)
     length = len(source) if latents is None else len(latents)
-    if tokenize is not None:
-        check_captions(settings["captions"], source[0].captions)
+    check_record(source[0], settings, tokenize is not None)
 
     def row(position: int, index: int) -> dict[str, Any]:
-        key = (seed, position // length, index)
+        key = (int(seed), int(position) // length, int(index))
         return draw_row(source, int(index), settings, tokenize is not None, latents, key)
 
     def collate(rows: Sequence[dict[str, Any]]) -> Batch:
@@ -119,10 +119,13 @@ def batches(
     return iter(mine.to_iter_dataset(options))
 
 
-def check_captions(weights: Mapping[str, float], captions: Mapping[str, str]) -> None:
-    """ValueError where the settings ask for versions of captions that the records lack."""
-    if missing := sorted(version for version in weights if weights[version] > 0 and version not in captions):
-        raise ValueError(f"data.captions asks for {missing}: the records have {sorted(captions)}")
+def check_record(record: Record, settings: Mapping[str, Any], text: bool) -> None:
+    """ValueError where the settings ask for a size or for versions of captions that the records do not have."""
+    if (record.height, record.width) != tuple(settings["size"]):
+        raise ValueError(f"data.size is {tuple(settings['size'])}: the records have {record.height, record.width}")
+    wanted = [version for version, weight in settings["captions"].items() if weight > 0]
+    if text and (missing := sorted(set(wanted) - set(record.captions))):
+        raise ValueError(f"data.captions asks for {missing}: the records have {sorted(record.captions)}")
 
 
 def draw_row(

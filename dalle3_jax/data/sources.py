@@ -64,7 +64,8 @@ class TFDSSource:
         builder = tfds.builder_from_directory(found[0].parent)
         if self.split not in builder.info.splits:
             raise ValueError(f"no split {self.split!r} in {found[0].parent}: there are {sorted(builder.info.splits)}")
-        return builder.as_data_source(self.split, decoders={"image": tfds.decode.SkipDecoding()})
+        encoded = {"image": tfds.decode.SkipDecoding()}
+        return builder.as_data_source(self.split, decoders=encoded)  # pyright: ignore[reportCallIssue]
 
     def __len__(self) -> int:
         """How many records there are."""

@@ -8,6 +8,7 @@ import pytest
 
 from dalle3_jax.data.pipeline import batches
 from dalle3_jax.data.scenes import FIRST, record
+from dalle3_jax.data.sources import ScenesSource
 from dalle3_jax.data.transforms import unit
 
 SMALL = {"size": (32, 32), "text_length": 24, "seed": 3}
@@ -148,6 +149,18 @@ def test_seeds_give_other_captions_of_the_same_pictures():
 def test_settings_that_make_no_sense_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         take(1, data={**SMALL, **changes})
+
+
+def test_a_written_dataset_makes_the_batches_of_its_source(tmp_path):
+    from dalle3_jax.data.scenes.tfds_builder import write
+
+    write(tmp_path, ScenesSource(seed=3, height=32, width=32), 8)
+    pictures = {bytes(image.tobytes()) for batch in take(2) for image in batch["images"]}
+    read = take(4, data={**SMALL, "source": str(tmp_path)})
+    assert {bytes(image.tobytes()) for batch in read[:2] for image in batch["images"]} == pictures
+    assert {bytes(image.tobytes()) for batch in read[2:] for image in batch["images"]} == pictures
+    with pytest.raises(ValueError, match=r"data.size is \(64, 64\): the records have \(32, 32\)"):
+        take(1, data={**SMALL, "source": str(tmp_path), "size": (64, 64)})
 
 
 def test_a_process_outside_the_run_is_refused():

@@ -21,8 +21,8 @@ def test_a_picture_is_its_sprites_in_their_labelled_boxes_on_its_background(heig
             pixels = sprite(FIRST.concept(shown["concept"]), right - left).astype(float)
             window = expected[top:bottom, left:right]
             window[:] = pixels[..., :3] + window * (1 - pixels[..., 3:] / 255)
-        assert row.image.shape == (height, width, 3)
-        assert np.abs(row.image - expected).max() <= 0.51
+        assert np.shape(row.image) == (height, width, 3)
+        assert np.abs(np.asarray(row.image) - expected).max() <= 0.51
 
 
 @pytest.mark.parametrize("concept", CONCEPTS, ids=lambda concept: concept.name)

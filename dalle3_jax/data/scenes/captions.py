@@ -21,7 +21,7 @@ def captions(world: World, scene: Scene, seed: int, index: int) -> dict[str, str
     options = blanks(world, scene)
     result = {}
     for version, patterns in world.kind(scene.kind).patterns.items():
-        key = (world.name, seed, index, version)
+        key = (world.name, int(seed), int(index), version)
         pattern = choose(patterns, *key)
         text = pattern.format_map(Filled(options, key))
         result[version] = sentences(text) if pattern.endswith(".") else text

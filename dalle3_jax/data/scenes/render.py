@@ -17,7 +17,7 @@ from dalle3_jax.data.scenes.world import World
 @lru_cache(maxsize=4096)
 def sprite(concept: Concept, side: int) -> UInt8[np.ndarray, "h w 4"]:
     """The concept's premultiplied RGBA, fitted into a square of `side` pixels and centred there."""
-    encoded = (files(__package__) / "sprites" / f"{concept.file}.webp").read_bytes()
+    encoded = (files("dalle3_jax.data.scenes") / "sprites" / f"{concept.file}.webp").read_bytes()
     image = Image.open(BytesIO(encoded), formats=["WEBP"]).convert("RGBA").convert("RGBa")
     scale = side / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)

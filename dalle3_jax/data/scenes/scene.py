@@ -42,23 +42,21 @@ def scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: choose one of {SPLITS}")
-    key = (world.name, split, seed, index)
+    key = (world.name, split, int(seed), int(index))  # a numpy integer would be another key
     kind = weighted(world.kinds, [kind.weight for kind in world.kinds], *key, "kind")
     layout = choose(kind.layouts, *key, "layout")
-    for attempt in count():
-        concepts = distinct(world, kind, *key, attempt)
-        background = choose(world.backgrounds, *key, attempt, "background").name
-        if world.held_out.holds(concepts, background) == (split == "held_out"):
-            break
+    drawn = (contents(world, kind, *key, attempt) for attempt in count())
+    concepts, background = next(what for what in drawn if world.held_out.holds(*what) == (split == "held_out"))
     cells = jittered(world, layout.cells, *key)
     placed = (Placed(concepts[who], cell) for who, cell in zip(layout.who, cells, strict=True))
     return Scene(kind.name, layout.name, tuple(placed), background)
 
 
-def distinct(world: World, kind: Kind, *key: object) -> list[str]:
-    """As many different concepts as the kind shows."""
+def contents(world: World, kind: Kind, *key: object) -> tuple[list[str], str]:
+    """As many different concepts as the kind shows, and a background."""
     left = [concept.name for concept in world.concepts]
-    return [left.pop(int(uniform(*key, "concept", i) * len(left))) for i in range(kind.concepts)]
+    concepts = [left.pop(int(uniform(*key, "concept", i) * len(left))) for i in range(kind.concepts)]
+    return concepts, choose(world.backgrounds, *key, "background").name
 
 
 def jittered(world: World, cells: tuple[Cell, ...], *key: object) -> Iterator[Cell]:

@@ -45,7 +45,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         return {self.source.split: self._generate_examples()}
 
-    def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in range(self.count):
             yield index, example(self.source[index])
 

@@ -146,7 +146,7 @@ FIRST = World(
         Kind("count", 0.3, 1, COUNTS, COUNT),
     ),
     places=PLACES,
-    held_out=read_held_out(files(__package__) / "held_out_first.json"),
+    held_out=read_held_out(files("dalle3_jax.data.scenes") / "held_out_first.json"),
 )
 
 WORLDS = {"first": FIRST}

@@ -1,0 +1,109 @@
+"""Layers of a painted background, from which the table in backgrounds.py is made.
+
+A layer is a function (canvas, x, y) -> canvas on float colours in [0, 1]. Coordinates are fractions of the frame: x and
+y run over [0, 1] from the top left corner, so a beach is a beach in every aspect ratio.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+Canvas = Float[np.ndarray, "h w 3"]
+Grid = Float[np.ndarray, "h w"]
+Layer = Callable[[Canvas, Grid, Grid], Canvas]
+Stops = tuple[tuple[float, str], ...]
+Spots = tuple[tuple[float, float, float], ...]
+
+
+def colour(code: str) -> Float[np.ndarray, "3"]:
+    """RGB in [0, 1] of "rrggbb"."""
+    return np.frombuffer(bytes.fromhex(code), np.uint8) / 255.0
+
+
+def ramp(position: Grid, stops: Stops) -> Canvas:
+    """The colours of `stops` (place, colour), smooth between them."""
+    places = [place for place, _ in stops]
+    return np.stack(
+        [np.interp(position, places, channel) for channel in np.stack([colour(c) for _, c in stops], 1)], -1
+    )
+
+
+def over(canvas: Canvas, paint: Canvas, cover: Grid) -> Canvas:
+    """`paint` on top of `canvas` where `cover` is 1."""
+    return canvas + (paint - canvas) * cover[..., None]
+
+
+def step(distance: Grid, softness: float) -> Grid:
+    """0 where `distance` is below zero and 1 above `softness`, smooth between."""
+    rise = np.clip(distance / softness, 0.0, 1.0)
+    return rise * rise * (3.0 - 2.0 * rise)
+
+
+def gradient(canvas: Canvas, x: Grid, y: Grid, stops: Stops) -> Canvas:
+    """The whole frame, from top to bottom."""
+    return ramp(y, stops)
+
+
+def ground(
+    canvas: Canvas,
+    x: Grid,
+    y: Grid,
+    stops: Stops,
+    waves: Spots = (),
+    softness: float = 0.012,
+) -> Canvas:
+    """Everything below a line at the first stop, bent by `waves` (height, periods across the frame, phase)."""
+    bend = np.zeros_like(x)
+    for height, periods, phase in waves:
+        bend += height * np.sin(2.0 * np.pi * (periods * x + phase))
+    return over(canvas, ramp(y + bend, stops), step(y + bend - stops[0][0], softness))
+
+
+def disc(
+    canvas: Canvas,
+    x: Grid,
+    y: Grid,
+    at: tuple[float, float],
+    radius: float,
+    code: str,
+    softness: float = 0.01,
+    strength: float = 1.0,
+) -> Canvas:
+    """A round spot, or a glow when it is as soft as it is wide; round in every aspect ratio."""
+    aspect = x.shape[1] / x.shape[0]
+    distance = np.hypot((x - at[0]) * max(aspect, 1.0), (y - at[1]) * max(1.0 / aspect, 1.0))
+    return over(canvas, np.broadcast_to(colour(code), canvas.shape), strength * step(radius - distance, softness))
+
+
+def discs(
+    canvas: Canvas,
+    x: Grid,
+    y: Grid,
+    spots: Spots,
+    code: str,
+    softness: float = 0.01,
+    strength: float = 1.0,
+) -> Canvas:
+    """Several round spots (x, y, radius) of one colour."""
+    for left, top, radius in spots:
+        canvas = disc(canvas, x, y, (left, top), radius, code, softness, strength)
+    return canvas
+
+
+def planks(canvas: Canvas, x: Grid, y: Grid, count: int, shades: tuple[str, ...], gap: str) -> Canvas:
+    """Boards from left to right, in `shades` in turn, with dark gaps between them."""
+    row = np.minimum((y * count).astype(int), count - 1)
+    within = y * count - row
+    boards = np.stack([colour(code) for code in shades])[row % len(shades)]
+    boards = boards * (1.0 - 0.05 * np.sin(2.0 * np.pi * (1.5 * x + 0.37 * row)))[..., None]
+    edge = step(0.05 - np.minimum(within, 1.0 - within), 0.05)
+    return over(boards, np.broadcast_to(colour(gap), canvas.shape), edge)
+
+
+def blocks(canvas: Canvas, x: Grid, y: Grid, roofs: Spots, stops: Stops) -> Canvas:
+    """Houses (left, right, top) that stand on the lower edge of the frame."""
+    for left, right, top in roofs:
+        cover = step(x - left, 0.01) * step(right - x, 0.01) * step(y - top, 0.01)
+        canvas = over(canvas, ramp(y, stops), cover)
+    return canvas
