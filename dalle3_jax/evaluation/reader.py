@@ -3,7 +3,7 @@
 Every sprite is known, so reading is a comparison with everything that a picture could show. The background is the one
 that most of the pixels agree with. An object changes that background by a known difference; in each cell where objects
 may stand, the concept is taken whose difference (at full strength, or paler) explains most of the picture's, and the
-cell is empty where none shows at half its strength. Of all sets of cells that do not overlap, the one that explains
+cell is empty where none shows at half its strength or none is like what is there. Of all sets of cells that do not overlap, the one that explains
 most in all is what the picture shows; not only the world's own arrangements, so that four objects are read as four.
 
 Pictures are compared at a small size, which forgives soft edges and noise.
@@ -24,6 +24,7 @@ from dalle3_jax.data.scenes.world import Cell, World
 DETAIL = 32  # pixels of the shorter side that the comparison keeps, at least (unless the picture has fewer)
 STRAY = 40.0  # a pixel further than this from the background (grey levels) counts as covered, however far it is
 PRESENT = 0.5  # an object is there from this strength on: 1 as the sprite is, 0 when nothing of it shows
+ALIKE = 0.4  # and it is the object if it explains this share of what differs from the background in its cell
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def find_objects(
         window = difference[:, *table.window].reshape(len(small), -1)
         match = window @ table.differences.T
         strength = np.minimum(match / table.energies, 1.0)
-        gain = np.where(strength < PRESENT, 0.0, strength * (2.0 * match - strength * table.energies))
+        gain = strength * (2.0 * match - strength * table.energies)
+        gain[(strength < PRESENT) | (gain < ALIKE * (window**2).sum(1, keepdims=True))] = 0.0
         concepts.append(gain.argmax(1))
         gains.append(gain.max(1))
     gains, concepts = np.stack(gains, 1), np.stack(concepts, 1)

@@ -81,6 +81,14 @@ def test_nothing_is_seen_where_nothing_is(scenes: list[Scene]) -> None:
     assert agreement(blurred(plain, 1.5), bare) == 1.0
 
 
+def test_blotches_are_seldom_taken_for_objects() -> None:
+    """Strong ones of the size of a sprite's parts; the nearest concept alone would be found in every second picture."""
+    bare = [Scene("", "", (), FIRST.backgrounds[i % len(FIRST.backgrounds)].name) for i in range(100)]
+    blotches = np.random.default_rng(0).normal(0, 60, (100, SIDE // 8, SIDE // 8, 3)).repeat(8, 1).repeat(8, 2)
+    readings = read(FIRST, bytes_of(pictures(bare) + blotches))
+    assert np.mean([bool(reading.objects) for reading in readings]) < 0.2
+
+
 def test_an_object_that_is_hardly_there_is_not_counted(scenes: list[Scene], images: np.ndarray) -> None:
     part = scenes[:60]
     bare = pictures([replace(one, objects=()) for one in part]).astype(np.float32)
