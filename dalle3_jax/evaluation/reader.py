@@ -3,8 +3,9 @@
 Every sprite is known, so reading is a comparison with everything that a picture could show. The background is the one
 that most of the pixels agree with. An object changes that background by a known difference; in each cell where objects
 may stand, the concept is taken whose difference (at full strength, or paler) explains most of the picture's, and the
-cell is empty where none shows at half its strength or none is like what is there. Of all sets of cells that do not overlap, the one that explains
-most in all is what the picture shows; not only the world's own arrangements, so that four objects are read as four.
+cell is empty where none shows at half its strength or none is like what is there. Of all sets of cells that do not
+overlap, the one that explains most in all is what the picture shows; not only the world's own arrangements, so that
+four objects are read as four.
 
 Pictures are compared at a small size, which forgives soft edges and noise.
 """
