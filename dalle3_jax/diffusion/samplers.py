@@ -40,7 +40,7 @@ def ddim(
 ) -> State:
     """DDIM (arXiv 2010.02502 eq. 12 and 16); eta 1 is ancestral (DDPM) sampling.
 
-    `eta` is a Python number, so that 0 draws no noise.
+    `eta` is a Python number, in [0, 1], so that 0 draws no noise.
     """
     del t_prev
     alpha_t, sigma_t, alpha_s, sigma_s = schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s)
@@ -48,8 +48,9 @@ def ddim(
     eps = (state.x - alpha_t * x0) / sigma_t
     if eta == 0:
         return State(alpha_s * x0 + sigma_s * eps, x0)
-    fresh = eta * sigma_s / sigma_t * jnp.sqrt(sigma_t**2 - sigma_s**2) / alpha_s
-    kept = jnp.sqrt(jnp.maximum(sigma_s**2 - fresh**2, 0))
+    # ratio is exp(-h) of the step in logsnr / 2; kept^2 + fresh^2 = sigma_s^2 without cancellation.
+    ratio = alpha_t * sigma_s / (alpha_s * sigma_t)
+    fresh, kept = eta * sigma_s * jnp.sqrt(1 - ratio**2), sigma_s * jnp.sqrt(1 - eta**2 + (eta * ratio) ** 2)
     return State(alpha_s * x0 + kept * eps + fresh * noise(keys, state.x.shape[1:]), x0)
 
 

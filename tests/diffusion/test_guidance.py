@@ -8,7 +8,7 @@ import pytest
 from dalle3_jax.diffusion.guidance import classifier_free
 from dalle3_jax.diffusion.schedules import Cosine
 
-CONDITIONAL, NULL, X = jax.random.normal(jax.random.key(0), (3, 3, 4, 4, 2))
+CONDITIONAL, NULL, X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 4, 4, 2)), "float32")
 T = jnp.asarray([0.1, 0.5, 0.9])
 
 
