@@ -10,6 +10,11 @@ WORKDIR ?= runs/demo-$(DEMO)
 # Where torch has no CPU build on the default index: make parity PIP_FLAGS="--index-url <an index of CPU builds>"
 PIP_FLAGS ?=
 
+ifeq (,$(filter cpu gpu,$(DEMO)))
+$(error DEMO is cpu or gpu, not $(DEMO))
+endif
+CONFIG := configs/demo$(if $(filter gpu,$(DEMO)),_gpu).py
+
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -38,8 +43,8 @@ bench: $(VENV)/.installed-parity
 	$(MALLOC) JAX_PLATFORMS=cpu $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 demo: $(VENV)/.installed-$(DEMO)
-	$(MALLOC) $(RUN) train.py --config configs/demo.py:vae --workdir $(WORKDIR)
-	$(MALLOC) $(RUN) train.py --config configs/demo.py:base --workdir $(WORKDIR)
+	$(MALLOC) $(RUN) train.py --config $(CONFIG):vae --workdir $(WORKDIR)
+	$(MALLOC) $(RUN) train.py --config $(CONFIG):base --workdir $(WORKDIR)
 	$(RUN) -m dalle3_jax export $(WORKDIR)/base dalle3_jax/releases/demo
 
 wheel: $(VENV)/.installed-dev
