@@ -24,22 +24,22 @@ NOT_FIELDS = ("parent", "name", "dtype")
 
 def build(kind: str, fields: Mapping[str, Any], dtype: DTypeLike = jnp.float32) -> nn.Module:
     """The module of a kind; raises ValueError naming every unknown and every missing field at once."""
-    if kind not in CLASSES:
-        raise ValueError(f"unknown network {kind!r}: known are {', '.join(sorted(CLASSES))}")
-    values = dict(fields)
+    _refuse(_problems(kind, fields, kind))
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     if "levels" in values:
-        values["levels"] = tuple(_checked(Level, "unet level", level) for level in values["levels"])
-    return _checked(CLASSES[kind], kind, values, dtype=jnp.dtype(dtype))
+        values["levels"] = tuple(Level(**level) for level in values["levels"])
+    return CLASSES[kind](**values, dtype=jnp.dtype(dtype))
 
 
 def build_models(sections: Mapping[str, Mapping[str, Any]], dtype: DTypeLike = jnp.float32) -> dict[str, nn.Module]:
     """The modules of all components that `sections` (config.model) holds; other sections are left alone."""
-    modules = {}
+    chosen = {}
     for component, default in COMPONENTS.items():
         if component in sections:
             fields = dict(sections[component])
-            modules[component] = build(fields.pop("network", default), fields, dtype)
-    return modules
+            chosen[component] = (fields.pop("network", default), fields)
+    _refuse([problem for component, (kind, fields) in chosen.items() for problem in _problems(kind, fields, component)])
+    return {component: build(kind, fields, dtype) for component, (kind, fields) in chosen.items()}
 
 
 def kind_of(module: nn.Module) -> str:
@@ -53,15 +53,28 @@ def fields_of(module: nn.Module) -> dict[str, Any]:
     return {name: _plain(getattr(module, name)) for name in fields}
 
 
-def _checked(cls: type, what: str, values: Mapping[str, Any], **extra: Any) -> Any:
+def _problems(kind: str, fields: Mapping[str, Any], where: str) -> list[str]:
+    if kind not in CLASSES:
+        return [f"{where}: unknown network {kind!r}, known are {', '.join(sorted(CLASSES))}"]
+    problems = _wrong_names(CLASSES[kind], fields, where)
+    if CLASSES[kind] is UNet and "levels" in fields:
+        for i, level in enumerate(fields["levels"]):
+            problems += _wrong_names(Level, level, f"{where} level {i}")
+    return problems
+
+
+def _wrong_names(cls: type, values: Mapping[str, Any], where: str) -> list[str]:
     known = {field.name: field for field in dataclasses.fields(cls) if field.name not in NOT_FIELDS}
     missing = dataclasses.MISSING
     required = {name for name, f in known.items() if f.default is missing and f.default_factory is missing}
     problems = [f"unknown field {name!r}" for name in sorted(set(values) - set(known))]
     problems += [f"missing field {name!r}" for name in sorted(required - set(values))]
+    return [f"{where}: {', '.join(problems)} (its fields are {', '.join(sorted(known))})"] if problems else []
+
+
+def _refuse(problems: list[str]) -> None:
     if problems:
-        raise ValueError(f"{what}: {', '.join(problems)}; its fields are {', '.join(sorted(known))}")
-    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}, **extra)
+        raise ValueError("; ".join(problems))
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ import math
 from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from dalle3_jax.nn.attention import Attention
@@ -20,14 +21,16 @@ Activation = Literal["gated_gelu", "relu"]
 
 def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[Array, "l l"]:
     """The bucket of key - query for every pair: half for each direction, exact near, logarithmic to max_distance."""
-    position = jnp.arange(length)
-    offset = position[None, :] - position[:, None]
     half = buckets // 2
     exact = half // 2
-    distance = jnp.abs(offset)
-    spread = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(max_distance / exact)
-    far = jnp.minimum(exact + (spread * (half - exact)).astype(jnp.int32), half - 1)
-    return jnp.where(offset > 0, half, 0) + jnp.where(distance < exact, distance, far)
+    # numpy, at trace time: an accelerator's rounding of the logarithm would move the borders, which are powers of two.
+    offset = np.arange(1 - length, length)
+    distance = np.abs(offset)
+    spread = np.log(np.maximum(distance, 1) / exact) / math.log(max_distance / exact)
+    far = np.minimum(exact + (spread * (half - exact)).astype(np.int32), half - 1)
+    bucket = jnp.asarray(np.where(offset > 0, half, 0) + np.where(distance < exact, distance, far))
+    position = jnp.arange(length)
+    return bucket[position[None, :] - position[:, None] + length - 1]
 
 
 class FeedForward(nn.Module):

@@ -79,6 +79,8 @@ class XFNet(nn.Module):
     @nn.compact
     def __call__(self, features: Float[Array, "b l d_text"], mask: Bool[Array, "b l"]) -> Condition:
         """Adapt text features; masked tokens reach neither the tokens' attention nor the vector."""
+        if self.width % self.heads:
+            raise ValueError(f"xfnet width {self.width} is not a multiple of its {self.heads} heads")
         x = dense(self.width, dtype=self.dtype, name="project_in")(features)
         match self.kind:
             case "linear":
@@ -87,7 +89,9 @@ class XFNet(nn.Module):
                 x = dense(self.width, dtype=self.dtype, name="project_hidden")(nn.gelu(x))
             case "transformer":
                 blocks = stacked(TransformerBlock, self.layers, remat=self.remat)
-                x, _ = blocks(self.heads, self._head_size, cross=False, dtype=self.dtype, name="layers")(x, None, mask)
+                x, _ = blocks(self.heads, self.width // self.heads, cross=False, dtype=self.dtype, name="layers")(
+                    x, None, mask
+                )
             case "resampler":
                 x, mask = self._resample(x, mask)
             case _:
@@ -96,16 +100,10 @@ class XFNet(nn.Module):
         vector = AttentionPool(self.vector_width, self.heads, self.dtype, name="pool")(tokens, mask)
         return Condition(tokens, mask, vector)
 
-    @property
-    def _head_size(self) -> int:
-        if self.width % self.heads:
-            raise ValueError(f"xfnet width {self.width} is not a multiple of its {self.heads} heads")
-        return self.width // self.heads
-
     def _resample(self, x: Array, mask: Array) -> tuple[Array, Array]:
         shape = (self.queries, self.width)
         queries = self.param("queries", kernel_init((None, "out"), std=self.width**-0.5), shape)
         queries = jnp.broadcast_to(queries[None].astype(x.dtype), (x.shape[0], *shape))
         blocks = stacked(ResamplerBlock, self.layers, remat=self.remat)
-        queries, _ = blocks(self.heads, self._head_size, dtype=self.dtype, name="layers")(queries, x, mask)
+        queries, _ = blocks(self.heads, self.width // self.heads, dtype=self.dtype, name="layers")(queries, x, mask)
         return queries, jnp.ones(queries.shape[:2], bool)

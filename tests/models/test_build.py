@@ -1,0 +1,86 @@
+"""Plain values to modules and back."""
+
+import json
+
+import jax.numpy as jnp
+import pytest
+
+from dalle3_jax.models.build import CLASSES, build, build_models, fields_of, kind_of
+from dalle3_jax.models.t5 import T5Encoder
+from dalle3_jax.models.unet import Level, UNet
+from dalle3_jax.models.vae import VAE
+from dalle3_jax.models.xfnet import XFNet
+
+MODULES = [
+    T5Encoder(30, 8, 2, 2, 4, 12, "relu", relative_buckets=8, remat=True),
+    XFNet("resampler", 8, 3, layers=2, queries=4),
+    UNet(levels=(Level(8, 1), Level(12, 2, depth=1, heads=2)), time_conditioning="add", size_ids=6),
+    VAE(channels=(4, 8), decoder_channels=(8, 8), patch=2, norm="rms"),
+]
+T5 = {"vocab_size": 30, "width": 8, "layers": 2, "heads": 2, "head_size": 4, "mlp_width": 12}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=kind_of)
+def test_round_trip_through_json(module):
+    fields = json.loads(json.dumps(fields_of(module)))
+    assert build(kind_of(module), fields) == module
+    assert "dtype" not in fields
+
+
+def test_every_network_has_a_kind():
+    assert {kind_of(module) for module in MODULES} == set(CLASSES)
+
+
+def test_tuples_of_a_config_and_lists_of_json_build_the_same_module():
+    fields = fields_of(MODULES[2])
+    assert build("unet", {**fields, "levels": tuple(fields["levels"])}) == build("unet", fields) == MODULES[2]
+
+
+def test_compute_dtype_is_an_argument():
+    assert build("t5", T5, dtype=jnp.bfloat16).dtype == jnp.bfloat16
+    with pytest.raises(ValueError, match="unknown field 'dtype'"):
+        build("t5", T5 | {"dtype": "bfloat16"})
+
+
+def refusal(call, *args) -> str:
+    with pytest.raises(ValueError, match=r"field|network") as caught:
+        call(*args)
+    return str(caught.value)
+
+
+def test_all_wrong_names_are_told_at_once():
+    message = refusal(build, "t5", {"width": 8, "layers": 2, "head": 2, "speed": 1})
+    for name in (
+        "unknown field 'head'",
+        "unknown field 'speed'",
+        "missing field 'heads'",
+        "missing field 'vocab_size'",
+    ):
+        assert name in message
+    assert "relative_buckets" in message
+
+
+def test_wrong_names_inside_levels_are_told_with_the_others():
+    levels = [{"channels": 8}, {"chanels": 8}, {"channels": 8, "size": 3}]
+    message = refusal(build, "unet", {"levels": levels, "colour": 1})
+    for name in (
+        "'colour'",
+        "level 1: unknown field 'chanels', missing field 'channels'",
+        "level 2: unknown field 'size'",
+    ):
+        assert name in message
+
+
+def test_wrong_names_of_all_components_are_told_at_once():
+    message = refusal(build_models, {"text_encoder": {}, "xfnet": {"network": "mystery"}, "vae": {"depth": 3}})
+    for name in (
+        "text_encoder: missing field 'head_size'",
+        "xfnet: unknown network 'mystery'",
+        "vae: unknown field 'depth'",
+    ):
+        assert name in message
+
+
+def test_components_come_from_their_sections_and_others_are_left_alone():
+    models = build_models({"text_encoder": {"network": "t5", **T5}, "vae": {}, "diffusion": {"prediction": "v"}})
+    assert models == {"text_encoder": build("t5", T5), "vae": VAE()}

@@ -1,0 +1,99 @@
+"""The UNet: sizes, conditioning inputs, masks, compute dtype and remat."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from dalle3_jax.models.unet import Level, UNet
+from tests.networks import abstract, condition, normal, randomised, spoiled
+
+UNET = UNet(levels=(Level(8, 1), Level(12, 1, depth=1, heads=2)), groups=4, size_ids=2)
+X, T, SIZES = normal(2, 5, 7, 4), jnp.array([3.0, 700.0]), jnp.array([[64.0, 32.0], [128.0, 0.0]])
+CONDITION = condition()
+PARAMS = randomised(UNET, X, T, CONDITION, SIZES)
+
+
+@jax.jit
+def forward(params, x=X, t=T, condition=CONDITION, sizes=SIZES):
+    return UNET.apply({"params": params}, x, t, condition, sizes)
+
+
+def test_first_guess_is_zero():
+    params = nn.unbox(UNET.init(jax.random.key(0), X, T, CONDITION, SIZES)["params"])
+    np.testing.assert_array_equal(forward(params), 0.0)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (8, 8), (9, 16), (13, 6)])
+def test_any_latent_size_is_kept(size, levels):
+    unet = UNet(levels=tuple(Level(4 * (i + 1), 1, heads=2) for i in range(levels)), out_channels=5, groups=2)
+    x = jnp.zeros((1, *size, 4))
+    out = jax.eval_shape(lambda: unet.init_with_output(jax.random.key(0), x, jnp.zeros(1), condition(1))[0])
+    assert out.shape == (1, *size, 5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": X + 1},
+        {"t": T + 40},
+        {"sizes": SIZES + 5},
+        {"condition": CONDITION._replace(tokens=CONDITION.tokens + 1)},
+        {"condition": CONDITION._replace(vector=CONDITION.vector + 1)},
+        {"condition": CONDITION._replace(mask=jnp.ones_like(CONDITION.mask))},
+    ],
+    ids=["x", "t", "sizes", "tokens", "vector", "mask"],
+)
+def test_every_input_matters(change):
+    assert jnp.abs(forward(PARAMS, **change) - forward(PARAMS))[1].max() > 1e-3
+
+
+def test_masked_tokens_have_no_influence():
+    other = CONDITION._replace(tokens=spoiled(CONDITION.tokens, CONDITION.mask))
+    np.testing.assert_array_equal(forward(PARAMS, condition=other), forward(PARAMS))
+
+
+def test_rows_do_not_see_each_other():
+    swapped = forward(PARAMS, X[::-1], T[::-1], jax.tree.map(lambda a: a[::-1], CONDITION), SIZES[::-1])
+    np.testing.assert_allclose(swapped[::-1], forward(PARAMS), atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [None, jnp.zeros((2, 3))])
+def test_size_ids_are_required_when_configured(sizes):
+    with pytest.raises(ValueError, match="2 size ids"):
+        abstract(UNET, X, T, CONDITION, sizes)
+
+
+def test_without_pooling_or_size_ids_there_is_no_condition_embedding():
+    assert "condition_embedding" in abstract(UNET.clone(size_ids=0), X, T, CONDITION)
+    assert "condition_embedding" not in abstract(UNET.clone(size_ids=0, pooled=False), X, T, CONDITION)
+
+
+def test_heads_must_divide_the_channels():
+    with pytest.raises(ValueError, match="12 channels is not a multiple of its 5 heads"):
+        abstract(UNET.clone(levels=(Level(8, 1), Level(12, 1, 1, 5))), X, T, CONDITION, SIZES)
+
+
+def test_scale_shift_is_in_every_norm_of_every_block_and_nothing_is_added():
+    blocks = {name: tree for name, tree in abstract(UNET, X, T, CONDITION, SIZES).items() if "block" in name}
+    assert len(blocks) == 1 + 1 + 2 + 2 + 2
+    for tree in blocks.values():
+        assert set(tree["norm_1"]) == set(tree["norm_2"]) == {"modulation"}
+        assert "embedding" not in tree
+
+
+def test_remat_gives_equal_values_and_gradients():
+    def loss(unet):
+        return jax.jit(jax.value_and_grad(lambda p: jnp.mean(unet.apply({"params": p}, X, T, CONDITION, SIZES) ** 2)))
+
+    plain, remat = loss(UNET)(PARAMS), loss(UNET.clone(remat=True))(PARAMS)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), plain, remat)
+
+
+def test_bfloat16_is_close_and_returns_float32():
+    exact = forward(PARAMS)
+    rounded = jax.jit(UNET.clone(dtype=jnp.bfloat16).apply)({"params": PARAMS}, X, T, CONDITION, SIZES)
+    assert rounded.dtype == jnp.float32
+    assert 0 < jnp.abs(rounded - exact).max() < 0.05 * jnp.abs(exact).max()
