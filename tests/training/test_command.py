@@ -1,0 +1,179 @@
+"""The train command on the tiny config: what users and operators see."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dalle3_jax.checkpoints.releases import load_release
+from dalle3_jax.checkpoints.training import steps
+from dalle3_jax.commands.runtime import exclusive
+from dalle3_jax.commands.train import main
+from dalle3_jax.training.signals import EXIT_SAVED
+from scripts.kill_and_resume import arrays
+
+ROOT = Path(__file__).parents[2]
+STEPS = 8
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
+
+
+def arguments(workdir: Path, *overrides: str, stage: str = "vae") -> list[str]:
+    """The command line of a short run."""
+    config = ["--config", str(ROOT / f"configs/tiny.py:{stage}"), "--workdir", str(workdir)]
+    return [*config, f"--config.train.steps={STEPS}", "--config.train.save_every=2", *overrides]
+
+
+def end(workdir: Path) -> dict[str, np.ndarray]:
+    """Everything in the newest checkpoint."""
+    folder = workdir / "vae" / "checkpoints"
+    return arrays(folder / f"{steps(folder)[-1]:08d}")
+
+
+def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if a[name].tobytes() != b[name].tobytes()] == []
+
+
+def failing(*words: str) -> str:
+    """What a run with bad input prints."""
+    stderr = io.StringIO()
+    with redirect_stderr(stderr):
+        assert main(list(words)) == 2
+    text = stderr.getvalue()
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1
+    return text
+
+
+def launch(workdir: Path, *overrides: str) -> subprocess.Popen:
+    """The same command as a process."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments(workdir, *overrides)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def wait_for_a_save(process: subprocess.Popen, workdir: Path) -> None:
+    """Until the run has begun to save its first step."""
+    while process.poll() is None and not list((workdir / "vae" / "checkpoints").glob("0*")):
+        time.sleep(0.01)
+    assert process.poll() is None, process.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("whole")
+    assert main(arguments(workdir, "--config.sample.every=4")) == 0
+    return workdir
+
+
+def test_run_leaves_release_metrics_samples_and_records(whole):
+    folder = whole / "vae"
+    release = load_release(folder / "release")
+    assert release.latent.channels == 4
+    assert release.training["steps"] == STEPS
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert {"loss", "psnr", "grad_norm", "learning_rate", "images_per_second", "skipped"} <= lines[0].keys()
+    assert [path.name for path in sorted((folder / "samples").iterdir())] == ["00000004.png", "00000008.png"]
+    assert json.loads((folder / "config.json").read_text())["train"]["stage"] == "vae"
+    assert "jax" in json.loads((folder / "versions.json").read_text())
+
+
+def test_release_holds_the_average_and_whitens_its_latents(whole):
+    release, saved = load_release(whole / "vae" / "release"), end(whole)
+    kernel = release.params["vae"]["encoder"]["conv_in"]["kernel"]
+    average = saved["['ema']['vae']['encoder']['conv_in']['kernel']"]
+    np.testing.assert_allclose(kernel, average, atol=1e-3)
+    assert np.abs(kernel - saved["['params']['vae']['encoder']['conv_in']['kernel']"]).max() > 2e-3
+
+
+def test_sigkill_then_resume_ends_as_the_uninterrupted_run(whole, tmp_path):
+    process = launch(tmp_path)
+    wait_for_a_save(process, tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert main(arguments(tmp_path)) == 0
+    assert_same(end(tmp_path), end(whole))
+
+
+def test_sigterm_saves_and_says_how_to_go_on(whole, tmp_path):
+    process = launch(tmp_path, "--config.train.steps=100000")
+    wait_for_a_save(process, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate()
+    assert process.returncode == EXIT_SAVED
+    saved = steps(tmp_path / "vae" / "checkpoints")[-1]
+    assert f"saved at step {saved}; run the same command again" in stderr.decode()
+
+
+def test_finished_run_started_again_changes_nothing(whole):
+    before = end(whole), (whole / "vae" / "metrics.jsonl").read_text()
+    assert main(arguments(whole)) == 0
+    assert_same(end(whole), before[0])
+    assert (whole / "vae" / "metrics.jsonl").read_text() == before[1]
+
+
+def test_changed_config_is_refused_by_the_keys_that_changed(whole):
+    words = arguments(whole, "--config.train.batch_size=4", "--config.data.seed=3", "--config.train.learning_rate=1.0")
+    error = failing(*words)
+    assert "data.seed: 0 -> 3" in error
+    assert "train.batch_size: 8 -> 4" in error
+    assert "learning_rate" not in error
+
+
+def test_second_run_in_the_same_folder_is_refused(whole):
+    with exclusive(whole / "vae"):
+        assert "another process is training" in failing(*arguments(whole))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("--config.train.learning_rat=1.0", "learning_rat"),
+        ("--config.train.dtype=float8", "train.dtype 'float8'"),
+        ("--config.train.steps=many", "many"),
+        ("--config.data.crop=48", "data.crop 48"),
+        ("--config.train.batch_size=0", "train.batch_size 0"),
+        ("--config.mesh.data=3", "mesh (data=3"),
+        ("--config.train.accumulate=3", "multiple of 3"),
+        ("--config.train.stage=cooking", "train.stage 'cooking'"),
+        ("--config.data.world=flat", "flat"),
+        ("--config.model.vae.latent_chanels=4", "latent_chanels"),
+        ("--oddity=1", "oddity"),
+    ],
+)
+def test_bad_setting_is_named_before_anything_is_written(tmp_path, override, named):
+    assert named in failing(*arguments(tmp_path, override))
+    assert not (tmp_path / "vae" / "checkpoints").exists()
+
+
+def test_missing_flags_and_stages_are_named(tmp_path):
+    assert "--config and --workdir must be given" in failing()
+    assert "'oven'" in failing(*arguments(tmp_path, stage="oven"))
+    assert "there.py" in failing("--config", str(tmp_path / "there.py"), "--workdir", str(tmp_path))
+
+
+def test_base_without_its_vae_is_told_to_train_that_first(tmp_path):
+    error = failing(*arguments(tmp_path, stage="base"))
+    assert "config.init names 'vae'" in error
+    assert "train that first" in error
+
+
+def test_workdir_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in failing(*arguments(tmp_path / "file"))
+
+
+def test_help_is_shown(capsys):
+    assert main(["--help"]) == 0
+    assert "--workdir W" in capsys.readouterr().out
