@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
     c.train.clip = 1.0
     c.train.ema = 0.999
     c.train.max_skipped = 20  # steps in a row with a gradient that is not finite
+    c.train.time_shift = 1.0  # base stage: above 1 trains more on noisy times
     c.train.kl_weight = 1e-6  # vae stage
     c.train.gradient_weight = 0.5  # vae stage
     c.train.log_every = 50

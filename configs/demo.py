@@ -48,29 +48,32 @@ def base():
     c.init.vae = "vae"
     c.model.text_encoder = {
         "vocab_size": 1024,
-        "width": 192,
+        "width": 128,
         "layers": 3,
-        "heads": 3,
-        "head_size": 64,
-        "mlp_width": 512,
+        "heads": 4,
+        "head_size": 32,
+        "mlp_width": 384,
     }
-    c.model.xfnet = {"kind": "transformer", "width": 192, "vector_width": 192, "layers": 1, "heads": 3}
+    c.model.xfnet = {"kind": "transformer", "width": 128, "vector_width": 128, "layers": 1, "heads": 4}
     c.model.unet = {
         "in_channels": 8,
         "out_channels": 8,
         "groups": 16,
+        "embedding_ratio": 2,
         "levels": (
-            ConfigDict({"channels": 64, "blocks": 1, "depth": 1, "heads": 1}),
-            ConfigDict({"channels": 128, "blocks": 1, "depth": 1, "heads": 2}),
-            ConfigDict({"channels": 256, "blocks": 1, "depth": 1, "heads": 4}),
+            ConfigDict({"channels": 64, "blocks": 1, "depth": 1, "heads": 2}),
+            ConfigDict({"channels": 96, "blocks": 1, "depth": 1, "heads": 3}),
+            ConfigDict({"channels": 128, "blocks": 1, "depth": 1, "heads": 4}),
         ),
     }
     c.data.captions = {"descriptive": 0.80, "short": 0.15, "alt": 0.05}
-    c.data.text_length = 48
-    c.train.steps = 60_000
+    c.data.text_length = 40
+    c.data.latents = 32_000
+    c.train.steps = 8_400
     c.train.batch_size = 16
     c.train.learning_rate = 1e-3
-    c.train.constant = 0.6
+    c.train.constant = 0.7
+    c.train.time_shift = 3.0
     c.train.ema = 0.998
     c.sample.prompts = PROMPTS
     return c

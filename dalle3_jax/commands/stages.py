@@ -86,6 +86,7 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
         shift=latent.shift,
         scale=latent.scale,
         sizes=bool(modules["unet"].size_ids),
+        time_shift=config.train.time_shift,
     )
 
     def release(ema: Params, step: int) -> Release:
@@ -121,7 +122,7 @@ STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {"vae": vae,
 
 
 def measure_latents(
-    encode: Callable[[Array], Array], batches: Iterable[np.ndarray]
+    encode: Callable[[np.ndarray], Array], batches: Iterable[np.ndarray]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each latent channel over all pixels of all pictures."""
     latents = np.concatenate([jax.device_get(encode(images)) for images in batches]).astype(np.float64)
