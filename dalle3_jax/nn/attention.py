@@ -28,7 +28,7 @@ def attend(
     if backend == "cpu":
         tiled = bias is None and q.shape[1] * k.shape[1] >= TILED_FROM
         return _tiled(q, k, v, mask, scale) if tiled else _plain(q, k, v, mask, bias, scale)
-    fused = backend == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and bias is None and q.shape[-1] <= 128
+    fused = backend == "gpu" and bias is None and fits_cudnn(q, k, masked=mask is not None)
     return jax.nn.dot_product_attention(
         q,
         k,
@@ -38,6 +38,13 @@ def attend(
         scale=scale,
         implementation="cudnn" if fused else "xla",
     )
+
+
+def fits_cudnn(q: Float[Array, "b l n k"], k: Float[Array, "b m n k"], *, masked: bool) -> bool:
+    """Whether cuDNN's flash kernel takes these; it refuses an odd length in the backward pass under a mask."""
+    half = q.dtype in (jnp.bfloat16, jnp.float16)
+    even = q.shape[1] % 2 == 0 and k.shape[1] % 2 == 0
+    return half and q.shape[-1] <= 128 and q.shape[-1] % 8 == 0 and (even or not masked)
 
 
 def _plain(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float) -> Array:

@@ -90,6 +90,23 @@ def test_a_query_that_matches_one_key_returns_its_value():
     np.testing.assert_allclose(attend(keys[:, 2:4], keys, values, scale=1.0), values[:, 2:4], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("length", "keys", "size", "dtype", "masked", "fits"),
+    [
+        (64, 64, 64, jnp.bfloat16, True, True),
+        (63, 77, 64, jnp.bfloat16, False, True),
+        (64, 77, 64, jnp.bfloat16, True, False),
+        (63, 64, 64, jnp.bfloat16, True, False),
+        (64, 64, 36, jnp.bfloat16, False, False),
+        (64, 64, 160, jnp.float16, False, False),
+        (64, 64, 64, jnp.float32, False, False),
+    ],
+)
+def test_what_cudnn_would_refuse_is_not_sent_there(length, keys, size, dtype, masked, fits):
+    q, k = jnp.zeros((1, length, 1, size), dtype), jnp.zeros((1, keys, 1, size), dtype)
+    assert attention.fits_cudnn(q, k, masked=masked) == fits
+
+
 class TestModule:
     x, context = normal(B, L, 10, seed=1), normal(B, M, 6, seed=2)
 
