@@ -70,7 +70,8 @@ def requests(
         own = {key: value for key, value in line.settings.items() if key not in ("seed", "n")}
         first = line.settings.get("seed", seed + index)
         made += [make(**own, seed=first + i) for i in range(count)]
-        found += [f"{line.source}: {problem}" for problem in problems(made[-1])]
+        ends = dict.fromkeys((made[-count], made[-1]))  # the smallest and the largest seed
+        found += [f"{line.source}: {problem}" for request in ends for problem in problems(request)]
         index += count
     _raise(found)
     return made
@@ -111,6 +112,9 @@ def _parse(line: str) -> dict[str, Any]:
         for key, (kind, what) in KEYS.items()
         if key in settings and (not isinstance(settings[key], kind) or isinstance(settings[key], bool))
     ]
+    interval = settings.get("guidance_interval", [0, 1])
+    if isinstance(interval, list) and [type(time) in (int, float) for time in interval] != [True, True]:
+        found.append(f"guidance_interval must be a list of two numbers, not {interval!r}")
     if found:
         raise ValueError("; ".join(found))
     return settings | ({"size": parse_size(settings["size"])} if "size" in settings else {})
