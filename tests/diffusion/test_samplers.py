@@ -78,14 +78,15 @@ def test_ancestral_sampling_reaches_the_distribution():
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
-def test_fresh_noise_has_the_posterior_deviation(eta):
+def test_fresh_noise_has_the_posterior_deviation_and_replaces_old_noise(eta):
     keys = jax.random.split(jax.random.key(2), 16)
     t, s = jnp.asarray(0.6), jnp.asarray(0.4)
-    x = samplers.initial(jnp.zeros((16, 16, 16, 4)))
+    x = samplers.initial(jnp.ones((16, 16, 16, 4)))
     x_s = samplers.ddim(lambda x, t: jnp.zeros_like(x), Cosine(), x, t, t, s, keys, eta=eta).x
     alpha_t, sigma_t, alpha_s, sigma_s = (f(time) for time in (t, s) for f in (Cosine().alpha, Cosine().sigma))
     expected = eta * sigma_s / sigma_t * jnp.sqrt(1 - alpha_t**2 / alpha_s**2)
     np.testing.assert_allclose(x_s.std(), expected, rtol=0.02)
+    np.testing.assert_allclose(x_s.mean(), jnp.sqrt(sigma_s**2 - expected**2) / sigma_t, atol=0.01)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
