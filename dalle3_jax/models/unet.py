@@ -85,7 +85,8 @@ class UNet(nn.Module):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
                 x = self._stage(x, e, condition, level, f"up_{i}_{j}")
             if i > 0:
-                x = Upsample(level.channels, dtype=self.dtype, name=f"up_{i}_upsample")(x, skips[-1].shape[1:3])
+                _, height, width, _ = skips[-1].shape
+                x = Upsample(level.channels, dtype=self.dtype, name=f"up_{i}_upsample")(x, (height, width))
 
         x = nn.silu(GroupNorm(self.groups, name="norm_out")(x))
         # The first guess of a new network is zero.

@@ -1,5 +1,6 @@
 """Normalisations, with float32 statistics and one fused affine per call."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
@@ -9,6 +10,11 @@ from jax import lax
 from dalle3_jax.typing import Array, Float
 
 Kind = Literal["batch", "group", "layer", "instance"]
+
+
+def per_channel(init: Callable) -> Callable:
+    """An initialiser of one number per channel, carrying its logical axis."""
+    return nn.with_logical_partitioning(init, ("out",))
 
 
 def moments(
@@ -82,8 +88,8 @@ class GroupNorm(nn.Module):
         c = x.shape[-1]
         gain, offset = 1.0, 0.0
         if self.affine:
-            gain = self.param("scale", nn.with_logical_partitioning(nn.initializers.ones, ("out",)), (c,))[None]
-            offset = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, ("out",)), (c,))[None]
+            gain = self.param("scale", per_channel(nn.initializers.ones), (c,))[None]
+            offset = self.param("bias", per_channel(nn.initializers.zeros), (c,))[None]
         if scale is not None:
             gain, offset = gain * (1 + scale), offset * (1 + scale)
         if shift is not None:
@@ -99,7 +105,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Normalise the last axis."""
-        weight = self.param("scale", nn.with_logical_partitioning(nn.initializers.ones, ("out",)), (x.shape[-1],))
+        weight = self.param("scale", per_channel(nn.initializers.ones), (x.shape[-1],))
         x32 = x.astype(jnp.float32)
         x32 = x32 * lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.eps)
         return (x32 * weight.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)

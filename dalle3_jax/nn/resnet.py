@@ -31,19 +31,22 @@ class ResBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c_in"], e: Float[Array, "b d"] | None = None) -> Float[Array, "b h w c"]:
         """Apply the block; e is the embedding that conditions it."""
+        if e is None and self.conditioning != "none":
+            raise ValueError(f"a block conditioned by {self.conditioning} needs the embedding e")
         h = conv(self.features, dtype=self.dtype, name="conv_1")(
             nn.silu(self._norm(x, e, "norm_1", self.modulate_first))
         )
-        if self.conditioning == "add":
+        if e is not None and self.conditioning == "add":
             h = h + dense(self.features, dtype=self.dtype, name="embedding")(nn.silu(e))[:, None, None, :]
         h = nn.silu(self._norm(h, e, "norm_2", modulate=True))
-        h = conv(self.features, dtype=self.dtype, name="conv_2")(h)
+        # Conditioned blocks begin as the identity: random branches would teach the layers above to ignore the text.
+        h = conv(self.features, dtype=self.dtype, zero=self.conditioning != "none", name="conv_2")(h)
         if x.shape[-1] != self.features:
             x = conv(self.features, 1, dtype=self.dtype, name="shortcut")(x)
         return nn.with_logical_constraint(x + h, ("batch", "height", None, None))
 
     def _norm(self, x: Array, e: Array | None, name: str, modulate: bool) -> Array:
-        if modulate and self.conditioning == "scale_shift":
+        if modulate and e is not None and self.conditioning == "scale_shift":
             return ScaleShiftGroupNorm(self.groups, self.eps, self.affine, self.dtype, name=name)(x, e)
         if self.norm == "rms":
             return RMSNorm(self.eps, name=name)(x)

@@ -19,7 +19,7 @@ def stacked(block: type[nn.Module], layers: int, *, remat: bool = False) -> type
         block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=nn.broadcast,
+        in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType] (flax names only integers)
         length=layers,
         metadata_params={nn.PARTITION_NAME: "layers"},
     )
@@ -70,7 +70,10 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """GroupNorm, 1x1 projection, transformer blocks over the pixels, projection, residual (SD's Transformer2DModel)."""
+    """GroupNorm, 1x1 projection, transformer blocks over the pixels, projection, residual (SD's Transformer2DModel).
+
+    The last projection begins at zero, as in latent diffusion's own code.
+    """
 
     depth: int
     heads: int
@@ -96,7 +99,7 @@ class SpatialTransformer(nn.Module):
         h, _ = blocks(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name="layers")(
             h, context, mask
         )
-        h = dense(c, dtype=self.dtype, name="project_out")(h).reshape(b, height, width, c)
+        h = dense(c, dtype=self.dtype, zero=True, name="project_out")(h).reshape(b, height, width, c)
         return nn.with_logical_constraint(x + h, ("batch", "height", None, None))
 
 

@@ -50,6 +50,12 @@ def test_add_is_the_plain_block_with_a_constant_between_the_convolutions():
     np.testing.assert_allclose(block.apply({"params": params}, X[:1], E[:1]), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("conditioning", ["add", "scale_shift"])
+def test_a_conditioned_block_needs_its_embedding(conditioning):
+    with pytest.raises(ValueError, match="needs the embedding"):
+        abstract(ResBlock(8, conditioning, groups=2), X)
+
+
 def test_shortcut_exists_only_where_the_width_changes():
     assert "shortcut" not in abstract(ResBlock(8, groups=2), X)
     assert abstract(ResBlock(4, groups=2), X)["shortcut"]["kernel"].value.shape == (1, 1, 8, 4)
