@@ -65,13 +65,13 @@ def main() -> int:
 def kill_at_random(command: Command, duration: float, kills: int, draw: random.Random) -> int:
     """Start the training again and again and kill it; returns the kills.
 
-    The first comes at any time of the run, start-up included; the others some time after a first save has begun.
+    The first comes some time after the start, perhaps before any step; the others after a first save has begun.
     """
     for kill in range(kills):
         before, process = newest(command.checkpoints), start(command)
         while kill and process.poll() is None and newest(command.checkpoints) == before:
             time.sleep(0.005)
-        time.sleep(draw.uniform(0.0, duration / kills / 2 if kill else duration))
+        time.sleep(draw.uniform(0.0, duration / kills / 2))
         if process.poll() is not None:
             print(f"the training ended before kill {kill + 1}: give it more steps", flush=True)
             return kill

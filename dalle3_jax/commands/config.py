@@ -36,6 +36,8 @@ def load(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
         missing = [f"--{name}" for name in ("config", "workdir") if not values[name].value]
         if missing:
             raise ValueError(f"{' and '.join(missing)} must be given")
+        if not values.config.train.stage:  # a file that cannot be read raises here, not before
+            raise ValueError(f"the config {values['config'].value!r} names no train.stage")
         return values.config, Path(values.workdir)
     except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
         raise ValueError(_one_line(error)) from None

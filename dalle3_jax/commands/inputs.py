@@ -60,7 +60,7 @@ def tokenizer(config: ConfigDict) -> Tokenizer:
     return Tokenizer.from_json(embedded.read_text(), str(embedded)) if name == "scenes" else Tokenizer.load(Path(name))
 
 
-def latents(config: ConfigDict, folder: Path, encode: Callable[[Array], Array], key: str) -> caches.LatentCache:
+def latents(config: ConfigDict, folder: Path, encode: Callable[[np.ndarray], Array], key: str) -> caches.LatentCache:
     """The cached latents of the first config.data.latents records; the first process encodes what is missing."""
     source, count = pipeline.source_of(data_section(config)), config.data.latents
     if jax.process_index() == 0:

@@ -16,7 +16,7 @@ def enable_compilation_cache() -> None:
 
     JAX_COMPILATION_CACHE_DIR names another folder, as it does everywhere in JAX.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "dalle3_jax" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

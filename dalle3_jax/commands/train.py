@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import save_release
-from dalle3_jax.checkpoints.training import Checkpointer
+from dalle3_jax.checkpoints.training import Checkpointer, steps
 from dalle3_jax.commands.config import check, check_unchanged, load, plain
 from dalle3_jax.commands.runtime import enable_compilation_cache, exclusive
 from dalle3_jax.commands.stages import STAGES, Stage
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
 def train(config: ConfigDict, workdir: Path) -> int:
     """Train the stage config.train.stage in workdir to its last step; returns the exit code."""
     check(config, STAGES)
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(plain(config.mesh))
     sharding.check_batch(mesh, config.train.batch_size, config.train.accumulate)
     enable_compilation_cache()
 
@@ -94,7 +94,8 @@ def record_run(config: ConfigDict, folder: Path, system: System) -> None:
     """Refuse a config that this folder's run cannot go on with; write it and the versions beside the checkpoints."""
     record = plain(config)
     record["init_digests"] = {name: release.digest for name, release in system.releases.items()}
-    check_unchanged(folder / "config.json", record)
+    if steps(folder / "checkpoints"):
+        check_unchanged(folder / "config.json", record)
     if jax.process_index() == 0:
         logging.write_json(folder / "config.json", record)
         logging.write_json(folder / "versions.json", logging.versions())

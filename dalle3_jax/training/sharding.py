@@ -36,7 +36,7 @@ RULES = (
 )
 
 
-def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh (data, fsdp, tensor) over `devices` (all by default); sizes as `mesh_shape` takes them."""
     devices = jax.devices() if devices is None else list(devices)
     shape = mesh_shape(sizes, len(devices))
@@ -87,14 +87,15 @@ def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
 
     An axis whose length the mesh axis does not divide (three output channels, say) stays whole.
     """
-    ruled = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, RULES)
-    return jax.tree.map(lambda leaf, sharding: _divisible(leaf.shape, sharding), nn.unbox(boxed), ruled)
+    specs = nn.logical_to_mesh(nn.get_partition_spec(boxed), RULES)
+    return jax.tree.map(
+        lambda leaf, spec: NamedSharding(mesh, _divisible(leaf.shape, spec, mesh)), nn.unbox(boxed), specs
+    )
 
 
-def _divisible(shape: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
-    spec = tuple(sharding.spec) + (None,) * (len(shape) - len(sharding.spec))
-    mesh, pairs = sharding.mesh, zip(shape, spec, strict=True)
-    return NamedSharding(mesh, P(*(axes if length % _size(mesh, axes) == 0 else None for length, axes in pairs)))
+def _divisible(shape: tuple[int, ...], spec: P, mesh: Mesh | AbstractMesh) -> P:
+    axes = tuple(spec) + (None,) * (len(shape) - len(spec))
+    return P(*(axis if length % _size(mesh, axis) == 0 else None for length, axis in zip(shape, axes, strict=True)))
 
 
 def _size(mesh: Any, axes: str | tuple[str, ...] | None) -> int:

@@ -89,12 +89,12 @@ def test_run_leaves_release_metrics_samples_and_records(whole):
     assert "jax" in json.loads((folder / "versions.json").read_text())
 
 
-def test_release_holds_the_average_and_whitens_its_latents(whole):
+def test_release_holds_the_average(whole):
     release, saved = load_release(whole / "vae" / "release"), end(whole)
     kernel = release.params["vae"]["encoder"]["conv_in"]["kernel"]
     average = saved["['ema']['vae']['encoder']['conv_in']['kernel']"]
-    np.testing.assert_allclose(kernel, average, atol=1e-3)
-    assert np.abs(kernel - saved["['params']['vae']['encoder']['conv_in']['kernel']"]).max() > 2e-3
+    np.testing.assert_array_equal(kernel, average.astype(np.float16))
+    assert np.abs(average - saved["['params']['vae']['encoder']['conv_in']['kernel']"]).max() > 1e-5
 
 
 def test_sigkill_then_resume_ends_as_the_uninterrupted_run(whole, tmp_path):
