@@ -18,18 +18,31 @@ def initial(module: nn.Module, *args):
     return nn.unbox(module.init(jax.random.key(0), *args)["params"])
 
 
-@pytest.mark.parametrize("modulate_first", [False, True])
-def test_scale_shift_starts_blind_to_the_embedding(modulate_first):
-    block = ResBlock(8, "scale_shift", modulate_first=modulate_first, affine=False, groups=2)
+@pytest.mark.parametrize("conditioning", ["add", "scale_shift"])
+def test_conditioned_blocks_start_as_the_identity_with_modulation_at_zero(conditioning):
+    block = ResBlock(8, conditioning, modulate_first=True, groups=2)
     params = initial(block, X, E)
-    np.testing.assert_array_equal(block.apply({"params": params}, X, E), block.apply({"params": params}, X, E + 1))
+    np.testing.assert_array_equal(block.apply({"params": params}, X, E), X)
+    if conditioning == "scale_shift":
+        for norm in ("norm_1", "norm_2"):
+            assert not any(leaf.any() for leaf in jax.tree.leaves(params[norm]["modulation"]))
+
+
+def test_a_spatial_transformer_starts_as_the_identity():
+    module, context = SpatialTransformer(1, 2, 4, groups=2), condition()
+    params = initial(module, X, context.tokens, context.mask)
+    np.testing.assert_array_equal(module.apply({"params": params}, X, context.tokens, context.mask), X)
 
 
 @pytest.mark.parametrize("norm", ["norm_1", "norm_2"])
-def test_every_modulated_norm_listens_to_the_embedding(norm):
+def test_every_modulated_norm_listens_to_the_embedding_and_nothing_else_does(norm):
     block = ResBlock(8, "scale_shift", modulate_first=True, affine=False, groups=2)
-    params = initial(block, X, E)
-    params[norm]["modulation"] = jax.tree.map(lambda leaf: leaf + 0.1, params[norm]["modulation"])
+    params = randomised(block, X, E)
+    listening = params[norm]["modulation"]
+    for name in ("norm_1", "norm_2"):
+        params[name]["modulation"] = jax.tree.map(jnp.zeros_like, params[name]["modulation"])
+    np.testing.assert_array_equal(block.apply({"params": params}, X, E), block.apply({"params": params}, X, E + 1))
+    params[norm]["modulation"] = listening
     change = block.apply({"params": params}, X, E) - block.apply({"params": params}, X, E + 1)
     assert jnp.abs(change).max() > 1e-3
 
