@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
     c.train.seed = 0
     c.train.dtype = "float32"  # of computation: float32 or bfloat16
     c.train.learning_rate = 1e-3
+    c.train.rates = ConfigDict()  # component -> factor of its learning rate
     c.train.warmup = 200  # updates
     c.train.constant = 0.0  # fraction of steps before the cosine begins
     c.train.b1 = 0.9
@@ -67,4 +68,5 @@ def get_config() -> ConfigDict:
     c.lock()
     c.model.unlock()
     c.init.unlock()
+    c.train.rates.unlock()
     return c

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from configs import common
 
 PROMPTS = (
-    "a panda on the left and a red apple on the right",
+    "a panda on the left and an apple on the right",
     "three frogs on a beach",
     "a penguin above a guitar",
     "one rocket in the top right corner",
@@ -54,7 +54,7 @@ def base():
         "head_size": 32,
         "mlp_width": 384,
     }
-    c.model.xfnet = {"kind": "transformer", "width": 128, "vector_width": 128, "layers": 1, "heads": 4}
+    c.model.xfnet = {"kind": "linear", "width": 128, "vector_width": 128, "heads": 4}
     c.model.unet = {
         "in_channels": 8,
         "out_channels": 8,
@@ -69,10 +69,11 @@ def base():
     c.data.captions = {"descriptive": 0.80, "short": 0.15, "alt": 0.05}
     c.data.text_length = 40
     c.data.latents = 32_000
-    c.train.steps = 8_400
+    c.train.steps = 3_000
     c.train.batch_size = 16
     c.train.learning_rate = 1e-3
-    c.train.constant = 0.7
+    c.train.constant = 0.5
+    c.train.rates.text_encoder = 0.3
     c.train.time_shift = 3.0
     c.train.ema = 0.998
     c.sample.prompts = PROMPTS

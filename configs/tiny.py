@@ -1,7 +1,7 @@
 """Networks of a few thousand parameters on 32-px scenes: the same stages as the demo in seconds, for tests and tryouts.
 
-    python train.py --config configs/tiny.py:vae  --workdir W
-    python train.py --config configs/tiny.py:base --workdir W
+python train.py --config configs/tiny.py:vae  --workdir W
+python train.py --config configs/tiny.py:base --workdir W
 """
 
 from ml_collections import ConfigDict

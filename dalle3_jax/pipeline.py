@@ -251,9 +251,7 @@ def to_pixels(images: Any) -> np.ndarray:
     """uint8 from images in [-1, 1], rounded to nearest; what lies outside is clipped, what is no number is refused."""
     levels = np.asarray(images, np.float32) * 127.5 + 127.5
     if np.isnan(levels).any():
-        raise FloatingPointError(
-            "the model gave pixels that are no numbers: lower the guidance scale"
-        )
+        raise FloatingPointError("the model gave pixels that are no numbers: lower the guidance scale")
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 

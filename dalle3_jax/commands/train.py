@@ -106,8 +106,16 @@ def prepare(config: ConfigDict, folder: Path, mesh: Mesh, system: System, stage:
     c = config.train
     boxed, key = system.boxed(), jax.random.key(c.seed)
     schedule = optimizer.learning_rate(c.learning_rate, c.steps, c.warmup, c.constant)
+    if unknown := sorted(set(c.rates) - set(c.trainable)):
+        raise ValueError(f"train.rates names {', '.join(unknown)}, which train.trainable {tuple(c.trainable)} lacks")
     adamw = optimizer.adamw(
-        schedule, b1=c.b1, b2=c.b2, weight_decay=c.weight_decay, clip=c.clip, mask=optimizer.decayed(boxed)
+        schedule,
+        b1=c.b1,
+        b2=c.b2,
+        weight_decay=c.weight_decay,
+        clip=c.clip,
+        mask=optimizer.decayed(boxed),
+        rates=c.rates,
     )
     abstract, layout = state_shardings(boxed, adamw, mesh, key)
     step = make_step(stage.loss_fn, adamw, ema=c.ema, accumulate=c.accumulate)

@@ -1,5 +1,7 @@
 """AdamW with warm-up, a constant part and a cosine to zero; gradient clipping; decay on matrices only."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -42,11 +44,20 @@ def adamw(
     weight_decay: float = 0.0,
     clip: float = 1.0,
     mask: Any = None,
+    rates: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
-    """AdamW (arXiv 1711.05101) on gradients clipped to a global norm of `clip`; `mask` says what decays."""
+    """AdamW (arXiv 1711.05101) on gradients clipped to a global norm of `clip`; `mask` says what decays.
+
+    `rates` multiplies the learning rate of the components that it names.
+    """
     return optax.chain(
         optax.clip_by_global_norm(clip),
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
         optax.add_decayed_weights(weight_decay, mask=mask),
         optax.scale_by_learning_rate(schedule),
+        *(optax.masked(optax.scale(rate), functools.partial(_only, name)) for name, rate in (rates or {}).items()),
     )
+
+
+def _only(component: str, params: Mapping[str, Any]) -> Any:
+    return {name: jax.tree.map(lambda _, here=name == component: here, tree) for name, tree in params.items()}
