@@ -54,7 +54,7 @@ def main() -> int:
         finish(Command(arguments.init, folder / "whole"))
         shutil.copytree(folder / "whole", folder / "killed")
     duration = finish(whole)
-    print(f"uninterrupted: {duration:.1f} s", flush=True)
+    print(f"uninterrupted: {duration:.1f} s from the first save to the end", flush=True)
     kills = kill_at_random(killed, duration, arguments.kills, random.Random(arguments.seed))
     finish(killed)
     count, different = compare(whole.checkpoints, killed.checkpoints)
@@ -71,7 +71,7 @@ def kill_at_random(command: Command, duration: float, kills: int, draw: random.R
         before, process = newest(command.checkpoints), start(command)
         while kill and process.poll() is None and newest(command.checkpoints) == before:
             time.sleep(0.005)
-        time.sleep(draw.uniform(0.0, duration / kills / 2))
+        time.sleep(draw.uniform(0.0, duration / kills))
         if process.poll() is not None:
             print(f"the training ended before kill {kill + 1}: give it more steps", flush=True)
             return kill
@@ -97,11 +97,15 @@ def start(command: Command) -> subprocess.Popen:
 
 
 def finish(command: Command) -> float:
-    """Run a training that must end well; returns its seconds."""
-    begun = time.monotonic()
-    if code := start(command).wait():
-        sys.exit(f"the training failed with exit code {code}: see {command.workdir / 'log'}")
-    return time.monotonic() - begun
+    """Run a training that must end well; returns the seconds from its first save to its end."""
+    process, first_save = start(command), None
+    while process.poll() is None:
+        time.sleep(0.05)
+        if first_save is None and newest(command.checkpoints):
+            first_save = time.monotonic()
+    if process.returncode:
+        sys.exit(f"the training failed with exit code {process.returncode}: see {command.workdir / 'log'}")
+    return time.monotonic() - (first_save or time.monotonic())
 
 
 def compare(whole: Path, killed: Path) -> tuple[int, list[str]]:

@@ -108,9 +108,7 @@ def _divisible(shape: tuple[int, ...], spec: P, mesh: Mesh | AbstractMesh) -> P:
     return P(*(_fitting(length, axis, mesh) for length, axis in zip(shape, axes, strict=True)))
 
 
-def _fitting(
-    length: int, axes: str | tuple[str, ...] | None, mesh: Mesh | AbstractMesh
-) -> str | tuple[str, ...] | None:
+def _fitting(length: int, axes: Any, mesh: Mesh | AbstractMesh) -> Any:
     """The mesh axes that divide `length`: of several the first ones, in turn."""
     names = (axes,) if isinstance(axes, str) else axes or ()
     while names and length % math.prod(mesh.shape[name] for name in names):

@@ -54,6 +54,18 @@ def test_axes_that_do_not_divide_stay_whole():
     assert layout["b"].spec == P("fsdp", None)
 
 
+def test_kernels_of_convolutions_split_their_outputs_only():
+    mesh = AbstractMesh((1, 4, 2), ("data", "fsdp", "tensor"))
+
+    def spec(outputs):
+        kernel = jax.ShapeDtypeStruct((3, 3, 8, outputs), jnp.float32)
+        return sharding.shardings(nn.LogicallyPartitioned(kernel, (None, None, "in", "out")), mesh).spec
+
+    assert spec(16) == P(None, None, None, ("tensor", "fsdp"))
+    assert spec(6) == P(None, None, None, "tensor")
+    assert spec(3) == P(None, None, None, None)
+
+
 THREE_STEPS = """
 import json, sys
 import jax, numpy as np
@@ -89,17 +101,55 @@ print("result", json.dumps({**result, "spec": str(kernel[0].sharding.spec)}))
 
 def three_steps(devices: int, **mesh: int) -> tuple[dict, str]:
     """The toy's state after three steps on virtual devices, and all that was printed."""
+    printed = run_on(devices, THREE_STEPS, json.dumps(mesh))
+    return json.loads(printed.split("result ")[1]), printed
+
+
+CONVOLUTIONS = """
+import jax, numpy as np
+import jax.numpy as jnp
+from flax import linen as nn
+from dalle3_jax.training import sharding
+
+class Two(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), (None, None, "in", "out"))
+        return nn.Conv(64, (3, 3), kernel_init=init)(nn.Conv(8, (3, 3), kernel_init=init)(x))
+
+x = jax.random.normal(jax.random.key(0), (8, 4, 4, 8))
+params = Two().init(jax.random.key(1), x)
+loss = lambda params, x: jnp.sum(Two().apply(params, x) ** 2)
+expected = jax.grad(loss)(nn.unbox(params), x)
+for sizes in ({"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8}, {"fsdp": 4, "tensor": 2}):
+    mesh = sharding.make_mesh(sizes)
+    layout = sharding.shardings(params, mesh)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(nn.unbox(params), layout)
+        rows = sharding.put_batch({"x": np.asarray(x)}, mesh)["x"]
+        grads = jax.jit(jax.grad(loss), out_shardings=layout)(placed, rows)
+    assert not any(k.is_fully_replicated for k in (placed["params"]["Conv_0"]["kernel"].sharding,))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-2), expected, jax.device_get(grads))
+"""
+
+
+def run_on(devices: int, program: str, *arguments: str) -> str:
+    """What a program prints on virtual devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", THREE_STEPS, json.dumps(mesh)]
+    command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.split("result ")[1]), done.stdout
+    return done.stdout
+
+
+def test_split_convolutions_have_the_gradients_of_whole_ones():
+    run_on(8, CONVOLUTIONS)
 
 
 def test_eight_devices_agree_with_one():
     one, _ = three_steps(1, data=1)
-    eight, printed = three_steps(8, data=4, fsdp=1, tensor=2)
+    eight, printed = three_steps(8, data=2, fsdp=2, tensor=2)
     np.testing.assert_allclose(eight["loss"], one["loss"], rtol=1e-5)
     np.testing.assert_allclose(eight["kernel"], one["kernel"], rtol=1e-4, atol=1e-6)
     assert "tensor" in eight["spec"]
