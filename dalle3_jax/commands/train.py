@@ -115,7 +115,7 @@ def prepare(config: ConfigDict, folder: Path, mesh: Mesh, system: System, stage:
         weight_decay=c.weight_decay,
         clip=c.clip,
         mask=optimizer.decayed(boxed),
-        rates=c.rates,
+        rates=dict(c.rates),
     )
     abstract, layout = state_shardings(boxed, adamw, mesh, key)
     step = make_step(stage.loss_fn, adamw, ema=c.ema, accumulate=c.accumulate)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.training.objectives import diffusion_loss, stratified_times, vae_loss
+from dalle3_jax.training.objectives import diffusion_loss, shifted, stratified_times, vae_loss
 
 KEY = jax.random.key(0)
 PARAMS = {"text_encoder": jnp.float32(1.0), "xfnet": jnp.float32(2.0), "unet": jnp.float32(3.0)}
@@ -126,3 +126,29 @@ def test_frozen_text_encoder_is_found_among_the_frozen():
     diffusion(unet)
     np.testing.assert_array_equal(seen["condition"], 2.0)
     assert seen["sizes"] is None
+
+
+def test_shifted_times_lean_to_noise_and_keep_the_ends():
+    t = jnp.linspace(0.0, 1.0, 11)
+    np.testing.assert_array_equal(shifted(t, 1.0), t)
+    np.testing.assert_allclose(shifted(t, 3.0), 3 * t / (1 + 2 * t), rtol=1e-6)
+    np.testing.assert_allclose(shifted(jnp.array([0.0, 0.5, 1.0]), 3.0), [0.0, 0.75, 1.0], rtol=1e-6)
+
+
+def test_time_shift_reaches_the_network():
+    def mean_time(time_shift):
+        seen = {}
+
+        def unet(params, x_t, t, condition, sizes):
+            seen["t"] = t
+            return jnp.zeros_like(x_t)
+
+        networks = {"text_encoder": lambda p, ids, mask: ids, "xfnet": lambda p, f, mask: f, "unet": unet}
+        loss_fn = diffusion_loss(networks, schedule=SCHEDULE, shift=SHIFT, scale=SCALE, time_shift=time_shift)
+        batch = {"latents": jnp.ones((64, 2, 2, 2)), "ids": jnp.zeros((64, 3)), "mask": jnp.ones((64, 3), bool)}
+        loss_fn(PARAMS, {}, batch, KEY)
+        return float(seen["t"].mean()) / 1000
+
+    assert abs(mean_time(1.0) - 0.5) < 0.01
+    # the mean of 3u / (1 + 2u) over u in [0, 1]
+    assert abs(mean_time(3.0) - (1.5 - 0.75 * np.log(3.0))) < 0.01

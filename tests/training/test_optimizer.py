@@ -49,3 +49,12 @@ def test_gradients_are_clipped_to_their_global_norm():
     moments = next(part for part in state if hasattr(part, "mu"))
     np.testing.assert_allclose(moments.mu["a"], [3.0, 0.0], rtol=1e-6)
     np.testing.assert_allclose(moments.mu["b"], [0.0, 4.0], rtol=1e-6)
+
+
+def test_a_rate_scales_the_steps_of_its_component_alone():
+    params = {"text_encoder": {"w": jnp.ones(3)}, "unet": {"w": jnp.ones(3)}}
+    grads = jax.tree.map(lambda leaf: leaf * 0.1, params)
+    adamw = optimizer.adamw(lambda count: 1.0, rates={"text_encoder": 0.25})
+    updates, _ = adamw.update(grads, adamw.init(params), params)
+    np.testing.assert_allclose(updates["text_encoder"]["w"], 0.25 * updates["unet"]["w"], rtol=1e-6)
+    np.testing.assert_allclose(updates["unet"]["w"], -1.0, rtol=1e-5)
