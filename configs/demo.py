@@ -1,7 +1,12 @@
-"""The demo model that ships in the package: scenes at 128 px, trained on two CPU cores.
+"""The demo model that ships in the package: scenes at 128 px, 9.6 M parameters, for two CPU cores.
 
-python train.py --config configs/demo.py:vae  --workdir W
-python train.py --config configs/demo.py:base --workdir W
+    python train.py --config configs/demo.py:vae  --workdir W    # 19 minutes beside other work; 27.9 dB on crops
+    python train.py --config configs/demo.py:base --workdir W    # about two hours at 3.8 steps a second
+
+XLA_FLAGS=--xla_force_host_platform_device_count=2 gives each core a device, with the same numbers and a little more
+speed. The shipped weights are an early release of `base`: 1,801 steps of this recipe (learning rate 5e-4), its UNet and
+text encoder begun from 4,292 steps of an earlier one. They draw the background that is asked for and not yet the things;
+24,000 steps from nothing, the budget below, have not been run.
 """
 
 from ml_collections import ConfigDict
@@ -69,10 +74,10 @@ def base():
     c.data.captions = {"descriptive": 0.80, "short": 0.15, "alt": 0.05}
     c.data.text_length = 40
     c.data.latents = 32_000
-    c.train.steps = 3_000
+    c.train.steps = 24_000
     c.train.batch_size = 16
-    c.train.learning_rate = 1e-3
-    c.train.constant = 0.5
+    c.train.learning_rate = 5e-4
+    c.train.constant = 0.6
     c.train.rates.text_encoder = 0.3
     c.train.time_shift = 3.0
     c.train.ema = 0.998
