@@ -5,7 +5,7 @@
 
 XLA_FLAGS=--xla_force_host_platform_device_count=2 gives each core a device, with the same numbers and a little more
 speed. The shipped weights are an early release of `base`: 1,801 steps of this recipe (learning rate 5e-4), its UNet and
-text encoder begun from 4,292 steps of an earlier one. They draw the background that is asked for and not yet the things;
+text encoder begun from 4,292 steps of an earlier one. They draw the background asked for and not yet the things;
 24,000 steps from nothing, the budget below, have not been run.
 """
 
