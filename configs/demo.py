@@ -45,12 +45,24 @@ def vae():
     return c
 
 
-def base():
-    """Text encoder, xfnet and UNet, learnt together in the latents of the `vae` stage."""
+def captioned():
+    """What the stages that read captions share."""
     c = common.get_config()
-    c.train.stage = "base"
-    c.train.trainable = ("text_encoder", "xfnet", "unet")
     c.init.vae = "vae"
+    c.data.captions = {"descriptive": 0.80, "short": 0.15, "alt": 0.05}
+    c.data.text_length = 40
+    c.data.latents = 32_000
+    c.train.constant = 0.6
+    c.train.ema = 0.998
+    c.sample.prompts = PROMPTS
+    return c
+
+
+def text():
+    """Text encoder and xfnet learn to say what the latents of a caption look like on the average."""
+    c = captioned()
+    c.train.stage = "text"
+    c.train.trainable = ("text_encoder", "xfnet", "latent_head")
     c.model.text_encoder = {
         "vocab_size": 1024,
         "width": 128,
@@ -59,35 +71,50 @@ def base():
         "head_size": 32,
         "mlp_width": 384,
     }
-    c.model.xfnet = {"kind": "linear", "width": 128, "vector_width": 128, "heads": 4}
+    c.model.xfnet = {
+        "kind": "resampler",
+        "width": 128,
+        "vector_width": 128,
+        "layers": 2,
+        "heads": 4,
+        "queries": 16,
+    }
+    c.model.latent_head = {"grid": (4, 4), "patch": 4, "channels": 8}
+    c.train.steps = 3_600
+    c.train.batch_size = 64
+    c.train.learning_rate = 1e-3
+    c.train.warmup = 100
+    return c
+
+
+def base():
+    """The UNet learns to draw, with the frozen text encoder and the xfnet of the `text` stage."""
+    c = captioned()
+    c.train.stage = "base"
+    c.train.trainable = ("xfnet", "unet")
+    c.init.text_encoder = c.init.xfnet = "text"
     c.model.unet = {
         "in_channels": 8,
         "out_channels": 8,
         "groups": 16,
         "embedding_ratio": 2,
         "levels": (
-            ConfigDict({"channels": 64, "blocks": 1, "depth": 1, "heads": 2}),
+            ConfigDict({"channels": 64, "blocks": 1, "depth": 0}),
             ConfigDict({"channels": 96, "blocks": 1, "depth": 1, "heads": 3}),
             ConfigDict({"channels": 128, "blocks": 1, "depth": 1, "heads": 4}),
         ),
     }
-    c.data.captions = {"descriptive": 0.80, "short": 0.15, "alt": 0.05}
-    c.data.text_length = 40
-    c.data.latents = 32_000
-    c.train.steps = 24_000
+    c.train.steps = 16_000
     c.train.batch_size = 16
-    c.train.learning_rate = 5e-4
-    c.train.constant = 0.6
-    c.train.rates.text_encoder = 0.3
-    c.train.time_shift = 3.0
-    c.train.ema = 0.998
-    c.sample.prompts = PROMPTS
+    c.train.learning_rate = 1e-3
+    c.train.rates.xfnet = 0.3
+    c.train.time_shift = 1.5
     return c
 
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "base": base}
+    stages = {"vae": vae, "text": text, "base": base}
     if stage not in stages:
         raise ValueError(f"configs/demo.py has no stage {stage!r}: use {', '.join(stages)}")
     return stages[stage]()

@@ -1,6 +1,7 @@
 """Networks of a few thousand parameters on 32-px scenes: the same stages as the demo in seconds, for tests and tryouts.
 
 python train.py --config configs/tiny.py:vae  --workdir W
+python train.py --config configs/tiny.py:text --workdir W
 python train.py --config configs/tiny.py:base --workdir W
 """
 
@@ -10,7 +11,7 @@ from configs import common
 
 
 def tiny():
-    """What both stages share."""
+    """What all stages share."""
     c = common.get_config()
     c.data.size = (32, 32)
     c.data.threads = 1
@@ -44,12 +45,13 @@ def vae():
     return c
 
 
-def base():
-    """One block of everything."""
+def captioned():
+    """What the stages that read captions share."""
     c = tiny()
-    c.train.stage = "base"
-    c.train.trainable = ("text_encoder", "xfnet", "unet")
     c.init.vae = "vae"
+    c.data.text_length = 16
+    c.sample.prompts = ("a panda",)
+    c.sample.steps = 2
     c.model.text_encoder = {
         "vocab_size": 1024,
         "width": 16,
@@ -58,20 +60,35 @@ def base():
         "head_size": 8,
         "mlp_width": 16,
     }
+    return c
+
+
+def text():
+    """A resampler of four tokens, one for each quarter of the picture."""
+    c = captioned()
+    c.train.stage = "text"
+    c.train.trainable = ("text_encoder", "xfnet", "latent_head")
+    c.model.xfnet = {"kind": "resampler", "width": 16, "vector_width": 16, "layers": 1, "heads": 2, "queries": 4}
+    c.model.latent_head = {"grid": (2, 2), "patch": 2, "channels": 4}
+    return c
+
+
+def base():
+    """One block of everything, learnt together from nothing."""
+    c = captioned()
+    c.train.stage = "base"
+    c.train.trainable = ("text_encoder", "xfnet", "unet")
     c.model.xfnet = {"kind": "transformer", "width": 16, "vector_width": 16, "layers": 1, "heads": 2}
     c.model.unet = {
         "groups": 4,
         "levels": (ConfigDict({"channels": 8, "blocks": 1, "depth": 1, "heads": 2}),),
     }
-    c.data.text_length = 16
-    c.sample.prompts = ("a panda",)
-    c.sample.steps = 2
     return c
 
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "base": base}
+    stages = {"vae": vae, "text": text, "base": base}
     if stage not in stages:
         raise ValueError(f"configs/tiny.py has no stage {stage!r}: use {', '.join(stages)}")
     return stages[stage]()

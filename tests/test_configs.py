@@ -10,15 +10,16 @@ from dalle3_jax.commands.config import plain
 from dalle3_jax.models.build import build_models
 
 DEMOS = ("demo", "demo_gpu")
-STAGES = ("vae", "base")
+STAGES = ("vae", "text", "base")
 
 
 def parameters(name: str) -> int:
-    """The number of parameters of all networks of a config's stages."""
+    """The number of parameters that a config's stages lead to."""
     config = importlib.import_module(f"configs.{name}")
     modules = {}
     for stage in STAGES:
         modules |= build_models(plain(config.get_config(stage).model))
+    del modules["latent_head"]  # it teaches, and is not shipped
     return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(modules)))
 
 
@@ -28,7 +29,11 @@ def test_every_stage_builds_and_names_what_learns(name):
     for stage in STAGES:
         found = config.get_config(stage)
         assert found.train.stage == stage
-        assert set(found.train.trainable) <= set(build_models(plain(found.model)))
+        assert set(found.train.trainable) <= set(build_models(plain(found.model))) | set(found.init)
+
+
+def test_the_shipped_demo_leaves_room_for_later_parts():
+    assert 2 * parameters("demo") < 20e6
 
 
 @pytest.mark.parametrize("name", DEMOS)

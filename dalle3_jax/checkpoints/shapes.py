@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
@@ -33,6 +34,8 @@ def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple
             return jax.ShapeDtypeStruct((1, 8), jnp.int32), tokens
         case XFNet():
             return _floats(1, 8, _one(T5Encoder, modules, module).width), tokens
+        case LatentHead():
+            return (_floats(1, module.grid[0] * module.grid[1], _one(XFNet, modules, module).width),)
         case UNet():
             adapter = _one(XFNet, modules, module)
             condition = Condition(_floats(1, 8, adapter.width), tokens, _floats(1, adapter.vector_width))

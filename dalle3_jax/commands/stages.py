@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -18,6 +19,7 @@ from dalle3_jax.commands.systems import System
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
 from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.training import logging, objectives
 from dalle3_jax.typing import Array, LossFn, Params
 
@@ -63,23 +65,45 @@ def vae(config: ConfigDict, workdir: Path, system: System) -> Stage:
     return Stage(loss_fn, functools.partial(inputs.batches, config), preview, release)
 
 
+def text(config: ConfigDict, workdir: Path, system: System) -> Stage:
+    """Text encoder and xfnet learn what a caption says of its picture, before any denoiser is there to listen."""
+    system.require("text_encoder", "xfnet", "latent_head", "vae")
+    modules, latent, tokenizer = system.modules, system.latent(), checked_tokenizer(config, system)
+    networks = applied(modules, "text_encoder", "xfnet", "latent_head")
+    loss_fn = objectives.text_loss(networks, shift=latent.shift, scale=latent.scale)
+    decode = jax.jit(functools.partial(_apply, modules["vae"], method="decode"))
+
+    @jax.jit
+    def expected(params: Params, ids: Array, mask: Array) -> Array:
+        features = networks["text_encoder"](params["text_encoder"], ids, mask)
+        latents = networks["latent_head"](
+            params["latent_head"], networks["xfnet"](params["xfnet"], features, mask).tokens
+        )
+        return latents / jnp.asarray(latent.scale) + jnp.asarray(latent.shift)
+
+    def preview(ema: Params, path: Path, step: int) -> None:
+        if config.sample.prompts:
+            latents = expected(ema, *tokenizer(list(config.sample.prompts), config.data.text_length))
+            logging.save_rows(path, [jax.device_get(decode(system.loaded["vae"], latents))])
+
+    def release(ema: Params, step: int) -> Release:
+        learnt = {name: modules[name] for name in system.trainable}
+        described = _described(config, step)
+        return Release(learnt, dict(ema), latent, training=described, tokenizer=tokenizer.to_json())
+
+    return Stage(loss_fn, functools.partial(latent_batches, config, workdir, system, tokenizer), preview, release)
+
+
 def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
     """Text encoder, xfnet and UNet in the latents of a frozen VAE."""
     system.require("text_encoder", "xfnet", "unet", "vae")
     modules, diffusion = system.modules, plain(config.model.diffusion)
-    latent, tokenizer = system.latent(), inputs.tokenizer(config)
-    if tokenizer.vocab_size > modules["text_encoder"].vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} entries, more than "
-            f"config.model.text_encoder.vocab_size={modules['text_encoder'].vocab_size}: raise it"
-        )
+    latent, tokenizer = system.latent(), checked_tokenizer(config, system)
     inputs.check_prompts(config, latent.factor)
     schedule = schedules.build(**diffusion["schedule"])
     prediction.check(schedule, diffusion["prediction"])
-    networks = {name: functools.partial(_apply, modules[name]) for name in ("text_encoder", "xfnet", "unet")}
-    networks["encode"] = functools.partial(_apply, modules["vae"], method="encode")
     loss_fn = objectives.diffusion_loss(
-        networks,
+        applied(modules, "text_encoder", "xfnet", "unet"),
         schedule=schedule,
         predict=diffusion["prediction"],
         weighting=diffusion["weighting"],
@@ -108,17 +132,38 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
         if cells:
             logging.save_image(path, sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
 
-    encode_mean = jax.jit(lambda params, images: networks["encode"](params, images)[0])
-    encode = functools.partial(encode_mean, system.loaded["vae"])
-
-    def data() -> Any:
-        latents = inputs.latents(config, workdir / "latents", encode, latent.vae) if config.data.latents else None
-        return inputs.batches(config, tokenizer, latents)
-
-    return Stage(loss_fn, data, preview, release)
+    return Stage(loss_fn, functools.partial(latent_batches, config, workdir, system, tokenizer), preview, release)
 
 
-STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {"vae": vae, "base": base}
+STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {"vae": vae, "text": text, "base": base}
+
+
+def applied(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable[..., Any]]:
+    """The networks called `names`, and the VAE's encoder as `encode`, as functions that take their parameters first."""
+    networks = {name: functools.partial(_apply, modules[name]) for name in names}
+    return networks | {"encode": functools.partial(_apply, modules["vae"], method="encode")}
+
+
+def checked_tokenizer(config: ConfigDict, system: System) -> Tokenizer:
+    """The config's tokenizer; ValueError where the text encoder has too few embeddings for it."""
+    tokenizer, room = inputs.tokenizer(config), system.modules["text_encoder"].vocab_size
+    if tokenizer.vocab_size > room:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} entries, more than "
+            f"config.model.text_encoder.vocab_size={room}: raise it"
+        )
+    return tokenizer
+
+
+def latent_batches(config: ConfigDict, workdir: Path, system: System, tokenizer: Tokenizer) -> Any:
+    """The training batches of a stage that works in latents, from their cache where the config asks for one."""
+    encode = applied(system.modules)["encode"]
+    encode_mean = jax.jit(lambda params, images: encode(params, images)[0])
+    latents = None
+    if config.data.latents:
+        mean = functools.partial(encode_mean, system.loaded["vae"])
+        latents = inputs.latents(config, workdir / "latents", mean, system.latent().vae)
+    return inputs.batches(config, tokenizer, latents)
 
 
 def measure_latents(

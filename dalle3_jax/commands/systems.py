@@ -45,8 +45,8 @@ class System:
         latent = self.releases["vae"].latent if "vae" in self.releases else None
         if latent is None:
             raise ValueError("the VAE must come from a release that knows its latents: set config.init.vae")
-        unet = self.modules["unet"]
-        if (unet.in_channels, unet.out_channels) != (latent.channels, latent.channels):
+        unet = self.modules.get("unet")
+        if unet and (unet.in_channels, unet.out_channels) != (latent.channels, latent.channels):
             raise ValueError(
                 f"config.model.unet has {unet.in_channels} channels in and {unet.out_channels} out, "
                 f"the latents of its VAE {latent.channels}: set both to that"

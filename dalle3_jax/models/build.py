@@ -7,16 +7,29 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import XFNet
 from dalle3_jax.typing import DTypeLike
 
-CLASSES: dict[str, type[nn.Module]] = {"t5": T5Encoder, "xfnet": XFNet, "unet": UNet, "vae": VAE}
+CLASSES: dict[str, type[nn.Module]] = {
+    "t5": T5Encoder,
+    "xfnet": XFNet,
+    "latent_head": LatentHead,
+    "unet": UNet,
+    "vae": VAE,
+}
 """Every network that a config or a release may name."""
 
-COMPONENTS = {"text_encoder": "t5", "xfnet": "xfnet", "unet": "unet", "vae": "vae"}
+COMPONENTS = {
+    "text_encoder": "t5",
+    "xfnet": "xfnet",
+    "latent_head": "latent_head",
+    "unet": "unet",
+    "vae": "vae",
+}
 """The network that a section of `config.model` stands for, unless it names another under `network`."""
 
 NOT_FIELDS = ("parent", "name", "dtype")

@@ -10,7 +10,7 @@ from dalle3_jax.diffusion import losses, prediction
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Float, Key, LossFn, Params
 
-__all__ = ["diffusion_loss", "shifted", "stratified_times", "vae_loss"]
+__all__ = ["diffusion_loss", "shifted", "stratified_times", "text_loss", "vae_loss"]
 
 Apply = Callable[..., Any]
 
@@ -50,6 +50,37 @@ def shifted(t: Float[Array, " b"], shift: float) -> Float[Array, " b"]:
     return shift * t / (1.0 + (shift - 1.0) * t)
 
 
+def normalised(
+    networks: Mapping[str, Apply],
+    weights: Params,
+    batch: Mapping[str, Array],
+    shift: Sequence[float],
+    scale: Sequence[float],
+) -> Float[Array, "b h w c"]:
+    """The batch's latents, encoded where it holds images, as the UNet sees them: (z - shift) * scale per channel."""
+    latents = batch["latents"] if "latents" in batch else networks["encode"](weights["vae"], batch["images"])[0]
+    return (latents.astype(jnp.float32) - jnp.asarray(shift, jnp.float32)) * jnp.asarray(scale, jnp.float32)
+
+
+def text_loss(networks: Mapping[str, Apply], *, shift: Sequence[float], scale: Sequence[float]) -> LossFn:
+    """Squared error of the latents that `latent_head` reads from the text alone: what a denoiser owes at t = 1.
+
+    networks: `text_encoder`, `xfnet`, `latent_head` and, for batches of images, `encode`. `explained` is the share of
+    the latents' second moment that the text accounts for.
+    """
+
+    def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
+        weights = {**frozen, **params}
+        x0 = normalised(networks, weights, batch, shift, scale)
+        features = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"])
+        tokens = networks["xfnet"](weights["xfnet"], features, batch["mask"]).tokens
+        expected = networks["latent_head"](weights["latent_head"], tokens)
+        loss = jnp.mean(jnp.square(expected - x0))
+        return loss, {"explained": 1.0 - loss / jnp.mean(jnp.square(x0))}
+
+    return loss_fn
+
+
 def diffusion_loss(
     networks: Mapping[str, Apply],
     *,
@@ -67,12 +98,10 @@ def diffusion_loss(
     Latents are normalised per channel, (z - shift) * scale. `sizes` hands the batch's size ids to the UNet.
     A `time_shift` above 1 trains more on noisy times (see `shifted`).
     """
-    mean, gain = jnp.asarray(shift, jnp.float32), jnp.asarray(scale, jnp.float32)
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
-        latents = batch["latents"] if "latents" in batch else networks["encode"](weights["vae"], batch["images"])[0]
-        x0 = (latents.astype(jnp.float32) - mean) * gain
+        x0 = normalised(networks, weights, batch, shift, scale)
         features = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"])
         condition = networks["xfnet"](weights["xfnet"], features, batch["mask"])
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.training.objectives import diffusion_loss, shifted, stratified_times, vae_loss
+from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.training.objectives import diffusion_loss, shifted, stratified_times, text_loss, vae_loss
 
 KEY = jax.random.key(0)
 PARAMS = {"text_encoder": jnp.float32(1.0), "xfnet": jnp.float32(2.0), "unet": jnp.float32(3.0)}
@@ -126,6 +127,39 @@ def test_frozen_text_encoder_is_found_among_the_frozen():
     diffusion(unet)
     np.testing.assert_array_equal(seen["condition"], 2.0)
     assert seen["sizes"] is None
+
+
+def text(head, batch, frozen=None):
+    networks = {
+        "text_encoder": lambda weight, ids, mask: weight * ids[..., None] * mask[..., None],
+        "xfnet": lambda weight, features, mask: Condition(weight * features, mask, features[:, 0]),
+        "latent_head": head,
+        "encode": lambda weight, images: (weight * images, None),
+    }
+    params = {"text_encoder": jnp.float32(1.0), "xfnet": jnp.float32(2.0), "latent_head": jnp.float32(3.0)}
+    loss_fn = text_loss(networks, shift=SHIFT, scale=SCALE)
+    return loss_fn(params, frozen or {}, jax.tree.map(jnp.asarray, batch), KEY)
+
+
+def test_text_loss_is_the_error_of_the_latents_that_the_tokens_foretell():
+    seen = {}
+
+    def head(weight, tokens):
+        seen.update(weight=weight, tokens=tokens)
+        return X0 + 0.5
+
+    loss, metrics = text(head, BATCH | {"mask": np.array([[True, True, False]] * 8)})
+    np.testing.assert_allclose(loss, 0.25, rtol=1e-5)
+    np.testing.assert_allclose(metrics["explained"], 1.0 - 0.25 / np.mean(X0**2), rtol=1e-5)
+    assert seen["weight"] == 3.0
+    np.testing.assert_array_equal(seen["tokens"][0, :, 0], [2.0, 2.0, 0.0])
+
+
+def test_text_loss_encodes_images_by_the_frozen_vae():
+    batch = {"images": LATENTS / 2, "ids": BATCH["ids"], "mask": BATCH["mask"]}
+    loss, metrics = text(lambda weight, tokens: X0, batch, frozen={"vae": jnp.float32(2.0)})
+    np.testing.assert_allclose(loss, 0.0, atol=1e-8)
+    np.testing.assert_allclose(metrics["explained"], 1.0, atol=1e-6)
 
 
 def test_shifted_times_lean_to_noise_and_keep_the_ends():
