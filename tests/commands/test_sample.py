@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -15,51 +14,10 @@ from PIL import Image
 
 from dalle3_jax.commands.album import Album, slug
 from dalle3_jax.commands.prompts import parse_size
-from dalle3_jax.commands.sample import main
 from dalle3_jax.pictures import read_settings
+from tests.commands.conftest import contents, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The command's cache of programs in a folder of the tests."""
-    names = (
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )
-    before = {name: getattr(jax.config, name) for name in names}
-    folder = tmp_path_factory.mktemp("xla")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    yield folder
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-@pytest.fixture
-def run(release_folder: Path, tmp_path: Path) -> Callable[..., int]:
-    """The command in tmp_path/out with the tiny release and batches of 2."""
-
-    def call(*arguments: object, checkpoint: Path = release_folder, batch_size: int | None = 2) -> int:
-        size = [] if batch_size is None else ["--batch-size", str(batch_size)]
-        options = ["--checkpoint", str(checkpoint), "--outdir", str(tmp_path / "out"), *size]
-        return main([*options, *map(str, arguments)])
-
-    return call
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-def manifest(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -227,154 +185,6 @@ def test_file_names_are_safe_whatever_the_prompt(prompt):
     assert 0 < len(name) <= 48
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert name[0] != "-"
-
-
-def test_hostile_prompts_make_pictures_in_the_folder_only(run, out, tmp_path, capsys):
-    lines = ["../../escape", "a\0b", "🐼", "word " * 200_000]
-    (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in lines))
-    before = {path for path in tmp_path.iterdir()}
-    assert run("--prompts-file", tmp_path / "p.jsonl", "--grid") == 0
-    assert [line["prompt"] for line in manifest(out)] == lines
-    assert {path for path in tmp_path.iterdir()} == before | {out}
-    errors = capsys.readouterr().err
-    assert "has 1000001 tokens; this model reads the first 24" in errors
-    assert len(errors) < 1000
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "there is no prompt: give --prompt TEXT"),
-        (["--prompt", "x", "--size", "20x16"], "size 20x16 is not a multiple of 8: use 16x16"),
-        (["--prompt", "x", "--size", "big"], "'big' is no size: write WIDTHxHEIGHT"),
-        (["--prompt", "x", "--sampler", "eulr"], "unknown sampler 'eulr': use one of ddim"),
-        (["--prompt", "x", "--steps", "0"], "steps 0"),
-        (["--prompt", "x", "--steps", "many"], "invalid int value: 'many'"),
-        (["--prompt", "x", "--seed", "-3"], "seed -3"),
-        (["--prompt", "x", "-n", "0"], "at least 1 a prompt"),
-        (["--prompt", "x", "-n", "2000000"], "at most 1,000,000"),
-        (["--prompt", "x", "-n", "500", "--grid"], "--grid takes at most 400"),
-        (["--prompt", "x", "--batch-size", "0"], "--batch-size 0"),
-        (["--prompt", "x", "--guidance-scale", "nan"], "guidance scale nan"),
-        (["--prompt", "x", "--checkpoint", "nowhere"], "'nowhere' is not a folder"),
-        (["--prompt", "x", "--checkpoint", "."], "holds no release"),
-        (["--prompt", "x", "--prompts-file", "nowhere.txt"], "cannot read the prompts file 'nowhere.txt'"),
-        (["--prompt", "x", "--outdir", "{file}"], "cannot write to the folder"),
-        (["--prompt", "x", "--outdir", "{file}/deeper"], "cannot write to the folder"),
-        (["--prompt", "x", "--outdir", "/proc/none"], "cannot write to the folder"),
-        (["--prompt", "x", "--promptt", "y"], "unrecognized arguments: --promptt"),
-        (["--prompts", "x"], "unrecognized arguments: --prompts"),
-        (["--repeat", "{file}"], "as a PNG"),
-        (["--repeat", "{file}", "--prompt", "x", "--seed", "1"], "leave out --prompt, --seed"),
-    ],
-)
-def test_bad_arguments_are_one_line_and_status_2(release_folder, tmp_path, capsys, arguments, message):
-    (tmp_path / "file").write_text("text")
-    arguments = [argument.replace("{file}", str(tmp_path / "file")) for argument in arguments]
-    start = ["--checkpoint", str(release_folder), "--outdir", str(tmp_path / "out")]
-    try:
-        status = main([*start, *arguments])
-    except SystemExit as error:  # argparse's way out
-        status = error.code
-    told = capsys.readouterr()
-    assert status == 2
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1
-    assert message in told.err
-    assert told.out == ""
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 2: not JSON"),
-        ('"a fox"', "line 2: not an object"),
-        ('{"seed": 3}', "line 2: it has no prompt"),
-        ('{"prompt": "x", "promt": 1, "setps": 2}', "line 2: unknown key 'promt' (known are prompt, negative_prompt"),
-        ('{"prompt": 3}', "line 2: prompt must be a text, not 3"),
-        ('{"prompt": "x", "steps": "9"}', "line 2: steps must be a whole number, not '9'"),
-        ('{"prompt": "x", "steps": true}', "line 2: steps must be a whole number"),
-        ('{"prompt": "x", "size": [16, 16]}', "line 2: size must be a text"),
-        ('{"prompt": "x", "size": "16"}', "line 2: '16' is no size"),
-        ('{"prompt": "x", "size": "12x16"}', "line 2: size 12x16 is not a multiple of 8"),
-        ('{"prompt": "x", "sampler": "eulr"}', "line 2: unknown sampler 'eulr'"),
-        (
-            '{"prompt": "x", "guidance_interval": [1]}',
-            "guidance_interval must be a list of two numbers, not [1]",
-        ),
-        ('{"prompt": "x", "guidance_interval": [0, "1"]}', "line 2: guidance_interval must be a list of two numbers"),
-        ('{"prompt": "x", "guidance_interval": 1}', "line 2: guidance_interval must be a list of two numbers, not 1"),
-        ('{"prompt": "x", "seed": -1, "n": 2}', "line 2: seed -1"),
-        ('{"prompt": "x", "seed": 4294967295, "n": 2}', "line 2: seed 4294967296"),
-        ('{"prompt": "x", "n": 0}', "at least 1 a prompt"),
-        ("[" * 100_000, "line 2: not JSON"),
-    ],
-)
-def test_a_bad_line_is_named_with_its_file(run, out, tmp_path, capsys, line, message):
-    (tmp_path / "p.jsonl").write_text('{"prompt": "a fox"}\n' + line)
-    assert run("--prompts-file", tmp_path / "p.jsonl") == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
-    assert not out.exists()
-
-
-def test_all_bad_lines_are_told_at_once(run, tmp_path, capsys):
-    (tmp_path / "p.jsonl").write_text("\n".join(["{"] * 20))
-    assert run("--prompts-file", tmp_path / "p.jsonl") == 2
-    told = capsys.readouterr().err
-    assert "line 1:" in told
-    assert "line 8:" in told
-    assert "and 12 more" in told
-
-
-@pytest.mark.parametrize("data", [b"", b"\n \n", b"\xff\xfe\x00prompt", b"\x80"])
-def test_files_without_prompts_are_refused(run, out, tmp_path, capsys, data):
-    (tmp_path / "p.txt").write_bytes(data)
-    assert run("--prompts-file", tmp_path / "p.txt") == 2
-    assert capsys.readouterr().err.startswith("error: ")
-    assert not out.exists()
-
-
-def test_a_damaged_release_is_named(run, out, release_folder, tmp_path, capsys):
-    copy = Path(shutil.copytree(release_folder, tmp_path / "copy"))
-    [path] = copy.glob("unet-*")
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 8
-    path.write_bytes(data)
-    assert run("--prompt", "a fox", checkpoint=copy) == 2
-    assert f"{path} is damaged" in capsys.readouterr().err
-    assert not out.exists()
-
-
-def test_a_repeat_needs_the_release_that_made_it(run, out, release_folder, tmp_path, capsys):
-    run("--prompt", "a fox")
-    [path] = out.glob("*.png")
-    copy = Path(shutil.copytree(release_folder, tmp_path / "copy"))
-    record = json.loads((copy / "model.json").read_text())
-    record.pop("sha256")
-    record["training"]["steps"] = 7
-    from dalle3_jax.checkpoints.records import sealed
-
-    (copy / "model.json").write_text(json.dumps(sealed(record)))
-    capsys.readouterr()
-    assert run("--repeat", path, checkpoint=copy, batch_size=None) == 2
-    assert "give its own --checkpoint" in capsys.readouterr().err
-
-
-def test_a_full_disk_keeps_what_is_done(run, out, monkeypatch, capsys):
-    add = Album.add
-
-    def full(album: Album, picture) -> Path:
-        if len(album.listed) == 1:
-            raise OSError(28, "No space left on device")
-        return add(album, picture)
-
-    monkeypatch.setattr(Album, "add", full)
-    assert run("--prompt", "a fox", "--prompt", "an owl") == 1
-    assert "No space left" in capsys.readouterr().err
-    assert len(contents(out)) == len(manifest(out)) == 1
 
 
 def test_a_second_start_takes_its_programs_from_the_cache(run, out):

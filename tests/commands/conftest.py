@@ -1,0 +1,51 @@
+"""What the tests of commands share: a folder for compiled programs, the sample command with the tiny release."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from dalle3_jax.commands.sample import main
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The command's cache of programs in a folder of the tests."""
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    folder = tmp_path_factory.mktemp("xla")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture
+def run(release_folder: Path, tmp_path: Path) -> Callable[..., int]:
+    """The command in tmp_path/out with the tiny release and batches of 2."""
+
+    def call(*arguments: object, checkpoint: Path = release_folder, batch_size: int | None = 2) -> int:
+        size = [] if batch_size is None else ["--batch-size", str(batch_size)]
+        options = ["--checkpoint", str(checkpoint), "--outdir", str(tmp_path / "out"), *size]
+        return main([*options, *map(str, arguments)])
+
+    return call
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def manifest(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
