@@ -70,6 +70,7 @@ def text():
         "heads": 4,
         "head_size": 32,
         "mlp_width": 384,
+        "relative_std": 2.0,
     }
     c.model.xfnet = {
         "kind": "resampler",
@@ -80,7 +81,7 @@ def text():
         "queries": 16,
     }
     c.model.latent_head = {"grid": (4, 4), "patch": 4, "channels": 8}
-    c.train.steps = 3_600
+    c.train.steps = 3_200
     c.train.batch_size = 64
     c.train.learning_rate = 1e-3
     c.train.warmup = 100
@@ -104,11 +105,12 @@ def base():
             ConfigDict({"channels": 128, "blocks": 1, "depth": 1, "heads": 4}),
         ),
     }
-    c.train.steps = 16_000
+    c.train.steps = 8_000
     c.train.batch_size = 16
     c.train.learning_rate = 1e-3
     c.train.rates.xfnet = 0.3
     c.train.time_shift = 1.5
+    c.sample.every = 2_000
     return c
 
 

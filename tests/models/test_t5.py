@@ -125,3 +125,15 @@ def test_bfloat16_is_close():
     rounded = ENCODER.clone(dtype=jnp.bfloat16).apply({"params": PARAMS}, IDS, MASK)
     assert rounded.dtype == jnp.bfloat16
     assert jnp.abs(rounded[MASK] - exact).max() < 0.05 * jnp.abs(exact).max()
+
+
+def test_relative_bias_begins_with_its_own_deviation():
+    fields = {"vocab_size": 8, "width": 64, "layers": 1, "heads": 8, "head_size": 4, "mlp_width": 8}
+    inputs = jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool)
+
+    def deviation(**more) -> float:
+        params = nn.unbox(T5Encoder(**fields, **more).init(jax.random.key(0), *inputs)["params"])
+        return float(params["relative_bias"]["embedding"].std())
+
+    assert abs(deviation() - 64**-0.5) < 0.02
+    assert abs(deviation(relative_std=2.0) - 2.0) < 0.3
