@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from dalle3_jax.models.t5 import T5Encoder, relative_buckets
 from tests.networks import abstract, randomised

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from contextlib import redirect_stderr
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -22,6 +24,16 @@ from scripts.kill_and_resume import arrays
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
+AFTER_TEXT = """
+from configs import tiny
+
+def get_config(stage):
+    c = tiny.base()
+    del c.model["text_encoder"], c.model["xfnet"]
+    c.init.text_encoder = c.init.xfnet = "text"
+    c.train.trainable = ("xfnet", "unet")
+    return c
+"""
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
 
@@ -167,6 +179,23 @@ def test_base_without_its_vae_is_told_to_train_that_first(tmp_path):
     error = failing(*arguments(tmp_path, stage="base"))
     assert "config.init names 'vae'" in error
     assert "train that first" in error
+
+
+def test_base_goes_on_from_the_text_stage_and_leaves_its_encoder_alone(whole, tmp_path):
+    shutil.copytree(whole / "vae", tmp_path / "vae")
+    assert main(arguments(tmp_path, "--config.sample.every=8", stage="text")) == 0
+    last = json.loads((tmp_path / "text" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["explained"] < 1
+    assert [path.name for path in (tmp_path / "text" / "samples").iterdir()] == ["00000008.png"]
+
+    config = tmp_path / "config.py"
+    config.write_text(AFTER_TEXT)
+    assert main(["--config", f"{config}:base", "--workdir", str(tmp_path), "--config.train.steps=4"]) == 0
+    text, base = (load_release(tmp_path / stage / "release").params for stage in ("text", "base"))
+    old, new = (jax.tree.leaves(params["text_encoder"]) for params in (text, base))
+    assert all((a == b).all() for a, b in zip(old, new, strict=True))
+    assert (text["xfnet"]["queries"] != base["xfnet"]["queries"]).any()
+    assert "latent_head" not in base
 
 
 def test_workdir_that_cannot_be_written_is_named(tmp_path):
