@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.nn.layers import dense, partitioned
+from dalle3_jax.nn.layers import dense, kernel_init
 from dalle3_jax.typing import Array, DTypeLike, Float
 
 
@@ -28,8 +28,8 @@ class LatentHead(nn.Module):
         if m != rows * columns:
             raise ValueError(f"{m} tokens do not fill a grid of {rows} x {columns}: let xfnet have that many queries")
         size = self.patch**2 * self.channels
-        zeros = partitioned(nn.initializers.zeros, (None, "out"))
-        means = self.param("means", zeros, (m, size))
-        x = dense(size, use_bias=False, zero=True, dtype=self.dtype, name="project")(tokens).astype(jnp.float32) + means
+        means = self.param("means", kernel_init((None, "out"), zero=True), (m, size))
+        x = dense(size, use_bias=False, zero=True, dtype=self.dtype, name="project")(tokens)
+        x = x.astype(jnp.float32) + means[None]
         x = x.reshape(b, rows, columns, self.patch, self.patch, self.channels).swapaxes(2, 3)
         return x.reshape(b, rows * self.patch, columns * self.patch, self.channels)
