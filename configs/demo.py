@@ -1,12 +1,14 @@
-"""The demo model that ships in the package: scenes at 128 px, 9.9 M parameters, for two CPU cores (an hour and a half).
+"""The demo model that ships in the package: scenes at 128 px, 9.9 M parameters, for two CPU cores.
 
-    python train.py --config configs/demo.py:vae  --workdir W    # 19 minutes beside other work; 27.9 dB on crops
-    python train.py --config configs/demo.py:text --workdir W    # 10 minutes; explains 73 % of latents, "" included
-    python train.py --config configs/demo.py:base --workdir W    # 40 minutes; 300 of 300 held-out prompts
+An hour and a quarter in all, beside other work:
 
-XLA_FLAGS=--xla_force_host_platform_device_count=2 gives each core a device, with the same numbers and more speed. The
-shipped weights are of these three runs, but for one thing: `base` was begun with 8,000 steps and shortened to 6,600 at
-step 4,182, where the learning rate should by then have been 2 % below its peak.
+    python train.py --config configs/demo.py:vae  --workdir W    # 19 minutes; 27.9 dB on crops
+    python train.py --config configs/demo.py:text --workdir W    # 12 minutes; explains 73 % of latents, "" included
+    python train.py --config configs/demo.py:base --workdir W    # 42 minutes; 300 of 300 held-out prompts
+
+XLA_FLAGS=--xla_force_host_platform_device_count=2 gives each core a device, with the same numbers and a little more
+speed. The shipped weights are of these three runs, but for one thing: `base` was begun with 8,000 steps and cut to
+6,600 at step 4,182, where the learning rate should by then have been 2 % below its peak.
 """
 
 from ml_collections import ConfigDict

@@ -85,8 +85,7 @@ def advance(
 @functools.partial(jax.jit, static_argnames="system")
 def decode(params: Params, latents: Float[Array, "b h w c"], *, system: System) -> Float[Array, "b H W 3"]:
     """Images from the UNet's latents: un-normalised here, once, and decoded."""
-    means = latents / jnp.asarray(system.latent.scale) + jnp.asarray(system.latent.shift)
-    return _apply(system.vae, params["vae"], means, method="decode")
+    return _apply(system.vae, params["vae"], system.latent.restored(latents), method="decode")
 
 
 def _apply(module: nn.Module, params: Params, *inputs: Any, method: str | None = None) -> Any:

@@ -25,7 +25,7 @@ from dalle3_jax.checkpoints.records import FORMAT_VERSION, read_record, sealed
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.weights import DTYPES, read_weights, sha256, write_bytes, write_weights
 from dalle3_jax.models.build import build, fields_of, kind_of
-from dalle3_jax.typing import Params
+from dalle3_jax.typing import Array, Params
 
 STORED = {dtype.name: dtype for dtype in DTYPES.values()}
 
@@ -46,6 +46,10 @@ class Latent:
             raise ValueError(f"{self.channels} latent channels need as many shifts and scales")
         if not (np.isfinite(self.shift).all() and np.isfinite(self.scale).all() and min(self.scale) > 0):
             raise ValueError("latent shifts must be finite and scales positive")
+
+    def restored(self, latents: Array) -> Array:
+        """The VAE's own latents (b h w c) from those that the UNet works in."""
+        return latents / jnp.asarray(self.scale) + jnp.asarray(self.shift)
 
 
 @dataclass(frozen=True)

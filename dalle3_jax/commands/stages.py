@@ -1,6 +1,7 @@
 """The stages of a config: what each trains, on which data, by which objective, and what it leaves behind."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -71,20 +71,17 @@ def text(config: ConfigDict, workdir: Path, system: System) -> Stage:
     modules, latent, tokenizer = system.modules, system.latent(), checked_tokenizer(config, system)
     networks = applied(modules, "text_encoder", "xfnet", "latent_head")
     loss_fn = objectives.text_loss(networks, shift=latent.shift, scale=latent.scale)
-    decode = jax.jit(functools.partial(_apply, modules["vae"], method="decode"))
+    check_head(config, system)
 
     @jax.jit
-    def expected(params: Params, ids: Array, mask: Array) -> Array:
-        features = networks["text_encoder"](params["text_encoder"], ids, mask)
-        latents = networks["latent_head"](
-            params["latent_head"], networks["xfnet"](params["xfnet"], features, mask).tokens
-        )
-        return latents / jnp.asarray(latent.scale) + jnp.asarray(latent.shift)
+    def picture(params: Params, vae: Params, ids: Array, mask: Array) -> Array:
+        latents = latent.restored(objectives.expected_latents(networks, params, ids, mask))
+        return _apply(modules["vae"], vae, latents, method="decode")
 
     def preview(ema: Params, path: Path, step: int) -> None:
         if config.sample.prompts:
-            latents = expected(ema, *tokenizer(list(config.sample.prompts), config.data.text_length))
-            logging.save_rows(path, [jax.device_get(decode(system.loaded["vae"], latents))])
+            text = tokenizer(list(config.sample.prompts), config.data.text_length)
+            logging.save_rows(path, [jax.device_get(picture(ema, system.loaded["vae"], *text))])
 
     def release(ema: Params, step: int) -> Release:
         learnt = {name: modules[name] for name in system.trainable}
@@ -153,6 +150,20 @@ def checked_tokenizer(config: ConfigDict, system: System) -> Tokenizer:
             f"config.model.text_encoder.vocab_size={room}: raise it"
         )
     return tokenizer
+
+
+def check_head(config: ConfigDict, system: System) -> None:
+    """Raise ValueError unless latent_head reads exactly the data's latents from as many tokens as xfnet gives."""
+    head, xfnet, latent = system.modules["latent_head"], system.modules["xfnet"], system.latent()
+    found, grid = [], tuple(side * head.patch * latent.factor for side in head.grid)
+    if grid != tuple(config.data.size):
+        found.append(f"grid and patch cover {grid} pixels, data.size is {tuple(config.data.size)}")
+    if head.channels != latent.channels:
+        found.append(f"channels is {head.channels}, the latents of the VAE have {latent.channels}")
+    if xfnet.kind != "resampler" or xfnet.queries != math.prod(head.grid):
+        found.append(f"grid {tuple(head.grid)} wants an xfnet of kind resampler with {math.prod(head.grid)} queries")
+    if found:
+        raise ValueError(f"config.model.latent_head: {'; '.join(found)}: make them agree")
 
 
 def latent_batches(config: ConfigDict, workdir: Path, system: System, tokenizer: Tokenizer) -> Any:

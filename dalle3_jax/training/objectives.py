@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from dalle3_jax.diffusion import losses, prediction
 from dalle3_jax.diffusion.schedules import Schedule
-from dalle3_jax.typing import Array, Float, Key, LossFn, Params
+from dalle3_jax.typing import Array, Bool, Float, Int, Key, LossFn, Params
 
-__all__ = ["diffusion_loss", "shifted", "stratified_times", "text_loss", "vae_loss"]
+__all__ = ["diffusion_loss", "expected_latents", "shifted", "stratified_times", "text_loss", "vae_loss"]
 
 Apply = Callable[..., Any]
 
@@ -62,6 +62,15 @@ def normalised(
     return (latents.astype(jnp.float32) - jnp.asarray(shift, jnp.float32)) * jnp.asarray(scale, jnp.float32)
 
 
+def expected_latents(
+    networks: Mapping[str, Apply], weights: Params, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]
+) -> Float[Array, "b h w c"]:
+    """E[x0 | text] as `text_encoder`, `xfnet` and `latent_head` have it, normalised like the UNet's latents."""
+    features = networks["text_encoder"](weights["text_encoder"], ids, mask)
+    tokens = networks["xfnet"](weights["xfnet"], features, mask).tokens
+    return networks["latent_head"](weights["latent_head"], tokens)
+
+
 def text_loss(networks: Mapping[str, Apply], *, shift: Sequence[float], scale: Sequence[float]) -> LossFn:
     """Squared error of the latents that `latent_head` reads from the text alone: what a denoiser owes at t = 1.
 
@@ -72,10 +81,7 @@ def text_loss(networks: Mapping[str, Apply], *, shift: Sequence[float], scale: S
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
         x0 = normalised(networks, weights, batch, shift, scale)
-        features = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"])
-        tokens = networks["xfnet"](weights["xfnet"], features, batch["mask"]).tokens
-        expected = networks["latent_head"](weights["latent_head"], tokens)
-        loss = jnp.mean(jnp.square(expected - x0))
+        loss = jnp.mean(jnp.square(expected_latents(networks, weights, batch["ids"], batch["mask"]) - x0))
         return loss, {"explained": 1.0 - loss / jnp.mean(jnp.square(x0))}
 
     return loss_fn

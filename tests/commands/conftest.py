@@ -1,6 +1,5 @@
 """What the tests of commands share: a folder for compiled programs, the sample command with the tiny release."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,11 +40,3 @@ def run(release_folder: Path, tmp_path: Path) -> Callable[..., int]:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-def manifest(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.png")}

@@ -15,7 +15,7 @@ from PIL import Image
 from dalle3_jax.commands.album import Album, slug
 from dalle3_jax.commands.prompts import parse_size
 from dalle3_jax.pictures import read_settings
-from tests.commands.conftest import contents, manifest
+from tests.commands.outputs import contents, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 

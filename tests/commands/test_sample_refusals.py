@@ -9,7 +9,7 @@ import pytest
 from dalle3_jax.checkpoints.records import sealed
 from dalle3_jax.commands.album import Album
 from dalle3_jax.commands.sample import main
-from tests.commands.conftest import contents, manifest
+from tests.commands.outputs import contents, manifest
 
 
 def test_hostile_prompts_make_pictures_in_the_folder_only(run, out, tmp_path, capsys):

@@ -198,6 +198,16 @@ def test_base_goes_on_from_the_text_stage_and_leaves_its_encoder_alone(whole, tm
     assert "latent_head" not in base
 
 
+def test_a_head_that_does_not_fit_is_told_all_at_once(whole, tmp_path):
+    shutil.copytree(whole / "vae", tmp_path / "vae")
+    wrong = [f"--config.model.{name}" for name in ("latent_head.patch=4", "latent_head.channels=5", "xfnet.queries=3")]
+    error = failing(*arguments(tmp_path, *wrong, stage="text"))
+    assert "grid and patch cover (64, 64) pixels, data.size is (32, 32)" in error
+    assert "channels is 5, the latents of the VAE have 4" in error
+    assert "grid (2, 2) wants an xfnet of kind resampler with 4 queries" in error
+    assert not (tmp_path / "text" / "checkpoints").exists()
+
+
 def test_workdir_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot write" in failing(*arguments(tmp_path / "file"))

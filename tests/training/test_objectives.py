@@ -146,7 +146,7 @@ def test_text_loss_is_the_error_of_the_latents_that_the_tokens_foretell():
 
     def head(weight, tokens):
         seen.update(weight=weight, tokens=tokens)
-        return X0 + 0.5
+        return jnp.asarray(X0 + 0.5)
 
     loss, metrics = text(head, BATCH | {"mask": np.array([[True, True, False]] * 8)})
     np.testing.assert_allclose(loss, 0.25, rtol=1e-5)
@@ -157,7 +157,7 @@ def test_text_loss_is_the_error_of_the_latents_that_the_tokens_foretell():
 
 def test_text_loss_encodes_images_by_the_frozen_vae():
     batch = {"images": LATENTS / 2, "ids": BATCH["ids"], "mask": BATCH["mask"]}
-    loss, metrics = text(lambda weight, tokens: X0, batch, frozen={"vae": jnp.float32(2.0)})
+    loss, metrics = text(lambda weight, tokens: jnp.asarray(X0), batch, frozen={"vae": jnp.float32(2.0)})
     np.testing.assert_allclose(loss, 0.0, atol=1e-8)
     np.testing.assert_allclose(metrics["explained"], 1.0, atol=1e-6)
 
