@@ -16,13 +16,15 @@ def get_config() -> ConfigDict:
 
     c.data = ConfigDict()
     c.data.source = "scenes"
-    c.data.world = "first"
+    c.data.world = "first"  # first, whole or scattered
+    c.data.part = ConfigDict()  # of the world: concepts, styles, kinds, words, ... of dalle3_jax.data.scenes.world_of
     c.data.size = (128, 128)  # height, width
     c.data.crop = 0  # side of random crops in pixels; 0: whole pictures
     c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
     c.data.dropout = 0.1  # captions replaced by ""
     c.data.tokenizer = "scenes"  # or the path of a tokenizer.json
     c.data.text_length = 64
+    c.data.glyph_length = 0  # bytes of quoted text that a glyph_encoder reads; 0: none
     c.data.latents = 0  # records whose latents are encoded ahead; 0: encode as they come
     c.data.seed = 0
     c.data.threads = 2
@@ -68,5 +70,6 @@ def get_config() -> ConfigDict:
     c.lock()
     c.model.unlock()
     c.init.unlock()
+    c.data.part.unlock()
     c.train.rates.unlock()
     return c

@@ -3,6 +3,7 @@
 python train.py --config configs/tiny.py:vae  --workdir W
 python train.py --config configs/tiny.py:text --workdir W
 python train.py --config configs/tiny.py:base --workdir W
+python train.py --config configs/tiny.py:glyphs --workdir W    (base that also reads quoted text byte by byte)
 """
 
 from ml_collections import ConfigDict
@@ -86,9 +87,19 @@ def base():
     return c
 
 
+def glyphs():
+    """The base stage with a glyph encoder, whose tokens join T5's in xfnet."""
+    c = base()
+    c.data.glyph_length = 12
+    c.model.glyph_encoder = {**c.model.text_encoder, "vocab_size": 384}
+    c.model.xfnet.glyphs = True
+    c.train.trainable = (*c.train.trainable, "glyph_encoder")
+    return c
+
+
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "text": text, "base": base}
+    stages = {"vae": vae, "text": text, "base": base, "glyphs": glyphs}
     if stage not in stages:
         raise ValueError(f"configs/tiny.py has no stage {stage!r}: use {', '.join(stages)}")
     return stages[stage]()

@@ -20,6 +20,8 @@ EXTRAS = {
     "tensorflow_datasets": "tfds",
     "wandb": "wandb",
     "matplotlib": "eval",
+    "rapidocr": "eval",
+    "scipy": "eval",
 }
 
 

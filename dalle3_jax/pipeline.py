@@ -20,8 +20,10 @@ from PIL import Image
 from dalle3_jax import programs
 from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.diffusion import prediction, samplers, schedules
+from dalle3_jax.models.glyph import check_glyphs
 from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.pictures import Picture, Request, groups, make_request, problems, shortened
+from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array, Float
 
@@ -49,7 +51,8 @@ class Pipeline:
             raise ValueError("this release makes no pictures: it lacks latent, diffusion, text length or tokenizer")
         schedule = schedules.build(**release.diffusion["schedule"])
         prediction.check(schedule, release.diffusion["prediction"])
-        modules = {part: release.modules[part] for part in PARTS}
+        modules = {part: release.modules[part] for part in (*PARTS, "glyph_encoder") if part in release.modules}
+        check_glyphs(modules, release.text.get("glyph_length", 0))
         self.release, self.mesh = release, mesh
         self.system = programs.System(
             **modules, schedule=schedule, prediction=release.diffusion["prediction"], latent=release.latent
@@ -106,12 +109,15 @@ class Pipeline:
 
     def notices(self, requests: Sequence[Request]) -> list[str]:
         """What a user should know before these are made: the prompts that will be cut, with their numbers of tokens."""
-        length = self.release.text["length"]
         texts = dict.fromkeys(text for request in requests for text in (request.prompt, request.negative_prompt))
+        readers = [("the prompt", "tokens", self.tokenizer.count, self.release.text["length"])]
+        if length := self.release.text.get("glyph_length"):
+            readers.append(("the quoted text of the prompt", "bytes", glyphs.count, length))
         return [
-            f"the prompt {shortened(text)!r} has {count} tokens; this model reads the first {length}, the rest is cut"
+            f"{what} {shortened(text)!r} has {n} {units}; this model reads the first {length}, the rest is cut"
+            for what, units, count, length in readers
             for text in texts
-            if (count := self.tokenizer.count(text)) > length
+            if (n := count(text)) > length
         ]
 
     def problems(self, request: Request) -> list[str]:
@@ -155,8 +161,9 @@ class Pipeline:
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """What the UNet is told of each prompt; "" is the null condition."""
-        ids, mask = self.tokenizer(prompts, self.release.text["length"])
-        return programs.encode(self.params, *self._split((ids, mask)), system=self.system)
+        texts = self.tokenizer(prompts, self.release.text["length"])
+        quoted = (glyphs.encode(prompts, length),) if (length := self.release.text.get("glyph_length")) else ()
+        return programs.encode(self.params, *self._split((*texts, *quoted)), system=self.system)
 
     def sample_latents(
         self,

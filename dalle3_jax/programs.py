@@ -27,6 +27,7 @@ class System:
     schedule: schedules.Schedule
     prediction: str
     latent: Latent
+    glyph_encoder: nn.Module | None = None
 
 
 class Guidance(NamedTuple):
@@ -39,10 +40,20 @@ class Guidance(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="system")
-def encode(params: Params, ids: Int[Array, "b l"], mask: Bool[Array, "b l"], *, system: System) -> Condition:
-    """What the UNet is told of tokenized prompts."""
+def encode(
+    params: Params,
+    ids: Int[Array, "b l"],
+    mask: Bool[Array, "b l"],
+    glyphs: tuple[Int[Array, "b g"], Bool[Array, "b g"]] | None = None,
+    *,
+    system: System,
+) -> Condition:
+    """What the UNet is told of tokenized prompts, and of the bytes of what they quote where the system reads those."""
     features = _apply(system.text_encoder, params["text_encoder"], ids, mask)
-    return _apply(system.xfnet, params["xfnet"], features, mask)
+    if system.glyph_encoder is None or glyphs is None:
+        return _apply(system.xfnet, params["xfnet"], features, mask)
+    letters = _apply(system.glyph_encoder, params["glyph_encoder"], *glyphs)
+    return _apply(system.xfnet, params["xfnet"], features, mask, (letters, glyphs[1]))
 
 
 @functools.partial(jax.jit, static_argnames="shape")

@@ -1,30 +1,63 @@
 """Writes the sprites of the embedded dataset: python scripts/make_sprites.py [--source FOLDER]
 
-They are Microsoft's Fluent emoji in 3D (MIT), 256-px WebP in the npm package @lobehub/fluent-emoji-3d. Each is cropped
-to its content, fitted into 128 px and stored as WebP. Without --source the package is fetched with `npm pack`; the name
-of each concept is checked against the emoji's label and tags in emojibase-data (MIT).
+What there is to draw stands in sprites/concepts.csv (name, plural, article, code). This script draws every concept in
+each style that has it and writes the columns `styles` and `tints`; run again, it writes the same files.
+
+    3d    Microsoft's Fluent emoji in 3D (MIT), from the npm package @lobehub/fluent-emoji-3d
+    flat  Microsoft's Fluent emoji, flat (MIT), from @iconify-json/fluent-emoji-flat
+    noto  Google's Noto emoji (Apache-2.0), from @iconify-json/noto
+
+Each picture is cropped to its content, fitted into 128 px and stored as WebP. Without --source the packages are fetched
+with `npm pack`; the name of each concept is checked against the emoji's label and tags in emojibase-data (MIT).
+It needs `pip install resvg-py`, which draws the vectors.
 """
 
 import argparse
+import csv
 import json
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Callable, Iterable
+from colorsys import hsv_to_rgb
+from io import BytesIO, StringIO
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
-from dalle3_jax.data.scenes.concepts import CONCEPTS
+from dalle3_jax.data.scenes.concepts import COLUMNS
+from dalle3_jax.data.scenes.tints import TINTS, nearness, ruling, shades, straight, tinted
+from dalle3_jax.pictures import write_whole
 
 SPRITES = Path(__file__).parents[1] / "dalle3_jax/data/scenes/sprites"
-PACKAGES = ("@lobehub/fluent-emoji-3d@1.1.0", "emojibase-data@17.0.0")
+PACKAGES = (
+    "@lobehub/fluent-emoji-3d@1.1.0",
+    "@iconify-json/fluent-emoji-flat@1.2.6",
+    "@iconify-json/noto@1.2.9",
+    "emojibase-data@17.0.0",
+)
+QUALITY = {"3d": 86, "flat": 80, "noto": 80}
 SIZE = 128
 VISIBLE = 8  # an alpha below this is the renderer's dust, not content
 
+# Things that a tint makes something else, or nothing.
+PLAIN = {
+    *("axe", "burrito", "candy", "cucumber", "dollar bill", "grasshopper", "hamburger", "hot dog", "laptop", "lemon"),
+    *("melon", "orangutan", "peach", "piece of sushi", "slice of pizza", "stack of pancakes", "steak", "stethoscope"),
+    *("stop sign", "taco", "tangerine", "tin can"),
+}
 
-def fetch(folder: Path) -> None:
+SHARE, RULING, CHANGE = 0.4, 0.75, 0.12  # what a hue must cover for a tint, and how far a tint must carry it
+
+Draw = Callable[[str], Image.Image | None]
+Picture = UInt8[np.ndarray, "h w 4"]
+
+
+def fetch(folder: Path, packages: tuple[str, ...]) -> None:
     """Unpacks the npm packages into `folder`, each in a folder of its own."""
-    for package in PACKAGES:
+    for package in packages:
         name = subprocess.run(
             ["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True
         )
@@ -32,9 +65,36 @@ def fetch(folder: Path) -> None:
             archive.extractall(folder / package.rpartition("@")[0].replace("/", "_"), filter="data")
 
 
-def sprite(path: Path) -> Image.Image:
+def bitmaps(folder: Path) -> Draw:
+    """Draws the emoji of a code from a folder of WebP files named by code."""
+
+    def draw(code: str) -> Image.Image | None:
+        path = folder / f"{code}.webp"
+        return Image.open(path).convert("RGBA") if path.exists() else None
+
+    return draw
+
+
+def vectors(folder: Path) -> Draw:
+    """Draws the emoji of a code from an Iconify package: SVG bodies by name, names by code without fe0f."""
+    from resvg_py import svg_to_bytes
+
+    names = json.loads((folder / "chars.json").read_text())
+    icons = json.loads((folder / "icons.json").read_text())
+
+    def draw(code: str) -> Image.Image | None:
+        icon = icons["icons"].get(names.get(code.removesuffix("-fe0f")))
+        if icon is None:
+            return None
+        box = f"0 0 {icon.get('width', icons['width'])} {icon.get('height', icons['height'])}"
+        svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}">{icon["body"]}</svg>'
+        return Image.open(BytesIO(svg_to_bytes(svg_string=svg, width=2 * SIZE, height=2 * SIZE))).convert("RGBA")
+
+    return draw
+
+
+def fitted(image: Image.Image) -> Image.Image:
     """The picture cropped to what is visible, its longer side SIZE pixels."""
-    image = Image.open(path).convert("RGBA")
     image = image.crop(image.getchannel("A").point([255 * (alpha >= VISIBLE) for alpha in range(256)]).getbbox())
     scale = SIZE / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
@@ -42,30 +102,114 @@ def sprite(path: Path) -> Image.Image:
     return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
 
 
-def words(folder: Path) -> dict[str, str]:
-    """Everything that emojibase calls each emoji: code points without fe0f -> label and tags."""
-    rows = json.loads((folder / "emojibase-data/package/en/data.json").read_text())
-    return {row["hexcode"].lower(): " ".join([row["label"].lower(), *row.get("tags", ())]) for row in rows}
+def encoded(image: Image.Image, quality: int) -> bytes:
+    """The picture as WebP."""
+    buffer = BytesIO()
+    image.save(buffer, "WEBP", quality=quality, alpha_quality=90, method=6)
+    return buffer.getvalue()
+
+
+def tints(pictures: list[Picture]) -> list[str]:
+    """The tints that suit a thing in all its styles; fewer than three are none."""
+    suiting = [suits(picture) for picture in pictures]
+    names = [name for name in TINTS if all(name in names for names in suiting)]
+    return names if len(names) >= 3 else []
+
+
+def suits(picture: Picture) -> set[str]:
+    """The tints that one hue of a picture can take on and that then look like themselves, unlike the thing before.
+
+    None when that hue covers less than SHARE of the picture or less than RULING of what is coloured in it.
+    """
+    natural = ruling(picture)
+    shown = picture[..., 3] > 127
+    colours = straight(picture[shown])
+    saturation, value = shades(colours)
+    coloured = (saturation > 0.25) & (value > 0.15)
+    ruled = coloured & (nearness(colours, natural.hue) > 0.5)
+    if ruled.mean() < SHARE or ruled.sum() < RULING * coloured.sum():
+        return set()
+    after = {name: straight(tinted(picture, natural, tint)[shown])[ruled].mean(0) for name, tint in TINTS.items()}
+    before = colours[ruled].mean(0)
+    return {
+        name
+        for name, colour in after.items()
+        if named(colour) == name != named(before) and np.linalg.norm(oklab(colour) - oklab(before)) > CHANGE
+    }
+
+
+def named(colour: np.ndarray) -> str:
+    """The tint that is nearest to a colour."""
+    wheel = {name: np.array(hsv_to_rgb(tint.hue / 360, *tint[1:])) for name, tint in TINTS.items()}
+    return min(wheel, key=lambda name: float(np.linalg.norm(oklab(wheel[name]) - oklab(colour))))
+
+
+def oklab(colour: np.ndarray) -> np.ndarray:
+    """An sRGB colour in Oklab, where distances are what eyes see (bottosson.github.io/posts/oklab)."""
+    linear = np.where(colour > 0.04045, ((colour + 0.055) / 1.055) ** 2.4, colour / 12.92)
+    cones = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+    axes = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    return np.array(axes) @ np.cbrt(np.array(cones) @ linear)
+
+
+def drawn(row: dict[str, str], draws: dict[str, Draw]) -> dict[str, str]:
+    """Writes the sprites of a row; the row with its styles and tints."""
+    pictures = {}
+    for style, draw in draws.items():
+        if (image := draw(row["code"])) is None:
+            continue
+        (SPRITES / style).mkdir(exist_ok=True)
+        picture = fitted(image)
+        write_whole(SPRITES / style / f"{row['name'].replace(' ', '_')}.webp", encoded(picture, QUALITY[style]))
+        pictures[style] = np.frombuffer(picture.convert("RGBa").tobytes(), np.uint8).reshape(*picture.size[::-1], 4)
+    chosen = [] if row["name"] in PLAIN else tints(list(pictures.values()))
+    return row | {"styles": " ".join(pictures), "tints": " ".join(chosen)}
+
+
+def write_table(path: Path, rows: Iterable[dict[str, str]]) -> None:
+    """Writes the rows as concepts.csv."""
+    table = StringIO()
+    writer = csv.DictWriter(table, list[str](COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, table.getvalue().encode())
+
+
+def misnamed(rows: list[dict[str, str]], folder: Path) -> list[str]:
+    """What emojibase calls each emoji that the table calls by none of those words."""
+    known = {row["hexcode"].lower(): row for row in json.loads((folder / "en/data.json").read_text())}
+    found = []
+    for row in rows:
+        emoji = known.get(row["code"]) or known[row["code"].removesuffix("-fe0f")]
+        called = " ".join([emoji["label"].lower(), *emoji.get("tags", ())])
+        if not any(word in called for word in row["name"].split() if len(word) > 2):
+            found.append(f"{row['name']}: emojibase says {called!r}")
+    return found
 
 
 def main() -> None:
-    """Reads the packages and writes one WebP per concept."""
+    """Reads the packages and the table; writes one WebP per concept and style, and the table."""
     parser = argparse.ArgumentParser(description="Writes the sprites of the embedded dataset.")
     parser.add_argument("--source", type=Path, help="folder with the unpacked npm packages")
     source = parser.parse_args().source
     with tempfile.TemporaryDirectory() as scratch:
         folder = source or Path(scratch)
         if source is None:
-            fetch(folder)
-        called = words(folder)
-        SPRITES.mkdir(exist_ok=True)
-        for concept in CONCEPTS:
-            if concept.name not in called[concept.code.removesuffix("-fe0f")]:
-                print(f"{concept.name}: emojibase says {called[concept.code.removesuffix('-fe0f')]!r}")
-            picture = sprite(folder / f"@lobehub_fluent-emoji-3d/package/assets/{concept.code}.webp")
-            picture.save(SPRITES / f"{concept.file}.webp", quality=92, alpha_quality=100, method=6)
-    total = sum(path.stat().st_size for path in SPRITES.glob("*.webp"))
-    print(f"{len(CONCEPTS)} sprites, {total / 1000:.0f} kB in {SPRITES}")
+            fetch(folder, PACKAGES)
+        draws = {
+            "3d": bitmaps(folder / "@lobehub_fluent-emoji-3d/package/assets"),
+            "flat": vectors(folder / "@iconify-json_fluent-emoji-flat/package"),
+            "noto": vectors(folder / "@iconify-json_noto/package"),
+        }
+        with (SPRITES / "concepts.csv").open(newline="") as file:
+            rows = [drawn(row, draws) for row in csv.DictReader(file)]
+        print(*misnamed(rows, folder / "emojibase-data/package"), sep="\n")
+    write_table(SPRITES / "concepts.csv", rows)
+    total = sum(path.stat().st_size for path in SPRITES.glob("*/*.webp"))
+    print(
+        f"{len(rows)} concepts, {sum(bool(row['tints']) for row in rows)} with tints, "
+        f"{total / 1000:.0f} kB in {SPRITES}"
+    )
 
 
 if __name__ == "__main__":

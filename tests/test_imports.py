@@ -48,7 +48,7 @@ BARRED = {
 # Heavy or optional: imported inside the function that uses them, never at the top of a file.
 HEAVY = {
     *("diffusers", "fastapi", "matplotlib", "tensorboardX", "tensorflow", "tensorflow_datasets"),
-    *("tesserocr", "torch", "transformers", "uvicorn", "wandb"),
+    *("onnxruntime", "rapidocr", "torch", "transformers", "uvicorn", "wandb"),
 }
 
 # Files that exist for one heavy library; nothing imports them but a function that wants it.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.latent_head import LatentHead
+from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
@@ -33,16 +34,21 @@ def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple
         case T5Encoder():
             return jax.ShapeDtypeStruct((1, 8), jnp.int32), tokens
         case XFNet():
-            return _floats(1, 8, _one(T5Encoder, modules, module).width), tokens
+            text = _floats(1, 8, _input("text_encoder", modules, module).width), tokens
+            if not module.glyphs:
+                return text
+            return *text, (_floats(1, 8, _input("glyph_encoder", modules, module).width), tokens)
         case LatentHead():
-            return (_floats(1, module.grid[0] * module.grid[1], _one(XFNet, modules, module).width),)
+            return (_floats(1, module.grid[0] * module.grid[1], _input("xfnet", modules, module).width),)
         case UNet():
-            adapter = _one(XFNet, modules, module)
+            adapter = _input("xfnet", modules, module)
             condition = Condition(_floats(1, 8, adapter.width), tokens, _floats(1, adapter.vector_width))
             sizes = (_floats(1, module.size_ids),) if module.size_ids else ()
             return _floats(1, 8, 8, module.in_channels), _floats(1), condition, *sizes
         case VAE():
             return (_floats(1, 4 * module.factor, 4 * module.factor, 3),)
+        case SceneReader():
+            return (_floats(1, 16, 16, 3),)
     raise ValueError(f"no example inputs are known for a {type(module).__name__}")
 
 
@@ -50,9 +56,8 @@ def _floats(*shape: int) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _one(kind: type, modules: Mapping[str, nn.Module], wanted_by: nn.Module) -> Any:
-    """The system's network of this class."""
-    for module in modules.values():
-        if isinstance(module, kind):
-            return module
-    raise ValueError(f"a {type(wanted_by).__name__} takes its input from a {kind.__name__}, which the system lacks")
+def _input(component: str, modules: Mapping[str, nn.Module], wanted_by: nn.Module) -> Any:
+    """The system's network of this name."""
+    if component not in modules:
+        raise ValueError(f"a {type(wanted_by).__name__} takes its input from {component}, which the system lacks")
+    return modules[component]

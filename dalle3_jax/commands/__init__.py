@@ -5,5 +5,6 @@ COMMANDS = {
     "sample": ("dalle3_jax.commands.sample", "turn prompts into pictures"),
     "export": ("dalle3_jax.commands.export", "write a release from a training workdir"),
     "evaluate": ("dalle3_jax.commands.evaluate", "score a model on held-out scenes"),
+    "ablate": ("dalle3_jax.commands.ablate", "train and measure the variants of an ablation, to a table and a plot"),
     "scenes": ("dalle3_jax.commands.scenes", "draw a contact sheet of the embedded dataset, or write it as TFDS"),
 }

@@ -16,10 +16,11 @@ from dalle3_jax.commands.config import plain
 from dalle3_jax.data import caches, pipeline
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.pictures import Request, problems
+from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array
 
-__all__ = ["batches", "check_prompts", "latents", "pictures", "progress", "tokenizer"]
+__all__ = ["batches", "captions", "check_prompts", "latents", "pictures", "progress", "tokenizer"]
 
 STATISTICS_BATCH = 16
 LATENTS_BATCH = 32
@@ -30,6 +31,7 @@ def batches(config: ConfigDict, tokenize: Tokenizer | None = None, latents: Sequ
     return pipeline.batches(
         data_section(config),
         tokenize=tokenize,
+        glyphs=glyph_reader(config),
         batch_size=config.train.batch_size // jax.process_count(),
         seed=config.train.seed,
         process_index=jax.process_index(),
@@ -42,6 +44,16 @@ def data_section(config: ConfigDict, **changes: Any) -> dict[str, Any]:
     """config.data as the pipeline takes it."""
     section = {key: value for key, value in plain(config.data).items() if key != "tokenizer"}
     return {**section, "size": tuple(config.data.size), "crop": config.data.crop or None, **changes}
+
+
+def captions(config: ConfigDict, tokenize: Tokenizer, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Texts as the arrays that a batch has of its captions."""
+    return pipeline.tokenized(list(texts), data_section(config), tokenize, glyph_reader(config))
+
+
+def glyph_reader(config: ConfigDict) -> pipeline.Tokenize | None:
+    """What turns quoted text into bytes, where the config asks for it."""
+    return glyphs.encode if config.data.glyph_length else None
 
 
 def pictures(config: ConfigDict, count: int, split: str) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import Latent, Release
-from dalle3_jax.commands import inputs
+from dalle3_jax.commands import inputs, reading
 from dalle3_jax.commands.config import plain
+from dalle3_jax.commands.stage import Stage, apply, described
 from dalle3_jax.commands.systems import System
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
+from dalle3_jax.models.glyph import check_glyphs, text_side
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.training import logging, objectives
-from dalle3_jax.typing import Array, LossFn, Params
+from dalle3_jax.typing import Array, Params
 
 __all__ = ["STAGES", "Stage", "measure_latents"]
 
@@ -30,25 +31,15 @@ STATISTICS = 1024
 """Pictures over which the VAE stage measures its latents."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the training loop needs to know of a stage."""
-
-    loss_fn: LossFn
-    data: Callable[[], Any]
-    preview: Callable[[Params, Path, int], None]
-    release: Callable[[Params, int], Release]
-
-
 def vae(config: ConfigDict, workdir: Path, system: System) -> Stage:
     """The autoencoder on crops; its release knows mean and deviation of every latent channel."""
     system.require("vae")
     module = system.modules["vae"]
-    encode, decode = (functools.partial(_apply, module, method=method) for method in ("encode", "decode"))
+    encode, decode = (functools.partial(apply, module, method=method) for method in ("encode", "decode"))
     loss_fn = objectives.vae_loss(
         encode, decode, kl_weight=config.train.kl_weight, gradient_weight=config.train.gradient_weight
     )
-    reconstruct = jax.jit(lambda params, images: _apply(module, params, images)[0])
+    reconstruct = jax.jit(lambda params, images: apply(module, params, images)[0])
     encode_mean = jax.jit(lambda params, images: encode(params, images)[0])
 
     def preview(ema: Params, path: Path, step: int) -> None:
@@ -60,7 +51,7 @@ def vae(config: ConfigDict, workdir: Path, system: System) -> Stage:
         images = inputs.progress(images, STATISTICS // inputs.STATISTICS_BATCH, "latent statistics")
         shift, deviation = measure_latents(functools.partial(encode_mean, ema["vae"]), images)
         latent = Latent(module.latent_channels, module.factor, shift, tuple(1.0 / value for value in deviation))
-        return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=_described(config, step))
+        return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=described(config, step))
 
     return Stage(loss_fn, functools.partial(inputs.batches, config), preview, release)
 
@@ -69,24 +60,25 @@ def text(config: ConfigDict, workdir: Path, system: System) -> Stage:
     """Text encoder and xfnet learn what a caption says of its picture, before any denoiser is there to listen."""
     system.require("text_encoder", "xfnet", "latent_head", "vae")
     modules, latent, tokenizer = system.modules, system.latent(), checked_tokenizer(config, system)
-    networks = applied(modules, "text_encoder", "xfnet", "latent_head")
+    parts = (*text_side(modules), "latent_head")
+    networks = applied(modules, *parts)
     loss_fn = objectives.text_loss(networks, shift=latent.shift, scale=latent.scale)
     check_head(config, system)
 
     @jax.jit
-    def picture(params: Params, vae: Params, ids: Array, mask: Array) -> Array:
-        latents = latent.restored(objectives.expected_latents(networks, params, ids, mask))
-        return _apply(modules["vae"], vae, latents, method="decode")
+    def picture(params: Params, captions: Mapping[str, Array]) -> Array:
+        latents = latent.restored(objectives.expected_latents(networks, params, captions))
+        return apply(modules["vae"], params["vae"], latents, method="decode")
 
     def preview(ema: Params, path: Path, step: int) -> None:
         if config.sample.prompts:
-            text = tokenizer(list(config.sample.prompts), config.data.text_length)
-            logging.save_rows(path, [jax.device_get(picture(ema, system.loaded["vae"], *text))])
+            captions = inputs.captions(config, tokenizer, config.sample.prompts)
+            logging.save_rows(path, [jax.device_get(picture({**system.loaded, **ema}, captions))])
 
     def release(ema: Params, step: int) -> Release:
-        learnt = {name: modules[name] for name in system.trainable}
-        described = _described(config, step)
-        return Release(learnt, dict(ema), latent, training=described, tokenizer=tokenizer.to_json())
+        weights, training = {**system.loaded, **ema}, described(config, step)
+        chosen, params = {part: modules[part] for part in parts}, {part: weights[part] for part in parts}
+        return Release(chosen, params, latent, training=training, tokenizer=tokenizer.to_json())
 
     return Stage(loss_fn, functools.partial(latent_batches, config, workdir, system, tokenizer), preview, release)
 
@@ -100,7 +92,7 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
     schedule = schedules.build(**diffusion["schedule"])
     prediction.check(schedule, diffusion["prediction"])
     loss_fn = objectives.diffusion_loss(
-        applied(modules, "text_encoder", "xfnet", "unet"),
+        applied(modules, *text_side(modules), "unet"),
         schedule=schedule,
         predict=diffusion["prediction"],
         weighting=diffusion["weighting"],
@@ -116,10 +108,10 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
             {**system.loaded, **ema},
             latent,
             diffusion={key: diffusion[key] for key in ("schedule", "prediction")},
-            text={"length": config.data.text_length},
+            text=lengths(config),
             sizes=(tuple(config.data.size),),
             sampling={key: config.sample[key] for key in ("steps", "sampler", "guidance_scale")},
-            training=_described(config, step),
+            training=described(config, step),
             tokenizer=tokenizer.to_json(),
         )
 
@@ -132,17 +124,23 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
     return Stage(loss_fn, functools.partial(latent_batches, config, workdir, system, tokenizer), preview, release)
 
 
-STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {"vae": vae, "text": text, "base": base}
+STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {
+    "vae": vae,
+    "text": text,
+    "base": base,
+    "reader": reading.reader,
+}
 
 
 def applied(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable[..., Any]]:
     """The networks called `names`, and the VAE's encoder as `encode`, as functions that take their parameters first."""
-    networks = {name: functools.partial(_apply, modules[name]) for name in names}
-    return networks | {"encode": functools.partial(_apply, modules["vae"], method="encode")}
+    networks = {name: functools.partial(apply, modules[name]) for name in names}
+    return networks | {"encode": functools.partial(apply, modules["vae"], method="encode")}
 
 
 def checked_tokenizer(config: ConfigDict, system: System) -> Tokenizer:
-    """The config's tokenizer; ValueError where the text encoder has too few embeddings for it."""
+    """The config's tokenizer; ValueError where the text encoder has too few embeddings for it or glyphs lack a part."""
+    check_glyphs(system.modules, config.data.glyph_length)
     tokenizer, room = inputs.tokenizer(config), system.modules["text_encoder"].vocab_size
     if tokenizer.vocab_size > room:
         raise ValueError(
@@ -150,6 +148,12 @@ def checked_tokenizer(config: ConfigDict, system: System) -> Tokenizer:
             f"config.model.text_encoder.vocab_size={room}: raise it"
         )
     return tokenizer
+
+
+def lengths(config: ConfigDict) -> dict[str, int]:
+    """What a release says of the text it reads: tokens, and bytes of quoted text where it reads those."""
+    glyphs = config.data.glyph_length
+    return {"length": config.data.text_length} | ({"glyph_length": glyphs} if glyphs else {})
 
 
 def check_head(config: ConfigDict, system: System) -> None:
@@ -184,17 +188,3 @@ def measure_latents(
     latents = np.concatenate([jax.device_get(encode(images)) for images in batches]).astype(np.float64)
     mean, deviation = latents.mean(axis=(0, 1, 2)), latents.std(axis=(0, 1, 2))
     return tuple(mean.tolist()), tuple(deviation.tolist())
-
-
-def _apply(module: nn.Module, params: Params, *args: Any, method: str | None = None) -> Any:
-    return module.apply({"params": params}, *args, method=method)
-
-
-def _described(config: ConfigDict, step: int) -> dict[str, Any]:
-    """What a release says of its training."""
-    return {
-        "stage": config.train.stage,
-        "steps": step,
-        "images": step * config.train.batch_size,
-        "config": plain(config),
-    }

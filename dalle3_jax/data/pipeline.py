@@ -19,16 +19,19 @@ from dalle3_jax.data.transforms import crop, decode, unit
 
 Tokenize = Callable[[list[str], int], tuple[np.ndarray, np.ndarray]]
 Batch = dict[str, np.ndarray]
+Targets = Callable[[Record], Mapping[str, np.ndarray]]
 
 DEFAULTS: Mapping[str, Any] = {
     "source": "scenes",  # or the folder of a TFDS dataset
     "world": "first",
+    "part": {},  # of the world: what `data.scenes.world_of` takes
     "split": "train",
     "size": (128, 128),  # height, width
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
     "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
     "dropout": 0.1,  # how often a caption is left empty
     "text_length": 64,
+    "glyph_length": 0,  # bytes of quoted text; 0: they are not read
     "latents": 0,  # how many records have their latents cached; 0 encodes as it goes
     "threads": 2,
     "prefetch": 8,  # batches
@@ -55,6 +58,7 @@ REMEDIES = {
     "captions": "the probabilities of the versions must not be negative, nor all be zero",
     "dropout": "a probability lies in [0, 1]",
     "text_length": "it must be at least 1",
+    "glyph_length": "it must not be negative, 0 for none",
     "threads": "it must be at least 1",
 }
 
@@ -68,6 +72,8 @@ def bad(name: str, settings: Mapping[str, Any]) -> bool:
         return not 0 <= (value or 0) <= min(settings["size"])
     if name == "captions":
         return min(value.values(), default=0) < 0 or sum(value.values()) <= 0
+    if name == "glyph_length":
+        return value < 0
     return not 0 <= value <= 1 if name == "dropout" else value < 1
 
 
@@ -77,25 +83,29 @@ def source_of(data: Mapping[str, Any]) -> Source:
     if settings["source"] != "scenes":
         return TFDSSource(settings["source"], settings["split"])
     height, width = settings["size"]
-    return ScenesSource(settings["world"], settings["seed"], height, width, ENDLESS, settings["split"])
+    world = {**settings["part"], "of": settings["world"]} if settings["part"] else settings["world"]
+    return ScenesSource(world, settings["seed"], height, width, ENDLESS, settings["split"])
 
 
 def batches(
     data: Mapping[str, Any],
     *,
     tokenize: Tokenize | None,
+    glyphs: Tokenize | None = None,
     batch_size: int,
     seed: int,
     process_index: int = 0,
     process_count: int = 1,
     latents: Sequence[np.ndarray] | None = None,
+    targets: Targets | None = None,
 ) -> grain.DatasetIterator[Batch]:
     """An endless iterator over this process's batches of `batch_size` rows each.
 
     A batch holds `images` float32 [b h w 3] in [-1, 1], or `latents` where a cache of them is given; with a tokenizer
-    also `ids`, `mask` and `sizes` (original height and width, crop top and left, target height and width). Joined in
-    the order of the processes, their batches are the batch of one process. `get_state` and `set_state` of the iterator
-    resume exactly.
+    also `ids`, `mask` and `sizes` (original height and width, crop top and left, target height and width), and with
+    `glyphs` (the tokenizer of quoted text) `glyph_ids` and `glyph_mask` of the same captions; and what `targets` makes
+    of each record, always in the same shapes. Joined in the order of the processes, their batches are the batch of one
+    process. `get_state` and `set_state` of the iterator resume exactly.
     """
     settings = settings_of(data)
     if batch_size < 1 or not 0 <= process_index < process_count:
@@ -106,10 +116,10 @@ def batches(
 
     def row(position: int, index: int) -> dict[str, Any]:
         key = (int(seed), int(position) // length, int(index))
-        return draw_row(source, int(index), settings, tokenize is not None, latents, key)
+        return draw_row(source, int(index), settings, tokenize is not None, latents, key, targets)
 
     def collate(rows: Sequence[dict[str, Any]]) -> Batch:
-        return finish(rows, tokenize, settings["text_length"])
+        return finish(rows, settings, tokenize, glyphs)
 
     order = grain.MapDataset.range(length).seed(seed)
     order = order if length == ENDLESS else order.shuffle()
@@ -135,11 +145,12 @@ def draw_row(
     text: bool,
     latents: Sequence[np.ndarray] | None,
     key: tuple,
+    targets: Targets | None,
 ) -> dict[str, Any]:
-    """One row: the picture (or its latents), cropped, with one of its captions."""
+    """One row: the picture (or its latents), cropped, with one of its captions and what `targets` makes of it."""
     record = source[index]
     height, width = record.height, record.width
-    row: dict[str, Any] = {}
+    row: dict[str, Any] = dict(targets(record)) if targets else {}
     top, left, side = 0, 0, settings["crop"]
     if latents is not None:
         row["latents"] = latents[index]
@@ -164,7 +175,9 @@ def draw_caption(captions: Mapping[str, str], settings: Mapping[str, Any], key: 
     return captions[weighted(versions, weights, *key, "caption")]
 
 
-def finish(rows: Sequence[dict[str, Any]], tokenize: Tokenize | None, length: int) -> Batch:
+def finish(
+    rows: Sequence[dict[str, Any]], settings: Mapping[str, Any], tokenize: Tokenize | None, glyphs: Tokenize | None
+) -> Batch:
     """Rows as the arrays of a batch."""
     batch = {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "caption"}
     if "images" in batch:
@@ -172,5 +185,14 @@ def finish(rows: Sequence[dict[str, Any]], tokenize: Tokenize | None, length: in
     if "latents" in batch:
         batch["latents"] = batch["latents"].astype(np.float32)
     if tokenize is not None:
-        batch["ids"], batch["mask"] = tokenize([row["caption"] for row in rows], length)
+        batch |= tokenized([row["caption"] for row in rows], settings, tokenize, glyphs)
     return batch
+
+
+def tokenized(captions: list[str], settings: Mapping[str, Any], tokenize: Tokenize, glyphs: Tokenize | None) -> Batch:
+    """Captions as the arrays of a batch."""
+    ids, mask = tokenize(captions, settings["text_length"])
+    if glyphs is None:
+        return {"ids": ids, "mask": mask}
+    glyph_ids, glyph_mask = glyphs(captions, settings["glyph_length"])
+    return {"ids": ids, "mask": mask, "glyph_ids": glyph_ids, "glyph_mask": glyph_mask}

@@ -1,6 +1,7 @@
 """Where records come from: random access by index, as grain wants it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dalle3_jax.data.records import Record
-from dalle3_jax.data.scenes import WORLDS, record
+from dalle3_jax.data.scenes import World, check_words, record, world_of
 
 ENDLESS = 2**40
 """Records of the on-the-fly source: more than any run draws."""
@@ -18,7 +19,7 @@ ENDLESS = 2**40
 class ScenesSource:
     """The embedded dataset, drawn when asked for."""
 
-    world: str = "first"
+    world: str | Mapping[str, Any] = "first"
     seed: int = 0
     height: int = 128
     width: int = 128
@@ -26,9 +27,13 @@ class ScenesSource:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        """Names an unknown world before anything is drawn."""
-        if self.world not in WORLDS:
-            raise ValueError(f"world {self.world!r}: choose one of {sorted(WORLDS)}")
+        """Refuses an unknown world, and one whose words do not fit the pictures, before anything is drawn."""
+        check_words(self.drawn, self.height, self.width)
+
+    @cached_property
+    def drawn(self) -> World:
+        """The world itself, which `world` names or describes."""
+        return world_of(self.world)
 
     def __len__(self) -> int:
         """How many records there are."""
@@ -38,12 +43,13 @@ class ScenesSource:
         """The record at `index`."""
         if not 0 <= index < self.length:
             raise IndexError(f"record {index} of {self.length}")
-        return record(WORLDS[self.world], self.seed, index, self.height, self.width, self.split)
+        return record(self.drawn, self.seed, index, self.height, self.width, self.split)
 
     @property
     def fingerprint(self) -> str:
         """World, seed, split and size."""
-        return f"scenes/{self.world}/{self.split}/{self.seed}/{self.height}x{self.width}"
+        world = self.world if isinstance(self.world, str) else sha256(repr(self.drawn).encode()).hexdigest()[:16]
+        return f"scenes/{world}/{self.split}/{self.seed}/{self.height}x{self.width}"
 
 
 @dataclass(frozen=True)

@@ -1,125 +1,190 @@
-"""The report of an evaluation: for people as a table and sheets of pictures, for programs as plain values."""
+"""The report of an evaluation: for people as tables, plots and sheets of pictures, for programs as plain values."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.evaluation.judge import MISTAKES, mistake
-from dalle3_jax.evaluation.reader import Reading
+from dalle3_jax.evaluation.distances import Distance
+from dalle3_jax.evaluation.likeness import Likeness
+from dalle3_jax.evaluation.ocr import by_length
+from dalle3_jax.evaluation.outcomes import Outcome, Row, Truth, rows
 from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
 from dalle3_jax.evaluation.statistics import Rate
 
 SHOWN = 12  # pictures on a sheet
 
 
-class Row(NamedTuple):
-    """One measure: the model's rate, that of shuffled prompts, chance, and the rates of pictures without fault."""
-
-    model: Rate
-    shuffled: Rate
-    chance: float
-    ceilings: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One prompt, what its picture should show and what was read, and its PSNR against the true scene (dB)."""
-
-    prompt: str
-    kind: str
-    asked: Reading
-    read: Reading
-    image: np.ndarray
-    psnr: float
-
-
 @dataclass(frozen=True)
 class Report:
-    """The whole evaluation; `psnr` is that of the VAE's reconstructions of the true scenes (dB)."""
+    """The whole evaluation; `unmeasured` says what it lacks and why."""
 
     settings: dict[str, Any]
-    rows: dict[str, Row]
-    psnr: float
     outcomes: list[Outcome]
+    truths: list[Truth] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)
+    likeness: Likeness | None = None
 
-    def mistakes(self) -> dict[str, dict[str, int]]:
-        """For each kind of scene, how often the objects were right, and how often wrong in which way."""
-        found: dict[str, Counter] = {}
-        for outcome in self.outcomes:
-            found.setdefault(outcome.kind, Counter())[mistake(outcome.read, outcome.asked)] += 1
-        return {kind: {name: counts[name] for name in MISTAKES} for kind, counts in sorted(found.items())}
+    @cached_property
+    def rows(self) -> dict[str, dict[str, Row]]:
+        """Protocol -> line of its table -> rates."""
+        found = dict.fromkeys(outcome.protocol for outcome in self.outcomes)
+        return {name: rows([o for o in self.outcomes if o.protocol == name], self.truths) for name in found}
+
+    @cached_property
+    def psnr(self) -> float | None:
+        """Of the VAE's copies of the faultless pictures, in dB."""
+        pairs = [(truth.image, truth.copy) for truth in self.truths]
+        squares = [np.mean(np.square(a.astype(np.float64) - b)) for a, b in pairs]
+        return float(10.0 * np.log10(255.0**2 / max(np.mean(squares), 1e-9))) if squares else None
 
     def plain(self) -> dict[str, Any]:
         """Everything but the pixels, as plain JSON values."""
         return {
             "settings": self.settings,
+            "unmeasured": self.unmeasured,
             "reconstruction_psnr": self.psnr,
-            "metrics": {name: _plain_row(row) for name, row in self.rows.items()},
-            "mistakes": self.mistakes(),
-            "pictures": [
-                {"prompt": one.prompt, "kind": one.kind, "asked": str(one.asked), "read": str(one.read)}
-                | {"right": one.read == one.asked, "mistake": mistake(one.read, one.asked), "psnr": one.psnr}
-                for one in self.outcomes
-            ],
+            "rates": {name: {key: plain(row) for key, row in table.items()} for name, table in self.rows.items()},
+            "likeness": plain(self.likeness) if self.likeness else None,
+            "words": {name: {key: plain(score) for key, score in found.items()} for name, found in self.words.items()},
+            "pictures": [picture(outcome) for outcome in self.outcomes],
         }
 
+    @cached_property
+    def words(self) -> dict[str, dict[int, Any]]:
+        """Of the pictures of each protocol and of the faultless ones: how words of each length were drawn."""
+        if not self.settings.get("ocr"):
+            return {}
+        asked = [o for o in self.outcomes if o.prompt.labels.words]
+        found = {
+            name: [(o.sight.words or (), o.prompt.labels.words) for o in asked if o.protocol == name]
+            for name in self.rows
+        }
+        known = [truth for truth in self.truths if truth.prompt.labels.words]
+        found["true scenes"] = [(truth.sight.words or (), truth.prompt.labels.words) for truth in known]
+        found["VAE's copies"] = [(truth.copy_sight.words or (), truth.prompt.labels.words) for truth in known]
+        return {name: by_length(results) for name, results in found.items() if results}
+
     def markdown(self) -> str:
-        """The settings, the rates with their controls, and what kinds of mistakes there were."""
+        """What was measured and how, the rates with their controls, and what was not measured."""
+        parts = [self.head()]
+        for name, lines in self.rows.items():
+            if len(self.rows) > 1:
+                parts.append(f"## Given the {name} prompts")
+            parts.append(table(TITLES, [[key, *cells(row)] for key, row in lines.items()]))
+        if self.words:
+            parts += ["## Drawn words, by length", lengths(self.words)]
+        if self.likeness:
+            parts += ["## Likeness to true pictures", self.likeness.markdown()]
+        if self.unmeasured:
+            parts += ["## Not measured", "\n".join(f"- {line}" for line in self.unmeasured)]
+        return "\n\n".join(parts) + "\n"
+
+    def head(self) -> str:
+        """The settings in a sentence or two."""
         used = self.settings
         height, width = used["size"]
-        head = (
-            f"{used['count']} prompts ({used['split'].replace('_', ' ')}, seed {used['seed']}) of the world "
-            f"{used['world']!r} at {width}x{height}; {used['steps']} steps of {used['sampler']}, guidance "
-            f"{used['guidance_scale']:g}; release {used['checkpoint'][:10] or 'in memory'}. "
-            f"VAE reconstructions of the true scenes: {self.psnr:.1f} dB."
+        psnr = "" if self.psnr is None else f" The VAE's copies of true scenes: {self.psnr:.1f} dB."
+        return (
+            f"{used['prompts']} prompts, {used['seeds']} picture{'s' * (used['seeds'] > 1)} each (seed {used['seed']}) at "
+            f"{width}x{height}; {used['steps']} steps of {used['sampler']}, guidance {used['guidance_scale']:g}; "
+            f"release {used['checkpoint'][:10] or 'in memory'}.{psnr}"
         )
-        ceilings = list(next(iter(self.rows.values())).ceilings)
-        titles = ["", "prompts", "right", "95 % interval", "shuffled prompts", "chance", *ceilings]
-        rates = [
-            [name, str(row.model.prompts), percent(row.model.value), span(row.model)]
-            + [f"{percent(row.shuffled.value)} ({span(row.shuffled)})", percent(row.chance)]
-            + [percent(row.ceilings[ceiling]) for ceiling in ceilings]
-            for name, row in self.rows.items()
-        ]
-        wrong = [[kind, *map(str, counts.values())] for kind, counts in self.mistakes().items()]
-        return "\n\n".join([head, table(titles, rates), table(["objects", *MISTAKES], wrong)]) + "\n"
 
     def sheets(self) -> dict[str, Image.Image]:
-        """The best, the median and the worst pictures: the right ones first, then by nearness to the true scene."""
-        ranked = sorted(self.outcomes, key=lambda one: (one.read != one.asked, -one.psnr))
+        """The best, the median and the worst pictures: by the share of checks that hold, then by clearness."""
+        ranked = sorted(self.outcomes, key=lambda one: one.quality, reverse=True)
         middle = max(0, (len(ranked) - SHOWN) // 2)
         parts = {"best": ranked[:SHOWN], "median": ranked[middle : middle + SHOWN], "worst": ranked[-SHOWN:]}
-        return {name: _sheet(f"{name} of {len(ranked)}", part) for name, part in parts.items()}
+        return {name: page(f"{name} of {len(ranked)}", part) for name, part in parts.items()}
+
+
+TITLES = (
+    "",
+    "prompts",
+    "right",
+    "95 % interval",
+    "seen",
+    "held out",
+    "shuffled prompts",
+    "true scenes",
+    "VAE's copies",
+)
+
+
+def cells(row: Row) -> list[str]:
+    """The cells of a row of the table."""
+    shuffled = f"{percent(row.shuffled.value)} ({span(row.shuffled)})" if row.shuffled else "-"
+    parts = [percent(rate.value) if rate else "-" for rate in (row.seen, row.held_out)]
+    ends = [percent(value) if value is not None else "-" for value in (row.ceiling, row.copies)]
+    return [str(row.model.prompts), percent(row.model.value), span(row.model), *parts, shuffled, *ends]
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] for people, with a digit more where it is small."""
+    """A share in [0, 1] for people."""
     return f"{share:.1%}".replace("%", " %")
 
 
-def span(rate: Rate) -> str:
+def span(rate: Rate | Distance) -> str:
     """The interval of a rate, for people."""
     return f"{100 * rate.low:.1f} to {100 * rate.high:.1f}"
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def lengths(found: Mapping[str, Mapping[int, Any]]) -> str:
+    """How words were drawn, by their length: exact ones, and the character error rate."""
+    numbers = sorted({length for scores in found.values() for length in scores})
+    titles = ["letters", "words", *(f"{name}: {what}" for name in found for what in ("exact", "errors"))]
+    lines = []
+    for length in numbers:
+        scores = [scores.get(length) for scores in found.values()]
+        words = next(score.words for score in scores if score)
+        rates = [percent(value) if score else "-" for score in scores for value in (score[1:] if score else (0, 0))]
+        lines.append([str(length), str(words), *rates])
+    return table(titles, lines)
+
+
+def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up as plain text too."""
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    lines = [titles, ["-" * width for width in widths], *rows]
-    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
+    widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
+    found = [titles, ["-" * width for width in widths], *lines]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in found)
 
 
-def _plain_row(row: Row) -> Mapping[str, Any]:
-    return row._asdict() | {"model": row.model._asdict(), "shuffled": row.shuffled._asdict()}
+def plain(value: Any) -> Any:
+    """Named tuples as JSON objects, all the way down."""
+    if hasattr(value, "_asdict"):
+        return {key: plain(item) for key, item in value._asdict().items() if not isinstance(item, np.ndarray)}
+    return value
 
 
-def _sheet(title: str, outcomes: Sequence[Outcome]) -> Image.Image:
-    cells = []
+def picture(outcome: Outcome) -> dict[str, Any]:
+    """What a report says of one picture."""
+    prompt = outcome.prompt
+    return {
+        "id": prompt.id,
+        "kind": prompt.kind,
+        "held_out": prompt.held_out,
+        "prompt": prompt.text,
+        "protocol": outcome.protocol,
+        "round": outcome.round,
+        "seed": outcome.seed,
+        "read": str(outcome.sight.reading),
+        "words": list(outcome.sight.words or ()),
+        "checks": outcome.checks,
+        "right": outcome.right,
+    }
+
+
+def page(title: str, outcomes: Sequence[Outcome]) -> Image.Image:
+    """Pictures above their prompts and what was read in them, with the checks that failed."""
+    found = []
     for one in outcomes:
-        verdict = Line(f"read: {one.read}", GREEN if one.read == one.asked else RED)
-        cells.append(Cell(Image.fromarray(one.image), (Line(one.prompt), verdict)))
-    return sheet(cells, columns=4, title=title)
+        failed = [name for name, passed in one.checks.items() if not passed]
+        read = ", ".join([str(one.sight.reading), *(f'"{word}"' for word in one.sight.words or ())])
+        lines = [Line(one.prompt.text), Line(f"read: {read}", RED if failed else GREEN)]
+        lines += [Line(f"wrong: {', '.join(failed)}", RED)] if failed else []
+        found.append(Cell(Image.fromarray(one.image), tuple(lines)))
+    return sheet(found, columns=4, title=title)

@@ -1,10 +1,13 @@
-"""Rates with bootstrap intervals over prompts, and what shuffled prompts would score."""
+"""Rates with bootstrap intervals over prompts and seeds, differences of systems, and what shuffled prompts score."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
+
+Hits = Bool[np.ndarray, "prompts *seeds"] | Float[np.ndarray, "prompts *seeds"]
+"""Whether each picture is right, or how right it is in [0, 1]: a row per prompt, a column per seed; 1-D is one seed."""
 
 
 class Rate(NamedTuple):
@@ -16,18 +19,49 @@ class Rate(NamedTuple):
     prompts: int
 
 
-def bootstrap(hits: Bool[np.ndarray, " n"], *, seed: int = 0, samples: int = 2000, level: float = 0.95) -> Rate:
-    """The mean of `hits` with its percentile bootstrap interval: prompts are drawn again, with replacement.
+class Difference(NamedTuple):
+    """How much higher the first system's mean is, with the bounds of its interval and the number of prompts."""
+
+    value: float
+    low: float
+    high: float
+    prompts: int
+
+
+def bootstrap(hits: Hits, *, seed: int = 0, samples: int = 2000, level: float = 0.95) -> Rate:
+    """The mean of `hits` with its percentile bootstrap interval: prompts are drawn again, each with all its seeds.
 
     When every prompt is right, or every one wrong, the interval has no width: the sample holds no sign of the
-    opposite. Up to 3 / count of the prompts may still be of the other sort (95 %).
+    opposite. Up to 3 / count of the prompts may still be of the other sort (95 %). Prompts for which a check means
+    nothing are for the caller to leave out: ValueError for NaN.
     """
-    hits = np.asarray(hits, np.float64)
-    if not len(hits):
-        raise ValueError("no prompts to average over: a rate needs at least one")
-    draws = np.random.default_rng(seed).integers(len(hits), size=(samples, len(hits)))
-    low, high = np.quantile(hits[draws].mean(1), [(1 - level) / 2, (1 + level) / 2])
-    return Rate(float(hits.mean()), float(low), float(high), len(hits))
+    means = _table(hits).mean(1)
+    draws = np.random.default_rng(seed).integers(len(means), size=(samples, len(means)))
+    low, high = np.quantile(means[draws].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return Rate(float(means.mean()), float(low), float(high), len(means))
+
+
+def paired(a: Hits, b: Hits, *, seed: int = 0, samples: int = 2000, level: float = 0.95) -> Difference:
+    """The mean of a - b for two systems on the same prompts and seeds, with its percentile bootstrap interval.
+
+    Prompts are drawn again for both at once, with all their seeds: what makes a prompt hard for both cancels.
+    """
+    if np.shape(a) != np.shape(b):
+        raise ValueError(f"results of shapes {np.shape(a)} and {np.shape(b)}: pairs need the same prompts and seeds")
+    gaps = (_table(a) - _table(b)).mean(1)
+    return Difference(*bootstrap(gaps, seed=seed, samples=samples, level=level))
+
+
+def _table(hits: Hits) -> Float[np.ndarray, "prompts seeds"]:
+    """Prompts by seeds in float64; ValueError for nothing to average and for what is no number."""
+    table = np.asarray(hits, np.float64)
+    if table.ndim not in (1, 2):
+        raise ValueError(f"results of shape {table.shape}: a row per prompt and a column per seed are needed")
+    if not table.size:
+        raise ValueError(f"no prompts to average over in shape {table.shape}: a rate needs at least one")
+    if unknown := int((~np.isfinite(table)).sum()):
+        raise ValueError(f"{unknown} of {table.size} results are no numbers: leave out prompts that a check is not for")
+    return table.reshape(len(table), -1)
 
 
 def shuffled(

@@ -1,15 +1,17 @@
-"""Scores a model on prompts whose scenes it never saw: pictures are made, read, and compared with what was asked for.
+"""Scores a model on prompts with labels: pictures are made, read, and compared with what was asked for.
 
+from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.suite import score
+from dalle3_jax.evaluation.suites import suite
 from dalle3_jax.pipeline import Pipeline
 
-print(score(Pipeline.load("demo"), count=30).markdown())
+print(score(Pipeline.load("demo"), suite(), Reader.load()).markdown())
 """
 
 import functools
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,114 +20,184 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import UInt8
 
-from dalle3_jax.data.scenes.captions import captions
-from dalle3_jax.data.scenes.render import render
-from dalle3_jax.data.scenes.scene import Scene, scene
-from dalle3_jax.data.scenes.world import FIRST, World
-from dalle3_jax.evaluation.judge import METRICS
-from dalle3_jax.evaluation.reader import Reading, read, truth
-from dalle3_jax.evaluation.report import Outcome, Report, Row
-from dalle3_jax.evaluation.statistics import bootstrap, shuffled
+from dalle3_jax.data.scenes import WHOLE, World, render
+from dalle3_jax.evaluation.checks import Sight, judge
+from dalle3_jax.evaluation.detector import Reader
+from dalle3_jax.evaluation.ocr import INSTALL, Ocr
+from dalle3_jax.evaluation.outcomes import Outcome, Truth
+from dalle3_jax.evaluation.prompts import Prompt, check_names
+from dalle3_jax.evaluation.report import Report
 from dalle3_jax.pipeline import Pipeline, Progress, to_pixels
 from dalle3_jax.typing import Array, Float, Params
 
-CAPTION = "descriptive"  # the only version that says where everything is
-Pictures = UInt8[np.ndarray, "b h w 3"]
+PROTOCOLS = ("short", "upsampled")
+"""What the model is given: the prompt, or the same at length. Both are judged by what the prompt asks for."""
+
+GRID = 16  # pixels: sides of pictures are multiples of it
+Picture = UInt8[np.ndarray, "h w 3"]
+Bar = Callable[[Sequence[Any], str], Iterable[Any]]
+"""Shows how far a loop over rows has come: (rows, what is being done) -> the rows."""
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A caption and the scene that it describes."""
-
-    text: str
-    scene: Scene
-
-
-def prompts(world: World, count: int, *, seed: int = 0, split: str = "held_out") -> list[Prompt]:
-    """`count` scenes with their captions, as many of each kind of scene; a fixed list for a seed."""
-    kinds = [kind.name for kind in world.kinds]
-    if count < 2 * len(kinds):
-        raise ValueError(f"a count of {count}: at least {2 * len(kinds)} prompts are needed, two of each kind of scene")
-    left = {kind: count // len(kinds) + (place < count % len(kinds)) for place, kind in enumerate(kinds)}
-    found: list[Prompt] = []
-    indices = itertools.count()
-    while len(found) < count:
-        index = next(indices)
-        shown = scene(world, seed, index, split)
-        if left[shown.kind]:
-            left[shown.kind] -= 1
-            found.append(Prompt(captions(world, shown, seed, index)[CAPTION], shown))
-    return found
+def silent(rows: Sequence[Any], text: str) -> Iterable[Any]:
+    """Shows nothing."""
+    return rows
 
 
 def score(
     pipeline: Pipeline,
+    prompts: Sequence[Prompt],
+    reader: Reader,
+    ocr: Ocr | None = None,
     *,
-    world: World = FIRST,
-    count: int = 300,
+    world: World = WHOLE,
+    protocols: Sequence[str] = ("short",),
+    seeds: int = 1,
     seed: int = 0,
-    split: str = "held_out",
     batch_size: int | None = None,
     progress: Progress | None = None,
+    bar: Bar = silent,
     **settings: Any,
 ) -> Report:
-    """Makes a picture for each of `count` prompts, picture i with seed + i, and judges them all.
+    """Makes `seeds` pictures for each prompt and protocol and judges them all.
 
-    `settings` are those of a request (size, steps, sampler, guidance_scale, ...); the release's own where left out.
-    Raises ValueError for settings that cannot be used, before anything is computed.
+    Picture i of round k has the seed `seed` + k * (number of prompts) + i, whatever the model and the protocol:
+    two models, or two protocols, are compared on the same noise. `settings` are those of a request (size, steps,
+    sampler, guidance_scale, ...), the release's own where left out; a prompt of another aspect gets a size of the same
+    area. `world` draws the faultless pictures of the prompts that have a scene, for the ceilings.
+    Raises ValueError for what cannot be used before anything is computed.
     """
-    asked = prompts(world, count, seed=seed, split=split)
-    requests = [pipeline.request(prompt.text, seed=seed + i, **settings) for i, prompt in enumerate(asked)]
+    asked = planned(pipeline, prompts, protocols, seeds, seed, settings)
+    check(prompts, reader, protocols)
+    requests = [request for _, _, _, request in asked]
     made = dict(pipeline.generate(requests, batch_size=batch_size, progress=progress))
-    images = np.stack([np.asarray(made[i].image) for i in range(count)])
-    scenes = true_pictures(world, asked, *images.shape[1:3])
-    mirrored = reconstructions(pipeline.release.modules["vae"], pipeline.release.params["vae"], scenes)
-    ceilings = {"true scenes": read(world, scenes), "VAE reconstructions": read(world, mirrored)}
-    readings = read(world, images)
-    used = {"world": world.name, "split": split, "count": count, "seed": seed, "checkpoint": pipeline.release.digest}
-    for name in ("size", "steps", "sampler", "guidance_scale", "guidance_interval", "guidance_rescale"):
-        used[name] = getattr(requests[0], name)
-    return Report(
-        settings=used,
-        rows={name: row(name, asked, readings, ceilings) for name in METRICS},
-        psnr=decibels(mirrored, scenes),
-        outcomes=[
-            Outcome(prompt.text, prompt.scene.kind, truth(prompt.scene), reading, image, decibels(image, true))
-            for prompt, reading, image, true in zip(asked, readings, images, scenes, strict=True)
-        ],
-    )
+    images = [np.asarray(made[i].image) for i in range(len(asked))]
+    labels = [prompt.labels for prompt, *_ in asked]
+    sights = look(reader, ocr, images, [bool(label.words) for label in labels], bar)
+    outcomes = [
+        Outcome(prompt, protocol, round_, request.seed, image, sight, judge(sight, prompt.labels))
+        for (prompt, protocol, round_, request), image, sight in zip(asked, images, sights, strict=True)
+    ]
+    truths = true_pictures(pipeline, prompts, reader, ocr, world, settings, bar)
+    used = {"checkpoint": pipeline.release.digest, "world": world.name, "prompts": len(prompts), "seeds": seeds}
+    used |= {"seed": seed, "protocols": list(protocols)}
+    used |= {name: getattr(requests[0], name) for name in ("steps", "sampler", "guidance_scale", "guidance_interval")}
+    used |= {"size": size_of(pipeline, (1, 1), settings), "ocr": ocr.name if ocr else ""}
+    return Report(used, outcomes, truths, unmeasured(prompts, ocr, truths))
 
 
-def row(
-    metric: str, asked: Sequence[Prompt], readings: Sequence[Reading], ceilings: Mapping[str, Sequence[Reading]]
-) -> Row:
-    """One measure on the prompts it is for: the model, shuffled prompts, chance, and what the reader gets at most.
+def some(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """`count` of the prompts, evenly of all kinds and of seen and held-out ones, in the order of the suite."""
+    turns: Counter[tuple[str, bool]] = Counter()
+    ranked = []
+    for place, prompt in enumerate(prompts):
+        turns[prompt.kind, prompt.held_out] += 1
+        ranked.append((turns[prompt.kind, prompt.held_out], place))
+    return [prompts[place] for place in sorted(place for _, place in sorted(ranked)[:count])]
 
-    Pictures are shuffled among prompts of one kind. Chance is the same for a model that draws faultless pictures of
-    other prompts: how often two prompts ask for the same.
+
+def planned(
+    pipeline: Pipeline,
+    prompts: Sequence[Prompt],
+    protocols: Sequence[str],
+    seeds: int,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> list[tuple[Prompt, str, int, Any]]:
+    """(prompt, protocol, round, request) of every picture."""
+    found = []
+    for protocol in protocols:
+        for round_ in range(seeds):
+            for i, prompt in enumerate(prompts):
+                text = prompt.upsampled or prompt.text if protocol == "upsampled" else prompt.text
+                own = {**settings, "size": size_of(pipeline, prompt.aspect, settings)}
+                request = pipeline.request(text, seed=seed + round_ * len(prompts) + i, **own)
+                found.append((prompt, protocol, round_, request))
+    return found
+
+
+def check(prompts: Sequence[Prompt], reader: Reader, protocols: Sequence[str]) -> None:
+    """Raises ValueError where there is nothing to measure, or nobody to measure it."""
+    if not prompts:
+        raise ValueError("there are no prompts: a suite needs at least one")
+    if unknown := sorted(set(protocols) - set(PROTOCOLS)):
+        raise ValueError(f"unknown protocols {', '.join(unknown)}: use {', '.join(PROTOCOLS)}")
+    if "upsampled" in protocols and not any(prompt.upsampled for prompt in prompts):
+        raise ValueError('none of the prompts has an "upsampled" text: leave the protocol out, or add them')
+    module = reader.module
+    names = {"concepts": module.concepts, "tints": module.tints, "styles": module.styles}
+    check_names(prompts, names | {"backgrounds": module.backgrounds})
+
+
+def size_of(pipeline: Pipeline, aspect: tuple[int, int], settings: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) of pictures of an aspect (width, height): the model's own for the square one.
+
+    For others the release's size of that aspect, or one of about the same area as its first.
     """
-    kind, right = METRICS[metric]
-    chosen = [i for i, prompt in enumerate(asked) if kind in (None, prompt.scene.kind)]
-    truths = [truth(asked[i].scene) for i in chosen]
-
-    def share(answers: Sequence[Reading]) -> float:
-        return float(np.mean([right(answers[i], wanted) for i, wanted in zip(chosen, truths, strict=True)]))
-
-    answers = [readings[i] for i in chosen]
-    return Row(
-        model=bootstrap(np.array([right(answer, wanted) for answer, wanted in zip(answers, truths, strict=True)])),
-        shuffled=shuffled(right, answers, truths),
-        chance=shuffled(right, truths, truths).value,
-        ceilings={name: share(answers) for name, answers in ceilings.items()},
-    )
+    height, width = settings.get("size") or pipeline.defaults["size"]
+    across, down = aspect
+    if across == down:
+        return height, width
+    known = [size for size in pipeline.release.sizes if abs(size[1] * down / (size[0] * across) - 1.0) < 0.06]
+    if known and not settings.get("size"):
+        return known[0]
+    side = math.sqrt(height * width)
+    fitted = [max(GRID, round(side * math.sqrt(ratio) / GRID) * GRID) for ratio in (down / across, across / down)]
+    return fitted[0], fitted[1]
 
 
-def true_pictures(world: World, asked: Sequence[Prompt], height: int, width: int) -> Pictures:
-    """The faultless picture of each prompt."""
-    return np.stack([render(world, prompt.scene, height, width) for prompt in asked])
+def look(
+    reader: Reader, ocr: Ocr | None, images: Sequence[Picture], worded: Sequence[bool], bar: Bar = silent
+) -> list[Sight]:
+    """What is to be seen in pictures of any sizes; words are looked for where they were asked for."""
+    readings = dict(by_size(images, reader.read))
+    numbers = [i for i, wanted in enumerate(worded) if wanted and ocr]
+    words = {i: ocr.read(images[i]) for i in bar(numbers, "reading words")} if ocr else {}
+    nothing = () if ocr else None
+    return [Sight(readings[i], words.get(i, nothing), image.shape[:2]) for i, image in enumerate(images)]
 
 
-def reconstructions(vae: nn.Module, params: Params, images: Pictures, batch_size: int = 8) -> Pictures:
+def by_size(images: Sequence[Picture], work: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
+    """(number, result) of work that takes many pictures of one size at once."""
+    for size in dict.fromkeys(image.shape for image in images):
+        rows = [i for i, image in enumerate(images) if image.shape == size]
+        yield from zip(rows, work(np.stack([images[i] for i in rows])), strict=True)
+
+
+def true_pictures(
+    pipeline: Pipeline,
+    prompts: Sequence[Prompt],
+    reader: Reader,
+    ocr: Ocr | None,
+    world: World,
+    settings: Mapping[str, Any],
+    bar: Bar = silent,
+) -> list[Truth]:
+    """The faultless pictures of the prompts that have a scene, and what the VAE makes of them, with what is read."""
+    drawn = [prompt for prompt in prompts if prompt.scene]
+    sizes = [size_of(pipeline, prompt.aspect, settings) for prompt in drawn]
+    images = [render(world, prompt.scene, *size) for prompt, size in zip(drawn, sizes, strict=True) if prompt.scene]
+    vae = functools.partial(reconstructions, pipeline.release.modules["vae"], pipeline.release.params["vae"])
+    mirrored = dict(by_size(images, vae))
+    copies = [mirrored[i] for i in range(len(images))]
+    worded = [bool(prompt.labels.words) for prompt in drawn]
+    seen = [look(reader, ocr, pictures, worded, bar) for pictures in (images, copies)]
+    return [Truth(*row) for row in zip(drawn, images, copies, *seen, strict=True)]
+
+
+def unmeasured(prompts: Sequence[Prompt], ocr: Ocr | None, truths: Sequence[Truth]) -> list[str]:
+    """What the report cannot say, and why."""
+    found = []
+    if ocr is None and any(prompt.labels.words for prompt in prompts):
+        found.append(f"drawn words: {INSTALL}")
+    if missing := len(prompts) - len(truths):
+        found.append(f"ceilings: {missing} of {len(prompts)} prompts have no scene, so they are of the others only")
+    return found
+
+
+def reconstructions(
+    vae: nn.Module, params: Params, images: UInt8[np.ndarray, "b h w 3"], batch_size: int = 8
+) -> UInt8[np.ndarray, "b h w 3"]:
     """The pictures after the VAE's encoder and decoder: no model that paints in its latents is read better."""
     padded = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch_size, 0)])
     batches = np.split(padded.astype(np.float32) / 127.5 - 1.0, len(padded) // batch_size)
@@ -137,9 +209,3 @@ def mirror(params: Params, images: Float[Array, "b h w c"], *, vae: nn.Module) -
     """Images in [-1, 1], encoded to the mean and decoded."""
     mean, _ = vae.apply({"params": params}, images, method="encode")
     return jnp.asarray(vae.apply({"params": params}, mean, method="decode"))
-
-
-def decibels(images: UInt8[np.ndarray, "... 3"], scenes: UInt8[np.ndarray, "... 3"]) -> float:
-    """PSNR in dB over all the pixels together; 99 where there is no difference."""
-    error = np.mean((images.astype(np.float32) - scenes) ** 2, dtype=np.float64)
-    return float(min(10.0 * np.log10(255.0**2 / max(error, 1e-9)), 99.0))

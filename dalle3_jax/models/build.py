@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.latent_head import LatentHead
+from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.vae import VAE
@@ -20,15 +21,18 @@ CLASSES: dict[str, type[nn.Module]] = {
     "latent_head": LatentHead,
     "unet": UNet,
     "vae": VAE,
+    "scene_reader": SceneReader,
 }
 """Every network that a config or a release may name."""
 
 COMPONENTS = {
     "text_encoder": "t5",
+    "glyph_encoder": "t5",
     "xfnet": "xfnet",
     "latent_head": "latent_head",
     "unet": "unet",
     "vae": "vae",
+    "reader": "scene_reader",
 }
 """The network that a section of `config.model` stands for, unless it names another under `network`."""
 

@@ -64,7 +64,8 @@ class XFNet(nn.Module):
     """The text adapter.
 
     `linear` and `mlp` map each token by itself; `transformer` lets them see each other; `resampler` turns any caption
-    length into `queries` tokens, so that long captions cost the UNet no more than short ones.
+    length into `queries` tokens, so that long captions cost the UNet no more than short ones. With `glyphs` the
+    features of quoted text (`dalle3_jax.models.glyph`) are projected to further tokens, which join T5's before that.
     """
 
     kind: Literal["linear", "mlp", "transformer", "resampler"]
@@ -73,15 +74,30 @@ class XFNet(nn.Module):
     layers: int = 1
     heads: int = 8
     queries: int = 64
+    glyphs: bool = False
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, features: Float[Array, "b l d_text"], mask: Bool[Array, "b l"]) -> Condition:
-        """Adapt text features; masked tokens reach neither the tokens' attention nor the vector."""
+    def __call__(
+        self,
+        features: Float[Array, "b l d_text"],
+        mask: Bool[Array, "b l"],
+        glyphs: tuple[Float[Array, "b g d_glyph"], Bool[Array, "b g"]] | None = None,
+    ) -> Condition:
+        """Adapt text features, and with the field `glyphs` those of the quoted text behind them.
+
+        Masked tokens reach neither the tokens' attention nor the vector.
+        """
         if self.width % self.heads:
             raise ValueError(f"xfnet width {self.width} is not a multiple of its {self.heads} heads")
+        if self.glyphs != (glyphs is not None):
+            raise ValueError(f"xfnet.glyphs is {self.glyphs}: give the features of quoted text if and only if it is on")
         x = dense(self.width, dtype=self.dtype, name="project_in")(features)
+        if glyphs is not None:
+            # The bias is learnt, and added to glyphs alone: it marks them as such.
+            x_glyphs = dense(self.width, dtype=self.dtype, name="project_glyphs")(glyphs[0])
+            x, mask = jnp.concatenate([x, x_glyphs], axis=1), jnp.concatenate([mask, glyphs[1]], axis=1)
         match self.kind:
             case "linear":
                 pass

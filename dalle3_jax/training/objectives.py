@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from dalle3_jax.diffusion import losses, prediction
 from dalle3_jax.diffusion.schedules import Schedule
-from dalle3_jax.typing import Array, Bool, Float, Int, Key, LossFn, Params
+from dalle3_jax.typing import Array, Float, Key, LossFn, Params
 
 __all__ = ["diffusion_loss", "expected_latents", "shifted", "stratified_times", "text_loss", "vae_loss"]
 
@@ -63,25 +63,23 @@ def normalised(
 
 
 def expected_latents(
-    networks: Mapping[str, Apply], weights: Params, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]
+    networks: Mapping[str, Apply], weights: Params, batch: Mapping[str, Array]
 ) -> Float[Array, "b h w c"]:
-    """E[x0 | text] as `text_encoder`, `xfnet` and `latent_head` have it, normalised like the UNet's latents."""
-    features = networks["text_encoder"](weights["text_encoder"], ids, mask)
-    tokens = networks["xfnet"](weights["xfnet"], features, mask).tokens
-    return networks["latent_head"](weights["latent_head"], tokens)
+    """E[x0 | text] as the text side and `latent_head` have it, normalised like the UNet's latents."""
+    return networks["latent_head"](weights["latent_head"], _conditioned(networks, weights, batch).tokens)
 
 
 def text_loss(networks: Mapping[str, Apply], *, shift: Sequence[float], scale: Sequence[float]) -> LossFn:
     """Squared error of the latents that `latent_head` reads from the text alone: what a denoiser owes at t = 1.
 
-    networks: `text_encoder`, `xfnet`, `latent_head` and, for batches of images, `encode`. `explained` is the share of
-    the latents' second moment that the text accounts for.
+    networks: `text_encoder`, `xfnet`, `latent_head`, for quoted text `glyph_encoder` and, for batches of images,
+    `encode`. `explained` is the share of the latents' second moment that the text accounts for.
     """
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
         x0 = normalised(networks, weights, batch, shift, scale)
-        loss = jnp.mean(jnp.square(expected_latents(networks, weights, batch["ids"], batch["mask"]) - x0))
+        loss = jnp.mean(jnp.square(expected_latents(networks, weights, batch) - x0))
         return loss, {"explained": 1.0 - loss / jnp.mean(jnp.square(x0))}
 
     return loss_fn
@@ -100,7 +98,8 @@ def diffusion_loss(
 ) -> LossFn:
     """Weighted squared error of the denoiser's output at random times.
 
-    networks: `text_encoder`, `xfnet`, `unet` and, for batches of images, `encode`, each taking its parameters first.
+    networks: `text_encoder`, `xfnet`, `unet`, for quoted text `glyph_encoder` and, for batches of images, `encode`,
+    each taking its parameters first.
     Latents are normalised per channel, (z - shift) * scale. `sizes` hands the batch's size ids to the UNet.
     A `time_shift` above 1 trains more on noisy times (see `shifted`).
     """
@@ -108,8 +107,7 @@ def diffusion_loss(
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
         x0 = normalised(networks, weights, batch, shift, scale)
-        features = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"])
-        condition = networks["xfnet"](weights["xfnet"], features, batch["mask"])
+        condition = _conditioned(networks, weights, batch)
 
         time_key, noise_key = jax.random.split(key)
         t = shifted(stratified_times(time_key, len(x0)), time_shift)
@@ -125,6 +123,15 @@ def diffusion_loss(
         return loss, {"loss": loss, **_by_quarter(squared, t)}
 
     return loss_fn
+
+
+def _conditioned(networks: Mapping[str, Apply], weights: Params, batch: Mapping[str, Array]) -> Any:
+    """What xfnet makes of the batch's captions, and where there is a `glyph_encoder` of the bytes that they quote."""
+    text = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"]), batch["mask"]
+    if "glyph_encoder" not in networks:
+        return networks["xfnet"](weights["xfnet"], *text)
+    letters = networks["glyph_encoder"](weights["glyph_encoder"], batch["glyph_ids"], batch["glyph_mask"])
+    return networks["xfnet"](weights["xfnet"], *text, (letters, batch["glyph_mask"]))
 
 
 def _by_quarter(squared: Float[Array, " b"], t: Float[Array, " b"]) -> dict[str, Array]:

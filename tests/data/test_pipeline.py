@@ -94,6 +94,18 @@ def test_without_a_tokenizer_there_is_no_text():
     assert set(batch) == {"images"}
 
 
+def test_glyphs_are_read_from_the_caption_that_was_drawn():
+    data = {**SMALL, "text_length": 200, "glyph_length": 7, "dropout": 0.5}
+    batch, other = take(1, data=data, batch_size=32)[0], take(1, data=data, batch_size=32, glyphs=letters)[0]
+    assert set(other) - set(batch) == {"glyph_ids", "glyph_mask"}
+    assert other["glyph_ids"].shape == other["glyph_mask"].shape == (32, 7)
+    assert other["glyph_mask"].dtype == bool
+    assert (other["glyph_ids"] == other["ids"][:, :7]).all()
+    empty = ~other["mask"].any(1)
+    assert 5 < empty.sum() < 27
+    assert (empty == ~other["glyph_mask"].any(1)).all()
+
+
 def test_captions_are_drawn_by_their_probabilities():
     data = {**SMALL, "text_length": 200, "dropout": 0.25, "captions": {"descriptive": 0.6, "short": 0.3, "alt": 0.0}}
     ids = np.concatenate([batch["ids"] for batch in take(100, data=data, batch_size=20)])
@@ -140,6 +152,7 @@ def test_seeds_give_other_captions_of_the_same_pictures():
     [
         ({"colour": 1}, r"unknown data settings \['colour'\]"),
         ({"crop": 64, "dropout": 2.0}, "data.crop is 64.*data.dropout is 2.0"),
+        ({"glyph_length": -1}, "data.glyph_length is -1"),
         ({"size": (30, 32)}, "multiples of 8"),
         ({"captions": {"short": 0.0}}, "nor all be zero"),
         ({"captions": {"long": 1.0}}, r"asks for \['long'\].*descriptive"),

@@ -24,6 +24,7 @@ NETWORKS = {
     "t5": (T5Encoder(30, 8, 2, 2, 4, 12), (jnp.zeros((1, 4), int), MASK)),
     "t5_v1.0": (T5Encoder(30, 8, 1, 2, 4, 12, "relu"), (jnp.zeros((1, 4), int), MASK)),
     **{kind: (XFNet(kind, 8, 3, heads=2), (TEXT, MASK)) for kind in ("linear", "mlp", "transformer", "resampler")},
+    "xfnet_glyphs": (XFNet("linear", 8, 3, heads=2, glyphs=True), (TEXT, MASK, (TEXT, MASK))),
     "unet": (UNet(LEVELS, groups=2, size_ids=6, qk_norm=True), LATENTS),
     "unet_add": (UNet(LEVELS, groups=2, size_ids=6, time_conditioning="add"), LATENTS),
     "unet_affine": (UNet(LEVELS, groups=2, size_ids=6, affine=True), LATENTS),

@@ -7,6 +7,7 @@ import pytest
 
 from dalle3_jax.models.build import CLASSES, build, build_models, fields_of, kind_of
 from dalle3_jax.models.latent_head import LatentHead
+from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.vae import VAE
@@ -14,10 +15,11 @@ from dalle3_jax.models.xfnet import XFNet
 
 MODULES = [
     T5Encoder(30, 8, 2, 2, 4, 12, "relu", relative_buckets=8, remat=True),
-    XFNet("resampler", 8, 3, layers=2, queries=4),
+    XFNet("resampler", 8, 3, layers=2, queries=4, glyphs=True),
     UNet(levels=(Level(8, 1), Level(12, 2, depth=1, heads=2)), time_conditioning="add", size_ids=6),
     VAE(channels=(4, 8), decoder_channels=(8, 8), patch=2, norm="rms"),
     LatentHead(grid=(2, 2), patch=2, channels=4),
+    SceneReader(("cat", "dog"), ("natural", "red"), ("flat",), ("beach",), channels=(4, 8, 8)),
 ]
 T5 = {"vocab_size": 30, "width": 8, "layers": 2, "heads": 2, "head_size": 4, "mlp_width": 12}
 
@@ -84,5 +86,6 @@ def test_wrong_names_of_all_components_are_told_at_once():
 
 
 def test_components_come_from_their_sections_and_others_are_left_alone():
-    models = build_models({"text_encoder": {"network": "t5", **T5}, "vae": {}, "diffusion": {"prediction": "v"}})
-    assert models == {"text_encoder": build("t5", T5), "vae": VAE()}
+    sections = {"text_encoder": {"network": "t5", **T5}, "glyph_encoder": T5, "vae": {}}
+    models = build_models({**sections, "diffusion": {"prediction": "v"}})
+    assert models == {"text_encoder": build("t5", T5), "glyph_encoder": build("t5", T5), "vae": VAE()}

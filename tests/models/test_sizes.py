@@ -51,6 +51,11 @@ def test_t5_v1_0_small():
     assert count(T5Encoder(32_128, 512, 6, 8, 64, 2048, "relu"), IDS, MASK) == 35_330_816
 
 
+def test_byt5_small():
+    # of the 299,637,760 that are published, the decoder and the output layer take 81,980,288
+    assert count(T5Encoder(384, 1472, 12, 6, 64, 3584), IDS, MASK) == 299_637_760 - 81_980_288
+
+
 def test_stable_diffusion_vae():
     assert count(VAE(), jnp.zeros((1, 64, 64, 3))) == 83_653_863
 

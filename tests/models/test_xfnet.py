@@ -109,6 +109,65 @@ def test_bfloat16_is_close(kind):
         assert jnp.abs(ours - theirs).max() < 0.1
 
 
+GLYPHS = normal(2, 3, 7, seed=5), jnp.array([[True, True, False], [False, False, False]])
+
+
+def with_glyphs(module: XFNet, params, glyphs, features=FEATURES, mask=MASK):
+    return jax.jit(lambda params: module.apply({"params": params}, features, mask, glyphs))(params)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_glyphs_are_further_tokens(kind):
+    module = xfnet(kind, glyphs=True)
+    tokens, mask, _ = with_glyphs(module, randomised(module, FEATURES, MASK, GLYPHS), GLYPHS)
+    assert tokens.shape == (2, 4 if kind == "resampler" else 9, 8)
+    joined = jnp.concatenate([MASK, GLYPHS[1]], axis=1)
+    np.testing.assert_array_equal(mask, jnp.ones((2, 4), bool) if kind == "resampler" else joined)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_glyphs_reach_the_condition_of_their_own_row_unless_masked(kind):
+    module = xfnet(kind, glyphs=True)
+    params = randomised(module, FEATURES, MASK, GLYPHS)
+    tokens, mask, vector = with_glyphs(module, params, GLYPHS)
+    other = with_glyphs(module, params, (GLYPHS[0].at[:, 1].add(1.0), GLYPHS[1]))
+    assert jnp.abs(other.vector - vector)[0].max() > 1e-3
+    np.testing.assert_array_equal(other.vector[1], vector[1])
+    hidden = with_glyphs(module, params, (spoiled(*GLYPHS), GLYPHS[1]))
+    np.testing.assert_array_equal(hidden.tokens[mask], tokens[mask])
+    np.testing.assert_array_equal(hidden.vector, vector)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masked_glyphs_leave_what_the_text_says(kind):
+    module, plain = xfnet(kind, glyphs=True), xfnet(kind)
+    params = randomised(module, FEATURES, MASK, GLYPHS)
+    without = {name: tree for name, tree in params.items() if name != "project_glyphs"}
+    masked = with_glyphs(module, params, (GLYPHS[0], jnp.zeros_like(GLYPHS[1])))
+    alone = apply(plain, without)
+    np.testing.assert_allclose(masked.vector, alone.vector, atol=1e-5)
+    # all kinds of one token for each text token begin with those
+    where = alone.mask
+    np.testing.assert_allclose(masked.tokens[:, : where.shape[1]][where], alone.tokens[where], atol=1e-5)
+
+
+def test_the_bias_of_glyphs_marks_them_and_nothing_else():
+    module = xfnet("linear", glyphs=True)
+    params = randomised(module, FEATURES, MASK, GLYPHS)
+    moved = jax.tree.map(lambda leaf: leaf, params)
+    moved["project_glyphs"]["bias"] += jnp.arange(8.0)
+    changed = with_glyphs(module, moved, GLYPHS).tokens - with_glyphs(module, params, GLYPHS).tokens
+    np.testing.assert_array_equal(changed[:, :6], 0.0)
+    assert jnp.abs(changed[:, 6:]).max(axis=-1).min() > 1e-2
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_glyphs_are_taken_if_and_only_if_the_switch_is_on(on):
+    arguments = (FEATURES, MASK) if on else (FEATURES, MASK, GLYPHS)
+    with pytest.raises(ValueError, match=f"xfnet.glyphs is {on}: give the features"):
+        abstract(xfnet("linear", glyphs=on), *arguments)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_heads_must_divide_the_width(kind):
     with pytest.raises(ValueError, match="width 8 is not a multiple of its 3 heads"):

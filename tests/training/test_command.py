@@ -19,6 +19,8 @@ from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.checkpoints.training import steps
 from dalle3_jax.commands.runtime import exclusive
 from dalle3_jax.commands.train import main
+from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.text.glyphs import encode
 from dalle3_jax.training.signals import EXIT_SAVED
 from scripts.kill_and_resume import arrays
 
@@ -32,6 +34,19 @@ def get_config(stage):
     del c.model["text_encoder"], c.model["xfnet"]
     c.init.text_encoder = c.init.xfnet = "text"
     c.train.trainable = ("xfnet", "unet")
+    return c
+"""
+LETTERS_FIRST = """
+from configs import tiny
+
+def get_config(stage):
+    c = tiny.text()
+    del c.model["text_encoder"]
+    c.init.text_encoder = "before"
+    c.data.glyph_length = 12
+    c.model.glyph_encoder = tiny.glyphs().model.glyph_encoder
+    c.model.xfnet.glyphs = True
+    c.train.trainable = ("glyph_encoder", "xfnet", "latent_head")
     return c
 """
 
@@ -206,6 +221,70 @@ def test_a_head_that_does_not_fit_is_told_all_at_once(whole, tmp_path):
     assert "channels is 5, the latents of the VAE have 4" in error
     assert "grid (2, 2) wants an xfnet of kind resampler with 4 queries" in error
     assert not (tmp_path / "text" / "checkpoints").exists()
+
+
+@pytest.fixture(scope="module")
+def lettered(whole, tmp_path_factory) -> Path:
+    """The workdir of a base stage that reads quoted text."""
+    workdir = tmp_path_factory.mktemp("glyphs")
+    shutil.copytree(whole / "vae", workdir / "vae")
+    assert main(arguments(workdir, "--config.train.steps=3", "--config.sample.every=3", stage="glyphs")) == 0
+    return workdir
+
+
+def test_a_glyph_encoder_learns_and_is_released(lettered):
+    folder = lettered / "base"
+    release = load_release(folder / "release")
+    assert release.text == {"length": 16, "glyph_length": 12}
+    assert [path.name for path in (folder / "samples").iterdir()] == ["00000003.png"]
+    saved = arrays(folder / "checkpoints" / "00000003")
+    bias = saved["['params']['xfnet']['project_glyphs']['bias']"]
+    assert np.abs(bias).max() > 0
+
+
+def test_only_quoted_text_changes_the_tokens_of_glyphs(lettered):
+    pipeline = Pipeline.load(lettered)
+    prompts = ['a "cat"', 'a "dog"', 'one "cat"', "a cat"]
+    said = pipeline.encode(prompts)
+    glyphs = said.mask[:, 16:]
+    assert glyphs.sum(1).tolist() == [4, 4, 4, 0]
+    encoder, params = pipeline.system.glyph_encoder, pipeline.params["glyph_encoder"]
+    ids, mask = encode(prompts, 12)
+    letters = encoder.apply({"params": params}, ids, mask)
+    assert (letters[0] == letters[2]).all()
+    assert np.abs(letters[0] - letters[1])[mask[0]].max() > 1e-3
+    assert np.abs(said.vector[0] - said.vector[1]).max() > 0
+    assert len(pipeline(prompts[0], steps=2)) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("--config.data.glyph_length=0", "but not a glyph_length above 0"),
+        ("--config.model.xfnet.glyphs=False", "but not xfnet.glyphs"),
+        ("--config.model.glyph_encoder.vocab_size=200", "glyph_encoder.vocab_size is 200"),
+        ("--config.data.glyph_length=-1", "glyph_length"),
+    ],
+)
+def test_glyphs_that_lack_a_part_are_refused(whole, tmp_path, override, named):
+    shutil.copytree(whole / "vae", tmp_path / "vae")
+    assert named in failing(*arguments(tmp_path, override, stage="glyphs"))
+    assert not (tmp_path / "base" / "checkpoints").exists()
+
+
+def test_the_text_stage_teaches_glyphs_beside_a_frozen_encoder(lettered, tmp_path):
+    shutil.copytree(lettered / "vae", tmp_path / "vae")
+    shutil.copytree(lettered / "base", tmp_path / "before")
+    config = tmp_path / "config.py"
+    config.write_text(LETTERS_FIRST)
+    words = ["--config", f"{config}:text", "--workdir", str(tmp_path), "--config.train.steps=2"]
+    assert main([*words, "--config.sample.every=2"]) == 0
+    release, before = (load_release(tmp_path / name / "release") for name in ("text", "before"))
+    assert set(release.modules) == {"text_encoder", "glyph_encoder", "xfnet", "latent_head"}
+    same, learnt = (release.params[name]["token_embedding"]["embedding"] for name in ("text_encoder", "glyph_encoder"))
+    assert (same == before.params["text_encoder"]["token_embedding"]["embedding"]).all()
+    assert np.isfinite(learnt).all()
+    assert len(list((tmp_path / "text" / "samples").iterdir())) == 1
 
 
 def test_workdir_that_cannot_be_written_is_named(tmp_path):

@@ -129,6 +129,28 @@ def test_frozen_text_encoder_is_found_among_the_frozen():
     assert seen["sizes"] is None
 
 
+def test_quoted_text_reaches_the_condition_through_its_own_encoder():
+    seen = {}
+
+    def adapter(weight, features, mask, glyphs):
+        seen.update(features=features, mask=mask, glyphs=glyphs)
+        return weight * features
+
+    networks = {
+        "text_encoder": lambda weight, ids, mask: weight * ids[..., None],
+        "glyph_encoder": lambda weight, ids, mask: weight * ids[..., None] * mask[..., None],
+        "xfnet": adapter,
+        "unet": lambda weight, x_t, t, condition, sizes: x_t,
+    }
+    loss_fn = diffusion_loss(networks, schedule=SCHEDULE, shift=SHIFT, scale=SCALE)
+    glyphs = {"glyph_ids": np.full((8, 2), 5, np.int32), "glyph_mask": np.array([[True, False]] * 8)}
+    loss_fn(PARAMS, {"glyph_encoder": jnp.float32(7.0)}, jax.tree.map(jnp.asarray, BATCH | glyphs), KEY)
+    np.testing.assert_array_equal(seen["features"][..., 0], BATCH["ids"])
+    np.testing.assert_array_equal(seen["mask"], BATCH["mask"])
+    np.testing.assert_array_equal(seen["glyphs"][0][..., 0], [[35.0, 0.0]] * 8)
+    np.testing.assert_array_equal(seen["glyphs"][1], glyphs["glyph_mask"])
+
+
 def text(head, batch, frozen=None):
     networks = {
         "text_encoder": lambda weight, ids, mask: weight * ids[..., None] * mask[..., None],

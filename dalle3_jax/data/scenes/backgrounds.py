@@ -6,7 +6,19 @@ from functools import lru_cache, partial
 import numpy as np
 from jaxtyping import UInt8
 
-from dalle3_jax.data.scenes.painting import Layer, blocks, disc, discs, gradient, ground, planks
+from dalle3_jax.data.scenes.painting import (
+    Layer,
+    blocks,
+    disc,
+    discs,
+    folds,
+    gradient,
+    ground,
+    lane,
+    peaks,
+    planks,
+    tiles,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,9 @@ BUBBLES = (
     (0.33, 0.52, 0.016),
     (0.70, 0.58, 0.016),
 )
+
+FIRS = ((0.02, 0.22), (0.17, 0.36), (0.30, 0.14), (0.46, 0.40), (0.60, 0.24), (0.75, 0.12), (0.90, 0.34))
+FAR_FIRS = ((0.09, 0.30), (0.23, 0.40), (0.38, 0.28), (0.53, 0.36), (0.67, 0.30), (0.83, 0.38), (0.97, 0.28))
 
 BACKGROUNDS = (
     Background(
@@ -186,6 +201,60 @@ BACKGROUNDS = (
                 stops=((0.4, "6c7d91"), (0.7, "8694a5")),
             ),
             partial(ground, stops=((0.74, "5a5f68"), (1.0, "3e4249"))),
+        ),
+    ),
+    Background(
+        "forest",
+        ("in a forest", "in a dark forest", "in the forest"),
+        ("a dark green forest", "a forest of pointed firs"),
+        (
+            partial(gradient, stops=((0.0, "b7d8b0"), (0.6, "dcebc5"))),
+            partial(peaks, tops=FAR_FIRS, base=0.74, width=0.075, code="5d9a6b"),
+            partial(peaks, tops=FIRS, base=0.80, width=0.11, code="1f5a3a"),
+            partial(ground, stops=((0.74, "3f7d3c"), (1.0, "27552b")), waves=((0.015, 2.0, 0.3),)),
+        ),
+    ),
+    Background(
+        "mountains",
+        ("in the mountains", "in front of mountains", "before a range of mountains"),
+        ("grey mountains with white tips", "a range of tall grey mountains"),
+        (
+            partial(gradient, stops=((0.0, "7fb2e5"), (0.6, "e6f1fa"))),
+            partial(peaks, tops=((0.12, 0.34), (0.78, 0.28), (1.02, 0.40)), base=0.72, width=0.34, code="9aa5b8"),
+            partial(peaks, tops=((0.42, 0.16),), base=0.72, width=0.40, code="77839b"),
+            partial(peaks, tops=((0.42, 0.16),), base=0.30, width=0.10, code="f7fafc"),
+            partial(peaks, tops=((0.12, 0.34), (0.78, 0.28)), base=0.42, width=0.085, code="eef2f6"),
+            partial(ground, stops=((0.66, "7fae62"), (1.0, "4f8a45")), waves=((0.02, 1.0, 0.1),)),
+        ),
+    ),
+    Background(
+        "road",
+        ("on a road", "on a grey road", "on an empty road"),
+        ("an empty grey road", "a grey road between yellow fields"),
+        (
+            partial(gradient, stops=((0.0, "a5d5ee"), (0.45, "edf6fa"))),
+            partial(ground, stops=((0.42, "e8c75a"), (1.0, "c99a34"))),
+            partial(lane, top=0.42, near=0.62, far=0.05, code="6b6f76"),
+            partial(lane, top=0.42, near=0.035, far=0.004, code="ffffff", dashes=6),
+        ),
+    ),
+    Background(
+        "checkered floor",
+        ("on a checkered floor", "on black and white tiles", "on a tiled checkered floor"),
+        ("a checkered floor before a turquoise wall", "a black and white checkered floor"),
+        (
+            partial(gradient, stops=((0.0, "6fc7bd"), (0.5, "8ad6cc"))),
+            partial(tiles, top=0.5, across=8, down=4, shades=("f4f1e8", "2f3336")),
+        ),
+    ),
+    Background(
+        "red curtain",
+        ("in front of a red curtain", "on a stage with a red curtain", "before a red curtain"),
+        ("a heavy red curtain", "a stage with a red curtain"),
+        (
+            partial(folds, count=9, shades=("7d0f1c", "c81e34")),
+            partial(disc, at=(0.5, 0.5), radius=0.5, code="f0566a", softness=0.45, strength=0.35),
+            partial(ground, stops=((0.82, "8a5a33"), (1.0, "5f3b20"))),
         ),
     ),
 )

@@ -1,58 +1,149 @@
 """What is said of a scene, in three versions, by filling the blanks of sentence patterns.
 
-`alt` is short and noisy as alternative texts on the web are, `short` names the main subject only, `descriptive` says
-everything: the objects, how many, where they are, and the background.
+`alt` is short, noisy and sometimes wrong, as alternative texts on the web are; `short` names the main subject only;
+`descriptive` says everything: the objects, how many, their tints, where they are, the words exactly, the background.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dalle3_jax.data.draws import choose
-from dalle3_jax.data.scenes.scene import Scene
+from dalle3_jax.data.scenes.grammar import DETAILS, PICTURE, PICTURES, SIGNS, SLOT
+from dalle3_jax.data.scenes.layouts import NUMBERS
+from dalle3_jax.data.scenes.lettering import Word
+from dalle3_jax.data.scenes.scene import Placed, Scene
 from dalle3_jax.data.scenes.world import World
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 DIGITS = tuple("0123456789")
+VOWELS = tuple("aeiou")
 
 
 def captions(world: World, scene: Scene, seed: int, index: int) -> dict[str, str]:
     """The captions of a scene by version; (seed, index) chooses among patterns and phrases."""
     options = blanks(world, scene)
-    result = {}
-    for version, patterns in world.kind(scene.kind).patterns.items():
-        key = (world.name, int(seed), int(index), version)
-        pattern = choose(patterns, *key)
-        text = pattern.format_map(Filled(options, key))
-        result[version] = sentences(text) if pattern.endswith(".") else text
-    return result
+    patterns = world.kind(scene.kind).patterns
+    return {
+        version: caption(options, patterns[version], world.name, int(seed), int(index), version) for version in patterns
+    }
+
+
+def caption(options: Mapping[str, tuple[str, ...]], patterns: tuple[str, ...], *key: Any) -> str:
+    """One of the patterns with its blanks filled; with capital letters where it is made of sentences."""
+    pattern = choose(patterns, *key)
+    text = " ".join(pattern.format_map(Filled(options, key)).split())
+    return sentences(text) if text.endswith(".") else text
 
 
 def blanks(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
     """The ways to fill each blank of the scene's patterns."""
-    layout, background = world.layout(scene.kind, scene.layout), world.background(scene.background)
-    number, first = NUMBERS[len(scene.objects)], world.concept(scene.objects[0].concept)
+    kind, layout = world.kind(scene.kind), world.layout(scene.kind, scene.layout)
+    background = world.background(scene.background)
     options = {
+        **world.grammar,
+        **kind.grammar,
         "where": background.phrases,
         "scenery": background.scenery,
         "background": (background.name,),
-        "plural": (first.plural,),
-        "n": (number,),
-        "many": (f"{number} {first.plural}",),
-        "place": world.phrases(scene.objects[0].cell.place),
+        "arrangement": layout.phrases,
         "relation": layout.phrases,
         "inverse": layout.inverse,
-        "arrangement": layout.phrases,
     }
-    for letter, name, placed in zip("ab", "xy", scene.objects, strict=False):
-        concept = world.concept(placed.concept)
-        options |= {letter: (f"{concept.article} {concept.name}",), name: (concept.name,)}
-        options[f"place_{letter}"] = world.phrases(placed.cell.place)
+    options |= subjects(world, scene) if scene.objects else empty(scene)
+    return options | (details(world, scene) if world.grammar else {})
+
+
+def subjects(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
+    """The blanks that name objects."""
+    number, first = NUMBERS[len(scene.objects)], scene.objects[0]
+    plural = named(world, first, number=2)
+    options = {
+        "plural": (plural,),
+        "n": (number,),
+        "many": (f"{number} {plural}",),
+        "place": world.phrases(first.cell.place),
+    }
+    placed = {shown.concept: shown for shown in reversed(scene.objects)}  # the first of each concept
+    for letter, name, concept in zip("abcde", "xyzvw", scene.concepts, strict=False):
+        shown = placed[concept]
+        options |= {letter: (with_article(world, shown),), name: (named(world, shown),)}
+        options[f"place_{letter}"] = world.phrases(shown.cell.place)
     return options
 
 
+def empty(scene: Scene) -> dict[str, tuple[str, ...]]:
+    """The blanks of a scene without objects: its background is all there is to speak of."""
+    return {"x": (scene.background,), "plural": (scene.background,), "positions": ("",)}
+
+
+def details(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
+    """The blanks that only a grammar of sentences has."""
+    known = DETAILS[scene.background]
+    twos = tuple(f"{one} {two}" for i, one in enumerate(known) for two in known[:i])
+    signs = [tuple(written(pattern, word) for pattern in SIGNS[word.on]) for word in scene.words]
+    return {
+        "picture": PICTURES.get(scene.style, (PICTURE,)),
+        "tag": (scene.style,),
+        "things": (things(world, scene),),
+        "are": ("is" if len(scene.objects) == 1 else "are",),
+        "list": (listed([with_article(world, placed) for placed in scene.objects]),),
+        "wrong": world.names,  # once in hundreds of times it is right
+        "extra": known + twos,
+        "more": (*twos, " ".join(known)),
+        "signs": (" ".join(f"{{sign_{i}}}" for i in range(len(signs))),),
+        **{f"sign_{i}": patterns for i, patterns in enumerate(signs)},
+        **{f"slot_{slot}": phrases for slot, phrases in SLOT.items()},
+    }
+
+
+def named(world: World, placed: Placed, number: int = 1) -> str:
+    """The object with its tint: "red car", "red cars"."""
+    concept = world.concept(placed.concept)
+    return f"{placed.tint} {concept.name if number == 1 else concept.plural}".strip()
+
+
+def with_article(world: World, placed: Placed) -> str:
+    """The object with its tint and its article: "an orange car", "an owl"."""
+    article = world.concept(placed.concept).article
+    if placed.tint:
+        article = "an" if placed.tint.startswith(VOWELS) else "a"
+    return f"{article} {named(world, placed)}"
+
+
+def things(world: World, scene: Scene) -> str:
+    """All objects, alike ones together with their number."""
+    groups: dict[tuple[str, str], list[Placed]] = {}
+    for placed in scene.objects:
+        groups.setdefault((placed.concept, placed.tint), []).append(placed)
+    names = [
+        with_article(world, group[0])
+        if len(group) == 1
+        else f"{NUMBERS[len(group)]} {named(world, group[0], number=2)}"
+        for group in groups.values()
+    ]
+    return listed(names) or "nothing"
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def written(pattern: str, word: Word) -> str:
+    """A sentence about a word, with only the way to name its place left open."""
+    return pattern.replace("{slot}", f"{{slot_{word.slot}}}").format_map(Kept(text=word.text, colour=word.colour))
+
+
+class Kept(dict[str, str]):
+    """Leaves the blanks that it does not know as they are."""
+
+    def __missing__(self, blank: str) -> str:
+        """The blank itself."""
+        return f"{{{blank}}}"
+
+
 class Filled(dict[str, str]):
-    """Fills a blank when a pattern first asks for it, and then always alike."""
+    """Fills a blank when a pattern first asks for it, and then always alike; what fills it may hold blanks again."""
 
     def __init__(self, options: Mapping[str, tuple[str, ...]], key: tuple[Any, ...]) -> None:
         """The options of every blank, and the key of the draws among them."""
@@ -64,7 +155,8 @@ class Filled(dict[str, str]):
         if blank == "number":
             self[blank] = "".join(choose(DIGITS, *self.key, blank, i) for i in range(4))
         else:
-            self[blank] = choose(self.options[blank], *self.key, blank)
+            text = choose(self.options[blank], *self.key, blank)
+            self[blank] = text.format_map(self) if "{" in text else text
         return self[blank]
 
 

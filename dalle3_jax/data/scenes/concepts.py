@@ -1,73 +1,88 @@
-"""The concepts of the embedded dataset: a name, its plural, and the code points of its emoji.
+"""The concepts of the embedded dataset: a name, its plural, the code points of its emoji, and how it can be drawn.
 
-A new concept is one more row; `scripts/make_sprites.py` fetches its sprite.
+They are rows of sprites/concepts.csv, beside their sprites; a folder of the same form is a pack of further ones
+(`scripts/add_sprites.py` writes such). A new concept is one more row without styles; `scripts/make_sprites.py` draws it
+and completes the row.
 """
 
+import csv
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from io import StringIO
+from pathlib import Path
+
+from dalle3_jax.data.scenes.tints import TINTS
+
+STYLES = ("3d", "flat", "noto")
+COLUMNS = ("name", "plural", "article", "code", "styles", "tints")
+SPRITES = files("dalle3_jax.data.scenes") / "sprites"
 
 
 @dataclass(frozen=True)
 class Concept:
-    """A thing that can stand in a scene; the article is "a" unless the row says otherwise."""
+    """A thing that can stand in a scene, in the styles that have a sprite and the tints that suit it.
+
+    `folder` holds a folder of sprites for each style; the empty one is the package's own.
+    """
 
     name: str
     plural: str
     code: str
     article: str = "a"
+    styles: tuple[str, ...] = ("3d",)
+    tints: tuple[str, ...] = ()
+    folder: str = ""
 
     @property
     def file(self) -> str:
-        """The name of its sprite without the suffix."""
+        """The name of its sprites without the suffix."""
         return self.name.replace(" ", "_")
 
 
-CONCEPTS = (
-    Concept("panda", "pandas", "1f43c"),
-    Concept("frog", "frogs", "1f438"),
-    Concept("penguin", "penguins", "1f427"),
-    Concept("pig", "pigs", "1f437"),
-    Concept("mouse", "mice", "1f42d"),
-    Concept("fox", "foxes", "1f98a"),
-    Concept("owl", "owls", "1f989", "an"),
-    Concept("flamingo", "flamingos", "1f9a9"),
-    Concept("elephant", "elephants", "1f418", "an"),
-    Concept("whale", "whales", "1f433"),
-    Concept("turtle", "turtles", "1f422"),
-    Concept("butterfly", "butterflies", "1f98b"),
-    Concept("ladybug", "ladybugs", "1f41e"),
-    Concept("crab", "crabs", "1f980"),
-    Concept("sheep", "sheep", "1f411"),
-    Concept("zebra", "zebras", "1f993"),
-    Concept("apple", "apples", "1f34e", "an"),
-    Concept("banana", "bananas", "1f34c"),
-    Concept("watermelon", "watermelons", "1f349"),
-    Concept("pineapple", "pineapples", "1f34d"),
-    Concept("carrot", "carrots", "1f955"),
-    Concept("eggplant", "eggplants", "1f346", "an"),
-    Concept("avocado", "avocados", "1f951", "an"),
-    Concept("mushroom", "mushrooms", "1f344"),
-    Concept("hamburger", "hamburgers", "1f354"),
-    Concept("donut", "donuts", "1f369"),
-    Concept("cupcake", "cupcakes", "1f9c1"),
-    Concept("rocket", "rockets", "1f680"),
-    Concept("bus", "buses", "1f68c"),
-    Concept("tractor", "tractors", "1f69c"),
-    Concept("airplane", "airplanes", "2708-fe0f", "an"),
-    Concept("sailboat", "sailboats", "26f5"),
-    Concept("train", "trains", "1f682"),
-    Concept("helicopter", "helicopters", "1f681"),
-    Concept("umbrella", "umbrellas", "2602-fe0f", "an"),
-    Concept("guitar", "guitars", "1f3b8"),
-    Concept("soccer ball", "soccer balls", "26bd"),
-    Concept("castle", "castles", "1f3f0"),
-    Concept("cactus", "cacti", "1f335"),
-    Concept("sunflower", "sunflowers", "1f33b"),
-    Concept("star", "stars", "2b50"),
-    Concept("heart", "hearts", "2764-fe0f"),
-    Concept("snowman", "snowmen", "26c4"),
-    Concept("diamond", "diamonds", "1f48e"),
-    Concept("top hat", "top hats", "1f3a9"),
-    Concept("kite", "kites", "1fa81"),
-    Concept("robot", "robots", "1f916"),
-    Concept("alarm clock", "alarm clocks", "23f0", "an"),
-)
+def read_concepts(folder: Traversable | Path) -> tuple[Concept, ...]:
+    """The drawn rows of `folder`/concepts.csv: one without styles waits for its sprites and is left out.
+
+    ValueError names every row that is not whole or whose sprites are missing.
+    """
+    rows = list(csv.DictReader(StringIO((folder / "concepts.csv").read_text(encoding="utf-8"))))
+    if problems := [*_problems(rows, folder)]:
+        raise ValueError(f"{folder / 'concepts.csv'}: {'; '.join(problems)}")
+    return tuple(_concept(row, "" if folder == SPRITES else str(folder)) for row in rows if row["styles"])
+
+
+def _concept(row: dict[str, str], folder: str) -> Concept:
+    """The concept of a row."""
+    styles, tints = tuple(row["styles"].split()), tuple(row["tints"].split())
+    return Concept(row["name"], row["plural"], row["code"], row["article"], styles, tints, folder)
+
+
+def _problems(rows: list[dict[str, str]], folder: Traversable | Path) -> Iterator[str]:
+    """What is wrong with the rows, in words that say how to mend it."""
+    if not rows:
+        yield "it has no rows: write at least one concept below the line of columns"
+    for name, number in Counter(row.get("name") for row in rows).items():
+        if number > 1:
+            yield f"{name!r} stands {number} times: keep one row"
+    drawn = {style.name: {file.name for file in style.iterdir()} for style in folder.iterdir() if style.is_dir()}
+    for line, row in enumerate(rows, 2):
+        yield from (f"line {line}: {problem}" for problem in _row_problems(row, drawn))
+
+
+def _row_problems(row: dict[str, str], drawn: dict[str, set[str]]) -> Iterator[str]:
+    """What is wrong with one row; `drawn` holds the files of each style."""
+    if tuple(row) != COLUMNS or None in row.values():
+        yield f"{list(row.values())} does not have the columns {', '.join(COLUMNS)}"
+        return
+    if not row["name"] or not row["plural"] or "/" in row["name"] or row["article"] not in ("a", "an"):
+        yield f"{row['name']!r} needs a name without a slash, a plural, and the article a or an"
+    for style in row["styles"].split():
+        if f"{row['name'].replace(' ', '_')}.webp" not in drawn.get(style, ()):
+            yield f"{row['name']!r} has no sprite in the style {style!r}: add the picture or take the style away"
+    if unknown := set(row["tints"].split()) - set(TINTS):
+        yield f"{row['name']!r} has no tint {', '.join(sorted(unknown))}: choose from {', '.join(TINTS)}"
+
+
+CONCEPTS = read_concepts(SPRITES)

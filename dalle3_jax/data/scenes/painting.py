@@ -107,3 +107,38 @@ def blocks(canvas: Canvas, x: Grid, y: Grid, roofs: Spots, stops: Stops) -> Canv
         cover = step(x - left, 0.01) * step(right - x, 0.01) * step(y - top, 0.01)
         canvas = over(canvas, ramp(y, stops), cover)
     return canvas
+
+
+def peaks(
+    canvas: Canvas, x: Grid, y: Grid, tops: tuple[tuple[float, float], ...], base: float, width: float, code: str
+) -> Canvas:
+    """Triangles with their tips at `tops` (x, y) and `width` from the middle to the side on the line `base`."""
+    for left, top in tops:
+        slope = np.abs(x - left) / width * (base - top)
+        cover = step(y - top - slope, 0.012) * step(base - y, 0.01)
+        canvas = over(canvas, np.broadcast_to(colour(code), canvas.shape), cover)
+    return canvas
+
+
+def lane(canvas: Canvas, x: Grid, y: Grid, top: float, near: float, far: float, code: str, dashes: int = 0) -> Canvas:
+    """A strip that runs from the lower edge, `near` wide to each side, to the line `top`, where it is `far` wide."""
+    depth = np.clip((y - top) / (1.0 - top), 0.0, 1.0)
+    cover = step(far + (near - far) * depth - np.abs(x - 0.5), 0.01) * (y >= top)
+    if dashes:
+        cover = cover * (np.sin(2.0 * np.pi * dashes * depth**0.6) > 0.0)
+    return over(canvas, np.broadcast_to(colour(code), canvas.shape), cover)
+
+
+def tiles(canvas: Canvas, x: Grid, y: Grid, top: float, across: int, down: int, shades: tuple[str, str]) -> Canvas:
+    """A floor of tiles in two shades below the line `top`."""
+    row = np.floor((y - top) / (1.0 - top) * down).astype(int)
+    column = np.floor(x * across).astype(int)
+    paint = np.stack([colour(code) for code in shades])[(row + column) % 2]
+    return over(canvas, paint, (y >= top).astype(float))
+
+
+def folds(canvas: Canvas, x: Grid, y: Grid, count: int, shades: tuple[str, str]) -> Canvas:
+    """Cloth that hangs in `count` folds, from a dark to a light shade and back."""
+    wave = 0.5 + 0.5 * np.sin(2.0 * np.pi * count * (x + 0.004 * np.sin(2.0 * np.pi * y)))
+    dark, light = (np.broadcast_to(colour(code), canvas.shape) for code in shades)
+    return over(dark, light, wave)

@@ -7,9 +7,7 @@ Of the descriptive patterns the first are sentences of 12 to 40 words, the rest 
 A pattern that ends in a full stop is written with capital letters.
 """
 
-from collections.abc import Mapping
-
-Patterns = Mapping[str, tuple[str, ...]]
+from dalle3_jax.data.scenes.world import Patterns
 
 ONE: Patterns = {
     "descriptive": (

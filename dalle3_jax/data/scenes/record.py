@@ -6,6 +6,7 @@ from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes.captions import captions
 from dalle3_jax.data.scenes.render import render
 from dalle3_jax.data.scenes.scene import Scene, pixel_box, scene
+from dalle3_jax.data.scenes.signs import sign_box
 from dalle3_jax.data.scenes.world import World
 
 
@@ -25,14 +26,25 @@ def record(world: World, seed: int, index: int, height: int, width: int, split: 
 def labels(world: World, shown: Scene, height: int, width: int) -> dict[str, Any]:
     """What the picture shows, as plain JSON values.
 
-    A box is (left, top, right, bottom) in fractions of the frame: the square that the sprite's longer side fills.
-    `relation` is that of the first object to the second, "" where there is none.
+    A box is (left, top, right, bottom) in fractions of the frame: the square that the sprite's longer side fills, or
+    what a word covers. `relation` is that of the first object to the second where there are two concepts.
     """
-    objects = []
-    for placed in shown.objects:
-        left, top, right, bottom = pixel_box(world, placed.cell, height, width)
-        box = [left / width, top / height, right / width, bottom / height]
-        objects.append({"concept": placed.concept, "box": box, "place": placed.cell.place})
+    objects = [
+        {"concept": placed.concept, "tint": placed.tint, "place": placed.cell.place}
+        | {"box": fractions(pixel_box(world, placed.cell, height, width), height, width)}
+        for placed in shown.objects
+    ]
+    words = [
+        {"text": word.text, "on": word.on, "colour": word.colour, "slot": word.slot}
+        | {"box": fractions(sign_box(word, height, width), height, width)}
+        for word in shown.words
+    ]
     relation = shown.layout if len(shown.concepts) > 1 else ""
     return {"kind": shown.kind, "layout": shown.layout, "objects": objects, "count": len(objects),
-            "relation": relation, "background": shown.background}  # fmt: skip
+            "relation": relation, "background": shown.background, "style": shown.style, "words": words}  # fmt: skip
+
+
+def fractions(box: tuple[int, int, int, int], height: int, width: int) -> list[float]:
+    """A box in pixels as fractions of the frame."""
+    left, top, right, bottom = box
+    return [left / width, top / height, right / width, bottom / height]

@@ -1,22 +1,38 @@
 """Which scene stands at an index: what it shows and where, before any pixel is drawn."""
 
-from collections.abc import Iterator
+from bisect import bisect
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
 from dalle3_jax.data.draws import choose, uniform, weighted
-from dalle3_jax.data.scenes.world import Cell, Kind, World
+from dalle3_jax.data.scenes.layouts import THIRDS
+from dalle3_jax.data.scenes.lettering import Word, draw_words, free_band
+from dalle3_jax.data.scenes.world import Cell, Layout, World
 
 SPLITS = ("train", "held_out")
+SMALLEST = 0.2  # of the frame's height: what words must leave for each object of a column
 Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Placed:
-    """One object and the cell in which it stands."""
+    """One object, the cell in which it stands, and its tint, "" where it has its own colours."""
 
     concept: str
     cell: Cell
+    tint: str = ""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a scene shows before it is arranged; `tints` are those of the concepts."""
+
+    concepts: tuple[str, ...]
+    background: str
+    style: str = "3d"
+    tints: tuple[str, ...] = ()
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,8 @@ class Scene:
     layout: str
     objects: tuple[Placed, ...]
     background: str
+    style: str = "3d"
+    words: tuple[Word, ...] = ()
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -35,37 +53,83 @@ class Scene:
 
 
 def scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
-    """The scene at `index`: "train" never shows a held-out pair, "held_out" always shows at least one.
+    """The scene at `index`: "train" never shows what is held out, "held_out" always shows something of it.
 
-    The kind and the layout are drawn once, so that both splits mix kinds alike; concepts and background are drawn again
-    until they suit the split.
+    The kind and the layout are drawn once, so that both splits mix kinds alike; the contents are drawn again until they
+    suit the split.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: choose one of {SPLITS}")
     key = (world.name, split, int(seed), int(index))  # a numpy integer would be another key
     kind = weighted(world.kinds, [kind.weight for kind in world.kinds], *key, "kind")
     layout = choose(kind.layouts, *key, "layout")
-    drawn = (contents(world, kind, *key, attempt) for attempt in count())
-    concepts, background = next(what for what in drawn if world.held_out.holds(*what) == (split == "held_out"))
-    cells = jittered(world, layout.cells, *key)
-    placed = (Placed(concepts[who], cell) for who, cell in zip(layout.who, cells, strict=True))
-    return Scene(kind.name, layout.name, tuple(placed), background)
+    drawn = (contents(world, layout, *key, attempt) for attempt in count())
+    found = next(what for what in drawn if holds(world, layout, what) == (split == "held_out"))
+    cells = moved(world, layout, found.words, *key)
+    placed = arranged(layout, found, tuple(cells))
+    return Scene(kind.name, layout.name, placed, found.background, found.style, found.words)
 
 
-def contents(world: World, kind: Kind, *key: object) -> tuple[list[str], str]:
-    """As many different concepts as the kind shows, and a background."""
-    left = [concept.name for concept in world.concepts]
-    concepts = [left.pop(int(uniform(*key, "concept", i) * len(left))) for i in range(kind.concepts)]
-    return concepts, choose(world.backgrounds, *key, "background").name
+def contents(world: World, layout: Layout, *key: object) -> Contents:
+    """A style, as many different concepts of it as the layout shows, their tints, a background, and words."""
+    style = choose(world.styles, *key, "style") if len(world.styles) > 1 else world.styles[0]
+    left = list(world.drawn_in[style])
+    chosen = [left.pop(int(uniform(*key, "concept", i) * len(left))) for i in range(layout.concepts)]
+    tints = tuple(
+        choose(concept.tints, *key, "tint", i)
+        if world.tinted and concept.tints and uniform(*key, "tinted", i) < world.tinted
+        else ""
+        for i, concept in enumerate(chosen)
+    )
+    background = choose(world.backgrounds, *key, "background").name
+    words = draw_words(world.lettering, *key) if world.lettering else ()
+    words = words if leaves_room(layout, words) else ()
+    return Contents(tuple(concept.name for concept in chosen), background, style, tints, words)
 
 
-def jittered(world: World, cells: tuple[Cell, ...], *key: object) -> Iterator[Cell]:
-    """The cells, each moved by at most the world's jitter."""
-    for i, cell in enumerate(cells):
+def leaves_room(layout: Layout, words: tuple[Word, ...]) -> bool:
+    """Whether, beside the words, the objects are large enough and at the height that the names of their places say."""
+    top, bottom = free_band(words)
+    alone = len(layout.cells) == 1
+    named = [cell.y for cell in layout.cells if alone or cell.place.startswith(("top", "bottom"))]
+    same = all(bisect(THIRDS, y) == bisect(THIRDS, top + y * (bottom - top)) for y in named)
+    return same and bottom - top >= SMALLEST * layout.tiers
+
+
+def holds(world: World, layout: Layout, what: Contents) -> bool:
+    """Whether a scene of these shows anything that the world holds out of training."""
+    numbers = [layout.who.count(i) for i in range(layout.concepts)]
+    texts = [word.text for word in what.words]
+    return world.held_out.holds(what.concepts, what.background, what.style, numbers, texts)
+
+
+def arranged(layout: Layout, what: Contents, cells: Sequence[Cell]) -> tuple[Placed, ...]:
+    """The objects in the cells of the layout."""
+    tints = what.tints or ("",) * len(what.concepts)
+    return tuple(Placed(what.concepts[who], cell, tints[who]) for who, cell in zip(layout.who, cells, strict=True))
+
+
+def moved(world: World, layout: Layout, words: tuple[Word, ...], *key: object) -> Iterator[Cell]:
+    """The cells in what the words leave of the frame, each moved and resized by at most the world's measure."""
+    top, bottom = free_band(words)
+    height = bottom - top
+    smallest, largest = world.sizes
+    factor = smallest + (largest - smallest) * uniform(*key, "size") if largest > smallest else 1.0
+    for i, cell in enumerate(layout.cells):
+        if words:
+            cell = replace(cell, y=top + cell.y * height, size=min(cell.size, height / layout.tiers))
         if world.jitter:
             across, down = (world.jitter * (2.0 * uniform(*key, "jitter", i, axis) - 1.0) for axis in ("x", "y"))
-            cell = replace(cell, x=cell.x + across, y=cell.y + down)
-        yield cell
+            cell = replace(cell, x=cell.x + across, y=cell.y + down * height)
+        if factor != 1.0:
+            cell = replace(cell, size=cell.size * factor)
+        yield inside(cell, top, bottom) if words else cell
+
+
+def inside(cell: Cell, top: float, bottom: float) -> Cell:
+    """The cell moved up or down until it lies in the band (as in a square frame; in a tall one there is room)."""
+    half = min(cell.size, bottom - top) / 2
+    return replace(cell, y=min(max(cell.y, top + half), bottom - half), size=2 * half)
 
 
 def pixel_box(world: World, cell: Cell, height: int, width: int) -> Box:
@@ -73,8 +137,8 @@ def pixel_box(world: World, cell: Cell, height: int, width: int) -> Box:
 
     The cell lies on the world's grid and inside the frame; the sprite keeps the world's margin within it.
     """
-    snap = world.snap
-    side = max(snap, round(cell.size * min(height, width) / snap) * snap)
+    snap, step = world.snap, world.step
+    side = max(step, round(cell.size * min(height, width) / step) * step)
     left = min(max(round((cell.x * width - side / 2) / snap) * snap, 0), max(width - side, 0))
     top = min(max(round((cell.y * height - side / 2) / snap) * snap, 0), max(height - side, 0))
     margin = round(side * world.margin)

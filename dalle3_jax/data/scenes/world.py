@@ -1,14 +1,16 @@
 """A world: everything that scenes are made of, as tables. Another world is another set of rows, not more code."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.resources import files
 from typing import Any
 
-from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS, Background
-from dalle3_jax.data.scenes.concepts import CONCEPTS, Concept
-from dalle3_jax.data.scenes.held_out import HeldOut, read_held_out
-from dalle3_jax.data.scenes.patterns import COUNT, ONE, TWO, Patterns
+from dalle3_jax.data.scenes.backgrounds import Background
+from dalle3_jax.data.scenes.concepts import Concept
+from dalle3_jax.data.scenes.held_out import HeldOut
+
+Patterns = Mapping[str, tuple[str, ...]]
+"""Sentence patterns: of a kind by version of caption, of a grammar by blank."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Layout:
     """An arrangement of cells and the ways to name it.
 
     `who` says which of the scene's concepts stands in each cell; `inverse` names the arrangement seen from the second.
+    `tiers` is how many objects stand above one another.
     """
 
     name: str
@@ -33,25 +36,46 @@ class Layout:
     phrases: tuple[str, ...]
     who: tuple[int, ...] = (0,)
     inverse: tuple[str, ...] = ()
+    tiers: int = 1
+
+    @property
+    def concepts(self) -> int:
+        """How many different concepts it shows."""
+        return max(self.who, default=-1) + 1
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of scene: how often it is drawn, how many different concepts it shows, its layouts and its captions."""
+    """A sort of scene: how often it is drawn, its layouts, its captions, and sentences of its own that they use."""
 
     name: str
     weight: float
-    concepts: int
     layouts: tuple[Layout, ...]
     patterns: Patterns = field(hash=False)
+    grammar: Patterns = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Lettering:
+    """The words of a world: `chances` of none, one and two in a scene; `words` in one case, drawn in three.
+
+    No word is drawn with letters of less than `smallest` pixels (the font's size): a world is refused at a size that
+    has no room for its widest word.
+    """
+
+    words: tuple[str, ...]
+    chances: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    smallest: int = 13
 
 
 @dataclass(frozen=True)
 class World:
     """All that a scene may be.
 
-    `snap` is the grid of the cells in pixels, `margin` what a sprite leaves free on each side of its cell (a fraction
-    of the cell), `jitter` how far a cell may stray (a fraction of the frame) and `places` the ways to name a place.
+    `snap` is the grid of the cells in pixels and `step` that of their sides; `margin` what a sprite leaves free on each
+    side of its cell (a fraction of the cell), `jitter` how far a cell may stray (a fraction of the frame), `sizes` the
+    factors between which its side may change, `tinted` how often an object that can have a colour of its own gets one,
+    `places` the ways to name a place and `grammar` the sentences that all kinds share.
     """
 
     name: str
@@ -60,9 +84,15 @@ class World:
     kinds: tuple[Kind, ...]
     places: tuple[Layout, ...]
     held_out: HeldOut = field(default_factory=HeldOut)
+    styles: tuple[str, ...] = ("3d",)
+    tinted: float = 0.0
+    lettering: Lettering | None = None
+    grammar: Patterns = field(default_factory=dict, hash=False)
     snap: int = 8
+    step: int = 8
     margin: float = 1 / 16
     jitter: float = 0.0
+    sizes: tuple[float, float] = (1.0, 1.0)
 
     @cached_property
     def rows(self) -> dict[tuple[str, ...], Any]:
@@ -72,6 +102,16 @@ class World:
         rows |= {("place", row.name): row for row in self.places}
         rows |= {("kind", row.name): row for row in self.kinds}
         return rows | {("layout", kind.name, row.name): row for kind in self.kinds for row in kind.layouts}
+
+    @cached_property
+    def drawn_in(self) -> dict[str, tuple[Concept, ...]]:
+        """The concepts that exist in each style."""
+        return {style: tuple(row for row in self.concepts if style in row.styles) for style in self.styles}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What the concepts are called."""
+        return tuple(row.name for row in self.concepts)
 
     def concept(self, name: str) -> Concept:
         """The concept called `name`."""
@@ -92,61 +132,3 @@ class World:
     def phrases(self, place: str) -> tuple[str, ...]:
         """The ways to say that something is at `place`."""
         return self.rows["place", place].phrases
-
-
-HALF = 0.5  # one size for every object: the model sees each concept more often at the size it will draw
-
-
-def place(name: str, x: float, y: float, *phrases: str) -> Layout:
-    """One object of half the frame."""
-    return Layout(name, (Cell(x, y, HALF, name),), phrases)
-
-
-PLACES = (
-    place("centre", 0.5, 0.5, "in the centre", "in the middle", "in the center"),
-    place("left", 0.25, 0.5, "on the left", "on the left side", "at the left"),
-    place("right", 0.75, 0.5, "on the right", "on the right side", "at the right"),
-    place("top", 0.5, 0.25, "at the top", "near the top", "at the upper edge"),
-    place("bottom", 0.5, 0.75, "at the bottom", "near the bottom", "at the lower edge"),
-    place("top left", 0.25, 0.25, "in the top left corner", "in the upper left corner", "at the top left"),
-    place("top right", 0.75, 0.25, "in the top right corner", "in the upper right corner", "at the top right"),
-    place("bottom left", 0.25, 0.75, "in the bottom left corner", "in the lower left corner", "at the bottom left"),
-    place("bottom right", 0.75, 0.75, "in the bottom right corner", "in the lower right corner", "at the bottom right"),
-)
-
-LEFT, RIGHT = Cell(0.25, 0.5, HALF, "left"), Cell(0.75, 0.5, HALF, "right")
-ABOVE, BELOW = Cell(0.5, 0.25, HALF, "top"), Cell(0.5, 0.75, HALF, "bottom")
-LOWER_LEFT, LOWER_RIGHT = Cell(0.25, 0.75, HALF, "bottom left"), Cell(0.75, 0.75, HALF, "bottom right")
-TO_THE_LEFT, TO_THE_RIGHT = (
-    ("to the left of", "on the left of", "left of"),
-    ("to the right of", "on the right of", "right of"),
-)
-OVER, UNDER = (("above", "over", "on top of"), ("below", "under", "underneath"))
-RELATIONS = (
-    Layout("left of", (LEFT, RIGHT), TO_THE_LEFT, (0, 1), TO_THE_RIGHT),
-    Layout("right of", (RIGHT, LEFT), TO_THE_RIGHT, (0, 1), TO_THE_LEFT),
-    Layout("above", (ABOVE, BELOW), OVER, (0, 1), UNDER),
-    Layout("below", (BELOW, ABOVE), UNDER, (0, 1), OVER),
-)
-
-IN_A_ROW = ("side by side", "next to each other", "in a row")
-IN_A_TRIANGLE = ("in a triangle", "one above the other two", "close together")
-COUNTS = (
-    Layout("two", (LEFT, RIGHT), IN_A_ROW, (0, 0)),
-    Layout("three", (ABOVE, LOWER_LEFT, LOWER_RIGHT), IN_A_TRIANGLE, (0, 0, 0)),
-)
-
-FIRST = World(
-    name="first",
-    concepts=CONCEPTS,
-    backgrounds=BACKGROUNDS,
-    kinds=(
-        Kind("one", 0.3, 1, PLACES, ONE),
-        Kind("two", 0.4, 2, RELATIONS, TWO),
-        Kind("count", 0.3, 1, COUNTS, COUNT),
-    ),
-    places=PLACES,
-    held_out=read_held_out(files("dalle3_jax.data.scenes") / "held_out_first.json"),
-)
-
-WORLDS = {"first": FIRST}

@@ -1,0 +1,93 @@
+"""Paints drawn words: a plate, a banner or bare letters in the band of the frame that a word has."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+from io import BytesIO
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from dalle3_jax.data.scenes.lettering import BAND, FONTS, Word
+from dalle3_jax.data.scenes.world import World
+
+COLOURS = {
+    "black": (24, 24, 28),
+    "white": (255, 255, 255),
+    "red": (214, 36, 40),
+    "yellow": (255, 214, 10),
+    "green": (22, 128, 60),
+    "blue": (29, 78, 216),
+    "purple": (118, 40, 170),
+}
+PLATE, EDGE = (252, 250, 242), (70, 52, 40)
+WIDTH, HEIGHT = 0.9, 0.66  # of the frame's width, and of the band's height: what letters may fill
+MEASURED = 100  # pixels; widths of words are measured at this size of the font and scaled
+LIGHT = ("white", "yellow")
+
+
+@lru_cache(maxsize=256)
+def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font of the package at a size in pixels."""
+    data = (files("dalle3_jax.data.scenes") / "fonts" / f"{name}.ttf").read_bytes()
+    return ImageFont.truetype(BytesIO(data), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=8192)
+def breadth(text: str, name: str) -> float:
+    """The width of a word in units of the font's size."""
+    return font(name, MEASURED).getlength(text) / MEASURED
+
+
+def letter_size(text: str, name: str, height: int, width: int) -> int:
+    """The size in pixels at which a word is drawn in a frame: as large as its band and the width allow."""
+    return int(min(HEIGHT * BAND * height, WIDTH * width / breadth(text, name)))
+
+
+def check_words(world: World, height: int, width: int) -> None:
+    """Raises ValueError where the world's words would be too small to be read in a frame of this size."""
+    lettering = world.lettering
+    if lettering is None or not sum(lettering.chances[1:]):
+        return
+    sizes = {text: min(letter_size(text.upper(), name, height, width) for name in FONTS) for text in lettering.words}
+    least = min(sizes, key=lambda text: (sizes[text], text))
+    if sizes[least] < lettering.smallest:
+        raise ValueError(
+            f'the words of the world {world.name!r} do not fit {width}x{height}: "{least}" would have letters of '
+            f"{sizes[least]} pixels, and fewer than {lettering.smallest} cannot be read; take larger pictures, a "
+            "world of shorter words (longest_word), or one without words (words = 0)"
+        )
+
+
+def sign_box(word: Word, height: int, width: int) -> tuple[int, int, int, int]:
+    """What a word covers (left, top, right, bottom) in pixels: its plate or banner, or its letters."""
+    size = letter_size(word.text, word.font, height, width)
+    middle = round(height * (BAND / 2 if word.slot == "top" else 1.0 - BAND / 2))
+    half_height = round(0.68 * size)
+    half_width = width // 2 if word.on == "banner" else round(breadth(word.text, word.font) * size / 2 + 0.2 * size)
+    left, right = max(width // 2 - half_width, 0), min(width // 2 + half_width, width)
+    return left, max(middle - half_height, 0), right, min(middle + half_height, height)
+
+
+def paint_words(picture: UInt8[np.ndarray, "h w 3"], words: Sequence[Word]) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture with its words on it."""
+    if not words:
+        return picture
+    height, width = picture.shape[:2]
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    for word in words:
+        left, top, right, bottom = sign_box(word, height, width)
+        size = letter_size(word.text, word.font, height, width)
+        ink, stroke, around = COLOURS[word.colour], 0, None
+        if word.on == "sign":
+            draw.rounded_rectangle((left, top, right - 1, bottom - 1), size // 4, PLATE, EDGE, max(1, size // 12))
+        elif word.on == "banner":
+            draw.rectangle((left, top, right - 1, bottom - 1), ink)
+            ink = COLOURS["white"]
+        else:
+            stroke, around = max(1, size // 10), COLOURS["black" if word.colour in LIGHT else "white"]
+        middle = (left + right) / 2, (top + bottom) / 2
+        draw.text(middle, word.text, ink, font(word.font, size), "mm", stroke_width=stroke, stroke_fill=around)
+    return np.asarray(image)

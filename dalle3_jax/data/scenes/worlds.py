@@ -1,0 +1,85 @@
+"""The worlds: the first, small one; the whole; and what the scene reader learns on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+
+from dalle3_jax.data.scenes import grammar, patterns
+from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS
+from dalle3_jax.data.scenes.concepts import CONCEPTS, STYLES
+from dalle3_jax.data.scenes.held_out import HeldOut, read_held_out
+from dalle3_jax.data.scenes.layouts import (
+    HALF,
+    Layout,
+    anywhere,
+    between,
+    counts,
+    first_counts,
+    places,
+    relations,
+    rows,
+)
+from dalle3_jax.data.scenes.world import Kind, Lettering, Patterns, World
+
+FOLDER = files("dalle3_jax.data.scenes")
+WORDS = tuple((FOLDER / "words.txt").read_text(encoding="utf-8").split())
+FIRST_CONCEPTS, FIRST_BACKGROUNDS = 48, 10
+
+FIRST = World(
+    name="first",
+    concepts=CONCEPTS[:FIRST_CONCEPTS],
+    backgrounds=BACKGROUNDS[:FIRST_BACKGROUNDS],
+    kinds=(
+        Kind("one", 0.3, places(HALF), patterns.ONE),
+        Kind("two", 0.4, relations(HALF), patterns.TWO),
+        Kind("count", 0.3, first_counts(), patterns.COUNT),
+    ),
+    places=places(HALF),
+    held_out=read_held_out(FOLDER / "held_out_first.json"),
+)
+
+
+def told(name: str, weight: float, layouts: Sequence[Layout], sentences: Patterns) -> Kind:
+    """A kind that the grammar of the whole world speaks of."""
+    return Kind(name, weight, tuple(layouts), grammar.WHOLE, sentences)
+
+
+WHOLE = World(
+    name="whole",
+    concepts=CONCEPTS,
+    backgrounds=BACKGROUNDS,
+    kinds=(
+        told("one", 0.25, places(0.56), grammar.ONE),
+        told("two", 0.25, relations(0.48), grammar.TWO),
+        told("count", 0.22, counts()[1:], grammar.COUNT),
+        told("single", 0.03, counts()[:1], grammar.SINGLE),
+        told("row", 0.15, rows(3, 4, 5), grammar.ROW),
+        told("between", 0.10, between(), grammar.BETWEEN),
+    ),
+    places=places(0.56),
+    held_out=read_held_out(FOLDER / "held_out_whole.json"),
+    styles=STYLES,
+    tinted=0.35,
+    lettering=Lettering(WORDS, (0.4, 0.36, 0.24)),
+    grammar=grammar.SHARED,
+    snap=1,
+    step=4,
+    margin=0.04,
+    jitter=0.02,
+    sizes=(0.75, 1.0),
+)
+
+SCATTERED = replace(
+    WHOLE,
+    name="scattered",
+    kinds=(told("anywhere", 1.0, anywhere(8, 600), grammar.ANYWHERE),),
+    places=(*WHOLE.places, Layout("somewhere", (), ("somewhere",))),
+    held_out=HeldOut(),
+    lettering=Lettering(WORDS, (0.7, 0.2, 0.1)),
+    step=2,
+    jitter=0.1,
+    sizes=(0.8, 1.25),
+)
+"""Anything anywhere, nothing held out: what the reader of scenes learns on, so that it expects nothing of a picture."""
+
+WORLDS = {world.name: world for world in (FIRST, WHOLE, SCATTERED)}

@@ -1,0 +1,124 @@
+"""What became of each prompt, and rates over many of them, with their controls."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from dalle3_jax.evaluation.checks import CHECKS, Sight, applicable, judge
+from dalle3_jax.evaluation.prompts import Labels, Prompt
+from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One picture: what was asked for, by which protocol, in which round and with which seed; what was seen in it."""
+
+    prompt: Prompt
+    protocol: str
+    round: int
+    seed: int
+    image: Picture
+    sight: Sight
+    checks: dict[str, bool]
+
+    @property
+    def right(self) -> bool:
+        """Whether all is as asked for."""
+        return all(self.checks.values())
+
+    @property
+    def quality(self) -> tuple[float, float]:
+        """For ranking: the share of checks that hold, then how sure the reader is of the objects."""
+        scores = [seen.score for seen in self.sight.reading.objects]
+        return float(np.mean(list(self.checks.values()))), float(np.mean(scores)) if scores else 0.0
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A prompt's faultless picture and what the VAE makes of it, with what is seen in both."""
+
+    prompt: Prompt
+    image: Picture
+    copy: Picture
+    sight: Sight
+    copy_sight: Sight
+
+
+class Row(NamedTuple):
+    """One line of the table: the model's rate, on seen and on held-out combinations, and its controls.
+
+    `shuffled` judges every picture by the other prompts' labels; `ceiling` and `copies` are the rates of faultless
+    pictures and of the VAE's copies of them. None where there is nothing to measure.
+    """
+
+    model: Rate
+    seen: Rate | None
+    held_out: Rate | None
+    shuffled: Rate | None
+    ceiling: float | None
+    copies: float | None
+
+
+Test = Callable[[Sight, Labels], bool]
+
+
+def rows(outcomes: Sequence[Outcome], truths: Sequence[Truth]) -> dict[str, Row]:
+    """The lines of one protocol: all prompts, each kind (wholly right), each check (where it is asked for)."""
+    kinds = list(dict.fromkeys(outcome.prompt.kind for outcome in outcomes))
+    found = {"all prompts": row(outcomes, truths, whole)}
+    for kind in kinds:
+        found[kind] = row(
+            [outcome for outcome in outcomes if outcome.prompt.kind == kind],
+            [truth for truth in truths if truth.prompt.kind == kind],
+            whole,
+        )
+    for name, test in CHECKS.items():
+        asked = [outcome for outcome in outcomes if name in outcome.checks]
+        if asked:
+            known = [truth for truth in truths if name in applicable(truth.prompt.labels)]
+            found[f"check: {name}"] = row(asked, known, test)
+    return found
+
+
+def whole(sight: Sight, labels: Labels) -> bool:
+    """Whether everything is right."""
+    return all(judge(sight, labels).values())
+
+
+def row(outcomes: Sequence[Outcome], truths: Sequence[Truth], test: Test) -> Row:
+    """The rates of a test on pictures and on the faultless ones."""
+
+    def rate(chosen: Sequence[Outcome]) -> Rate | None:
+        return bootstrap(table(chosen, test)) if chosen else None
+
+    model = bootstrap(table(outcomes, test))
+    first = [outcome for outcome in outcomes if outcome.round == 0]
+    sights, labels = [outcome.sight for outcome in first], [outcome.prompt.labels for outcome in first]
+    return Row(
+        model,
+        rate([outcome for outcome in outcomes if not outcome.prompt.held_out]),
+        rate([outcome for outcome in outcomes if outcome.prompt.held_out]),
+        shuffled(test, sights, labels) if len(first) > 1 else None,
+        share([test(truth.sight, truth.prompt.labels) for truth in truths]),
+        share([test(truth.copy_sight, truth.prompt.labels) for truth in truths]),
+    )
+
+
+def table(outcomes: Sequence[Outcome], test: Test) -> np.ndarray:
+    """Whether each picture passes: a row per prompt, a column per round."""
+    prompts = list(dict.fromkeys(outcome.prompt.id for outcome in outcomes))
+    hits = np.zeros((len(prompts), 1 + max(outcome.round for outcome in outcomes)), bool)
+    place = {prompt: number for number, prompt in enumerate(prompts)}
+    for outcome in outcomes:
+        hits[place[outcome.prompt.id], outcome.round] = test(outcome.sight, outcome.prompt.labels)
+    return hits
+
+
+def share(hits: Sequence[bool]) -> float | None:
+    """The share of hits, None of nothing."""
+    return float(np.mean(hits)) if len(hits) else None

@@ -1,0 +1,36 @@
+"""Plots of evaluations; needs matplotlib, of the extra `eval`."""
+
+from collections.abc import Mapping
+from io import BytesIO
+
+from dalle3_jax.evaluation.outcomes import Row
+
+SEEN, HELD_OUT, CONTROL, CEILING = "#0072b2", "#d55e00", "#999999", "#000000"  # told apart by all (Okabe and Ito)
+
+
+def rates(lines: Mapping[str, Row], title: str) -> bytes:
+    """A PNG: the rate of every line on seen and on held-out combinations, with intervals, controls and ceilings."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 0.42 * len(lines) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    names = list(lines)[::-1]
+    for place, name in enumerate(names):
+        row = lines[name]
+        for shift, rate, colour in ((0.17, row.seen, SEEN), (-0.17, row.held_out, HELD_OUT)):
+            if rate:
+                axes.barh(place + shift, 100 * rate.value, height=0.32, color=colour, alpha=0.85)
+                axes.plot([100 * rate.low, 100 * rate.high], [place + shift] * 2, color="black", linewidth=1.2)
+        for value, colour in ((row.shuffled and row.shuffled.value, CONTROL), (row.ceiling, CEILING)):
+            if value is not None:
+                axes.plot([100 * value] * 2, [place - 0.38, place + 0.38], color=colour, linewidth=2.0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlim(0, 102)
+    axes.set_xlabel("right, % of prompts")
+    axes.set_title(title, fontsize=10)
+    for label, colour in (("seen", SEEN), ("held out", HELD_OUT), ("shuffled", CONTROL), ("true scenes", CEILING)):
+        axes.plot([], [], color=colour, linewidth=5, label=label)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.16 - 0.6 / len(names)), ncols=4, frameon=False, fontsize=9)
+    written = BytesIO()
+    figure.savefig(written, format="png", dpi=110)
+    return written.getvalue()

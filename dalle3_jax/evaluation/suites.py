@@ -1,0 +1,83 @@
+"""Suites of prompts: the committed one, and those drawn from a world of scenes."""
+
+from collections import Counter
+from itertools import count as numbers
+from pathlib import Path
+
+from dalle3_jax.data.scenes.captions import captions
+from dalle3_jax.data.scenes.held_out import HeldOut
+from dalle3_jax.data.scenes.scene import Scene, scene
+from dalle3_jax.data.scenes.world import World
+from dalle3_jax.evaluation.checks import asked
+from dalle3_jax.evaluation.prompts import RELATIONS, Labels, Prompt, Wanted, read_prompts
+
+COMMITTED = Path(__file__).with_name("scenes.jsonl")
+CAPTION = "descriptive"  # the only version that says where everything is
+
+SORTS = {
+    "one": "one object",
+    "two": "two objects",
+    "count": "counting",
+    "single": "counting",
+    "row": "rows of several",
+    "between": "rows of several",
+}
+"""Kind of scene -> kind of prompt."""
+
+
+def suite() -> list[Prompt]:
+    """The committed prompts, which `scripts/make_suite.py` wrote: 50 of each kind, half of them held out."""
+    return read_prompts(COMMITTED)
+
+
+def drawn(world: World, count: int, *, seed: int = 0, split: str = "held_out") -> list[Prompt]:
+    """Descriptive captions of `count` scenes, as many of each kind of scene; a fixed list for a seed."""
+    kinds = [kind.name for kind in world.kinds if kind.weight]
+    if unknown := sorted(set(kinds) - set(SORTS)):
+        raise ValueError(f"no prompts are drawn from scenes of the kind {', '.join(unknown)}: use {', '.join(SORTS)}")
+    if count < 2 * len(kinds):
+        raise ValueError(f"a count of {count}: at least {2 * len(kinds)} prompts are needed, two of each kind of scene")
+    if split == "held_out" and world.held_out == HeldOut():
+        raise ValueError(f'the world {world.name!r} holds nothing out of training: use the split "train"')
+    left = {kind: count // len(kinds) + (place < count % len(kinds)) for place, kind in enumerate(kinds)}
+    found: list[Prompt] = []
+    for index in numbers():
+        if len(found) == count:
+            return found
+        shown = scene(world, seed, index, split)
+        if left[shown.kind]:
+            left[shown.kind] -= 1
+            labels = labelled(world, shown)
+            text = captions(world, shown, seed, index)[CAPTION]
+            name = f"{world.name}-{split}-{seed}-{index}"
+            found.append(Prompt(name, SORTS[shown.kind], text, labels, held_out(world, labels), scene=shown))
+    raise AssertionError("the numbers came to an end")
+
+
+def labelled(world: World, shown: Scene) -> Labels:
+    """All that a scene shows; its style only where the world has several."""
+    groups = Counter((placed.concept, placed.tint) for placed in shown.objects)
+    place = shown.objects[0].cell.place if shown.kind == "one" else ""
+    return Labels(
+        objects=tuple(Wanted(concept, number, tint, place) for (concept, tint), number in groups.items()),
+        relations=relations(shown),
+        background=shown.background,
+        style=shown.style if len(world.styles) > 1 else "",
+        words=tuple(word.text for word in shown.words),
+    )
+
+
+def relations(shown: Scene) -> tuple[tuple[int | str, ...], ...]:
+    """How the concepts of a scene stand to each other, where its kind is about that."""
+    if shown.kind == "between":
+        return ((0, "between", 1, 2),)
+    if shown.kind == "row":
+        name = "above" if shown.layout.startswith("column") else "left of"
+        return tuple((i - 1, name, i) for i in range(1, len(shown.concepts)))
+    return ((0, shown.layout, 1),) if shown.layout in RELATIONS else ()
+
+
+def held_out(world: World, labels: Labels) -> bool:
+    """Whether the labels ask for anything that training on the world never shows."""
+    wanted = asked(labels)
+    return world.held_out.holds(list(wanted), labels.background, labels.style, list(wanted.values()), labels.words)

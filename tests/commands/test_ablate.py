@@ -1,0 +1,238 @@
+"""An ablation runs from nothing to its table and plot, goes on where it stopped, and refuses what cannot be run."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from dalle3_jax.commands import ablate, inputs, measures, stages
+from dalle3_jax.evaluation.ablations import Result, figure, markdown
+from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.training.signals import EXIT_SAVED
+from tests.tiny import tiny_release
+
+ROOT = Path(__file__).parents[2]
+BASE = (f"{ROOT}/configs/tiny.py:vae", f"{ROOT}/configs/tiny.py:base")
+SHORT = {"train.steps": 4, "train.batch_size": 2, "train.log_every": 1}
+FIELDS = {
+    "title": "Predictions",
+    "base": BASE,
+    "variants": {"v": SHORT, "x0": {**SHORT, "model.diffusion.prediction": "x0"}},
+    "seeds": (0, 1),
+    "measure": {
+        "error": {"times": (0.3, 0.8), "records": 4, "points": 2},
+        "prompts": {"count": 6},
+        "unet_time": {"lengths": (8, 16), "batch": 2, "rounds": 2},
+    },
+}
+
+DEMO = {"base": (), "release": "demo", "measure": {"prompts": {"count": 6}}}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """An ablation file with these fields."""
+    path = folder / "predictions.py"
+    lines = ["from ml_collections import ConfigDict", "def get_config():", "    c = ConfigDict(convert_dict=False)"]
+    lines += [f"    c[{name!r}] = {value!r}" for name, value in (FIELDS | changes).items()]
+    path.write_text("\n".join([*lines, "    return c", ""]))
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, compilation_cache: Path) -> tuple[Path, list]:
+    """A finished ablation, and (stage, prediction, seed, first batch) of everything that it trained."""
+    folder, seen, batches = tmp_path_factory.mktemp("ablation"), [], inputs.batches
+
+    def watched(config: Any, *arguments: Any) -> Any:
+        first = next(batches(config, *arguments))
+        seen.append((config.train.stage, config.model.diffusion.prediction, config.train.seed, first))
+        return batches(config, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "batches", watched)
+        patch.setattr(stages, "STATISTICS", 16)
+        patch.setattr(measures, "follow", lambda pipeline, count, seed: {"background": count / 8})
+        words = [str(write(folder)), "--workdir", str(folder / "W"), "--out", str(folder / "out")]
+        assert ablate.main(words) == 0
+    return folder, seen
+
+
+def test_table_and_plot_are_written_with_every_measure(whole):
+    folder, _ = whole
+    table = (folder / "W" / "predictions.md").read_text()
+    assert table == (folder / "out" / "predictions.md").read_text()
+    for column in (
+        "x0 error, t = 0.3",
+        "background",
+        "75.0 %",
+        "UNet, ms at 16 tokens",
+        "training, s",
+        "| v ",
+        "| x0 ",
+    ):
+        assert column in table
+    assert "4 steps of 2 pictures (8) a run" in table
+    for place in ("W", "out"):
+        with Image.open(folder / place / "predictions.png") as plot:
+            assert min(plot.size) > 400
+
+
+def test_shared_stages_are_trained_once_and_every_variant_sees_the_same_data(whole):
+    _, seen = whole
+    assert [entry[0] for entry in seen] == ["vae"] + 4 * ["base"]
+    found = {(prediction, seed): batch for stage, prediction, seed, batch in seen if stage == "base"}
+    assert found.keys() == {("v", 0), ("v", 1), ("x0", 0), ("x0", 1)}
+    for seed in (0, 1):
+        jax.tree.map(np.testing.assert_array_equal, found["v", seed], found["x0", seed])
+    assert (found["v", 0]["images"] != found["v", 1]["images"]).any()
+
+
+def test_errors_are_kept_for_every_point_of_the_averaged_weights(whole):
+    folder, _ = whole
+    made = [json.loads((folder / "W" / "results" / f"{name}.json").read_text()) for name in ("v-0", "v-1", "x0-0")]
+    for one in made:
+        assert list(one["curve"]) == ["2", "4"]
+        assert all(len(errors) == 2 and min(errors) > 0 for errors in one["curve"].values())
+        assert one["seconds"] > 0
+    assert made[0]["curve"] != made[1]["curve"] != made[2]["curve"]
+    assert made[0]["curve"]["2"] != made[0]["curve"]["4"]
+
+
+def test_a_finished_ablation_trains_and_measures_nothing_again(whole, monkeypatch):
+    folder, _ = whole
+    before = files(folder / "W" / "runs"), files(folder / "W" / "results")
+    for name in ("follow", "errors", "unet_seconds"):
+        monkeypatch.delattr(measures, name)
+    assert ablate.main([str(folder / "predictions.py"), "--workdir", str(folder / "W")]) == 0
+    assert before == (files(folder / "W" / "runs"), files(folder / "W" / "results"))
+
+
+def test_a_stopped_ablation_says_so_and_keeps_what_is_measured(whole, tmp_path, monkeypatch):
+    folder, _ = whole
+    shutil.copytree(folder / "W", tmp_path / "W", symlinks=True)
+    kept = (tmp_path / "W" / "results" / "v-0.json").read_bytes()
+    (tmp_path / "W" / "results" / "x0-1.json").unlink()
+    (tmp_path / "W" / "predictions.md").unlink()
+    trained = []
+
+    def stopped(config: Any, workdir: Path) -> int:
+        trained.append((config.train.stage, config.train.seed))
+        return EXIT_SAVED if config.train.stage == "base" else 0
+
+    monkeypatch.setattr(ablate, "train", stopped)
+    assert ablate.main([str(folder / "predictions.py"), "--workdir", str(tmp_path / "W")]) == EXIT_SAVED
+    assert trained == [("vae", 0), ("base", 1)]
+    assert (tmp_path / "W" / "results" / "v-0.json").read_bytes() == kept
+    assert not (tmp_path / "W" / "predictions.md").exists()
+
+
+def test_results_of_other_settings_are_refused(whole, tmp_path, capsys):
+    folder, _ = whole
+    path = write(tmp_path, variants={"v": {**SHORT, "train.learning_rate": 0.5}})
+    assert ablate.main([str(path), "--workdir", str(folder / "W")]) == 2
+    assert "v-0.json" in (error := capsys.readouterr().err)
+    assert "made with other settings" in error
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": {"v": {}, "w": {"train.learning_rat": 1.0}}}, "variant 'w': unknown key 'train.learning_rat'"),
+        ({"variants": {"v": {"modle.unet.groups": 2}}}, "variant 'v': unknown key 'modle.unet.groups'"),
+        ({"variants": {"v": {"model.unet.gruops": 2}}}, "gruops"),
+        ({"variants": {"v": {"train.steps": "many"}}}, "train.steps cannot be 'many'"),
+        ({"variants": {"v": {"model.diffusion.prediction": "w"}}}, "unknown prediction 'w'"),
+        ({"variants": {"v": {"data.dropout": 2.0}}}, "data.dropout is 2.0"),
+        ({"variants": {"v": {"init.vae": "nowhere"}}}, "config.init names 'nowhere'"),
+        ({"variants": {}}, "no variants"),
+        ({"variants": {"a b": {}, "a-b": {}}}, "too much alike"),
+        ({"seeds": (1, 1)}, "seeds (1, 1)"),
+        ({"measure": {}}, "nothing to measure"),
+        ({"measure": {"beauty": {}}}, "measure.beauty"),
+        ({"measure": {"prompts": {"n": 3}}}, "measure.prompts with n: it takes count"),
+        ({"base": BASE[:1]}, "base ends with stage 'vae'"),
+        ({"base": ("there.py:base",)}, "no config file there.py"),
+        ({**DEMO, "release": "nowhere"}, "'nowhere' is not a folder"),
+        ({**DEMO, "variants": {"v": {"step": 3}}}, "variant 'v': unknown setting step"),
+        ({**DEMO, "variants": {"v": {"steps": 0}}}, "variant 'v': steps 0"),
+        ({**DEMO, "variants": {"v": {"steps": 3}}, "axes": ("guidance_scale",)}, "it has no guidance_scale"),
+        ({"release": "demo"}, "either base"),
+        ({"oddity": 1}, "unknown field 'oddity'"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_before_anything_is_written(tmp_path, capsys, changes, message):
+    assert ablate.main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "W").exists()
+
+
+def test_several_problems_are_named_together(tmp_path, capsys):
+    path = write(tmp_path, variants={"v": {"train.learning_rat": 1.0, "model.diffusion.prediction": "w"}})
+    assert ablate.main([str(path), "--workdir", str(tmp_path / "W")]) == 2
+    error = capsys.readouterr().err
+    assert "learning_rat" in error
+    assert "unknown prediction 'w'" in error
+
+
+def test_a_finished_release_is_measured_over_settings(release_folder, tmp_path, monkeypatch):
+    def follow(pipeline: Pipeline, count: int, seed: int, steps: int, guidance_scale: float) -> dict[str, float]:
+        return {"background": steps / 10, "count": guidance_scale / 10}
+
+    monkeypatch.setattr(measures, "follow", follow)
+    variants = {f"{s} {g}": {"steps": s, "guidance_scale": g} for s in (1, 2) for g in (1.0, 3.0)}
+    path = write(
+        tmp_path,
+        base=(),
+        release=str(release_folder),
+        variants=variants,
+        seeds=(0,),
+        measure={"prompts": {"count": 6}},
+        axes=("guidance_scale", "steps"),
+    )
+    assert ablate.main([str(path), "--workdir", str(tmp_path / "W")]) == 0
+    rows = (tmp_path / "W" / "predictions.md").read_text().splitlines()
+    assert [row.split("|")[2:4] for row in rows if row.startswith("| 2 3.0")] == [[" 20.0 %     ", " 30.0 % "]]
+    assert len(list((tmp_path / "W" / "results").iterdir())) == 4
+    assert (tmp_path / "W" / "predictions.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+def test_errors_are_those_of_x0_whatever_the_network_predicts(prediction):
+    release = tiny_release()
+    zeros = jax.tree.map(np.zeros_like, release.params["unet"])
+    diffusion = {**release.diffusion, "prediction": prediction}
+    given = {**release.__dict__, "params": {**release.params, "unet": zeros}, "diffusion": diffusion}
+    pipeline = Pipeline(type(release)(**given))
+    x0, eps = (jax.random.normal(jax.random.key(i), (2, 2, 2, 2)) for i in (1, 2))
+    rows = measures.HeldOut(x0, eps, ["a cat", "a dog"])
+    alpha, sigma = (
+        jnp.float32(f(jnp.float32(0.6))) for f in (pipeline.system.schedule.alpha, pipeline.system.schedule.sigma)
+    )
+    x_t = alpha * x0 + sigma * eps
+    guess = {"eps": x_t / alpha, "v": alpha * x_t, "x0": jnp.zeros_like(x0)}[prediction]
+    [error] = measures.errors(pipeline, rows, [0.6])
+    np.testing.assert_allclose(error, np.mean((guess - x0) ** 2), rtol=1e-5)
+
+
+def test_the_table_gives_means_and_ranges_of_seeds_and_the_plot_every_panel():
+    results = [Result("a", s, {5: [1.0], 10: [0.5 + s]}, {"count": 0.25 + s / 2}, 60.0, {32: 0.004}) for s in (0, 1)]
+    table = markdown("T", "8 steps.", results, (0.5,))
+    assert "1 (0.5 to 1.5)" in table
+    assert "50.0 % (25.0 % to 75.0 %)" in table
+    assert "| 60 " in table
+    assert "| 4 " in table
+    assert "8 steps. Means over 2 seeds" in table
+    assert figure("T", "8 steps.", results, (0.5,)).startswith(b"\x89PNG")

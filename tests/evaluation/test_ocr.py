@@ -1,0 +1,185 @@
+"""Words are compared as a person would spell them out, and the OCR reads true pictures but mends nothing."""
+
+import importlib.util
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from dalle3_jax.evaluation.ocr import Ocr, Score, by_length, character_error_rate, edits, exact, find_ocr
+
+INK, PLATE, GROUND = (214, 36, 40), (252, 250, 242), (90, 150, 200)
+TRUE = ("owl", "OPEN", "Market", "ELEPHANT", "Adventure")
+MISSPELT = ("owwl", "OPNE", "Narket", "ELEPHNT", "Adventvre", "Marlet", "OEN", "ELEPHAMT", "Advanture", "Markket")
+
+
+def picture(*words: str, height: int = 128, width: int = 128, letters: int = 14) -> np.ndarray:
+    """Words on plates, one below the other, in capitals of `letters` pixels."""
+    image = Image.new("RGB", (width, height), GROUND)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(round(letters / 0.72))
+    for row, word in enumerate(words):
+        middle = (width / 2, height * (row + 0.5) / len(words))
+        left, top, right, bottom = draw.textbbox(middle, word, font, "mm")
+        draw.rectangle((left - 5, top - 5, right + 5, bottom + 5), PLATE)
+        draw.text(middle, word, INK, font, "mm")
+    return np.asarray(image)
+
+
+@pytest.fixture(scope="module")
+def ocr() -> Ocr:
+    found = find_ocr()
+    if found is None:
+        pytest.skip("no OCR is installed")
+    return found
+
+
+def fake(*lines: str) -> Ocr:
+    return Ocr("fake", lambda image: list(lines))
+
+
+def test_true_words_are_read_as_they_are_drawn(ocr: Ocr) -> None:
+    assert [ocr.read(picture(word)) for word in TRUE] == [(word,) for word in TRUE]
+
+
+def test_two_words_are_read_from_the_top_down(ocr: Ocr) -> None:
+    assert ocr.read(picture("MARKET", "owl")) == ("MARKET", "owl")
+    assert ocr.read(picture("TEA SHOP")) == ("TEA", "SHOP")
+
+
+def test_misspelt_words_are_not_mended(ocr: Ocr) -> None:
+    """Each differs by one letter (changed, left out, doubled) or two exchanged from a word that would be wanted."""
+    assert [ocr.read(picture(word)) for word in MISSPELT] == [(word,) for word in MISSPELT]
+
+
+def test_a_picture_without_letters_has_no_words(ocr: Ocr) -> None:
+    assert ocr.read(picture()) == ()
+    assert ocr.read(np.random.default_rng(0).integers(256, size=(64, 96, 3), dtype=np.uint8)) == ()
+
+
+def test_larger_and_oblong_pictures_are_read_as_well(ocr: Ocr) -> None:
+    assert ocr.read(picture("Adventure", height=256, width=512, letters=40)) == ("Adventure",)
+
+
+def test_colours_are_not_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rapidocr", reason="no OCR is installed")
+    seen = []
+
+    class Engine:
+        txts = None
+
+        def __init__(self, **settings: object) -> None:
+            pass
+
+        def __call__(self, image: np.ndarray) -> "Engine":
+            seen.append(image)
+            return self
+
+    monkeypatch.setattr("rapidocr.RapidOCR", Engine)
+    found = find_ocr()
+    assert found is not None
+    assert found.read(picture("owl")) == ()
+    assert seen[0][0, 0].tolist() == list(GROUND[::-1])
+
+
+def test_reading_needs_no_network(ocr: Ocr, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*where: object) -> None:
+        raise AssertionError(f"went to the network: {where}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    found = find_ocr()
+    assert found is not None
+    assert found.read(picture("Market")) == ("Market",)
+    assert found.name.startswith("rapidocr ")
+
+
+@pytest.mark.parametrize("absent", ["rapidocr", "onnxruntime"])
+def test_without_its_libraries_there_is_no_ocr(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("dalle3_jax.evaluation.ocr.find_spec", lambda name: None if name == absent else find(name))
+    assert find_ocr() is None
+
+
+def test_without_models_in_the_wheel_there_is_no_ocr(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("rapidocr", tmp_path / "__init__.py")
+    monkeypatch.setattr("dalle3_jax.evaluation.ocr.find_spec", lambda name: spec)
+    assert find_ocr() is None
+
+
+def test_lines_become_words_without_what_stands_around_them() -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    assert fake("[TUNA]", "Tea  shop)", "·don't", "—", "_x_").read(image) == ("TUNA", "Tea", "shop", "don't", "x")
+
+
+@pytest.mark.parametrize(
+    ("read", "wanted"),
+    [
+        (["OPEN"], ["OPEN"]),
+        (["owl", "OPEN"], ["OPEN", "owl"]),
+        (["OPEN", "O", "111", "7A"], ["OPEN"]),
+        (["we", "we"], ["we", "we"]),
+        ([], []),
+        (["O"], []),
+    ],
+)
+def test_the_words_wanted_and_no_others_are_exact(read: list[str], wanted: list[str]) -> None:
+    assert exact(read, wanted)
+
+
+@pytest.mark.parametrize(
+    ("read", "wanted"),
+    [
+        (["OPNE"], ["OPEN"]),
+        (["Open"], ["OPEN"]),
+        ([], ["OPEN"]),
+        (["OPEN", "owl"], ["OPEN"]),
+        (["OPEN", "OPEN"], ["OPEN"]),
+        (["we"], ["we", "we"]),
+        (["OP", "EN"], ["OPEN"]),
+        (["OPENED"], ["OPEN"]),
+        (["at"], []),
+    ],
+)
+def test_anything_else_is_not_exact(read: list[str], wanted: list[str]) -> None:
+    assert not exact(read, wanted)
+
+
+def test_folding_forgives_the_case_alone() -> None:
+    assert exact(["Zoo"], ["ZOO"], fold=True)
+    assert not exact(["Zo"], ["ZOO"], fold=True)
+    assert character_error_rate(["Zoo"], ["ZOO"]) == pytest.approx(2 / 3)
+    assert character_error_rate(["Zoo"], ["ZOO"], fold=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "count"),
+    [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("open", "opne", 2), ("abc", "abc", 0)],
+)
+def test_edits_are_the_levenshtein_distance(one: str, two: str, count: int) -> None:
+    assert edits(one, two) == edits(two, one) == count
+
+
+def test_the_best_assignment_counts() -> None:
+    assert character_error_rate(["owl", "opem"], ["open", "owl"]) == pytest.approx(1 / 7)
+    # The nearest word of "aab" would be "aaa" too; only one of them may have it.
+    assert character_error_rate(["aaa", "zzzzz"], ["aaa", "aab"]) == pytest.approx(3 / 6)
+
+
+def test_a_missing_word_counts_wholly_and_the_rate_is_at_most_one() -> None:
+    assert character_error_rate([], ["open", "owl"]) == 1
+    assert character_error_rate(["open"], ["open", "owl"]) == pytest.approx(3 / 7)
+    assert character_error_rate(["somethingelse"], ["owl"]) == 1
+    assert character_error_rate(["open", "more"], ["open"]) == 0
+
+
+def test_no_letters_wanted_have_no_rate() -> None:
+    with pytest.raises(ValueError, match="no letter is wanted"):
+        character_error_rate(["open"], [])
+
+
+def test_the_table_has_every_length_by_itself() -> None:
+    results = [(("owl", "opem"), ("open", "owl")), (("fax",), ("fox",)), (("x",), ())]
+    assert by_length(results) == {3: Score(2, 0.5, pytest.approx(1 / 6)), 4: Score(1, 0.0, pytest.approx(1 / 4))}
+    assert by_length([(("OWL",), ("owl",))], fold=True) == {3: Score(1, 1.0, 0.0)}
+    assert by_length([]) == {}
