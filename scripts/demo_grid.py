@@ -11,9 +11,9 @@ import secrets
 from pathlib import Path
 
 from dalle3_jax.commands.sample import progress_bar
-from dalle3_jax.data.scenes.world import FIRST
+from dalle3_jax.data.scenes import FIRST
 from dalle3_jax.evaluation.sheets import FAINT, Cell, Line, sheet
-from dalle3_jax.evaluation.suite import prompts
+from dalle3_jax.evaluation.suites import drawn
 from dalle3_jax.pictures import png_bytes, write_whole
 from dalle3_jax.pipeline import Pipeline
 
@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pipeline = Pipeline.load(arguments.checkpoint)
     chosen = [
-        (split, prompt.text) for split in ("train", "held_out") for prompt in prompts(FIRST, 16, seed=DRAW, split=split)
+        (split, prompt.text) for split in ("train", "held_out") for prompt in drawn(FIRST, 16, seed=DRAW, split=split)
     ]
     with progress_bar() as (_, progress):
         pictures = pipeline([text for _, text in chosen], seed=arguments.seed, progress=progress)

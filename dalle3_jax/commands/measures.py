@@ -101,7 +101,7 @@ def unet_call(pipeline: Pipeline, length: int, batch: int) -> functools.partial:
 
 
 @functools.partial(jax.jit, static_argnames="vae")
-def encode(params: Params, images: Float[Array, "b h w c"], *, vae: nn.Module) -> Float[Array, "b h w c"]:
+def encode(params: Params, images: Float[Array, "b H W 3"], *, vae: nn.Module) -> Float[Array, "b h w c"]:
     """The mean of the VAE's latents."""
     mean, _ = vae.apply({"params": params}, images, method="encode")
     return jnp.asarray(mean)

@@ -1,12 +1,16 @@
 """`dalle3-jax scenes`: a contact sheet of the embedded dataset, or the dataset written as TFDS.
 
 dalle3-jax scenes --out sheet.png --rows 4 --columns 6
+dalle3-jax scenes --world '{"words": 0}' --size 64x64 --out sheet.png
 dalle3-jax scenes --tfds folder --count 10000 --split held_out
 """
 
 import argparse
+import json
 import sys
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, WORLDS
 from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.pictures import write_whole
 
 INK, PAPER = (40, 44, 52), (255, 255, 255)
 FONT, LINE, GAP = 12, 15, 12
@@ -41,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--caption", default="descriptive", choices=("alt", "short", "descriptive"))
     result.add_argument("--size", default="128x128", help="WIDTHxHEIGHT of a picture (default 128x128)")
     result.add_argument("--split", default="train", choices=SPLITS)
-    result.add_argument("--world", default="first", choices=sorted(WORLDS))
+    result.add_argument(
+        "--world", default="first", help=f"{', '.join(WORLDS)}, or a part of one: JSON, or its .json file"
+    )
     result.add_argument("--seed", type=int, default=0)
     return result
 
@@ -51,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     width, height = size_of(arguments.size)
     if min(arguments.rows, arguments.columns, arguments.count) < 1:
         raise ValueError("--rows, --columns and --count must be at least 1")
-    source = ScenesSource(arguments.world, arguments.seed, height, width, split=arguments.split)
+    source = ScenesSource(world_given(arguments.world), arguments.seed, height, width, split=arguments.split)
     if arguments.tfds:
         from dalle3_jax.data.scenes.tfds_builder import write
 
@@ -60,6 +67,17 @@ def run(arguments: argparse.Namespace) -> None:
     records = [source[index] for index in range(arguments.rows * arguments.columns)]
     save(contact_sheet(records, arguments.columns, arguments.caption), arguments.out)
     print(arguments.out)
+
+
+def world_given(text: str) -> str | dict[str, Any]:
+    """The name of a world, or what JSON says of a part of one, as it stands or in a file."""
+    described = Path(text).read_text(encoding="utf-8") if text.endswith(".json") else text
+    if not described.lstrip().startswith("{"):
+        return described.strip()
+    try:
+        return json.loads(described)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--world {text}: {error}; write JSON, as in '{{\"words\": 0}}'") from None
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -100,9 +118,9 @@ def wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width
 
 
 def save(sheet: Image.Image, path: Path) -> None:
-    """Writes the sheet whole: under a temporary name first."""
+    """Writes the sheet."""
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: the contact sheet is a PNG, name it .png")
-    scratch = path.with_name(f".{path.name}.tmp")
-    sheet.save(scratch, "PNG", optimize=True)
-    scratch.replace(path)
+    encoded = BytesIO()
+    sheet.save(encoded, "PNG", optimize=True)
+    write_whole(path, encoded.getvalue())

@@ -46,9 +46,9 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"{folder} is not an empty folder: give another --outdir")
         pipelines = {name: load(name) for name in arguments.checkpoints}
         prompts, _ = chosen(arguments)
-        settings = {"size": parse_size(arguments.size)} if arguments.size else {}
+        size = parse_size(arguments.size) if arguments.size else None
         for pipeline in pipelines.values():
-            pipeline.check([pipeline.request("", seed=arguments.seed, **settings)])
+            pipeline.check([pipeline.request("", seed=arguments.seed, size=size)])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -57,14 +57,11 @@ def main(argv: Sequence[str]) -> int:
     pictures = {}
     for name, pipeline in pipelines.items():
         with progress_bar() as (_, progress):
-            made = pipeline(
-                [prompt.text for prompt in prompts],
-                seed=arguments.seed,
-                batch_size=arguments.batch_size,
-                progress=progress,
-                **settings,
-            )
-        pictures[name] = [picture.image for picture in made]
+            requests = [
+                pipeline.request(prompt.text, seed=arguments.seed + i, size=size) for i, prompt in enumerate(prompts)
+            ]
+            made = dict(pipeline.generate(requests, batch_size=arguments.batch_size, progress=progress))
+        pictures[name] = [made[i].image for i in range(len(made))]
     page = write_page(folder, pictures, [(prompt.id, prompt.text) for prompt in prompts], seed=arguments.seed)
     print(f"wrote {page}: open it in a browser and vote")
     return 0

@@ -88,7 +88,7 @@ def true_scenes(source: Source, count: int, bar: Callable[[Sequence[int], str], 
     return np.stack([decode(source[index].image) for index in bar(range(count), "drawing true scenes")])
 
 
-def neighbours(made: Features, seen: Features, generated: Sequence, training: Sequence, shown: int = 8) -> Image.Image:
+def neighbours(made: Features, seen: Features, generated: Pictures, training: Pictures, shown: int = 8) -> Image.Image:
     """The generated pictures that are nearest to the training set, each above its neighbour."""
     found = nearest(made, seen)
     order = np.argsort(found.distances)[:shown]

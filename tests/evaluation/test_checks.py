@@ -218,6 +218,8 @@ def test_relations_are_measured_in_the_shape_of_the_frame():
     assert right(Sight(Reading("sea", "3d", objects), None, (128, 224)), beside)
     assert not right(Sight(Reading("sea", "3d", objects), None, (128, 128)), beside)
     assert not right(Sight(Reading("sea", "3d", objects), None, (224, 128)), beside)
+    level = replace(objects[0], x=0.3), replace(objects[1], x=0.42, y=0.3)
+    assert right(Sight(Reading("sea", "3d", level), None, (224, 128)), beside)
 
 
 RED, BLUE = Seen("car", "red", 0.2, 0.5, 0.3), Seen("car", "blue", 0.8, 0.5, 0.3)

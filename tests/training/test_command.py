@@ -12,6 +12,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -249,7 +250,7 @@ def test_only_quoted_text_changes_the_tokens_of_glyphs(lettered):
     glyphs = said.mask[:, 16:]
     assert glyphs.sum(1).tolist() == [4, 4, 4, 0]
     encoder, params = pipeline.system.glyph_encoder, pipeline.params["glyph_encoder"]
-    ids, mask = encode(prompts, 12)
+    ids, mask = map(jnp.asarray, encode(prompts, 12))
     letters = encoder.apply({"params": params}, ids, mask)
     assert (letters[0] == letters[2]).all()
     assert np.abs(letters[0] - letters[1])[mask[0]].max() > 1e-3

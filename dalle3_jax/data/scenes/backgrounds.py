@@ -1,6 +1,6 @@
 """The backgrounds of the embedded dataset: a table of layers, painted at any size."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import numpy as np
@@ -28,7 +28,7 @@ class Background:
     name: str
     phrases: tuple[str, ...]
     scenery: tuple[str, ...]
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = field(repr=False)  # of functions, whose addresses change from run to run
 
 
 STARS = (

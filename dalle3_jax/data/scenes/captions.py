@@ -85,7 +85,7 @@ def details(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
         "picture": PICTURES.get(scene.style, (PICTURE,)),
         "tag": (scene.style,),
         "things": (things(world, scene),),
-        "are": ("is" if len(scene.objects) == 1 else "are",),
+        "are": ("is" if len(scene.objects) < 2 else "are",),
         "list": (listed([with_article(world, placed) for placed in scene.objects]),),
         "wrong": world.names,  # once in hundreds of times it is right
         "extra": known + twos,

@@ -28,12 +28,12 @@ DESCRIPTIVE = (
     "the background is {scenery}, and in front of it {are} {things}. {positions} {signs} {the_whole}",
     "{things} {where}, in {picture}. {positions} {signs} {extra}",
     "{where}, there {are} {things}. {extra} {positions} {signs} {the_whole}",
-    "{the_whole} {positions} {signs} the setting is {scenery}. {extra}",
+    "{the_whole} it shows {things}. {positions} {signs} the setting is {scenery}. {extra}",
     "in the foreground {are} {things}, and one sees {scenery} behind. {positions} {signs} {the_whole} {closing}",
     "{picture}: {things}, {where}. {positions} {signs} {more} {closing}",
     "we see {things} {where}. {positions} {signs} {more} {the_whole}",
-    "{signs} {positions} {picture} of {things}, with {scenery} as the background. {extra}",
-    "{extra} {positions} {signs} {the_whole} all of it is {where}.",
+    "{signs} {picture} of {things}, with {scenery} as the background. {positions} {extra}",
+    "{extra} one sees {things} {where}. {positions} {signs} {the_whole}",
 )
 SHORT = ("{things}",)
 ALT = (
@@ -166,7 +166,7 @@ DETAILS = {
         "orange dunes rise one behind the other.",
         "a pale sun stands high on the right.",
         "the air looks hot and dusty.",
-        "no plant grows anywhere on the sand.",
+        "the sand lies in long smooth waves.",
     ),
     "night sky": (
         "small stars are sprinkled over the dark blue.",
@@ -208,7 +208,7 @@ DETAILS = {
         "grey towers rise behind a dark street.",
         "the houses in the distance fade into the haze.",
         "the sky over the roofs is pale.",
-        "the street in front is empty.",
+        "the street in front is wide and flat.",
     ),
     "forest": (
         "dark pointed firs stand close together.",
@@ -226,7 +226,7 @@ DETAILS = {
         "a grey road runs towards the horizon.",
         "a dashed white line marks its middle.",
         "yellow fields lie on both sides.",
-        "nobody is driving there.",
+        "it is a long straight way.",
     ),
     "checkered floor": (
         "dark and light tiles alternate on the floor.",

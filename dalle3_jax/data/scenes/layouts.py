@@ -44,7 +44,8 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 def cell(place: str, size: float) -> Cell:
     """The cell of a place."""
-    return Cell(*CENTRES[place], size, place)
+    x, y = CENTRES[place]
+    return Cell(x, y, size, place)
 
 
 def places(size: float) -> tuple[Layout, ...]:

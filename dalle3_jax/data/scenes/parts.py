@@ -1,4 +1,4 @@
-"""Parts of a world, as a config describes them: fewer concepts, styles or kinds, other words, sprites from elsewhere."""
+"""Parts of a world, as a config describes them: fewer concepts, styles or kinds, other words, further sprites."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -90,7 +90,7 @@ def weighed(kind: Kind, weight: float | None) -> Kind:
 def spelt(lettering: Lettering, config: Mapping[str, Any]) -> Lettering:
     """The words that are short enough, drawn as often as the config says."""
     longest = config.get("longest_word", max(map(len, lettering.words)))
-    none, one, two = lettering.chances
+    _, one, two = lettering.chances
     chance = config.get("words", one + two)
     share = chance / (one + two) if one + two else 0.0
     words = tuple(word for word in lettering.words if len(word) <= longest)

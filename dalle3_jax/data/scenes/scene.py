@@ -3,7 +3,6 @@
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 
 from dalle3_jax.data.draws import choose, uniform, weighted
 from dalle3_jax.data.scenes.layouts import THIRDS
@@ -11,6 +10,7 @@ from dalle3_jax.data.scenes.lettering import Word, draw_words, free_band
 from dalle3_jax.data.scenes.world import Cell, Layout, World
 
 SPLITS = ("train", "held_out")
+ATTEMPTS = 10_000
 SMALLEST = 0.2  # of the frame's height: what words must leave for each object of a column
 Box = tuple[int, int, int, int]
 
@@ -56,15 +56,20 @@ def scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
     """The scene at `index`: "train" never shows what is held out, "held_out" always shows something of it.
 
     The kind and the layout are drawn once, so that both splits mix kinds alike; the contents are drawn again until they
-    suit the split.
+    suit the split; ValueError where a part of a world is too small to hold such.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: choose one of {SPLITS}")
     key = (world.name, split, int(seed), int(index))  # a numpy integer would be another key
     kind = weighted(world.kinds, [kind.weight for kind in world.kinds], *key, "kind")
     layout = choose(kind.layouts, *key, "layout")
-    drawn = (contents(world, layout, *key, attempt) for attempt in count())
-    found = next(what for what in drawn if holds(world, layout, what) == (split == "held_out"))
+    drawn = (contents(world, layout, *key, attempt) for attempt in range(ATTEMPTS))
+    found = next((what for what in drawn if holds(world, layout, what) == (split == "held_out")), None)
+    if found is None:
+        raise ValueError(
+            f"the world {world.name!r} has no {split} scene of the kind {kind.name!r}: keep more concepts or styles, "
+            f"leave the kind out, or choose another split of {SPLITS}"
+        )
     cells = moved(world, layout, found.words, *key)
     placed = arranged(layout, found, tuple(cells))
     return Scene(kind.name, layout.name, placed, found.background, found.style, found.words)

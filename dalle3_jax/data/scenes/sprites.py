@@ -44,7 +44,7 @@ def _draw(concept: Concept, style: str, side: int, tint: str) -> tuple[Picture, 
             f"{concept.name} in the style {style!r} and the tint {tint!r}: "
             f"it has the styles {concept.styles} and the tints {concept.tints}"
         )
-    image, natural = master(concept, style)
+    image = master(concept, style)
     scale = side / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)
     picture = np.zeros((side, side, 4), np.uint8)
@@ -53,7 +53,7 @@ def _draw(concept: Concept, style: str, side: int, tint: str) -> tuple[Picture, 
     picture[top : top + height, left : left + width] = resized
     np.minimum(picture, picture[..., 3:], out=picture)  # Lanczos overshoots; more colour than cover would overflow
     if tint:
-        picture = tinted(picture, natural, TINTS[tint])
+        picture = tinted(picture, natural(concept, style), TINTS[tint])
     picture.flags.writeable = False
     return picture, 255 - picture[..., 3:].astype(np.uint16)
 
@@ -64,12 +64,17 @@ _large = lru_cache(maxsize=256)(_draw)
 
 
 @lru_cache(maxsize=2048)
-def master(concept: Concept, style: str) -> tuple[Image.Image, Tint]:
-    """The sprite as it is stored, premultiplied, and its ruling colour."""
+def master(concept: Concept, style: str) -> Image.Image:
+    """The sprite as it is stored, premultiplied."""
     folder = Path(concept.folder) if concept.folder else SPRITES
     encoded = (folder / style / f"{concept.file}.webp").read_bytes()
-    image = Image.open(BytesIO(encoded), formats=["WEBP"]).convert("RGBA").convert("RGBa")
-    return image, ruling(_pixels(image))
+    return Image.open(BytesIO(encoded), formats=["WEBP"]).convert("RGBA").convert("RGBa")
+
+
+@lru_cache(maxsize=2048)
+def natural(concept: Concept, style: str) -> Tint:
+    """The colour that rules the sprite."""
+    return ruling(_pixels(master(concept, style)))
 
 
 def _pixels(image: Image.Image) -> Picture:

@@ -40,9 +40,8 @@ def ruling(picture: UInt8[np.ndarray, "h w 4"]) -> Tint:
     if not coloured.any():
         return Tint(0.0, 0.0, 0.5)
     x, y = chroma(colours[coloured])
-    turns = np.sort(np.degrees(np.arctan2(y, x)).round().astype(int) % 360)
-    counts = np.bincount(turns, minlength=360)
-    around = sum(np.roll(counts, shift) for shift in range(-20, 21))
+    counts = np.bincount(np.degrees(np.arctan2(y, x)).round().astype(int) % 360, minlength=360)
+    around = np.convolve(np.concatenate([counts[-20:], counts, counts[:20]]), np.ones(41), "valid")
     hue = float(np.argmax(around))
     near = nearness(colours, hue) > 0.5
     chosen = coloured & near if (coloured & near).any() else coloured

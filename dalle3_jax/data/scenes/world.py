@@ -83,7 +83,7 @@ class World:
     backgrounds: tuple[Background, ...]
     kinds: tuple[Kind, ...]
     places: tuple[Layout, ...]
-    held_out: HeldOut = field(default_factory=HeldOut)
+    held_out: HeldOut = field(default_factory=HeldOut, repr=False)  # sets print in another order in every process
     styles: tuple[str, ...] = ("3d",)
     tinted: float = 0.0
     lettering: Lettering | None = None

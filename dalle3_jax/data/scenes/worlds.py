@@ -72,7 +72,7 @@ WHOLE = World(
 SCATTERED = replace(
     WHOLE,
     name="scattered",
-    kinds=(told("anywhere", 1.0, anywhere(8, 600), grammar.ANYWHERE),),
+    kinds=(*WHOLE.kinds, told("anywhere", 1.0, anywhere(8, 600), grammar.ANYWHERE)),
     places=(*WHOLE.places, Layout("somewhere", (), ("somewhere",))),
     held_out=HeldOut(),
     lettering=Lettering(WORDS, (0.7, 0.2, 0.1)),
@@ -80,6 +80,7 @@ SCATTERED = replace(
     jitter=0.1,
     sizes=(0.8, 1.25),
 )
-"""Anything anywhere, nothing held out: what the reader of scenes learns on, so that it expects nothing of a picture."""
+"""What the reader of scenes learns on: half are scenes as of the whole world, half anything anywhere, so that it expects
+nothing of a picture; nothing is held out, since it must know what a generator may never have seen."""
 
 WORLDS = {world.name: world for world in (FIRST, WHOLE, SCATTERED)}
