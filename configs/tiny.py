@@ -90,7 +90,7 @@ def base():
 def glyphs():
     """The base stage with a glyph encoder, whose tokens join T5's in xfnet."""
     c = base()
-    c.data.world = "whole"  # some of its captions quote
+    c.data.world, c.data.size = "whole", (128, 128)  # some of its captions quote, and their words need room
     c.data.glyph_length = 12
     c.model.glyph_encoder = {**c.model.text_encoder, "vocab_size": 384}
     c.model.xfnet.glyphs = True

@@ -25,7 +25,7 @@ ROOMS = {
     "pictures": {"typing"},
     "programs": {"models", "diffusion", "checkpoints", "typing"},
     "pipeline": {"programs", "pictures", "models", "diffusion", "text", "convert", "checkpoints", "typing"},
-    "evaluation": {"pipeline", "models", "data", "text", "typing"},
+    "evaluation": {"pipeline", "models", "checkpoints", "data", "text", "typing"},
     "serving": {"pipeline", "text", "typing"},
     "releases": set(),
     "__init__": set(),

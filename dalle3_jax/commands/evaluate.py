@@ -65,14 +65,15 @@ def common(found: Parser) -> Parser:
     return found
 
 
-SUITE_HELP = f"scenes (default): 600 prompts of 12 kinds; {', '.join(sorted(set(WORLDS) - {'scattered'}))}: drawn from that world; or a .jsonl"
+DRAWN = sorted(set(WORLDS) - {"scattered"})
+SUITE_HELP = f"scenes (default): 600 prompts of 12 kinds; {', '.join(DRAWN)}: drawn from that world; or a .jsonl"
 
 
 def parser() -> Parser:
     """The command's arguments; what is left at None is the release's own default."""
     found = Parser(
         "dalle3-jax evaluate",
-        description="Score a model: pictures are made for prompts with labels, and read by a network that is not told them.",
+        description="Score a model: its pictures of prompts with labels are read by a network that is not told them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -186,7 +187,7 @@ def with_likeness(
     made = [o for o in made if o.prompt.id in ids]
     data = pipeline.release.training.get("config", {}).get("data", {})
     if len(made) < LEAST or data.get("source", "scenes") != "scenes":
-        why = f"{len(made)} square pictures of prompts with scenes, at least {LEAST} are needed, and a model trained on scenes"
+        why = f"{len(made)} square pictures of prompts with scenes; {LEAST} are needed, of a model trained on scenes"
         return replace(report, unmeasured=[*report.unmeasured, f"likeness to true pictures: {why}"]), {}
     world, seed = report.settings["world"], data.get("seed", 0)
     section = {"world": data.get("world", world), "part": data.get("part", {}), "size": size, "seed": seed}

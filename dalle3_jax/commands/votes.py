@@ -1,4 +1,4 @@
-"""`dalle3-jax evaluate votes A B ...` makes a page on which people choose; `dalle3-jax evaluate elo` reads their votes."""
+"""`dalle3-jax evaluate votes A B` makes a page on which people choose; `evaluate elo` reads their votes."""
 
 import argparse
 import sys
@@ -19,8 +19,8 @@ def parser() -> Parser:
     found = Parser(
         "dalle3-jax evaluate votes",
         description="Make pictures of the same prompts with several checkpoints, and a page on which people vote.",
-        epilog="Open DIR/index.html in any browser; it needs no network. Its button saves the votes as a .jsonl, which\n"
-        "`dalle3-jax evaluate elo` reads, as many of them as there are voters.",
+        epilog="Open DIR/index.html in any browser; it needs no network. Its button saves the votes as a .jsonl,\n"
+        "which `dalle3-jax evaluate elo` reads, as many of them as there are voters.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

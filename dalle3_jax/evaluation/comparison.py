@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from dalle3_jax.evaluation.outcomes import Outcome, Test, table, whole
 from dalle3_jax.evaluation.checks import CHECKS
+from dalle3_jax.evaluation.outcomes import Outcome, Test, table, whole
 from dalle3_jax.evaluation.report import Report, percent, plain
 from dalle3_jax.evaluation.report import table as markdown_table
 from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
@@ -54,8 +54,10 @@ class Comparison:
         """The table; a difference whose interval leaves out 0 is marked."""
         one, two = self.names
         lines = [
-            [key, str(gap.prompts), percent(first), percent(second), f"{100 * gap.value:+.1f}"]
-            + [f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}", "*" if gap.low > 0 or gap.high < 0 else ""]
+            [
+                *(key, str(gap.prompts), percent(first), percent(second), f"{100 * gap.value:+.1f}"),
+                *(f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}", "*" if gap.low > 0 or gap.high < 0 else ""),
+            ]
             for key, (first, second, gap) in self.differences().items()
         ]
         titles = ["", "prompts", one, two, "difference, points", "95 % interval, paired", "clear"]

@@ -33,7 +33,7 @@ class Set(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """The model's pictures and, as the ceiling, true pictures of the same prompts; how near the training set both are."""
+    """The model's pictures and, as the ceiling, true ones of the same prompts; how near the training set both are."""
 
     pictures: int
     training: int
@@ -54,9 +54,9 @@ class Likeness(NamedTuple):
         near = self.copying
         text = (
             f"{self.pictures} pictures, features: {self.features}. Of the generated pictures {near.nearer.value:.1%} "
-            f"({near.nearer.low:.1%} to {near.nearer.high:.1%}) are nearer to one of {self.training} training pictures than "
-            f"all but 1 % of held-out true pictures; the median distance to the nearest is {near.generated_median:.3g} "
-            f"for generated and {near.held_out_median:.3g} for held-out true pictures."
+            f"({near.nearer.low:.1%} to {near.nearer.high:.1%}) are nearer to one of {self.training} training pictures "
+            f"than all but 1 % of held-out true pictures; the median distance to the nearest is "
+            f"{near.generated_median:.3g} for generated and {near.held_out_median:.3g} for held-out true pictures."
         )
         return ("\n".join(lines) + "\n\n" + text).replace("%", " %")
 

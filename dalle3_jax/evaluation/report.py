@@ -89,8 +89,8 @@ class Report:
         height, width = used["size"]
         psnr = "" if self.psnr is None else f" The VAE's copies of true scenes: {self.psnr:.1f} dB."
         return (
-            f"{used['prompts']} prompts, {used['seeds']} picture{'s' * (used['seeds'] > 1)} each (seed {used['seed']}) at "
-            f"{width}x{height}; {used['steps']} steps of {used['sampler']}, guidance {used['guidance_scale']:g}; "
+            f"{used['prompts']} prompts, {used['seeds']} picture{'s' * (used['seeds'] > 1)} each (seed {used['seed']}) "
+            f"at {width}x{height}; {used['steps']} steps of {used['sampler']}, guidance {used['guidance_scale']:g}; "
             f"release {used['checkpoint'][:10] or 'in memory'}.{psnr}"
         )
 

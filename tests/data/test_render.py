@@ -5,8 +5,7 @@ import pytest
 
 from dalle3_jax.data.scenes import FIRST, record, render, scene
 from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS, paint
-from dalle3_jax.data.scenes.concepts import CONCEPTS
-from dalle3_jax.data.scenes.render import sprite
+from dalle3_jax.data.scenes.sprites import sprite
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 128), (96, 160)])
@@ -18,16 +17,16 @@ def test_a_picture_is_its_sprites_in_their_labelled_boxes_on_its_background(heig
             left, top, right, bottom = (
                 round(f * side) for f, side in zip(shown["box"], (width, height) * 2, strict=True)
             )
-            pixels = sprite(FIRST.concept(shown["concept"]), right - left).astype(float)
+            pixels = sprite(FIRST.concept(shown["concept"]), "3d", right - left).astype(float)
             window = expected[top:bottom, left:right]
             window[:] = pixels[..., :3] + window * (1 - pixels[..., 3:] / 255)
         assert np.shape(row.image) == (height, width, 3)
         assert np.abs(np.asarray(row.image) - expected).max() <= 0.51
 
 
-@pytest.mark.parametrize("concept", CONCEPTS, ids=lambda concept: concept.name)
+@pytest.mark.parametrize("concept", FIRST.concepts, ids=lambda concept: concept.name)
 def test_sprites_fill_their_box_and_are_premultiplied(concept):
-    pixels = sprite(concept, 64)
+    pixels = sprite(concept, "3d", 64)
     covered = pixels[..., 3] > 8
     rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
@@ -46,10 +45,12 @@ def test_backgrounds_are_far_apart():
 
 
 def test_sprites_are_far_apart():
-    on_grey = np.stack([sprite(c, 32)[..., :3] + 128 * (1 - sprite(c, 32)[..., 3:] / 255) for c in CONCEPTS])
+    on_grey = np.stack(
+        [sprite(c, "3d", 32)[..., :3] + 128 * (1 - sprite(c, "3d", 32)[..., 3:] / 255) for c in FIRST.concepts]
+    )
     distances = np.abs(on_grey[:, None] - on_grey[None]).mean((2, 3, 4)) + 255 * np.eye(len(on_grey))
     closest = np.unravel_index(distances.argmin(), distances.shape)
-    assert distances.min() > 14, [CONCEPTS[i].name for i in closest]
+    assert distances.min() > 14, [FIRST.concepts[i].name for i in closest]
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS, ids=lambda background: background.name)

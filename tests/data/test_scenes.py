@@ -57,9 +57,16 @@ def test_held_out_lists_are_a_fixed_fair_share():
     assert sha256(json.dumps(lists).encode()).hexdigest()[:16] == "788fc265c1b29ed7"
 
 
+def without_news(row):
+    """The labels as they were before worlds had styles, tints and words."""
+    old = {key: value for key, value in row.items() if key not in ("style", "words")}
+    order = ("concept", "box", "place")
+    return old | {"objects": [{key: shown[key] for key in order} for shown in row["objects"]]}
+
+
 def test_records_are_the_same_for_ever():
     rows = [
-        (labels(FIRST, s := scene(FIRST, 3, i, split), 128, 128), captions(FIRST, s, 3, i))
+        (without_news(labels(FIRST, s := scene(FIRST, 3, i, split), 128, 128)), captions(FIRST, s, 3, i))
         for split in SPLITS
         for i in range(50)
     ]

@@ -82,7 +82,7 @@ def in_a_row(count: int, *, down: bool = False) -> tuple[Cell, ...]:
     size, words = min(0.45, 0.96 / count), ("top", "bottom") if down else ("left", "right")
     names = [words[0] if line < 0.4 else words[1] if line > 0.6 else "centre" for line in lines]
     return tuple(
-        Cell(*((0.5, line) if down else (line, 0.5)), size, name) for line, name in zip(lines, names, strict=True)
+        Cell(0.5 if down else line, line if down else 0.5, size, name) for line, name in zip(lines, names, strict=True)
     )
 
 
@@ -100,7 +100,7 @@ def counts() -> tuple[Layout, ...]:
     rows = [Layout(f"row of {NUMBERS[n]}", in_a_row(n), IN_A_ROW, (0,) * n) for n in CLUSTERS]
     clusters = []
     for count, centres in CLUSTERS.items():
-        cells = tuple(Cell(*centre, 0.32 if count == 5 else 0.4, "centre") for centre in centres)
+        cells = tuple(Cell(x, y, 0.32 if count == 5 else 0.4, "centre") for x, y in centres)
         tiers = 3 if count == 5 else 2
         clusters.append(Layout(f"cluster of {NUMBERS[count]}", cells, IN_A_CLUSTER, (0,) * count, tiers=tiers))
     return (one, *rows, *clusters)

@@ -80,7 +80,7 @@ SCATTERED = replace(
     jitter=0.1,
     sizes=(0.8, 1.25),
 )
-"""What the reader of scenes learns on: half are scenes as of the whole world, half anything anywhere, so that it expects
+"""What the reader of scenes learns on: half scenes as of the whole world, half anything anywhere, so that it expects
 nothing of a picture; nothing is held out, since it must know what a generator may never have seen."""
 
 WORLDS = {world.name: world for world in (FIRST, WHOLE, SCATTERED)}
