@@ -100,15 +100,17 @@ def main(argv: Sequence[str]) -> int:
         return 2
     with progress_bar() as (_, progress):
         report = evaluate(pipeline, progress=progress)
-    extra = {}
-    if arguments.neighbours:
-        report, extra = with_likeness(report, pipeline, arguments)
     print(report.markdown())
     try:
-        write(report, folder, extra)
+        write(report, folder, {})
+        if arguments.neighbours:
+            report, extra = with_likeness(report, pipeline, arguments)
+            write(report, folder, extra)
     except OSError as error:
         print(f"error: {error}; the table above is all that is left of this run", file=sys.stderr)
         return 1
+    if report.likeness:
+        print(report.likeness.markdown())
     print(f"wrote {folder}/report.md, report.json, plots and sheets")
     return 0
 

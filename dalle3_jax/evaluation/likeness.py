@@ -58,20 +58,22 @@ class Likeness(NamedTuple):
             f"than all but 1 % of held-out true pictures; the median distance to the nearest is "
             f"{near.generated_median:.3g} for generated and {near.held_out_median:.3g} for held-out true pictures."
         )
-        return ("\n".join(lines) + "\n\n" + text).replace("%", " %")
+        return ("\n".join(lines) + "\n\n" + text).replace("1 %", "1%").replace("%", " %")
 
 
 def likeness(
-    reader: Reader, generated: Pictures, same: Pictures, held_out: Pictures, training: Pictures
+    reader: Reader, generated: Pictures, same: Pictures, other: Pictures, held_out: Pictures, training: Pictures
 ) -> tuple[Likeness, Image.Image]:
-    """Compares generated pictures, and true ones of the `same` prompts, with held-out true pictures of other scenes.
+    """Compares generated pictures, and true ones of the `same` prompts, with true ones of `other` scenes.
 
-    Also a sheet: the generated pictures that come nearest to a training picture, each beside that picture.
+    `training` pictures and `held_out` ones of their world say whether generated ones are copies. Also a sheet: the
+    generated pictures that come nearest to a training picture, each beside that picture.
     """
-    made, true, other, seen = (reader.features(pictures) for pictures in (generated, same, held_out, training))
+    sets = (generated, same, other, held_out, training)
+    made, true, apart, unseen, seen = (reader.features(pictures).astype(np.float64) for pictures in sets)
     text = f"the scene reader's, {made.shape[1]} means over its grid"
     result = Likeness(
-        len(made), len(seen), text, compared(made, other), compared(true, other), copying(made, other, seen)
+        len(made), len(seen), text, compared(made, apart), compared(true, apart), copying(made, unseen, seen)
     )
     return result, neighbours(made, seen, generated, training)
 

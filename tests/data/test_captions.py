@@ -7,7 +7,7 @@ import pytest
 
 from dalle3_jax.data.scenes import FIRST, captions, scene
 
-SAMPLES = [(s := scene(FIRST, 9, i), captions(FIRST, s, 9, i)) for i in range(6_000)]
+SAMPLES = [(s := scene(FIRST, 9, i), captions(FIRST, s, 9, i)) for i in range(4_000)]
 # What a word says of the first thing's box beside the second's: the axis, and 1 where the first comes earlier on it.
 EARLIER = {
     "left": (0, 1),
@@ -73,7 +73,7 @@ def test_descriptive_captions_tell_the_relation_of_two_objects_either_way_round(
                 a, b = ((placed.cell.x, placed.cell.y)[axis] for placed in (first, second))
                 assert sign * (b - a) > 0, said["descriptive"]
                 told[first is shown.objects[0]] += 1
-    assert min(told[True], told[False]) > 400
+    assert min(told[True], told[False]) > 250
 
 
 def test_descriptive_captions_tell_the_place_of_each_of_two_objects():
@@ -87,7 +87,7 @@ def test_descriptive_captions_tell_the_place_of_each_of_two_objects():
             if match:
                 assert phrases[match[1]] == placed.cell.place, said["descriptive"]
                 told += 1
-    assert told > 1_000
+    assert told > 650
 
 
 def test_sentences_have_12_to_40_words_and_prompts_fewer():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dalle3_jax.commands.scenes import GAP, main
-from dalle3_jax.data.scenes import FIRST, record
+from dalle3_jax.data.scenes import FIRST, record, world_of
 from dalle3_jax.data.sources import TFDSSource
 
 
@@ -22,6 +22,16 @@ def test_a_sheet_shows_the_pictures_in_rows_above_their_captions(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.png"]
 
 
+def test_a_world_is_named_described_or_read_from_a_file(tmp_path):
+    described = tmp_path / "small.json"
+    described.write_text('{"words": 0, "kinds": ["row"]}\n')
+    for world in ("whole", '{"words": 0, "kinds": ["row"]}', str(described)):
+        arguments = ["--rows", "1", "--columns", "1", "--size", "128x128", "--world", world]
+        assert main(["--out", str(tmp_path / "sheet.png"), *arguments]) == 0
+        expected = record(world_of(world if world == "whole" else {"words": 0, "kinds": ["row"]}), 0, 0, 128, 128).image
+        assert (np.array(Image.open(tmp_path / "sheet.png"))[GAP : GAP + 128, GAP : GAP + 128] == expected).all()
+
+
 def test_tfds_is_written_by_the_command(tmp_path):
     assert main(["--tfds", str(tmp_path), "--count", "3", "--size", "64x32"]) == 0
     assert [TFDSSource(tmp_path)[i].key for i in range(3)] == ["first-train-0-0", "first-train-0-1", "first-train-0-2"]
@@ -33,6 +43,11 @@ def test_tfds_is_written_by_the_command(tmp_path):
         (["--size", "130x128"], "multiples of 8"),
         (["--size", "large"], "WIDTHxHEIGHT"),
         (["--rows", "0"], "at least 1"),
+        (["--world", "second"], "'second': choose one of ['first', 'scattered', 'whole']"),
+        (["--world", "whole", "--size", "64x64"], "do not fit 64x64"),
+        (["--world", '{"words: 0}'], "write JSON, as in '{\"words\": 0}'"),
+        (["--world", '{"word": 0}'], "a world has no word"),
+        (["--world", "/nowhere/at/all.json"], "No such file"),
         (["--out", "sheet.jpg"], "name it .png"),
         (["--out", "/nowhere/at/all/sheet.png"], "No such file"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from dalle3_jax.data.scenes import FIRST, SPLITS, captions, labels, record, scene
 from dalle3_jax.data.scenes.scene import pixel_box
 
-SCENES = 30_000
+SCENES = 24_000
 
 
 def together(shown):
@@ -36,12 +36,12 @@ def test_training_never_shows_a_held_out_pair_and_shows_everything_else():
 
 def test_held_out_scenes_all_show_a_held_out_pair():
     kinds = Counter()
-    for index in range(5_000):
+    for index in range(2_000):
         pairs, settings = together(shown := scene(FIRST, 7, index, "held_out"))
         assert pairs & FIRST.held_out.pairs or settings & FIRST.held_out.settings
         kinds[shown.kind] += 1
     assert {kind.name: kind.weight for kind in FIRST.kinds} == pytest.approx(
-        {name: number / 5_000 for name, number in kinds.items()}, abs=0.03
+        {name: number / 2_000 for name, number in kinds.items()}, abs=0.04
     )
 
 
@@ -86,9 +86,9 @@ def test_a_record_depends_on_seed_index_and_split_only():
 
 
 def test_kinds_layouts_concepts_and_backgrounds_come_in_proportion():
-    shown = [scene(FIRST, 1, index) for index in range(12_000)]
+    shown = [scene(FIRST, 1, index) for index in range(6_000)]
     kinds = Counter(s.kind for s in shown)
-    assert {k.name: kinds[k.name] / 12_000 for k in FIRST.kinds} == pytest.approx(
+    assert {k.name: kinds[k.name] / 6_000 for k in FIRST.kinds} == pytest.approx(
         {k.name: k.weight for k in FIRST.kinds}, abs=0.02
     )
     layouts = Counter((s.kind, s.layout) for s in shown)
@@ -97,12 +97,12 @@ def test_kinds_layouts_concepts_and_backgrounds_come_in_proportion():
         assert shares == pytest.approx([1 / len(shares)] * len(shares), abs=0.03)
     concepts = Counter(name for s in shown for name in s.concepts)
     assert min(concepts.values()) > 0.75 * sum(concepts.values()) / len(FIRST.concepts)
-    assert min(Counter(s.background for s in shown).values()) > 0.9 * 1_200
+    assert min(Counter(s.background for s in shown).values()) > 0.85 * 600
 
 
 def test_relations_and_counts_of_the_labels_agree_with_the_boxes():
     side = {"left of": (0, 1), "right of": (0, -1), "above": (1, 1), "below": (1, -1)}
-    for index in range(500):
+    for index in range(250):
         row = record(FIRST, 2, index, 64, 64).labels
         assert row["count"] == len(row["objects"])
         concepts = {shown["concept"] for shown in row["objects"]}
@@ -117,7 +117,7 @@ def test_relations_and_counts_of_the_labels_agree_with_the_boxes():
 
 def test_places_of_the_labels_agree_with_the_boxes():
     horizontal, vertical = {"left": 0.25, "right": 0.75}, {"top": 0.25, "bottom": 0.75}
-    for index in range(500):
+    for index in range(250):
         for shown in record(FIRST, 4, index, 128, 128).labels["objects"]:
             words, (left, top, right, bottom) = shown["place"].split(), shown["box"]
             assert (left + right) / 2 == next((horizontal[word] for word in words if word in horizontal), 0.5)

@@ -1,5 +1,7 @@
 """Sources: TFDS on ArrayRecord gives the records of the on-the-fly source."""
 
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 
 from dalle3_jax.data.sources import ScenesSource, TFDSSource
 from dalle3_jax.data.transforms import decode, encode
+
+NINE = ["cat", "lion", "tiger", "wolf", "cow", "bear", "fox", "owl", "pig"]
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +53,24 @@ def test_fingerprints_tell_sources_apart(written):
     assert ScenesSource(length=10).fingerprint == ScenesSource().fingerprint  # a longer source has the same records
 
 
+def test_parts_have_fingerprints_that_are_the_same_in_every_process():
+    parts = [{"words": 0}, {"words": 0, "kinds": ["one"]}, {"of": "first"}, {"words": 0, "concepts": ["dog", *NINE]}]
+    prints = [ScenesSource(part).fingerprint for part in parts]
+    assert len({*prints, ScenesSource("whole").fingerprint, ScenesSource().fingerprint}) == 6
+    assert ScenesSource({"kinds": ("one",), "words": 0}).fingerprint == prints[1]
+    code = (
+        f"from dalle3_jax.data.sources import ScenesSource\nfor part in {parts}: print(ScenesSource(part).fingerprint)"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == prints
+
+
 def test_what_does_not_exist_is_named():
     with pytest.raises(ValueError, match=r"'second'.*first"):
         ScenesSource("second")
+    with pytest.raises(ValueError, match="do not fit 64x64"):
+        ScenesSource("whole", height=64, width=64)
     with pytest.raises(IndexError, match="record 5 of 5"):
         ScenesSource(length=5)[5]
 

@@ -76,15 +76,15 @@ def chosen(world: World, config: Mapping[str, Any], wanted: Mapping[str, list[st
         concepts=tuple(row for row in world.concepts if row.name in names and set(row.styles) & set(styles)),
         styles=styles,
         backgrounds=tuple(world.background(name) for name in wanted["backgrounds"]),
-        kinds=tuple(weighed(world.kind(name), weights.get(name)) for name in wanted["kinds"]),
-        tinted=config.get("tinted", world.tinted),
+        kinds=tuple(weighed(world.kind(name), weights.get(name, world.kind(name).weight)) for name in wanted["kinds"]),
+        tinted=float(config.get("tinted", world.tinted)),
         lettering=world.lettering and spelt(world.lettering, config),
     )
 
 
-def weighed(kind: Kind, weight: float | None) -> Kind:
-    """The kind with another weight, where one is given."""
-    return kind if weight is None else replace(kind, weight=weight)
+def weighed(kind: Kind, weight: float | int) -> Kind:
+    """The kind with another weight."""
+    return replace(kind, weight=float(weight))
 
 
 def spelt(lettering: Lettering, config: Mapping[str, Any]) -> Lettering:

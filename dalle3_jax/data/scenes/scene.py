@@ -77,7 +77,7 @@ def scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
 
 def contents(world: World, layout: Layout, *key: object) -> Contents:
     """A style, as many different concepts of it as the layout shows, their tints, a background, and words."""
-    style = choose(world.styles, *key, "style") if len(world.styles) > 1 else world.styles[0]
+    style = choose(world.styles, *key, "style")
     left = list(world.drawn_in[style])
     chosen = [left.pop(int(uniform(*key, "concept", i) * len(left))) for i in range(layout.concepts)]
     tints = tuple(

@@ -40,6 +40,12 @@ def breadth(text: str, name: str) -> float:
     return font(name, MEASURED).getlength(text) / MEASURED
 
 
+@lru_cache(maxsize=8192)
+def drawn_breadth(text: str, name: str, size: int) -> float:
+    """The width of a word in pixels at a size: letters stand on whole pixels, which small ones feel."""
+    return font(name, size).getlength(text)
+
+
 def letter_size(text: str, name: str, height: int, width: int) -> int:
     """The size in pixels at which a word is drawn in a frame: as large as its band and the width allow."""
     return int(min(HEIGHT * BAND * height, WIDTH * width / breadth(text, name)))
@@ -65,7 +71,9 @@ def sign_box(word: Word, height: int, width: int) -> tuple[int, int, int, int]:
     size = letter_size(word.text, word.font, height, width)
     middle = round(height * (BAND / 2 if word.slot == "top" else 1.0 - BAND / 2))
     half_height = round(0.68 * size)
-    half_width = width // 2 if word.on == "banner" else round(breadth(word.text, word.font) * size / 2 + 0.2 * size)
+    half_width = (
+        round(drawn_breadth(word.text, word.font, size) / 2 + 0.2 * size) if word.on != "banner" else width // 2
+    )
     left, right = max(width // 2 - half_width, 0), min(width // 2 + half_width, width)
     return left, max(middle - half_height, 0), right, min(middle + half_height, height)
 
