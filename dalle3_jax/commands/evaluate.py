@@ -196,7 +196,7 @@ def with_likeness(
     training = source_of(section)
     sources = {
         "other": ScenesSource(world, OTHER_SEED, height, width, split="held_out"),
-        "held_out": source_of({**section, "seed": OTHER_SEED}),
+        "held_out": source_of({**section, "seed": OTHER_SEED, "split": "held_out"}),
         "training": training,
     }
     counts = {"other": len(made), "held_out": max(len(made), LEAST), "training": arguments.neighbours}
