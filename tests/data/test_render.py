@@ -3,21 +3,23 @@
 import numpy as np
 import pytest
 
-from dalle3_jax.data.scenes import FIRST, record, render, scene
+from dalle3_jax.data.scenes import FIRST, record, render, scene, world_of
 from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS, paint
 from dalle3_jax.data.scenes.sprites import sprite
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 128), (96, 160)])
-def test_a_picture_is_its_sprites_in_their_labelled_boxes_on_its_background(height, width):
+@pytest.mark.parametrize("world", [FIRST, world_of({"words": 0.0})], ids=["first", "whole"])
+def test_a_picture_is_its_sprites_in_their_labelled_boxes_on_its_background(world, height, width):
     for index in range(60):
-        row = record(FIRST, 3, index, height, width)
-        expected = paint(FIRST.background(row.labels["background"]), height, width).astype(float)
+        row = record(world, 3, index, height, width)
+        expected = paint(world.background(row.labels["background"]), height, width).astype(float)
         for shown in row.labels["objects"]:
             left, top, right, bottom = (
                 round(f * side) for f, side in zip(shown["box"], (width, height) * 2, strict=True)
             )
-            pixels = sprite(FIRST.concept(shown["concept"]), "3d", right - left).astype(float)
+            concept, style = world.concept(shown["concept"]), row.labels["style"]
+            pixels = sprite(concept, style, right - left, shown["tint"]).astype(float)
             window = expected[top:bottom, left:right]
             window[:] = pixels[..., :3] + window * (1 - pixels[..., 3:] / 255)
         assert np.shape(row.image) == (height, width, 3)

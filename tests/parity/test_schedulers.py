@@ -77,10 +77,16 @@ def test_ddim(betas, kind, zero_snr, agree):
     compare(scheduler, samplers.SAMPLERS["ddim"], betas, kind, zero_snr, agree)
 
 
+def rounded_down(variance):
+    """A variance one rounding smaller, so that diffusers' root of 1 - alpha - variance is never that of -6e-8: NaN."""
+    return lambda *times: variance(*times) * (1.0 - 2.0**-23)
+
+
 # From alpha = 0 all noise is fresh, where diffusers keeps sqrt(6e-8) of the old by cancellation in float32.
 @pytest.mark.parametrize(("betas", "kind", "zero_snr", "limit"), [(*CASES[1], 1e-4), (*CASES[3], 4e-4)])
 def test_ddim_with_fresh_noise(betas, kind, zero_snr, limit, agree):
     scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=True, **options(betas, kind, zero_snr))
+    scheduler._get_variance = rounded_down(scheduler._get_variance)
     compare(scheduler, samplers.SAMPLERS["ddpm"], betas, kind, zero_snr, functools.partial(agree, limit=limit), eta=1.0)
 
 
