@@ -23,7 +23,8 @@ def test_a_picture_is_its_sprites_in_their_labelled_boxes_on_its_background(worl
             window = expected[top:bottom, left:right]
             window[:] = pixels[..., :3] + window * (1 - pixels[..., 3:] / 255)
         assert np.shape(row.image) == (height, width, 3)
-        assert np.abs(np.asarray(row.image) - expected).max() <= 0.51
+        overlaps = 1 if world is FIRST else 2  # each rounds once more
+        assert np.abs(np.asarray(row.image) - expected).max() <= 0.51 * overlaps
 
 
 @pytest.mark.parametrize("concept", FIRST.concepts, ids=lambda concept: concept.name)
