@@ -67,6 +67,8 @@ def get_config() -> ConfigDict:
     c.sample.steps = 20
     c.sample.sampler = "dpmsolver++"
     c.sample.guidance_scale = 2.5
+    c.sample.suite = ""  # scenes, a world or a .jsonl: prompts that the base stage scores with each grid; empty: none
+    c.sample.suite_count = 48  # so many of them
     c.lock()
     c.model.unlock()
     c.init.unlock()

@@ -16,7 +16,6 @@ def get_config():
     c.train.stage = "reader"
     c.train.trainable = ("reader",)
     c.model.reader = {"channels": (48, 96, 160), "blocks": (1, 2, 2), "hidden": 256}
-    c.data.world = "scattered"
     c.init.vae = "dalle3_jax/releases/demo"
     c.data.world = "scattered"
     c.train.steps = 9_000

@@ -18,8 +18,8 @@ from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.ocr import find_ocr
 from dalle3_jax.evaluation.prompts import Labels, Prompt
 from dalle3_jax.evaluation.report import percent, table
-from dalle3_jax.evaluation.suite import look, some
-from dalle3_jax.evaluation.suites import suite
+from dalle3_jax.evaluation.suite import look
+from dalle3_jax.evaluation.suites import some, suite
 
 SIZES = {True: (128, 128), False: (96, 176)}
 Doctor = Callable[[Scene, Labels, str], Scene | None]

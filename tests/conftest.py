@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import tiny_release
+from tests.tiny import tiny_reader, tiny_release
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +14,16 @@ def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("releases") / "tiny"
     save_release(folder, tiny_release())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny reader as a release on disk."""
+    from dalle3_jax.checkpoints.releases import save_release
+
+    folder = tmp_path_factory.mktemp("releases") / "reader"
+    save_release(folder, tiny_reader())
     return folder
 
 

@@ -4,6 +4,7 @@ import functools
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tokenizers
 from flax import linen as nn
@@ -11,7 +12,10 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.checkpoints.shapes import example_inputs
+from dalle3_jax.data.scenes import WHOLE
+from dalle3_jax.data.scenes.tints import TINTS
 from dalle3_jax.models.build import build_models
+from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.typing import Params
 
 SECTIONS = {
@@ -88,3 +92,18 @@ def randomised(module: nn.Module, modules: dict[str, nn.Module], seed: int) -> P
 def plain(value: object) -> object:
     """The value as JSON would give it back."""
     return json.loads(json.dumps(value))
+
+
+def tiny_reader() -> Release:
+    """A reader that knows the names of the whole world and nothing else."""
+    module = SceneReader(
+        concepts=tuple(concept.name for concept in WHOLE.concepts),
+        tints=("natural", *TINTS),
+        styles=WHOLE.styles,
+        backgrounds=tuple(background.name for background in WHOLE.backgrounds),
+        channels=(8, 8, 8),
+        blocks=(1, 1, 1),
+        hidden=8,
+    )
+    params = nn.unbox(jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"])
+    return Release({"reader": module}, {"reader": params})

@@ -171,6 +171,8 @@ def seconds(folder: Path, config: ConfigDict) -> float:
     """How long the steps of a run took, compilation and stops left out."""
     total, before = 0.0, 0
     for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
+        if "images_per_second" not in line:  # figures of a preview
+            continue
         if line["images_per_second"]:  # 0 where nothing but the compilation was timed
             total += (line["step"] - before) * config.train.batch_size / line["images_per_second"]
         before = line["step"]

@@ -132,8 +132,9 @@ def prepare(arguments: argparse.Namespace, pipelines: Sequence["Pipeline"]) -> t
     from dalle3_jax.evaluation.detector import Reader  # after the checks: these bring jax
     from dalle3_jax.evaluation.ocr import find_ocr
     from dalle3_jax.evaluation.suite import PROTOCOLS, check, score
+    from dalle3_jax.evaluation.suites import named
 
-    prompts, world = chosen(arguments)
+    prompts, world = named(arguments.suite, arguments.count, seed=arguments.seed, split=arguments.split)
     reader = Reader.load(arguments.reader)
     protocols = PROTOCOLS if arguments.protocol == "both" else (arguments.protocol,)
     check(prompts, reader, protocols)
@@ -152,20 +153,6 @@ def wrong(arguments: argparse.Namespace) -> list[str]:
         for name, low in least.items()
         if (value := getattr(arguments, name)) is not None and value < low
     ]
-
-
-def chosen(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """The prompts of the suite, and the world that draws their faultless pictures."""
-    from dalle3_jax.evaluation.prompts import read_prompts
-    from dalle3_jax.evaluation.suite import some
-    from dalle3_jax.evaluation.suites import drawn, suite
-
-    name = arguments.suite
-    if name in WORLDS and name != "scattered":
-        world = WORLDS[name]
-        return drawn(world, arguments.count or 300, seed=arguments.seed, split=arguments.split), world
-    prompts = suite() if name == "scenes" else read_prompts(name)
-    return some(prompts, arguments.count or len(prompts)), WORLDS["whole"]
 
 
 def bar(rows: Sequence[Any], text: str) -> Any:

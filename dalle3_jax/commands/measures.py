@@ -63,9 +63,8 @@ def follow(pipeline: Pipeline, count: int, seed: int, **settings: Any) -> dict[s
     trained = pipeline.release.training.get("config", {}).get("data", {})
     name, part = trained.get("world", "first"), trained.get("part", {})
     world = world_of({"of": name, **part} if part else name)
-    prompts, reader = drawn(world, count, seed=seed), Reader.load()
-    report = score(pipeline, prompts, reader, find_ocr(), world=world, seed=seed, **settings)
-    return {name: row.model.value for name, row in report.rows["short"].items()}
+    prompts = drawn(world, count, seed=seed)
+    return score(pipeline, prompts, Reader.load(), find_ocr(), world=world, seed=seed, **settings).shares()
 
 
 def unet_seconds(

@@ -63,7 +63,7 @@ def reader(config: ConfigDict, workdir: Path, system: System) -> Stage:
             targets=targets_of(module),
         )
 
-    def preview(ema: Params, path: Path, step: int) -> None:
+    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         source = pipeline.source_of(inputs.data_section(config, seed=config.data.seed + 1))
         records = [source[index] for index in range(SCORED)]
         images = np.stack([decode(record.image) for record in records])
@@ -71,7 +71,7 @@ def reader(config: ConfigDict, workdir: Path, system: System) -> Stage:
         shares = scores(readings, records)
         page = drawn(readings[: config.sample.count], records, f"step {step:,}: {shares['scenes']:.1%} wholly right")
         logging.save_image(path, page)
-        logging.write_json(path.with_suffix(".json"), shares)
+        return shares
 
     def release(ema: Params, step: int) -> Release:
         return Release({"reader": module}, {"reader": ema["reader"]}, training=described(config, step))

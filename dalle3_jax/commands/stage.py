@@ -1,6 +1,6 @@
 """A stage: what the training loop needs to know of what it trains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ __all__ = ["Stage", "apply", "described"]
 
 @dataclass(frozen=True)
 class Stage:
-    """The objective, the data, a preview of what was learnt (parameters, file, step) and the release of it."""
+    """The objective, the data, a preview of what was learnt (parameters, file, step) and the release of it.
+
+    A preview leaves a picture and returns figures by name, for the metrics.
+    """
 
     loss_fn: LossFn
     data: Callable[[], Any]
-    preview: Callable[[Params, Path, int], None]
+    preview: Callable[[Params, Path, int], Mapping[str, float]]
     release: Callable[[Params, int], Release]
 
 

@@ -17,7 +17,12 @@ from dalle3_jax.commands.config import plain
 from dalle3_jax.commands.stage import Stage, apply, described
 from dalle3_jax.commands.systems import System
 from dalle3_jax.diffusion import prediction, schedules
+from dalle3_jax.evaluation.detector import Reader
+from dalle3_jax.evaluation.ocr import find_ocr
+from dalle3_jax.evaluation.report import Report
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
+from dalle3_jax.evaluation.suite import PROTOCOLS, check, score
+from dalle3_jax.evaluation.suites import named
 from dalle3_jax.models.glyph import check_glyphs, text_side
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.text.tokenizers import Tokenizer
@@ -42,9 +47,10 @@ def vae(config: ConfigDict, workdir: Path, system: System) -> Stage:
     reconstruct = jax.jit(lambda params, images: apply(module, params, images)[0])
     encode_mean = jax.jit(lambda params, images: encode(params, images)[0])
 
-    def preview(ema: Params, path: Path, step: int) -> None:
+    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         images = next(inputs.pictures(config, config.sample.count, "held_out"))
         logging.save_rows(path, [images, jax.device_get(reconstruct(ema["vae"], images))])
+        return {}
 
     def release(ema: Params, step: int) -> Release:
         images = inputs.pictures(config, STATISTICS, "train")
@@ -70,10 +76,11 @@ def text(config: ConfigDict, workdir: Path, system: System) -> Stage:
         latents = latent.restored(objectives.expected_latents(networks, params, captions))
         return apply(modules["vae"], params["vae"], latents, method="decode")
 
-    def preview(ema: Params, path: Path, step: int) -> None:
+    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         if config.sample.prompts:
             captions = inputs.captions(config, tokenizer, config.sample.prompts)
             logging.save_rows(path, [jax.device_get(picture({**system.loaded, **ema}, captions))])
+        return {}
 
     def release(ema: Params, step: int) -> Release:
         weights, training = {**system.loaded, **ema}, described(config, step)
@@ -89,6 +96,7 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
     modules, diffusion = system.modules, plain(config.model.diffusion)
     latent, tokenizer = system.latent(), checked_tokenizer(config, system)
     inputs.check_prompts(config, latent.factor)
+    scored = meter(config)
     schedule = schedules.build(**diffusion["schedule"])
     prediction.check(schedule, diffusion["prediction"])
     loss_fn = objectives.diffusion_loss(
@@ -115,11 +123,13 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
             tokenizer=tokenizer.to_json(),
         )
 
-    def preview(ema: Params, path: Path, step: int) -> None:
-        pictures = Pipeline(release(ema, step))(list(config.sample.prompts)) if config.sample.prompts else []
+    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
+        pipeline = Pipeline(release(ema, step))
+        pictures = pipeline(list(config.sample.prompts)) if config.sample.prompts else []
         cells = [Cell(picture.image, (Line(picture.prompt),)) for picture in pictures]
         if cells:
             logging.save_image(path, sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
+        return scored(pipeline).shares() if scored else {}
 
     return Stage(loss_fn, functools.partial(latent_batches, config, workdir, system, tokenizer), preview, release)
 
@@ -130,6 +140,18 @@ STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {
     "base": base,
     "reader": reading.reader,
 }
+
+
+def meter(config: ConfigDict) -> Callable[[Pipeline], Report] | None:
+    """Scores a model on the first prompts of config.sample.suite; ValueError where that cannot be, None without one."""
+    name, count = config.sample.suite, config.sample.suite_count
+    if not name:
+        return None
+    prompts, world = named(name, count)
+    reader = Reader.load()
+    check(prompts, reader, PROTOCOLS[:1])
+    ocr = find_ocr() if any(prompt.labels.words for prompt in prompts) else None
+    return functools.partial(score, prompts=prompts, reader=reader, ocr=ocr, world=world)
 
 
 def applied(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable[..., Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalle3_jax.commands.evaluate import chosen, wrong
+from dalle3_jax.commands.evaluate import wrong
 from dalle3_jax.commands.prompts import parse_size
 from dalle3_jax.commands.sample import Parser, load, progress_bar
 
@@ -31,12 +31,14 @@ def parser() -> Parser:
     found.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: each release's first size")
     found.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
     found.add_argument("--outdir", default="votes", metavar="DIR", help="an empty or new folder (default votes)")
-    found.set_defaults(split="held_out", seeds=1)
+    found.set_defaults(seeds=1)
     return found
 
 
 def main(argv: Sequence[str]) -> int:
     """Makes the page; bad input gives one line and status 2 before any picture is made."""
+    from dalle3_jax.evaluation.suites import named
+
     arguments = parser().parse_args(argv)
     try:
         if found := [*wrong(arguments), *_names_twice(arguments.checkpoints)]:
@@ -45,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} is not an empty folder: give another --outdir")
         pipelines = {name: load(name) for name in arguments.checkpoints}
-        prompts, _ = chosen(arguments)
+        prompts, _ = named(arguments.suite, arguments.count, seed=arguments.seed)
         size = parse_size(arguments.size) if arguments.size else None
         for pipeline in pipelines.values():
             pipeline.check([pipeline.request("", seed=arguments.seed, size=size)])

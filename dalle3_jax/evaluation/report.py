@@ -34,6 +34,10 @@ class Report:
         found = dict.fromkeys(outcome.protocol for outcome in self.outcomes)
         return {name: rows([o for o in self.outcomes if o.protocol == name], self.truths) for name in found}
 
+    def shares(self) -> dict[str, float]:
+        """Line of the table -> share of the pictures of the first protocol that are right."""
+        return {name: row.model.value for name, row in next(iter(self.rows.values())).items()}
+
     @cached_property
     def psnr(self) -> float | None:
         """Of the VAE's copies of the faultless pictures, in dB."""

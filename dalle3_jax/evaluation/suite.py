@@ -10,7 +10,6 @@ print(score(Pipeline.load("demo"), suite(), Reader.load()).markdown())
 
 import functools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -84,16 +83,6 @@ def score(
     used |= {name: getattr(requests[0], name) for name in ("steps", "sampler", "guidance_scale", "guidance_interval")}
     used |= {"size": size_of(pipeline, (1, 1), settings), "ocr": ocr.name if ocr else ""}
     return Report(used, outcomes, truths, unmeasured(prompts, ocr, truths))
-
-
-def some(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """`count` of the prompts, evenly of all kinds and of seen and held-out ones, in the order of the suite."""
-    turns: Counter[tuple[str, bool]] = Counter()
-    ranked = []
-    for place, prompt in enumerate(prompts):
-        turns[prompt.kind, prompt.held_out] += 1
-        ranked.append((turns[prompt.kind, prompt.held_out], place))
-    return [prompts[place] for place in sorted(place for _, place in sorted(ranked)[:count])]
 
 
 def planned(

@@ -1,6 +1,7 @@
 """Suites of prompts: the committed one, and those drawn from a world of scenes."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import count as numbers
 from pathlib import Path
 
@@ -8,10 +9,12 @@ from dalle3_jax.data.scenes.captions import captions
 from dalle3_jax.data.scenes.held_out import HeldOut
 from dalle3_jax.data.scenes.scene import Scene, scene
 from dalle3_jax.data.scenes.world import World
+from dalle3_jax.data.scenes.worlds import SCATTERED, WHOLE, WORLDS
 from dalle3_jax.evaluation.checks import asked
 from dalle3_jax.evaluation.prompts import RELATIONS, Labels, Prompt, Wanted, read_prompts
 
 COMMITTED = Path(__file__).with_name("scenes.jsonl")
+COUNT = 300  # prompts of a world, when nothing else is said
 CAPTION = "descriptive"  # the only version that says where everything is
 
 SORTS = {
@@ -28,6 +31,28 @@ SORTS = {
 def suite() -> list[Prompt]:
     """The committed prompts, which `scripts/make_suite.py` wrote: 50 of each kind, half of them held out."""
     return read_prompts(COMMITTED)
+
+
+def named(name: str, count: int | None = None, *, seed: int = 0, split: str = "held_out") -> tuple[list[Prompt], World]:
+    """The prompts that `name` stands for, and the world that draws their faultless pictures.
+
+    "scenes" is the committed suite, the name of a world a list drawn from it (300 prompts where `count` is left out),
+    anything else a .jsonl; of lists that are longer `some`. Raises ValueError for what cannot be read or drawn.
+    """
+    if name in WORLDS and name != SCATTERED.name:
+        return drawn(WORLDS[name], count or COUNT, seed=seed, split=split), WORLDS[name]
+    prompts = suite() if name == "scenes" else read_prompts(name)
+    return some(prompts, count or len(prompts)), WHOLE
+
+
+def some(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """`count` of the prompts, evenly of all kinds and of seen and held-out ones, in the order of the suite."""
+    turns: Counter[tuple[str, bool]] = Counter()
+    ranked = []
+    for place, prompt in enumerate(prompts):
+        turns[prompt.kind, prompt.held_out] += 1
+        ranked.append((turns[prompt.kind, prompt.held_out], place))
+    return [prompts[place] for place in sorted(place for _, place in sorted(ranked)[:count])]
 
 
 def drawn(world: World, count: int, *, seed: int = 0, split: str = "held_out") -> list[Prompt]:

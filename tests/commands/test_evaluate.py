@@ -3,40 +3,15 @@
 import json
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import pytest
-from flax import linen as nn
 from PIL import Image
 
-from dalle3_jax.checkpoints.releases import Release, save_release
 from dalle3_jax.commands.evaluate import main
-from dalle3_jax.data.scenes import WHOLE
-from dalle3_jax.data.scenes.tints import TINTS
-from dalle3_jax.models.scene_reader import SceneReader
-
-
-@pytest.fixture(scope="session")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A reader that knows the names of the whole world and nothing else."""
-    module = SceneReader(
-        concepts=tuple(concept.name for concept in WHOLE.concepts),
-        tints=("natural", *TINTS),
-        styles=WHOLE.styles,
-        backgrounds=tuple(background.name for background in WHOLE.backgrounds),
-        channels=(8, 8, 8),
-        blocks=(1, 1, 1),
-        hidden=8,
-    )
-    params = nn.unbox(jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"])
-    folder = tmp_path_factory.mktemp("reader") / "release"
-    save_release(folder, Release({"reader": module}, {"reader": params}))
-    return str(folder)
 
 
 @pytest.fixture
-def given(release_folder: Path, reader: str) -> list[str]:
-    return ["--suite", "first", "--reader", reader, "--size", "64x32", "--steps", "2"]
+def given(release_folder: Path, reader_folder: Path) -> list[str]:
+    return ["--suite", "first", "--reader", str(reader_folder), "--size", "64x32", "--steps", "2"]
 
 
 def test_a_run_writes_table_values_plots_and_sheets(
@@ -135,7 +110,7 @@ def test_several_problems_are_named_together(
 
 
 def test_a_vae_alone_is_no_checkpoint_to_evaluate(
-    reader: str, given: list[str], capsys: pytest.CaptureFixture[str]
+    reader_folder: Path, given: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--checkpoint", reader, *given]) == 2
+    assert main(["--checkpoint", str(reader_folder), *given]) == 2
     assert "it lacks text_encoder, xfnet, unet, vae" in capsys.readouterr().err

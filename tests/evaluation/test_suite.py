@@ -14,8 +14,8 @@ from dalle3_jax.evaluation.comparison import Comparison
 from dalle3_jax.evaluation.detector import Reader, Reading, truth
 from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted
 from dalle3_jax.evaluation.report import Report
-from dalle3_jax.evaluation.suite import reconstructions, score, size_of, some
-from dalle3_jax.evaluation.suites import drawn
+from dalle3_jax.evaluation.suite import reconstructions, score, size_of
+from dalle3_jax.evaluation.suites import drawn, some
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.pictures import Picture, Request
 from dalle3_jax.pipeline import Pipeline

@@ -1,5 +1,6 @@
 """The train command on the tiny config: what users and operators see."""
 
+import functools
 import io
 import json
 import os
@@ -18,8 +19,10 @@ import pytest
 
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.checkpoints.training import steps
+from dalle3_jax.commands import stages
 from dalle3_jax.commands.runtime import exclusive
 from dalle3_jax.commands.train import main
+from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.text.glyphs import encode
 from dalle3_jax.training.signals import EXIT_SAVED
@@ -66,6 +69,11 @@ def end(workdir: Path) -> dict[str, np.ndarray]:
     return arrays(folder / f"{steps(folder)[-1]:08d}")
 
 
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """What a stage wrote of its steps."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
     assert a.keys() == b.keys()
     assert [name for name in a if a[name].tobytes() != b[name].tobytes()] == []
@@ -109,7 +117,7 @@ def test_run_leaves_release_metrics_samples_and_records(whole):
     release = load_release(folder / "release")
     assert release.latent.channels == 4
     assert release.training["steps"] == STEPS
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics(folder)
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     assert {"loss", "psnr", "grad_norm", "learning_rate", "images_per_second", "skipped"} <= lines[0].keys()
     assert [path.name for path in sorted((folder / "samples").iterdir())] == ["00000004.png", "00000008.png"]
@@ -197,21 +205,35 @@ def test_base_without_its_vae_is_told_to_train_that_first(tmp_path):
     assert "train that first" in error
 
 
-def test_base_goes_on_from_the_text_stage_and_leaves_its_encoder_alone(whole, tmp_path):
+def test_base_goes_on_from_the_text_stage_leaves_its_encoder_alone_and_is_scored(
+    whole, reader_folder, tmp_path, monkeypatch
+):
     shutil.copytree(whole / "vae", tmp_path / "vae")
     assert main(arguments(tmp_path, "--config.sample.every=8", stage="text")) == 0
-    last = json.loads((tmp_path / "text" / "metrics.jsonl").read_text().splitlines()[-1])
+    last = metrics(tmp_path / "text")[-1]
     assert last["explained"] < 1
     assert [path.name for path in (tmp_path / "text" / "samples").iterdir()] == ["00000008.png"]
 
     config = tmp_path / "config.py"
     config.write_text(AFTER_TEXT)
-    assert main(["--config", f"{config}:base", "--workdir", str(tmp_path), "--config.train.steps=4"]) == 0
+    monkeypatch.setattr(stages.Reader, "load", functools.partial(Reader.load, reader_folder))
+    words = ["--config.train.steps=4", "--config.sample.suite=first", "--config.sample.suite_count=6"]
+    words += ["--config.sample.every=4", "--config.sample.prompts=()"]
+    assert main(["--config", f"{config}:base", "--workdir", str(tmp_path), *words]) == 0
+    figures = [line for line in metrics(tmp_path / "base") if "held_out/all prompts" in line]
+    assert [line["step"] for line in figures] == [4]
+    assert all(0 <= share <= 1 for name, share in figures[0].items() if name != "step")
     text, base = (load_release(tmp_path / stage / "release").params for stage in ("text", "base"))
     old, new = (jax.tree.leaves(params["text_encoder"]) for params in (text, base))
     assert all((a == b).all() for a, b in zip(old, new, strict=True))
     assert (text["xfnet"]["queries"] != base["xfnet"]["queries"]).any()
     assert "latent_head" not in base
+
+
+def test_a_suite_that_is_not_there_is_named_before_the_first_step(whole, tmp_path):
+    shutil.copytree(whole / "vae", tmp_path / "vae")
+    assert "nowhere.jsonl" in failing(*arguments(tmp_path, "--config.sample.suite=nowhere.jsonl", stage="base"))
+    assert not (tmp_path / "base" / "checkpoints").exists()
 
 
 def test_a_head_that_does_not_fit_is_told_all_at_once(whole, tmp_path):

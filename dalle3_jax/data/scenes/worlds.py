@@ -75,6 +75,7 @@ SCATTERED = replace(
     kinds=(*WHOLE.kinds, told("anywhere", 1.0, anywhere(8, 600), grammar.ANYWHERE)),
     places=(*WHOLE.places, Layout("somewhere", (), ("somewhere",))),
     held_out=HeldOut(),
+    tinted=0.7,
     lettering=Lettering(WORDS, (0.7, 0.2, 0.1)),
     step=2,
     jitter=0.1,
