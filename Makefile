@@ -25,6 +25,9 @@ MALLOC := GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=171
 # A device for each of two cores: a little faster than threads within an operation, with the same numbers.
 DEVICES := $(if $(filter cpu,$(DEMO)),XLA_FLAGS=--xla_force_host_platform_device_count=2)
 
+# Compiling fills one core: files of tests go to as many processes as there are cores, up to four.
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 .PHONY: sample test lint parity bench demo wheel
 .DELETE_ON_ERROR:
 
@@ -32,7 +35,7 @@ sample: $(VENV)/.installed
 	$(RUN) sample.py --checkpoint demo --prompts-file docs/prompts.txt --outdir runs/sample --grid
 
 test: $(VENV)/.installed-dev
-	JAX_PLATFORMS=cpu $(RUN) -m pytest $(ARGS)
+	JAX_PLATFORMS=cpu $(RUN) -m pytest $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
