@@ -23,7 +23,7 @@ from dalle3_jax.data.sources import ScenesSource
 from dalle3_jax.data.transforms import decode
 from dalle3_jax.evaluation.detector import NATURAL, Reader, Reading, agree, found, truth
 from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
-from dalle3_jax.models.scene_reader import SceneReader
+from dalle3_jax.models.scene_reader import STRIDE, SceneReader
 from dalle3_jax.training import logging
 from dalle3_jax.training.detection import detection_loss
 from dalle3_jax.typing import Params
@@ -76,7 +76,7 @@ def reader(config: ConfigDict, workdir: Path, system: System) -> Stage:
     def release(ema: Params, step: int) -> Release:
         return Release({"reader": module}, {"reader": ema["reader"]}, training=described(config, step))
 
-    return Stage(detection_loss(networks), data, preview, release)
+    return Stage(detection_loss(networks, STRIDE), data, preview, release)
 
 
 def world_of(config: ConfigDict) -> World:

@@ -20,10 +20,11 @@ BLUR, SCALE, NOISE, CONTRAST, LIGHT = 2.5, 3.0, 40 / 127.5, 0.4, 0.3
 """The most that is done to a picture: pixels, factor, and parts of half the range of pixels."""
 
 
-def detection_loss(networks: Mapping[str, Callable[..., Any]]) -> LossFn:
+def detection_loss(networks: Mapping[str, Callable[..., Any]], stride: int) -> LossFn:
     """Heat, classes and boxes at the objects' centres, and the background of the whole.
 
-    networks: `reader` (params, images, cells) and, to spoil one picture in eight, `vae` (params, images) -> images.
+    networks: `reader` (params, images, cells), whose cells have sides of `stride` pixels, and, to spoil one picture in
+    eight, `vae` (params, images) -> images.
     A batch holds `images` and, for n slots, `centres` (across, down) and `sides` (of the shorter side) as fractions,
     `concepts`, `tints`, `valid`; `style`, which all objects share, and `background`. Nothing is asked of slots that are
     not valid.
@@ -34,13 +35,10 @@ def detection_loss(networks: Mapping[str, Callable[..., Any]]) -> LossFn:
         if "vae" in networks:
             images = images.at[::EVERY].set(networks["vae"](weights["vae"], images[::EVERY]).astype(images.dtype))
         images = jax.lax.stop_gradient(degraded(images, key))
-        cells = cells_of(batch["centres"], images.shape[1] // STRIDE, images.shape[2] // STRIDE)
+        cells = cells_of(batch["centres"], images.shape[1] // stride, images.shape[2] // stride)
         return judged(networks["reader"](weights["reader"], images, cells), cells, batch)
 
     return loss_fn
-
-
-STRIDE = 8  # of the reader's grid
 
 
 def judged(sight: Any, cells: Int[Array, "b n"], batch: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:

@@ -201,7 +201,7 @@ def test_one_picture_in_eight_goes_through_the_autoencoder(monkeypatch):
 
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, 32, 48, 3)), jnp.float32)
     networks = {"reader": read, "vae": lambda weight, images: weight * images}
-    detection_loss(networks)({"reader": {}}, {"vae": jnp.float32(0.5)}, {**BATCH, "images": images}, KEY)
+    detection_loss(networks, 8)({"reader": {}}, {"vae": jnp.float32(0.5)}, {**BATCH, "images": images}, KEY)
     np.testing.assert_array_equal(seen["images"], images.at[0].multiply(0.5))
 
 
@@ -210,7 +210,7 @@ def test_a_handful_of_pictures_is_learnt():
     images = jnp.asarray(rng.uniform(-1, 1, (4, 32, 48, 3)), jnp.float32)
     batch = {**BATCH, "images": images}
     params = {"reader": NETWORK.init(KEY, images)["params"]}
-    loss_fn = detection_loss({"reader": lambda params, *inputs: NETWORK.apply({"params": params}, *inputs)})
+    loss_fn = detection_loss({"reader": lambda params, *inputs: NETWORK.apply({"params": params}, *inputs)}, 8)
     optimizer = optax.adam(5e-3)
 
     @jax.jit
