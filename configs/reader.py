@@ -3,10 +3,10 @@
     XLA_FLAGS=--xla_force_host_platform_device_count=2 python train.py --config configs/reader.py:reader --workdir W
     XLA_FLAGS=--xla_force_host_platform_device_count=2 python train.py --config configs/reader.py:further --workdir V
 
-About 45 minutes each on two CPU cores. `reader` begins from nothing, `further` goes on from the shipped release. Pictures
-are spoiled as generators spoil theirs, one in eight by the VAE of the shipped demo; no generator's picture is ever
-shown. Every thousand steps samples/ gets held-out pictures with what was read, and the metrics the shares that were
-right.
+About 45 minutes each on two CPU cores. `reader` begins from nothing, `further` goes on from the shipped release.
+Pictures are spoiled as generators spoil theirs, one in eight by the VAE of the shipped demo; no generator's picture is
+ever shown. Every thousand steps samples/ gets held-out pictures with what was read, and the metrics the shares that
+were right.
 
 The shipped reader saw 272,000 scenes, 144,000 in `reader` and 128,000 in `further`. While the first of these ran the
 world was still being drawn: until its step 3,954 objects stood anywhere in all scenes, and until its end half as many

@@ -4,8 +4,9 @@
     openmoji  the same by OpenMoji (CC BY-SA 4.0), from npm's @iconify-json/openmoji
     tuxpaint  photographs: the stamps of Tux Paint (GPL-2+ and public domain), from Debian's tuxpaint-stamps-default
 
-The folder gets concepts.csv, a folder of WebP per style and LICENCE.txt, in the form that `read_concepts` reads. Packs
-are never part of the package: their licences ask for credit, or for the same licence, of what is made from them.
+The folder gets concepts.csv, a folder of WebP per style and LICENCE.txt, in the form that `read_concepts` reads; that
+of the stamps also Debian's file `copyright`, which names the author and the licence of each. Packs are never part of
+the package: their licences ask for credit, or for the same licence, of what is made from them.
 Vectors need `pip install resvg-py`; the stamps need a Debian whose apt-get and dpkg-deb can fetch them.
 """
 
@@ -32,8 +33,8 @@ LICENCES = {
     "openmoji": "OpenMoji graphics: Copyright the OpenMoji authors (openmoji.org), CC BY-SA 4.0\n"
     "https://creativecommons.org/licenses/by-sa/4.0/\n",
     "tuxpaint": "Tux Paint stamps: Copyright the Tux Paint developers and contributors.\n"
-    "GPL-2 or later, some in the public domain: the Debian package tuxpaint-stamps-default names each in its file\n"
-    "/usr/share/doc/tuxpaint-stamps-default/copyright. https://tuxpaint.org/stamps/\n",
+    "GPL-2 or later, some in the public domain: the file copyright beside this one names each.\n"
+    "https://tuxpaint.org/stamps/\n",
 }
 DISTINCT = 0.35  # of the pixels of a photograph at least this share has a colour of its own; drawings have less
 
@@ -102,6 +103,8 @@ def write(source: str, out: Path) -> int:
             write_whole(out / style / f"{concept.file}.webp", encoded(fitted(image), QUALITY["3d"]))
             values = (concept.name, concept.plural, concept.article, concept.code, style, "")
             rows[concept.name] = dict(zip(COLUMNS, values, strict=True))
+        if source == "tuxpaint":
+            write_whole(out / "copyright", (Path(scratch) / "usr/share/doc" / STAMPS / "copyright").read_bytes())
     write_table(out / "concepts.csv", rows.values())
     write_whole(out / "LICENCE.txt", LICENCES[source].encode())
     return len(rows)

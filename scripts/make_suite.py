@@ -13,10 +13,10 @@ from pathlib import Path
 
 from dalle3_jax.data.draws import choose
 from dalle3_jax.data.scenes.captions import Filled, blanks, captions, sentences
-from dalle3_jax.data.scenes.grammar import DETAILS
 from dalle3_jax.data.scenes.held_out import HeldOut
 from dalle3_jax.data.scenes.parts import world_of
 from dalle3_jax.data.scenes.scene import Scene, scene
+from dalle3_jax.data.scenes.scenery import ALSO_THERE, DETAILS
 from dalle3_jax.data.scenes.world import Cell, World
 from dalle3_jax.evaluation.prompts import KINDS, Labels, Prompt, line_of
 from dalle3_jax.evaluation.recipes import DRAWING, MANNER, ON, RECIPES, SAID, SHAPES, TALL, WIDE, Recipe
@@ -103,13 +103,13 @@ def candidate(kind: str, world: World, shown: Scene, split: str, index: int) -> 
 
 
 def fits(recipe: Recipe, prompt: Prompt) -> bool:
-    """Whether a prompt is large enough for its recipe, and names no background like an object in front of it."""
+    """Whether a prompt is large enough for its recipe, and names no background that shows its objects too."""
     shown, names = prompt.labels, {wanted.concept for wanted in prompt.labels.objects}
     return (
         sum(wanted.count for wanted in shown.objects) >= recipe.objects
         and len(shown.words) >= recipe.words
         and len(prompt.text.split()) >= recipe.length
-        and not names & {shown.background, shown.background.removesuffix("s")}
+        and not names & ALSO_THERE.get(shown.background, set())
     )
 
 

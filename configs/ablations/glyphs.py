@@ -2,7 +2,8 @@
 
     dalle3-jax ablate configs/ablations/glyphs.py --workdir W
 
-Sized for one H100-class GPU, two hours by estimate; not yet run on one.
+Sized for one H100-class GPU: 4 runs of 5,120,000 pictures, two hours by estimate; not yet run. Two seeds, because each
+costs a quarter of that.
 """
 
 from ml_collections import ConfigDict

@@ -2,14 +2,15 @@
 
     dalle3-jax ablate configs/ablations/prediction.py --workdir W
 
-Errors are those of x0 for all three, with the same noise on the same held-out records.
+Two CPU cores: 9 runs of 14,400 pictures, some six minutes each, and a minute or two to measure each. Errors are those
+of x0 for all three, with the same noise on the same held-out records.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config():
-    """Three predictions with uniform weights, each with two seeds."""
+    """Three predictions with uniform weights, each with three seeds."""
     c = ConfigDict(convert_dict=False)  # dicts stay plain: variants keep their order, keys their dots
     c.title = "What the network predicts"
     c.base = ("configs/ablations/small.py:base",)
@@ -18,7 +19,7 @@ def get_config():
         "v": {"model.diffusion.prediction": "v"},
         "x0": {"model.diffusion.prediction": "x0"},
     }
-    c.seeds = (0, 1)
+    c.seeds = (0, 1, 2)
     c.measure = {
         "error": {"times": (0.2, 0.4, 0.6, 0.8, 0.95), "records": 128, "points": 6},
         "prompts": {"count": 60},

@@ -2,8 +2,9 @@
 
     dalle3-jax ablate configs/ablations/prediction.py --workdir W    # or another file beside this one
 
-`base` takes VAE, text encoder and xfnet from the shipped demo ("demo") and trains the UNet alone on the world `first`;
-`xfnet` trains an xfnet beside it. `vae` and `words` learn from nothing on pictures with words in them, for a GPU.
+One CPU core: 900 steps of 16 pictures, some six minutes. `base` takes VAE, text encoder and xfnet from the shipped demo
+("demo") and trains the UNet alone on the world `first`; `xfnet` trains an xfnet beside it. `vae` and `words` learn from
+nothing on pictures with words in them, for a GPU.
 """
 
 from ml_collections import ConfigDict
@@ -71,10 +72,11 @@ def words():
     c = demo.base()
     c.init = ConfigDict({"vae": "vae"})
     c.data.world = "whole"
-    c.data.text_length = 64
+    c.data.tokenizer = "whole"
+    c.data.text_length = 128  # 99.9 % of the descriptive captions have at most 123 tokens
     c.data.latents = 100_000
     c.data.threads = 8
-    c.model.text_encoder = demo.text().model.text_encoder
+    c.model.text_encoder = {**demo.text().model.text_encoder, "vocab_size": 3072}
     c.model.xfnet = {**demo.text().model.xfnet, "queries": 32}
     c.train.trainable = ("text_encoder", "xfnet", "unet")
     c.train.dtype = "bfloat16"

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.training import steps, verify
-from dalle3_jax.commands import measures, studies
+from dalle3_jax.commands import measures, results, studies
 from dalle3_jax.commands.album import slug
 from dalle3_jax.commands.config import plain
 from dalle3_jax.commands.runtime import enable_compilation_cache, exclusive
@@ -22,10 +21,11 @@ from dalle3_jax.commands.stages import STAGES
 from dalle3_jax.commands.studies import SHIPPED, Study
 from dalle3_jax.commands.systems import load_system
 from dalle3_jax.commands.train import prepare, train
+from dalle3_jax.evaluation import plots
 from dalle3_jax.evaluation.ablations import Result, figure, markdown
 from dalle3_jax.pictures import write_whole
 from dalle3_jax.pipeline import DEMO, Pipeline
-from dalle3_jax.training import logging, sharding
+from dalle3_jax.training import sharding
 
 EXAMPLES = """examples:
   dalle3-jax ablate configs/ablations/prediction.py --workdir runs/prediction
@@ -51,9 +51,12 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     workdir = Path(arguments.workdir).absolute()
     try:
+        if not plots.available():
+            raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
         study = studies.load(Path(arguments.config), workdir)
         with exclusive(workdir):
-            check_results(study, workdir)
+            link(workdir / SHIPPED, DEMO)
+            results.check(study, workdir)
             enable_compilation_cache()
             code = fill(study, workdir)
             return code or publish(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
@@ -67,22 +70,22 @@ def main(argv: Sequence[str]) -> int:
 
 def fill(study: Study, workdir: Path) -> int:
     """Trains and measures what results/ lacks; returns the exit code of a training that ended early, else 0."""
-    link(workdir / SHIPPED, DEMO)
     (workdir / "latents").mkdir(exist_ok=True)
     for config in study.shared:
         if code := train(config, workdir):
             return code
     for variant in study.settings:
         for seed in study.seeds:
-            path = result_path(workdir, variant, seed)
-            if path.exists():
+            file = results.path(workdir, variant, seed)
+            if file.exists():
                 continue
+            given = results.settings(study, workdir, variant, seed)
             print(f"{study.name}: {variant}, seed {seed}", file=sys.stderr)
             folder = run_folder(study, workdir, variant, seed)
             if study.runs and (code := train(study.runs[variant][seed], folder)):
                 return code
             made = measure_run(study, variant, seed, folder) if study.runs else measure_release(study, variant, seed)
-            logging.write_json(path, made | {"settings": settings(study, variant, seed)})
+            results.keep(file, made, given)
     return 0
 
 
@@ -99,30 +102,6 @@ def link(path: Path, target: Path) -> None:
     """A symbolic link, made anew: the package may have moved since."""
     path.unlink(missing_ok=True)
     path.symlink_to(target)
-
-
-def result_path(workdir: Path, variant: str, seed: int) -> Path:
-    """Where the measures of one run are kept."""
-    return workdir / "results" / f"{slug(variant)}-{seed}.json"
-
-
-def settings(study: Study, variant: str, seed: int) -> dict[str, Any]:
-    """All that decides a run's result, as JSON gives it back."""
-    measured = {name: value for name, value in study.measure.items() if name != "unet_time"}
-    trained = plain(study.runs[variant][seed]) if study.runs else study.release
-    return json.loads(json.dumps({"run": trained, "overrides": study.settings[variant], "measure": measured}))
-
-
-def check_results(study: Study, workdir: Path) -> None:
-    """ValueError naming the results in this workdir that were made with other settings."""
-    paths = {(variant, seed): result_path(workdir, variant, seed) for variant in study.settings for seed in study.seeds}
-    other = [
-        str(path)
-        for (variant, seed), path in paths.items()
-        if path.exists() and json.loads(path.read_text())["settings"] != settings(study, variant, seed)
-    ]
-    if other:
-        raise ValueError(f"made with other settings: {', '.join(other)}; remove them, or use another --workdir")
 
 
 def measure_run(study: Study, variant: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -182,16 +161,19 @@ def seconds(folder: Path, config: ConfigDict) -> float:
 def publish(study: Study, workdir: Path, folders: Sequence[Path]) -> int:
     """Writes table and plot of all results into every folder, and prints the table."""
     unet = unet_times(study, workdir) if "unet_time" in study.measure else {}
-    results = []
+    results.check(study, workdir)  # a release that was replaced meanwhile is none that the others were made with
+    found, machines = [], []
     for variant in study.settings:
         for seed in study.seeds:
-            made = json.loads(result_path(workdir, variant, seed).read_text())
+            made = json.loads(results.path(workdir, variant, seed).read_text())
             errors = {int(step): values for step, values in made["curve"].items()}
-            results.append(Result(variant, seed, errors, made["rates"], made["seconds"], unet.get(variant, {})))
+            found.append(Result(variant, seed, errors, made["rates"], made["seconds"], unet.get(variant, {})))
+            machines.append(made["machine"])
     times = tuple(study.measure.get("error", {}).get("times", ()))
     places = {name: tuple(values[axis] for axis in study.axes) for name, values in study.settings.items()}
-    table = markdown(study.title, budget(study), results, times)
-    plot = figure(study.title, budget(study), results, times, study.axes, places)
+    given = budget(study, machines)
+    table = markdown(study.title, given, found, times)
+    plot = figure(study.title, given, found, times, study.axes, places)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / f"{study.name}.md", table.encode())
@@ -202,28 +184,26 @@ def publish(study: Study, workdir: Path, folders: Sequence[Path]) -> int:
 
 def unet_times(study: Study, workdir: Path) -> dict[str, dict[int, float]]:
     """Variant -> caption length -> seconds of one evaluation of its UNet; kept like the other results."""
-    path, asked = workdir / "results" / "unet_time.json", study.measure["unet_time"]
-    key = json.loads(json.dumps({"variants": list(study.runs), **asked}))
-    made: Mapping[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    if made.get("settings") != key:
-        seed = study.seeds[0]
+    file, asked, seed = workdir / "results" / "unet_time.json", study.measure["unet_time"], study.seeds[0]
+    runs = {name: results.settings(study, workdir, name, seed) for name in study.runs}
+    given = json.loads(json.dumps({"runs": runs, **asked}))
+    made: Mapping[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if made.get("settings") != given:
         pipelines = {
             name: Pipeline.load(run_folder(study, workdir, name, seed) / seeds[seed].train.stage / "release")
             for name, seeds in study.runs.items()
         }
-        seconds = measures.unet_seconds(pipelines, **asked)
-        logging.write_json(path, {"settings": key, "seconds": seconds})
-        made = json.loads(path.read_text())
+        results.keep(file, {"seconds": measures.unet_seconds(pipelines, **asked)}, given)
+        made = json.loads(file.read_text())
     return {name: {int(length): value for length, value in row.items()} for name, row in made["seconds"].items()}
 
 
-def budget(study: Study) -> str:
+def budget(study: Study, machines: Sequence[Mapping[str, Any]]) -> str:
     """What each run was given, in words."""
-    cores = (
-        f"{len(os.sched_getaffinity(0))} CPU cores" if jax.default_backend() == "cpu" else jax.devices()[0].device_kind
-    )
+    names = [f"{one['cores']} CPU cores" if one["device"] == "cpu" else one["device"] for one in machines]
+    where = " or ".join(dict.fromkeys(names))
     if not study.runs:
-        return f"{study.budget} ({study.measure['prompts']['count']} prompts a point, on {cores})".strip()
+        return f"{study.budget} ({study.measure['prompts']['count']} prompts a point, on {where})".strip()
     c = next(iter(next(iter(study.runs.values())).values())).train
-    amount = f"{c.steps:,} steps of {c.batch_size} pictures ({c.steps * c.batch_size:,}) a run, on {cores}"
+    amount = f"{c.steps:,} steps of {c.batch_size} pictures ({c.steps * c.batch_size:,}) a run, on {where}"
     return f"{amount}. {study.budget}".strip(" .") + "."

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dalle3_jax.commands.evaluate import common, prepare
 from dalle3_jax.commands.sample import Parser, load, progress_bar
+from dalle3_jax.commands.scoring import FAILURES, common, prepare
 from dalle3_jax.pictures import png_bytes, write_whole
 
 
@@ -29,17 +29,22 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     try:
         pipelines = [load(arguments.first), load(arguments.second)]
-        evaluate, folder = prepare(arguments, pipelines)
+        evaluate, folder, _ = prepare(arguments, pipelines)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     from dalle3_jax.evaluation.comparison import Comparison
 
     reports = []
-    for pipeline in pipelines:
-        with progress_bar() as (_, progress):
-            reports.append(evaluate(pipeline, progress=progress))
-    compared = Comparison(names(arguments.first, arguments.second), *reports)
+    try:
+        for side, pipeline in zip(("first", "second"), pipelines, strict=True):
+            with progress_bar() as (_, progress):
+                reports.append(evaluate(pipeline, progress=progress))
+            write_whole(folder / f"{side}.md", reports[-1].markdown().encode())
+        compared = Comparison(names(arguments.first, arguments.second), *reports)
+    except FAILURES as error:
+        print(f"error: {error}; what was measured before is in {folder}", file=sys.stderr)
+        return 1
     print(compared.markdown())
     try:
         write_whole(folder / "comparison.md", compared.markdown().encode())
@@ -49,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         print(f"error: {error}; the table above is all that is left of this run", file=sys.stderr)
         return 1
-    print(f"wrote {folder}/comparison.md, comparison.json and comparison.png (where they differ)")
+    print(f"wrote {folder}/comparison.md, comparison.json, comparison.png (where they differ), first.md and second.md")
     return 0
 
 

@@ -24,6 +24,7 @@ __all__ = ["batches", "captions", "check_prompts", "latents", "pictures", "progr
 
 STATISTICS_BATCH = 16
 LATENTS_BATCH = 32
+EMBEDDED = {"scenes": "tokenizer.json", "whole": "tokenizer_whole.json"}
 
 
 def batches(config: ConfigDict, tokenize: Tokenizer | None = None, latents: Sequence[np.ndarray] | None = None) -> Any:
@@ -66,10 +67,12 @@ def pictures(config: ConfigDict, count: int, split: str) -> Iterator[np.ndarray]
 
 
 def tokenizer(config: ConfigDict) -> Tokenizer:
-    """The tokenizer that config.data.tokenizer names: "scenes" is the embedded one."""
+    """The tokenizer that config.data.tokenizer names: an embedded one, or a file."""
     name = config.data.tokenizer
-    embedded = importlib.resources.files("dalle3_jax.data.scenes") / "tokenizer.json"
-    return Tokenizer.from_json(embedded.read_text(), str(embedded)) if name == "scenes" else Tokenizer.load(Path(name))
+    if name not in EMBEDDED:
+        return Tokenizer.load(Path(name))
+    file = importlib.resources.files("dalle3_jax.data.scenes") / EMBEDDED[name]
+    return Tokenizer.from_json(file.read_text(encoding="utf-8"), str(file))
 
 
 def latents(config: ConfigDict, folder: Path, encode: Callable[[np.ndarray], Array], key: str) -> caches.LatentCache:

@@ -3,7 +3,7 @@
 import functools
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,18 +15,58 @@ from ml_collections import ConfigDict
 from dalle3_jax import programs
 from dalle3_jax.commands.inputs import data_section
 from dalle3_jax.data.pipeline import source_of
-from dalle3_jax.data.scenes import world_of
+from dalle3_jax.data.scenes import World, world_of
 from dalle3_jax.data.transforms import decode, unit
 from dalle3_jax.diffusion import prediction
 from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.ocr import find_ocr
+from dalle3_jax.evaluation.prompts import Prompt
 from dalle3_jax.evaluation.suite import score
 from dalle3_jax.evaluation.suites import drawn
 from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.typing import Array, Float, Params
 
-__all__ = ["HeldOut", "errors", "follow", "held_out", "unet_seconds"]
+__all__ = ["HeldOut", "errors", "follow", "held_out", "problems", "prompts_of", "unet_seconds"]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number above 0."""
+    return type(value) is int and value > 0
+
+
+def is_time(value: Any) -> bool:
+    """Whether it lies between the picture and the noise."""
+    return isinstance(value, float) and 0.0 < value < 1.0
+
+
+def some(suits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether it is a list of such values, and not an empty one."""
+    return lambda values: isinstance(values, tuple | list) and len(values) > 0 and all(map(suits, values))
+
+
+WHOLE, WHOLES = (is_whole, "a whole number above 0"), (some(is_whole), "whole numbers above 0")
+TIMES = (some(is_time), "numbers between 0 and 1")
+MEASURES = {
+    "error": {"times": TIMES, "records": WHOLE, "points": WHOLE},
+    "prompts": {"count": WHOLE},
+    "unet_time": {"lengths": WHOLES, "batch": WHOLE, "rounds": WHOLE},
+}
+
+
+def problems(asked: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a study's {measure: settings}."""
+    found = [] if asked else [f"nothing to measure: measure takes {', '.join(MEASURES)}"]
+    for name, settings in asked.items():
+        wants = MEASURES.get(name, {})
+        if not wants:
+            found.append(f"unknown measure.{name}: use {', '.join(MEASURES)}")
+        elif not isinstance(settings, Mapping) or set(settings) != set(wants):
+            found.append(f"measure.{name} is {settings!r}: it takes {', '.join(wants)}")
+        else:
+            wrong = {key: remedy for key, (suits, remedy) in wants.items() if not suits(settings[key])}
+            found += [f"measure.{name}.{key} is {settings[key]!r}: give {remedy}" for key, remedy in wrong.items()]
+    return found
 
 
 class HeldOut(NamedTuple):
@@ -60,11 +100,17 @@ def errors(pipeline: Pipeline, rows: HeldOut, times: Sequence[float]) -> list[fl
 
 def follow(pipeline: Pipeline, count: int, seed: int, **settings: Any) -> dict[str, float]:
     """Measure -> share of held-out prompts that were followed: all that an ablation knows of the suite."""
-    trained = pipeline.release.training.get("config", {}).get("data", {})
-    name, part = trained.get("world", "first"), trained.get("part", {})
+    data = pipeline.release.training.get("config", {}).get("data", {})
+    prompts, world = prompts_of(data, count, seed)
+    reader, ocr = Reader.load(), find_ocr()
+    return score(pipeline, prompts, reader, ocr, world=world, seed=seed, ceilings=False, **settings).shares()
+
+
+def prompts_of(data: Mapping[str, Any], count: int, seed: int = 0) -> tuple[list[Prompt], World]:
+    """Held-out prompts of the world that this data section trains on; ValueError where it gives no such list."""
+    name, part = data.get("world", "first"), data.get("part", {})
     world = world_of({"of": name, **part} if part else name)
-    prompts = drawn(world, count, seed=seed)
-    return score(pipeline, prompts, Reader.load(), find_ocr(), world=world, seed=seed, **settings).shares()
+    return drawn(world, count, seed=seed), world
 
 
 def unet_seconds(

@@ -19,9 +19,10 @@ from dalle3_jax.commands.systems import System
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.ocr import find_ocr
+from dalle3_jax.evaluation.prompts import shortened
 from dalle3_jax.evaluation.report import Report
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
-from dalle3_jax.evaluation.suite import PROTOCOLS, check, score
+from dalle3_jax.evaluation.suite import PROTOCOLS, score, usable
 from dalle3_jax.evaluation.suites import named
 from dalle3_jax.models.glyph import check_glyphs, text_side
 from dalle3_jax.pipeline import Pipeline
@@ -147,11 +148,13 @@ def meter(config: ConfigDict) -> Callable[[Pipeline], Report] | None:
     name, count = config.sample.suite, config.sample.suite_count
     if not name:
         return None
-    prompts, world = named(name, count)
+    prompts, world, problems = named(name, count)
     reader = Reader.load()
-    check(prompts, reader, PROTOCOLS[:1])
     ocr = find_ocr() if any(prompt.labels.words for prompt in prompts) else None
-    return functools.partial(score, prompts=prompts, reader=reader, ocr=ocr, world=world)
+    prompts, others = usable(prompts, reader, ocr, PROTOCOLS[:1])
+    if found := [*problems, *others]:
+        raise ValueError(f"config.sample.suite={name!r}: {shortened(found)}")
+    return functools.partial(score, prompts=prompts, reader=reader, ocr=ocr, world=world, ceilings=False)
 
 
 def applied(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable[..., Any]]:

@@ -14,6 +14,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dalle3_jax import pictures
+from dalle3_jax.checkpoints.records import read_record
+from dalle3_jax.commands import measures
 from dalle3_jax.commands.album import slug
 from dalle3_jax.commands.config import check, plain
 from dalle3_jax.commands.inputs import data_section
@@ -39,11 +41,6 @@ FIELDS = {
     "budget": "",
 }
 SETTINGS = {"size": (128, 128), "steps": 20, "sampler": "ddim", "guidance_scale": 1.0}  # what a request needs at least
-MEASURES = {
-    "error": {"times", "records", "points"},
-    "prompts": {"count"},
-    "unet_time": {"lengths", "batch", "rounds"},
-}
 SHIPPED = "demo"
 """What `init` and `release` call the model that ships in the package."""
 
@@ -83,10 +80,13 @@ def load(path: Path, workdir: Path) -> Study:
     last = [run[fields["seeds"][0]] for run in runs.values()]
     for config in (*shared, *last):
         found += problems(config, workdir, [config.train.stage for config in shared])
+    count = fields["measure"].get("prompts", {}).get("count")
+    if count and not any(found):  # a data section with mistakes has no world to ask
+        found += [refusal(lambda data=config.data: measures.prompts_of(plain(data), count)) for config in last]
     if wrong := {config.train.stage for config in last} - {"base"}:
         found.append(f"base ends with stage {wrong.pop()!r}: only one that draws, base, can be measured")
     found += [] if runs else release_problems(fields)
-    if found:
+    if found := list(filter(None, found)):
         raise ValueError(f"{path}: {'; '.join(dict.fromkeys(found))}")
     return Study(
         name=path.stem,
@@ -140,17 +140,10 @@ def wrong_fields(given: ConfigDict) -> list[str]:
         found.append(f"seeds {seeds}: at least one is needed, each once")
     if bool(given.get("base")) == bool(given.get("release")):
         found.append("either base (what is trained) or release (what is only measured) must be given")
-    for name, settings in given.get("measure", {}).items():
-        if set(settings) != MEASURES.get(name):
-            wants = (
-                f"it takes {', '.join(sorted(MEASURES[name]))}" if name in MEASURES else f"use {', '.join(MEASURES)}"
-            )
-            found.append(f"measure.{name} with {', '.join(sorted(settings)) or 'nothing'}: {wants}")
-    if given.get("release") and set(given.get("measure", {})) - {"prompts"}:
+    measure = given.get("measure", {})
+    if given.get("release") and set(measure) - {"prompts"}:
         found.append("a finished release can be measured by prompts only")
-    if not given.get("measure"):
-        found.append(f"nothing to measure: measure takes {', '.join(MEASURES)}")
-    return found
+    return found + measures.problems(measure)
 
 
 def changed(config: ConfigDict, variant: str, values: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
@@ -208,12 +201,17 @@ def refusal(action: Callable[[], Any]) -> str:
 
 def release_problems(fields: Mapping[str, Any]) -> list[str]:
     """What keeps a finished release from being measured with each variant's settings."""
-    found = [refusal(lambda: find_release(fields["release"]))]
+
+    def prompts() -> None:
+        trained = read_record(find_release(fields["release"]))["training"].get("config", {})
+        measures.prompts_of(trained.get("data", {}), fields["measure"]["prompts"]["count"])
+
+    found = [refusal(prompts)]
     for variant, values in fields["variants"].items():
         wrong = [refusal(lambda values=values: check_settings(values))]
         wrong += [f"it has no {axis}, which axes names" for axis in fields["axes"] if axis not in values]
         found += [f"variant {variant!r}: {message}" for message in wrong if message]
-    return list(filter(None, found))
+    return found
 
 
 def check_settings(values: Mapping[str, Any]) -> None:

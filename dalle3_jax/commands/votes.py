@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalle3_jax.commands.evaluate import wrong
+from dalle3_jax.commands.album import Album
 from dalle3_jax.commands.prompts import parse_size
 from dalle3_jax.commands.sample import Parser, load, progress_bar
+from dalle3_jax.commands.scoring import FAILURES, last_of_sizes, wrong
 
 if TYPE_CHECKING:
+    from dalle3_jax.evaluation.prompts import Prompt
     from dalle3_jax.evaluation.votes import Vote
+    from dalle3_jax.pictures import Request
+    from dalle3_jax.pipeline import Pipeline
 
 
 def parser() -> Parser:
@@ -37,36 +41,51 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """Makes the page; bad input gives one line and status 2 before any picture is made."""
-    from dalle3_jax.evaluation.suites import named
-
     arguments = parser().parse_args(argv)
     try:
-        if found := [*wrong(arguments), *_names_twice(arguments.checkpoints)]:
-            raise ValueError("; ".join(found))
-        folder = Path(arguments.outdir)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{folder} is not an empty folder: give another --outdir")
-        pipelines = {name: load(name) for name in arguments.checkpoints}
-        prompts, _ = named(arguments.suite, arguments.count, seed=arguments.seed)
-        size = parse_size(arguments.size) if arguments.size else None
-        for pipeline in pipelines.values():
-            pipeline.check([pipeline.request("", seed=arguments.seed, size=size)])
+        jobs, prompts, folder, notes = prepare(arguments)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    for note in notes:
+        print(f"note: left out: {note}", file=sys.stderr)
     from dalle3_jax.evaluation.vote_page import write_page
 
     pictures = {}
-    for name, pipeline in pipelines.items():
-        with progress_bar() as (_, progress):
-            requests = [
-                pipeline.request(prompt.text, seed=arguments.seed + i, size=size) for i, prompt in enumerate(prompts)
-            ]
-            made = dict(pipeline.generate(requests, batch_size=arguments.batch_size, progress=progress))
-        pictures[name] = [made[i].image for i in range(len(made))]
-    page = write_page(folder, pictures, [(prompt.id, prompt.text) for prompt in prompts], seed=arguments.seed)
+    try:
+        for name, (pipeline, requests) in jobs.items():
+            with progress_bar() as (_, progress):
+                made = dict(pipeline.generate(requests, batch_size=arguments.batch_size, progress=progress))
+            pictures[name] = [made[i].image for i in range(len(made))]
+        page = write_page(folder, pictures, [(prompt.id, prompt.text) for prompt in prompts], seed=arguments.seed)
+    except FAILURES as error:
+        print(f"error: {error}; no page was made", file=sys.stderr)
+        return 1
     print(f"wrote {page}: open it in a browser and vote")
     return 0
+
+
+def prepare(
+    arguments: argparse.Namespace,
+) -> tuple[dict[str, tuple["Pipeline", list["Request"]]], list["Prompt"], Path, list[str]]:
+    """Checks everything; returns what each checkpoint makes, the prompts, the empty folder, and what is left out."""
+    from dalle3_jax.evaluation.suite import planned
+    from dalle3_jax.evaluation.suites import named
+
+    if found := [*wrong(arguments), *_names_twice(arguments.checkpoints)]:
+        raise ValueError("; ".join(found))
+    folder = Path(arguments.outdir)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not an empty folder: give another --outdir")
+    settings = {"size": parse_size(arguments.size)} if arguments.size else {}
+    pipelines = {name: load(name) for name in arguments.checkpoints}
+    prompts, _, left_out = named(arguments.suite, arguments.count, seed=arguments.seed)
+    jobs = {}
+    for name, pipeline in pipelines.items():
+        plan = planned(pipeline, prompts, ("short",), 1, arguments.seed, settings)
+        jobs[name] = pipeline, [request for *_, request in plan]
+        pipeline.check(last_of_sizes(jobs[name][1]))
+    return jobs, prompts, Album(folder).folder, left_out
 
 
 def _names_twice(names: Sequence[str]) -> list[str]:

@@ -45,36 +45,51 @@ def settings_of(data: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(set(given) - set(DEFAULTS)):
         raise ValueError(f"unknown data settings {unknown}: choose from {sorted(DEFAULTS)}")
     settings = {**DEFAULTS, **given}
-    if wrong := [
-        f"data.{name} is {settings[name]!r}: {remedy}" for name, remedy in REMEDIES.items() if bad(name, settings)
-    ]:
-        raise ValueError("; ".join(wrong))
+    wrong = [name for name, (suits, _) in CHECKS.items() if not suits(settings[name])]
+    remedies = {name: remedy for name, (_, remedy) in CHECKS.items()}
+    side = settings["crop"] or 0
+    if not is_whole(side, 0) or ("size" not in wrong and side > min(settings["size"])):
+        wrong, remedies["crop"] = ["crop", *wrong], "a crop must fit into the picture, 0 for none"
+    if wrong:
+        raise ValueError("; ".join(f"data.{name} is {settings[name]!r}: {remedies[name]}" for name in wrong))
     return settings
 
 
-REMEDIES = {
-    "size": "height and width must be positive multiples of 8",
-    "crop": "a crop must fit into the picture, 0 for none",
-    "captions": "the probabilities of the versions must not be negative, nor all be zero",
-    "dropout": "a probability lies in [0, 1]",
-    "text_length": "it must be at least 1",
-    "glyph_length": "it must not be negative, 0 for none",
-    "threads": "it must be at least 1",
+def is_whole(value: Any, least: int) -> bool:
+    """Whether it is a whole number of at least `least`."""
+    return isinstance(value, int) and value >= least
+
+
+def is_size(value: Any) -> bool:
+    """Whether it is height and width of pictures that a network can halve three times."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    return all(is_whole(side, 8) and side % 8 == 0 for side in value)
+
+
+def is_probability(value: Any) -> bool:
+    """Whether it is a number in [0, 1]."""
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def are_weights(value: Any) -> bool:
+    """Whether it is numbers by name, none of them negative, not all of them zero."""
+    if not isinstance(value, Mapping) or not all(isinstance(weight, int | float) for weight in value.values()):
+        return False
+    return min(value.values(), default=0) >= 0 and sum(value.values()) > 0
+
+
+CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "world": (lambda value: isinstance(value, str | Mapping), "name a world, or describe a part of one"),
+    "part": (lambda value: isinstance(value, Mapping), "describe it by the keys of `data.scenes.world_of`"),
+    "size": (is_size, "height and width must be positive multiples of 8"),
+    "captions": (are_weights, "the probabilities of the versions must not be negative, nor all be zero"),
+    "dropout": (is_probability, "a probability lies in [0, 1]"),
+    "text_length": (lambda value: is_whole(value, 1), "it must be at least 1"),
+    "glyph_length": (lambda value: is_whole(value, 0), "it must not be negative, 0 for none"),
+    "threads": (lambda value: is_whole(value, 1), "it must be at least 1"),
+    "prefetch": (lambda value: is_whole(value, 0), "it must not be negative"),
 }
-
-
-def bad(name: str, settings: Mapping[str, Any]) -> bool:
-    """Whether a setting makes no sense."""
-    value = settings[name]
-    if name == "size":
-        return len(value) != 2 or any(side < 8 or side % 8 for side in value)
-    if name == "crop":
-        return not 0 <= (value or 0) <= min(settings["size"])
-    if name == "captions":
-        return min(value.values(), default=0) < 0 or sum(value.values()) <= 0
-    if name == "glyph_length":
-        return value < 0
-    return not 0 <= value <= 1 if name == "dropout" else value < 1
 
 
 def source_of(data: Mapping[str, Any]) -> Source:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import World, check_words, record, world_of
+from dalle3_jax.data.scenes.scene import check_scenes
 
 ENDLESS = 2**40
 """Records of the on-the-fly source: more than any run draws."""
@@ -27,8 +28,11 @@ class ScenesSource:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        """Refuses an unknown world, and one whose words do not fit the pictures, before anything is drawn."""
+        """Refuses an unknown world, one without scenes of the split, and words that do not fit the pictures."""
+        if min(self.height, self.width) < 8:
+            raise ValueError(f"pictures of {self.width}x{self.height}: both sides must be at least 8")
         check_words(self.drawn, self.height, self.width)
+        check_scenes(self.drawn, self.split)
 
     @cached_property
     def drawn(self) -> World:
@@ -47,8 +51,8 @@ class ScenesSource:
 
     @property
     def fingerprint(self) -> str:
-        """World, seed, split and size."""
-        world = self.world if isinstance(self.world, str) else sha256(repr(self.drawn).encode()).hexdigest()[:16]
+        """World (of a part: what describes it, packs' files included), seed, split and size."""
+        world = self.world if isinstance(self.world, str) else self.drawn.digest
         return f"scenes/{world}/{self.split}/{self.seed}/{self.height}x{self.width}"
 
 

@@ -83,7 +83,7 @@ def figure(
 
     variants = by_variant(results)
     panels: list[Callable[[Any], None]] = []
-    if len(results[0].curve) > 1:
+    if len(results[0].curve) > 1 or len(times) == 1:
         panels.append(lambda ax: draw_curves(ax, variants))
     if len(times) > 1:
         panels.append(lambda ax: draw_errors(ax, variants, times))

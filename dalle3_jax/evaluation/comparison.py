@@ -2,23 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-from dalle3_jax.evaluation.checks import CHECKS
-from dalle3_jax.evaluation.outcomes import Outcome, Test, table, whole
-from dalle3_jax.evaluation.report import Report, percent, plain
-from dalle3_jax.evaluation.report import table as markdown_table
+from dalle3_jax.evaluation.outcomes import Outcome, Test, lines, row
+from dalle3_jax.evaluation.outcomes import table as hits
+from dalle3_jax.evaluation.report import Report, control, percent, plain, table
 from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
-from dalle3_jax.evaluation.statistics import Difference, paired
+from dalle3_jax.evaluation.statistics import Difference, Rate, paired
 
 SHOWN = 12  # pairs on the sheet
+Pair = tuple[Outcome, Outcome]
+
+
+class Change(NamedTuple):
+    """One line of the table: both rates with what shuffled prompts score, and second minus first, paired."""
+
+    first: Rate
+    first_shuffled: Rate | None
+    second: Rate
+    second_shuffled: Rate | None
+    difference: Difference
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Reports of the same prompts, rounds and seeds; raises ValueError where they are not."""
+    """Reports of the same prompts, rounds, seeds and sizes; raises ValueError where they are not."""
 
     names: tuple[str, str]
     first: Report
@@ -26,68 +36,71 @@ class Comparison:
 
     def __post_init__(self) -> None:
         """Checks that the pictures pair."""
-        keys = [[(o.prompt.id, o.protocol, o.seed) for o in report.outcomes] for report in (self.first, self.second)]
-        if keys[0] != keys[1]:
+        both = self.first.outcomes, self.second.outcomes
+        if len({tuple((o.prompt.id, o.protocol, o.seed) for o in outcomes) for outcomes in both}) > 1:
             raise ValueError("the two reports are not of the same prompts and seeds: make both with one suite and seed")
+        if len({tuple(o.image.shape for o in outcomes) for outcomes in both}) > 1:
+            raise ValueError(
+                "the two reports are of pictures of other sizes, and so of other noise: give both one size"
+            )
 
-    def differences(self) -> dict[str, tuple[float, float, Difference]]:
-        """Line of the table -> (first rate, second rate, second minus first with its paired interval)."""
-        found = {"all prompts": self._difference(self._pairs(lambda o: True), whole)}
-        for kind in dict.fromkeys(o.prompt.kind for o in self.first.outcomes):
-            found[kind] = self._difference(self._pairs(lambda o, kind=kind: o.prompt.kind == kind), whole)
-        for name, test in CHECKS.items():
-            pairs = self._pairs(lambda o, name=name: name in o.checks)
-            if pairs[0]:
-                found[f"check: {name}"] = self._difference(pairs, test)
+    def changes(self) -> dict[str, Change]:
+        """Line of the table -> how the rates differ; with several protocols each has its own lines."""
+        found = {}
+        for protocol in self.first.rows:
+            pairs = [pair for pair in self._pairs() if pair[0].protocol == protocol]
+            before = f"{protocol}: " if len(self.first.rows) > 1 else ""
+            for name, (member, test) in lines([one for one, _ in pairs]).items():
+                found[before + name] = change([pair for pair in pairs if member(pair[0])], test)
         return found
 
     def plain(self) -> dict[str, Any]:
         """The differences as JSON values."""
-        lines = {
-            key: {"first": first, "second": second, "difference": plain(difference)}
-            for key, (first, second, difference) in self.differences().items()
-        }
-        settings = {name: report.settings for name, report in zip(self.names, (self.first, self.second), strict=True)}
-        return {"names": list(self.names), "settings": settings, "differences": lines}
+        settings = [self.first.settings, self.second.settings]
+        found = {key: plain(change) for key, change in self.changes().items()}
+        return {"names": list(self.names), "settings": settings, "differences": found}
 
     def markdown(self) -> str:
         """The table; a difference whose interval leaves out 0 is marked."""
         one, two = self.names
-        lines = [
+        cells = [
             [
-                *(key, str(gap.prompts), percent(first), percent(second), f"{100 * gap.value:+.1f}"),
-                *(f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}", "*" if gap.low > 0 or gap.high < 0 else ""),
+                *(key, str(gap.prompts), percent(first.value), control(apart), percent(second.value), control(other)),
+                *(f"{100 * gap.value:+.1f}", f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"),
+                "*" if gap.low > 0 or gap.high < 0 else "",
             ]
-            for key, (first, second, gap) in self.differences().items()
+            for key, (first, apart, second, other, gap) in self.changes().items()
         ]
-        titles = ["", "prompts", one, two, "difference, points", "95 % interval, paired", "clear"]
-        return f"{self.first.head()}\n\n{markdown_table(titles, lines)}\n"
+        rates = [title for name in (one, two) for title in (name, f"{name}, shuffled prompts")]
+        titles = ["", "prompts", *rates, "difference, points", "95 % interval, paired", "clear"]
+        return f"{self.head()}\n\n{table(titles, cells)}\n"
+
+    def head(self) -> str:
+        """How both were made, and in which settings that differs."""
+        one, two = self.first.settings, self.second.settings
+        others = [f"{key} ({one[key]} and {two[key]})" for key in one if key != "checkpoint" and one[key] != two[key]]
+        both = zip(self.names, (self.first, self.second), strict=True)
+        told = "\n".join(f"- {name}: {report.head()}" for name, report in both)
+        return f"{told}\n\nBoth are on the same noise. They differ in {', '.join(others) or 'no setting'}."
 
     def sheet(self) -> Image.Image | None:
-        """Pairs of which one is right and the other is not, the first model's picture above the second's."""
-        pairs = [(a, b) for a, b in zip(self.first.outcomes, self.second.outcomes, strict=True) if a.right != b.right][
-            :SHOWN
-        ]
+        """Pairs of which one is right and the other is not, the first model's picture left of the second's."""
+        pairs = [(a, b) for a, b in self._pairs() if a.right != b.right][:SHOWN]
         if not pairs:
             return None
-        columns = min(len(pairs), 6)
-        cells: list[Cell] = []
-        for start in range(0, len(pairs), columns):
-            row = pairs[start : start + columns]
-            row += [row[-1]] * (columns - len(row)) if start else []
-            for side, name in enumerate(self.names):
-                cells += [cell(pair[side], name) for pair in row]
-        return sheet(cells, columns=columns, title=f"{self.names[0]} above {self.names[1]}")
+        cells = [cell(one, name) for pair in pairs for one, name in zip(pair, self.names, strict=True)]
+        return sheet(cells, columns=min(len(cells), 6), title=f"{self.names[0]} left of {self.names[1]}")
 
-    def _pairs(self, chosen: Any) -> tuple[list[Outcome], list[Outcome]]:
-        kept = [(a, b) for a, b in zip(self.first.outcomes, self.second.outcomes, strict=True) if chosen(a)]
-        return [a for a, _ in kept], [b for _, b in kept]
+    def _pairs(self) -> list[Pair]:
+        return list(zip(self.first.outcomes, self.second.outcomes, strict=True))
 
-    def _difference(
-        self, pairs: tuple[Sequence[Outcome], Sequence[Outcome]], test: Test
-    ) -> tuple[float, float, Difference]:
-        first, second = (table(outcomes, test) for outcomes in pairs)
-        return float(first.mean()), float(second.mean()), paired(second, first)
+
+def change(pairs: Sequence[Pair], test: Test) -> Change:
+    """How the rates of a test differ in pairs."""
+    both = [list(outcomes) for outcomes in zip(*pairs, strict=True)]
+    first, second = (row(outcomes, [], test) for outcomes in both)
+    difference = paired(hits(both[1], test), hits(both[0], test))
+    return Change(first.model, first.shuffled, second.model, second.shuffled, difference)
 
 
 def cell(outcome: Outcome, name: str) -> Cell:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled
+
 DETAIL = 384  # pixels of the shorter side at which lines are looked for, at least
 CERTAIN = 0.8  # of a line's certainty in [0, 1]: waves and windows are read as letters too, but with less
 EDGE = re.compile(r"^[\W_]+|[\W_]+$")  # the sides of a plate are read as brackets
@@ -38,11 +40,17 @@ class Ocr:
 
 
 class Score(NamedTuple):
-    """How words of one length were drawn: how many, the share without fault, and the character error rate."""
+    """How words of one length were drawn: how many, the share without fault, and the character error rate.
+
+    Prompts weigh the same. What is shuffled is the same of every picture and the words of the other prompts that ask
+    for some of this length; None where there is no other.
+    """
 
     words: int
-    exact: float
-    error_rate: float
+    exact: Rate
+    error_rate: Rate
+    shuffled_exact: Rate | None
+    shuffled_error_rate: Rate | None
 
 
 def find_ocr() -> Ocr | None:
@@ -78,42 +86,56 @@ def _reader(detection: Path, recognition: Path) -> Callable[[UInt8[np.ndarray, "
     return lines
 
 
-def exact(read: Words, wanted: Words, *, fold: bool = False) -> bool:
+def exact(read: Words, wanted: Words) -> bool:
     """Whether the words read are those wanted, letter by letter, in any order.
 
     What else is read is let pass when it has fewer than two letters of the Latin alphabet: a ring looks like an O, a
-    fence like 111. With `fold`, capitals equal small letters.
+    fence like 111.
     """
-    left = _folded(read, fold)
-    for word in _folded(wanted, fold):
+    left = list(read)
+    for word in wanted:
         if word not in left:
             return False
         left.remove(word)
     return all(len(re.findall("[A-Za-z]", word)) < 2 for word in left)
 
 
-def character_error_rate(read: Words, wanted: Words, *, fold: bool = False) -> float:
-    """The edits from the words wanted to those read, as a share of the letters wanted, from 0 to 1.
+def by_length(results: Iterable[tuple[str, Words, Words]]) -> dict[int, Score]:
+    """(prompt, words read, words wanted) of many pictures -> length of a word -> how words of that length were drawn.
 
     Every word wanted is compared with a word read of its own, so that the edits are fewest; one without such a word is
-    missing as a whole. Words that nobody wanted cost nothing here. Raises ValueError when no letter is wanted.
+    missing as a whole. Words that nobody wanted cost nothing here. Of a prompt's pictures the first is shuffled.
     """
-    letters = sum(map(len, wanted))
-    if not letters:
-        raise ValueError(f"no letter is wanted in {list(wanted)}: leave pictures without words out of this rate")
-    return sum(_errors(_folded(read, fold), _folded(wanted, fold))) / letters
+    rows = list(results)
+    lengths = sorted({len(word) for _, _, wanted in rows for word in wanted})
+    return {length: _score([row for row in rows if length in map(len, row[2])], length) for length in lengths}
 
 
-def by_length(results: Iterable[tuple[Words, Words]], *, fold: bool = False) -> dict[int, Score]:
-    """(words read, words wanted) of many pictures -> length of a word -> how words of that length were drawn."""
-    errors: dict[int, list[int]] = defaultdict(list)
-    for read, wanted in results:
-        for word, error in zip(wanted, _errors(_folded(read, fold), _folded(wanted, fold)), strict=True):
-            errors[len(word)].append(error)
-    return {
-        length: Score(len(found), found.count(0) / len(found), sum(found) / (length * len(found)))
-        for length, found in sorted(errors.items())
-    }
+def _score(rows: Sequence[tuple[str, Words, Words]], length: int) -> Score:
+    """How the words of one length were drawn, which every row asks for."""
+    pictures: dict[str, list[tuple[Words, Words]]] = defaultdict(list)
+    for prompt, read, wanted in rows:
+        pictures[prompt].append((read, wanted))
+    reads, wanteds = zip(*(pairs[0] for pairs in pictures.values()), strict=True)
+
+    def exactly(read: Words, wanted: Words) -> float:
+        return float(np.mean([not error for error in _shares(read, wanted, length)]))
+
+    def wrong(read: Words, wanted: Words) -> float:
+        return float(np.mean(_shares(read, wanted, length)))
+
+    tests = exactly, wrong
+    means = [[np.mean([test(*pair) for pair in pairs]) for pairs in pictures.values()] for test in tests]
+    rates = [bootstrap(np.array(values)) for values in means]
+    controls = [shuffled(test, reads, wanteds) if len(reads) > 1 else None for test in tests]
+    words = sum(len(word) == length for _, _, wanted in rows for word in wanted)
+    return Score(words, *rates, *controls)
+
+
+def _shares(read: Words, wanted: Words, length: int) -> list[float]:
+    """The edits for each letter of every word wanted that is of this length."""
+    errors = zip(wanted, _errors(read, wanted), strict=True)
+    return [error / length for word, error in errors if len(word) == length]
 
 
 def edits(one: str, two: str) -> int:
@@ -132,7 +154,3 @@ def _errors(read: Words, wanted: Words) -> list[int]:
 
     costs = [[min(edits(word, other), len(word)) for other in read] + [len(word)] * len(wanted) for word in wanted]
     return [costs[row][at] for row, at in zip(*linear_sum_assignment(costs), strict=True)] if wanted else []
-
-
-def _folded(words: Words, fold: bool) -> list[str]:
-    return [word.casefold() for word in words] if fold else list(words)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from dalle3_jax.evaluation.checks import CHECKS, Sight, applicable, judge
+from dalle3_jax.evaluation.checks import CHECKS, Sight, applicable, right
 from dalle3_jax.evaluation.prompts import Labels, Prompt
 from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled
 
@@ -27,15 +27,15 @@ class Outcome:
     checks: dict[str, bool]
 
     @property
-    def right(self) -> bool:
-        """Whether all is as asked for."""
-        return all(self.checks.values())
+    def right(self) -> bool | None:
+        """Whether all is as asked for; None where words are asked for that nobody reads."""
+        return all(self.checks.values()) if complete(self) else None
 
     @property
     def quality(self) -> tuple[float, float]:
-        """For ranking: the share of checks that hold, then how sure the reader is of the objects."""
+        """For ranking: the share of checks that hold, then how sure the reader is of the objects; 0 of nothing."""
         scores = [seen.score for seen in self.sight.reading.objects]
-        return float(np.mean(list(self.checks.values()))), float(np.mean(scores)) if scores else 0.0
+        return share(list(self.checks.values())) or 0.0, share(scores) or 0.0
 
 
 @dataclass(frozen=True)
@@ -65,29 +65,44 @@ class Row(NamedTuple):
 
 
 Test = Callable[[Sight, Labels], bool]
+Member = Callable[[Outcome | Truth], bool]
+
+
+def complete(one: Outcome | Truth) -> bool:
+    """Whether all that was asked for can be checked: words need an OCR."""
+    return one.sight.words is not None or not one.prompt.labels.words
+
+
+def lines(outcomes: Sequence[Outcome]) -> dict[str, tuple[Member, Test]]:
+    """Line of a table -> what it counts, and the test: all prompts, each kind (wholly right), each check."""
+    kinds = dict.fromkeys(outcome.prompt.kind for outcome in outcomes)
+    found: dict[str, tuple[Member, Test]] = {"all prompts": (complete, right)}
+    for kind in kinds:
+        found[kind] = (lambda one, kind=kind: complete(one) and one.prompt.kind == kind, right)
+    for name, test in CHECKS.items():
+        found[f"check: {name}"] = (lambda one, name=name: name in checked(one), test)
+    return {name: (member, test) for name, (member, test) in found.items() if any(map(member, outcomes))}
+
+
+def checked(one: Outcome | Truth) -> tuple[str, ...]:
+    """The checks that a picture is put to."""
+    return applicable(one.prompt.labels, ocr=one.sight.words is not None)
 
 
 def rows(outcomes: Sequence[Outcome], truths: Sequence[Truth]) -> dict[str, Row]:
-    """The lines of one protocol: all prompts, each kind (wholly right), each check (where it is asked for)."""
-    kinds = list(dict.fromkeys(outcome.prompt.kind for outcome in outcomes))
-    found = {"all prompts": row(outcomes, truths, whole)}
-    for kind in kinds:
-        found[kind] = row(
-            [outcome for outcome in outcomes if outcome.prompt.kind == kind],
-            [truth for truth in truths if truth.prompt.kind == kind],
-            whole,
-        )
-    for name, test in CHECKS.items():
-        asked = [outcome for outcome in outcomes if name in outcome.checks]
-        if asked:
-            known = [truth for truth in truths if name in applicable(truth.prompt.labels)]
-            found[f"check: {name}"] = row(asked, known, test)
-    return found
+    """The lines of one protocol."""
+    return {
+        name: row(list(filter(member, outcomes)), list(filter(member, truths)), test)
+        for name, (member, test) in lines(outcomes).items()
+    }
 
 
-def whole(sight: Sight, labels: Labels) -> bool:
-    """Whether everything is right."""
-    return all(judge(sight, labels).values())
+def shares(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The lines of one protocol as shares of the pictures that are right, without intervals and controls."""
+    return {
+        name: float(np.mean([test(one.sight, one.prompt.labels) for one in filter(member, outcomes)]))
+        for name, (member, test) in lines(outcomes).items()
+    }
 
 
 def row(outcomes: Sequence[Outcome], truths: Sequence[Truth], test: Test) -> Row:
@@ -119,6 +134,6 @@ def table(outcomes: Sequence[Outcome], test: Test) -> np.ndarray:
     return hits
 
 
-def share(hits: Sequence[bool]) -> float | None:
-    """The share of hits, None of nothing."""
+def share(hits: Sequence[bool] | Sequence[float]) -> float | None:
+    """The mean, of hits their share; None of nothing."""
     return float(np.mean(hits)) if len(hits) else None

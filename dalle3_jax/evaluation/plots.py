@@ -1,11 +1,18 @@
 """Plots of evaluations; needs matplotlib, of the extra `eval`."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from io import BytesIO
 
 from dalle3_jax.evaluation.outcomes import Row
 
+INSTALL = 'matplotlib is not installed, so there are none: pip install "dalle3_jax[eval]"'
 SEEN, HELD_OUT, CONTROL, CEILING = "#0072b2", "#d55e00", "#999999", "#000000"  # told apart by all (Okabe and Ito)
+
+
+def available() -> bool:
+    """Whether plots can be drawn; INSTALL says what to do where not."""
+    return find_spec("matplotlib") is not None
 
 
 def rates(lines: Mapping[str, Row], title: str) -> bytes:

@@ -12,10 +12,10 @@ Only `id`, `kind`, `prompt` and `labels` must be there. `upsampled` says the sam
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dalle3_jax.data.scenes.layouts import CENTRES
 from dalle3_jax.data.scenes.lettering import Word
@@ -41,6 +41,18 @@ KINDS = (
 PLACES = tuple(CENTRES)
 RELATIONS = {"left of": 2, "right of": 2, "above": 2, "below": 2, "between": 3}
 """Relation -> how many objects it is of."""
+
+PROMPT = {"id": str, "kind": str, "prompt": str, "upsampled": str, "held_out": bool, "aspect": list[int]}
+PROMPT |= {"labels": dict, "scene": dict}
+LABELS = {"objects": list[dict], "relations": list[list], "words": list[str], "absent": list[str]}
+LABELS |= {"background": str, "style": str}
+WANTED = {"concept": str, "count": int, "tint": str, "place": str}
+"""The keys of a line, of its labels, and of an object among these, with their forms."""
+
+NAMES = {str: "text", int: "a whole number", bool: "true or false", dict: "a JSON object"}
+NAMES |= {list[str]: "a list of texts", list[int]: "a list of whole numbers"}
+NAMES |= {list[dict]: "a list of JSON objects", list[list]: "a list of lists"}
+"""Forms, as people say them."""
 
 
 @dataclass(frozen=True)
@@ -83,73 +95,105 @@ class Prompt:
     scene: Scene | None = field(default=None, repr=False)
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
-    """The prompts of a JSONL file; ValueError names every line that is no prompt, and why."""
+def read_prompts(path: str | Path) -> tuple[list[Prompt], list[str]]:
+    """The prompts of a JSONL file, and what is wrong with its other lines; ValueError where no prompt is left."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the suite {str(path)!r}: {error}") from None
-    prompts, problems = [], []
+    prompts: dict[str, Prompt] = {}
+    problems = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                prompts.append(prompt_of(json.loads(line)))
+                prompt = prompt_of(json.loads(line))
+                if prompt.id in prompts:
+                    raise ValueError(f"another prompt has the id {prompt.id!r}")
+                prompts[prompt.id] = prompt
             except json.JSONDecodeError as error:
                 problems.append(f"line {number}: it is not JSON: {error}")
             except KeyError as error:
                 problems.append(f"line {number}: its scene has no {error}")
-            except (ValueError, TypeError, AttributeError) as error:
+            except (ValueError, TypeError) as error:
                 problems.append(f"line {number}: {error}")
-    if len({prompt.id for prompt in prompts}) < len(prompts):
-        problems.append("two prompts have the same id")
-    if not prompts and not problems:
-        problems.append("it holds no prompt")
-    if problems:
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise ValueError(f"the suite {str(path)!r}: {'; '.join(problems[:8])}{more}")
-    return prompts
+    if not prompts:
+        raise ValueError(f"the suite {str(path)!r}: {shortened(problems) or 'it holds no prompt'}")
+    return list(prompts.values()), problems
+
+
+def shortened(problems: Sequence[str]) -> str:
+    """Eight of the problems, and how many more there are."""
+    more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
+    return "; ".join(problems[:8]) + more
 
 
 def prompt_of(values: Any) -> Prompt:
-    """The prompt of a line's values."""
-    if not isinstance(values, dict):
-        raise ValueError("a prompt is a JSON object")
+    """The prompt of a line's values; ValueError says what is wrong with them."""
+    check(values, "a prompt", PROMPT)
     if missing := [key for key in ("id", "kind", "prompt", "labels") if not values.get(key)]:
         raise ValueError(f"it has no {', '.join(missing)}")
-    if strange := [key for key in ("id", "kind", "prompt") if not isinstance(values[key], str)]:
-        raise ValueError(f"{', '.join(strange)} must be text")
-    if not isinstance(values["labels"], dict):
-        raise ValueError("labels must be a JSON object")
-    if unknown := sorted(set(values) - ({f.name for f in fields(Prompt)} - {"text"} | {"prompt"})):
-        raise ValueError(f"unknown keys {', '.join(unknown)}")
     if values["kind"] not in KINDS:
         raise ValueError(f"unknown kind {values['kind']!r}: use {', '.join(KINDS)}")
-    width, height = aspect_of(values.get("aspect", (1, 1)))
-    scene = scene_of(values["scene"]) if values.get("scene") else None
-    return Prompt(values["id"], values["kind"], values["prompt"], labels_of(values["labels"]),
-                  values.get("held_out", False), values.get("upsampled", ""), (width, height), scene)  # fmt: skip
+    if len(aspect := values.get("aspect", (1, 1))) != 2 or min(aspect) < 1:
+        raise ValueError(f"aspect {aspect}: write two whole numbers, width and height, for example [7, 4]")
+    return Prompt(
+        values["id"],
+        values["kind"],
+        values["prompt"],
+        labels_of(values["labels"]),
+        values.get("held_out", False),
+        values.get("upsampled", ""),
+        (aspect[0], aspect[1]),
+        scene_of(values["scene"]) if values.get("scene") else None,
+    )
 
 
 def labels_of(values: Mapping[str, Any]) -> Labels:
-    """The labels of a line's values; ValueError where they ask for something that makes no sense."""
-    if unknown := sorted(set(values) - {f.name for f in fields(Labels)}):
-        raise ValueError(f"unknown labels {', '.join(unknown)}: use {', '.join(f.name for f in fields(Labels))}")
-    if strings := [name for name in ("objects", "relations", "words", "absent") if isinstance(values.get(name), str)]:
-        raise ValueError(f"{', '.join(strings)} must be lists")
+    """The labels of a line's values; ValueError where they ask for nothing, or for what makes no sense."""
+    check(values, "labels", LABELS)
+    for wanted in values.get("objects", ()):
+        check(wanted, "an object", WANTED)
+        if not wanted.get("concept"):
+            raise ValueError("an object has no concept")
     objects = tuple(Wanted(**wanted) for wanted in values.get("objects", ()))
     relations = tuple(tuple(relation) for relation in values.get("relations", ()))
     words, absent = (tuple(values.get(name, ())) for name in ("words", "absent"))
+    labels = Labels(objects, relations, values.get("background", ""), values.get("style", ""), words, absent)
     problems = [f"no place {wanted.place!r}" for wanted in objects if wanted.place not in ("", *PLACES)]
     problems += [f"{wanted.count} of {wanted.concept!r}" for wanted in objects if wanted.count < 1]
     problems += [f"{wanted.concept!r} is wanted and absent" for wanted in objects if wanted.concept in absent]
+    problems += [f"{word!r} is not one word" for word in words if word.split() != [word]]
     problems += [
         f"the relation {list(relation)} is none of {', '.join(RELATIONS)} between listed objects"
         for relation in relations
         if not makes_sense(relation, len(objects))
     ]
+    if labels == Labels():
+        problems.append(f"its labels ask for nothing that a picture could show: fill {', '.join(LABELS)}")
     if problems:
         raise ValueError("; ".join(problems))
-    return Labels(objects, relations, values.get("background", ""), values.get("style", ""), words, absent)
+    return labels
+
+
+def check(values: Any, what: str, forms: Mapping[str, Any]) -> None:
+    """Raises ValueError unless values are a JSON object of these keys, each of its form."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{what} is a JSON object, not {values!r}")
+    found = [f"unknown {key!r} in {what}: use {', '.join(forms)}" for key in sorted(set(values) - set(forms))]
+    found += [
+        f"{key} {values[key]!r} must be {NAMES[form]}"
+        for key, form in forms.items()
+        if key in values and not fits(values[key], form)
+    ]
+    if found:
+        raise ValueError("; ".join(found))
+
+
+def fits(value: Any, form: Any) -> bool:
+    """Whether a value is of just this type, or a list of such."""
+    if inner := get_args(form):
+        return type(value) is list and all(type(row) is inner[0] for row in value)
+    return type(value) is form
 
 
 def makes_sense(relation: tuple[Any, ...], count: int) -> bool:
@@ -159,13 +203,6 @@ def makes_sense(relation: tuple[Any, ...], count: int) -> bool:
     numbers = (relation[0], *relation[2:])
     known = all(type(number) is int and 0 <= number < count for number in numbers)
     return known and RELATIONS.get(relation[1]) == len(numbers) == len(set(numbers))
-
-
-def aspect_of(values: Any) -> tuple[int, int]:
-    """Width and height of a line's value."""
-    if not isinstance(values, list | tuple) or [type(side) for side in values] != [int, int] or min(values) < 1:
-        raise ValueError(f"aspect {values!r}: write two whole numbers, width and height, for example [7, 4]")
-    return values[0], values[1]
 
 
 def scene_of(values: Mapping[str, Any]) -> Scene:
@@ -185,19 +222,16 @@ def line_of(prompt: Prompt) -> str:
     return json.dumps(_filled(values), ensure_ascii=False)
 
 
-def check_names(prompts: Iterable[Prompt], known: Mapping[str, Iterable[str]]) -> None:
-    """Raises ValueError with every concept, tint, style or background that nobody here can recognise."""
-    asked: dict[str, set[str]] = {"concepts": set(), "tints": set(), "styles": set(), "backgrounds": set()}
-    for prompt in prompts:
-        labels = prompt.labels
-        asked["concepts"] |= {wanted.concept for wanted in labels.objects} | set(labels.absent)
-        asked["tints"] |= {wanted.tint for wanted in labels.objects if wanted.tint}
-        asked["styles"] |= {labels.style} - {""}
-        asked["backgrounds"] |= {labels.background} - {""}
-    foreign = {key: sorted(names - set(known[key])) for key, names in asked.items()}
-    if any(foreign.values()):
-        listed = "; ".join(f"{key} {', '.join(map(repr, names))}" for key, names in foreign.items() if names)
-        raise ValueError(f"the reader of pictures does not know the {listed}: leave these prompts out")
+def unknown_names(labels: Labels, known: Mapping[str, Container[str]]) -> str:
+    """The concepts, tints, styles and backgrounds of labels that are not among those known; "" where all are."""
+    asked = {
+        "concept": [*(wanted.concept for wanted in labels.objects), *labels.absent],
+        "tint": [wanted.tint for wanted in labels.objects],
+        "style": [labels.style],
+        "background": [labels.background],
+    }
+    foreign = [(sort, name) for sort, names in asked.items() for name in names if name and name not in known[sort]]
+    return ", ".join(f"{sort} {name!r}" for sort, name in dict.fromkeys(foreign))
 
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:

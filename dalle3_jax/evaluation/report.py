@@ -10,8 +10,8 @@ from PIL import Image
 
 from dalle3_jax.evaluation.distances import Distance
 from dalle3_jax.evaluation.likeness import Likeness
-from dalle3_jax.evaluation.ocr import by_length
-from dalle3_jax.evaluation.outcomes import Outcome, Row, Truth, rows
+from dalle3_jax.evaluation.ocr import Score, by_length
+from dalle3_jax.evaluation.outcomes import Outcome, Row, Truth, rows, shares
 from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
 from dalle3_jax.evaluation.statistics import Rate
 
@@ -36,7 +36,7 @@ class Report:
 
     def shares(self) -> dict[str, float]:
         """Line of the table -> share of the pictures of the first protocol that are right."""
-        return {name: row.model.value for name, row in next(iter(self.rows.values())).items()}
+        return shares([o for o in self.outcomes if o.protocol == self.outcomes[0].protocol])
 
     @cached_property
     def psnr(self) -> float | None:
@@ -58,19 +58,20 @@ class Report:
         }
 
     @cached_property
-    def words(self) -> dict[str, dict[int, Any]]:
+    def words(self) -> dict[str, dict[int, Score]]:
         """Of the pictures of each protocol and of the faultless ones: how words of each length were drawn."""
         if not self.settings.get("ocr"):
             return {}
         asked = [o for o in self.outcomes if o.prompt.labels.words]
-        found = {
-            name: [(o.sight.words or (), o.prompt.labels.words) for o in asked if o.protocol == name]
-            for name in self.rows
-        }
+        found = {f"{name} prompts": [(o.prompt, o.sight) for o in asked if o.protocol == name] for name in self.rows}
         known = [truth for truth in self.truths if truth.prompt.labels.words]
-        found["true scenes"] = [(truth.sight.words or (), truth.prompt.labels.words) for truth in known]
-        found["VAE's copies"] = [(truth.copy_sight.words or (), truth.prompt.labels.words) for truth in known]
-        return {name: by_length(results) for name, results in found.items() if results}
+        found["true scenes"] = [(truth.prompt, truth.sight) for truth in known]
+        found["VAE's copies"] = [(truth.prompt, truth.copy_sight) for truth in known]
+        return {
+            name: by_length((prompt.id, sight.words or (), prompt.labels.words) for prompt, sight in pairs)
+            for name, pairs in found.items()
+            if pairs
+        }
 
     def markdown(self) -> str:
         """What was measured and how, the rates with their controls, and what was not measured."""
@@ -121,10 +122,14 @@ TITLES = (
 
 def cells(row: Row) -> list[str]:
     """The cells of a row of the table."""
-    shuffled = f"{percent(row.shuffled.value)} ({span(row.shuffled)})" if row.shuffled else "-"
     parts = [percent(rate.value) if rate else "-" for rate in (row.seen, row.held_out)]
     ends = [percent(value) if value is not None else "-" for value in (row.ceiling, row.copies)]
-    return [str(row.model.prompts), percent(row.model.value), span(row.model), *parts, shuffled, *ends]
+    return [str(row.model.prompts), percent(row.model.value), span(row.model), *parts, control(row.shuffled), *ends]
+
+
+def control(shuffled: Rate | None) -> str:
+    """What shuffled prompts score, for people."""
+    return f"{percent(shuffled.value)} ({span(shuffled)})" if shuffled else "-"
 
 
 def percent(share: float) -> str:
@@ -137,16 +142,16 @@ def span(rate: Rate | Distance) -> str:
     return f"{100 * rate.low:.1f} to {100 * rate.high:.1f}"
 
 
-def lengths(found: Mapping[str, Mapping[int, Any]]) -> str:
-    """How words were drawn, by their length: exact ones, and the character error rate."""
-    numbers = sorted({length for scores in found.values() for length in scores})
-    titles = ["letters", "words", *(f"{name}: {what}" for name in found for what in ("exact", "errors"))]
+def lengths(found: Mapping[str, Mapping[int, Score]]) -> str:
+    """How words of each length were drawn in each set of pictures: exact ones, and the character error rate."""
+    rate = ("95 % interval", "shuffled prompts")
+    titles = ["letters", "pictures", "words", "exact", *rate, "character errors", *rate]
     lines = []
-    for length in numbers:
-        scores = [scores.get(length) for scores in found.values()]
-        words = next(score.words for score in scores if score)
-        rates = [percent(value) if score else "-" for score in scores for value in (score[1:] if score else (0, 0))]
-        lines.append([str(length), str(words), *rates])
+    for length in sorted({length for scores in found.values() for length in scores}):
+        for name, score in ((name, scores[length]) for name, scores in found.items() if length in scores):
+            exact = percent(score.exact.value), span(score.exact), control(score.shuffled_exact)
+            errors = percent(score.error_rate.value), span(score.error_rate), control(score.shuffled_error_rate)
+            lines.append([str(length), name, str(score.words), *exact, *errors])
     return table(titles, lines)
 
 

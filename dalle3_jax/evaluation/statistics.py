@@ -65,7 +65,7 @@ def _table(hits: Hits) -> Float[np.ndarray, "prompts seeds"]:
 
 
 def shuffled(
-    judge: Callable[[Any, Any], bool], answers: Sequence, truths: Sequence, *, seed: int = 0, samples: int = 2000
+    judge: Callable[[Any, Any], float], answers: Sequence, truths: Sequence, *, seed: int = 0, samples: int = 2000
 ) -> Rate:
     """The rate when every answer is judged against every *other* prompt's truth: what ignoring the prompt would score.
 

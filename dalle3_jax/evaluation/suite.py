@@ -20,11 +20,11 @@ from flax import linen as nn
 from jaxtyping import UInt8
 
 from dalle3_jax.data.scenes import WHOLE, World, render
-from dalle3_jax.evaluation.checks import Sight, judge
+from dalle3_jax.evaluation.checks import Sight, applicable, judge
 from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.ocr import INSTALL, Ocr
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
-from dalle3_jax.evaluation.prompts import Prompt, check_names
+from dalle3_jax.evaluation.prompts import Prompt, shortened, unknown_names
 from dalle3_jax.evaluation.report import Report
 from dalle3_jax.pipeline import Pipeline, Progress, to_pixels
 from dalle3_jax.typing import Array, Float, Params
@@ -54,6 +54,9 @@ def score(
     seeds: int = 1,
     seed: int = 0,
     batch_size: int | None = None,
+    ceilings: bool = True,
+    left_out: Sequence[str] = (),
+    no_ocr: str = INSTALL,
     progress: Progress | None = None,
     bar: Bar = silent,
     **settings: Any,
@@ -63,11 +66,13 @@ def score(
     Picture i of round k has the seed `seed` + k * (number of prompts) + i, whatever the model and the protocol:
     two models, or two protocols, are compared on the same noise. `settings` are those of a request (size, steps,
     sampler, guidance_scale, ...), the release's own where left out; a prompt of another aspect gets a size of the same
-    area. `world` draws the faultless pictures of the prompts that have a scene, for the ceilings.
-    Raises ValueError for what cannot be used before anything is computed.
+    area. `world` draws the faultless pictures of the prompts that have a scene, for the ceilings; without `ceilings`
+    none. What cannot be measured is left out and named in the report, after `left_out`, what the caller left out;
+    `no_ocr` says why there is no OCR. Raises ValueError where nothing can be measured, before anything is computed.
     """
+    prompts, problems = usable(prompts, reader, ocr, protocols)
     asked = planned(pipeline, prompts, protocols, seeds, seed, settings)
-    check(prompts, reader, protocols)
+    drawn, undrawn = draw(pipeline, prompts, world, settings) if ceilings else ([], [])
     requests = [request for _, _, _, request in asked]
     made = dict(pipeline.generate(requests, batch_size=batch_size, progress=progress))
     images = [np.asarray(made[i].image) for i in range(len(asked))]
@@ -77,12 +82,15 @@ def score(
         Outcome(prompt, protocol, round_, request.seed, image, sight, judge(sight, prompt.labels))
         for (prompt, protocol, round_, request), image, sight in zip(asked, images, sights, strict=True)
     ]
-    truths = true_pictures(pipeline, prompts, reader, ocr, world, settings, bar)
+    truths = true_pictures(pipeline, drawn, reader, ocr, bar)
     used = {"checkpoint": pipeline.release.digest, "world": world.name, "prompts": len(prompts), "seeds": seeds}
     used |= {"seed": seed, "protocols": list(protocols)}
     used |= {name: getattr(requests[0], name) for name in ("steps", "sampler", "guidance_scale", "guidance_interval")}
     used |= {"size": size_of(pipeline, (1, 1), settings), "ocr": ocr.name if ocr else ""}
-    return Report(used, outcomes, truths, unmeasured(prompts, ocr, truths))
+    lacking = [*left_out, *problems, *wordless(prompts, ocr, no_ocr), *undrawn]
+    if without := len(prompts) - len(truths):
+        lacking.append(f"ceilings: {without} of {len(prompts)} prompts have no true picture, they are of the others")
+    return Report(used, outcomes, truths, lacking)
 
 
 def planned(
@@ -105,17 +113,28 @@ def planned(
     return found
 
 
-def check(prompts: Sequence[Prompt], reader: Reader, protocols: Sequence[str]) -> None:
-    """Raises ValueError where there is nothing to measure, or nobody to measure it."""
-    if not prompts:
-        raise ValueError("there are no prompts: a suite needs at least one")
+def usable(
+    prompts: Sequence[Prompt], reader: Reader, ocr: Ocr | None, protocols: Sequence[str]
+) -> tuple[list[Prompt], list[str]]:
+    """The prompts that can be measured, and why the others cannot; ValueError where none is left."""
+    module = reader.module
+    known = {"concept": module.concepts, "tint": module.tints, "style": module.styles, "background": module.backgrounds}
+    kept, problems = [], []
+    for prompt in prompts:
+        if foreign := unknown_names(prompt.labels, known):
+            problems.append(f"prompt {prompt.id!r}: the reader of pictures does not know the {foreign}")
+        elif not applicable(prompt.labels, ocr=ocr is not None):
+            nothing = "only for drawn words, and there is no OCR" if prompt.labels.words else "for nothing"
+            problems.append(f"prompt {prompt.id!r}: it asks {nothing}")
+        else:
+            kept.append(prompt)
+    if not kept:
+        raise ValueError(f"no prompt can be measured: {shortened(problems) or 'a suite needs at least one'}")
     if unknown := sorted(set(protocols) - set(PROTOCOLS)):
         raise ValueError(f"unknown protocols {', '.join(unknown)}: use {', '.join(PROTOCOLS)}")
-    if "upsampled" in protocols and not any(prompt.upsampled for prompt in prompts):
+    if "upsampled" in protocols and not any(prompt.upsampled for prompt in kept):
         raise ValueError('none of the prompts has an "upsampled" text: leave the protocol out, or add them')
-    module = reader.module
-    names = {"concepts": module.concepts, "tints": module.tints, "styles": module.styles}
-    check_names(prompts, names | {"backgrounds": module.backgrounds})
+    return kept, problems
 
 
 def size_of(pipeline: Pipeline, aspect: tuple[int, int], settings: Mapping[str, Any]) -> tuple[int, int]:
@@ -153,35 +172,41 @@ def by_size(images: Sequence[Picture], work: Callable[[Any], Any]) -> Iterator[t
         yield from zip(rows, work(np.stack([images[i] for i in rows])), strict=True)
 
 
+def draw(
+    pipeline: Pipeline, prompts: Sequence[Prompt], world: World, settings: Mapping[str, Any]
+) -> tuple[list[tuple[Prompt, Picture]], list[str]]:
+    """The faultless pictures of the prompts that have a scene, and which scenes the world cannot draw."""
+    drawn, problems = [], []
+    for prompt in prompts:
+        if prompt.scene:
+            try:
+                drawn.append((prompt, render(world, prompt.scene, *size_of(pipeline, prompt.aspect, settings))))
+            except Exception as error:  # a file's scene may hold anything
+                why = f"{type(error).__name__}: {error}"
+                problems.append(f"ceiling of prompt {prompt.id!r}: its scene cannot be drawn: {why}")
+    return drawn, problems
+
+
 def true_pictures(
-    pipeline: Pipeline,
-    prompts: Sequence[Prompt],
-    reader: Reader,
-    ocr: Ocr | None,
-    world: World,
-    settings: Mapping[str, Any],
-    bar: Bar = silent,
+    pipeline: Pipeline, drawn: Sequence[tuple[Prompt, Picture]], reader: Reader, ocr: Ocr | None, bar: Bar = silent
 ) -> list[Truth]:
-    """The faultless pictures of the prompts that have a scene, and what the VAE makes of them, with what is read."""
-    drawn = [prompt for prompt in prompts if prompt.scene]
-    sizes = [size_of(pipeline, prompt.aspect, settings) for prompt in drawn]
-    images = [render(world, prompt.scene, *size) for prompt, size in zip(drawn, sizes, strict=True) if prompt.scene]
+    """Faultless pictures and what the VAE makes of them, with what is read in both."""
+    prompts, images = [prompt for prompt, _ in drawn], [image for _, image in drawn]
     vae = functools.partial(reconstructions, pipeline.release.modules["vae"], pipeline.release.params["vae"])
     mirrored = dict(by_size(images, vae))
     copies = [mirrored[i] for i in range(len(images))]
-    worded = [bool(prompt.labels.words) for prompt in drawn]
+    worded = [bool(prompt.labels.words) for prompt in prompts]
     seen = [look(reader, ocr, pictures, worded, bar) for pictures in (images, copies)]
-    return [Truth(*row) for row in zip(drawn, images, copies, *seen, strict=True)]
+    return [Truth(*row) for row in zip(prompts, images, copies, *seen, strict=True)]
 
 
-def unmeasured(prompts: Sequence[Prompt], ocr: Ocr | None, truths: Sequence[Truth]) -> list[str]:
-    """What the report cannot say, and why."""
-    found = []
-    if ocr is None and any(prompt.labels.words for prompt in prompts):
-        found.append(f"drawn words: {INSTALL}")
-    if missing := len(prompts) - len(truths):
-        found.append(f"ceilings: {missing} of {len(prompts)} prompts have no scene, so they are of the others only")
-    return found
+def wordless(prompts: Sequence[Prompt], ocr: Ocr | None, why: str) -> list[str]:
+    """Without an OCR: how many prompts are measured in part at most."""
+    asking = sum(bool(prompt.labels.words) for prompt in prompts)
+    if ocr or not asking:
+        return []
+    share = f"{asking} of {len(prompts)} prompts ask for them and are in no line of wholly right pictures"
+    return [f"drawn words: {why}; {share}"]
 
 
 def reconstructions(

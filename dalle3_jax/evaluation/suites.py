@@ -30,19 +30,21 @@ SORTS = {
 
 def suite() -> list[Prompt]:
     """The committed prompts, which `scripts/make_suite.py` wrote: 50 of each kind, half of them held out."""
-    return read_prompts(COMMITTED)
+    return read_prompts(COMMITTED)[0]
 
 
-def named(name: str, count: int | None = None, *, seed: int = 0, split: str = "held_out") -> tuple[list[Prompt], World]:
-    """The prompts that `name` stands for, and the world that draws their faultless pictures.
+def named(
+    name: str, count: int | None = None, *, seed: int = 0, split: str = "held_out"
+) -> tuple[list[Prompt], World, list[str]]:
+    """The prompts that `name` stands for, the world that draws their faultless pictures, and what was left out and why.
 
     "scenes" is the committed suite, the name of a world a list drawn from it (300 prompts where `count` is left out),
     anything else a .jsonl; of lists that are longer `some`. Raises ValueError for what cannot be read or drawn.
     """
     if name in WORLDS and name != SCATTERED.name:
-        return drawn(WORLDS[name], count or COUNT, seed=seed, split=split), WORLDS[name]
-    prompts = suite() if name == "scenes" else read_prompts(name)
-    return some(prompts, count or len(prompts)), WHOLE
+        return drawn(WORLDS[name], count or COUNT, seed=seed, split=split), WORLDS[name], []
+    prompts, problems = read_prompts(COMMITTED if name == "scenes" else name)
+    return some(prompts, count or len(prompts)), WHOLE, problems
 
 
 def some(prompts: Sequence[Prompt], count: int) -> list[Prompt]:

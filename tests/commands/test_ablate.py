@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +15,37 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle3_jax.commands import ablate, inputs, measures, stages
+from dalle3_jax.checkpoints.releases import load_release, save_release
+from dalle3_jax.commands import ablate, inputs, measures, results, stages, studies
+from dalle3_jax.evaluation import detector
 from dalle3_jax.evaluation.ablations import Result, figure, markdown
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.training.signals import EXIT_SAVED
 from tests.tiny import tiny_release
 
-ROOT = Path(__file__).parents[2]
-BASE = (f"{ROOT}/configs/tiny.py:vae", f"{ROOT}/configs/tiny.py:base")
-SHORT = {"train.steps": 4, "train.batch_size": 2, "train.log_every": 1}
+SMALL = """
+from configs import tiny
+
+def get_config(stage):
+    c = tiny.get_config(stage)
+    c.train.steps, c.train.batch_size, c.train.log_every = 4, 2, 1
+    if stage == "base":
+        del c.model["text_encoder"], c.model["xfnet"]
+        c.model.unet.levels = ({"channels": 8, "blocks": 1, "depth": 0},)
+        c.train.trainable = ("unet",)
+    return c
+"""
+BASE = ("small.py:vae", "small.py:base")
+ERROR = {"times": (0.3, 0.8), "records": 4, "points": 2}
 FIELDS = {
     "title": "Predictions",
     "base": BASE,
-    "variants": {"v": SHORT, "x0": {**SHORT, "model.diffusion.prediction": "x0"}},
+    "variants": {"v": {}, "x0": {"model.diffusion.prediction": "x0"}},
     "seeds": (0, 1),
     "measure": {
-        "error": {"times": (0.3, 0.8), "records": 4, "points": 2},
+        "error": ERROR,
         "prompts": {"count": 6},
-        "unet_time": {"lengths": (8, 16), "batch": 2, "rounds": 2},
+        "unet_time": {"lengths": (8, 16), "batch": 2, "rounds": 1},
     },
 }
 
@@ -36,7 +53,8 @@ DEMO = {"base": (), "release": "demo", "measure": {"prompts": {"count": 6}}}
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    """An ablation file with these fields."""
+    """An ablation file with these fields, beside the configs of its stages."""
+    (folder / "small.py").write_text(SMALL)
     path = folder / "predictions.py"
     lines = ["from ml_collections import ConfigDict", "def get_config():", "    c = ConfigDict(convert_dict=False)"]
     lines += [f"    c[{name!r}] = {value!r}" for name, value in (FIELDS | changes).items()]
@@ -48,9 +66,20 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@contextmanager
+def unoptimized() -> Iterator[None]:
+    """Programs are compiled in a fifth of the time; they run once or twice."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, compilation_cache: Path) -> tuple[Path, list]:
+def whole(tmp_path_factory: pytest.TempPathFactory, compilation_cache: Path, release_folder: Path) -> tuple[Path, list]:
     """A finished ablation, and (stage, prediction, seed, first batch) of everything that it trained."""
+    text = dict.fromkeys(("init.text_encoder", "init.xfnet"), str(release_folder))
+    text["data.tokenizer"] = str(release_folder / "tokenizer.json")
+    variants = {name: text | values for name, values in FIELDS["variants"].items()}
     folder, seen, batches = tmp_path_factory.mktemp("ablation"), [], inputs.batches
 
     def watched(config: Any, *arguments: Any) -> Any:
@@ -58,11 +87,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory, compilation_cache: Path) -> 
         seen.append((config.train.stage, config.model.diffusion.prediction, config.train.seed, first))
         return batches(config, *arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, unoptimized():
         patch.setattr(inputs, "batches", watched)
         patch.setattr(stages, "STATISTICS", 16)
         patch.setattr(measures, "follow", lambda pipeline, count, seed: {"background": count / 8})
-        words = [str(write(folder)), "--workdir", str(folder / "W"), "--out", str(folder / "out")]
+        words = [str(write(folder, variants=variants)), "--workdir", str(folder / "W"), "--out", str(folder / "out")]
         assert ablate.main(words) == 0
     return folder, seen
 
@@ -104,6 +133,7 @@ def test_errors_are_kept_for_every_point_of_the_averaged_weights(whole):
         assert list(one["curve"]) == ["2", "4"]
         assert all(len(errors) == 2 and min(errors) > 0 for errors in one["curve"].values())
         assert one["seconds"] > 0
+        assert one["machine"] == results.machine()
     assert made[0]["curve"] != made[1]["curve"] != made[2]["curve"]
     assert made[0]["curve"]["2"] != made[0]["curve"]["4"]
 
@@ -138,10 +168,64 @@ def test_a_stopped_ablation_says_so_and_keeps_what_is_measured(whole, tmp_path, 
 
 def test_results_of_other_settings_are_refused(whole, tmp_path, capsys):
     folder, _ = whole
-    path = write(tmp_path, variants={"v": {**SHORT, "train.learning_rate": 0.5}})
+    path = write(tmp_path, variants={"v": {"train.learning_rate": 0.5}})
     assert ablate.main([str(path), "--workdir", str(folder / "W")]) == 2
     assert "v-0.json" in (error := capsys.readouterr().err)
     assert "made with other settings" in error
+
+
+def retrained(folder: Path) -> None:
+    """Replaces a release by one that says that it was trained for longer."""
+    save_release(folder, replace(load_release(folder), training={"steps": 9}))
+
+
+def test_what_a_run_starts_from_and_who_reads_its_pictures_are_part_of_its_settings(
+    release_folder, reader_folder, tmp_path, monkeypatch
+):
+    vae, reader = (shutil.copytree(folder, tmp_path / folder.name) for folder in (release_folder, reader_folder))
+    monkeypatch.setattr(detector, "SHIPPED", reader)
+    path = write(tmp_path, base=BASE[1:], variants={"v": {"init.vae": str(vae)}})
+    study, found = studies.load(path, tmp_path), []
+    for folder in (vae, reader):
+        found.append(results.settings(study, tmp_path, "v", 0))
+        retrained(folder)
+    found.append(results.settings(study, tmp_path, "v", 0))
+    assert [found[0] == found[0], found[0] == found[1], found[1] == found[2]] == [True, False, False]
+
+
+def test_the_shared_stages_are_part_of_the_settings(tmp_path):
+    (tmp_path / "longer.py").write_text(SMALL.replace("= 4, 2, 1", "= 5, 2, 1"))
+    found = [
+        results.settings(studies.load(write(tmp_path, base=base), tmp_path), tmp_path, "v", 0)
+        for base in (BASE, ("longer.py:vae", BASE[1]))
+    ]
+    assert found[0] != found[1]
+
+
+def test_results_of_another_release_are_refused_at_the_start_and_before_the_table(
+    release_folder, tmp_path, monkeypatch, capsys
+):
+    release = shutil.copytree(release_folder, tmp_path / "release")
+    changes = {"base": (), "release": str(release), "seeds": (0,), "measure": {"prompts": {"count": 6}}}
+    path = write(tmp_path, variants={"few": {"steps": 1}, "more": {"steps": 2}}, **changes)
+    words = [str(path), "--workdir", str(tmp_path / "W")]
+
+    def follow(pipeline: Pipeline, count: int, seed: int, steps: int) -> dict[str, float]:
+        if steps == 2:
+            retrained(release)
+        return {"background": 0.5}
+
+    monkeypatch.setattr(measures, "follow", follow)
+    for _ in range(2):
+        assert ablate.main(words) == 2
+        assert "another release or reader: " + str(tmp_path / "W" / "results" / "few-0.json") in capsys.readouterr().err
+        assert not (tmp_path / "W" / "predictions.md").exists()
+
+
+def test_the_table_names_the_machines_that_trained(tmp_path):
+    study = studies.load(write(tmp_path, **DEMO, variants={"v": {}}), tmp_path)
+    gpu = {"device": "NVIDIA H100", "cores": 16}
+    assert "on 2 CPU cores or NVIDIA H100" in ablate.budget(study, [{"device": "cpu", "cores": 2}, gpu, gpu])
 
 
 @pytest.mark.parametrize(
@@ -159,10 +243,19 @@ def test_results_of_other_settings_are_refused(whole, tmp_path, capsys):
         ({"seeds": (1, 1)}, "seeds (1, 1)"),
         ({"measure": {}}, "nothing to measure"),
         ({"measure": {"beauty": {}}}, "measure.beauty"),
-        ({"measure": {"prompts": {"n": 3}}}, "measure.prompts with n: it takes count"),
+        ({"measure": {"prompts": {"n": 3}}}, "measure.prompts is {'n': 3}: it takes count"),
+        ({"measure": {"prompts": 5}}, "measure.prompts is 5: it takes count"),
+        ({"measure": {"prompts": {"count": True}}}, "measure.prompts.count is True: give a whole number above 0"),
+        ({"measure": {"prompts": {"count": 3}}}, "a count of 3: at least 6 prompts are needed"),
+        ({"measure": {"error": {**ERROR, "points": 0}}}, "measure.error.points is 0: give a whole number above 0"),
+        ({"measure": {"error": {**ERROR, "records": 0}}}, "measure.error.records is 0"),
+        ({"measure": {"error": {**ERROR, "times": ()}}}, "measure.error.times is (): give numbers between 0 and 1"),
+        ({"measure": {"error": {**ERROR, "times": (0.5, 1.0)}}}, "measure.error.times is (0.5, 1.0)"),
+        ({"measure": {"unet_time": {"lengths": (8, 0), "batch": 2, "rounds": 2}}}, "unet_time.lengths is (8, 0)"),
         ({"base": BASE[:1]}, "base ends with stage 'vae'"),
         ({"base": ("there.py:base",)}, "no config file there.py"),
         ({**DEMO, "release": "nowhere"}, "'nowhere' is not a folder"),
+        ({**DEMO, "measure": {"prompts": {"count": 3}}}, "a count of 3: at least 6 prompts are needed"),
         ({**DEMO, "variants": {"v": {"step": 3}}}, "variant 'v': unknown setting step"),
         ({**DEMO, "variants": {"v": {"steps": 0}}}, "variant 'v': steps 0"),
         ({**DEMO, "variants": {"v": {"steps": 3}}, "axes": ("guidance_scale",)}, "it has no guidance_scale"),
@@ -176,6 +269,13 @@ def test_what_cannot_be_run_is_one_line_before_anything_is_written(tmp_path, cap
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert message in error
+    assert not (tmp_path / "W").exists()
+
+
+def test_without_matplotlib_nothing_is_trained_and_the_remedy_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert ablate.main([str(write(tmp_path)), "--workdir", str(tmp_path / "W")]) == 2
+    assert 'needs matplotlib: pip install "dalle3_jax[eval]"' in capsys.readouterr().err
     assert not (tmp_path / "W").exists()
 
 
@@ -236,3 +336,25 @@ def test_the_table_gives_means_and_ranges_of_seeds_and_the_plot_every_panel():
     assert "| 4 " in table
     assert "8 steps. Means over 2 seeds" in table
     assert figure("T", "8 steps.", results, (0.5,)).startswith(b"\x89PNG")
+
+
+def test_one_error_at_one_step_makes_a_plot():
+    assert figure("T", "8 steps.", [Result("a", 0, {5: [1.0]}, {}, 0.0, {})], (0.5,)).startswith(b"\x89PNG")
+
+
+def test_prompts_are_those_of_the_part_of_the_world_that_was_trained_on(reader_folder, monkeypatch):
+    data = {"world": "first", "part": {"kinds": ["one"], "backgrounds": ["beach", "desert"]}}
+    pipeline, asked, score = Pipeline(replace(tiny_release(), training={"config": {"data": data}})), [], measures.score
+
+    def watched(pipeline: Pipeline, prompts: Any, *arguments: Any, **options: Any) -> Any:
+        asked.extend(prompts)
+        return score(pipeline, prompts, *arguments, **options)
+
+    monkeypatch.setattr(detector, "SHIPPED", reader_folder)
+    monkeypatch.setattr(measures, "find_ocr", lambda: None)
+    monkeypatch.setattr(measures, "score", watched)
+    rates = measures.follow(pipeline, 3, 0, steps=1)
+    assert {prompt.kind for prompt in asked} == {"one object"}
+    assert {prompt.labels.background for prompt in asked} <= {"beach", "desert"}
+    assert {"all prompts", "one object", "check: background"} <= rates.keys()
+    assert all(0.0 <= rate <= 1.0 for rate in rates.values())

@@ -46,7 +46,7 @@ def test_tfds_is_written_by_the_command(tmp_path):
         (["--world", "second"], "'second': choose one of ['first', 'scattered', 'whole']"),
         (["--world", "whole", "--size", "64x64"], "do not fit 64x64"),
         (["--world", '{"words: 0}'], "write JSON, as in '{\"words\": 0}'"),
-        (["--world", '{"word": 0}'], "a world has no word"),
+        (["--world", '{"word": 0}'], "it has no word: its keys are"),
         (["--world", "/nowhere/at/all.json"], "No such file"),
         (["--out", "sheet.jpg"], "name it .png"),
         (["--out", "/nowhere/at/all/sheet.png"], "No such file"),

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
 
+from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.data.sources import ScenesSource, TFDSSource
 from dalle3_jax.data.transforms import decode, encode
 
@@ -71,8 +73,29 @@ def test_what_does_not_exist_is_named():
         ScenesSource("second")
     with pytest.raises(ValueError, match="do not fit 64x64"):
         ScenesSource("whole", height=64, width=64)
+    with pytest.raises(ValueError, match="pictures of 128x0: both sides"):
+        ScenesSource(height=0)
+    with pytest.raises(ValueError, match=r"split 'tset': choose one of"):
+        ScenesSource(split="tset")
     with pytest.raises(IndexError, match="record 5 of 5"):
         ScenesSource(length=5)[5]
+
+
+def test_a_source_without_scenes_of_its_split_is_refused_before_anything_is_drawn(monkeypatch):
+    monkeypatch.setattr(import_module("dalle3_jax.data.scenes.scene"), "ATTEMPTS", 200)
+    pair = min(sorted(pair) for pair in WHOLE.held_out.pairs)
+    rest = [row.name for row in WHOLE.concepts if row.name not in pair and row.styles == WHOLE.styles][:3]
+    five = {"concepts": [*pair, *rest], "words": 0, "styles": ["3d"]}
+    with pytest.raises(ValueError, match="no train scene of the kind 'row'"):  # a row of all five holds the pair
+        ScenesSource({**five, "kinds": {"one": 50, "row": 1}})
+    with pytest.raises(ValueError, match="'scattered' has no held_out scene"):
+        ScenesSource("scattered", split="held_out")
+    ScenesSource({**five, "kinds": {"two": 1, "row": 0}})
+
+
+def test_records_of_two_parts_have_keys_of_their_own():
+    parts = [{"of": "first", "kinds": ["one"]}, {"of": "first", "kinds": ["two"]}]
+    assert len({ScenesSource(part)[0].key for part in parts}) == 2
 
 
 def test_only_whole_pictures_of_known_formats_are_read():

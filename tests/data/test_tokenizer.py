@@ -1,11 +1,15 @@
-"""The demo's tokenizer.json."""
+"""The embedded tokenizers: the demo's, and that of the whole world."""
 
 from importlib.resources import files
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from dalle3_jax.data.scenes import FIRST, captions, scene
+from configs.ablations import small
+from dalle3_jax.commands import inputs
+from dalle3_jax.data.scenes import FIRST, WHOLE, captions, scene
+from dalle3_jax.text.glyphs import quoted
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +52,53 @@ def test_captions_fit_the_demos_text_length(tokenizer):
         len(tokenizer.encode(captions(FIRST, scene(FIRST, 0, i), 0, i)["descriptive"]).ids) for i in range(2_000)
     ]
     assert max(lengths) <= 40
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return inputs.tokenizer(small.words())
+
+
+@pytest.fixture(scope="module")
+def said():
+    return [captions(WHOLE, scene(WHOLE, 9, i), 9, i)["descriptive"] for i in range(3_000)]
+
+
+def test_captions_of_the_whole_world_fit_the_length_of_the_ablation(whole, said):
+    length = small.words().data.text_length
+    assert np.percentile([whole.count(text) for text in said], 99.9) <= length
+    assert length % 16 == 0
+
+
+def test_every_quoted_word_comes_back_letter_by_letter(whole, said):
+    length = small.words().data.text_length
+    ids, mask = whole(said[:500], length)
+    read = whole.backend.decode_batch([row[seen].tolist() for row, seen in zip(ids, mask, strict=True)])
+    assert [quoted(text) for text in read] == [quoted(text) for text in said[:500]]
+    words = [each for word in WHOLE.lettering.words for each in (word, word.upper(), word.capitalize())]
+    assert [whole.backend.decode(whole.backend.encode(f'"{word}"').ids).strip() for word in words] == [
+        f'"{word}"' for word in words
+    ]
+
+
+def test_names_of_the_whole_world_are_single_tokens(whole):
+    words = {word for concept in WHOLE.concepts for word in f"{concept.name} {concept.plural}".split()}
+    assert [word for word in sorted(words) if "-" not in word and whole.count(word) != 2] == []
+
+
+def test_words_that_are_held_out_are_cut_as_the_others_are(whole):
+    lengths = {word: whole.count(word.upper()) / len(word) for word in WHOLE.lettering.words}
+    held = WHOLE.held_out.words
+    means = [np.mean([lengths[word] for word in lengths if (word in held) is out]) for out in (True, False)]
+    assert means[0] == pytest.approx(means[1], rel=0.05)
+
+
+@pytest.mark.parametrize("text", ["A Dragon riding a bicycle", "日本 🐼 ñandú", "\x00\x07", "2031 <html> 'quoted'"])
+def test_the_whole_worlds_tokenizer_keeps_every_byte(whole, text):
+    ids, mask = whole([text], 64)
+    assert whole.backend.token_to_id("<unk>") not in ids[0][mask[0]]
+    assert whole.backend.decode(ids[0][mask[0]].tolist()).strip() == text.strip()
+
+
+def test_the_ablations_text_encoder_has_room_for_its_tokenizer(whole):
+    assert whole.vocab_size <= small.words().model.text_encoder.vocab_size

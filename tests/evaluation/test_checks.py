@@ -25,7 +25,6 @@ def true_sight(prompt: Prompt) -> Sight:
 
 def failed(sight: Sight, wanted: Labels) -> set[str]:
     """The checks that a picture fails."""
-    assert right(sight, wanted) == all(judge(sight, wanted).values())
     return {name for name, passed in judge(sight, wanted).items() if not passed}
 
 

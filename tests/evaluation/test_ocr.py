@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from dalle3_jax.evaluation.ocr import Ocr, Score, by_length, character_error_rate, edits, exact, find_ocr
+from dalle3_jax.evaluation.ocr import Ocr, by_length, edits, exact, find_ocr
+from dalle3_jax.evaluation.statistics import Rate
 
 INK, PLATE, GROUND = (214, 36, 40), (252, 250, 242), (90, 150, 200)
 TRUE = ("owl", "OPEN", "Market", "ELEPHANT", "Adventure")
@@ -145,13 +146,6 @@ def test_anything_else_is_not_exact(read: list[str], wanted: list[str]) -> None:
     assert not exact(read, wanted)
 
 
-def test_folding_forgives_the_case_alone() -> None:
-    assert exact(["Zoo"], ["ZOO"], fold=True)
-    assert not exact(["Zo"], ["ZOO"], fold=True)
-    assert character_error_rate(["Zoo"], ["ZOO"]) == pytest.approx(2 / 3)
-    assert character_error_rate(["Zoo"], ["ZOO"], fold=True) == 0
-
-
 @pytest.mark.parametrize(
     ("one", "two", "count"),
     [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("open", "opne", 2), ("abc", "abc", 0)],
@@ -160,26 +154,45 @@ def test_edits_are_the_levenshtein_distance(one: str, two: str, count: int) -> N
     assert edits(one, two) == edits(two, one) == count
 
 
+def rates(*results: tuple[str, tuple[str, ...], tuple[str, ...]]) -> dict[int, tuple[float, float]]:
+    """Length -> the share that is exact, and the character error rate."""
+    return {length: (score.exact.value, score.error_rate.value) for length, score in by_length(results).items()}
+
+
 def test_the_best_assignment_counts() -> None:
-    assert character_error_rate(["owl", "opem"], ["open", "owl"]) == pytest.approx(1 / 7)
+    assert rates(("a", ("owl", "opem"), ("open", "owl"))) == {3: (1, 0), 4: (0, 1 / 4)}
     # The nearest word of "aab" would be "aaa" too; only one of them may have it.
-    assert character_error_rate(["aaa", "zzzzz"], ["aaa", "aab"]) == pytest.approx(3 / 6)
+    assert rates(("a", ("aaa", "zzzzz"), ("aaa", "aab"))) == {3: (0.5, 0.5)}
 
 
 def test_a_missing_word_counts_wholly_and_the_rate_is_at_most_one() -> None:
-    assert character_error_rate([], ["open", "owl"]) == 1
-    assert character_error_rate(["open"], ["open", "owl"]) == pytest.approx(3 / 7)
-    assert character_error_rate(["somethingelse"], ["owl"]) == 1
-    assert character_error_rate(["open", "more"], ["open"]) == 0
-
-
-def test_no_letters_wanted_have_no_rate() -> None:
-    with pytest.raises(ValueError, match="no letter is wanted"):
-        character_error_rate(["open"], [])
+    assert rates(("a", (), ("open", "owl"))) == {3: (0, 1), 4: (0, 1)}
+    assert rates(("a", ("somethingelse",), ("owl",))) == {3: (0, 1)}
+    assert rates(("a", ("open", "more"), ("open",))) == {4: (1, 0)}
+    assert rates(("a", ("Zoo",), ("ZOO",))) == {3: (0, pytest.approx(2 / 3))}
 
 
 def test_the_table_has_every_length_by_itself() -> None:
-    results = [(("owl", "opem"), ("open", "owl")), (("fax",), ("fox",)), (("x",), ())]
-    assert by_length(results) == {3: Score(2, 0.5, pytest.approx(1 / 6)), 4: Score(1, 0.0, pytest.approx(1 / 4))}
-    assert by_length([(("OWL",), ("owl",))], fold=True) == {3: Score(1, 1.0, 0.0)}
+    assert rates(("a", ("owl", "opem"), ("open", "owl")), ("b", ("fax",), ("fox",)), ("c", ("x",), ())) == {
+        3: (0.5, pytest.approx(1 / 6)),
+        4: (0.0, 1 / 4),
+    }
     assert by_length([]) == {}
+
+
+def test_rates_of_words_have_intervals_over_prompts_and_a_shuffled_control() -> None:
+    drawn = [(str(number), (word,), (word,)) for number, word in enumerate(("fox", "cat", "elm", "sky"))]
+    missed = [(f"{name} missed", (), wanted) for name, _, wanted in drawn]
+    score = by_length([*drawn, *missed])[3]
+    assert score.words == score.exact.prompts == 8
+    assert score.exact.low < score.exact.value == 0.5 < score.exact.high
+    assert score.error_rate.low < score.error_rate.value == 0.5 < score.error_rate.high
+    assert score.shuffled_exact is not None
+    assert score.shuffled_error_rate is not None
+    assert score.shuffled_exact.value == pytest.approx(4 / 56)  # each word once more, as another prompt's
+    assert score.shuffled_error_rate.value > 0.9
+
+
+def test_pictures_of_one_prompt_are_drawn_again_together_and_have_nothing_to_be_shuffled_with() -> None:
+    score = by_length([("a", ("fox",), ("fox",)), ("a", (), ("fox",))])[3]
+    assert (score.words, score.exact, score.shuffled_exact) == (2, Rate(0.5, 0.5, 0.5, 1), None)

@@ -1,7 +1,6 @@
 """Prompts and their labels: kept in a file and given back, and refused where they make no sense."""
 
 import json
-import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from dalle3_jax.data.scenes.lettering import Word
 from dalle3_jax.data.scenes.scene import Placed, Scene
 from dalle3_jax.data.scenes.world import Cell
-from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted, check_names, line_of, prompt_of, read_prompts
+from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted, line_of, prompt_of, read_prompts, unknown_names
 from dalle3_jax.evaluation.suites import suite
 
 FULL = Prompt(
@@ -56,7 +55,7 @@ def test_only_four_keys_must_be_there():
 
 def test_prompts_are_read_in_order_without_empty_lines(tmp_path):
     (tmp_path / "suite.jsonl").write_text(f"{line_of(FULL)}\n\n{line_of(PLAIN)}\n", encoding="utf-8")
-    assert read_prompts(tmp_path / "suite.jsonl") == [FULL, PLAIN]
+    assert read_prompts(tmp_path / "suite.jsonl") == ([FULL, PLAIN], [])
 
 
 def labelled(**labels: object) -> dict[str, object]:
@@ -74,18 +73,36 @@ TWO = [{"concept": "car"}, {"concept": "dog"}]
         ({key: ROW[key] for key in ROW if key != "labels"}, "it has no labels"),
         ({"kind": "one object"}, "it has no id, prompt, labels"),
         (ROW | {"labels": {}}, "it has no labels"),
-        (ROW | {"prompt": 7}, "prompt must be text"),
+        (ROW | {"prompt": 7}, "prompt 7 must be text"),
+        (ROW | {"upsampled": 5}, "upsampled 5 must be text"),
+        (ROW | {"held_out": "no"}, "held_out 'no' must be true or false"),
         (ROW | {"kind": "portraits"}, "unknown kind 'portraits': use one object, two objects"),
-        (ROW | {"colour": "red"}, "unknown keys colour"),
-        (ROW | {"text": "a car"}, "unknown keys text"),
+        (ROW | {"colour": "red"}, "unknown 'colour' in a prompt: use id, kind, prompt"),
+        (ROW | {"text": "a car"}, "unknown 'text' in a prompt"),
         (ROW | {"aspect": [0, 1]}, "aspect [0, 1]: write two whole numbers"),
         (ROW | {"aspect": [1]}, "aspect [1]: write two whole numbers"),
-        (ROW | {"aspect": 1.5}, "aspect 1.5: write two whole numbers"),
+        (ROW | {"aspect": 1.5}, "aspect 1.5 must be a list of whole numbers"),
+        (ROW | {"aspect": [1.5, 1]}, "aspect [1.5, 1] must be a list of whole numbers"),
         (ROW | {"scene": {"objects": []}}, "its scene has no 'background'"),
-        (ROW | {"labels": [1]}, "labels must be a JSON object"),
-        (labelled(colours=["red"]), "unknown labels colours: use objects, relations"),
-        (labelled(words="HI"), "words must be lists"),
-        (labelled(objects=[{"concept": "car", "hue": 3}]), "hue"),
+        (ROW | {"scene": "a car"}, "scene 'a car' must be a JSON object"),
+        (ROW | {"labels": [1]}, "labels [1] must be a JSON object"),
+        (ROW | {"labels": {"objects": []}}, "its labels ask for nothing"),
+        (ROW | {"labels": {"objects": [], "background": "", "words": []}}, "its labels ask for nothing"),
+        (labelled(colours=["red"]), "unknown 'colours' in labels: use objects, relations"),
+        (labelled(words="HI"), "words 'HI' must be a list of texts"),
+        (labelled(words=[5]), "words [5] must be a list of texts"),
+        (labelled(words=["TEA SHOP", ""]), "'TEA SHOP' is not one word; '' is not one word"),
+        (labelled(absent=[["pig"]]), "absent [['pig']] must be a list of texts"),
+        (labelled(background=["sea"]), "background ['sea'] must be text"),
+        (labelled(style=3), "style 3 must be text"),
+        (labelled(relations=["left of"]), "relations ['left of'] must be a list of lists"),
+        (labelled(objects=["car"]), "objects ['car'] must be a list of JSON objects"),
+        (labelled(objects=[{"count": 2}]), "an object has no concept"),
+        (labelled(objects=[{"concept": "car", "hue": 3}]), "unknown 'hue' in an object: use concept, count"),
+        (labelled(objects=[{"concept": ["a"]}]), "concept ['a'] must be text"),
+        (labelled(objects=[{"concept": "car", "tint": 4}]), "tint 4 must be text"),
+        (labelled(objects=[{"concept": "car", "count": 1.5}]), "count 1.5 must be a whole number"),
+        (labelled(objects=[{"concept": "car", "count": True}]), "count True must be a whole number"),
         (labelled(objects=[{"concept": "car", "count": 0}]), "0 of 'car'"),
         (labelled(objects=[{"concept": "car", "place": "outside"}]), "no place 'outside'"),
         (labelled(absent=["car"]), "'car' is wanted and absent"),
@@ -107,14 +124,22 @@ TWO = [{"concept": "car"}, {"concept": "dog"}]
         ),
     ],
 )
-def test_what_is_no_prompt_is_refused_with_its_line_and_the_reason(tmp_path, values, reason):
+def test_what_is_no_prompt_is_left_out_with_its_line_and_the_reason(tmp_path, values, reason):
     file = tmp_path / "suite.jsonl"
-    file.write_text(f"{line_of(PLAIN)}\n{json.dumps(values)}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=f"suite.jsonl'.*line 2: .*{re.escape(reason)}"):
-        read_prompts(file)
+    file.write_text(f"{line_of(PLAIN)}\n{json.dumps(values)}\n{line_of(FULL)}\n", encoding="utf-8")
+    prompts, (problem,) = read_prompts(file)
+    assert prompts == [PLAIN, FULL]
+    assert problem.startswith("line 2: ")
+    assert reason in problem
 
 
-def test_every_bad_line_is_named_and_eight_of_many(tmp_path):
+def test_the_second_prompt_of_an_id_is_left_out(tmp_path):
+    file = tmp_path / "suite.jsonl"
+    file.write_text(f"{line_of(PLAIN)}\n{line_of(PLAIN)}\n", encoding="utf-8")
+    assert read_prompts(file) == ([PLAIN], ["line 2: another prompt has the id 'one-01'"])
+
+
+def test_a_file_of_bad_lines_alone_is_refused_with_eight_of_them(tmp_path):
     file = tmp_path / "suite.jsonl"
     file.write_text("{\n" * 10, encoding="utf-8")
     with pytest.raises(ValueError, match=r"line 1: it is not JSON.*line 8: it is not JSON.*; and 2 more"):
@@ -124,7 +149,6 @@ def test_every_bad_line_is_named_and_eight_of_many(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (f"{line_of(PLAIN)}\n{line_of(PLAIN)}\n".encode(), "two prompts have the same id"),
         (b"\n\n", "it holds no prompt"),
         (b"\xff\n", "cannot read the suite"),
     ],
@@ -142,19 +166,23 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 KNOWN = {
-    "concepts": ["car", "owl", "dog", "frog", "pig"],
-    "tints": ["red"],
-    "styles": ["flat"],
-    "backgrounds": ["snow"],
+    "concept": ["car", "owl", "dog", "frog", "pig"],
+    "tint": ["red"],
+    "style": ["flat"],
+    "background": ["snow"],
 }
 
 
 def test_what_the_reader_knows_passes():
-    check_names([FULL, PLAIN], KNOWN)
+    assert [unknown_names(prompt.labels, KNOWN) for prompt in (FULL, PLAIN)] == ["", ""]
 
 
-@pytest.mark.parametrize("kind", KNOWN)
-def test_every_name_that_the_reader_does_not_know_is_listed(kind):
-    missing = KNOWN[kind][-1]
-    with pytest.raises(ValueError, match=f"does not know the {kind} '{missing}'"):
-        check_names([FULL, PLAIN], KNOWN | {kind: KNOWN[kind][:-1]})
+@pytest.mark.parametrize("sort", KNOWN)
+def test_every_name_that_the_reader_does_not_know_is_listed(sort):
+    assert unknown_names(FULL.labels, KNOWN | {sort: KNOWN[sort][:-1]}) == f"{sort} {KNOWN[sort][-1]!r}"
+
+
+def test_all_unknown_names_are_listed_together():
+    everything = "concept 'car', concept 'owl', concept 'dog', concept 'frog', concept 'pig', "
+    everything += "tint 'red', style 'flat', background 'snow'"
+    assert unknown_names(FULL.labels, dict.fromkeys(KNOWN, ())) == everything

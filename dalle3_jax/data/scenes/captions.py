@@ -1,18 +1,20 @@
 """What is said of a scene, in three versions, by filling the blanks of sentence patterns.
 
-`alt` is short, noisy and sometimes wrong, as alternative texts on the web are; `short` names the main subject only;
-`descriptive` says everything: the objects, how many, their tints, where they are, the words exactly, the background.
+`alt` is short, noisy and sometimes wrong, as alternative texts on the web are; `short` names the objects alone, with
+their numbers and tints; `descriptive` says everything: also where they are, the words exactly, the background.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from dalle3_jax.data.draws import choose
-from dalle3_jax.data.scenes.grammar import DETAILS, PICTURE, PICTURES, SIGNS, SLOT
+from dalle3_jax.data.scenes.grammar import OTHER_PICTURE, PICTURES, SIDES, SIGNS, SLOT, TOUCHING
 from dalle3_jax.data.scenes.layouts import NUMBERS
 from dalle3_jax.data.scenes.lettering import Word
 from dalle3_jax.data.scenes.scene import Placed, Scene
+from dalle3_jax.data.scenes.scenery import DETAILS, in_sight, repeated
 from dalle3_jax.data.scenes.world import World
 
 DIGITS = tuple("0123456789")
@@ -49,8 +51,8 @@ def blanks(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
         "relation": layout.phrases,
         "inverse": layout.inverse,
     }
-    options |= subjects(world, scene) if scene.objects else empty(scene)
-    return options | (details(world, scene) if world.grammar else {})
+    options |= details(world, scene) if world.grammar else {}
+    return options | (subjects(world, scene) if scene.objects else empty(scene))
 
 
 def subjects(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
@@ -61,14 +63,20 @@ def subjects(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
         "plural": (plural,),
         "n": (number,),
         "many": (f"{number} {plural}",),
-        "place": world.phrases(first.cell.place),
+        "place": place(world, scene, first),
     }
     placed = {shown.concept: shown for shown in reversed(scene.objects)}  # the first of each concept
     for letter, name, concept in zip("abcde", "xyzvw", scene.concepts, strict=False):
         shown = placed[concept]
         options |= {letter: (with_article(world, shown),), name: (named(world, shown),)}
-        options[f"place_{letter}"] = world.phrases(shown.cell.place)
+        options[f"place_{letter}"] = place(world, scene, shown)
     return options
+
+
+def place(world: World, scene: Scene, placed: Placed) -> tuple[str, ...]:
+    """The ways to say where an object is; words keep it from edges and corners."""
+    ways = world.phrases(placed.cell.place)
+    return tuple(way for way in ways if not way.endswith(("edge", "corner"))) if scene.words else ways
 
 
 def empty(scene: Scene) -> dict[str, tuple[str, ...]]:
@@ -78,22 +86,78 @@ def empty(scene: Scene) -> dict[str, tuple[str, ...]]:
 
 def details(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
     """The blanks that only a grammar of sentences has."""
-    known = DETAILS[scene.background]
-    twos = tuple(f"{one} {two}" for i, one in enumerate(known) for two in known[:i])
-    signs = [tuple(written(pattern, word) for pattern in SIGNS[word.on]) for word in scene.words]
+    number, shown = len(scene.objects), [named(world, placed) for placed in scene.objects]
     return {
-        "picture": PICTURES.get(scene.style, (PICTURE,)),
+        **claims(world, scene),
+        **surroundings(world, scene),
+        **letters(scene),
+        "picture": PICTURES.get(scene.style, (other_picture(scene.style),)),
         "tag": (scene.style,),
         "things": (things(world, scene),),
-        "are": ("is" if len(scene.objects) < 2 else "are",),
+        "are": ("is" if number < 2 else "are",),
+        "all": ("both" if number == 2 else f"all {NUMBERS[number]}",),
         "list": (listed([with_article(world, placed) for placed in scene.objects]),),
-        "wrong": world.names,  # once in hundreds of times it is right
+        "the_list": (listed([f"the {name}" for name in shown]),),
+        "names": (listed(shown),),
+        "wrong": absent(world, scene.concepts) or (scene.background,),
+    }
+
+
+def surroundings(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
+    """The blanks of what is around the objects, as far as it can be seen, and of how they stand to each other."""
+    background, layout = world.background(scene.background), world.layout(scene.kind, scene.layout)
+    known = in_sight(scene, DETAILS[scene.background])
+    twos = tuple(f"{one} {two}" for i, one in enumerate(known) for two in known[:i])
+    return {
+        "where": in_sight(scene, background.phrases),
+        "scenery": in_sight(scene, background.scenery),
         "extra": known + twos,
         "more": (*twos, " ".join(known)),
+        "relation": tuple(way for way in layout.phrases if way != TOUCHING),
+        "inverse": tuple(way for way in layout.inverse if way != TOUCHING),
+        **{f"side_{letter}": SIDES.get(one.cell.place, ()) for letter, one in zip("abc", scene.objects, strict=False)},
+    }
+
+
+def letters(scene: Scene) -> dict[str, tuple[str, ...]]:
+    """The blanks of the drawn words."""
+    signs = [tuple(written(pattern, word) for pattern in SIGNS[word.on]) for word in scene.words]
+    return {
         "signs": (" ".join(f"{{sign_{i}}}" for i in range(len(signs))),),
         **{f"sign_{i}": patterns for i, patterns in enumerate(signs)},
         **{f"slot_{slot}": phrases for slot, phrases in SLOT.items()},
     }
+
+
+def claims(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
+    """The blanks that say that there is nothing else, empty where that would not be true."""
+    kind, silent = world.kind(scene.kind), {"alone": ("",), "closing": ("",)}
+    if repeated(scene):
+        return silent
+    exact = {"positions": kind.grammar.get("exact", kind.grammar["positions"])}
+    return exact | (silent if scene.words else {"alone": world.layout(scene.kind, scene.layout).phrases})
+
+
+def absent(world: World, concepts: Sequence[str]) -> tuple[str, ...]:
+    """The concepts that a scene does not show, and that are not held out of training together with one that it does."""
+    kept = partners(world.held_out.pairs)
+    away = set(concepts).union(*(kept.get(name, ()) for name in concepts))
+    return tuple([name for name in world.names if name not in away])
+
+
+@lru_cache(maxsize=16)
+def partners(pairs: frozenset[frozenset[str]]) -> dict[str, set[str]]:
+    """The concepts with which each concept never shares a training scene."""
+    found: dict[str, set[str]] = {}
+    for pair in pairs:
+        for name in pair:
+            found.setdefault(name, set()).update(pair)
+    return found
+
+
+def other_picture(style: str) -> str:
+    """What a picture in a style of a pack is called."""
+    return OTHER_PICTURE.format(article="an" if style.startswith(VOWELS) else "a", style=style)
 
 
 def named(world: World, placed: Placed, number: int = 1) -> str:

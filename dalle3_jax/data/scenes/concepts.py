@@ -25,7 +25,7 @@ SPRITES = files("dalle3_jax.data.scenes") / "sprites"
 class Concept:
     """A thing that can stand in a scene, in the styles that have a sprite and the tints that suit it.
 
-    `folder` holds a folder of sprites for each style; the empty one is the package's own.
+    `folders` says for styles of packs where their folders lie: (style, pack); all others are the package's own.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Concept:
     article: str = "a"
     styles: tuple[str, ...] = ("3d",)
     tints: tuple[str, ...] = ()
-    folder: str = ""
+    folders: tuple[tuple[str, str], ...] = ()
 
     @property
     def file(self) -> str:
@@ -50,13 +50,14 @@ def read_concepts(folder: Traversable | Path) -> tuple[Concept, ...]:
     rows = list(csv.DictReader(StringIO((folder / "concepts.csv").read_text(encoding="utf-8"))))
     if problems := [*_problems(rows, folder)]:
         raise ValueError(f"{folder / 'concepts.csv'}: {'; '.join(problems)}")
-    return tuple(_concept(row, "" if folder == SPRITES else str(folder)) for row in rows if row["styles"])
+    return tuple(_concept(row, folder) for row in rows if row["styles"])
 
 
-def _concept(row: dict[str, str], folder: str) -> Concept:
+def _concept(row: dict[str, str], folder: Traversable | Path) -> Concept:
     """The concept of a row."""
     styles, tints = tuple(row["styles"].split()), tuple(row["tints"].split())
-    return Concept(row["name"], row["plural"], row["code"], row["article"], styles, tints, folder)
+    folders = () if folder == SPRITES else tuple((style, str(folder)) for style in styles)
+    return Concept(row["name"], row["plural"], row["code"], row["article"], styles, tints, folders)
 
 
 def _problems(rows: list[dict[str, str]], folder: Traversable | Path) -> Iterator[str]:

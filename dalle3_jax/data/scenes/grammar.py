@@ -2,9 +2,11 @@
 
 Blanks of the scene (made in captions.py): {things} all objects with their numbers, {a} {b} ... the concepts in order
 with their articles, {x} {y} without, {n} {many} {plural}, {place} of the first, {relation}, {inverse}, {arrangement},
-{where}, {scenery}, {background}, {list} the concepts from one end to the other, {signs} a sentence for each word,
-{extra} and {more} details of the background. Blanks of the grammar stand for one of their sentences, which may hold
-blanks again.
+{where}, {scenery}, {background}, {list} and {the_list} the concepts from one end to the other, {names} the same without
+articles, {signs} a sentence for each word, {extra} and {more} details of the background. Blanks of the grammar stand
+for one of their sentences, which may hold blanks again. Things are introduced by {things} and are "the" ones after it.
+Sentences under "exact" say that there are no more of a concept, {alone} and {closing} that there is nothing else:
+blanks that hold nothing where that would not be true.
 """
 
 from dalle3_jax.data.scenes.world import Patterns
@@ -19,21 +21,26 @@ PICTURES = {
         "a Noto illustration",
     ),
 }
-PICTURE = "a picture"  # of a style that came with a pack of sprites
+OTHER_PICTURE = "{article} {style} picture"  # of a style that came with a pack of sprites
+TOUCHING = "on top of"  # a relation of the first world's that says too much of things which stand apart
 
 DESCRIPTIVE = (
     "{picture} of {things} {where}. {positions} {signs} {extra} {closing}",
-    "{picture} that shows {things} {where}. {positions} {extra} {signs}",
-    "this is {picture}. it shows {things} {where}. {positions} {signs} {more}",
-    "the background is {scenery}, and in front of it {are} {things}. {positions} {signs} {the_whole}",
-    "{things} {where}, in {picture}. {positions} {signs} {extra}",
+    "{picture} showing {things} {where}. {positions} {extra} {signs}",
+    "this is {picture} of {things} {where}. {positions} {signs} {more}",
+    "this is {picture}, set {where}. it shows {things}. {positions} {signs} {extra} {closing}",
+    "the scene is set {where} and shows {things}. {positions} {signs} {extra} {the_whole}",
+    "{things} {where}, shown in {picture}. {positions} {signs} {extra}",
     "{where}, there {are} {things}. {extra} {positions} {signs} {the_whole}",
-    "{the_whole} it shows {things}. {positions} {signs} the setting is {scenery}. {extra}",
-    "in the foreground {are} {things}, and one sees {scenery} behind. {positions} {signs} {the_whole} {closing}",
-    "{picture}: {things}, {where}. {positions} {signs} {more} {closing}",
+    "here {are} {things} {where}. {positions} {signs} {more} {the_whole}",
+    "{setting} {extra} the picture shows {things}. {positions} {signs} {the_whole}",
+    "in the foreground {are} {things}. {positions} {signs} {setting} {extra} {the_whole} {closing}",
+    "{picture}: {things} {where}. {positions} {signs} {more} {closing}",
     "we see {things} {where}. {positions} {signs} {more} {the_whole}",
-    "{signs} {picture} of {things}, with {scenery} as the background. {positions} {extra}",
-    "{extra} one sees {things} {where}. {positions} {signs} {the_whole}",
+    "{picture} of {things}. {positions} {setting} {extra} {signs} {closing}",
+    "the picture shows {things} {where}. {the_whole} {positions} {extra} {signs}",
+    "{things} can be seen {where}. {positions} {the_whole} {signs} {more}",
+    "this image, {picture}, shows {things} {where}. {extra} {positions} {signs} {closing}",
 )
 SHORT = ("{things}",)
 ALT = (
@@ -59,185 +66,121 @@ WHOLE: Patterns = {"descriptive": DESCRIPTIVE, "short": SHORT, "alt": ALT}
 
 SHARED: Patterns = {
     "closing": (
-        "nothing else is in view.",
+        "nothing else stands in the foreground.",
         "there are no other objects.",
-        "nothing more can be seen.",
+        "no other objects are in the picture.",
+        "no further objects can be seen.",
         "that is all there is.",
-        "the rest of the frame is empty.",
-        "no people are in sight.",
     ),
     "the_whole": (
-        "the whole is {picture}.",
-        "everything is drawn as {picture}.",
-        "it looks like {picture}.",
+        "the image is {picture}.",
+        "the whole scene has the look of {picture}.",
+        "in style, this is {picture}.",
         "the style is that of {picture}.",
-        "the scene is {picture}.",
+    ),
+    "setting": (
+        "the background shows {scenery}.",
+        "the backdrop is {scenery}.",
+        "the setting is {scenery}.",
     ),
 }
 
 ONE: Patterns = {
     "positions": (
         "the {x} is {place} of the frame.",
-        "it can be seen {place} of the picture: {a}.",
-        "{a} stands {place} of the image.",
-        "the {x}, the only object, is {place}.",
-        "{place} of the frame there is {a}.",
+        "the {x} appears {place} of the picture.",
+        "{place} of the frame is the {x}.",
+        "the {x} stands {place} of the image.",
+        "the {x} has been placed {place}.",
+        "the {x} has its place {place} of the picture.",
     )
 }
 TWO: Patterns = {
     "positions": (
         "the {x} is {relation} the {y}.",
         "the {y} is {inverse} the {x}.",
-        "{a} is {relation} {b}.",
+        "the {x} has been placed {relation} the {y}.",
         "the {x} is {place_a} and the {y} is {place_b}.",
-        "{place_b} there is {b}, and {place_a} there is {a}.",
-        "the two things are placed so that the {x} is {relation} the {y}.",
+        "{place_b} is the {y}, and {place_a} is the {x}.",
+        "the {x} appears {relation} the {y}.",
+        "the {y} stands {place_b}, with the {x} {relation} it.",
     )
 }
+NUMBERED = (
+    "the {n} {plural} are {arrangement}.",
+    "the {n} {plural} stand {arrangement}.",
+    "the {plural} are placed {arrangement}.",
+    "{all} {plural} are {arrangement}.",
+)
 COUNT: Patterns = {
-    "positions": (
+    "positions": NUMBERED,
+    "exact": (
+        *NUMBERED,
         "there are exactly {n} of them, {arrangement}.",
-        "the {n} {plural} are {arrangement}.",
-        "one can count {many}, {arrangement}.",
-        "{many} stand {arrangement}.",
-    )
+        "exactly {n} {plural} stand {arrangement}.",
+        "the {plural} stand {arrangement}, and there are exactly {n}.",
+    ),
 }
 SINGLE: Patterns = {
     "positions": (
-        "there is exactly one, {arrangement}, in the middle.",
-        "a single {x} stands {arrangement} in the centre.",
-        "it is one {x}, {arrangement}, in the middle of the frame.",
-    )
+        "the {x} stands in the middle of the frame.",
+        "the {x} appears in the centre of the picture.",
+    ),
+    "exact": (
+        "there is exactly one {x}, {alone} in the middle of the frame.",
+        "just one {x} stands {alone} in the centre.",
+        "it is a single {x}, {alone} in the middle of the picture.",
+    ),
 }
 ROW: Patterns = {
     "positions": (
-        "{arrangement} they are {list}.",
-        "{arrangement} one sees {list}.",
-        "they stand in one line, {arrangement}: {list}.",
-        "the order {arrangement} is {list}.",
+        "{arrangement}, they are {the_list}.",
+        "{the_list} are lined up {arrangement}.",
+        "in a line {arrangement} stand {the_list}.",
+        "the order {arrangement} is {names}.",
+        "{arrangement} stand {the_list}.",
+        "{the_list}: that is their order {arrangement}.",
     )
 }
 BETWEEN: Patterns = {
     "positions": (
-        "the {x} is between the {y} and the {z}.",
-        "{a} stands between {b} and {c}.",
-        "between the {y} and the {z} there is {a}.",
-        "on one side of the {x} is {b}, and on the other side is {c}; the {x} is between them.",
+        "the {x} is between the {y} {side_b} and the {z} {side_c}.",
+        "between the {y} {side_b} and the {z} {side_c} stands the {x}.",
+        "the {y} is {side_b}, the {z} is {side_c}, and the {x} is between them.",
+        "{side_b} is the {y}, {side_c} is the {z}, and between the two stands the {x}.",
+        "the {x} has its place between the {y} {side_b} and the {z} {side_c}.",
     )
 }
-ANYWHERE: Patterns = {"positions": ("they are scattered over the frame.", "nothing is in any order.")}
+SIDES = {
+    "left": ("on the left", "on the left side", "to the left"),
+    "right": ("on the right", "on the right side", "to the right"),
+    "top": ("above", "higher up", "further up"),
+    "bottom": ("below", "lower down", "further down"),
+}
+ANYWHERE: Patterns = {"positions": ("everything is placed at random.", "nothing is in any order.")}
 
 SIGNS = {
     "sign": (
         'a white sign {slot} reads "{text}" in {colour} letters.',
         '{slot} there is a white sign that says "{text}" in {colour}.',
         'the {colour} letters "{text}" stand on a white sign {slot}.',
+        'a white sign {slot} bears the word "{text}" in {colour}.',
+        '{slot}, {colour} letters on a white sign spell "{text}".',
     ),
     "banner": (
         'a {colour} banner {slot} reads "{text}".',
-        '{slot} a {colour} banner says "{text}" in white letters.',
-        'on a {colour} banner {slot} one reads "{text}".',
+        '{slot}, a {colour} banner says "{text}" in white letters.',
+        'the word "{text}" stands in white on a {colour} banner {slot}.',
+        '{slot} there is a {colour} banner with the word "{text}".',
     ),
     "free": (
         'the word "{text}" is written {slot} in {colour} letters.',
-        '{slot} one reads "{text}" in {colour} letters.',
+        '{slot}, the word "{text}" stands in {colour} letters.',
         '{colour} letters {slot} spell "{text}".',
+        '{slot} it says "{text}" in {colour}.',
     ),
 }
 SLOT = {
     "top": ("at the top", "along the upper edge", "at the top of the picture"),
     "bottom": ("at the bottom", "along the lower edge", "at the bottom of the picture"),
-}
-
-DETAILS = {
-    "beach": (
-        "pale sand fills the lower part of the picture.",
-        "a strip of turquoise water lies behind the sand.",
-        "the sky above the sea is light blue and clear.",
-        "small waves draw a white line along the shore.",
-    ),
-    "meadow": (
-        "soft green hills roll across the picture.",
-        "white clouds float in a blue sky.",
-        "the grass is bright and freshly cut.",
-        "it is a clear day in early summer.",
-    ),
-    "desert": (
-        "orange dunes rise one behind the other.",
-        "a pale sun stands high on the right.",
-        "the air looks hot and dusty.",
-        "the sand lies in long smooth waves.",
-    ),
-    "night sky": (
-        "small stars are sprinkled over the dark blue.",
-        "a pale yellow moon shines in the upper right.",
-        "the dark turns violet towards the lower edge.",
-        "everything around is quiet and dark.",
-    ),
-    "snow": (
-        "fresh white snow covers the ground.",
-        "single flakes fall from a pale sky.",
-        "low white hills close off the view.",
-        "the light is cold and even.",
-    ),
-    "sea": (
-        "the water grows darker towards the bottom.",
-        "small round bubbles rise through the blue.",
-        "light falls in from the surface above.",
-        "the sea floor is a dim band of blue.",
-    ),
-    "pink wall": (
-        "the wall is plain and evenly lit.",
-        "its pink is a little lighter in the middle.",
-        "no pattern or shadow disturbs the wall.",
-        "the whole background is of one soft colour.",
-    ),
-    "wooden floor": (
-        "brown boards run from left to right.",
-        "thin dark gaps separate the planks.",
-        "the wood is warm and a little worn.",
-        "some boards are lighter than others.",
-    ),
-    "sunset": (
-        "a bright sun touches the horizon.",
-        "the sky glows from violet to orange.",
-        "the land below is a dark silhouette.",
-        "it is the last light of the day.",
-    ),
-    "city": (
-        "grey towers rise behind a dark street.",
-        "the houses in the distance fade into the haze.",
-        "the sky over the roofs is pale.",
-        "the street in front is wide and flat.",
-    ),
-    "forest": (
-        "dark pointed firs stand close together.",
-        "the ground is covered with green moss.",
-        "a lighter row of trees shows behind.",
-        "little light falls between the trunks.",
-    ),
-    "mountains": (
-        "grey peaks with white tips stand against the sky.",
-        "a green valley lies in front of the range.",
-        "the highest peak is a little left of the middle.",
-        "the mountain air looks clear and thin.",
-    ),
-    "road": (
-        "a grey road runs towards the horizon.",
-        "a dashed white line marks its middle.",
-        "yellow fields lie on both sides.",
-        "it is a long straight way.",
-    ),
-    "checkered floor": (
-        "dark and light tiles alternate on the floor.",
-        "a plain turquoise wall stands behind the tiles.",
-        "the floor looks clean and polished.",
-        "it could be the corner of a kitchen.",
-    ),
-    "red curtain": (
-        "heavy red folds hang from above.",
-        "the boards of a stage lie in front of the cloth.",
-        "a spot of light falls on the middle.",
-        "it looks like a small theatre.",
-    ),
 }

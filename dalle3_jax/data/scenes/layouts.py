@@ -48,6 +48,14 @@ def cell(place: str, size: float) -> Cell:
     return Cell(x, y, size, place)
 
 
+def place_at(x: float, y: float) -> str:
+    """The name of the place at a point of the frame."""
+    low, high = THIRDS
+    across = "left" if x < low else "right" if x > high else ""
+    down = "top" if y < low else "bottom" if y > high else ""
+    return f"{down} {across}".strip() or "centre"
+
+
 def places(size: float) -> tuple[Layout, ...]:
     """One object in each of the nine places."""
     return tuple(
@@ -79,11 +87,8 @@ def first_counts() -> tuple[Layout, ...]:
 def in_a_row(count: int, *, down: bool = False) -> tuple[Cell, ...]:
     """`count` cells in one line, from left to right or from top to bottom."""
     lines = [(i + 0.5) / count for i in range(count)]
-    size, words = min(0.45, 0.96 / count), ("top", "bottom") if down else ("left", "right")
-    names = [words[0] if line < 0.4 else words[1] if line > 0.6 else "centre" for line in lines]
-    return tuple(
-        Cell(0.5 if down else line, line if down else 0.5, size, name) for line, name in zip(lines, names, strict=True)
-    )
+    size, points = min(0.45, 0.96 / count), [(0.5, line) if down else (line, 0.5) for line in lines]
+    return tuple(Cell(x, y, size, place_at(x, y)) for x, y in points)
 
 
 CLUSTERS = {
@@ -100,6 +105,7 @@ def counts() -> tuple[Layout, ...]:
     rows = [Layout(f"row of {NUMBERS[n]}", in_a_row(n), IN_A_ROW, (0,) * n) for n in CLUSTERS]
     clusters = []
     for count, centres in CLUSTERS.items():
+        # Captions speak of the cluster as a whole, which is in the centre.
         cells = tuple(Cell(x, y, 0.32 if count == 5 else 0.4, "centre") for x, y in centres)
         tiers = 3 if count == 5 else 2
         clusters.append(Layout(f"cluster of {NUMBERS[count]}", cells, IN_A_CLUSTER, (0,) * count, tiers=tiers))
@@ -112,10 +118,9 @@ def rows(*numbers: int) -> tuple[Layout, ...]:
     for count in numbers:
         who = tuple(range(count))
         across, down = in_a_row(count), in_a_row(count, down=True)
-        found.append(Layout(f"row of {NUMBERS[count]}", across, ("from left to right", "left to right"), who))
+        found.append(Layout(f"row of {NUMBERS[count]}", across, ("from left to right",), who))
         if count < 5:
-            phrases = ("from top to bottom", "top to bottom")
-            found.append(Layout(f"column of {NUMBERS[count]}", down, phrases, who, tiers=count))
+            found.append(Layout(f"column of {NUMBERS[count]}", down, ("from top to bottom",), who, tiers=count))
     return tuple(found)
 
 

@@ -1,90 +1,175 @@
 """Parts of a world, as a config describes them: fewer concepts, styles or kinds, other words, further sprites."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from json import dumps, loads
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from dalle3_jax.data.scenes.concepts import read_concepts
+from dalle3_jax.data.scenes.concepts import Concept, read_concepts
 from dalle3_jax.data.scenes.world import Kind, Lettering, World
 from dalle3_jax.data.scenes.worlds import WORLDS
-
-KEYS = ("of", "name", "packs", "concepts", "styles", "backgrounds", "kinds", "words", "longest_word", "tinted")
 
 
 def world_of(config: str | Mapping[str, Any]) -> World:
     """The world that a config names ("whole"), or the part of one that it describes.
 
     Keys: `of` (the world it is a part of, "whole"), `name`, `concepts`, `styles` and `backgrounds` (names to keep),
-    `kinds` (names to keep, or name -> weight), `words` (the chance of drawn words in a scene; 0: none), `longest_word`
-    (letters), `tinted` (a chance), `packs` (folders of further sprites, which `scripts/add_sprites.py` writes; a pack's
-    concept takes the place of ours of the same name). What is held out of a world is held out of its parts.
-    Raises ValueError with everything that makes no sense.
+    `kinds` (names to keep, or name -> weight), `words` (the chance that a scene is to have drawn words, which are left
+    out where they leave objects no room; 0: none), `longest_word` (letters), `tinted` (a chance), `packs` (folders of
+    further sprites, which `scripts/add_sprites.py` writes: their styles join ours). What is held out of a world is held
+    out of its parts. Raises ValueError with everything that makes no sense.
     """
-    if not isinstance(config, str):
-        return part(dumps({key: config[key] for key in config}, sort_keys=True, default=dict))
-    if config not in WORLDS:
-        raise ValueError(f"world {config!r}: choose one of {sorted(WORLDS)}, or describe a part of one")
+    described = loads(dumps(config, default=plain), parse_int=float)  # 1 and 1.0 are one number
+    if isinstance(described, dict):
+        said = {key: value for key, value in described.items() if value not in ([], {})}
+        return part(dumps({"of": "whole", **said}, sort_keys=True))
+    if not isinstance(config, str) or config not in WORLDS:
+        raise ValueError(f"world {config!r}: choose one of {sorted(WORLDS)}, or describe a part of one by its keys")
     return WORLDS[config]
+
+
+def plain(value: Any) -> Any:
+    """A mapping that JSON does not know as a dict; anything else as what errors show."""
+    return dict(value) if hasattr(value, "items") else repr(value)
 
 
 @lru_cache(maxsize=64)
 def part(described: str) -> World:
     """The world of a description in JSON: one object for equal descriptions, so that what is cached by it is shared."""
     config = loads(described)
-    if unknown := sorted(set(config) - set(KEYS)):
-        raise ValueError(f"a world has no {', '.join(unknown)}: its keys are {', '.join(KEYS)}")
-    world = packed(world_of(config.get("of", "whole")), config.get("packs", ()))
-    known = {
-        "styles": world.styles,
-        "concepts": [row.name for row in world.concepts],
-        "backgrounds": [row.name for row in world.backgrounds],
-        "kinds": [row.name for row in world.kinds],
-    }
-    wanted = {key: list(config.get(key) or names) for key, names in known.items()}
-    problems = [
-        f"it knows no {name!r} among its {key}"
-        for key, names in wanted.items()
-        for name in names
-        if name not in known[key]
-    ]
+    fine = {key: value for key, value in config.items() if key in KEYS and KEYS[key][0](value)}
+    problems = [misfit(key, config[key]) for key in config if key not in fine]
+    world = packed(WORLDS[fine.get("of", "whole")], fine.get("packs", ()))
+    problems += unknown(world, fine)
     if not problems:
-        world = chosen(world, config, wanted)
+        world = chosen(world, fine)
         problems = impossible(world)
     if problems:
         raise ValueError(f"the world {described} cannot be made: {'; '.join(problems)}")
     return world
 
 
+def is_text(value: Any) -> bool:
+    """Whether it is a text, and not an empty one."""
+    return isinstance(value, str) and value != ""
+
+
+def are_texts(value: Any) -> bool:
+    """Whether it is a list of texts."""
+    return isinstance(value, list) and all(map(is_text, value))
+
+
+def are_packs(value: Any) -> bool:
+    """Whether it is a list of folders of packs."""
+    return are_texts(value) and all((Path(folder) / "concepts.csv").is_file() for folder in value)
+
+
+def are_kinds(value: Any) -> bool:
+    """Whether it is a list of names, or weights by name of which some can be drawn."""
+    if not isinstance(value, dict):
+        return are_texts(value)
+    weights = list(value.values())
+    return all(isinstance(weight, float) and weight >= 0 and isfinite(weight) for weight in weights) and any(weights)
+
+
+def is_length(value: Any) -> bool:
+    """Whether it is a number of letters."""
+    return isinstance(value, float) and value >= 1 and value.is_integer()
+
+
+def is_chance(value: Any) -> bool:
+    """Whether it is a chance."""
+    return isinstance(value, float) and 0 <= value <= 1
+
+
+KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "of": (lambda value: is_text(value) and value in WORLDS, f"choose one of {sorted(WORLDS)}"),
+    "name": (is_text, "write a text"),
+    "packs": (are_packs, "list folders with a concepts.csv, as scripts/add_sprites.py writes them"),
+    "concepts": (are_texts, "list names"),
+    "styles": (are_texts, "list names"),
+    "backgrounds": (are_texts, "list names"),
+    "kinds": (are_kinds, "list names, or give name -> weight: none negative, not all zero"),
+    "words": (is_chance, "write a chance in [0, 1]"),
+    "longest_word": (is_length, "write a number of letters"),
+    "tinted": (is_chance, "write a chance in [0, 1]"),
+}
+"""What a description may say: whether a value of JSON suits the key, and what would."""
+
+
+def misfit(key: str, value: Any) -> str:
+    """What is wrong with a key that is unknown or whose value does not suit it."""
+    return f"{key} is {value!r}: {KEYS[key][1]}" if key in KEYS else f"it has no {key}: its keys are {', '.join(KEYS)}"
+
+
+def unknown(world: World, config: Mapping[str, Any]) -> Iterator[str]:
+    """What a description names that the world does not have."""
+    for key, names in names_of(world).items():
+        yield from (f"it knows no {name!r} among its {key}" for name in config.get(key, ()) if name not in names)
+    if world.lettering is None and (config.get("words") or "longest_word" in config):
+        yield f"the world {world.name!r} has no drawn words: leave out words and longest_word"
+
+
+def names_of(world: World) -> dict[str, tuple[str, ...]]:
+    """The names that a description may keep, by key."""
+    tables = {"concepts": world.concepts, "backgrounds": world.backgrounds, "kinds": world.kinds}
+    return {"styles": world.styles} | {key: tuple(row.name for row in rows) for key, rows in tables.items()}
+
+
 def packed(world: World, folders: Iterable[str]) -> World:
     """The world with the concepts and styles of packs of sprites."""
-    new = {concept.name: concept for folder in folders for concept in read_concepts(Path(folder))}
-    concepts = tuple(row for row in world.concepts if row.name not in new) + tuple(new.values())
-    styles = dict.fromkeys([*world.styles, *(style for row in new.values() for style in row.styles)])
-    return replace(world, concepts=concepts, styles=tuple(styles))
+    rows, styles = {row.name: row for row in world.concepts}, list(world.styles)
+    for folder in folders:
+        for new in read_concepts(Path(folder)):
+            rows[new.name] = joined(rows[new.name], new) if new.name in rows else new
+            styles += new.styles
+    return replace(world, concepts=tuple(rows.values()), styles=tuple(dict.fromkeys(styles)))
 
 
-def chosen(world: World, config: Mapping[str, Any], wanted: Mapping[str, list[str]]) -> World:
-    """The part of the world that the wanted names leave."""
-    names, styles = set(wanted["concepts"]), tuple(wanted["styles"])
-    weights = config["kinds"] if isinstance(config.get("kinds"), dict) else {}
+def joined(ours: Concept, new: Concept) -> Concept:
+    """Our concept, with the styles of a pack that has it too; a style of both is the pack's."""
+    styles = tuple(dict.fromkeys((*ours.styles, *new.styles)))
+    return replace(ours, styles=styles, folders=tuple({**dict(ours.folders), **dict(new.folders)}.items()))
+
+
+def chosen(world: World, config: Mapping[str, Any]) -> World:
+    """The part of the world that a description leaves."""
+    wanted = {key: tuple(config.get(key, names)) for key, names in names_of(world).items()}
+    kinds = config.get("kinds")
+    weights = kinds if isinstance(kinds, dict) else {}
+    digest = digest_of(config)
     return replace(
         world,
-        name=config.get("name", f"part of {world.name}"),
-        concepts=tuple(row for row in world.concepts if row.name in names and set(row.styles) & set(styles)),
-        styles=styles,
+        name=config.get("name", f"part of {world.name} {digest[:8]}"),
+        digest=digest,
+        concepts=tuple(
+            row for row in world.concepts if row.name in wanted["concepts"] and set(row.styles) & set(wanted["styles"])
+        ),
+        styles=wanted["styles"],
         backgrounds=tuple(world.background(name) for name in wanted["backgrounds"]),
-        kinds=tuple(weighed(world.kind(name), weights.get(name, world.kind(name).weight)) for name in wanted["kinds"]),
-        tinted=float(config.get("tinted", world.tinted)),
+        kinds=tuple(weighed(world.kind(name), weights.get(name)) for name in wanted["kinds"]),
+        tinted=config.get("tinted", world.tinted),
         lettering=world.lettering and spelt(world.lettering, config),
     )
 
 
-def weighed(kind: Kind, weight: float | int) -> Kind:
-    """The kind with another weight."""
-    return replace(kind, weight=float(weight))
+def digest_of(config: Mapping[str, Any]) -> str:
+    """A digest of a description and of the files of its packs, wherever they lie."""
+    found = sha256(dumps({key: config[key] for key in config if key != "packs"}, sort_keys=True).encode())
+    for folder in map(Path, config.get("packs", ())):
+        for path in (folder / "concepts.csv", *sorted(folder.glob("*/*.webp"))):
+            found.update(sha256(path.relative_to(folder).as_posix().encode()).digest())
+            found.update(sha256(path.read_bytes()).digest())
+    return found.hexdigest()[:16]
+
+
+def weighed(kind: Kind, weight: float | None) -> Kind:
+    """The kind with another weight, where one is given."""
+    return kind if weight is None else replace(kind, weight=weight)
 
 
 def spelt(lettering: Lettering, config: Mapping[str, Any]) -> Lettering:
@@ -92,25 +177,19 @@ def spelt(lettering: Lettering, config: Mapping[str, Any]) -> Lettering:
     longest = config.get("longest_word", max(map(len, lettering.words)))
     _, one, two = lettering.chances
     chance = config.get("words", one + two)
-    share = chance / (one + two) if one + two else 0.0
+    share = chance / (one + two)
     words = tuple(word for word in lettering.words if len(word) <= longest)
     return replace(lettering, words=words, chances=(1.0 - chance, one * share, two * share))
 
 
 def impossible(world: World) -> list[str]:
     """What keeps scenes of the world from being drawn."""
-    most = max((layout.concepts for kind in world.kinds if kind.weight for layout in kind.layouts), default=0)
+    most = max(layout.concepts for kind in world.kinds if kind.weight for layout in kind.layouts)
     found = [
         f"the style {style!r} has {len(rows)} concepts, and a scene may show {most} different ones"
         for style, rows in world.drawn_in.items()
         if len(rows) < most
     ]
-    if not sum(kind.weight for kind in world.kinds) > 0 or min(kind.weight for kind in world.kinds) < 0:
-        found.append("weights of kinds must not be negative, nor all be zero")
-    if world.lettering and not 0 <= world.lettering.chances[0] <= 1:
-        found.append("words is a chance in [0, 1]")
     if world.lettering and world.lettering.chances[0] < 1 and len(world.lettering.words) < 2:
         found.append("longest_word leaves fewer than two words")
-    if not 0 <= world.tinted <= 1:
-        found.append("tinted is a chance in [0, 1]")
     return found

@@ -4,6 +4,7 @@ from typing import Any
 
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes.captions import captions
+from dalle3_jax.data.scenes.layouts import place_at
 from dalle3_jax.data.scenes.render import render
 from dalle3_jax.data.scenes.scene import Scene, pixel_box, scene
 from dalle3_jax.data.scenes.signs import sign_box
@@ -27,10 +28,11 @@ def labels(world: World, shown: Scene, height: int, width: int) -> dict[str, Any
     """What the picture shows, as plain JSON values.
 
     A box is (left, top, right, bottom) in fractions of the frame: the square that the sprite's longer side fills, or
-    what a word covers. `relation` is that of the first object to the second where there are two concepts.
+    what a word covers. `place` is where the object stands, words or not; `relation` is that of the first of two
+    different objects to the second, and "" in other kinds of scene.
     """
     objects = [
-        {"concept": placed.concept, "tint": placed.tint, "place": placed.cell.place}
+        {"concept": placed.concept, "tint": placed.tint, "place": place_at(placed.cell.x, placed.cell.y)}
         | {"box": fractions(pixel_box(world, placed.cell, height, width), height, width)}
         for placed in shown.objects
     ]
@@ -39,7 +41,7 @@ def labels(world: World, shown: Scene, height: int, width: int) -> dict[str, Any
         | {"box": fractions(sign_box(word, height, width), height, width)}
         for word in shown.words
     ]
-    relation = shown.layout if len(shown.concepts) > 1 else ""
+    relation = shown.layout if shown.kind == "two" else ""
     return {"kind": shown.kind, "layout": shown.layout, "objects": objects, "count": len(objects),
             "relation": relation, "background": shown.background, "style": shown.style, "words": words}  # fmt: skip
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from dalle3_jax.data.draws import choose, uniform, weighted
 from dalle3_jax.data.scenes.layouts import THIRDS
 from dalle3_jax.data.scenes.lettering import Word, draw_words, free_band
-from dalle3_jax.data.scenes.world import Cell, Layout, World
+from dalle3_jax.data.scenes.world import Cell, Kind, Layout, World
 
 SPLITS = ("train", "held_out")
 ATTEMPTS = 10_000
@@ -30,9 +30,9 @@ class Contents:
 
     concepts: tuple[str, ...]
     background: str
-    style: str = "3d"
-    tints: tuple[str, ...] = ()
-    words: tuple[Word, ...] = ()
+    style: str
+    tints: tuple[str, ...]
+    words: tuple[Word, ...]
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,31 @@ class Scene:
 def scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
     """The scene at `index`: "train" never shows what is held out, "held_out" always shows something of it.
 
-    The kind and the layout are drawn once, so that both splits mix kinds alike; the contents are drawn again until they
-    suit the split; ValueError where a part of a world is too small to hold such.
+    The kind and the layout are drawn once, so that both splits mix kinds alike. ValueError as `suited` raises it.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r}: choose one of {SPLITS}")
     key = (world.name, split, int(seed), int(index))  # a numpy integer would be another key
     kind = weighted(world.kinds, [kind.weight for kind in world.kinds], *key, "kind")
     layout = choose(kind.layouts, *key, "layout")
+    found = suited(world, kind, layout, split, *key)
+    cells = moved(world, layout, found.words, *key)
+    placed = arranged(layout, found, tuple(cells))
+    return Scene(kind.name, layout.name, placed, found.background, found.style, found.words)
+
+
+def check_scenes(world: World, split: str) -> None:
+    """Raises ValueError where a layout that the world may draw has no scene of the split, or the split is unknown."""
+    for kind in world.kinds:
+        for layout in kind.layouts if kind.weight else ():
+            suited(world, kind, layout, split, world.name, split, "check", kind.name, layout.name)
+
+
+def suited(world: World, kind: Kind, layout: Layout, split: str, *key: object) -> Contents:
+    """The contents of a scene, drawn again until they suit the split.
+
+    ValueError where the split is unknown, or a part of a world too small to hold such.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r}: choose one of {SPLITS}")
     drawn = (contents(world, layout, *key, attempt) for attempt in range(ATTEMPTS))
     found = next((what for what in drawn if holds(world, layout, what) == (split == "held_out")), None)
     if found is None:
@@ -70,9 +87,7 @@ def scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
             f"the world {world.name!r} has no {split} scene of the kind {kind.name!r}: keep more concepts or styles, "
             f"leave the kind out, or choose another split of {SPLITS}"
         )
-    cells = moved(world, layout, found.words, *key)
-    placed = arranged(layout, found, tuple(cells))
-    return Scene(kind.name, layout.name, placed, found.background, found.style, found.words)
+    return found
 
 
 def contents(world: World, layout: Layout, *key: object) -> Contents:
@@ -110,8 +125,8 @@ def holds(world: World, layout: Layout, what: Contents) -> bool:
 
 def arranged(layout: Layout, what: Contents, cells: Sequence[Cell]) -> tuple[Placed, ...]:
     """The objects in the cells of the layout."""
-    tints = what.tints or ("",) * len(what.concepts)
-    return tuple(Placed(what.concepts[who], cell, tints[who]) for who, cell in zip(layout.who, cells, strict=True))
+    placed = zip(layout.who, cells, strict=True)
+    return tuple(Placed(what.concepts[who], cell, what.tints[who]) for who, cell in placed)
 
 
 def moved(world: World, layout: Layout, words: tuple[Word, ...], *key: object) -> Iterator[Cell]:

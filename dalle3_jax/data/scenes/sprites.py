@@ -66,7 +66,8 @@ _large = lru_cache(maxsize=256)(_draw)
 @lru_cache(maxsize=2048)
 def master(concept: Concept, style: str) -> Image.Image:
     """The sprite as it is stored, premultiplied."""
-    folder = Path(concept.folder) if concept.folder else SPRITES
+    pack = dict(concept.folders).get(style)
+    folder = Path(pack) if pack else SPRITES
     encoded = (folder / style / f"{concept.file}.webp").read_bytes()
     return Image.open(BytesIO(encoded), formats=["WEBP"]).convert("RGBA").convert("RGBa")
 

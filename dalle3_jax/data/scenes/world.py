@@ -75,7 +75,8 @@ class World:
     `snap` is the grid of the cells in pixels and `step` that of their sides; `margin` what a sprite leaves free on each
     side of its cell (a fraction of the cell), `jitter` how far a cell may stray (a fraction of the frame), `sizes` the
     factors between which its side may change, `tinted` how often an object that can have a colour of its own gets one,
-    `places` the ways to name a place and `grammar` the sentences that all kinds share.
+    `places` the ways to name a place and `grammar` the sentences that all kinds share. `digest` tells a part of a world
+    from every other part.
     """
 
     name: str
@@ -93,6 +94,7 @@ class World:
     margin: float = 1 / 16
     jitter: float = 0.0
     sizes: tuple[float, float] = (1.0, 1.0)
+    digest: str = ""
 
     @cached_property
     def rows(self) -> dict[tuple[str, ...], Any]:

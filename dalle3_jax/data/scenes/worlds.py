@@ -24,6 +24,8 @@ from dalle3_jax.data.scenes.world import Kind, Lettering, Patterns, World
 FOLDER = files("dalle3_jax.data.scenes")
 WORDS = tuple((FOLDER / "words.txt").read_text(encoding="utf-8").split())
 FIRST_CONCEPTS, FIRST_BACKGROUNDS = 48, 10
+# What stands at an index hangs on the length of each table: later rows belong to later worlds.
+WHOLE_CONCEPTS, WHOLE_STYLES, WHOLE_BACKGROUNDS, WHOLE_WORDS = 429, 3, 15, 1023
 
 FIRST = World(
     name="first",
@@ -46,8 +48,8 @@ def told(name: str, weight: float, layouts: Sequence[Layout], sentences: Pattern
 
 WHOLE = World(
     name="whole",
-    concepts=CONCEPTS,
-    backgrounds=BACKGROUNDS,
+    concepts=CONCEPTS[:WHOLE_CONCEPTS],
+    backgrounds=BACKGROUNDS[:WHOLE_BACKGROUNDS],
     kinds=(
         told("one", 0.25, places(0.56), grammar.ONE),
         told("two", 0.25, relations(0.48), grammar.TWO),
@@ -58,9 +60,9 @@ WHOLE = World(
     ),
     places=places(0.56),
     held_out=read_held_out(FOLDER / "held_out_whole.json"),
-    styles=STYLES,
+    styles=STYLES[:WHOLE_STYLES],
     tinted=0.35,
-    lettering=Lettering(WORDS, (0.4, 0.36, 0.24)),
+    lettering=Lettering(WORDS[:WHOLE_WORDS], (0.4, 0.36, 0.24)),
     grammar=grammar.SHARED,
     snap=1,
     step=4,
@@ -76,7 +78,7 @@ SCATTERED = replace(
     places=(*WHOLE.places, Layout("somewhere", (), ("somewhere",))),
     held_out=HeldOut(),
     tinted=0.7,
-    lettering=Lettering(WORDS, (0.7, 0.2, 0.1)),
+    lettering=Lettering(WORDS[:WHOLE_WORDS], (0.7, 0.2, 0.1)),
     step=2,
     jitter=0.1,
     sizes=(0.8, 1.25),

@@ -1,0 +1,69 @@
+"""A model, a VAE and a reader whose answers are known."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from flax import linen as nn
+from PIL import Image
+
+from dalle3_jax.data.scenes import FIRST, labels, render
+from dalle3_jax.evaluation.detector import Reader, Reading, truth
+from dalle3_jax.evaluation.suites import drawn
+from dalle3_jax.models.scene_reader import SceneReader
+from dalle3_jax.pictures import Picture, Request
+from dalle3_jax.pipeline import Pipeline
+
+SIZE, COUNT = (64, 64), 45
+NAMES = SceneReader(
+    concepts=tuple(concept.name for concept in FIRST.concepts),
+    tints=("natural",),
+    styles=("3d",),
+    backgrounds=tuple(background.name for background in FIRST.backgrounds),
+)
+PROMPTS = drawn(FIRST, COUNT)
+
+
+class Mirror(nn.Module):
+    """A VAE that makes everything darker."""
+
+    darker: float = 0.0
+
+    def encode(self, images):
+        return images, None
+
+    def decode(self, latents):
+        return latents - self.darker
+
+
+class Oracle(Reader):
+    """Knows the true pictures of prompts, even when they are a little off, and sees nothing in any other."""
+
+    def read(self, images):
+        return [recognised(image) for image in np.asarray(images)]
+
+
+def recognised(image: np.ndarray) -> Reading:
+    """What is to be seen in the true picture that is nearest, if it is near."""
+    pictures, readings = known()
+    gaps = np.abs(pictures - image).mean((1, 2, 3))
+    return readings[gaps.argmin()] if gaps.min() < 4 else Reading("beach", "3d", ())
+
+
+@functools.cache
+def known() -> tuple[np.ndarray, list[Reading]]:
+    """The true pictures of the prompts, and what is to be seen in them."""
+    scenes = [prompt.scene for prompt in PROMPTS if prompt.scene]
+    pictures = np.stack([render(FIRST, scene, *SIZE) for scene in scenes]).astype(np.float32)
+    return pictures, [truth(labels(FIRST, scene, *SIZE), *SIZE) for scene in scenes]
+
+
+class Painter(Pipeline):
+    """Draws the true scene of the prompt that stands `shift` places further on."""
+
+    shift = 0
+
+    def generate(self, requests: Sequence[Request], **_):
+        for index, request in enumerate(requests):
+            shown = PROMPTS[(index + self.shift) % len(PROMPTS)]
+            yield index, Picture(Image.fromarray(render(FIRST, shown.scene, *request.size)), request, "", 1)
