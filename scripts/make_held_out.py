@@ -45,15 +45,16 @@ def first() -> Rows:
 def whole() -> Rows:
     """The lists of the whole world."""
     from dalle3_jax.data.scenes.concepts import CONCEPTS
-    from dalle3_jax.data.scenes.worlds import WORDS
+    from dalle3_jax.data.scenes.worlds import WHOLE_CONCEPTS, WHOLE_WORDS, WORDS
 
-    draw, names = random.Random(20261125), [c.name for c in CONCEPTS]
+    concepts, spelt = CONCEPTS[:WHOLE_CONCEPTS], WORDS[:WHOLE_WORDS]
+    draw, names = random.Random(20261125), [c.name for c in concepts]
     pairs = matchings(names, len(names) // 20, draw, disjoint=False)
-    several = [concept for concept in CONCEPTS if len(concept.styles) > 1]
+    several = [concept for concept in concepts if len(concept.styles) > 1]
     styles = [(c.name, draw.choice(c.styles)) for c in draw.sample(several, len(several) // 3)]
     counted = draw.sample(names, len(names) // 2)
     counts = [(2 + i % 4, name) for i, name in enumerate(counted)]
-    words = draw.sample(WORDS, len(WORDS) // 10)
+    words = draw.sample(spelt, len(spelt) // 10)
     return {"pairs": pairs, "styles": sorted(styles), "counts": sorted(counts), "words": sorted(words)}
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dalle3_jax.data.scenes.layouts import THIRDS
+from dalle3_jax.data.scenes.layouts import place_at
 from dalle3_jax.evaluation.detector import Reading, Seen
 from dalle3_jax.evaluation.ocr import exact
 from dalle3_jax.evaluation.prompts import Labels, Wanted
@@ -50,7 +50,7 @@ def tints(sight: Sight, labels: Labels) -> bool:
 def places(sight: Sight, labels: Labels) -> bool:
     """Every object that has a place is there."""
     return all(
-        any(place_of(seen) == wanted.place for seen in group(sight.reading, wanted))
+        any(place_at(seen.x, seen.y) == wanted.place for seen in group(sight.reading, wanted))
         for wanted in labels.objects
         if wanted.place
     )
@@ -146,14 +146,6 @@ def middle(seen: Sequence[Seen], frame: tuple[int, int]) -> tuple[float, float] 
     height, width = frame
     unit = min(frame) * len(seen)
     return (sum(s.x for s in seen) * width / unit, sum(s.y for s in seen) * height / unit) if seen else None
-
-
-def place_of(seen: Seen) -> str:
-    """Which of the nine places an object is at."""
-    first, last = THIRDS
-    down = "top" if seen.y < first else "bottom" if seen.y > last else ""
-    across = "left" if seen.x < first else "right" if seen.x > last else ""
-    return f"{down} {across}".strip() or "centre"
 
 
 Point = tuple[float, float]

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from dalle3_jax.data.scenes import WHOLE, labels
-from dalle3_jax.evaluation.checks import CHECKS, Sight, above, applicable, between, judge, left_of, place_of, right
+from dalle3_jax.data.scenes.layouts import place_at
+from dalle3_jax.evaluation.checks import CHECKS, Sight, above, applicable, between, judge, left_of, right
 from dalle3_jax.evaluation.detector import Reading, Seen, truth
 from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted
 from dalle3_jax.evaluation.suites import suite
@@ -58,7 +59,7 @@ def turned(sight: Sight) -> Sight:
 def moved(sight: Sight) -> Sight:
     """The first object at the opposite place, or, from the centre, in a corner."""
     first, *rest = sight.reading.objects
-    centre = place_of(first) == "centre"
+    centre = place_at(first.x, first.y) == "centre"
     x, y = (0.25, 0.25) if centre else (1 - first.x, 1 - first.y)
     return shown(sight, replace(first, x=x, y=y), *rest)
 
@@ -183,7 +184,7 @@ def test_an_empty_picture_has_nothing_of_what_was_asked_for():
     ],
 )
 def test_a_frame_has_nine_places(x, y, place):
-    assert place_of(Seen("car", "", x, y, 0.3)) == place
+    assert place_at(x, y) == place
 
 
 def test_beside_is_clearly_and_more_than_above():
