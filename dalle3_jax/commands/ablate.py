@@ -200,7 +200,10 @@ def unet_times(study: Study, workdir: Path) -> dict[str, dict[int, float]]:
 
 def budget(study: Study, machines: Sequence[Mapping[str, Any]]) -> str:
     """What each run was given, in words."""
-    names = [f"{one['cores']} CPU cores" if one["device"] == "cpu" else one["device"] for one in machines]
+    names = [
+        f"{one['cores']} CPU core{'s' * (one['cores'] > 1)}" if one["device"] == "cpu" else one["device"]
+        for one in machines
+    ]
     where = " or ".join(dict.fromkeys(names))
     if not study.runs:
         return f"{study.budget} ({study.measure['prompts']['count']} prompts a point, on {where})".strip()

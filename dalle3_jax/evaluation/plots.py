@@ -1,5 +1,6 @@
 """Plots of evaluations; needs matplotlib, of the extra `eval`."""
 
+import textwrap
 from collections.abc import Mapping
 from importlib.util import find_spec
 from io import BytesIO
@@ -19,7 +20,7 @@ def rates(lines: Mapping[str, Row], title: str) -> bytes:
     """A PNG: the rate of every line on seen and on held-out combinations, with intervals, controls and ceilings."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 0.42 * len(lines) + 1.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 0.42 * len(lines) + 1.7), layout="constrained")
     axes = figure.subplots()
     names = list(lines)[::-1]
     for place, name in enumerate(names):
@@ -34,7 +35,7 @@ def rates(lines: Mapping[str, Row], title: str) -> bytes:
     axes.set_yticks(range(len(names)), names)
     axes.set_xlim(0, 102)
     axes.set_xlabel("right, % of prompts")
-    axes.set_title(title, fontsize=10)
+    figure.suptitle(textwrap.fill(title, 110), fontsize=9)
     for label, colour in (("seen", SEEN), ("held out", HELD_OUT), ("shuffled", CONTROL), ("true scenes", CEILING)):
         axes.plot([], [], color=colour, linewidth=5, label=label)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.16 - 0.6 / len(names)), ncols=4, frameon=False, fontsize=9)
