@@ -205,8 +205,9 @@ def budget(study: Study, machines: Sequence[Mapping[str, Any]]) -> str:
         for one in machines
     ]
     where = " or ".join(dict.fromkeys(names))
-    if not study.runs:
-        return f"{study.budget} ({study.measure['prompts']['count']} prompts a point, on {where})".strip()
-    c = next(iter(next(iter(study.runs.values())).values())).train
-    amount = f"{c.steps:,} steps of {c.batch_size} pictures ({c.steps * c.batch_size:,}) a run, on {where}"
-    return f"{amount}. {study.budget}".strip(" .") + "."
+    if study.runs:
+        c = next(iter(next(iter(study.runs.values())).values())).train
+        amount = f"{c.steps:,} steps of {c.batch_size} pictures ({c.steps * c.batch_size:,}) a run"
+    else:
+        amount = f"{study.measure['prompts']['count']} prompts a point"
+    return f"{amount}, on {where}. {study.budget}".strip(" .") + "."

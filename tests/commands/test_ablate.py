@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle3_jax.checkpoints.releases import load_release, save_release
-from dalle3_jax.commands import ablate, inputs, measures, results, stages, studies
+from dalle3_jax.checkpoints.records import read_record, sealed
+from dalle3_jax.commands import ablate, measures, results, studies
 from dalle3_jax.evaluation import detector
 from dalle3_jax.evaluation.ablations import Result, figure, markdown
 from dalle3_jax.pipeline import Pipeline
@@ -30,9 +29,10 @@ def get_config(stage):
     c = tiny.get_config(stage)
     c.train.steps, c.train.batch_size, c.train.log_every = 4, 2, 1
     if stage == "base":
-        del c.model["text_encoder"], c.model["xfnet"]
-        c.model.unet.levels = ({"channels": 8, "blocks": 1, "depth": 0},)
-        c.train.trainable = ("unet",)
+        del c.model["text_encoder"], c.model["unet"]
+        c.init.text_encoder = c.init.unet = "vae"
+        c.model.xfnet = {"kind": "linear", "width": 16, "vector_width": 8}
+        c.train.trainable = ("xfnet",)
     return c
 """
 BASE = ("small.py:vae", "small.py:base")
@@ -45,7 +45,7 @@ FIELDS = {
     "measure": {
         "error": ERROR,
         "prompts": {"count": 6},
-        "unet_time": {"lengths": (8, 16), "batch": 2, "rounds": 1},
+        "unet_time": {"lengths": (16,), "batch": 2, "rounds": 1},
     },
 }
 
@@ -66,76 +66,78 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@contextmanager
-def unoptimized() -> Iterator[None]:
-    """Programs are compiled in a fifth of the time; they run once or twice."""
+@pytest.fixture(autouse=True, scope="module")
+def unoptimized(compilation_cache: Path) -> Iterator[None]:
+    """Programs run only once or twice here: compiling them is what takes time."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # other files' tests get programs of their own
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, compilation_cache: Path, release_folder: Path) -> tuple[Path, list]:
-    """A finished ablation, and (stage, prediction, seed, first batch) of everything that it trained."""
-    text = dict.fromkeys(("init.text_encoder", "init.xfnet"), str(release_folder))
-    text["data.tokenizer"] = str(release_folder / "tokenizer.json")
-    variants = {name: text | values for name, values in FIELDS["variants"].items()}
-    folder, seen, batches = tmp_path_factory.mktemp("ablation"), [], inputs.batches
+def whole(tmp_path_factory: pytest.TempPathFactory, unoptimized: None, release_folder: Path) -> tuple[Path, list]:
+    """Two variants with one seed (out1), then one of them with two (out2 and W), and what was trained.
 
-    def watched(config: Any, *arguments: Any) -> Any:
-        first = next(batches(config, *arguments))
-        seen.append((config.train.stage, config.model.diffusion.prediction, config.train.seed, first))
-        return batches(config, *arguments)
+    The stage that they share is ready, and the variants differ in nothing that a program is compiled for.
+    """
+    folder, seen, train = tmp_path_factory.mktemp("ablation"), [], ablate.train
 
-    with pytest.MonkeyPatch.context() as patch, unoptimized():
-        patch.setattr(inputs, "batches", watched)
-        patch.setattr(stages, "STATISTICS", 16)
+    def trained(config: Any, workdir: Path) -> int:
+        seen.append((config.train.stage, config.train.release_dtype, config.train.seed))
+        if config.train.stage == "base":
+            return train(config, workdir)
+        shutil.copytree(release_folder, workdir / config.train.stage / "release", dirs_exist_ok=True)
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ablate, "train", trained)
         patch.setattr(measures, "follow", lambda pipeline, count, seed: {"background": count / 8})
-        words = [str(write(folder, variants=variants)), "--workdir", str(folder / "W"), "--out", str(folder / "out")]
-        assert ablate.main(words) == 0
+        common = {"data.tokenizer": str(release_folder / "tokenizer.json")}
+        half, full = common, common | {"train.release_dtype": "float32"}
+        for seeds, variants in (((0,), {"half": half, "full": full}), ((0, 1), {"half": half})):
+            words = [str(write(folder, seeds=seeds, variants=variants)), "--workdir", str(folder / "W")]
+            assert ablate.main([*words, "--out", str(folder / f"out{len(seeds)}")]) == 0
     return folder, seen
 
 
 def test_table_and_plot_are_written_with_every_measure(whole):
     folder, _ = whole
-    table = (folder / "W" / "predictions.md").read_text()
-    assert table == (folder / "out" / "predictions.md").read_text()
-    for column in (
-        "x0 error, t = 0.3",
-        "background",
-        "75.0 %",
-        "UNet, ms at 16 tokens",
-        "training, s",
-        "| v ",
-        "| x0 ",
-    ):
+    table = (folder / "out1" / "predictions.md").read_text()
+    for column in ("x0 error, t = 0.3", "background", "UNet, ms at 16 tokens", "training, s"):
         assert column in table
+    assert [row.split("|")[1].strip() for row in table.splitlines() if "75.0 %" in row] == ["half", "full"]
     assert "4 steps of 2 pictures (8) a run" in table
-    for place in ("W", "out"):
+    assert "Means over 2 seeds" in (folder / "out2" / "predictions.md").read_text()
+    for name in ("predictions.md", "predictions.png"):
+        assert (folder / "W" / name).read_bytes() == (folder / "out2" / name).read_bytes()
+    for place in ("out1", "out2"):
         with Image.open(folder / place / "predictions.png") as plot:
             assert min(plot.size) > 400
 
 
-def test_shared_stages_are_trained_once_and_every_variant_sees_the_same_data(whole):
-    _, seen = whole
-    assert [entry[0] for entry in seen] == ["vae"] + 4 * ["base"]
-    found = {(prediction, seed): batch for stage, prediction, seed, batch in seen if stage == "base"}
-    assert found.keys() == {("v", 0), ("v", 1), ("x0", 0), ("x0", 1)}
-    for seed in (0, 1):
-        jax.tree.map(np.testing.assert_array_equal, found["v", seed], found["x0", seed])
-    assert any((found["v", 0][name] != found["v", 1][name]).any() for name in found["v", 0])
+def test_shared_stages_come_first_and_no_run_is_trained_twice(whole):
+    folder, seen = whole
+    base = [("base", "float16", 0), ("base", "float32", 0), ("base", "float16", 1)]
+    assert seen == [("vae", "float16", 0), *base[:2], ("vae", "float16", 0), base[2]]
+    for variant, dtype in (("half", "float16"), ("full", "float32")):
+        record = read_record(folder / "W" / "runs" / variant / "0" / "base" / "release")
+        assert record["components"]["xfnet"]["dtype"] == dtype
 
 
-def test_errors_are_kept_for_every_point_of_the_averaged_weights(whole):
+def test_errors_are_kept_for_every_point_and_variants_see_the_same_data_and_noise(whole):
     folder, _ = whole
-    made = [json.loads((folder / "W" / "results" / f"{name}.json").read_text()) for name in ("v-0", "v-1", "x0-0")]
-    for one in made:
+    names = ("half-0", "half-1", "full-0")
+    made = {name: json.loads((folder / "W" / "results" / f"{name}.json").read_text()) for name in names}
+    for one in made.values():
         assert list(one["curve"]) == ["2", "4"]
         assert all(len(errors) == 2 and min(errors) > 0 for errors in one["curve"].values())
         assert one["seconds"] > 0
         assert one["machine"] == results.machine()
-    assert made[0]["curve"] != made[1]["curve"] != made[2]["curve"]
-    assert made[0]["curve"]["2"] != made[0]["curve"]["4"]
+    first = made["half-0"]["curve"]
+    assert first["2"] != first["4"]
+    assert first == made["full-0"]["curve"]
+    assert first != made["half-1"]["curve"]
 
 
 def test_a_finished_ablation_trains_and_measures_nothing_again(whole, monkeypatch):
@@ -143,6 +145,7 @@ def test_a_finished_ablation_trains_and_measures_nothing_again(whole, monkeypatc
     before = files(folder / "W" / "runs"), files(folder / "W" / "results")
     for name in ("follow", "errors", "unet_seconds"):
         monkeypatch.delattr(measures, name)
+    monkeypatch.setattr(ablate, "train", lambda config, workdir: {"vae": 0}[config.train.stage])
     assert ablate.main([str(folder / "predictions.py"), "--workdir", str(folder / "W")]) == 0
     assert before == (files(folder / "W" / "runs"), files(folder / "W" / "results"))
 
@@ -150,8 +153,8 @@ def test_a_finished_ablation_trains_and_measures_nothing_again(whole, monkeypatc
 def test_a_stopped_ablation_says_so_and_keeps_what_is_measured(whole, tmp_path, monkeypatch):
     folder, _ = whole
     shutil.copytree(folder / "W", tmp_path / "W", symlinks=True)
-    kept = (tmp_path / "W" / "results" / "v-0.json").read_bytes()
-    (tmp_path / "W" / "results" / "x0-1.json").unlink()
+    kept = (tmp_path / "W" / "results" / "half-0.json").read_bytes()
+    (tmp_path / "W" / "results" / "half-1.json").unlink()
     (tmp_path / "W" / "predictions.md").unlink()
     trained = []
 
@@ -162,35 +165,38 @@ def test_a_stopped_ablation_says_so_and_keeps_what_is_measured(whole, tmp_path, 
     monkeypatch.setattr(ablate, "train", stopped)
     assert ablate.main([str(folder / "predictions.py"), "--workdir", str(tmp_path / "W")]) == EXIT_SAVED
     assert trained == [("vae", 0), ("base", 1)]
-    assert (tmp_path / "W" / "results" / "v-0.json").read_bytes() == kept
+    assert (tmp_path / "W" / "results" / "half-0.json").read_bytes() == kept
     assert not (tmp_path / "W" / "predictions.md").exists()
 
 
 def test_results_of_other_settings_are_refused(whole, tmp_path, capsys):
     folder, _ = whole
-    path = write(tmp_path, variants={"v": {"train.learning_rate": 0.5}})
+    path = write(tmp_path, variants={"half": {"train.learning_rate": 0.5}})
     assert ablate.main([str(path), "--workdir", str(folder / "W")]) == 2
-    assert "v-0.json" in (error := capsys.readouterr().err)
+    assert "half-0.json" in (error := capsys.readouterr().err)
     assert "made with other settings" in error
 
 
 def retrained(folder: Path) -> None:
     """Replaces a release by one that says that it was trained for longer."""
-    save_release(folder, replace(load_release(folder), training={"steps": 9}))
+    record = read_record(folder) | {"training": {"steps": 9}}
+    del record["sha256"]
+    (folder / "model.json").write_text(json.dumps(sealed(record)))
 
 
 def test_what_a_run_starts_from_and_who_reads_its_pictures_are_part_of_its_settings(
-    release_folder, reader_folder, tmp_path, monkeypatch
+    release_folder, tmp_path, monkeypatch
 ):
-    vae, reader = (shutil.copytree(folder, tmp_path / folder.name) for folder in (release_folder, reader_folder))
+    start, reader = (shutil.copytree(release_folder, tmp_path / name) for name in ("start", "reader"))
     monkeypatch.setattr(detector, "SHIPPED", reader)
-    path = write(tmp_path, base=BASE[1:], variants={"v": {"init.vae": str(vae)}})
-    study, found = studies.load(path, tmp_path), []
-    for folder in (vae, reader):
+    given = dict.fromkeys(("init.vae", "init.text_encoder", "init.unet"), str(start))
+    study, found = studies.load(write(tmp_path, base=BASE[1:], variants={"v": given}), tmp_path), []
+    for folder in (start, reader):
         found.append(results.settings(study, tmp_path, "v", 0))
         retrained(folder)
     found.append(results.settings(study, tmp_path, "v", 0))
-    assert [found[0] == found[0], found[0] == found[1], found[1] == found[2]] == [True, False, False]
+    assert found[0]["releases"] != found[1]["releases"] == found[2]["releases"]
+    assert found[0]["reader"] == found[1]["reader"] != found[2]["reader"]
 
 
 def test_the_shared_stages_are_part_of_the_settings(tmp_path):
@@ -233,7 +239,7 @@ def test_the_table_names_the_machines_that_trained(tmp_path):
     [
         ({"variants": {"v": {}, "w": {"train.learning_rat": 1.0}}}, "variant 'w': unknown key 'train.learning_rat'"),
         ({"variants": {"v": {"modle.unet.groups": 2}}}, "variant 'v': unknown key 'modle.unet.groups'"),
-        ({"variants": {"v": {"model.unet.gruops": 2}}}, "gruops"),
+        ({"variants": {"v": {"model.xfnet.gruops": 2}}}, "gruops"),
         ({"variants": {"v": {"train.steps": "many"}}}, "train.steps cannot be 'many'"),
         ({"variants": {"v": {"model.diffusion.prediction": "w"}}}, "unknown prediction 'w'"),
         ({"variants": {"v": {"data.dropout": 2.0}}}, "data.dropout is 2.0"),
