@@ -2,8 +2,8 @@
 
     dalle3-jax ablate configs/ablations/prediction.py --workdir W
 
-Two CPU cores: 9 runs of 14,400 pictures, some six minutes each, and a minute or two to measure each. Errors are those
-of x0 for all three, with the same noise on the same held-out records.
+One CPU core: 9 runs of 14,400 pictures, six to eight minutes each with what is measured of them. Errors are those of x0
+for all three, with the same noise on the same held-out records. RESULT
 """
 
 from ml_collections import ConfigDict
