@@ -154,6 +154,7 @@ def loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, bool]:
                 return state, True
             if sample.every and (last or step % sample.every == 0):
                 figures = stage.preview(state.ema, run.folder / "samples" / f"{step:08d}.png", step)
-                writer.write(step, {f"held_out/{name}": value for name, value in figures.items()})
+                if figures:
+                    writer.write(step, {f"held_out/{name}": value for name, value in figures.items()})
         bar.flush()
     return state, False
