@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from dalle3_jax.commands.sample import main
 
@@ -20,9 +21,11 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     before = {name: getattr(jax.config, name) for name in names}
     folder = tmp_path_factory.mktemp("xla")
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    reset_cache()  # whether there is one, and where, is decided at a process's first compilation
     yield folder
     for name, value in before.items():
         jax.config.update(name, value)
+    reset_cache()
 
 
 @pytest.fixture
