@@ -2,8 +2,8 @@
 
     dalle3-jax ablate configs/ablations/conditioning.py --workdir W
 
-One CPU core: 6 runs of 14,400 pictures, six to eight minutes each with what is measured of them. Scale-shift's error was
-6 to 13 % lower at every time, in each of three seeds (docs/ablations.md).
+One CPU core: 6 runs of 14,400 pictures, six to eight minutes each with what is measured of them. Scale-shift's error
+was 6 to 13 % lower at every time, in each of three seeds (docs/ablations.md).
 """
 
 from ml_collections import ConfigDict
