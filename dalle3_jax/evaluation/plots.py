@@ -38,7 +38,8 @@ def rates(lines: Mapping[str, Row], title: str) -> bytes:
     figure.suptitle(textwrap.fill(title, 110), fontsize=9)
     for label, colour in (("seen", SEEN), ("held out", HELD_OUT), ("shuffled", CONTROL), ("true scenes", CEILING)):
         axes.plot([], [], color=colour, linewidth=5, label=label)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.16 - 0.6 / len(names)), ncols=4, frameon=False, fontsize=9)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     written = BytesIO()
     figure.savefig(written, format="png", dpi=110)
     return written.getvalue()
