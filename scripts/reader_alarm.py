@@ -20,10 +20,10 @@ from dalle3_jax.evaluation.checks import Sight, judge, right
 from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.ocr import Ocr, find_ocr
 from dalle3_jax.evaluation.prompts import Labels, Prompt
-from dalle3_jax.evaluation.report import percent, span, table
 from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled
 from dalle3_jax.evaluation.suite import look
 from dalle3_jax.evaluation.suites import some, suite
+from dalle3_jax.evaluation.tables import percent, span, table
 
 SIZES = {True: (128, 128), False: (96, 176)}
 Doctor = Callable[[Scene, Labels, str], Scene | None]

@@ -14,14 +14,13 @@ from ml_collections import ConfigDict
 
 from dalle3_jax import programs
 from dalle3_jax.commands.inputs import data_section
-from dalle3_jax.data.pipeline import source_of
+from dalle3_jax.data.pipeline import is_whole, source_of
 from dalle3_jax.data.scenes import World, world_of
 from dalle3_jax.data.transforms import decode, unit
 from dalle3_jax.diffusion import prediction
 from dalle3_jax.evaluation.detector import Reader
-from dalle3_jax.evaluation.ocr import find_ocr
 from dalle3_jax.evaluation.prompts import Prompt
-from dalle3_jax.evaluation.suite import score
+from dalle3_jax.evaluation.suite import ocr_for, score
 from dalle3_jax.evaluation.suites import drawn
 from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.pipeline import Pipeline
@@ -30,23 +29,19 @@ from dalle3_jax.typing import Array, Float, Params
 __all__ = ["HeldOut", "errors", "follow", "held_out", "problems", "prompts_of", "unet_seconds"]
 
 
-def is_whole(value: Any) -> bool:
-    """Whether it is a whole number above 0."""
-    return type(value) is int and value > 0
-
-
 def is_time(value: Any) -> bool:
     """Whether it lies between the picture and the noise."""
     return isinstance(value, float) and 0.0 < value < 1.0
 
 
-def some(suits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def each(suits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """Whether it is a list of such values, and not an empty one."""
     return lambda values: isinstance(values, tuple | list) and len(values) > 0 and all(map(suits, values))
 
 
-WHOLE, WHOLES = (is_whole, "a whole number above 0"), (some(is_whole), "whole numbers above 0")
-TIMES = (some(is_time), "numbers between 0 and 1")
+POSITIVE = functools.partial(is_whole, least=1)
+WHOLE, WHOLES = (POSITIVE, "a whole number above 0"), (each(POSITIVE), "whole numbers above 0")
+TIMES = (each(is_time), "numbers between 0 and 1")
 MEASURES = {
     "error": {"times": TIMES, "records": WHOLE, "points": WHOLE},
     "prompts": {"count": WHOLE},
@@ -102,8 +97,9 @@ def follow(pipeline: Pipeline, count: int, seed: int, **settings: Any) -> dict[s
     """Measure -> share of held-out prompts that were followed: all that an ablation knows of the suite."""
     data = pipeline.release.training.get("config", {}).get("data", {})
     prompts, world = prompts_of(data, count, seed)
-    reader, ocr = Reader.load(), find_ocr()
-    return score(pipeline, prompts, reader, ocr, world=world, seed=seed, ceilings=False, **settings).shares()
+    return score(
+        pipeline, prompts, Reader.load(), ocr_for(prompts), world=world, seed=seed, ceilings=False, **settings
+    ).shares()
 
 
 def prompts_of(data: Mapping[str, Any], count: int, seed: int = 0) -> tuple[list[Prompt], World]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from dalle3_jax.commands.album import Album
 from dalle3_jax.commands.prompts import parse_size
 from dalle3_jax.commands.sample import Parser
-from dalle3_jax.data.scenes import WORLDS
+from dalle3_jax.data.scenes import SCATTERED, WORLDS
 from dalle3_jax.data.scenes.scene import SPLITS
 from dalle3_jax.pictures import size_text
 
@@ -25,7 +25,7 @@ LEAST_SIDE = 32  # pixels; sprites of smaller pictures cannot be told apart
 FAILURES = (ValueError, OSError, FloatingPointError)
 """What may still go wrong while pictures are made: told in one line."""
 
-DRAWN = sorted(set(WORLDS) - {"scattered"})
+DRAWN = sorted(set(WORLDS) - {SCATTERED.name})
 SUITE_HELP = f"scenes (default): 600 prompts of 12 kinds; {', '.join(DRAWN)}: drawn from that world; or a .jsonl"
 
 

@@ -18,11 +18,10 @@ from dalle3_jax.commands.stage import Stage, apply, described
 from dalle3_jax.commands.systems import System
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.evaluation.detector import Reader
-from dalle3_jax.evaluation.ocr import find_ocr
 from dalle3_jax.evaluation.prompts import shortened
 from dalle3_jax.evaluation.report import Report
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
-from dalle3_jax.evaluation.suite import PROTOCOLS, score, usable
+from dalle3_jax.evaluation.suite import PROTOCOLS, ocr_for, score, usable
 from dalle3_jax.evaluation.suites import named
 from dalle3_jax.models.glyph import check_glyphs, text_side
 from dalle3_jax.pipeline import Pipeline
@@ -150,7 +149,7 @@ def meter(config: ConfigDict) -> Callable[[Pipeline], Report] | None:
         return None
     prompts, world, problems = named(name, count)
     reader = Reader.load()
-    ocr = find_ocr() if any(prompt.labels.words for prompt in prompts) else None
+    ocr = ocr_for(prompts)
     prompts, others = usable(prompts, reader, ocr, PROTOCOLS[:1])
     if found := [*problems, *others]:
         raise ValueError(f"config.sample.suite={name!r}: {shortened(found)}")

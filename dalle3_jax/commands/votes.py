@@ -116,7 +116,7 @@ def elo(argv: Sequence[str]) -> int:
 
 def told(votes: Sequence["Vote"]) -> str:
     """Ratings and win rates as Markdown tables."""
-    from dalle3_jax.evaluation.report import percent, span, table
+    from dalle3_jax.evaluation.tables import percent, span, table
     from dalle3_jax.evaluation.votes import ratings, win_rates
 
     rows = [

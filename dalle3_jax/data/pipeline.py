@@ -57,7 +57,7 @@ def settings_of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_whole(value: Any, least: int) -> bool:
     """Whether it is a whole number of at least `least`."""
-    return isinstance(value, int) and value >= least
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def is_size(value: Any) -> bool:

@@ -18,6 +18,7 @@ from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.distances import Copying, Distance, copying, frechet, kernel, nearest, precision
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
 from dalle3_jax.evaluation.statistics import Rate
+from dalle3_jax.evaluation.tables import percent, span, table
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Features = Float[np.ndarray, "n d"]
@@ -64,8 +65,6 @@ class Likeness(NamedTuple):
 
     def markdown(self) -> str:
         """The table, and what was found of copies."""
-        from dalle3_jax.evaluation.report import percent, span, table  # which holds a Likeness itself
-
         titles = ["pictures", "Frechet distance", "kernel distance x 1000", "precision", "recall"]
         lines = [
             [

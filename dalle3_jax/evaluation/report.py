@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.evaluation.distances import Distance
 from dalle3_jax.evaluation.likeness import Likeness
 from dalle3_jax.evaluation.ocr import Score, by_length
 from dalle3_jax.evaluation.outcomes import Outcome, Row, Truth, rows, shares
 from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
-from dalle3_jax.evaluation.statistics import Rate
+from dalle3_jax.evaluation.tables import control, percent, span, table
 
 SHOWN = 12  # pictures on a sheet
 
@@ -127,21 +126,6 @@ def cells(row: Row) -> list[str]:
     return [str(row.model.prompts), percent(row.model.value), span(row.model), *parts, control(row.shuffled), *ends]
 
 
-def control(shuffled: Rate | None) -> str:
-    """What shuffled prompts score, for people."""
-    return f"{percent(shuffled.value)} ({span(shuffled)})" if shuffled else "-"
-
-
-def percent(share: float) -> str:
-    """A share in [0, 1] for people."""
-    return f"{share:.1%}".replace("%", " %")
-
-
-def span(rate: Rate | Distance) -> str:
-    """The interval of a rate, for people."""
-    return f"{100 * rate.low:.1f} to {100 * rate.high:.1f}"
-
-
 def lengths(found: Mapping[str, Mapping[int, Score]]) -> str:
     """How words of each length were drawn in each set of pictures: exact ones, and the character error rate."""
     rate = ("95 % interval", "shuffled prompts")
@@ -153,13 +137,6 @@ def lengths(found: Mapping[str, Mapping[int, Score]]) -> str:
             errors = percent(score.error_rate.value), span(score.error_rate), control(score.shuffled_error_rate)
             lines.append([str(length), name, str(score.words), *exact, *errors])
     return table(titles, lines)
-
-
-def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up as plain text too."""
-    widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
-    found = [titles, ["-" * width for width in widths], *lines]
-    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in found)
 
 
 def plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from dalle3_jax.data.scenes import WHOLE, World, render
 from dalle3_jax.evaluation.checks import Sight, applicable, judge
 from dalle3_jax.evaluation.detector import Reader
-from dalle3_jax.evaluation.ocr import INSTALL, Ocr
+from dalle3_jax.evaluation.ocr import INSTALL, Ocr, find_ocr
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
 from dalle3_jax.evaluation.prompts import Prompt, shortened, unknown_names
 from dalle3_jax.evaluation.report import Report
@@ -91,6 +91,11 @@ def score(
     if without := len(prompts) - len(truths):
         lacking.append(f"ceilings: {without} of {len(prompts)} prompts have no true picture, they are of the others")
     return Report(used, outcomes, truths, lacking)
+
+
+def ocr_for(prompts: Sequence[Prompt]) -> Ocr | None:
+    """The OCR of this installation, where any prompt asks for words; loading it takes seconds."""
+    return find_ocr() if any(prompt.labels.words for prompt in prompts) else None
 
 
 def planned(

@@ -357,7 +357,6 @@ def test_prompts_are_those_of_the_part_of_the_world_that_was_trained_on(reader_f
         return score(pipeline, prompts, *arguments, **options)
 
     monkeypatch.setattr(detector, "SHIPPED", reader_folder)
-    monkeypatch.setattr(measures, "find_ocr", lambda: None)
     monkeypatch.setattr(measures, "score", watched)
     rates = measures.follow(pipeline, 3, 0, steps=1)
     assert {prompt.kind for prompt in asked} == {"one object"}

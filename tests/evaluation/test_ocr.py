@@ -31,8 +31,7 @@ def picture(*words: str, height: int = 128, width: int = 128, letters: int = 14)
 @pytest.fixture(scope="module")
 def ocr() -> Ocr:
     found = find_ocr()
-    if found is None:
-        pytest.skip("no OCR is installed")
+    assert found, "the tests need the extra eval, which dev holds"
     return found
 
 
