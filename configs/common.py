@@ -51,6 +51,14 @@ def get_config() -> ConfigDict:
     c.train.time_shift = 1.0  # base stage: above 1 trains more on noisy times
     c.train.kl_weight = 1e-6  # vae stage
     c.train.gradient_weight = 0.5  # vae stage
+    c.train.crop = 0  # decoder stages: side in pixels of the part that is trained on; 0: the whole
+    # decoder stages: latents spoiled as the base model spoils its own (dalle3_jax.training.problems.Perturbation)
+    c.train.perturbation = ConfigDict({"noise": 0.0, "resampled": 0.0, "strength": 0.5, "steps": 2})
+    c.train.consistency = ConfigDict()  # distill stages
+    c.train.consistency.teacher = True  # False: from the data alone, without a teacher
+    c.train.consistency.top = 0.985  # where x is nothing but noise
+    c.train.consistency.parts = (8, 64)  # of [0, top], at the beginning and at the end
+    c.train.consistency.guidance_scale = 1.0  # of the teacher, folded in
     c.train.log_every = 50
     c.train.save_every = 1000
     c.train.save_minutes = 10.0
@@ -67,6 +75,8 @@ def get_config() -> ConfigDict:
     c.sample.steps = 20
     c.sample.sampler = "dpmsolver++"
     c.sample.guidance_scale = 2.5
+    c.sample.decoder_steps = 2  # of a distilled decoder; a diffusion decoder takes `steps`
+    c.sample.clamp = False  # keep a decoder's every estimate within [-1, 1]
     c.sample.suite = ""  # scenes, a world or a .jsonl: prompts that the base stage scores with each grid; empty: none
     c.sample.suite_count = 48  # so many of them
     c.lock()

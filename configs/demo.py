@@ -116,9 +116,122 @@ def base():
     return c
 
 
+def decoding():
+    """What the decoders share: pictures of the whole world, nine in ten with drawn words."""
+    c = common.get_config()
+    c.init.vae = "vae"
+    c.data.world = "whole"
+    c.data.part = {"words": 0.9}
+    c.model.diffusion.prediction = "x0_skip"
+    c.train.constant = 0.5
+    c.sample.steps = 50
+    return c
+
+
+def decoder():
+    """The pixel decoder as a diffusion model."""
+    c = decoding()
+    c.train.stage = "decoder"
+    c.train.trainable = ("decoder",)
+    c.model.decoder = {
+        "channels": (80, 112),
+        "blocks": 1,
+        "latent_channels": 8,
+        "out_channels": 3,
+        "patch": 4,
+        "time_entries": 0,
+        "embedding_ratio": 2,
+        "norm": "rms",
+    }
+    c.data.crop = 64
+    c.train.time_shift = 1.5
+    c.train.perturbation.noise = 0.1
+    c.train.steps = 3_600
+    c.train.batch_size = 16
+    c.train.learning_rate = 2e-3
+    c.train.weight_decay = 0.0
+    c.sample.clamp = True
+    return c
+
+
+def distill():
+    """The pixel decoder as a consistency model, taught by the stage `decoder`."""
+    c = decoding()
+    c.train.stage = "distill"
+    c.train.trainable = ("decoder",)
+    c.init.decoder = "decoder"
+    c.data.crop = 64
+    c.train.perturbation.noise = 0.1
+    c.train.steps = 1_800
+    c.train.batch_size = 16
+    c.train.learning_rate = 5e-4
+    c.train.weight_decay = 0.0
+    c.train.ema = 0.99
+    c.sample.clamp = True
+    return c
+
+
+def refiner():
+    """The latents' own diffusion model, which is given latents as the base model leaves them."""
+    c = decoding()
+    c.train.stage = "refiner"
+    c.train.trainable = ("refiner",)
+    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
+    c.model.refiner = {
+        "channels": (48, 64),
+        "blocks": 1,
+        "image_channels": 8,
+        "latent_channels": 8,
+        "out_channels": 8,
+        "factor": 1,
+        "time_entries": 0,
+        "embedding_ratio": 2,
+        "norm": "rms",
+    }
+    c.data.captions = {"descriptive": 1.0}
+    c.data.text_length = 40
+    c.train.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
+    c.train.time_shift = 1.5
+    c.train.steps = 2_000
+    c.train.batch_size = 16
+    c.train.learning_rate = 2e-3
+    c.train.weight_decay = 0.0
+    return c
+
+
+def distill_refiner():
+    """The refiner as a consistency model, taught by the stage `refiner`."""
+    c = refiner()
+    c.train.stage = "distill_refiner"
+    del c.model.refiner
+    c.init.refiner = "refiner"
+    c.train.time_shift = 1.0
+    c.train.steps = 800
+    c.train.learning_rate = 5e-4
+    c.train.ema = 0.99
+    return c
+
+
+def distill_base():
+    """The base model in four steps, guidance folded in."""
+    c = captioned()
+    c.train.stage = "distill_base"
+    c.train.trainable = ("unet",)
+    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
+    c.train.consistency.top = 1.0
+    c.train.consistency.guidance_scale = 2.5
+    c.train.steps = 1_500
+    c.train.batch_size = 16
+    c.train.learning_rate = 3e-4
+    c.train.ema = 0.99
+    c.sample.steps = 4
+    return c
+
+
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "text": text, "base": base}
+    stages = {"vae": vae, "text": text, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner}
+    stages |= {"distill_refiner": distill_refiner, "distill_base": distill_base}
     if stage not in stages:
         raise ValueError(f"configs/demo.py has no stage {stage!r}: use {', '.join(stages)}")
     return stages[stage]()

@@ -8,6 +8,8 @@ What differs from configs/demo.py: bfloat16, large batches, and a wider UNet; th
 Sized for about half an hour on an H200-class GPU by estimate; not yet run on one.
 """
 
+import functools
+
 from ml_collections import ConfigDict
 
 from configs import demo
@@ -47,9 +49,24 @@ def base():
     return c
 
 
+def wide(stage):
+    """A decoder's stage of the CPU demo on larger batches, for longer."""
+    c = stage()
+    c.train.steps *= 4
+    c.train.batch_size = 256
+    c.train.learning_rate /= 2
+    return c
+
+
+decoder, distill = functools.partial(wide, demo.decoder), functools.partial(wide, demo.distill)
+refiner, distill_refiner = functools.partial(wide, demo.refiner), functools.partial(wide, demo.distill_refiner)
+distill_base = functools.partial(wide, demo.distill_base)
+
+
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "text": text, "base": base}
+    stages = {"vae": vae, "text": text, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner}
+    stages |= {"distill_refiner": distill_refiner, "distill_base": distill_base}
     if stage not in stages:
         raise ValueError(f"configs/demo_gpu.py has no stage {stage!r}: use {', '.join(stages)}")
     c = stages[stage]()

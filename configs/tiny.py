@@ -4,6 +4,8 @@ python train.py --config configs/tiny.py:vae  --workdir W
 python train.py --config configs/tiny.py:text --workdir W
 python train.py --config configs/tiny.py:base --workdir W
 python train.py --config configs/tiny.py:glyphs --workdir W    (base that also reads quoted text byte by byte)
+
+and in the same way, after these, decoder, distill, refiner, distill_refiner and distill_base.
 """
 
 from ml_collections import ConfigDict
@@ -98,9 +100,87 @@ def glyphs():
     return c
 
 
+def decoder():
+    """A pixel decoder of one level."""
+    c = tiny()
+    c.train.stage = "decoder"
+    c.train.trainable = ("decoder",)
+    c.init.vae = "vae"
+    c.model.decoder = {
+        "channels": (8,),
+        "blocks": 1,
+        "out_channels": 3,
+        "patch": 8,
+        "time_entries": 0,
+        "embedding_ratio": 2,
+        "norm": "rms",
+    }
+    c.model.diffusion.prediction = "x0_skip"
+    c.train.crop = 16
+    c.sample.steps = 2
+    c.sample.clamp = True
+    return c
+
+
+def distill():
+    """The pixel decoder as a consistency model."""
+    c = tiny()
+    c.train.stage = "distill"
+    c.train.trainable = ("decoder",)
+    c.init.vae, c.init.decoder = "vae", "decoder"
+    c.train.consistency.parts = (2, 4)
+    c.sample.clamp = True
+    return c
+
+
+def refiner():
+    """A refiner of one level, given what the base model makes of latents."""
+    c = captioned()
+    c.train.stage = "refiner"
+    c.train.trainable = ("refiner",)
+    del c.model.text_encoder
+    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
+    c.model.refiner = {
+        "channels": (8,),
+        "blocks": 1,
+        "image_channels": 4,
+        "out_channels": 4,
+        "factor": 1,
+        "time_entries": 0,
+        "embedding_ratio": 2,
+        "norm": "rms",
+    }
+    c.train.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
+    return c
+
+
+def distill_refiner():
+    """The refiner as a consistency model."""
+    c = refiner()
+    c.train.stage = "distill_refiner"
+    del c.model.refiner
+    c.init.refiner = "refiner"
+    c.train.consistency.parts = (2, 4)
+    return c
+
+
+def distill_base():
+    """The base model in two steps."""
+    c = captioned()
+    c.train.stage = "distill_base"
+    c.train.trainable = ("unet",)
+    del c.model.text_encoder
+    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
+    c.train.consistency.top = 1.0
+    c.train.consistency.parts = (2, 4)
+    c.train.consistency.guidance_scale = 2.0
+    return c
+
+
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "text": text, "base": base, "glyphs": glyphs}
+    stages = {"vae": vae, "text": text, "base": base, "glyphs": glyphs, "decoder": decoder, "distill": distill}
+    stages |= {"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base}
     if stage not in stages:
         raise ValueError(f"configs/tiny.py has no stage {stage!r}: use {', '.join(stages)}")
     return stages[stage]()

@@ -17,6 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 
 CHUNK = "dalle3_jax"
 MAX_STEPS, MAX_SIDE = 1000, 4096
+HALO = 8
+"""Cells of the latents on each side of a decoded tile that only serve what lies further in."""
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -40,6 +42,9 @@ class Request:
     negative_prompt: str = ""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_rescale: float = 0.0
+    decoder: str = "vae"
+    decoder_steps: int = 0  # 0: as many as the decoder was made for
+    tile: int = 0  # pixels along the windows in which it is decoded; 0: as a whole
 
     def identity(self, checkpoint: str) -> str:
         """SHA-256 of the request and the release: two jobs with the same one are the same job."""
@@ -63,16 +68,19 @@ def _plain(key: str, value: Any) -> Any:
 
 
 def groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Indices of requests that one program can make: of the same size, number of steps and sampler."""
+    """Indices of requests that one program can make: of the same size, steps, sampler and decoder, guided or not."""
     found: dict[Any, list[int]] = {}
-    for index, request in enumerate(requests):
-        found.setdefault((request.size, request.steps, request.sampler), []).append(index)
+    for index, r in enumerate(requests):
+        program = r.size, r.steps, r.sampler, r.guidance_scale == 1, r.decoder, r.decoder_steps, r.tile
+        found.setdefault(program, []).append(index)
     return list(found.values())
 
 
-def problems(request: Request, samplers: Collection[str], factor: int) -> list[str]:
+def problems(
+    request: Request, samplers: Collection[str], factor: int, decoders: Collection[str] = ("vae",)
+) -> list[str]:
     """Everything that keeps a request from being made, each with its remedy; nothing is computed."""
-    found = []
+    found = _decoder_problems(request, factor, decoders)
     if not isinstance(request.prompt, str) or not isinstance(request.negative_prompt, str):
         found.append("prompts and negative prompts must be text")
     size = request.size
@@ -96,6 +104,22 @@ def problems(request: Request, samplers: Collection[str], factor: int) -> list[s
     interval = request.guidance_interval
     if not (isinstance(interval, tuple) and len(interval) == 2 and all(map(_is_real, interval))):
         found.append(f"guidance interval {interval!r} must be two numbers, the first and last time in [0, 1]")
+    return found
+
+
+def _decoder_problems(request: Request, factor: int, decoders: Collection[str]) -> list[str]:
+    found, least = [], (2 * HALO + 2) * factor
+    if request.decoder not in decoders:
+        found.append(f"unknown decoder {request.decoder!r}: this release decodes with {', '.join(decoders)}")
+    if not _is_whole(request.decoder_steps, 0, MAX_STEPS):
+        found.append(f"decoder steps {request.decoder_steps!r} must be a whole number up to {MAX_STEPS}, 0 for its own")
+    elif request.decoder_steps and request.decoder == "vae":
+        found.append(f"{request.decoder_steps} decoder steps, but the decoder vae takes none: name another decoder")
+    if request.tile != 0 and not (_is_whole(request.tile, least, MAX_SIDE) and request.tile % factor == 0):
+        found.append(
+            f"a tile of {request.tile!r} pixels: it must be a multiple of {factor} from {least} to {MAX_SIDE}, since "
+            f"{HALO * factor} pixels on each side are its halo; 0 decodes the whole"
+        )
     return found
 
 
@@ -180,6 +204,7 @@ def parameters(made: Mapping[str, Any]) -> str:
         "CFG scale": f"{made['guidance_scale']:g}",
         "Seed": made["seed"],
         "Size": f"{made['width']}x{made['height']}",
+        "Decoder": made["decoder"],
         "Model hash": made["checkpoint"][:10],
         "Version": made["software"],
     }
@@ -215,6 +240,7 @@ def request_of(made: Mapping[str, Any]) -> Request:
             guidance_interval=tuple(made["guidance_interval"]),
             **{key: made[key] for key in ("prompt", "steps", "sampler", "guidance_scale", "seed")},
             **{key: made[key] for key in ("negative_prompt", "guidance_rescale")},
+            **{key: made[key] for key in ("decoder", "decoder_steps", "tile") if key in made},  # of now, not of before
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"the settings of this picture are incomplete: {error}") from None

@@ -6,7 +6,9 @@ pipeline = Pipeline.load("demo")
 pipeline("a panda on a beach")[0].save("panda.png")
 """
 
+import dataclasses
 import functools
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,18 +20,22 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
 from dalle3_jax import programs
+from dalle3_jax.checkpoints.latents import Decoding
 from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.diffusion import prediction, samplers, schedules
+from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import check_glyphs
 from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.pictures import Picture, Request, groups, make_request, problems, shortened
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
-from dalle3_jax.typing import Array, Float
+from dalle3_jax.typing import Array, Float, Params
 
 PARTS = ("text_encoder", "xfnet", "unet", "vae")
 DEMO = Path(__file__).with_name("releases") / "demo"
 MAX_BATCH, CACHED_TEXTS = 8, 512
+DEFAULTS = ("steps", "sampler", "guidance_scale", "decoder", "decoder_steps")
+"""The settings of a request that a release may have defaults for."""
 
 Progress = Callable[[int, int, Float[Array, "b h w c"]], None]
 """(steps done, steps in all, the present estimate of the clean latents: `Pipeline.decode` makes a preview of it)."""
@@ -43,36 +49,52 @@ class Pipeline:
     of steps and sampler; prompts, seeds and guidance are arguments of the program.
     """
 
-    def __init__(self, release: Release, mesh: Mesh | None = None):
-        """Takes a release in memory; ValueError when it lacks what a picture needs."""
+    def __init__(self, release: Release, mesh: Mesh | None = None, decoders: Sequence[Release] = ()):
+        """Takes a release in memory, and decoders of further ones; ValueError when it lacks what a picture needs."""
         if missing := [part for part in PARTS if part not in release.modules]:
             raise ValueError(f"this release makes no pictures: it lacks {', '.join(missing)}")
-        if not (release.latent and release.diffusion and release.tokenizer and release.text.get("length")):
+        latent = release.latent
+        if latent is None or not (release.diffusion and release.tokenizer and release.text.get("length")):
             raise ValueError("this release makes no pictures: it lacks latent, diffusion, text length or tokenizer")
         schedule = schedules.build(**release.diffusion["schedule"])
         prediction.check(schedule, release.diffusion["prediction"])
         modules = {part: release.modules[part] for part in (*PARTS, "glyph_encoder") if part in release.modules}
         check_glyphs(modules, release.text.get("glyph_length", 0))
+        if decoders:  # what pictures say of their checkpoint must tell other decoders from its own
+            together = "".join(part.digest for part in (release, *decoders))
+            release = dataclasses.replace(release, digest=hashlib.sha256(together.encode()).hexdigest())
         self.release, self.mesh = release, mesh
         self.system = programs.System(
-            **modules, schedule=schedule, prediction=release.diffusion["prediction"], latent=release.latent
+            **modules, schedule=schedule, prediction=release.diffusion["prediction"], latent=latent
         )
-        self.params = release.params
+        self.params = {part: release.params[part] for part in modules}
+        self._decoders = {name: found for part in (release, *decoders) for name, found in decoders_of(part, release)}
+        self.decoders = ("vae", *self._decoders)
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
-        known = {key: value for key, value in release.sampling.items() if key in ("steps", "sampler", "guidance_scale")}
+        known = {key: value for key, value in release.sampling.items() if key in DEFAULTS}
         size = release.sizes[0] if release.sizes else (256, 256)
         self.defaults = {"size": size, "steps": 20, "sampler": "ddim", "guidance_scale": 3.0, **known}
 
     @classmethod
-    def load(cls, name: str | Path, mesh: Mesh | None = None, dtype: Any = None, shardings: Any = None) -> "Pipeline":
+    def load(
+        cls,
+        name: str | Path,
+        mesh: Mesh | None = None,
+        dtype: Any = None,
+        shardings: Any = None,
+        decoders: Sequence[str | Path] = (),
+    ) -> "Pipeline":
         """Loads "demo", the folder of a release, or a training workdir (its base stage's release).
 
+        `decoders` are further releases, or stages of workdirs, whose decoders join its own; a later one of the same
+        name counts.
         With a mesh, parameters are replicated, or lie as `shardings` (a function of the boxed shapes) says, and batches
         are split over all of its devices.
         """
         if mesh is not None and shardings is None:
             shardings = NamedSharding(mesh, PartitionSpec())
-        return cls(load_release(find_release(name), dtype=dtype, shardings=shardings), mesh)
+        first, *others = (load_release(find_release(n), dtype=dtype, shardings=shardings) for n in (name, *decoders))
+        return cls(first, mesh, others)
 
     def __call__(
         self,
@@ -87,7 +109,8 @@ class Pipeline:
         """Makes `n` pictures a prompt, in order: those of the first prompt, those of the second, and so on.
 
         Picture i of the call has seed + i. `settings` are those of `Request`: negative_prompt, size (height, width),
-        steps, sampler, guidance_scale, guidance_interval, guidance_rescale; what is left out is the release's default.
+        steps, sampler, guidance_scale, guidance_interval, guidance_rescale, decoder, decoder_steps, tile; what is left
+        out is the release's default.
         A prompt longer than the text length is cut, with a warning. Raises ValueError before anything is computed.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -122,7 +145,7 @@ class Pipeline:
 
     def problems(self, request: Request) -> list[str]:
         """Everything that keeps the request from being made."""
-        return problems(request, samplers.SAMPLERS, self.system.latent.factor)
+        return problems(request, samplers.SAMPLERS, self.system.latent.factor, self.decoders)
 
     def check(self, requests: Sequence[Request]) -> None:
         """Raises one ValueError with everything that is wrong with the requests."""
@@ -134,7 +157,8 @@ class Pipeline:
     ) -> Iterator[tuple[int, Picture]]:
         """Yields (index of the request, picture) as batches are done.
 
-        A batch holds one size, number of steps and sampler. Raises ValueError at once when a request cannot be made.
+        A batch holds one size, number of steps, sampler and decoder. Raises ValueError at once when a request cannot be
+        made.
         """
         self.check(requests)
         size = self.default_batch(requests) if batch_size is None else batch_size
@@ -154,7 +178,9 @@ class Pipeline:
             condition = self._conditions([row.prompt for row in rows], texts)
             null = self._conditions([row.negative_prompt for row in rows], texts)
             step = progress and functools.partial(_shifted, progress, done, total)
-            images = self.decode(self.sample_latents(condition, null, rows, progress=step))
+            latents, seeds = self.sample_latents(condition, null, rows, progress=step), [row.seed for row in rows]
+            how = rows[0]
+            images = self.decode(latents, seeds, decoder=how.decoder, steps=how.decoder_steps or None, tile=how.tile)
             done += rows[0].steps
             for index, image in zip(part, to_pixels(self._fetch(images)), strict=False):
                 yield index, Picture(Image.fromarray(image), requests[index], self.release.digest, size)
@@ -174,16 +200,19 @@ class Pipeline:
     ) -> Float[Array, "b h w c"]:
         """Runs the sampling loop: one row a request, all of the same size, steps and sampler, guided away from `null`.
 
+        Where every guidance scale is 1 the null condition is not computed, which halves the work.
+
         With `progress` (called with the steps done and the present estimate) the loop runs in about ten chunks of the
         same length, otherwise in one.
         """
         height, width = (side // self.system.latent.factor for side in requests[0].size)
         seeds = np.asarray([request.seed for request in requests], np.uint32)
         state, keys = programs.start(self._split(seeds), shape=(height, width, self.system.latent.channels))
+        guided = any(request.guidance_scale != 1 for request in requests)
         guide = programs.Guidance(
             *np.asarray([(r.guidance_scale, *r.guidance_interval, r.guidance_rescale) for r in requests], np.float32).T
         )
-        inputs = self._split((condition, null, guide))
+        inputs = self._split((condition, null, guide) if guided else (condition, None, None))
         steps, sampler = requests[0].steps, requests[0].sampler
         count = programs.chunk(steps) if progress else steps
         for first in range(0, steps, count):
@@ -202,9 +231,57 @@ class Pipeline:
                 progress(first + count, jax.block_until_ready(state.x0))
         return state.x
 
-    def decode(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b H W 3"]:
-        """Images in about [-1, 1] from the latents that the UNet works in."""
-        return programs.decode(self.params, latents, system=self.system)
+    def decode(
+        self,
+        latents: Float[Array, "b h w c"],
+        seeds: Sequence[int] | None = None,
+        *,
+        decoder: str = "vae",
+        steps: int | None = None,
+        tile: int = 0,
+    ) -> Float[Array, "b H W 3"]:
+        """Images in about [-1, 1] from the latents that the UNet works in.
+
+        `decoder` is one of `self.decoders`, at its own number of steps or at `steps`; its noise comes from the seeds,
+        one an image (0, 1, 2, ... by default). `tile` is the side in pixels of overlapping windows that bound the
+        memory; 0 decodes the whole. Raises ValueError for an unknown decoder, wrong latents, and what `tiles.tiled`
+        refuses.
+        """
+        latent = self.system.latent
+        if latents.shape[-1] != latent.channels:
+            raise ValueError(f"latents of {latents.shape[-1]} channels: those of this release have {latent.channels}")
+        if decoder not in self.decoders:
+            raise ValueError(f"unknown decoder {decoder!r}: this release decodes with {', '.join(self.decoders)}")
+        cells = tile // latent.factor
+        if decoder != "vae":
+            module, params, decoding = self._decoders[decoder]
+            drawer = programs.Decoder.of(module, decoding, steps)
+            drawn_as = drawer.latent
+            rows = self._split(np.asarray(range(len(latents)) if seeds is None else seeds, np.uint32))
+            given = latents if drawn_as == latent else drawn_as.normalised(latent.restored(latents))
+            drawn = programs.draw(params, given, rows, decoder=drawer, tile=cells)
+            if module.factor > 1:
+                return drawn
+            latents = drawn if drawn_as == latent else latent.normalised(drawn_as.restored(drawn))
+        return programs.decode(self.params, latents, system=self.system, tile=cells)
+
+    def resample(
+        self,
+        latents: Float[Array, "b h w c"],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        strength: float = 0.3,
+        steps: int = 8,
+    ) -> Float[Array, "b h w c"]:
+        """The base model's own version of latents: noised to t = strength, and back in steps of DDIM, not guided."""
+        if not 0 < strength <= 1 or steps < 1:
+            raise ValueError(f"strength {strength} must lie in (0, 1], steps {steps} be at least 1")
+        condition = self._split(self._fetch(self.encode(list(prompts))))
+        rows = self._split(np.asarray(seeds, np.uint32))
+        return programs.resample(
+            self.params, condition, latents, rows, np.float32(strength), system=self.system, steps=steps
+        )
 
     def _conditions(self, texts: Sequence[str], known: dict[str, Condition]) -> Condition:
         """The condition for each text; a text is encoded once, in batches of the one size that is compiled."""
@@ -237,6 +314,28 @@ class Pipeline:
         if self.mesh is not None:
             rows = jax.device_put(rows, NamedSharding(self.mesh, PartitionSpec()))
         return jax.device_get(rows)
+
+
+def decoders_of(part: Release, release: Release) -> list[tuple[str, tuple[DecoderUNet, Params, Decoding]]]:
+    """(Name, (network, parameters, how it decodes)) of the decoders in `part`, for the latents of `release`.
+
+    A decoder in pixels is called by its kind, "consistency" or "diffusion", one in the latents "refiner". ValueError
+    names what differs where a decoder was made for other latents.
+    """
+    found = []
+    for component, decoding in part.decoders.items():
+        name = "refiner" if component == "refiner" else decoding.kind
+        module = part.modules[component]
+        if not isinstance(module, DecoderUNet) or release.latent is None:
+            raise ValueError(f"the decoder {name} is a {type(module).__name__} of a release: it must be a DecoderUNet")
+        if wrong := decoding.latent.misfits(release.latent):
+            raise ValueError(
+                f"the decoder {name} was made for other latents than this release's: {'; '.join(wrong)}; take a "
+                "decoder that was trained on this release's VAE"
+            )
+        programs.Decoder.of(module, decoding)
+        found.append((name, (module, part.params[component], decoding)))
+    return found
 
 
 def find_release(name: str | Path) -> Path:

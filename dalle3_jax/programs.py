@@ -1,6 +1,7 @@
 """The programs that a pipeline compiles: text to condition, noise, steps of the sampling loop, latents to images."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,12 +9,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.checkpoints.releases import Latent
-from dalle3_jax.diffusion import guidance, prediction, samplers, schedules
+from dalle3_jax.checkpoints.latents import Decoding, Latent
+from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
+from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.xfnet import Condition
-from dalle3_jax.typing import Array, Bool, Float, Int, Params
+from dalle3_jax.pictures import HALO
+from dalle3_jax.tiles import tiled
+from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
 
-INITIAL, LOOP = 0, 1  # what of an image's noise a key is for: fold_in(key, INITIAL), fold_in(key, LOOP)
+# What of an image's noise a key is for: fold_in(key, INITIAL), ...; a decoder's own key is folded likewise.
+INITIAL, LOOP, DECODER = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,30 @@ class System:
     prediction: str
     latent: Latent
     glyph_encoder: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The static half of a decoder or refiner; `times` are where it is evaluated, the top first."""
+
+    module: DecoderUNet
+    schedule: schedules.Schedule
+    prediction: str
+    sampler: str
+    times: tuple[float, ...]
+    clamp: bool
+    latent: Latent
+
+    @classmethod
+    def of(cls, module: DecoderUNet, decoding: Decoding, steps: int | None = None) -> "Decoder":
+        """The decoder that a release describes, at its own number of steps or at another; ValueError for bad times."""
+        own = decoding.times if steps in (None, len(decoding.times)) else ()
+        times = own or consistency.times(decoding.top, steps or decoding.steps)
+        consistency.check_times(times, decoding.top)
+        schedule = schedules.build(**decoding.schedule)
+        prediction.check(schedule, decoding.prediction)
+        sampler = {"consistency": "consistency", "diffusion": "ddim"}[decoding.kind]
+        return cls(module, schedule, decoding.prediction, sampler, times, decoding.clamp, decoding.latent)
 
 
 class Guidance(NamedTuple):
@@ -59,17 +88,27 @@ def encode(
 @functools.partial(jax.jit, static_argnames="shape")
 def start(seeds: Array, *, shape: tuple[int, int, int]) -> tuple[samplers.State, Array]:
     """The noise at the first time and the keys of the loop; an image's depend on its seed alone."""
-    keys = jax.vmap(functools.partial(jax.random.key, impl="threefry2x32"))(seeds)  # whatever the user's default is
-    initial, loop = (jax.vmap(jax.random.fold_in, (0, None))(keys, purpose) for purpose in (INITIAL, LOOP))
+    keys = keys_of(seeds)
+    initial, loop = folded(keys, INITIAL), folded(keys, LOOP)
     return samplers.initial(samplers.noise(initial, shape)), loop
+
+
+def denoiser(params: Params, condition: Condition, *, system: System) -> Denoise:
+    """The base model's Denoise on the rows of a condition."""
+
+    def network(x_t: Array, t: Array) -> Array:
+        sizes = _size_ids(system, len(x_t), x_t.shape)
+        return _apply(system.unet, params["unet"], x_t, t, condition, sizes)
+
+    return prediction.denoiser(network, system.schedule, system.prediction)
 
 
 @functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "count"))
 def advance(
     params: Params,
     condition: Condition,
-    null: Condition,
-    guide: Guidance,
+    null: Condition | None,
+    guide: Guidance | None,
     state: samplers.State,
     keys: Array,
     first: Int[Array, ""],
@@ -79,37 +118,101 @@ def advance(
     steps: int,
     count: int,
 ) -> samplers.State:
-    """Steps first to first + count - 1 of the sampling loop."""
-    both = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
-    sizes = _size_ids(system, state.x.shape)
-
-    def network(x_t: Array, t: Array) -> Array:
-        return _apply(system.unet, params["unet"], x_t, t, both, sizes)
-
-    denoise_both = prediction.denoiser(network, system.schedule, system.prediction)
-    interval = (guide.first, guide.last)
-    denoise = guidance.classifier_free(denoise_both, guide.scale, system.schedule, interval, guide.rescale)
+    """Steps first to first + count - 1 of the sampling loop, guided away from `null` where it is given."""
+    rows = condition
+    if null is not None:
+        rows = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
+    denoise = denoiser(params, rows, system=system)
+    if guide is not None:
+        interval = (guide.first, guide.last)
+        denoise = guidance.classifier_free(denoise, guide.scale, system.schedule, interval, guide.rescale)
     times = samplers.times(system.schedule, steps)
     return samplers.advance(samplers.SAMPLERS[sampler], denoise, system.schedule, state, times, keys, first, count)
 
 
-@functools.partial(jax.jit, static_argnames="system")
-def decode(params: Params, latents: Float[Array, "b h w c"], *, system: System) -> Float[Array, "b H W 3"]:
-    """Images from the UNet's latents: un-normalised here, once, and decoded."""
-    return _apply(system.vae, params["vae"], system.latent.restored(latents), method="decode")
+@functools.partial(jax.jit, static_argnames=("system", "steps"))
+def resample(
+    params: Params,
+    condition: Condition,
+    latents: Float[Array, "b h w c"],
+    seeds: Array,
+    strength: Float[Array, ""],
+    *,
+    system: System,
+    steps: int,
+) -> Float[Array, "b h w c"]:
+    """Latents noised to t = strength and brought back to 0 in steps of DDIM, without guidance."""
+    keys = keys_of(seeds)
+    fresh = samplers.noise(folded(keys, INITIAL), latents.shape[1:])
+    x = system.schedule.alpha(strength) * latents + system.schedule.sigma(strength) * fresh
+    times = strength * jnp.linspace(1.0, 0.0, steps + 1)
+    denoise = denoiser(params, condition, system=system)
+    return samplers.sample(samplers.ddim, denoise, system.schedule, x, times, folded(keys, LOOP))
+
+
+@functools.partial(jax.jit, static_argnames=("system", "tile"))
+def decode(
+    params: Params, latents: Float[Array, "b h w c"], *, system: System, tile: int = 0
+) -> Float[Array, "b H W 3"]:
+    """Images from the UNet's latents: un-normalised here, once, and decoded, in windows of `tile` cells or whole."""
+
+    def decoded(latents: Array) -> Array:
+        return _apply(system.vae, params["vae"], latents, method="decode")
+
+    return _tiled(decoded, tile)(system.latent.restored(latents))
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "tile"))
+def draw(
+    params: Params, latents: Float[Array, "b h w c"], seeds: Array, *, decoder: Decoder, tile: int = 0
+) -> Float[Array, "b H W c_out"]:
+    """Images, or a refiner's latents, from latents normalised as the decoder wants them.
+
+    An image's noise depends on its seed alone, and is other noise than that of its latents.
+    """
+
+    # Tiled at every step, not as a whole: the noise and every estimate are those of the whole image.
+    whole = _tiled(functools.partial(_apply, decoder.module, params), tile)
+
+    def network(x_t: Array, t: Array) -> Array:
+        return whole(x_t, t, latents)
+
+    keys = folded(keys_of(seeds), DECODER)
+    height, width = (side * decoder.module.factor for side in latents.shape[1:3])
+    noise = samplers.noise(folded(keys, INITIAL), (height, width, decoder.module.image_channels))
+    denoise = prediction.denoiser(network, decoder.schedule, decoder.prediction, decoder.clamp)
+    times = jnp.asarray((*decoder.times, 0.0))
+    x = decoder.schedule.sigma(times[0]) * noise
+    step = samplers.SAMPLERS[decoder.sampler]
+    return samplers.sample(step, denoise, decoder.schedule, x, times, folded(keys, LOOP))
+
+
+def keys_of(seeds: Array) -> Array:
+    """Each image's own key."""
+    return jax.vmap(functools.partial(jax.random.key, impl="threefry2x32"))(seeds)  # whatever the user's default is
+
+
+def folded(keys: Array, purpose: int) -> Array:
+    """Keys for one purpose."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, purpose)
 
 
 def _apply(module: nn.Module, params: Params, *inputs: Any, method: str | None = None) -> Any:
     return module.apply({"params": params}, *inputs, method=method)
 
 
-def _size_ids(system: System, shape: tuple[int, ...]) -> Float[Array, "b s"] | None:
+def _tiled(function: Callable[..., Array], tile: int) -> Callable[..., Array]:
+    """The function in windows of `tile` cells of the latents; 0: the function."""
+    return tiled(function, tile=tile, halo=HALO) if tile else function
+
+
+def _size_ids(system: System, rows: int, shape: tuple[int, ...]) -> Float[Array, "b s"] | None:
     """Original size, no crop, target size: what the UNet is told of a picture that is to be whole."""
     if not system.unet.size_ids:
         return None
     height, width = (side * system.latent.factor for side in shape[1:3])
     ids = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
-    return jnp.broadcast_to(ids, (2 * shape[0], len(ids)))
+    return jnp.broadcast_to(ids, (rows, len(ids)))
 
 
 def chunk(steps: int) -> int:

@@ -23,7 +23,8 @@ ROOMS = {
     "convert": {"models", "checkpoints", "typing"},
     "training": {"diffusion", "checkpoints", "typing"},
     "pictures": {"typing"},
-    "programs": {"models", "diffusion", "checkpoints", "typing"},
+    "tiles": {"typing"},
+    "programs": {"tiles", "pictures", "models", "diffusion", "checkpoints", "typing"},
     "pipeline": {"programs", "pictures", "models", "diffusion", "text", "convert", "checkpoints", "typing"},
     "evaluation": {"pipeline", "models", "checkpoints", "data", "text", "typing"},
     "serving": {"pipeline", "text", "typing"},
@@ -33,8 +34,8 @@ ROOMS = {
 }
 ROOMS["commands"] = set(ROOMS) - {"__main__"}
 
-# The pipeline is three files: what joins networks to samplers, what it compiles, and what it returns.
-PARTS = {"programs": "pipeline", "pictures": "pipeline"}
+# The pipeline is four files: what joins networks to samplers, what it compiles, in windows or whole, what it returns.
+PARTS = {"programs": "pipeline", "pictures": "pipeline", "tiles": "pipeline"}
 
 # Libraries that a room keeps out, wherever in its files.
 BARRED = {

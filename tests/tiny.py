@@ -1,5 +1,6 @@
 """A whole system small enough to build in a second: random weights, a byte-level tokenizer, 16 to 32 px pictures."""
 
+import dataclasses
 import functools
 import json
 
@@ -10,7 +11,8 @@ import tokenizers
 from flax import linen as nn
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from dalle3_jax.checkpoints.releases import Latent, Release
+from dalle3_jax.checkpoints.latents import Decoding, Latent
+from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.checkpoints.shapes import example_inputs
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.data.scenes.tints import TINTS
@@ -73,6 +75,30 @@ def tiny_release() -> Release:
         sampling={"steps": 4, "sampler": "ddim", "guidance_scale": 2.0},
         training={"steps": 0, "data": "none"},
         tokenizer=tokenizer_json(),
+    )
+
+
+@functools.cache
+def tiny_decoders() -> Release:
+    """The same system with a consistency decoder and a refiner."""
+    release = tiny_release()
+    shared = {"blocks": 1, "latent_channels": 2, "time_entries": 0, "embedding_ratio": 1, "norm": "rms"}
+    modules = build_models(
+        {
+            "decoder": {**shared, "channels": (8,), "out_channels": 3, "patch": 8},
+            "refiner": {**shared, "channels": (8, 8), "image_channels": 2, "out_channels": 2, "factor": 1},
+        }
+    )
+    latent = release.latent
+    assert latent is not None
+    return dataclasses.replace(
+        release,
+        modules=release.modules | modules,
+        params=release.params | {name: randomised(module, modules, 9) for name, module in modules.items()},
+        decoders={
+            "decoder": Decoding("consistency", latent, prediction="x0_skip", top=0.985, clamp=True),
+            "refiner": Decoding("consistency", latent, prediction="x0_skip", top=0.985, steps=1),
+        },
     )
 
 

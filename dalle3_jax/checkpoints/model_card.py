@@ -12,6 +12,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         _purpose(record),
         "## Components\n\n" + _components(record["components"]),
         *_settings("Latents", record["latent"]),
+        *_settings("Decoders", record.get("decoders")),
         *_settings("Diffusion", record["diffusion"]),
         *_settings("Sampling defaults", record["sampling"]),
         *_settings("Training", record["training"]),

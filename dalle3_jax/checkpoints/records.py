@@ -20,6 +20,7 @@ FIELDS = {
     "tokenizer": (dict, type(None)),
     "sha256": str,
 }
+OPTIONAL = {"decoders": dict}  # of the record; releases of before have none
 COMPONENT = {"class": str, "fields": dict, "parameters": int, "dtype": str, "files": dict}
 
 
@@ -54,7 +55,7 @@ def _problems(record: Any) -> list[str]:
     version = record.get("format_version")
     if version != FORMAT_VERSION:
         return [f"format_version is {version!r} and this dalle3_jax reads {FORMAT_VERSION} (upgrade it if it is older)"]
-    problems = _unlike("", record, FIELDS)
+    problems = _unlike("", record, {**FIELDS, **{name: kind for name, kind in OPTIONAL.items() if name in record}})
     if not problems and _digest({key: value for key, value in record.items() if key != "sha256"}) != record["sha256"]:
         problems.append("its content does not match its own sha256")
     if problems:

@@ -20,36 +20,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Sharding
 
 from dalle3_jax.checkpoints.folders import whole_folder
+from dalle3_jax.checkpoints.latents import Decoding, Latent
 from dalle3_jax.checkpoints.model_card import model_card
 from dalle3_jax.checkpoints.records import FORMAT_VERSION, read_record, sealed
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.weights import DTYPES, read_weights, sha256, write_bytes, write_weights
 from dalle3_jax.models.build import build, fields_of, kind_of
-from dalle3_jax.typing import Array, Params
+from dalle3_jax.typing import Params
 
 STORED = {dtype.name: dtype for dtype in DTYPES.values()}
-
-
-@dataclass(frozen=True)
-class Latent:
-    """The space a UNet works in: latents = (mean - shift) * scale per channel, of the VAE with the digest `vae`."""
-
-    channels: int
-    factor: int
-    shift: tuple[float, ...]
-    scale: tuple[float, ...]
-    vae: str = ""
-
-    def __post_init__(self):
-        """Raises ValueError unless there is one shift and one positive scale a channel."""
-        if not len(self.shift) == len(self.scale) == self.channels:
-            raise ValueError(f"{self.channels} latent channels need as many shifts and scales")
-        if not (np.isfinite(self.shift).all() and np.isfinite(self.scale).all() and min(self.scale) > 0):
-            raise ValueError("latent shifts must be finite and scales positive")
-
-    def restored(self, latents: Array) -> Array:
-        """The VAE's own latents (b h w c) from those that the UNet works in."""
-        return latents / jnp.asarray(self.scale) + jnp.asarray(self.shift)
 
 
 @dataclass(frozen=True)
@@ -59,6 +38,7 @@ class Release:
     modules: dict[str, nn.Module]
     params: dict[str, Params]
     latent: Latent | None = None
+    decoders: dict[str, Decoding] = field(default_factory=dict)
     diffusion: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()
@@ -111,12 +91,14 @@ def load_release(
         shapes = abstract_params(modules, names)
         _check_shapes(shapes, tensors)
         latent = record["latent"] and Latent(**_tuples(record["latent"]))
+        decoders = {name: _decoding(part) for name, part in record.get("decoders", {}).items()}
     except (ValueError, TypeError) as error:
         raise ValueError(f"cannot use the release {folder}: {error}") from None
     return Release(
         modules={name: modules[name] for name in names},
         params=_placed(tensors, shapes, shardings),
         latent=latent,
+        decoders={name: part for name, part in decoders.items() if name in names},
         sizes=tuple((height, width) for height, width in record["sizes"]),
         tokenizer=_read_tokenizer(folder, record["tokenizer"]),
         digest=record["sha256"],
@@ -158,7 +140,8 @@ def _record(release: Release, dtype: str, folder: Path, tensors: Mapping[str, Ma
     }
     latent = release.latent
     if latent and "vae" in tensors:  # of the values as stored, so that it holds for whoever loads them
-        latent = replace(latent, vae=weights_digest(unflatten_dict(tensors["vae"], sep=".")))
+        digest = weights_digest(unflatten_dict(tensors["vae"], sep="."))
+        latent = replace(latent, vae=digest)
     tokenizer = release.tokenizer.encode()
     if tokenizer:
         write_bytes(folder / "tokenizer.json", tokenizer)
@@ -166,6 +149,7 @@ def _record(release: Release, dtype: str, folder: Path, tensors: Mapping[str, Ma
         "format_version": FORMAT_VERSION,
         "components": components,
         "latent": latent and asdict(latent),
+        "decoders": {name: asdict(decoding) for name, decoding in release.decoders.items()},
         "tokenizer": {"file": "tokenizer.json", "sha256": sha256(tokenizer)} if tokenizer else None,
         **{key: getattr(release, key) for key in ("diffusion", "text", "sizes", "sampling", "training")},
     }
@@ -225,6 +209,10 @@ def _read_tokenizer(folder: Path, entry: Mapping[str, str] | None) -> str:
     if sha256(data) != entry["sha256"]:
         raise ValueError(f"{path} is damaged: its SHA-256 is not model.json's; copy or export the release again")
     return data.decode()
+
+
+def _decoding(part: Mapping[str, Any]) -> Decoding:
+    return Decoding(**{**part, "latent": Latent(**_tuples(part["latent"])), "times": tuple(part["times"])})
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

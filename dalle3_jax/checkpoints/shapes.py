@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.t5 import T5Encoder
@@ -47,6 +48,10 @@ def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple
             return _floats(1, 8, 8, module.in_channels), _floats(1), condition, *sizes
         case VAE():
             return (_floats(1, 4 * module.factor, 4 * module.factor, 3),)
+        case DecoderUNet():
+            side = 2 * module.factor
+            latents = _floats(1, 2, 2, module.latent_channels)
+            return _floats(1, side, side, module.image_channels), _floats(1), latents
         case SceneReader():
             return (_floats(1, 16, 16, 3),)
     raise ValueError(f"no example inputs are known for a {type(module).__name__}")

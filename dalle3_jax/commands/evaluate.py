@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   dalle3-jax evaluate compare A B                             two checkpoints on the same noise
   dalle3-jax evaluate votes A B --outdir page                 a page on which people choose between their pictures
   dalle3-jax evaluate elo votes.jsonl                         their choices as ratings
+  dalle3-jax evaluate decoders --with RELEASE                 what each decoder keeps of pictures, and its time
 
 OUTDIR holds report.md (what is printed), report.json (that, and every prompt with what was read in its picture), plots
 of the rates, the best, the median and the worst pictures, and those nearest to the training set."""
@@ -52,10 +53,11 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before any picture is made."""
-    if argv and argv[0] in ("compare", "votes", "elo"):
-        from dalle3_jax.commands import compare, votes
+    if argv and argv[0] in ("compare", "votes", "elo", "decoders"):
+        from dalle3_jax.commands import compare, decoders, votes
 
-        return {"compare": compare.main, "votes": votes.main, "elo": votes.elo}[argv[0]](argv[1:])
+        others = {"compare": compare.main, "votes": votes.main, "elo": votes.elo, "decoders": decoders.main}
+        return others[argv[0]](argv[1:])
     arguments = parser().parse_args(argv)
     try:
         pipeline = load(arguments.checkpoint)

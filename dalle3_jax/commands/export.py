@@ -1,14 +1,20 @@
-"""`dalle3-jax export`: a release from the newest checkpoint of a training run, finished or not."""
+"""`dalle3-jax export`: a release from the newest checkpoint of a training run, with decoders of others."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-DESCRIPTION = "Write the averaged weights of a run's newest good checkpoint as a release."
+if TYPE_CHECKING:
+    from dalle3_jax.checkpoints.releases import Release
+
+DESCRIPTION = "Write the averaged weights of a run's newest good checkpoint as a release, or put decoders into one."
 EXAMPLES = """examples:
   dalle3-jax export runs/demo/base release
+  dalle3-jax export release complete --add runs/demo/distill --add runs/demo/distill_refiner --decoder consistency
   dalle3-jax sample --checkpoint release --prompt "a panda on a beach\""""
 
 
@@ -21,12 +27,20 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("workdir", help="the run's stage folder, for example runs/demo/base (runs/demo means its base)")
+    told = "the run's stage folder, for example runs/demo/base (runs/demo means its base), or a release as it is"
+    parser.add_argument("workdir", help=told)
     parser.add_argument("folder", help="where the release goes; an older release there is replaced")
     parser.add_argument("--dtype", default="float16", metavar="NAME", help="float16 (default), bfloat16 or float32")
+    told = "a release or a finished stage whose decoder joins in; may be given several times"
+    parser.add_argument("--add", action="append", default=[], metavar="PATH", help=told)
+    parser.add_argument(
+        "--decoder", metavar="NAME", help="the decoder that pictures get by default: vae, consistency, ..."
+    )
     arguments = parser.parse_args(argv)
     try:
-        step = export(Path(arguments.workdir), Path(arguments.folder), arguments.dtype)
+        step = export(
+            Path(arguments.workdir), Path(arguments.folder), arguments.dtype, arguments.add, arguments.decoder
+        )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -34,12 +48,51 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def export(workdir: Path, folder: Path, dtype: str = "float16") -> int:
+def export(
+    workdir: Path, folder: Path, dtype: str = "float16", add: Sequence[str] = (), decoder: str | None = None
+) -> int:
     """Writes the release and returns the step it is of; ValueError when there is no checkpoint that is good."""
+    from dalle3_jax.checkpoints.releases import load_release, save_release
+
+    if (workdir / "model.json").is_file():
+        release = load_release(workdir)
+        step = int(release.training.get("steps", 0))
+    else:
+        release, step = checkpoint_release(workdir)
+    save_release(folder, joined(release, add, decoder), dtype)
+    return step
+
+
+def joined(release: "Release", add: Sequence[str], decoder: str | None) -> "Release":
+    """The release with the decoders of others; ValueError where one is of other latents, or the default is unknown."""
+    from dalle3_jax.checkpoints.releases import load_release
+    from dalle3_jax.pipeline import Pipeline, find_release
+
+    for path in add:
+        part = load_release(find_release(path))
+        if not part.decoders:
+            raise ValueError(f"{path} holds no decoder: give the stages distill and distill_refiner, or their releases")
+        names = part.decoders.keys()
+        trained = release.training.get("decoders", {}) | dict.fromkeys(names, part.training)
+        release = replace(
+            release,
+            modules=release.modules | {name: part.modules[name] for name in names},
+            params=release.params | {name: part.params[name] for name in names},
+            decoders=release.decoders | part.decoders,
+            training=release.training | {"decoders": trained},
+        )
+    if decoder is not None:
+        release = replace(release, sampling=release.sampling | {"decoder": decoder})
+    if add or decoder is not None:
+        Pipeline(release).check([Pipeline(release).request("")])
+    return release
+
+
+def checkpoint_release(workdir: Path) -> tuple["Release", int]:
+    """What a run's newest good checkpoint releases, and its step."""
     import jax
     from ml_collections import ConfigDict
 
-    from dalle3_jax.checkpoints.releases import save_release
     from dalle3_jax.checkpoints.training import steps
     from dalle3_jax.commands.stages import STAGES
     from dalle3_jax.commands.systems import load_system
@@ -56,8 +109,7 @@ def export(workdir: Path, folder: Path, dtype: str = "float16") -> int:
         stage = STAGES[config.train.stage](config, stage_folder.parent, system)
         run, state, step = prepare(config, stage_folder, mesh, system, stage)
         run.checkpointer.close()
-        save_release(folder, stage.release(state.ema, step), dtype)
-    return step
+        return stage.release(state.ema, step), step
 
 
 def find_stage(workdir: Path) -> Path:

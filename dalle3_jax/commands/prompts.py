@@ -22,6 +22,9 @@ KEYS = {
     "guidance_scale": ((int, float), "a number"),
     "guidance_interval": (list, "a list of two numbers"),
     "guidance_rescale": ((int, float), "a number"),
+    "decoder": (str, "a decoder's name"),
+    "decoder_steps": (int, "a whole number"),
+    "tile": (int, "a whole number"),
 }
 
 

@@ -38,6 +38,7 @@ OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the sa
 nothing twice."""
 
 OPTIONS = ("size", "steps", "sampler", "guidance_scale", "guidance_interval", "guidance_rescale", "negative_prompt")
+OPTIONS += ("decoder", "decoder_steps", "tile")
 MAX_GRID = 400
 
 
@@ -68,13 +69,17 @@ def parser() -> Parser:
     how = found.add_argument_group("how to make it (defaults come from the release)")
     how.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
     how.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
-    how.add_argument("--sampler", metavar="NAME", help="ddim, ddpm or dpmsolver++")
+    how.add_argument("--sampler", metavar="NAME", help="ddim, ddpm, dpmsolver++, or consistency for a distilled model")
     how.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
     how.add_argument(
         "--guidance-interval", type=float, nargs=2, metavar="T", help="guide from one time to another, 1 is noise"
     )
     how.add_argument("--guidance-rescale", type=float, metavar="X", help="0 to 1; tames the contrast of high guidance")
     how.add_argument("--negative-prompt", metavar="TEXT", help="what to keep away from")
+    how.add_argument("--decoder", metavar="NAME", help="vae, consistency or refiner, as the release has them")
+    how.add_argument("--decoder-steps", type=int, metavar="N", help="steps of a consistency decoder or refiner")
+    how.add_argument("--decoders", action="append", metavar="PATH", help="a release or stage whose decoder joins in")
+    how.add_argument("--tile", type=int, metavar="PIXELS", help="decode large pictures in windows of this side")
     how.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
     where = found.add_argument_group("where it goes")
     where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
@@ -104,7 +109,7 @@ def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
     options = given_options(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
-    pipeline = load(arguments.checkpoint)
+    pipeline = load(arguments.checkpoint, arguments.decoders or ())
     make = functools.partial(pipeline.request, **options)
     pipeline.check([make(prompt="", seed=arguments.seed or 0)])
     seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
@@ -142,7 +147,7 @@ def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
     request, size, digest = request_of(made), made.get("batch_size"), str(made.get("checkpoint"))
     if not isinstance(size, int) or not 1 <= size <= 4096:
         raise ValueError(f"the settings in {arguments.repeat} are damaged: a batch size of {size!r}")
-    pipeline = load(arguments.checkpoint)
+    pipeline = load(arguments.checkpoint, arguments.decoders or ())
     pipeline.check([request])
     if digest != pipeline.release.digest:
         raise ValueError(
@@ -177,13 +182,13 @@ def compared(difference: np.ndarray | None) -> str:
     return f"differs by at most {difference.max()}/255, in {(difference > 0).mean():.2%} of the values"
 
 
-def load(checkpoint: str) -> "Pipeline":
+def load(checkpoint: str, decoders: Sequence[str] = ()) -> "Pipeline":
     """The pipeline; jax is imported here, so that help and typing errors come at once."""
     from dalle3_jax.commands.runtime import enable_compilation_cache
     from dalle3_jax.pipeline import Pipeline
 
     enable_compilation_cache()
-    return Pipeline.load(checkpoint)
+    return Pipeline.load(checkpoint, decoders=decoders)
 
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A stage: what the training loop needs to know of what it trains."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ __all__ = ["Stage", "apply", "described"]
 class Stage:
     """The objective, the data, a preview of what was learnt (parameters, file, step) and the release of it.
 
-    A preview leaves a picture and returns figures by name, for the metrics.
+    A preview leaves a picture and returns figures by name, for the metrics. `frozen` is what the objective is given
+    beside the networks that do not learn.
     """
 
     loss_fn: LossFn
     data: Callable[[], Any]
     preview: Callable[[Params, Path, int], Mapping[str, float]]
     release: Callable[[Params, int], Release]
+    frozen: Params = field(default_factory=dict)
 
 
 def apply(module: nn.Module, params: Params, *args: Any, method: str | None = None) -> Any:

@@ -4,16 +4,15 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import Latent, Release
-from dalle3_jax.commands import inputs, reading
+from dalle3_jax.commands import decoding, inputs, reading
 from dalle3_jax.commands.config import plain
+from dalle3_jax.commands.networks import applied, checked_tokenizer, latent_batches, lengths
 from dalle3_jax.commands.stage import Stage, apply, described
 from dalle3_jax.commands.systems import System
 from dalle3_jax.diffusion import prediction, schedules
@@ -23,10 +22,9 @@ from dalle3_jax.evaluation.report import Report
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
 from dalle3_jax.evaluation.suite import PROTOCOLS, ocr_for, score, usable
 from dalle3_jax.evaluation.suites import named
-from dalle3_jax.models.glyph import check_glyphs, text_side
+from dalle3_jax.models.glyph import text_side
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.text.tokenizers import Tokenizer
-from dalle3_jax.training import logging, objectives
+from dalle3_jax.training import logging, objectives, problems
 from dalle3_jax.typing import Array, Params
 
 __all__ = ["STAGES", "Stage", "measure_latents"]
@@ -99,14 +97,13 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
     scored = meter(config)
     schedule = schedules.build(**diffusion["schedule"])
     prediction.check(schedule, diffusion["prediction"])
+    networks = applied(modules, *text_side(modules), "unet")
     loss_fn = objectives.diffusion_loss(
-        applied(modules, *text_side(modules), "unet"),
+        problems.drawing(networks, shift=latent.shift, scale=latent.scale, sizes=bool(modules["unet"].size_ids)),
+        "unet",
         schedule=schedule,
         predict=diffusion["prediction"],
         weighting=diffusion["weighting"],
-        shift=latent.shift,
-        scale=latent.scale,
-        sizes=bool(modules["unet"].size_ids),
         time_shift=config.train.time_shift,
     )
 
@@ -138,6 +135,11 @@ STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {
     "vae": vae,
     "text": text,
     "base": base,
+    "decoder": decoding.decoder,
+    "refiner": decoding.decoder,
+    "distill": decoding.distill,
+    "distill_refiner": decoding.distill,
+    "distill_base": decoding.distill_base,
     "reader": reading.reader,
 }
 
@@ -156,30 +158,6 @@ def meter(config: ConfigDict) -> Callable[[Pipeline], Report] | None:
     return functools.partial(score, prompts=prompts, reader=reader, ocr=ocr, world=world, ceilings=False)
 
 
-def applied(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable[..., Any]]:
-    """The networks called `names`, and the VAE's encoder as `encode`, as functions that take their parameters first."""
-    networks = {name: functools.partial(apply, modules[name]) for name in names}
-    return networks | {"encode": functools.partial(apply, modules["vae"], method="encode")}
-
-
-def checked_tokenizer(config: ConfigDict, system: System) -> Tokenizer:
-    """The config's tokenizer; ValueError where the text encoder has too few embeddings for it or glyphs lack a part."""
-    check_glyphs(system.modules, config.data.glyph_length)
-    tokenizer, room = inputs.tokenizer(config), system.modules["text_encoder"].vocab_size
-    if tokenizer.vocab_size > room:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} entries, more than "
-            f"config.model.text_encoder.vocab_size={room}: raise it"
-        )
-    return tokenizer
-
-
-def lengths(config: ConfigDict) -> dict[str, int]:
-    """What a release says of the text it reads: tokens, and bytes of quoted text where it reads those."""
-    glyphs = config.data.glyph_length
-    return {"length": config.data.text_length} | ({"glyph_length": glyphs} if glyphs else {})
-
-
 def check_head(config: ConfigDict, system: System) -> None:
     """Raise ValueError unless latent_head reads exactly the data's latents from as many tokens as xfnet gives."""
     head, xfnet, latent = system.modules["latent_head"], system.modules["xfnet"], system.latent()
@@ -192,17 +170,6 @@ def check_head(config: ConfigDict, system: System) -> None:
         found.append(f"grid {tuple(head.grid)} wants an xfnet of kind resampler with {math.prod(head.grid)} queries")
     if found:
         raise ValueError(f"config.model.latent_head: {'; '.join(found)}: make them agree")
-
-
-def latent_batches(config: ConfigDict, workdir: Path, system: System, tokenizer: Tokenizer) -> Any:
-    """The training batches of a stage that works in latents, from their cache where the config asks for one."""
-    encode = applied(system.modules)["encode"]
-    encode_mean = jax.jit(lambda params, images: encode(params, images)[0])
-    latents = None
-    if config.data.latents:
-        mean = functools.partial(encode_mean, system.loaded["vae"])
-        latents = inputs.latents(config, workdir / "latents", mean, system.latent().vae)
-    return inputs.batches(config, tokenizer, latents)
 
 
 def measure_latents(

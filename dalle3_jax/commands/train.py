@@ -123,7 +123,8 @@ def prepare(config: ConfigDict, folder: Path, mesh: Mesh, system: System, stage:
     checkpointer = Checkpointer(folder / "checkpoints", c.keep)
     restored = checkpointer.restore(with_shardings(abstract, layout))
     position = None if restored is None else restored.data
-    run = Run(config, folder, mesh, stage, system.frozen, schedule, step_fn, checkpointer, position)
+    frozen = {**system.frozen, **stage.frozen}
+    run = Run(config, folder, mesh, stage, frozen, schedule, step_fn, checkpointer, position)
     if restored is not None:
         return run, restored.state, restored.step
     init_key, run_key = jax.random.split(key)

@@ -14,7 +14,19 @@ import jaxtyping
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Denoise, Float, Int
 
-__all__ = ["SAMPLERS", "State", "Step", "advance", "ddim", "dpmsolver", "initial", "noise", "sample", "times"]
+__all__ = [
+    "SAMPLERS",
+    "State",
+    "Step",
+    "advance",
+    "consistency",
+    "ddim",
+    "dpmsolver",
+    "initial",
+    "noise",
+    "sample",
+    "times",
+]
 
 Images = Float[Array, "b h w c"]
 Keys = jaxtyping.Key[Array, " b"]
@@ -70,7 +82,21 @@ def dpmsolver(denoise: Denoise, schedule: Schedule, state: State, t_prev: Time, 
     return State(sigma_s / sigma_t * state.x + (alpha_s - alpha_t * sigma_s / sigma_t) * x0_between, x0)
 
 
-SAMPLERS: dict[str, Step] = {"ddim": ddim, "ddpm": functools.partial(ddim, eta=1.0), "dpmsolver++": dpmsolver}
+def consistency(
+    denoise: Denoise, schedule: Schedule, state: State, t_prev: Time, t: Time, s: Time, keys: Keys
+) -> State:
+    """The image that a consistency model sees at t, noised afresh to s (arXiv 2303.01469 algorithm 1)."""
+    del t_prev
+    x0 = denoise(state.x, jnp.full(state.x.shape[:1], t))
+    return State(schedule.alpha(s) * x0 + schedule.sigma(s) * noise(keys, state.x.shape[1:]), x0)
+
+
+SAMPLERS: dict[str, Step] = {
+    "ddim": ddim,
+    "ddpm": functools.partial(ddim, eta=1.0),
+    "dpmsolver++": dpmsolver,
+    "consistency": consistency,
+}
 
 
 def times(schedule: Schedule, steps: int, spacing: str = "uniform") -> Float[Array, " points"]:

@@ -25,10 +25,12 @@ class Cosine:
 
     alpha never falls below TERMINAL_ALPHA, where a table of 1,000 steps with beta <= 0.999 ends (squaredcos_cap_v2 of
     diffusers): alpha_bar(1) = 0.001 alpha_bar(0.999) = 2.428e-9, logsnr(1) = -19.84. This touches t > 0.99996 only.
+    A table of `steps` entries, of which the one numbered i stands at t = (i + 1) / steps, has networks told i.
     """
 
     s: float = 0.008
     shift: float = 1.0
+    steps: int = 0
 
     TERMINAL_ALPHA: ClassVar[float] = 4.928e-5
     zero_terminal_snr: ClassVar[bool] = False
@@ -55,8 +57,8 @@ class Cosine:
         return jnp.clip(jnp.atan2(sin, cos) / self._quarter() - self.s, 0, 1)
 
     def network_time(self, t: Time) -> Time:
-        """The time that a network is told: 1000 t."""
-        return 1000 * t
+        """The time that a network is told: 1000 t, or its place in the table."""
+        return _index(t, self.steps) if self.steps else 1000 * t
 
     def shifted(self, factor: float) -> "Cosine":
         """The schedule with alpha / sigma multiplied by `factor` (arXiv 2301.11093 section 3.1).
@@ -113,10 +115,7 @@ class ScaledLinear:
 
     def network_time(self, t: Time) -> Time:
         """The table's index, 0 to steps - 1: whole at the table's points, fractional between them."""
-        index = self.steps * t - 1
-        whole = jnp.round(index)
-        # t = (i + 1) / steps is rounded; the network shall see i itself.
-        return jnp.maximum(jnp.where(jnp.abs(index - whole) < 1e-3, whole, index), 0)
+        return _index(t, self.steps)
 
     def shifted(self, factor: float) -> "ScaledLinear":
         """The schedule with alpha / sigma multiplied by `factor` (arXiv 2301.11093 section 3.1).
@@ -153,6 +152,14 @@ def build(name: str, **fields: float | int) -> Schedule:
     if unknown := sorted(set(fields) - set(known)):
         raise ValueError(f"schedule {name!r} has no field {', '.join(unknown)}: it has {', '.join(known)}")
     return schedules[name](**fields)
+
+
+def _index(t: Time, steps: int) -> Time:
+    """Which entry of a table of `steps` stands at t, a fraction between two of them."""
+    index = steps * t - 1
+    whole = jnp.round(index)
+    # t = (i + 1) / steps is rounded; the network shall see i itself.
+    return jnp.maximum(jnp.where(jnp.abs(index - whole) < 1e-3, whole, index), 0)
 
 
 def _unit(alpha: Time, sigma: Time) -> tuple[Time, Time]:

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.t5 import T5Encoder
@@ -21,6 +22,7 @@ CLASSES: dict[str, type[nn.Module]] = {
     "latent_head": LatentHead,
     "unet": UNet,
     "vae": VAE,
+    "decoder_unet": DecoderUNet,
     "scene_reader": SceneReader,
 }
 """Every network that a config or a release may name."""
@@ -32,6 +34,8 @@ COMPONENTS = {
     "latent_head": "latent_head",
     "unet": "unet",
     "vae": "vae",
+    "decoder": "decoder_unet",
+    "refiner": "decoder_unet",
     "reader": "scene_reader",
 }
 """The network that a section of `config.model` stands for, unless it names another under `network`."""

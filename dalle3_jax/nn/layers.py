@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.nn.norms import GroupNorm
+from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.typing import Array, DTypeLike, Float
 
 Axes = tuple[str | None, ...]
@@ -117,6 +117,27 @@ class ScaleShiftGroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], e: Float[Array, "b d"]) -> Float[Array, "b h w c"]:
         """Normalise x and modulate it by the embedding e."""
-        modulation = dense(2 * x.shape[-1], dtype=self.dtype, zero=True, name="modulation")(nn.silu(e))
-        scale, shift = jnp.split(modulation.astype(jnp.float32), 2, axis=-1)
+        scale, shift = _modulation(x.shape[-1], e, self.dtype)
         return GroupNorm(self.groups, self.eps, self.affine, name="norm")(x, scale, shift)
+
+
+class ScaleShiftRMSNorm(nn.Module):
+    """The same of each pixel's RMS norm: with no statistics over space, crops and tiles are normed like the whole."""
+
+    eps: float = 1e-5
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], e: Float[Array, "b d"]) -> Float[Array, "b h w c"]:
+        """Normalise every pixel of x and modulate it by the embedding e."""
+        scale, shift = (rows[:, None, None, :] for rows in _modulation(x.shape[-1], e, self.dtype))
+        return (RMSNorm(self.eps, name="norm")(x) * (1 + scale) + shift).astype(x.dtype)
+
+
+def _modulation(
+    features: int, e: Float[Array, "b d"], dtype: DTypeLike
+) -> tuple[Float[Array, "b c"], Float[Array, "b c"]]:
+    """Scale and shift of each channel, both zero in a new network."""
+    modulation = dense(2 * features, dtype=dtype, zero=True, name="modulation")(nn.silu(e))
+    scale, shift = jnp.split(modulation.astype(jnp.float32), 2, axis=-1)
+    return scale, shift

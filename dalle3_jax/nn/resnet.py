@@ -5,7 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.nn.layers import ScaleShiftGroupNorm, conv, dense
+from dalle3_jax.nn.layers import ScaleShiftGroupNorm, ScaleShiftRMSNorm, conv, dense
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.typing import Array, DTypeLike, Float
 
@@ -16,7 +16,8 @@ class ResBlock(nn.Module):
     `conditioning`: "add" adds a projection of the embedding between the convolutions (SD, SDXL); "scale_shift"
     modulates the second norm, and the first too with `modulate_first`. `affine` keeps the modulated norms' own weights.
     `norm="rms"` normalises each pixel over its channels (our VAEs: no statistics over space, so that training on crops
-    serves whole images).
+    serves whole images). `resample` halves or doubles the sides before the first convolution and on the way past it
+    (ADM, arXiv 2105.05233 section 3; OpenAI's consistency decoder).
     """
 
     features: int
@@ -24,18 +25,22 @@ class ResBlock(nn.Module):
     modulate_first: bool = False
     affine: bool = True
     norm: Literal["group", "rms"] = "group"
+    resample: Literal["none", "down", "up"] = "none"
     groups: int = 32
     eps: float = 1e-5
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c_in"], e: Float[Array, "b d"] | None = None) -> Float[Array, "b h w c"]:
+    def __call__(
+        self, x: Float[Array, "b h w c_in"], e: Float[Array, "b d"] | None = None
+    ) -> Float[Array, "b h2 w2 c"]:
         """Apply the block; e is the embedding that conditions it."""
         if e is None and self.conditioning != "none":
             raise ValueError(f"a block conditioned by {self.conditioning} needs the embedding e")
-        h = conv(self.features, dtype=self.dtype, name="conv_1")(
-            nn.silu(self._norm(x, e, "norm_1", self.modulate_first))
-        )
+        h = nn.silu(self._norm(x, e, "norm_1", self.modulate_first))
+        if self.resample != "none":
+            x, h = (halved(part) if self.resample == "down" else doubled(part) for part in (x, h))
+        h = conv(self.features, dtype=self.dtype, name="conv_1")(h)
         if e is not None and self.conditioning == "add":
             h = h + dense(self.features, dtype=self.dtype, name="embedding")(nn.silu(e))[:, None, None, :]
         h = nn.silu(self._norm(h, e, "norm_2", modulate=True))
@@ -47,6 +52,8 @@ class ResBlock(nn.Module):
 
     def _norm(self, x: Array, e: Array | None, name: str, modulate: bool) -> Array:
         if modulate and e is not None and self.conditioning == "scale_shift":
+            if self.norm == "rms":
+                return ScaleShiftRMSNorm(self.eps, self.dtype, name=name)(x, e)
             return ScaleShiftGroupNorm(self.groups, self.eps, self.affine, self.dtype, name=name)(x, e)
         if self.norm == "rms":
             return RMSNorm(self.eps, name=name)(x)
@@ -78,8 +85,20 @@ class Upsample(nn.Module):
         self, x: Float[Array, "b h w c"], size: tuple[int, int] | None = None
     ) -> Float[Array, "b h2 w2 c_out"]:
         """Double height and width, cut to `size` where an odd size was rounded up on the way down."""
-        # repeat, not resize: it partitions without an all-gather.
-        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        x = doubled(x)
         if size is not None:
             x = x[:, : size[0], : size[1]]
         return conv(self.features, dtype=self.dtype, name="conv")(x)
+
+
+def doubled(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """Twice the height and width, each pixel repeated."""
+    # repeat, not resize: it partitions without an all-gather.
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+
+
+def halved(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """Half the height and width, rounded up: means of 2 x 2 pixels, the last ones of an odd side repeated."""
+    b, h, w, c = x.shape
+    x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+    return x.reshape(b, (h + 1) // 2, 2, (w + 1) // 2, 2, c).mean(axis=(2, 4)).astype(x.dtype)

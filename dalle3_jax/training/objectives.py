@@ -1,16 +1,26 @@
 """What each stage minimises. A loss is built from apply functions and never names a network's class."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dalle3_jax.diffusion import losses, prediction
+from dalle3_jax.diffusion import consistency, losses, prediction
 from dalle3_jax.diffusion.schedules import Schedule
-from dalle3_jax.typing import Array, Float, Key, LossFn, Params
+from dalle3_jax.training.problems import Network, Pose, conditioned, normalised
+from dalle3_jax.typing import Array, Denoise, Float, Key, LossFn, Params
 
-__all__ = ["diffusion_loss", "expected_latents", "shifted", "stratified_times", "text_loss", "vae_loss"]
+__all__ = [
+    "consistency_loss",
+    "diffusion_loss",
+    "expected_latents",
+    "shifted",
+    "stratified_times",
+    "text_loss",
+    "vae_loss",
+]
 
 Apply = Callable[..., Any]
 
@@ -50,23 +60,11 @@ def shifted(t: Float[Array, " b"], shift: float) -> Float[Array, " b"]:
     return shift * t / (1.0 + (shift - 1.0) * t)
 
 
-def normalised(
-    networks: Mapping[str, Apply],
-    weights: Params,
-    batch: Mapping[str, Array],
-    shift: Sequence[float],
-    scale: Sequence[float],
-) -> Float[Array, "b h w c"]:
-    """The batch's latents, encoded where it holds images, as the UNet sees them: (z - shift) * scale per channel."""
-    latents = batch["latents"] if "latents" in batch else networks["encode"](weights["vae"], batch["images"])[0]
-    return (latents.astype(jnp.float32) - jnp.asarray(shift, jnp.float32)) * jnp.asarray(scale, jnp.float32)
-
-
 def expected_latents(
     networks: Mapping[str, Apply], weights: Params, batch: Mapping[str, Array]
 ) -> Float[Array, "b h w c"]:
     """E[x0 | text] as the text side and `latent_head` have it, normalised like the UNet's latents."""
-    return networks["latent_head"](weights["latent_head"], _conditioned(networks, weights, batch).tokens)
+    return networks["latent_head"](weights["latent_head"], conditioned(networks, weights, batch).tokens)
 
 
 def text_loss(networks: Mapping[str, Apply], *, shift: Sequence[float], scale: Sequence[float]) -> LossFn:
@@ -86,36 +84,30 @@ def text_loss(networks: Mapping[str, Apply], *, shift: Sequence[float], scale: S
 
 
 def diffusion_loss(
-    networks: Mapping[str, Apply],
+    pose: Pose,
+    component: str,
     *,
     schedule: Schedule,
     predict: str = "v",
     weighting: str = "uniform",
-    shift: Sequence[float],
-    scale: Sequence[float],
-    sizes: bool = False,
     time_shift: float = 1.0,
 ) -> LossFn:
-    """Weighted squared error of the denoiser's output at random times.
+    """Weighted squared error of the component's output at random times, on the problems that `pose` makes of batches.
 
-    networks: `text_encoder`, `xfnet`, `unet`, for quoted text `glyph_encoder` and, for batches of images, `encode`,
-    each taking its parameters first.
-    Latents are normalised per channel, (z - shift) * scale. `sizes` hands the batch's size ids to the UNet.
     A `time_shift` above 1 trains more on noisy times (see `shifted`).
     """
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
-        x0 = normalised(networks, weights, batch, shift, scale)
-        condition = _conditioned(networks, weights, batch)
-
         time_key, noise_key = jax.random.split(key)
+        problem = pose(weights, batch, jax.random.fold_in(key, 1))
+        x0 = problem.x0
         t = shifted(stratified_times(time_key, len(x0)), time_shift)
         eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         x_t = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * eps
-        size_ids = batch["sizes"] if sizes else None
-        output = networks["unet"](weights["unet"], x_t, schedule.network_time(t), condition, size_ids)
+        shown = prediction.scaled_input(predict, x_t, alpha, sigma)
+        output = problem.network(weights[component], shown, schedule.network_time(t))
 
         target = prediction.target(predict, x0, eps, alpha, sigma)
         squared = jnp.mean(jnp.square(output.astype(jnp.float32) - target), axis=(1, 2, 3))
@@ -125,13 +117,56 @@ def diffusion_loss(
     return loss_fn
 
 
-def _conditioned(networks: Mapping[str, Apply], weights: Params, batch: Mapping[str, Array]) -> Any:
-    """What xfnet makes of the batch's captions, and where there is a `glyph_encoder` of the bytes that they quote."""
-    text = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"]), batch["mask"]
-    if "glyph_encoder" not in networks:
-        return networks["xfnet"](weights["xfnet"], *text)
-    letters = networks["glyph_encoder"](weights["glyph_encoder"], batch["glyph_ids"], batch["glyph_mask"])
-    return networks["xfnet"](weights["xfnet"], *text, (letters, batch["glyph_mask"]))
+def consistency_loss(
+    pose: Pose,
+    component: str,
+    *,
+    schedule: Schedule,
+    predict: str,
+    top: float,
+    parts: tuple[int, int],
+    steps: int,
+    teacher: bool = True,
+    guidance_scale: float = 1.0,
+) -> LossFn:
+    """Distance between what the component sees at t and what its moving average sees at the time before.
+
+    Consistency distillation (arXiv 2303.01469 algorithm 2): `frozen["teacher"]` takes the step from t to the time
+    before, guided where `guidance_scale` is not 1 (arXiv 2310.04378); without a teacher (algorithm 3) the step follows
+    the noise that was put in. [0, top] is cut into parts[0] parts, doubled up to parts[1] over `steps` training steps.
+    `frozen["run"]` holds the average `ema` and the `step`, as `make_step` gives them.
+    """
+    if predict not in prediction.CONSISTENT:
+        known = ", ".join(prediction.CONSISTENT)
+        raise ValueError(f"a consistency model must give back x at t = 0: use one of {known}, not {predict!r}")
+
+    def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
+        time_key, noise_key = jax.random.split(key)
+        problem = pose({**frozen, **params}, batch, jax.random.fold_in(key, 1))
+        x0, run = problem.x0, frozen["run"]
+
+        def denoise(network: Network | None, weights: Params) -> Denoise:
+            return prediction.denoiser(functools.partial(network or problem.network, weights), schedule, predict)
+
+        count = consistency.discretisation(run["step"], steps, *parts)
+        t, s = consistency.neighbours(time_key, len(x0), count, top)
+        eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
+        x_t = schedule.alpha(t)[:, None, None, None] * x0 + schedule.sigma(t)[:, None, None, None] * eps
+        end = x0
+        if teacher:
+            end = denoise(problem.network, frozen["teacher"])(x_t, t)
+            if guidance_scale != 1 and problem.null is not None:
+                null = denoise(problem.null, frozen["teacher"])(x_t, t)
+                end = null + guidance_scale * (end - null)
+        x_s = consistency.towards(schedule, x_t, end, t, s)
+        target = denoise(problem.network, run["ema"][component])(x_s, s)
+        found = denoise(problem.network, params[component])(x_t, t)
+        distance = consistency.pseudo_huber(found, jax.lax.stop_gradient(target))
+        loss = jnp.mean(distance)
+        error = jnp.mean(jnp.square(found - x0), axis=(1, 2, 3))
+        return loss, {"loss": loss, "parts": count.astype(jnp.float32), **_by_quarter(error, t)}
+
+    return loss_fn
 
 
 def _by_quarter(squared: Float[Array, " b"], t: Float[Array, " b"]) -> dict[str, Array]:

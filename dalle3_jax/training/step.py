@@ -27,12 +27,14 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, ema: 
     """The step for `loss_fn`: gradient over `accumulate` parts of the batch, update, average.
 
     A loss or gradient that is not finite leaves parameters, average and moments as they were and is counted.
+    The loss finds the moving average and the number of the step in frozen["run"], as `ema` and `step`.
     """
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def step(state: TrainState, frozen: Params, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
-        (loss, metrics), grads = _accumulated(gradient, accumulate)(state.params, frozen, batch, key)
+        known = {**frozen, "run": {"ema": state.ema, "step": state.step}}
+        (loss, metrics), grads = _accumulated(gradient, accumulate)(state.params, known, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 

@@ -8,6 +8,7 @@ import pytest
 from dalle3_jax.diffusion import schedules
 from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.training.objectives import diffusion_loss, shifted, stratified_times, text_loss, vae_loss
+from dalle3_jax.training.problems import drawing
 
 KEY = jax.random.key(0)
 PARAMS = {"text_encoder": jnp.float32(1.0), "xfnet": jnp.float32(2.0), "unet": jnp.float32(3.0)}
@@ -62,7 +63,10 @@ def diffusion(unet, *, batch=None, params=PARAMS, frozen=None, **fields):
         "unet": unet,
         "encode": lambda weight, images: (weight * images, None),
     }
-    loss_fn = diffusion_loss(networks, schedule=SCHEDULE, shift=SHIFT, scale=SCALE, **fields)
+    sizes = fields.pop("sizes", False)
+    loss_fn = diffusion_loss(
+        drawing(networks, shift=SHIFT, scale=SCALE, sizes=sizes), "unet", schedule=SCHEDULE, **fields
+    )
     batch = jax.tree.map(jnp.asarray, BATCH if batch is None else batch)
     return loss_fn(params, frozen or {}, batch, KEY)
 
@@ -142,7 +146,7 @@ def test_quoted_text_reaches_the_condition_through_its_own_encoder():
         "xfnet": adapter,
         "unet": lambda weight, x_t, t, condition, sizes: x_t,
     }
-    loss_fn = diffusion_loss(networks, schedule=SCHEDULE, shift=SHIFT, scale=SCALE)
+    loss_fn = diffusion_loss(drawing(networks, shift=SHIFT, scale=SCALE), "unet", schedule=SCHEDULE)
     glyphs = {"glyph_ids": np.full((8, 2), 5, np.int32), "glyph_mask": np.array([[True, False]] * 8)}
     loss_fn(PARAMS, {"glyph_encoder": jnp.float32(7.0)}, jax.tree.map(jnp.asarray, BATCH | glyphs), KEY)
     np.testing.assert_array_equal(seen["features"][..., 0], BATCH["ids"])
@@ -200,7 +204,9 @@ def test_time_shift_reaches_the_network():
             return jnp.zeros_like(x_t)
 
         networks = {"text_encoder": lambda p, ids, mask: ids, "xfnet": lambda p, f, mask: f, "unet": unet}
-        loss_fn = diffusion_loss(networks, schedule=SCHEDULE, shift=SHIFT, scale=SCALE, time_shift=time_shift)
+        loss_fn = diffusion_loss(
+            drawing(networks, shift=SHIFT, scale=SCALE), "unet", schedule=SCHEDULE, time_shift=time_shift
+        )
         batch = {"latents": jnp.ones((64, 2, 2, 2)), "ids": jnp.zeros((64, 3)), "mask": jnp.ones((64, 3), bool)}
         loss_fn(PARAMS, {}, batch, KEY)
         return float(seen["t"].mean()) / 1000

@@ -1,0 +1,75 @@
+"""What releases say of latents: the space a UNet works in, and the decoders that turn them into images."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from dalle3_jax.typing import Array
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The space a UNet works in: latents = (mean - shift) * scale per channel, of the VAE with the digest `vae`."""
+
+    channels: int
+    factor: int
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    vae: str = ""
+
+    def __post_init__(self):
+        """Raises ValueError unless there is one shift and one positive scale a channel."""
+        if not len(self.shift) == len(self.scale) == self.channels:
+            raise ValueError(f"{self.channels} latent channels need as many shifts and scales")
+        if not (np.isfinite(self.shift).all() and np.isfinite(self.scale).all() and min(self.scale) > 0):
+            raise ValueError("latent shifts must be finite and scales positive")
+
+    def normalised(self, latents: Array) -> Array:
+        """What the UNet works in, from the VAE's own latents (b h w c)."""
+        return (latents - jnp.asarray(self.shift)) * jnp.asarray(self.scale)
+
+    def restored(self, latents: Array) -> Array:
+        """The VAE's own latents (b h w c) from those that the UNet works in."""
+        return latents / jnp.asarray(self.scale) + jnp.asarray(self.shift)
+
+    def misfits(self, other: "Latent") -> list[str]:
+        """Why latents of the other space cannot be turned into ones of this; empty where they can.
+
+        Shift and scale may differ where both are of one VAE that is known: its own latents lie between.
+        """
+        fields = ["channels", "factor", "vae"]
+        if not (self.vae and other.vae):
+            fields += ["shift", "scale"]
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in fields]
+        return [f"{name} {_short(theirs)}, not {_short(ours)}" for name, ours, theirs in pairs if ours != theirs]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a network turns latents of a space into images, or a refiner into better ones.
+
+    `kind` is "consistency" (its few evaluations re-noise to the `times`) or "diffusion" (DDIM in `steps` steps);
+    `top` is the time where x is nothing but noise to it. `clamp` keeps every estimate of the image within [-1, 1].
+    """
+
+    kind: str
+    latent: Latent
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "cosine"})
+    prediction: str = "edm"
+    top: float = 1.0
+    steps: int = 2
+    times: tuple[float, ...] = ()  # of `steps` evaluations; empty: evenly spaced from the top
+    clamp: bool = False
+
+    def __post_init__(self):
+        """Raises ValueError for an unknown kind and for what no sampler could follow."""
+        if self.kind not in ("consistency", "diffusion"):
+            raise ValueError(f"a decoder of kind {self.kind!r}: known are consistency and diffusion")
+        if not 0 < self.top <= 1 or self.steps < 1:
+            raise ValueError(f"a decoder's top {self.top} must lie in (0, 1], its steps {self.steps} be at least 1")
+
+
+def _short(value: Any) -> str:
+    return value[:10] + "..." if isinstance(value, str) and len(value) > 10 else repr(value)

@@ -1,0 +1,53 @@
+"""What stages make of a system's networks: functions of parameters, a tokenizer that fits, batches of latents."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from dalle3_jax.commands import inputs
+from dalle3_jax.commands.stage import apply
+from dalle3_jax.commands.systems import System
+from dalle3_jax.models.glyph import check_glyphs
+from dalle3_jax.text.tokenizers import Tokenizer
+
+__all__ = ["applied", "checked_tokenizer", "latent_batches", "lengths"]
+
+
+def applied(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable[..., Any]]:
+    """The networks called `names`, and the VAE's encoder as `encode`, as functions that take their parameters first."""
+    networks = {name: functools.partial(apply, modules[name]) for name in names}
+    return networks | {"encode": functools.partial(apply, modules["vae"], method="encode")}
+
+
+def checked_tokenizer(config: ConfigDict, system: System) -> Tokenizer:
+    """The config's tokenizer; ValueError where the text encoder has too few embeddings for it or glyphs lack a part."""
+    check_glyphs(system.modules, config.data.glyph_length)
+    tokenizer, room = inputs.tokenizer(config), system.modules["text_encoder"].vocab_size
+    if tokenizer.vocab_size > room:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} entries, more than "
+            f"config.model.text_encoder.vocab_size={room}: raise it"
+        )
+    return tokenizer
+
+
+def lengths(config: ConfigDict) -> dict[str, int]:
+    """What a release says of the text it reads: tokens, and bytes of quoted text where it reads those."""
+    glyphs = config.data.glyph_length
+    return {"length": config.data.text_length} | ({"glyph_length": glyphs} if glyphs else {})
+
+
+def latent_batches(config: ConfigDict, workdir: Path, system: System, tokenizer: Tokenizer) -> Any:
+    """The training batches of a stage that works in latents, from their cache where the config asks for one."""
+    encode = applied(system.modules)["encode"]
+    encode_mean = jax.jit(lambda params, images: encode(params, images)[0])
+    latents = None
+    if config.data.latents:
+        mean = functools.partial(encode_mean, system.loaded["vae"])
+        latents = inputs.latents(config, workdir / "latents", mean, system.latent().vae)
+    return inputs.batches(config, tokenizer, latents)

@@ -1,0 +1,181 @@
+"""What a diffusion model is to learn from a batch: the clean x0, and its network told what it may know of it.
+
+Diffusion training and consistency distillation take any of these: the base model's (text to latents), the pixel
+decoder's (latents to images) and the refiner's (perturbed latents to clean ones).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dalle3_jax.diffusion import prediction
+from dalle3_jax.diffusion.consistency import towards
+from dalle3_jax.diffusion.schedules import Schedule
+from dalle3_jax.typing import Array, Float, Int, Key, Params
+
+__all__ = ["Perturbation", "Pose", "Problem", "conditioned", "decoding", "drawing", "normalised", "perturbed"]
+
+Apply = Callable[..., Any]
+Batch = Mapping[str, Array]
+Images = Float[Array, "b h w c"]
+Rows = Float[Array, " b"]
+Network = Callable[[Params, Images, Rows], Images]
+"""(parameters of the component, x_t, network time) -> its output."""
+
+
+class Problem(NamedTuple):
+    """Clean x0 and the network on the batch's conditions; `null` is the same on the null condition, where asked for."""
+
+    x0: Images
+    network: Network
+    null: Network | None = None
+
+
+Pose = Callable[[Params, Batch, Key], Problem]
+"""(parameters of every component, batch, key) -> the problem that the batch poses."""
+
+
+def normalised(
+    networks: Mapping[str, Apply], weights: Params, batch: Batch, shift: Sequence[float], scale: Sequence[float]
+) -> Images:
+    """The batch's latents, encoded where it holds images, as the UNet sees them: (z - shift) * scale per channel."""
+    latents = batch["latents"] if "latents" in batch else networks["encode"](weights["vae"], batch["images"])[0]
+    return (latents.astype(jnp.float32) - jnp.asarray(shift, jnp.float32)) * jnp.asarray(scale, jnp.float32)
+
+
+def conditioned(networks: Mapping[str, Apply], weights: Params, batch: Batch) -> Any:
+    """What xfnet makes of the batch's captions, and where there is a `glyph_encoder` of the bytes that they quote."""
+    text = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"]), batch["mask"]
+    if "glyph_encoder" not in networks:
+        return networks["xfnet"](weights["xfnet"], *text)
+    letters = networks["glyph_encoder"](weights["glyph_encoder"], batch["glyph_ids"], batch["glyph_mask"])
+    return networks["xfnet"](weights["xfnet"], *text, (letters, batch["glyph_mask"]))
+
+
+def drawing(
+    networks: Mapping[str, Apply],
+    *,
+    shift: Sequence[float],
+    scale: Sequence[float],
+    sizes: bool = False,
+    null: Mapping[str, Any] | None = None,
+) -> Pose:
+    """The base model's problem: latents from captions.
+
+    networks: `text_encoder`, `xfnet`, `unet`, for quoted text `glyph_encoder` and, for batches of images, `encode`,
+    each taking its parameters first. `sizes` hands the batch's size ids to the UNet. `null` holds the empty caption as
+    a batch has it, for guidance.
+    """
+
+    def pose(weights: Params, batch: Batch, key: Key) -> Problem:
+        x0 = normalised(networks, weights, batch, shift, scale)
+        size_ids = batch["sizes"] if sizes else None
+
+        def network(rows: Any) -> Network:
+            return lambda params, x_t, t: networks["unet"](params, x_t, t, rows, size_ids)
+
+        if null is None:
+            return Problem(x0, network(conditioned(networks, weights, batch)))
+        empty = {name: jnp.repeat(jnp.asarray(row), len(x0), axis=0) for name, row in null.items()}
+        rows = conditioned(networks, weights, batch), conditioned(networks, weights, empty)
+        return Problem(x0, *map(network, rows))
+
+    return pose
+
+
+class Perturbation(NamedTuple):
+    """How latents are spoiled as a base model spoils its own, so that a decoder learns to repair what it will be given.
+
+    Half of the images get white noise, of a deviation up to `noise`. With the chance `resampled` an image is noised to
+    a time up to `strength` and brought back by the base model in `steps` steps of DDIM.
+    """
+
+    noise: float = 0.0
+    resampled: float = 0.0
+    strength: float = 0.5
+    steps: int = 2
+
+
+UNSPOILT = Perturbation()
+
+
+def perturbed(
+    latents: Images,
+    key: Key,
+    how: Perturbation,
+    base: Callable[[Images, Rows], Images] | None = None,
+    schedule: Schedule | None = None,
+) -> Images:
+    """Spoilt latents; `base` is the base model's Denoise under `schedule`, which re-sampling needs."""
+    level_key, noise_key, chance_key, time_key, fresh_key = jax.random.split(key, 5)
+    count = len(latents)
+    if how.resampled:
+        if base is None or schedule is None:
+            raise ValueError("re-sampling needs the base model: give text_encoder, xfnet and unet, or set it to 0")
+        t = how.strength * jax.random.uniform(time_key, (count,), minval=0.05)
+        fresh = jax.random.normal(fresh_key, latents.shape)
+        x = _columns(schedule.alpha(t)) * latents + _columns(schedule.sigma(t)) * fresh
+        for step in range(how.steps):
+            now, after = (t * (how.steps - done) / how.steps for done in (step, step + 1))
+            x = towards(schedule, x, base(x, now), now, after)
+        latents = jnp.where(_columns(jax.random.bernoulli(chance_key, how.resampled, (count,))), x, latents)
+    level = how.noise * jnp.maximum(2 * jax.random.uniform(level_key, (count,)) - 1, 0)
+    return latents + _columns(level) * jax.random.normal(noise_key, latents.shape)
+
+
+def decoding(
+    networks: Mapping[str, Apply],
+    component: str,
+    *,
+    shift: Sequence[float],
+    scale: Sequence[float],
+    perturbation: Perturbation = UNSPOILT,
+    base: tuple[Schedule, str] | None = None,
+    crop: int = 0,
+) -> Pose:
+    """A decoder's problem: from the frozen VAE's perturbed latents to the image, for a `refiner` to the clean latents.
+
+    networks: `encode` and the component; for re-sampling `text_encoder`, `xfnet` and `unet` too, with the schedule and
+    the prediction of the base model in `base`. `crop` is the side, in cells of the latents, of a random part that is
+    trained on; 0: the whole.
+    """
+
+    def pose(weights: Params, batch: Batch, key: Key) -> Problem:
+        spoil_key, crop_key = jax.random.split(key)
+        clean = normalised(networks, weights, batch, shift, scale)
+        denoise, schedule = None, None
+        if base is not None and perturbation.resampled:
+            condition = conditioned(networks, weights, batch)
+            schedule, predict = base
+            denoise = prediction.denoiser(
+                lambda x_t, t: networks["unet"](weights["unet"], x_t, t, condition, None), schedule, predict
+            )
+        given = jax.lax.stop_gradient(perturbed(clean, spoil_key, perturbation, denoise, schedule))
+        x0 = clean if component == "refiner" else batch["images"]
+        if crop:
+            x0, given = _aligned_crops(x0, given, crop_key, crop)
+        return Problem(x0, lambda params, x_t, t: networks[component](params, x_t, t, given))
+
+    return pose
+
+
+def _aligned_crops(
+    images: Float[Array, "b h w c"], latents: Float[Array, "b h2 w2 c2"], key: Key, side: int
+) -> tuple[Float[Array, "b s s c"], Float[Array, "b s2 s2 c2"]]:
+    """The same random part of every image and of its latents, `side` cells of the latents in height and width."""
+    b, h, w, _ = latents.shape
+    factor = images.shape[1] // h
+    places = jnp.floor(jax.random.uniform(key, (b, 2)) * jnp.asarray([h - side + 1, w - side + 1])).astype(jnp.int32)
+
+    def cut(image: Float[Array, "h w c"], place: Int[Array, " 2"], times: int) -> Float[Array, "h2 w2 c"]:
+        corner = (*(times * place), 0)
+        return jax.lax.dynamic_slice(image, corner, (times * side, times * side, image.shape[-1]))
+
+    cut_all = jax.vmap(cut, (0, 0, None))
+    return cut_all(images, places, factor), cut_all(latents, places, 1)
+
+
+def _columns(rows: Array) -> Array:
+    return rows[:, None, None, None]
