@@ -52,7 +52,12 @@ demo: $(VENV)/.installed-$(DEMO)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):vae --workdir $(WORKDIR)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):text --workdir $(WORKDIR)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):base --workdir $(WORKDIR)
-	$(RUN) -m dalle3_jax export $(WORKDIR)/base dalle3_jax/releases/demo
+	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):decoder --workdir $(WORKDIR)
+	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):distill --workdir $(WORKDIR)
+	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):refiner --workdir $(WORKDIR)
+	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):distill_refiner --workdir $(WORKDIR)
+	$(RUN) -m dalle3_jax export $(WORKDIR)/base dalle3_jax/releases/demo \
+	  --add $(WORKDIR)/distill --add $(WORKDIR)/distill_refiner --decoder consistency
 
 wheel: $(VENV)/.installed-dev
 	rm -rf build/lib

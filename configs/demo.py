@@ -162,7 +162,7 @@ def distill():
     c.init.decoder = "decoder"
     c.data.crop = 64
     c.train.perturbation.noise = 0.1
-    c.train.steps = 1_800
+    c.train.steps = 1_200
     c.train.batch_size = 16
     c.train.learning_rate = 5e-4
     c.train.weight_decay = 0.0
@@ -192,7 +192,7 @@ def refiner():
     c.data.text_length = 40
     c.train.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
     c.train.time_shift = 1.5
-    c.train.steps = 2_000
+    c.train.steps = 1_200
     c.train.batch_size = 16
     c.train.learning_rate = 2e-3
     c.train.weight_decay = 0.0
@@ -206,7 +206,7 @@ def distill_refiner():
     del c.model.refiner
     c.init.refiner = "refiner"
     c.train.time_shift = 1.0
-    c.train.steps = 800
+    c.train.steps = 500
     c.train.learning_rate = 5e-4
     c.train.ema = 0.99
     return c
@@ -220,7 +220,7 @@ def distill_base():
     c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
     c.train.consistency.top = 1.0
     c.train.consistency.guidance_scale = 2.5
-    c.train.steps = 1_500
+    c.train.steps = 1_000
     c.train.batch_size = 16
     c.train.learning_rate = 3e-4
     c.train.ema = 0.99

@@ -25,7 +25,7 @@ T = TypeVar("T")
 SIGMA_DATA = 0.5
 """The deviation of pixels in [-1, 1] that "edm" takes for granted, as OpenAI's consistency decoder does."""
 
-SKIPPED = 0.1
+SKIPPED = 0.02
 """The deviation of noise (over alpha) up to which "x0_skip" passes x_t on."""
 
 CONSISTENT = ("v", "edm", "x0_skip")
