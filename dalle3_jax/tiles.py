@@ -86,7 +86,7 @@ def _resolutions(arrays: tuple[Array, ...]) -> tuple[int, int, list[int]]:
 def _multiple(shape: tuple[int, ...], cells: tuple[int, int]) -> int:
     """The pixels of an image along one of its cells."""
     multiple = shape[1] // cells[0]
-    if multiple < 1 or shape[1:3] != (multiple * cells[0], multiple * cells[1]):
+    if shape[1:3] != (multiple * cells[0], multiple * cells[1]):
         raise ValueError(
             f"an array of {shape[1]} x {shape[2]} beside one of {cells[0]} x {cells[1]} cells: what is tiled, and what "
             "comes out, must show the same field of view at whole multiples of the coarsest array"

@@ -142,6 +142,8 @@ def _record(release: Release, dtype: str, folder: Path, tensors: Mapping[str, Ma
     if latent and "vae" in tensors:  # of the values as stored, so that it holds for whoever loads them
         digest = weights_digest(unflatten_dict(tensors["vae"], sep="."))
         latent = replace(latent, vae=digest)
+    own = release.latent  # decoders of these latents go on being so
+    decoders = {name: replace(of, latent=latent) if of.latent == own else of for name, of in release.decoders.items()}
     tokenizer = release.tokenizer.encode()
     if tokenizer:
         write_bytes(folder / "tokenizer.json", tokenizer)
@@ -149,7 +151,7 @@ def _record(release: Release, dtype: str, folder: Path, tensors: Mapping[str, Ma
         "format_version": FORMAT_VERSION,
         "components": components,
         "latent": latent and asdict(latent),
-        "decoders": {name: asdict(decoding) for name, decoding in release.decoders.items()},
+        "decoders": {name: asdict(decoding) for name, decoding in decoders.items()},
         "tokenizer": {"file": "tokenizer.json", "sha256": sha256(tokenizer)} if tokenizer else None,
         **{key: getattr(release, key) for key in ("diffusion", "text", "sizes", "sampling", "training")},
     }
