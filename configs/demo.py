@@ -178,7 +178,7 @@ def refiner():
     c.train.trainable = ("refiner",)
     c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
     c.model.refiner = {
-        "channels": (48, 64),
+        "channels": (40, 48),
         "blocks": 1,
         "image_channels": 8,
         "latent_channels": 8,

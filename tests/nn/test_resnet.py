@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.nn.layers import sinusoids
-from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
+from dalle3_jax.nn.layers import ScaleShiftRMSNorm, conv, sinusoids
+from dalle3_jax.nn.norms import GroupNorm, RMSNorm
+from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample, doubled, halved
 from dalle3_jax.nn.transformer import SpatialTransformer, TransformerBlock, stacked
 from tests.networks import abstract, condition, normal, randomised, spoiled
 
@@ -72,6 +73,75 @@ def test_a_conditioned_block_needs_its_embedding(conditioning):
 def test_shortcut_exists_only_where_the_width_changes():
     assert "shortcut" not in abstract(ResBlock(8, groups=2), X)
     assert abstract(ResBlock(4, groups=2), X)["shortcut"]["kernel"].value.shape == (1, 1, 8, 4)
+
+
+def test_modulated_rms_norm_is_the_norm_times_one_plus_scale_plus_shift():
+    params = randomised(ScaleShiftRMSNorm(), X, E)
+    modulation = nn.silu(E) @ params["modulation"]["kernel"] + params["modulation"]["bias"]
+    scale, shift = modulation[:, None, None, :8], modulation[:, None, None, 8:]
+    expected = RMSNorm(1e-5).apply({"params": params["norm"]}, X) * (1 + scale) + shift
+    np.testing.assert_allclose(ScaleShiftRMSNorm().apply({"params": params}, X, E), expected, atol=1e-5)
+
+
+def test_a_new_modulated_rms_norm_is_the_plain_one():
+    params = initial(ScaleShiftRMSNorm(), X, E)
+    plain = RMSNorm(1e-5).apply({"params": {"scale": jnp.ones(8)}}, X)
+    np.testing.assert_array_equal(ScaleShiftRMSNorm().apply({"params": params}, X, E), plain)
+
+
+def test_rms_blocks_norm_each_pixel_alone():
+    block = ResBlock(8, "scale_shift", norm="rms")
+    shapes = abstract(block, X, E)
+    assert set(shapes["norm_1"]) == set(shapes["norm_2"]["norm"]) == {"scale"}
+    params = randomised(block, X, E)
+    far = X.at[:, 0, 0].add(3.0)
+    change = jnp.abs(block.apply({"params": params}, far, E) - block.apply({"params": params}, X, E))
+    assert change[:, :3, :3].max() > 1e-2
+    assert change[:, 3:].max() == change[:, :, 3:].max() == 0
+
+
+def means(x: jax.Array) -> jax.Array:
+    b, h, w, c = x.shape
+    return np.asarray(x).reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+def repeated(x: jax.Array) -> jax.Array:
+    return np.kron(x, np.ones((1, 2, 2, 1)))
+
+
+@pytest.mark.parametrize(("resample", "resized"), [("down", means), ("up", repeated)])
+def test_a_resampling_block_resizes_after_its_first_activation_and_on_the_way_past(resample, resized):
+    block = ResBlock(4, resample=resample, groups=2)
+    params = randomised(block, X)
+
+    def part(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+        return module.apply({"params": params[name]}, jnp.asarray(x, jnp.float32))
+
+    norm, wide, narrow = (
+        GroupNorm(2),
+        conv(4, name="conv", dtype=jnp.float32),
+        conv(4, 1, name="conv", dtype=jnp.float32),
+    )
+    h = part(wide, "conv_1", resized(nn.silu(part(norm, "norm_1", X))))
+    h = part(wide, "conv_2", nn.silu(part(norm, "norm_2", h)))
+    expected = part(narrow, "shortcut", resized(X)) + h
+    np.testing.assert_allclose(block.apply({"params": params}, X), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("resample", ["down", "up"])
+def test_a_new_resampling_block_only_resizes(resample):
+    block = ResBlock(8, "scale_shift", resample=resample, groups=2)
+    expected = halved(X) if resample == "down" else doubled(X)
+    np.testing.assert_array_equal(block.apply({"params": initial(block, X, E)}, X, E), expected)
+
+
+def test_halving_an_odd_side_repeats_its_last_pixels():
+    x = normal(2, 5, 7, 3)
+    half = halved(x)
+    assert half.shape == (2, 3, 4, 3)
+    np.testing.assert_allclose(half[:, :2, :3], means(x[:, :4, :6]), atol=1e-6)
+    np.testing.assert_allclose(half[:, 2, :3], (x[:, 4, 0:6:2] + x[:, 4, 1:6:2]) / 2, atol=1e-6)
+    np.testing.assert_allclose(half[:, 2, 3], x[:, 4, 6], atol=1e-6)
 
 
 @pytest.mark.parametrize(("size", "half"), [((4, 6), (2, 3)), ((5, 7), (3, 4)), ((1, 1), (1, 1))])
