@@ -9,7 +9,14 @@ from dalle3_jax.diffusion.schedules import Cosine
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("eps", [1, 1, 0.5]), ("v", [1 / 3, 2 / 3, 5 / 11]), ("x0", [0.5, 2, 5])]
+    ("kind", "expected"),
+    [
+        ("eps", [1, 1, 0.5]),
+        ("v", [1 / 3, 2 / 3, 5 / 11]),
+        ("x0", [0.5, 2, 5]),
+        ("edm", [0.5 / 4.5, 2 / 6, 5 / 14]),
+        ("x0_skip", [0.5 / 1.0002, 2 / 1.0008, 5 / 1.004]),
+    ],
 )
 def test_min_snr_by_hand(kind, expected):
     np.testing.assert_allclose(
@@ -17,7 +24,7 @@ def test_min_snr_by_hand(kind, expected):
     )
 
 
-@pytest.mark.parametrize("kind", ["eps", "v", "x0"])
+@pytest.mark.parametrize("kind", ["eps", "v", "x0", "edm", "x0_skip"])
 def test_uniform_is_1(kind):
     np.testing.assert_array_equal(losses.weight("uniform", kind, jnp.asarray([-3.0, 9.0])), [1, 1])
 
@@ -35,9 +42,13 @@ def test_min_snr_weighs_the_same_error_of_x0_alike_whatever_is_predicted():
 
     np.testing.assert_allclose(loss("eps"), loss("x0"), rtol=1e-4)
     np.testing.assert_allclose(loss("v"), loss("x0"), rtol=1e-4)
+    np.testing.assert_allclose(loss("edm"), loss("x0"), rtol=1e-4)
+    np.testing.assert_allclose(loss("x0_skip"), loss("x0"), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("eps", [1, 0]), ("v", [0, 0]), ("x0", [0, 5])])
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("eps", [1, 0]), ("v", [0, 0]), ("x0", [0, 5]), ("edm", [0, 0]), ("x0_skip", [0, 0])]
+)
 def test_min_snr_is_finite_for_pure_noise_and_pure_image(kind, expected):
     np.testing.assert_array_equal(losses.weight("min_snr", kind, jnp.asarray([-jnp.inf, jnp.inf])), expected)
 

@@ -7,14 +7,26 @@ import pytest
 from dalle3_jax.diffusion import prediction
 from dalle3_jax.diffusion.schedules import Cosine, ScaledLinear
 
-PREDICTIONS = ["eps", "v", "x0"]
+PREDICTIONS = ["eps", "v", "x0", "edm", "x0_skip"]
+EDM = np.hypot(0.6, 0.8 * 0.5)  # s of "edm" at alpha 0.8, sigma 0.6
+SKIP = np.hypot(0.6, 0.8 * prediction.SKIPPED)
+X_T = 0.8 * 2 - 0.6
 
 
 def constant(value):
     return jnp.full((1, 1, 1, 1), value)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("eps", -1.0), ("v", 0.8 * -1 - 0.6 * 2), ("x0", 2.0)])
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("eps", -1.0),
+        ("v", 0.8 * -1 - 0.6 * 2),
+        ("x0", 2.0),
+        ("edm", (2 - 0.8 * (0.5 / EDM) ** 2 * X_T) / (0.6 * 0.5 / EDM)),
+        ("x0_skip", (2 - 0.8 * (prediction.SKIPPED / SKIP) ** 2 * X_T) / (0.6 / SKIP)),
+    ],
+)
 def test_targets_by_hand(kind, expected):
     alpha, sigma = jnp.asarray([0.8]), jnp.asarray([0.6])
     target = prediction.target(kind, constant(2.0), constant(-1.0), alpha, sigma)
@@ -46,8 +58,30 @@ def test_a_perfect_network_makes_a_perfect_denoise(schedule, kind):
         return prediction.target(kind, x0, eps, alpha, sigma)
 
     np.testing.assert_allclose(prediction.denoiser(network, schedule, kind)(x_t, t), x0, atol=1e-5)
-    np.testing.assert_array_equal(seen[0][0], x_t)
+    np.testing.assert_array_equal(seen[0][0], prediction.scaled_input(kind, x_t, alpha, sigma))
     np.testing.assert_array_equal(seen[0][1], schedule.network_time(t))
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_what_the_network_is_shown(kind):
+    """c_in gives data of the deviation that is taken for granted unit variance at every noise level."""
+    x0, eps = np.random.default_rng(2).normal(size=(2, 1, 64, 64, 2))
+    alpha, sigma = jnp.asarray([0.8]), jnp.asarray([0.6])
+    x_t = jnp.asarray(0.8 * prediction.SIGMA_DATA * x0 + 0.6 * eps, jnp.float32)
+    shown = prediction.scaled_input(kind, x_t, alpha, sigma)
+    if kind in ("edm", "x0_skip"):
+        np.testing.assert_allclose(shown.std(), 1.0, atol=0.02)
+    else:
+        np.testing.assert_array_equal(shown, x_t)
+
+
+def test_x0_skip_passes_nothing_on_where_there_is_noise():
+    """So that a network without room for the noise need not cancel it."""
+    alpha, sigma = Cosine().alpha(jnp.asarray([0.3])), Cosine().sigma(jnp.asarray([0.3]))
+    x0 = prediction.x0_of("x0_skip", constant(0.5), constant(100.0), alpha, sigma)
+    np.testing.assert_allclose(x0, 0.5, atol=0.4)
+    edm = prediction.x0_of("edm", constant(0.5), constant(100.0), alpha, sigma)
+    assert float(edm[0, 0, 0, 0]) > 20
 
 
 def test_a_denoise_answers_in_the_precision_of_x():

@@ -79,6 +79,8 @@ def test_network_time_is_the_index_exactly():
     np.testing.assert_array_equal(ScaledLinear().network_time(t[::-1]), np.maximum(np.arange(999, -2, -1), 0))
     np.testing.assert_allclose(ScaledLinear().network_time(jnp.asarray([0.4005])), 399.5, rtol=1e-6)
     np.testing.assert_allclose(Cosine().network_time(t), 1000 * TIMES, rtol=1e-6)
+    places = (jnp.arange(1024) + 1) / 1024
+    np.testing.assert_array_equal(Cosine(steps=1024).network_time(places), np.arange(1024))
 
 
 def test_zero_terminal_snr_keeps_the_first_entry_and_empties_the_last():
