@@ -162,11 +162,12 @@ def distill():
     c.init.decoder = "decoder"
     c.data.crop = 64
     c.train.perturbation.noise = 0.1
-    c.train.steps = 1_200
+    c.train.steps = 800
     c.train.batch_size = 16
     c.train.learning_rate = 5e-4
     c.train.weight_decay = 0.0
     c.train.ema = 0.99
+    c.sample.temperature = 0.0
     c.sample.clamp = True
     return c
 
@@ -192,7 +193,7 @@ def refiner():
     c.data.text_length = 40
     c.train.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
     c.train.time_shift = 1.5
-    c.train.steps = 1_200
+    c.train.steps = 600
     c.train.batch_size = 16
     c.train.learning_rate = 2e-3
     c.train.weight_decay = 0.0
@@ -206,7 +207,7 @@ def distill_refiner():
     del c.model.refiner
     c.init.refiner = "refiner"
     c.train.time_shift = 1.0
-    c.train.steps = 500
+    c.train.steps = 250
     c.train.learning_rate = 5e-4
     c.train.ema = 0.99
     return c
@@ -218,9 +219,10 @@ def distill_base():
     c.train.stage = "distill_base"
     c.train.trainable = ("unet",)
     c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
+    c.data.latents = 8_000
     c.train.consistency.top = 1.0
     c.train.consistency.guidance_scale = 2.5
-    c.train.steps = 1_000
+    c.train.steps = 700
     c.train.batch_size = 16
     c.train.learning_rate = 3e-4
     c.train.ema = 0.99

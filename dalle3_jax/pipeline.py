@@ -239,11 +239,12 @@ class Pipeline:
         decoder: str = "vae",
         steps: int | None = None,
         tile: int = 0,
+        temperature: float | None = None,
     ) -> Float[Array, "b H W 3"]:
         """Images in about [-1, 1] from the latents that the UNet works in.
 
-        `decoder` is one of `self.decoders`, at its own number of steps or at `steps`; its noise comes from the seeds,
-        one an image (0, 1, 2, ... by default). `tile` is the side in pixels of overlapping windows that bound the
+        `decoder` is one of `self.decoders`, at its own number of steps or at `steps`, and its own temperature or this
+        one; its noise comes from the seeds, one an image (0, 1, 2, ... by default). `tile` is the side in pixels of overlapping windows that bound the
         memory; 0 decodes the whole. Raises ValueError for an unknown decoder, wrong latents, and what `tiles.tiled`
         refuses.
         """
@@ -255,6 +256,8 @@ class Pipeline:
         cells = tile // latent.factor
         if decoder != "vae":
             module, params, decoding = self._decoders[decoder]
+            if temperature is not None:
+                decoding = dataclasses.replace(decoding, temperature=temperature)
             drawer = programs.Decoder.of(module, decoding, steps)
             drawn_as = drawer.latent
             rows = self._split(np.asarray(range(len(latents)) if seeds is None else seeds, np.uint32))

@@ -45,6 +45,7 @@ class Decoder:
     sampler: str
     times: tuple[float, ...]
     clamp: bool
+    temperature: float
     latent: Latent
 
     @classmethod
@@ -56,7 +57,8 @@ class Decoder:
         schedule = schedules.build(**decoding.schedule)
         prediction.check(schedule, decoding.prediction)
         sampler = {"consistency": "consistency", "diffusion": "ddim"}[decoding.kind]
-        return cls(module, schedule, decoding.prediction, sampler, times, decoding.clamp, decoding.latent)
+        rest = decoding.clamp, decoding.temperature, decoding.latent
+        return cls(module, schedule, decoding.prediction, sampler, times, *rest)
 
 
 class Guidance(NamedTuple):
@@ -182,8 +184,10 @@ def draw(
     noise = samplers.noise(folded(keys, INITIAL), (height, width, decoder.module.image_channels))
     denoise = prediction.denoiser(network, decoder.schedule, decoder.prediction, decoder.clamp)
     times = jnp.asarray((*decoder.times, 0.0))
-    x = decoder.schedule.sigma(times[0]) * noise
+    x = decoder.temperature * decoder.schedule.sigma(times[0]) * noise
     step = samplers.SAMPLERS[decoder.sampler]
+    if step is samplers.consistency:
+        step = functools.partial(step, temperature=decoder.temperature)
     return samplers.sample(step, denoise, decoder.schedule, x, times, folded(keys, LOOP))
 
 

@@ -48,6 +48,17 @@ def test_a_decoders_noise_is_its_own_images_seed(decoding, latents, decoder):
     assert both.shape == (2, 32, 16, 3)
 
 
+def test_a_cold_decoder_draws_the_same_whatever_the_seed(decoding, latents):
+    cold, other = (
+        decoding.decode(latents, seeds, decoder="consistency", temperature=0.0) for seeds in ([0, 1], [5, 6])
+    )
+    np.testing.assert_array_equal(cold, other)
+    warm = decoding.decode(latents, [0, 1], decoder="consistency")
+    assert np.abs(np.asarray(warm) - np.asarray(cold)).max() > 1e-3
+    with pytest.raises(ValueError, match="temperature -1.0 not be negative"):
+        decoding.decode(latents, decoder="consistency", temperature=-1.0)
+
+
 def test_the_steps_of_a_decoder_can_be_chosen(decoding, latents):
     own, two, one = (decoding.decode(latents, decoder="consistency", steps=steps) for steps in (None, 2, 1))
     np.testing.assert_array_equal(own, two)

@@ -52,6 +52,8 @@ class Decoding:
 
     `kind` is "consistency" (its few evaluations re-noise to the `times`) or "diffusion" (DDIM in `steps` steps);
     `top` is the time where x is nothing but noise to it. `clamp` keeps every estimate of the image within [-1, 1].
+    All noise is multiplied by `temperature`: at 1 images are samples, whose details are guesses where latents leave them
+    open; at 0 they are all the same one, near the middle of what is possible.
     """
 
     kind: str
@@ -62,13 +64,17 @@ class Decoding:
     steps: int = 2
     times: tuple[float, ...] = ()  # of `steps` evaluations; empty: evenly spaced from the top
     clamp: bool = False
+    temperature: float = 1.0
 
     def __post_init__(self):
         """Raises ValueError for an unknown kind and for what no sampler could follow."""
         if self.kind not in ("consistency", "diffusion"):
             raise ValueError(f"a decoder of kind {self.kind!r}: known are consistency and diffusion")
-        if not 0 < self.top <= 1 or self.steps < 1:
-            raise ValueError(f"a decoder's top {self.top} must lie in (0, 1], its steps {self.steps} be at least 1")
+        if not 0 < self.top <= 1 or self.steps < 1 or self.temperature < 0:
+            raise ValueError(
+                f"a decoder's top {self.top} must lie in (0, 1], its steps {self.steps} be at least 1, and its "
+                f"temperature {self.temperature} not be negative"
+            )
 
 
 def _short(value: Any) -> str:

@@ -28,10 +28,9 @@ EXAMPLES = """examples:
   dalle3-jax evaluate decoders --with runs/demo/decoder/release runs/demo/refiner/release
   dalle3-jax evaluate decoders --count 100 --sizes 128 --teacher-count 0
 
-Latents come from three sources: true pictures with drawn words, encoded; true pictures of the demo's world, encoded,
-noised to t = 0.3 and brought back by the base model, so that they are its own and the truth is still known; and
-prompts. Each decoder gets the same ones with the same seeds. A teacher (a decoder that was not distilled) takes part
-twice: in one step it is the mean of all pictures that the latents may stand for, which the report calls regression.
+Latents come from true pictures with drawn words, from scenes as the base model would have made them, and from prompts.
+Each decoder gets the same ones with the same seeds. A teacher (a decoder that was not distilled) takes part twice: in
+one step, which the report calls regression, and in many.
 
 OUTDIR holds report.md (what is printed), report.json (that, and the values of every picture), plots, and zoomed
 pictures side by side; all of it is written anew after each source."""
@@ -39,12 +38,18 @@ pictures side by side; all of it is written anew after each source."""
 WORDED = {"of": "whole", "words": 1.0}
 STUDIED = 150  # pictures of each size after the first
 STRENGTH, STEPS = 0.3, 8  # of the base model's own latents
+SOURCES = (
+    "Encoded latents are of held-out scenes with drawn words. Re-sampled ones are of scenes held out of the demo's "
+    f"world, noised to t = {STRENGTH} and brought back by the base model in {STEPS} steps: they are its own, and the "
+    "truth is still known. Generated ones are the base model's for the captions of those scenes. Regression is the "
+    "teacher, a decoder that was not distilled, in one step: the mean of all pictures that the latents may stand for."
+)
 
 
 class Plan(NamedTuple):
-    """What is measured: sources by name, decoders, the most pictures of slow ones, judges, and what is left out."""
+    """What is measured: sources (side, how to make it), decoders, the limits of slow ones, judges, what is missing."""
 
-    sources: Mapping[str, tuple[int, Callable[[], "Latents"]]]
+    sources: list[tuple[int, Callable[[], "Latents"]]]
     decoders: Mapping[str, "Decode"]
     limits: Mapping[str, int]
     judges: "Judges"
@@ -140,34 +145,36 @@ def prepare(arguments: argparse.Namespace, pipeline: "Pipeline") -> Plan:
     from dalle3_jax.evaluation.decoding import Judges
     from dalle3_jax.evaluation.detector import Reader
     from dalle3_jax.evaluation.ocr import INSTALL
-    from dalle3_jax.evaluation.suites import drawn
     from dalle3_jax.evaluation.word_reader import find_word_reader
 
-    count, seed = arguments.count, arguments.seed
-    factor, size = pipeline.system.latent.factor, pipeline.defaults["size"]
-    if wrong := [str(side) for side in arguments.sizes if side < factor or side % factor]:
-        raise ValueError(f"--sizes {' '.join(wrong)}: sides must be multiples of {factor}")
-    prompts = drawn(FIRST, count, seed=seed)
-    pipeline.check([pipeline.request(prompt.text, seed=seed + i) for i, prompt in enumerate(prompts)])
-    make = functools.partial(encoded, pipeline, seed=seed, batch_size=arguments.batch_size)
-    sources: dict[str, tuple[int, Callable[[], Latents]]] = {}
-    for i, side in enumerate(arguments.sizes):
-        source = ScenesSource(WORDED, seed, side, side, split="held_out")
-        name = f"encoded, {side} px"
-        sources[name] = side, functools.partial(make, name, source, count if i == 0 else min(count, STUDIED))
-    own = functools.partial(resampled, pipeline, prompts, seed=seed, batch_size=arguments.batch_size)
-    new = functools.partial(generated, pipeline, prompts, seed=seed, batch_size=arguments.batch_size)
-    sources |= {"re-sampled": (max(size), own), "generated": (max(size), new)}
+    sources = sources_of(arguments, pipeline)
     judges = Judges(find_word_reader(), Reader.load(arguments.reader))
     decoders, missing = chosen(arguments, pipeline)
     missing += [] if judges.words else [f"drawn words: {INSTALL}"]
     missing += [] if plots.available() else [f"plots: {plots.INSTALL}"]
-    used = {"checkpoint": pipeline.release.digest, "device": jax.devices()[0].device_kind}
+    used = {"checkpoint": pipeline.release.digest, "device": jax.devices()[0].device_kind, "sources": SOURCES}
     used |= {"word_reader": judges.words.name if judges.words else ""}
     used |= {name: getattr(arguments, name) for name in ("count", "seed", "sizes", "batch_size", "teacher_count")}
-    used |= {"resampled": {"strength": STRENGTH, "steps": STEPS}}
-    limits = {teacher(arguments): arguments.teacher_count}
-    return Plan(sources, decoders, limits, judges, missing, used)
+    return Plan(sources, decoders, {teacher(arguments): arguments.teacher_count}, judges, missing, used)
+
+
+def sources_of(arguments: argparse.Namespace, pipeline: "Pipeline") -> list[tuple[int, Callable[[], "Latents"]]]:
+    """(Side of the pictures, what makes the latents) of each source; ValueError for one that cannot be made."""
+    from dalle3_jax.evaluation.suites import drawn
+
+    count, factor = arguments.count, pipeline.system.latent.factor
+    if wrong := [str(side) for side in arguments.sizes if side < factor or side % factor]:
+        raise ValueError(f"--sizes {' '.join(wrong)}: sides must be multiples of {factor}")
+    given = {"seed": arguments.seed, "batch_size": arguments.batch_size}
+    found: list[tuple[int, Callable[[], Latents]]] = []
+    for side in arguments.sizes:
+        scenes = ScenesSource(WORDED, arguments.seed, side, side, split="held_out")
+        most = min(count, STUDIED) if found else count
+        found.append((side, functools.partial(encoded, pipeline, scenes, count=most, **given)))
+    prompts = drawn(FIRST, count, seed=arguments.seed)
+    pipeline.check([pipeline.request(prompt.text, seed=arguments.seed + i) for i, prompt in enumerate(prompts)])
+    side = max(pipeline.defaults["size"])
+    return [*found, *((side, functools.partial(make, pipeline, prompts, **given)) for make in (resampled, generated))]
 
 
 def chosen(arguments: argparse.Namespace, pipeline: "Pipeline") -> tuple[dict[str, "Decode"], list[str]]:
@@ -200,7 +207,7 @@ def studies(plan: Plan, batch_size: int) -> Iterator["Study"]:
     from dalle3_jax.evaluation.decoding import Study, measure
 
     done = []
-    for side, make in plan.sources.values():
+    for side, make in plan.sources:
         rows, size = make(), fewer(batch_size, side)
         found = measure(rows, plan.decoders, plan.judges, batch_size=size, limits=plan.limits, bar=bar)
         done.append((rows, found))
@@ -217,12 +224,12 @@ def bar(rows: Sequence[Any], text: str) -> Iterable[Any]:
     return tqdm(rows, desc=text, unit="batch", dynamic_ncols=True, leave=False)
 
 
-def encoded(pipeline: "Pipeline", name: str, source: ScenesSource, count: int, seed: int, batch_size: int) -> "Latents":
+def encoded(pipeline: "Pipeline", source: ScenesSource, *, count: int, seed: int, batch_size: int) -> "Latents":
     """The latents of the first `count` pictures with words."""
     from dalle3_jax.evaluation.decoding import Latents
     from dalle3_jax.evaluation.word_reader import words_of
 
-    records = []
+    name, records = f"encoded, {source.width} px", []
     for index in range(len(source)):
         if len(records) == count:
             break
@@ -295,7 +302,7 @@ def write(study: "Study", folder: Path) -> None:
             write_whole(folder / f"zoom-{slug(rows.source)}.png", png_bytes(decoder_plots.zoom(rows, found)))
     if plots.available():
         for source, rows in study.rows().items():
-            write_whole(folder / f"measures-{slug(source)}.png", decoder_plots.bars(rows, source))
+            write_whole(folder / f"measures-{slug(source)}.png", decoder_plots.panels(rows, source))
         if found := study.letters():
             title = "Words read exactly, by the size of their letters"
             write_whole(folder / "letters.png", decoder_plots.letters(found, title))

@@ -59,6 +59,7 @@ def distill(config: ConfigDict, workdir: Path, system: System) -> Stage:
     if how.teacher:
         said = vars(taught(system, component).decoders[component])
     settings = {**chosen(said), "top": how.top, "steps": config.sample.decoder_steps, "clamp": clamp(config)}
+    settings["temperature"] = config.sample.temperature
     decoding = Decoding("consistency", system.latent(), **settings)
     loss_fn = consistency_loss(config, pose, component, decoding.schedule, decoding.prediction)
     frozen = {"teacher": system.loaded[component]} if how.teacher else {}

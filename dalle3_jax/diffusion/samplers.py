@@ -83,12 +83,23 @@ def dpmsolver(denoise: Denoise, schedule: Schedule, state: State, t_prev: Time, 
 
 
 def consistency(
-    denoise: Denoise, schedule: Schedule, state: State, t_prev: Time, t: Time, s: Time, keys: Keys
+    denoise: Denoise,
+    schedule: Schedule,
+    state: State,
+    t_prev: Time,
+    t: Time,
+    s: Time,
+    keys: Keys,
+    temperature: float = 1.0,
 ) -> State:
-    """The image that a consistency model sees at t, noised afresh to s (arXiv 2303.01469 algorithm 1)."""
+    """The image that a consistency model sees at t, noised afresh to s (arXiv 2303.01469 algorithm 1).
+
+    `temperature` multiplies the fresh noise.
+    """
     del t_prev
     x0 = denoise(state.x, jnp.full(state.x.shape[:1], t))
-    return State(schedule.alpha(s) * x0 + schedule.sigma(s) * noise(keys, state.x.shape[1:]), x0)
+    fresh = temperature * noise(keys, state.x.shape[1:])
+    return State(schedule.alpha(s) * x0 + schedule.sigma(s) * fresh, x0)
 
 
 SAMPLERS: dict[str, Step] = {

@@ -1,6 +1,6 @@
 """A study of decoders as people look at it: tables, plots (matplotlib, of the extra `eval`), and zoomed pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -14,9 +14,9 @@ from dalle3_jax.evaluation.decoding import BASELINE, TRUE, Bin, Decoded, Latents
 from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
 from dalle3_jax.evaluation.statistics import Difference, Rate
 from dalle3_jax.evaluation.tables import table
-from dalle3_jax.evaluation.word_reader import Lettered
+from dalle3_jax.evaluation.word_reader import Lettered, letter_size
 
-__all__ = ["bars", "letters", "markdown", "zoom"]
+__all__ = ["letters", "markdown", "panels", "zoom"]
 
 MEASURES = {
     "psnr": ("PSNR, dB", 1.0, 2),
@@ -28,7 +28,7 @@ MEASURES = {
 """Measure -> its title, the factor to the title's unit, and decimals."""
 
 ZOOM, WINDOW = 4, (48, 64)  # times; height and width in pixels of what is shown
-SCENES = 6
+SCENES, FEWEST = 6, 10  # rows of the zoomed pictures; words of a bin that is drawn
 Picture = UInt8[np.ndarray, "h w 3"]
 
 
@@ -41,7 +41,8 @@ def markdown(study: Study) -> str:
             parts += [f"Against {BASELINE}, on the same pictures (* the interval leaves out no difference):"]
             parts += [differences(rows)]
     if found := study.letters():
-        parts += ["## Words read exactly, by the size of their letters in pixels", letter_table(found)]
+        parts += ["## Words read exactly, by the size of their letters in pixels"]
+        parts += ["In a picture of one size, the smaller letters are those of longer words.", letter_table(found)]
     if study.unmeasured:
         parts += ["## Not measured", "\n".join(f"- {line}" for line in study.unmeasured)]
     return "\n\n".join(parts) + "\n"
@@ -53,7 +54,7 @@ def head(settings: Mapping[str, Any]) -> str:
         f"Release {settings['checkpoint'][:10] or 'in memory'}; seed {settings['seed']}; words are read by "
         f"{settings['word_reader'] or 'nobody'}. Intervals are 95 % bootstrap intervals over pictures; words are the "
         "mean over pictures of the share of their words that is read exactly. Times are of decoding alone, medians "
-        f"over batches of up to {settings['batch_size']} on {settings['device']}."
+        f"over batches of up to {settings['batch_size']} on {settings['device']}.\n\n{settings['sources']}"
     )
 
 
@@ -105,18 +106,19 @@ def letter_table(found: Mapping[str, Sequence[Bin]]) -> str:
 
 
 def letters(found: Mapping[str, Sequence[Bin]], title: str) -> bytes:
-    """A PNG: the share of words read exactly over the size of their letters, a line a decoder, with intervals."""
+    """A PNG: the share of words read exactly over the size of their letters, a line a decoder, with intervals.
+
+    Bins of fewer than `FEWEST` words are left to the table.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.0, 5.0), layout="constrained")
     axes = figure.subplots()
-    for i, (label, bins) in enumerate(found.items()):
+    for i, (label, look) in enumerate(styles(found).items()):
+        bins = [one for one in found[label] if one.words >= FEWEST]
         sizes = [one.size * 1.01 ** (i - len(found) / 2) for one in bins]  # beside each other, so that all are seen
-        values = np.array([100 * np.array(one.exact[:3]) for one in bins])
-        reach = np.abs(values[:, 1:].T - values[:, 0])
-        axes.errorbar(
-            sizes, values[:, 0], reach, label=label, capsize=2, linewidth=1.6, markersize=5, **style(i, label)
-        )
+        line = "--" if label == TRUE else "-"
+        axes.errorbar(sizes, *reaches([one.exact for one in bins], 100.0), label=label, linestyle=line, **look)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks := [12, 16, 20, 24, 32, 48, 64], [str(tick) for tick in ticks])
     axes.set(xlabel="size of the letters (pixels)", ylabel="words read exactly (%)", ylim=(-3, 103))
@@ -127,44 +129,47 @@ def letters(found: Mapping[str, Sequence[Bin]], title: str) -> bytes:
     return png(figure)
 
 
-def bars(rows: Mapping[str, Row], title: str) -> bytes:
-    """A PNG: a panel for each measure of one source and one for the time, a bar a decoder, with intervals."""
+def panels(rows: Mapping[str, Row], title: str) -> bytes:
+    """A PNG: a panel for each measure of one source and one for the time, a row a decoder, with intervals."""
     from matplotlib.figure import Figure
 
     shown = [name for name in MEASURES if any(name in row.rates for row in rows.values())]
-    figure = Figure(figsize=(3.2 * (1 + len(shown)), 0.38 * len(rows) + 1.5), layout="constrained")
-    panels = figure.subplots(1, 1 + len(shown), squeeze=False)[0]
-    places = range(len(rows))
-    for axes, name in zip(panels, shown, strict=False):
+    figure = Figure(figsize=(2.6 * (1 + len(shown)), 0.32 * len(rows) + 1.4), layout="constrained")
+    all_axes = figure.subplots(1, 1 + len(shown), squeeze=False)[0]
+    looks = styles(rows)
+    for axes, name in zip(all_axes, shown, strict=False):
         heading, factor, _ = MEASURES[name]
-        ends = []
         for place, (label, row) in enumerate(rows.items()):
             if name in row.rates:
-                value, low, high = (factor * number for number in row.rates[name][:3])
-                axes.barh(place, value, color=style(place, label)["color"], alpha=0.8)
-                axes.plot([low, high], [place, place], color="black", linewidth=1.2)
-                ends += [low, high]
+                (value,), reach = reaches([row.rates[name]], factor)
+                axes.errorbar(value, place, xerr=reach, **looks[label])
         axes.set_xlabel(heading)
-        if name in ("psnr", "ssim"):  # their differences are small beside their distance from nothing
-            room = 0.25 * (max(ends) - min(ends)) or 0.1
-            axes.set_xlim(min(ends) - room, max(ends) + room)
     for place, (label, row) in enumerate(rows.items()):
         if row.seconds is not None:
-            panels[-1].barh(place, 1000 * row.seconds, color=style(place, label)["color"], alpha=0.8)
-    panels[-1].set(xlabel="ms a picture", xscale="log")
-    for axes in panels:
-        axes.set_yticks(places, list(rows) if axes is panels[0] else [""] * len(rows))
-        axes.set_ylim(len(rows) - 0.4, -0.6)
+            all_axes[-1].errorbar(1000 * row.seconds, place, **looks[label])
+    all_axes[-1].set(xlabel="ms a picture", xlim=(0, None))
+    for axes in all_axes:
+        axes.set_yticks(range(len(rows)), list(rows) if axes is all_axes[0] else [""] * len(rows))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=10)
     return png(figure)
 
 
-def style(place: int, label: str) -> dict[str, Any]:
-    """The look of a decoder in every plot; true pictures are grey."""
-    if label == TRUE:
-        return {"color": "#999999", "marker": "x", "linestyle": "--"}
-    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "linestyle": "-"}
+def reaches(values: Sequence[Rate], factor: float) -> tuple[list[float], list[list[float]]]:
+    """Rates in a measure's unit, and how far their intervals reach below and above them."""
+    ups, downs = [one.high - one.value for one in values], [one.value - one.low for one in values]
+    return [factor * one.value for one in values], [[factor * max(r, 0.0) for r in part] for part in (downs, ups)]
+
+
+def styles(labels: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The look of each decoder, the same in every plot; true pictures are grey."""
+    rest = [label for label in labels if label != TRUE]
+    found = {TRUE: {"color": "#999999", "marker": "x"}} if TRUE in labels else {}
+    for i, label in enumerate(rest):
+        found[label] = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+    return {label: look | {"capsize": 2, "markersize": 5} for label, look in found.items()}
 
 
 def png(figure: Any) -> bytes:
@@ -192,7 +197,8 @@ def zoom(rows: Latents, found: Mapping[str, Decoded]) -> Image.Image:
             lines = [Line(label)]
             if word and label in found and scene < len(found[label].read):
                 read = found[label].read[scene][0]
-                lines.append(Line(read or "-", GREEN if read == word.text else RED))
+                drawable = read.encode("ascii", "replace").decode() or "-"
+                lines.append(Line(drawable, GREEN if read == word.text else RED))
             # A decoder that made fewer pictures leaves its place empty.
             seen = window(images[scene], corner) if scene < len(images) else np.full((*WINDOW, 3), 255, np.uint8)
             cells.append(Cell(Image.fromarray(seen), tuple(lines)))
@@ -208,8 +214,10 @@ def window(image: Picture, corner: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 
 def beginning(image: Picture, word: Lettered) -> tuple[int, int]:
     """The corner of the window that shows the beginning of a word."""
     height, width = image.shape[:2]
-    left, top, _, bottom = word.box
-    return fitted(round((top + bottom) / 2 * height) - WINDOW[0] // 2, round(left * width), image)
+    left, top, right, bottom = word.box
+    reach = 0.3 * letter_size(word, height) * len(word.text)  # of letters of usual width: banners are wider
+    start = max(left * width, (left + right) / 2 * width - reach)
+    return fitted(round((top + bottom) / 2 * height) - WINDOW[0] // 2, round(start), image)
 
 
 def busiest(image: Picture, words: Sequence[Lettered]) -> tuple[int, int]:

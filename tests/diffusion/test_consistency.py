@@ -94,6 +94,18 @@ def test_the_sampler_noises_each_estimate_afresh_to_the_next_time():
     np.testing.assert_allclose(last.x, 0.5, atol=1e-6)
 
 
+def test_temperature_multiplies_the_fresh_noise():
+    keys, t, s = jax.random.split(KEY, 4), jnp.float32(0.9), jnp.float32(0.4)
+    state = samplers.initial(images(5))
+
+    def after(temperature):
+        denoise = lambda x_t, t: jnp.zeros_like(x_t)  # noqa: E731
+        return samplers.consistency(denoise, SCHEDULE, state, t, t, s, keys, temperature).x
+
+    np.testing.assert_allclose(after(0.5), 0.5 * after(1.0), atol=1e-6)
+    np.testing.assert_array_equal(after(0.0), 0.0)
+
+
 def test_clamping_keeps_every_estimate_within_the_pixels_range():
     x = 5 * images(6)
     free, kept = (
