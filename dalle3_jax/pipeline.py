@@ -244,9 +244,9 @@ class Pipeline:
         """Images in about [-1, 1] from the latents that the UNet works in.
 
         `decoder` is one of `self.decoders`, at its own number of steps or at `steps`, and its own temperature or this
-        one; its noise comes from the seeds, one an image (0, 1, 2, ... by default). `tile` is the side in pixels of overlapping windows that bound the
-        memory; 0 decodes the whole. Raises ValueError for an unknown decoder, wrong latents, and what `tiles.tiled`
-        refuses.
+        one; its noise comes from the seeds, one an image (0, 1, 2, ... by default). `tile` is the side in pixels of
+        overlapping windows that bound the memory; 0 decodes the whole. Raises ValueError for an unknown decoder, wrong
+        latents, and what `tiles.tiled` refuses.
         """
         latent = self.system.latent
         if latents.shape[-1] != latent.channels:

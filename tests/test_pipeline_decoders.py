@@ -55,7 +55,7 @@ def test_a_cold_decoder_draws_the_same_whatever_the_seed(decoding, latents):
     np.testing.assert_array_equal(cold, other)
     warm = decoding.decode(latents, [0, 1], decoder="consistency")
     assert np.abs(np.asarray(warm) - np.asarray(cold)).max() > 1e-3
-    with pytest.raises(ValueError, match="temperature -1.0 not be negative"):
+    with pytest.raises(ValueError, match="temperature -1"):
         decoding.decode(latents, decoder="consistency", temperature=-1.0)
 
 

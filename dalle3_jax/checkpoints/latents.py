@@ -52,8 +52,8 @@ class Decoding:
 
     `kind` is "consistency" (its few evaluations re-noise to the `times`) or "diffusion" (DDIM in `steps` steps);
     `top` is the time where x is nothing but noise to it. `clamp` keeps every estimate of the image within [-1, 1].
-    All noise is multiplied by `temperature`: at 1 images are samples, whose details are guesses where latents leave them
-    open; at 0 they are all the same one, near the middle of what is possible.
+    All noise is multiplied by `temperature`: at 1 images are samples, whose details are guesses where latents leave
+    them open; at 0 there is one image for some latents, near the middle of what is possible.
     """
 
     kind: str

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
 
 EXAMPLES = """examples:
-  dalle3-jax evaluate decoders --with runs/demo/decoder/release runs/demo/refiner/release
+  dalle3-jax evaluate decoders --decoders runs/demo/decoder        with the teacher of the shipped decoder
   dalle3-jax evaluate decoders --count 100 --sizes 128 --teacher-count 0
 
 Latents come from true pictures with drawn words, from scenes as the base model would have made them, and from prompts.
@@ -35,8 +35,10 @@ one step, which the report calls regression, and in many.
 OUTDIR holds report.md (what is printed), report.json (that, and the values of every picture), plots, and zoomed
 pictures side by side; all of it is written anew after each source."""
 
+SAMPLES = "consistency, 2 steps, samples"  # at a temperature of 1, whatever the decoder's own is
 WORDED = {"of": "whole", "words": 1.0}
-STUDIED = 150  # pictures of each size after the first
+STUDIED = 80  # pictures of each size after the first
+SLOW = 50  # pictures of sources after the first that a decoder in many steps makes; none of larger ones
 STRENGTH, STEPS = 0.3, 8  # of the base model's own latents
 SOURCES = (
     "Encoded latents are of held-out scenes with drawn words. Re-sampled ones are of scenes held out of the demo's "
@@ -68,11 +70,11 @@ def parser() -> Parser:
     )
     add = found.add_argument
     add("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
-    add("--with", nargs="+", default=[], dest="further", metavar="RELEASE", help="releases of further decoders")
+    add("--decoders", nargs="+", default=[], metavar="PATH", help="releases or stages whose decoders join in")
     add("--count", type=int, default=300, metavar="N", help="pictures of each source (default 300)")
     add("--steps", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="of the consistency decoder (1 2 4)")
     add("--teacher-steps", type=int, default=50, metavar="N", help="of a decoder that is not distilled (default 50)")
-    told = "pictures of each source that it makes in so many steps, at most (default 300); 0: none"
+    told = f"pictures of the first source that it makes in so many steps (default 300); {SLOW} of others; 0: none"
     add("--teacher-count", type=int, default=300, metavar="N", help=told)
     told = f"sides of pictures with words; after the first, at most {STUDIED} pictures each (128 192 256 384)"
     add("--sizes", type=int, nargs="+", default=[128, 192, 256, 384], metavar="N", help=told)
@@ -89,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     try:
         check(arguments)
-        pipeline = load(arguments.checkpoint, arguments.further)
+        pipeline = load(arguments.checkpoint, arguments.decoders)
         plan, folder = prepare(arguments, pipeline), Album(arguments.outdir).folder
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -179,22 +181,32 @@ def sources_of(arguments: argparse.Namespace, pipeline: "Pipeline") -> list[tupl
 
 def chosen(arguments: argparse.Namespace, pipeline: "Pipeline") -> tuple[dict[str, "Decode"], list[str]]:
     """The decoders to compare, by label, and which of those that could be compared the release lacks."""
-    wanted = {"vae": ("vae", None), "refiner": ("refiner", None)}
-    wanted |= {f"consistency, {n} step{'s' * (n > 1)}": ("consistency", n) for n in arguments.steps}
-    wanted |= {"regression": ("diffusion", 1), teacher(arguments): ("diffusion", arguments.teacher_steps)}
+    wanted: dict[str, tuple[str, int | None, float | None]] = {"vae": ("vae", None, None)}
+    wanted |= {"refiner": ("refiner", None, None)}
+    wanted |= {f"consistency, {n} step{'s' * (n > 1)}": ("consistency", n, None) for n in arguments.steps}
+    wanted |= {SAMPLES: ("consistency", 2, 1.0), "regression": ("diffusion", 1, None)}
+    wanted |= {teacher(arguments): ("diffusion", arguments.teacher_steps, None)}
     found: dict[str, Decode] = {}
-    for label, (name, steps) in wanted.items():
+    for label, (name, steps, temperature) in wanted.items():
         if name in pipeline.decoders:
-            found[label] = functools.partial(decoded, pipeline, name, steps)
-    lacking = dict.fromkeys(name for name, _ in wanted.values() if name not in pipeline.decoders)
-    return found, [f"{name}: this release has no such decoder; add one by --with RELEASE" for name in lacking]
+            found[label] = functools.partial(decoded, pipeline, name, steps, temperature)
+    lacking = dict.fromkeys(name for name, *_ in wanted.values() if name not in pipeline.decoders)
+    return found, [f"{name}: this release has no such decoder; add one by --decoders PATH" for name in lacking]
 
 
-def decoded(pipeline: "Pipeline", name: str, steps: int | None, latents: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+def decoded(
+    pipeline: "Pipeline",
+    name: str,
+    steps: int | None,
+    temperature: float | None,
+    latents: np.ndarray,
+    seeds: np.ndarray,
+) -> np.ndarray:
     """The images that a decoder makes of latents, on the host."""
     import jax.numpy as jnp
 
-    return np.asarray(pipeline.decode(jnp.asarray(latents), seeds.tolist(), decoder=name, steps=steps))
+    how = {"decoder": name, "steps": steps, "temperature": temperature}
+    return np.asarray(pipeline.decode(jnp.asarray(latents), seeds.tolist(), **how))
 
 
 def teacher(arguments: argparse.Namespace) -> str:
@@ -209,7 +221,9 @@ def studies(plan: Plan, batch_size: int) -> Iterator["Study"]:
     done = []
     for side, make in plan.sources:
         rows, size = make(), fewer(batch_size, side)
-        found = measure(rows, plan.decoders, plan.judges, batch_size=size, limits=plan.limits, bar=bar)
+        most = SLOW if side <= plan.sources[0][0] else 0
+        limits = {label: min(limit, most) if done else limit for label, limit in plan.limits.items()}
+        found = measure(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=bar)
         done.append((rows, found))
         yield Study(plan.settings, list(done), plan.missing)
 

@@ -27,7 +27,7 @@ EXAMPLES = """examples:
   dalle3-jax evaluate compare A B                             two checkpoints on the same noise
   dalle3-jax evaluate votes A B --outdir page                 a page on which people choose between their pictures
   dalle3-jax evaluate elo votes.jsonl                         their choices as ratings
-  dalle3-jax evaluate decoders --with RELEASE                 what each decoder keeps of pictures, and its time
+  dalle3-jax evaluate decoders                                what each decoder keeps of pictures, and its time
 
 OUTDIR holds report.md (what is printed), report.json (that, and every prompt with what was read in its picture), plots
 of the rates, the best, the median and the worst pictures, and those nearest to the training set."""

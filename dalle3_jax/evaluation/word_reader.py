@@ -1,4 +1,4 @@
-"""Reads words whose places are known: only that is asked how they are spelt, which takes a fraction of a whole OCR's time.
+"""Reads words whose places are known: only how they are spelt is asked, in a fraction of a whole OCR's time.
 
 RapidOCR's recogniser, the same that `ocr.find_ocr` uses, is shown each word by itself. Nothing is looked for, so that
 of a word which cannot be read the spelling counts, and not whether anything looked like letters.

@@ -1,0 +1,228 @@
+"""What tiles cost and change: python scripts/tiled_decoding.py [--checkpoint demo] [--tile 64] [--halo 8]
+
+Three tables for a release's VAE and, where it has one, its decoder, and docs/images/tiled_decoding.png of two of them:
+  memory       what the compiled program takes beside arguments and result, by the side of the image
+  reach        how many cells away the image of one evaluation changes when a cell of its latents does
+  difference   of tiled from whole images of drawn scenes, by the halo; tiles are at most three quarters of a side
+"""
+
+import argparse
+import functools
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dalle3_jax import programs
+from dalle3_jax.checkpoints.releases import Release, load_release
+from dalle3_jax.commands.stage import apply
+from dalle3_jax.data.scenes import WHOLE
+from dalle3_jax.data.scenes.render import render
+from dalle3_jax.data.transforms import unit
+from dalle3_jax.diffusion import prediction, samplers
+from dalle3_jax.evaluation import plots
+from dalle3_jax.evaluation.suites import some, suite
+from dalle3_jax.evaluation.tables import table
+from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.pictures import write_whole
+from dalle3_jax.pipeline import find_release
+from dalle3_jax.tiles import tiled
+from dalle3_jax.typing import Array, Params
+
+SIDES, COMPARED, HALOS, PICTURES = (256, 512, 1024, 2048), (256, 512), (1, 2, 3, 4, 6, 8), 2
+OUT = Path(__file__).parents[1] / "docs" / "images" / "tiled_decoding.png"
+
+Wrap = Callable[[Callable[..., Array]], Callable[..., Array]]
+Decode = Callable[[Wrap, Params, Array, Array], Array]
+"""(what is done to the network, parameters, the VAE's latents, a key for each) -> images in about [-1, 1]."""
+Memories = dict[tuple[str, str], list[float]]
+Differences = dict[str, dict[int, tuple[float, float]]]
+
+
+class Network(NamedTuple):
+    """Something that decodes, and what it does in a single evaluation."""
+
+    name: str
+    params: Params
+    decode: Decode
+    once: Decode
+
+
+def whole(function: Callable[..., Array]) -> Callable[..., Array]:
+    """The function as it is."""
+    return function
+
+
+def networks(release: Release) -> list[Network]:
+    """The release's VAE and its decoder; says so where there is none."""
+    vae = release.modules["vae"]
+
+    def decode(wrap: Wrap, params: Params, latents: Array, keys: Array) -> Array:
+        return wrap(functools.partial(apply, vae, params, method="decode"))(latents)
+
+    found = [Network("VAE", release.params["vae"], decode, decode)]
+    module = release.modules.get("decoder")
+    if not isinstance(module, DecoderUNet):
+        print("this release has no decoder beside its VAE: only that is measured")
+        return found
+    decoding = release.decoders["decoder"]
+    decoder, once = (drawing(programs.Decoder.of(module, decoding, steps)) for steps in (None, 1))
+    return [*found, Network(f"{decoding.kind} decoder", release.params["decoder"], decoder, once)]
+
+
+def drawing(decoder: programs.Decoder) -> Decode:
+    """Samples a decoder of which only the network is tiled: the noise is that of the whole image."""
+
+    def decode(wrap: Wrap, params: Params, latents: Array, keys: Array) -> Array:
+        latents, network = decoder.latent.normalised(latents), wrap(functools.partial(apply, decoder.module, params))
+        denoise = prediction.denoiser(
+            lambda x_t, t: network(x_t, t, latents), decoder.schedule, decoder.prediction, decoder.clamp
+        )
+        shape = *(side * decoder.module.factor for side in latents.shape[1:3]), decoder.module.image_channels
+        times = jnp.asarray((*decoder.times, 0.0))
+        x = decoder.schedule.sigma(times[0]) * samplers.noise(keys, shape)
+        return samplers.sample(samplers.SAMPLERS[decoder.sampler], denoise, decoder.schedule, x, times, keys)
+
+    return decode
+
+
+def encoded(release: Release, side: int) -> Array:
+    """The VAE's latents of a few drawn scenes."""
+    prompts = some(suite(), 3 * PICTURES)[::3]
+    images = np.stack([unit(render(WHOLE, prompt.scene, side, side)) for prompt in prompts if prompt.scene])
+    return jax.jit(functools.partial(apply, release.modules["vae"], method="encode"))(release.params["vae"], images)[0]
+
+
+def levels(decode: Decode, wrap: Wrap, params: Params) -> Callable[[Array], np.ndarray]:
+    """Latents -> images in levels of 0 to 255, not rounded."""
+    program = jax.jit(functools.partial(decode, wrap))
+
+    def run(latents: Array) -> np.ndarray:
+        images = program(params, latents, jax.random.split(jax.random.key(1), len(latents)))
+        return np.clip(np.asarray(images, np.float64), -1, 1) * 127.5 + 127.5
+
+    return run
+
+
+def temporaries(network: Network, wrap: Wrap, shape: tuple[int, ...]) -> tuple[float, float]:
+    """MiB of a program that decodes latents of a shape, compiled only: its own, its arguments' and result's."""
+    latents, keys = jax.ShapeDtypeStruct(shape, jnp.float32), jax.random.split(jax.random.key(0), shape[0])
+    program = jax.jit(functools.partial(network.decode, wrap)).lower(network.params, latents, keys).compile()
+    if (found := program.memory_analysis()) is None:
+        raise SystemExit("this backend does not say what memory a program takes: try JAX_PLATFORMS=cpu")
+    return found.temp_size_in_bytes / 2**20, (found.argument_size_in_bytes + found.output_size_in_bytes) / 2**20
+
+
+def memories(found: list[Network], tile: int, halo: int, shapes: Mapping[int, tuple[int, ...]]) -> Memories:
+    """(Network, whole or tiled) -> MiB at every side; printed too."""
+    result, lines = {}, []
+    for network in found:
+        for how, wrap in (
+            ("whole", whole),
+            (f"tiles of {tile}, halo {halo}", functools.partial(tiled, tile=tile, halo=halo)),
+        ):
+            own, arrays = zip(*(temporaries(network, wrap, shape) for shape in shapes.values()), strict=True)
+            result[network.name, how] = list(own)
+            lines.append([network.name, how, *(f"{a:,.0f} + {b:,.0f}" for a, b in zip(own, arrays, strict=True))])
+    print("\nMiB of the program + its arguments and result\n")
+    print(table(["network", "decoding", *(f"{side} px" for side in shapes)], lines))
+    return result
+
+
+def reach(network: Network, latents: Array, deviation: Array) -> np.ndarray:
+    """The largest change of an image, in levels, at each distance from a cell that moves by a standard deviation."""
+    decode, (_, side, _, channels) = levels(network.once, whole, network.params), latents.shape
+    moved = latents.at[:, side // 2, side // 2].add(deviation * jax.random.normal(jax.random.key(2), (channels,)))
+    change = np.abs(decode(moved) - decode(latents)).max(axis=(0, 3))
+    cells = change.reshape(side, -1, side, len(change) // side).max(axis=(1, 3))
+    distance = np.abs(np.indices(cells.shape) - side // 2).max(axis=0)
+    return np.array([cells[distance == cells_away].max() for cells_away in range(side // 2)])
+
+
+def reaches(found: list[Network], latents: Array, deviation: Array) -> None:
+    """Prints how far away a change is still of so many levels."""
+    limits, lines = (0.5, 0.05, 0.005), []
+    for network in found:
+        change = reach(network, latents, deviation)
+        lines.append([network.name, *(str(np.flatnonzero(change >= limit).max(initial=0)) for limit in limits)])
+    print("\nReach in cells: how far away one evaluation still changes by so many levels\n")
+    print(table(["network", *map(str, limits)], lines))
+
+
+def differences(found: list[Network], latents: Mapping[int, Array], tile: int) -> Differences:
+    """Network -> halo -> (largest, mean) difference in levels at the largest of the sides; printed for all of them."""
+    result, lines = {}, []
+    for network in found:
+        for side, given in latents.items():
+            cells = min(tile, 3 * given.shape[1] // 4)
+            expected = levels(network.decode, whole, network.params)(given)
+            result[network.name] = {}
+            for halo in (halo for halo in HALOS if cells >= 2 * halo + 2):
+                apart = np.abs(
+                    levels(network.decode, functools.partial(tiled, tile=cells, halo=halo), network.params)(given)
+                    - expected
+                )
+                result[network.name][halo] = float(apart.max()), float(apart.mean())
+                lines.append(
+                    [network.name, f"{side}", f"{cells}", f"{halo}", f"{apart.max():.3f}", f"{apart.mean():.5f}"]
+                )
+    print("\nDifference from the whole image, in levels\n")
+    print(table(["network", "side, px", "tile", "halo", "largest", "mean"], lines))
+    return result
+
+
+def drawn(memory: Memories, apart: Differences) -> bytes:
+    """A PNG: memory by the side of the image, whole and tiled; the difference by the halo."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    colours = dict(zip(apart, (plots.SEEN, plots.HELD_OUT), strict=False))
+    for (name, how), values in memory.items():
+        style = "-" if how == "whole" else "--"
+        left.plot(SIDES, values, style, marker=".", color=colours[name], label=f"{name}, {how}")
+    left.set(xscale="log", yscale="log", xlabel="side of the image, px", ylabel="memory beside the images, MiB")
+    left.set_xticks(SIDES, map(str, SIDES))
+    left.xaxis.set_minor_locator(NullLocator())
+    for name, found in apart.items():
+        for what, style, values in zip(("largest", "mean"), ("-", ":"), zip(*found.values(), strict=True), strict=True):
+            right.plot(list(found), values, style, marker=".", color=colours[name], label=f"{name}, {what}")
+    right.axhline(0.5, color=plots.CONTROL, linewidth=1.2, label="half a level")
+    right.set(yscale="log", xlabel="halo, cells", ylabel=f"difference at {COMPARED[-1]} px, levels of 255")
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=8)
+    written = BytesIO()
+    figure.savefig(written, format="png", dpi=110)
+    return written.getvalue()
+
+
+def main() -> None:
+    """Measures, prints and draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", default="demo", help="a release with a VAE (default: the demo)")
+    parser.add_argument("--tile", type=int, default=64, help="side of a tile in cells of the latents (default 64)")
+    parser.add_argument("--halo", type=int, default=8, help="the halo in cells (default 8)")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    release = load_release(find_release(arguments.checkpoint))
+    if release.latent is None or "vae" not in release.modules:
+        raise SystemExit(f"the release {arguments.checkpoint} has no VAE, or says nothing of its latents")
+    latent, found = release.latent, networks(release)
+    shapes = {side: (1, side // latent.factor, side // latent.factor, latent.channels) for side in SIDES}
+    memory = memories(found, arguments.tile, arguments.halo, shapes)
+    latents = {side: encoded(release, side) for side in COMPARED}
+    reaches(found, latents[COMPARED[-1]], 1 / jnp.asarray(latent.scale))
+    apart = differences(found, latents, arguments.tile)
+    if not plots.available():
+        raise SystemExit(plots.INSTALL)
+    write_whole(arguments.out, drawn(memory, apart))
+    print(f"\n{arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
