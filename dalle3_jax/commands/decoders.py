@@ -4,24 +4,20 @@ import argparse
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from dalle3_jax.commands.album import Album, slug
+from dalle3_jax.commands.decoder_latents import SOURCES, STUDIED, bar, fewer, sources_of
 from dalle3_jax.commands.sample import Parser
 from dalle3_jax.commands.scoring import FAILURES
-from dalle3_jax.data.scenes import FIRST, render
-from dalle3_jax.data.sources import ScenesSource
-from dalle3_jax.data.transforms import decode, unit
 from dalle3_jax.pictures import MAX_SIDE, png_bytes, write_whole
 
 if TYPE_CHECKING:
     from dalle3_jax.evaluation.decoding import Decode, Judges, Latents, Study
-    from dalle3_jax.evaluation.prompts import Prompt
     from dalle3_jax.pipeline import Pipeline
 
 EXAMPLES = """examples:
@@ -36,16 +32,7 @@ OUTDIR holds report.md (what is printed), report.json (that, and the values of e
 pictures side by side; all of it is written anew after each source."""
 
 SAMPLES = "consistency, 2 steps, samples"  # at a temperature of 1, whatever the decoder's own is
-WORDED = {"of": "whole", "words": 1.0}
-STUDIED = 80  # pictures of each size after the first
 SLOW = 50  # pictures of sources after the first that a decoder in many steps makes; none of larger ones
-STRENGTH, STEPS = 0.3, 8  # of the base model's own latents
-SOURCES = (
-    "Encoded latents are of held-out scenes with drawn words. Re-sampled ones are of scenes held out of the demo's "
-    f"world, noised to t = {STRENGTH} and brought back by the base model in {STEPS} steps: they are its own, and the "
-    "truth is still known. Generated ones are the base model's for the captions of those scenes. Regression is the "
-    "teacher, a decoder that was not distilled, in one step: the mean of all pictures that the latents may stand for."
-)
 
 
 class Plan(NamedTuple):
@@ -149,7 +136,8 @@ def prepare(arguments: argparse.Namespace, pipeline: "Pipeline") -> Plan:
     from dalle3_jax.evaluation.ocr import INSTALL
     from dalle3_jax.evaluation.word_reader import find_word_reader
 
-    sources = sources_of(arguments, pipeline)
+    given = {name: getattr(arguments, name) for name in ("count", "sizes", "seed", "batch_size")}
+    sources = sources_of(pipeline, **given)
     judges = Judges(find_word_reader(), Reader.load(arguments.reader))
     decoders, missing = chosen(arguments, pipeline)
     missing += [] if judges.words else [f"drawn words: {INSTALL}"]
@@ -158,25 +146,6 @@ def prepare(arguments: argparse.Namespace, pipeline: "Pipeline") -> Plan:
     used |= {"word_reader": judges.words.name if judges.words else ""}
     used |= {name: getattr(arguments, name) for name in ("count", "seed", "sizes", "batch_size", "teacher_count")}
     return Plan(sources, decoders, {teacher(arguments): arguments.teacher_count}, judges, missing, used)
-
-
-def sources_of(arguments: argparse.Namespace, pipeline: "Pipeline") -> list[tuple[int, Callable[[], "Latents"]]]:
-    """(Side of the pictures, what makes the latents) of each source; ValueError for one that cannot be made."""
-    from dalle3_jax.evaluation.suites import drawn
-
-    count, factor = arguments.count, pipeline.system.latent.factor
-    if wrong := [str(side) for side in arguments.sizes if side < factor or side % factor]:
-        raise ValueError(f"--sizes {' '.join(wrong)}: sides must be multiples of {factor}")
-    given = {"seed": arguments.seed, "batch_size": arguments.batch_size}
-    found: list[tuple[int, Callable[[], Latents]]] = []
-    for side in arguments.sizes:
-        scenes = ScenesSource(WORDED, arguments.seed, side, side, split="held_out")
-        most = min(count, STUDIED) if found else count
-        found.append((side, functools.partial(encoded, pipeline, scenes, count=most, **given)))
-    prompts = drawn(FIRST, count, seed=arguments.seed)
-    pipeline.check([pipeline.request(prompt.text, seed=arguments.seed + i) for i, prompt in enumerate(prompts)])
-    side = max(pipeline.defaults["size"])
-    return [*found, *((side, functools.partial(make, pipeline, prompts, **given)) for make in (resampled, generated))]
 
 
 def chosen(arguments: argparse.Namespace, pipeline: "Pipeline") -> tuple[dict[str, "Decode"], list[str]]:
@@ -226,83 +195,6 @@ def studies(plan: Plan, batch_size: int) -> Iterator["Study"]:
         found = measure(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=bar)
         done.append((rows, found))
         yield Study(plan.settings, list(done), plan.missing)
-
-
-def fewer(batch_size: int, side: int) -> int:
-    """How many pictures of this side have as many pixels as a batch of 128x128."""
-    return max(1, batch_size * 128**2 // side**2)
-
-
-def bar(rows: Sequence[Any], text: str) -> Iterable[Any]:
-    """A progress bar over batches."""
-    return tqdm(rows, desc=text, unit="batch", dynamic_ncols=True, leave=False)
-
-
-def encoded(pipeline: "Pipeline", source: ScenesSource, *, count: int, seed: int, batch_size: int) -> "Latents":
-    """The latents of the first `count` pictures with words."""
-    from dalle3_jax.evaluation.decoding import Latents
-    from dalle3_jax.evaluation.word_reader import words_of
-
-    name, records = f"encoded, {source.width} px", []
-    for index in range(len(source)):
-        if len(records) == count:
-            break
-        if (record := source[index]).labels["words"]:
-            records.append(record)
-    truths = np.stack([decode(record.image) for record in records])
-    latents = encode(pipeline, truths, batch_size, name)
-    return Latents(name, latents, seeds_from(seed, count), truths, [words_of(record) for record in records])
-
-
-def resampled(pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int, batch_size: int) -> "Latents":
-    """Latents of true pictures as the base model would have made them, noised and brought back."""
-    import jax.numpy as jnp
-
-    from dalle3_jax.evaluation.decoding import Latents, batches
-
-    name, seeds = "re-sampled", seeds_from(seed, len(prompts))
-    truths = np.stack([render(FIRST, prompt.scene, *pipeline.defaults["size"]) for prompt in prompts if prompt.scene])
-    latents = encode(pipeline, truths, batch_size, name)
-    made = []
-    for part in bar(list(batches(len(prompts), batch_size)), f"{name}: base model"):
-        texts, own = [prompts[i].text for i in part], seeds[part].tolist()
-        made.append(pipeline.resample(jnp.asarray(latents[part]), texts, own, strength=STRENGTH, steps=STEPS))
-    return Latents(name, np.concatenate(made)[: len(prompts)], seeds, truths, prompts=prompts)
-
-
-def generated(pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int, batch_size: int) -> "Latents":
-    """The base model's latents for prompts, as the release samples them."""
-    from dalle3_jax.evaluation.decoding import Latents, batches
-
-    made, name = [], "generated"
-    for part in bar(list(batches(len(prompts), batch_size)), f"{name}: base model"):
-        requests = [pipeline.request(prompts[i].text, seed=seed + int(i)) for i in part]
-        condition, null = pipeline.encode([r.prompt for r in requests]), pipeline.encode([""] * len(requests))
-        made.append(pipeline.sample_latents(condition, null, requests))
-    return Latents(name, np.concatenate(made)[: len(prompts)], seeds_from(seed, len(prompts)), prompts=prompts)
-
-
-def encode(pipeline: "Pipeline", truths: np.ndarray, batch_size: int, name: str) -> np.ndarray:
-    """The means of the VAE's latents of true pictures, as the UNet sees them."""
-    import jax
-
-    from dalle3_jax.evaluation.decoding import batches
-
-    vae, latent = pipeline.system.vae, pipeline.system.latent
-
-    @jax.jit
-    def latents_of(params: Any, images: Any) -> Any:
-        mean, _ = vae.apply({"params": params}, images, method="encode")
-        return latent.normalised(mean)
-
-    parts = list(batches(len(truths), fewer(batch_size, truths.shape[1])))
-    made = [np.asarray(latents_of(pipeline.params["vae"], unit(truths[part]))) for part in bar(parts, f"{name}: VAE")]
-    return np.concatenate(made)[: len(truths)]
-
-
-def seeds_from(seed: int, count: int) -> np.ndarray:
-    """A seed for each picture."""
-    return np.arange(seed, seed + count, dtype=np.uint32)
 
 
 def write(study: "Study", folder: Path) -> None:

@@ -14,7 +14,8 @@ class ResBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 shortcut where the width changes.
 
     `conditioning`: "add" adds a projection of the embedding between the convolutions (SD, SDXL); "scale_shift"
-    modulates the second norm, and the first too with `modulate_first`. `affine` keeps the modulated norms' own weights.
+    modulates the second norm, and the first too with `modulate_first`. `affine` keeps the modulated norms' own weights,
+    which RMS norms always do.
     `norm="rms"` normalises each pixel over its channels (our VAEs: no statistics over space, so that training on crops
     serves whole images). `resample` halves or doubles the sides before the first convolution and on the way past it
     (ADM, arXiv 2105.05233 section 3; OpenAI's consistency decoder).
