@@ -12,10 +12,11 @@ Two and a half hours in all, beside other work:
     python train.py --config configs/demo.py:distill_refiner --workdir W    # 5 minutes
 
 XLA_FLAGS=--xla_force_host_platform_device_count=2 gives each core a device, with the same numbers and a little more
-speed. The shipped weights are of these three runs, but for one thing: `base` was begun with 8,000 steps and cut to
-6,600 at step 4,182, where the learning rate should by then have been 2 % below its peak. `decoder` ran with SKIPPED = 0.1
-(diffusion/prediction.py) until step 2,316 and with 0.02 from there; `distill` was begun with 1,200 steps and cut to 800
-at step 418. docs/decoders.md has what came of them. Not shipped, for want of room: the base model in four steps,
+speed. The shipped weights are of these runs, but for three things. `base` was begun with 8,000 steps and cut to 6,600
+at step 4,182, where the learning rate should by then have been 2 % below its peak. `decoder` ran with SKIPPED = 0.1
+(diffusion/prediction.py) until step 2,316 and with 0.02 from there. `distill` was begun with 1,200 steps and cut to 800
+at step 418. docs/decoders.md says what came of the decoders. Not shipped, for want of room: the base model in four
+steps,
 
     python train.py --config configs/demo.py:distill_base --workdir W
 """
