@@ -204,7 +204,7 @@ def parameters(made: Mapping[str, Any]) -> str:
         "CFG scale": f"{made['guidance_scale']:g}",
         "Seed": made["seed"],
         "Size": f"{made['width']}x{made['height']}",
-        "Decoder": made["decoder"],
+        "Decoder": "" if made["decoder"] == "vae" else made["decoder"],
         "Model hash": made["checkpoint"][:10],
         "Version": made["software"],
     }

@@ -2,16 +2,17 @@
 
 Three tables for a release's VAE and, where it has one, its decoder, and docs/images/tiled_decoding.png of two of them:
   memory       what the compiled program takes beside arguments and result, by the side of the image
-  reach        how many cells away the image of one evaluation changes when a cell of its latents does
+  reach        how many cells away the image changes when a cell of its latents does
   difference   of tiled from whole images of drawn scenes, by the halo; tiles are at most three quarters of a side
 """
 
 import argparse
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +24,11 @@ from dalle3_jax.commands.stage import apply
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.data.scenes.render import render
 from dalle3_jax.data.transforms import unit
-from dalle3_jax.diffusion import prediction, samplers
 from dalle3_jax.evaluation import plots
 from dalle3_jax.evaluation.suites import some, suite
 from dalle3_jax.evaluation.tables import table
 from dalle3_jax.models.decoder import DecoderUNet
-from dalle3_jax.pictures import write_whole
+from dalle3_jax.pictures import HALO, write_whole
 from dalle3_jax.pipeline import find_release
 from dalle3_jax.tiles import tiled
 from dalle3_jax.typing import Array, Params
@@ -36,58 +36,54 @@ from dalle3_jax.typing import Array, Params
 SIDES, COMPARED, HALOS, PICTURES = (256, 512, 1024, 2048), (256, 512), (1, 2, 3, 4, 6, 8), 2
 OUT = Path(__file__).parents[1] / "docs" / "images" / "tiled_decoding.png"
 
-Wrap = Callable[[Callable[..., Array]], Callable[..., Array]]
-Decode = Callable[[Wrap, Params, Array, Array], Array]
-"""(what is done to the network, parameters, the VAE's latents, a key for each) -> images in about [-1, 1]."""
 Memories = dict[tuple[str, str], list[float]]
 Differences = dict[str, dict[int, tuple[float, float]]]
 
 
+@dataclass(frozen=True)
+class Tiled:
+    """A network that is applied window by window, with a halo of our choice; what is sampled knows nothing of it."""
+
+    module: Any
+    tile: int
+    halo: int
+
+    def apply(self, variables: Params, *inputs: Array, method: str | None = None) -> Array:
+        """What the network gives, blended."""
+        function = functools.partial(self.module.apply, variables, method=method)
+        return tiled(function, tile=self.tile, halo=self.halo)(*inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+
 class Network(NamedTuple):
-    """Something that decodes, and what it does in a single evaluation."""
+    """Something that decodes: `program` makes a jitted (params, the VAE's latents, seeds) -> images of its module."""
 
     name: str
     params: Params
-    decode: Decode
-    once: Decode
-
-
-def whole(function: Callable[..., Array]) -> Callable[..., Array]:
-    """The function as it is."""
-    return function
+    module: Any
+    program: Callable[[Any], Any]
 
 
 def networks(release: Release) -> list[Network]:
     """The release's VAE and its decoder; says so where there is none."""
-    vae = release.modules["vae"]
 
-    def decode(wrap: Wrap, params: Params, latents: Array, keys: Array) -> Array:
-        return wrap(functools.partial(apply, vae, params, method="decode"))(latents)
+    def decoding(vae: Any) -> Any:
+        return jax.jit(lambda params, latents, seeds: apply(vae, params, latents, method="decode"))
 
-    found = [Network("VAE", release.params["vae"], decode, decode)]
+    found = [Network("VAE", release.params["vae"], release.modules["vae"], decoding)]
     module = release.modules.get("decoder")
     if not isinstance(module, DecoderUNet):
         print("this release has no decoder beside its VAE: only that is measured")
         return found
-    decoding = release.decoders["decoder"]
-    decoder, once = (drawing(programs.Decoder.of(module, decoding, steps)) for steps in (None, 1))
-    return [*found, Network(f"{decoding.kind} decoder", release.params["decoder"], decoder, once)]
+    decoder = programs.Decoder.of(module, release.decoders["decoder"])
 
+    def drawing(module: Any) -> Any:
+        other = replace(decoder, module=module)
+        return jax.jit(lambda p, z, seeds: programs.draw(p, decoder.latent.normalised(z), seeds, decoder=other))
 
-def drawing(decoder: programs.Decoder) -> Decode:
-    """Samples a decoder of which only the network is tiled: the noise is that of the whole image."""
-
-    def decode(wrap: Wrap, params: Params, latents: Array, keys: Array) -> Array:
-        latents, network = decoder.latent.normalised(latents), wrap(functools.partial(apply, decoder.module, params))
-        denoise = prediction.denoiser(
-            lambda x_t, t: network(x_t, t, latents), decoder.schedule, decoder.prediction, decoder.clamp
-        )
-        shape = *(side * decoder.module.factor for side in latents.shape[1:3]), decoder.module.image_channels
-        times = jnp.asarray((*decoder.times, 0.0))
-        x = decoder.schedule.sigma(times[0]) * samplers.noise(keys, shape)
-        return samplers.sample(samplers.SAMPLERS[decoder.sampler], denoise, decoder.schedule, x, times, keys)
-
-    return decode
+    return [*found, Network(f"{release.decoders['decoder'].kind} decoder", release.params["decoder"], module, drawing)]
 
 
 def encoded(release: Release, side: int) -> Array:
@@ -97,23 +93,21 @@ def encoded(release: Release, side: int) -> Array:
     return jax.jit(functools.partial(apply, release.modules["vae"], method="encode"))(release.params["vae"], images)[0]
 
 
-def levels(decode: Decode, wrap: Wrap, params: Params) -> Callable[[Array], np.ndarray]:
+def levels(network: Network, module: Any) -> Callable[[Array], np.ndarray]:
     """Latents -> images in levels of 0 to 255, not rounded."""
-    program = jax.jit(functools.partial(decode, wrap))
+    program = network.program(module)
 
     def run(latents: Array) -> np.ndarray:
-        images = program(params, latents, jax.random.split(jax.random.key(1), len(latents)))
+        images = program(network.params, latents, np.arange(len(latents), dtype=np.uint32))
         return np.clip(np.asarray(images, np.float64), -1, 1) * 127.5 + 127.5
 
     return run
 
 
-def temporaries(network: Network, wrap: Wrap, shape: tuple[int, ...]) -> tuple[float, float]:
+def taken(network: Network, module: Any, shape: tuple[int, ...]) -> tuple[float, float]:
     """MiB of a program that decodes latents of a shape, compiled only: its own, its arguments' and result's."""
-    latents, keys = jax.ShapeDtypeStruct(shape, jnp.float32), jax.random.split(jax.random.key(0), shape[0])
-    program = jax.jit(functools.partial(network.decode, wrap)).lower(network.params, latents, keys).compile()
-    if (found := program.memory_analysis()) is None:
-        raise SystemExit("this backend does not say what memory a program takes: try JAX_PLATFORMS=cpu")
+    latents, seeds = jax.ShapeDtypeStruct(shape, jnp.float32), np.zeros(shape[0], np.uint32)
+    found = network.program(module).lower(network.params, latents, seeds).compile().memory_analysis()
     return found.temp_size_in_bytes / 2**20, (found.argument_size_in_bytes + found.output_size_in_bytes) / 2**20
 
 
@@ -121,26 +115,24 @@ def memories(found: list[Network], tile: int, halo: int, shapes: Mapping[int, tu
     """(Network, whole or tiled) -> MiB at every side; printed too."""
     result, lines = {}, []
     for network in found:
-        for how, wrap in (
-            ("whole", whole),
-            (f"tiles of {tile}, halo {halo}", functools.partial(tiled, tile=tile, halo=halo)),
-        ):
-            own, arrays = zip(*(temporaries(network, wrap, shape) for shape in shapes.values()), strict=True)
+        ways = {"whole": network.module, f"tiles of {tile}, halo {halo}": Tiled(network.module, tile, halo)}
+        for how, module in ways.items():
+            own, arrays = zip(*(taken(network, module, shape) for shape in shapes.values()), strict=True)
             result[network.name, how] = list(own)
             lines.append([network.name, how, *(f"{a:,.0f} + {b:,.0f}" for a, b in zip(own, arrays, strict=True))])
     print("\nMiB of the program + its arguments and result\n")
-    print(table(["network", "decoding", *(f"{side} px" for side in shapes)], lines))
+    print(table(["network", "decoding", *(f"{side} px" for side in shapes)], lines), flush=True)
     return result
 
 
 def reach(network: Network, latents: Array, deviation: Array) -> np.ndarray:
     """The largest change of an image, in levels, at each distance from a cell that moves by a standard deviation."""
-    decode, (_, side, _, channels) = levels(network.once, whole, network.params), latents.shape
+    decode, (_, side, _, channels) = levels(network, network.module), latents.shape
     moved = latents.at[:, side // 2, side // 2].add(deviation * jax.random.normal(jax.random.key(2), (channels,)))
     change = np.abs(decode(moved) - decode(latents)).max(axis=(0, 3))
     cells = change.reshape(side, -1, side, len(change) // side).max(axis=(1, 3))
     distance = np.abs(np.indices(cells.shape) - side // 2).max(axis=0)
-    return np.array([cells[distance == cells_away].max() for cells_away in range(side // 2)])
+    return np.array([cells[distance == away].max() for away in range(side // 2)])
 
 
 def reaches(found: list[Network], latents: Array, deviation: Array) -> None:
@@ -149,8 +141,8 @@ def reaches(found: list[Network], latents: Array, deviation: Array) -> None:
     for network in found:
         change = reach(network, latents, deviation)
         lines.append([network.name, *(str(np.flatnonzero(change >= limit).max(initial=0)) for limit in limits)])
-    print("\nReach in cells: how far away one evaluation still changes by so many levels\n")
-    print(table(["network", *map(str, limits)], lines))
+    print("\nReach in cells: how far away the image still changes by so many levels\n")
+    print(table(["network", *map(str, limits)], lines), flush=True)
 
 
 def differences(found: list[Network], latents: Mapping[int, Array], tile: int) -> Differences:
@@ -159,19 +151,15 @@ def differences(found: list[Network], latents: Mapping[int, Array], tile: int) -
     for network in found:
         for side, given in latents.items():
             cells = min(tile, 3 * given.shape[1] // 4)
-            expected = levels(network.decode, whole, network.params)(given)
+            expected = levels(network, network.module)(given)
             result[network.name] = {}
             for halo in (halo for halo in HALOS if cells >= 2 * halo + 2):
-                apart = np.abs(
-                    levels(network.decode, functools.partial(tiled, tile=cells, halo=halo), network.params)(given)
-                    - expected
-                )
+                apart = np.abs(levels(network, Tiled(network.module, cells, halo))(given) - expected)
                 result[network.name][halo] = float(apart.max()), float(apart.mean())
-                lines.append(
-                    [network.name, f"{side}", f"{cells}", f"{halo}", f"{apart.max():.3f}", f"{apart.mean():.5f}"]
-                )
+                sizes = map(str, (side, cells, halo))
+                lines.append([network.name, *sizes, f"{apart.max():.3f}", f"{apart.mean():.5f}"])
     print("\nDifference from the whole image, in levels\n")
-    print(table(["network", "side, px", "tile", "halo", "largest", "mean"], lines))
+    print(table(["network", "side, px", "tile", "halo", "largest", "mean"], lines), flush=True)
     return result
 
 
@@ -206,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="demo", help="a release with a VAE (default: the demo)")
     parser.add_argument("--tile", type=int, default=64, help="side of a tile in cells of the latents (default 64)")
-    parser.add_argument("--halo", type=int, default=8, help="the halo in cells (default 8)")
+    parser.add_argument("--halo", type=int, default=HALO, help=f"the halo in cells (default {HALO})")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     release = load_release(find_release(arguments.checkpoint))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dalle3_jax.pictures import Request
     from dalle3_jax.pipeline import Pipeline
 
-SETTINGS = ("steps", "sampler", "guidance_scale")
+SETTINGS = ("steps", "sampler", "guidance_scale", "decoder")
 LEAST_SIDE = 32  # pixels; sprites of smaller pictures cannot be told apart
 FAILURES = (ValueError, OSError, FloatingPointError)
 """What may still go wrong while pictures are made: told in one line."""
@@ -49,6 +49,7 @@ def common(found: Parser) -> Parser:
     found.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
     found.add_argument("--sampler", metavar="NAME", help="ddim, ddpm or dpmsolver++")
     found.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
+    found.add_argument("--decoder", metavar="NAME", help="vae, consistency or refiner (default: the release's)")
     found.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
     found.add_argument("--outdir", default="evaluation", metavar="DIR", help="folder to write to (default evaluation)")
     return found

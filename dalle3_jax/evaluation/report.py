@@ -94,7 +94,8 @@ class Report:
         psnr = "" if self.psnr is None else f" The VAE's copies of true scenes: {self.psnr:.1f} dB."
         return (
             f"{used['prompts']} prompts, {used['seeds']} picture{'s' * (used['seeds'] > 1)} each (seed {used['seed']}) "
-            f"at {width}x{height}; {used['steps']} steps of {used['sampler']}, guidance {used['guidance_scale']:g}; "
+            f"at {width}x{height}; {used['steps']} steps of {used['sampler']}, guidance {used['guidance_scale']:g}, "
+            f"decoder {used['decoder']}; "
             f"release {used['checkpoint'][:10] or 'in memory'}.{psnr}"
         )
 

@@ -85,7 +85,8 @@ def score(
     truths = true_pictures(pipeline, drawn, reader, ocr, bar)
     used = {"checkpoint": pipeline.release.digest, "world": world.name, "prompts": len(prompts), "seeds": seeds}
     used |= {"seed": seed, "protocols": list(protocols)}
-    used |= {name: getattr(requests[0], name) for name in ("steps", "sampler", "guidance_scale", "guidance_interval")}
+    names = "steps", "sampler", "guidance_scale", "guidance_interval", "decoder", "decoder_steps"
+    used |= {name: getattr(requests[0], name) for name in names}
     used |= {"size": size_of(pipeline, (1, 1), settings), "ocr": ocr.name if ocr else ""}
     lacking = [*left_out, *problems, *wordless(prompts, ocr, no_ocr), *undrawn]
     if without := len(prompts) - len(truths):

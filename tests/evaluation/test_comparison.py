@@ -22,6 +22,7 @@ SETTINGS = {
     "seed": 0,
     "steps": 20,
     "sampler": "ddim",
+    "decoder": "vae",
     "guidance_scale": 2.5,
     "size": (8, 8),
 }
