@@ -57,7 +57,7 @@ demo: $(VENV)/.installed-$(DEMO)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):refiner --workdir $(WORKDIR)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):distill_refiner --workdir $(WORKDIR)
 	$(RUN) -m dalle3_jax export $(WORKDIR)/base dalle3_jax/releases/demo \
-	  --add $(WORKDIR)/distill --add $(WORKDIR)/distill_refiner --decoder consistency
+	  --add $(WORKDIR)/distill --add $(WORKDIR)/distill_refiner
 
 wheel: $(VENV)/.installed-dev
 	rm -rf build/lib
