@@ -186,8 +186,8 @@ def draw(
     times = jnp.asarray((*decoder.times, 0.0))
     x = decoder.temperature * decoder.schedule.sigma(times[0]) * noise
     step = samplers.SAMPLERS[decoder.sampler]
-    if step is samplers.consistency:
-        step = functools.partial(step, temperature=decoder.temperature)
+    if decoder.sampler == "consistency":
+        step = functools.partial(samplers.consistency, temperature=decoder.temperature)
     return samplers.sample(step, denoise, decoder.schedule, x, times, folded(keys, LOOP))
 
 
