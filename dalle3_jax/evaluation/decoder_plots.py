@@ -167,8 +167,9 @@ def styles(labels: Collection[str]) -> dict[str, dict[str, Any]]:
     """The look of each decoder, the same in every plot; true pictures are grey."""
     rest = [label for label in labels if label != TRUE]
     found = {TRUE: {"color": "#999999", "marker": "x"}} if TRUE in labels else {}
+    colours, markers = (*COLOURS, "#8C564B"), MARKERS + "h"  # one more than an ablation has
     for i, label in enumerate(rest):
-        found[label] = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        found[label] = {"color": colours[i % len(colours)], "marker": markers[i % len(markers)]}
     return {label: look | {"capsize": 2, "markersize": 5} for label, look in found.items()}
 
 
