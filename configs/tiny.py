@@ -109,6 +109,7 @@ def decoder():
     c.model.decoder = {
         "channels": (8,),
         "blocks": 1,
+        "latent_channels": 4,
         "out_channels": 3,
         "patch": 8,
         "time_entries": 0,

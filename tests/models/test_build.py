@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from dalle3_jax.models.build import CLASSES, build, build_models, fields_of, kind_of
+from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.t5 import T5Encoder
@@ -19,6 +20,7 @@ MODULES = [
     UNet(levels=(Level(8, 1), Level(12, 2, depth=1, heads=2)), time_conditioning="add", size_ids=6),
     VAE(channels=(4, 8), decoder_channels=(8, 8), patch=2, norm="rms"),
     LatentHead(grid=(2, 2), patch=2, channels=4),
+    DecoderUNet((4, 8), 1, factor=4, patch=2, time_entries=0, norm="rms"),
     SceneReader(("cat", "dog"), ("natural", "red"), ("flat",), ("beach",), channels=(4, 8, 8)),
 ]
 T5 = {"vocab_size": 30, "width": 8, "layers": 2, "heads": 2, "head_size": 4, "mlp_width": 12}

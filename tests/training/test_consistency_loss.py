@@ -23,19 +23,19 @@ def knowing(params, x_t, t):
     """The v of a denoiser that sees X0 scaled by its parameter at whatever time."""
     t = t / 1000
     alpha, sigma = columns(SCHEDULE.alpha(t)), columns(SCHEDULE.sigma(t))
-    return (alpha * x_t - params * X0) / jnp.maximum(sigma, 1e-6)
+    return (alpha * x_t - params["w"] * X0) / jnp.maximum(sigma, 1e-6)
 
 
 def loss(student, target, *, network=knowing, teacher=None, step=0, null=None, **changes):
-    frozen = {"run": {"ema": {"unet": target}, "step": jnp.int32(step)}}
+    frozen = {"run": {"ema": {"unet": {"w": target}}, "step": jnp.int32(step)}}
     if teacher is not None:
-        frozen["teacher"] = teacher
+        frozen["teacher"] = {"w": teacher}
     loss_fn = consistency_loss(
         lambda weights, batch, key: Problem(X0, network, null),
         "unet",
         **{**SETTINGS, "teacher": teacher is not None, **changes},
     )
-    return loss_fn({"unet": student}, frozen, {}, KEY)
+    return loss_fn({"unet": {"w": student}}, frozen, {}, KEY)
 
 
 def test_a_student_that_agrees_with_its_average_has_no_loss_but_where_the_data_is_the_target():
@@ -60,7 +60,7 @@ def test_the_teacher_decides_where_the_step_leads():
     def passing(params, x_t, t):
         """v of a denoiser that takes x_t for the clean image, so that the loss shows where the target stands."""
         t = t / 1000
-        return (columns(SCHEDULE.alpha(t)) * x_t - params * x_t) / jnp.maximum(columns(SCHEDULE.sigma(t)), 1e-6)
+        return (columns(SCHEDULE.alpha(t)) * x_t - params["w"] * x_t) / jnp.maximum(columns(SCHEDULE.sigma(t)), 1e-6)
 
     own, other = (loss(1.0, 1.0, network=passing, teacher=teacher)[0] for teacher in (1.0, 3.0))
     assert abs(float(own) - float(other)) > 0.1
@@ -68,7 +68,7 @@ def test_the_teacher_decides_where_the_step_leads():
 
 def test_guidance_moves_the_teacher_away_from_the_null_condition():
     def nothing(params, x_t, t):
-        return knowing(0.0, x_t, t)
+        return knowing({"w": 0.0}, x_t, t)
 
     def seen(scale):
         found = []
