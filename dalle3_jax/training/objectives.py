@@ -99,8 +99,8 @@ def diffusion_loss(
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
-        time_key, noise_key = jax.random.split(key)
-        problem = pose(weights, batch, jax.random.fold_in(key, 1))
+        time_key, noise_key, pose_key = jax.random.split(key, 3)
+        problem = pose(weights, batch, pose_key)
         x0 = problem.x0
         t = shifted(stratified_times(time_key, len(x0)), time_shift)
         eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
@@ -141,12 +141,12 @@ def consistency_loss(
         raise ValueError(f"a consistency model must give back x at t = 0: use one of {known}, not {predict!r}")
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
-        time_key, noise_key = jax.random.split(key)
-        problem = pose({**frozen, **params}, batch, jax.random.fold_in(key, 1))
+        time_key, noise_key, pose_key = jax.random.split(key, 3)
+        problem = pose({**frozen, **params}, batch, pose_key)
         x0, run = problem.x0, frozen["run"]
 
-        def denoise(network: Network | None, weights: Params) -> Denoise:
-            return prediction.denoiser(functools.partial(network or problem.network, weights), schedule, predict)
+        def denoise(network: Network, weights: Params) -> Denoise:
+            return prediction.denoiser(functools.partial(network, weights), schedule, predict)
 
         count = consistency.discretisation(run["step"], steps, *parts)
         t, s = consistency.neighbours(time_key, len(x0), count, top)
