@@ -133,7 +133,11 @@ def decoding():
     c.data.world = "whole"
     c.data.part = {"words": 0.9}
     c.model.diffusion.prediction = "x0_skip"
+    c.train.batch_size = 16
+    c.train.learning_rate = 2e-3
+    c.train.weight_decay = 0.0
     c.train.constant = 0.5
+    c.train.time_shift = 1.5
     c.sample.steps = 50
     return c
 
@@ -154,31 +158,29 @@ def decoder():
         "norm": "rms",
     }
     c.data.crop = 64
-    c.train.time_shift = 1.5
     c.train.perturbation.noise = 0.1
     c.train.steps = 3_600
-    c.train.batch_size = 16
-    c.train.learning_rate = 2e-3
-    c.train.weight_decay = 0.0
     c.sample.clamp = True
+    return c
+
+
+def distilled(c, stage):
+    """What distillation changes of the stage that taught: no new network, fewer and smaller steps."""
+    [component] = c.train.trainable
+    del c.model[component]
+    c.init[component] = c.train.stage
+    c.train.stage = stage
+    c.train.time_shift = 1.0
+    c.train.learning_rate = 5e-4
+    c.train.ema = 0.99
+    c.sample.temperature = 0.0
     return c
 
 
 def distill():
     """The pixel decoder as a consistency model, taught by the stage `decoder`."""
-    c = decoding()
-    c.train.stage = "distill"
-    c.train.trainable = ("decoder",)
-    c.init.decoder = "decoder"
-    c.data.crop = 64
-    c.train.perturbation.noise = 0.1
+    c = distilled(decoder(), "distill")
     c.train.steps = 800
-    c.train.batch_size = 16
-    c.train.learning_rate = 5e-4
-    c.train.weight_decay = 0.0
-    c.train.ema = 0.99
-    c.sample.temperature = 0.0
-    c.sample.clamp = True
     return c
 
 
@@ -202,25 +204,14 @@ def refiner():
     c.data.captions = {"descriptive": 1.0}
     c.data.text_length = 40
     c.train.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
-    c.train.time_shift = 1.5
     c.train.steps = 600
-    c.train.batch_size = 16
-    c.train.learning_rate = 2e-3
-    c.train.weight_decay = 0.0
     return c
 
 
 def distill_refiner():
     """The refiner as a consistency model, taught by the stage `refiner`."""
-    c = refiner()
-    c.train.stage = "distill_refiner"
-    del c.model.refiner
-    c.init.refiner = "refiner"
-    c.train.time_shift = 1.0
+    c = distilled(refiner(), "distill_refiner")
     c.train.steps = 250
-    c.train.learning_rate = 5e-4
-    c.train.ema = 0.99
-    c.sample.temperature = 0.0
     return c
 
 

@@ -123,15 +123,19 @@ def decoder():
     return c
 
 
+def distilled(c, stage):
+    """What distillation changes of the stage that taught."""
+    [component] = c.train.trainable
+    del c.model[component]
+    c.init[component] = c.train.stage
+    c.train.stage = stage
+    c.train.consistency.parts = (2, 4)
+    return c
+
+
 def distill():
     """The pixel decoder as a consistency model."""
-    c = tiny()
-    c.train.stage = "distill"
-    c.train.trainable = ("decoder",)
-    c.init.vae, c.init.decoder = "vae", "decoder"
-    c.train.consistency.parts = (2, 4)
-    c.sample.clamp = True
-    return c
+    return distilled(decoder(), "distill")
 
 
 def refiner():
@@ -157,12 +161,7 @@ def refiner():
 
 def distill_refiner():
     """The refiner as a consistency model."""
-    c = refiner()
-    c.train.stage = "distill_refiner"
-    del c.model.refiner
-    c.init.refiner = "refiner"
-    c.train.consistency.parts = (2, 4)
-    return c
+    return distilled(refiner(), "distill_refiner")
 
 
 def distill_base():

@@ -268,6 +268,10 @@ class Pipeline:
             latents = drawn if drawn_as == latent else latent.normalised(drawn_as.restored(drawn))
         return programs.decode(self.params, latents, system=self.system, tile=cells)
 
+    def encode_images(self, images: Any) -> Float[Array, "b h w c"]:
+        """The latents that the UNet works in, of images (b H W 3) in [-1, 1]: `decode` turns them back."""
+        return self.system.latent.normalised(programs.encode_images(self.params["vae"], images, vae=self.system.vae))
+
     def resample(
         self,
         latents: Float[Array, "b h w c"],

@@ -152,6 +152,13 @@ def resample(
     return samplers.sample(samplers.ddim, denoise, system.schedule, x, times, folded(keys, LOOP))
 
 
+@functools.partial(jax.jit, static_argnames="vae")
+def encode_images(params: Params, images: Any, *, vae: nn.Module) -> Float[Array, "b h w c"]:
+    """The mean of the VAE's own latents of images (b H W 3) in [-1, 1]; `params` are the VAE's."""
+    mean, _ = _apply(vae, params, images, method="encode")
+    return mean
+
+
 @functools.partial(jax.jit, static_argnames=("system", "tile"))
 def decode(
     params: Params, latents: Float[Array, "b h w c"], *, system: System, tile: int = 0

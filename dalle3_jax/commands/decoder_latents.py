@@ -104,19 +104,10 @@ def generated(pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int, batc
 
 def encode(pipeline: "Pipeline", truths: np.ndarray, batch_size: int, name: str) -> np.ndarray:
     """The means of the VAE's latents of true pictures, as the UNet sees them."""
-    import jax
-
     from dalle3_jax.evaluation.decoding import batches
 
-    vae, latent = pipeline.system.vae, pipeline.system.latent
-
-    @jax.jit
-    def latents_of(params: Any, images: Any) -> Any:
-        mean, _ = vae.apply({"params": params}, images, method="encode")
-        return latent.normalised(mean)
-
     parts = list(batches(len(truths), fewer(batch_size, truths.shape[1])))
-    made = [np.asarray(latents_of(pipeline.params["vae"], unit(truths[part]))) for part in bar(parts, f"{name}: VAE")]
+    made = [pipeline.encode_images(unit(truths[part])) for part in bar(parts, f"{name}: VAE")]
     return np.concatenate(made)[: len(truths)]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dalle3_jax.commands.album import Album, slug
 from dalle3_jax.commands.decoder_latents import SOURCES, STUDIED, bar, fewer, sources_of
-from dalle3_jax.commands.sample import Parser
+from dalle3_jax.commands.sample import Parser, load
 from dalle3_jax.commands.scoring import FAILURES
 from dalle3_jax.pictures import MAX_SIDE, png_bytes, write_whole
 
@@ -115,15 +115,6 @@ def check(arguments: argparse.Namespace) -> None:
             found.append(f"--{name} {' '.join(map(str, values))}: each once")
     if found:
         raise ValueError("; ".join(found))
-
-
-def load(checkpoint: str, further: Sequence[str]) -> "Pipeline":
-    """The pipeline with the decoders of further releases; jax is imported here, after the numbers were checked."""
-    from dalle3_jax.commands.runtime import enable_compilation_cache
-    from dalle3_jax.pipeline import Pipeline
-
-    enable_compilation_cache()
-    return Pipeline.load(checkpoint, decoders=further)
 
 
 def prepare(arguments: argparse.Namespace, pipeline: "Pipeline") -> Plan:

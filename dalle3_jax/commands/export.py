@@ -84,7 +84,8 @@ def joined(release: "Release", add: Sequence[str], decoder: str | None) -> "Rele
     if decoder is not None:
         release = replace(release, sampling=release.sampling | {"decoder": decoder})
     if add or decoder is not None:
-        Pipeline(release).check([Pipeline(release).request("")])
+        pipeline = Pipeline(release)
+        pipeline.check([pipeline.request("")])
     return release
 
 

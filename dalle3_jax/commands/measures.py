@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from dalle3_jax import programs
@@ -76,10 +75,9 @@ def held_out(pipeline: Pipeline, config: ConfigDict, records: int) -> HeldOut:
     """The first `records` held-out ones of the config's data, with the caption version that it shows most."""
     source = source_of(data_section(config, split="held_out"))
     chosen = [source[index] for index in range(records)]
-    system, version = pipeline.system, max(config.data.captions.items(), key=lambda item: item[1])[0]
+    version = max(config.data.captions.items(), key=lambda item: item[1])[0]
     images = unit(np.stack([decode(record.image) for record in chosen]))
-    mean = encode(pipeline.params["vae"], images, vae=system.vae)
-    x0 = (mean - jnp.asarray(system.latent.shift)) * jnp.asarray(system.latent.scale)
+    x0 = pipeline.encode_images(images)
     eps = jax.random.normal(jax.random.key(0), x0.shape)
     return HeldOut(x0, eps, [record.captions[version] for record in chosen])
 
@@ -139,13 +137,6 @@ def unet_call(pipeline: Pipeline, length: int, batch: int) -> functools.partial:
     condition = programs.encode(pipeline.params, *texts[0], *texts[1:], system=system)
     x = jnp.zeros((batch, *(side // system.latent.factor for side in sides), system.latent.channels))
     return functools.partial(network, pipeline.params["unet"], x, jnp.full(batch, 0.5), condition, system=system)
-
-
-@functools.partial(jax.jit, static_argnames="vae")
-def encode(params: Params, images: Float[Array, "b H W 3"], *, vae: nn.Module) -> Float[Array, "b h w c"]:
-    """The mean of the VAE's latents."""
-    mean, _ = vae.apply({"params": params}, images, method="encode")
-    return jnp.asarray(mean)
 
 
 @functools.partial(jax.jit, static_argnames="system")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
 from ml_collections import ConfigDict
 
+from dalle3_jax import programs
 from dalle3_jax.commands import inputs
 from dalle3_jax.commands.stage import apply
 from dalle3_jax.commands.systems import System
@@ -44,10 +44,8 @@ def lengths(config: ConfigDict) -> dict[str, int]:
 
 def latent_batches(config: ConfigDict, workdir: Path, system: System, tokenizer: Tokenizer) -> Any:
     """The training batches of a stage that works in latents, from their cache where the config asks for one."""
-    encode = applied(system.modules)["encode"]
-    encode_mean = jax.jit(lambda params, images: encode(params, images)[0])
     latents = None
     if config.data.latents:
-        mean = functools.partial(encode_mean, system.loaded["vae"])
+        mean = functools.partial(programs.encode_images, system.loaded["vae"], vae=system.modules["vae"])
         latents = inputs.latents(config, workdir / "latents", mean, system.latent().vae)
     return inputs.batches(config, tokenizer, latents)

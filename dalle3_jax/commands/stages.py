@@ -9,22 +9,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from dalle3_jax import programs
 from dalle3_jax.checkpoints.releases import Latent, Release
-from dalle3_jax.commands import decoding, inputs, reading
-from dalle3_jax.commands.config import plain
-from dalle3_jax.commands.networks import applied, checked_tokenizer, latent_batches, lengths
+from dalle3_jax.commands import decoding, drawing, inputs, reading
+from dalle3_jax.commands.networks import applied, checked_tokenizer, latent_batches
 from dalle3_jax.commands.stage import Stage, apply, described
 from dalle3_jax.commands.systems import System
-from dalle3_jax.diffusion import prediction, schedules
-from dalle3_jax.evaluation.detector import Reader
-from dalle3_jax.evaluation.prompts import shortened
-from dalle3_jax.evaluation.report import Report
-from dalle3_jax.evaluation.sheets import Cell, Line, sheet
-from dalle3_jax.evaluation.suite import PROTOCOLS, ocr_for, score, usable
-from dalle3_jax.evaluation.suites import named
 from dalle3_jax.models.glyph import text_side
-from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.training import logging, objectives, problems
+from dalle3_jax.training import logging, objectives
 from dalle3_jax.typing import Array, Params
 
 __all__ = ["STAGES", "Stage", "measure_latents"]
@@ -43,7 +35,6 @@ def vae(config: ConfigDict, workdir: Path, system: System) -> Stage:
         encode, decode, kl_weight=config.train.kl_weight, gradient_weight=config.train.gradient_weight
     )
     reconstruct = jax.jit(lambda params, images: apply(module, params, images)[0])
-    encode_mean = jax.jit(lambda params, images: encode(params, images)[0])
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         images = next(inputs.pictures(config, config.sample.count, "held_out"))
@@ -53,7 +44,7 @@ def vae(config: ConfigDict, workdir: Path, system: System) -> Stage:
     def release(ema: Params, step: int) -> Release:
         images = inputs.pictures(config, STATISTICS, "train")
         images = inputs.progress(images, STATISTICS // inputs.STATISTICS_BATCH, "latent statistics")
-        shift, deviation = measure_latents(functools.partial(encode_mean, ema["vae"]), images)
+        shift, deviation = measure_latents(functools.partial(programs.encode_images, ema["vae"], vae=module), images)
         latent = Latent(module.latent_channels, module.factor, shift, tuple(1.0 / value for value in deviation))
         return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=described(config, step))
 
@@ -88,74 +79,17 @@ def text(config: ConfigDict, workdir: Path, system: System) -> Stage:
     return Stage(loss_fn, functools.partial(latent_batches, config, workdir, system, tokenizer), preview, release)
 
 
-def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
-    """Text encoder, xfnet and UNet in the latents of a frozen VAE."""
-    system.require("text_encoder", "xfnet", "unet", "vae")
-    modules, diffusion = system.modules, plain(config.model.diffusion)
-    latent, tokenizer = system.latent(), checked_tokenizer(config, system)
-    inputs.check_prompts(config, latent.factor)
-    scored = meter(config)
-    schedule = schedules.build(**diffusion["schedule"])
-    prediction.check(schedule, diffusion["prediction"])
-    networks = applied(modules, *text_side(modules), "unet")
-    loss_fn = objectives.diffusion_loss(
-        problems.drawing(networks, shift=latent.shift, scale=latent.scale, sizes=bool(modules["unet"].size_ids)),
-        "unet",
-        schedule=schedule,
-        predict=diffusion["prediction"],
-        weighting=diffusion["weighting"],
-        time_shift=config.train.time_shift,
-    )
-
-    def release(ema: Params, step: int) -> Release:
-        return Release(
-            dict(modules),
-            {**system.loaded, **ema},
-            latent,
-            diffusion={key: diffusion[key] for key in ("schedule", "prediction")},
-            text=lengths(config),
-            sizes=(tuple(config.data.size),),
-            sampling={key: config.sample[key] for key in ("steps", "sampler", "guidance_scale")},
-            training=described(config, step),
-            tokenizer=tokenizer.to_json(),
-        )
-
-    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
-        pipeline = Pipeline(release(ema, step))
-        pictures = pipeline(list(config.sample.prompts)) if config.sample.prompts else []
-        cells = [Cell(picture.image, (Line(picture.prompt),)) for picture in pictures]
-        if cells:
-            logging.save_image(path, sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
-        return scored(pipeline).shares() if scored else {}
-
-    return Stage(loss_fn, functools.partial(latent_batches, config, workdir, system, tokenizer), preview, release)
-
-
 STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {
     "vae": vae,
     "text": text,
-    "base": base,
+    "base": drawing.base,
     "decoder": decoding.decoder,
     "refiner": decoding.decoder,
     "distill": decoding.distill,
     "distill_refiner": decoding.distill,
-    "distill_base": decoding.distill_base,
+    "distill_base": drawing.distill_base,
     "reader": reading.reader,
 }
-
-
-def meter(config: ConfigDict) -> Callable[[Pipeline], Report] | None:
-    """Scores a model on the first prompts of config.sample.suite; ValueError where that cannot be, None without one."""
-    name, count = config.sample.suite, config.sample.suite_count
-    if not name:
-        return None
-    prompts, world, problems = named(name, count)
-    reader = Reader.load()
-    ocr = ocr_for(prompts)
-    prompts, others = usable(prompts, reader, ocr, PROTOCOLS[:1])
-    if found := [*problems, *others]:
-        raise ValueError(f"config.sample.suite={name!r}: {shortened(found)}")
-    return functools.partial(score, prompts=prompts, reader=reader, ocr=ocr, world=world, ceilings=False)
 
 
 def check_head(config: ConfigDict, system: System) -> None:

@@ -55,14 +55,18 @@ class Score(NamedTuple):
 
 def find_ocr() -> Ocr | None:
     """The OCR of this installation, or None if there is none (INSTALL says what to do)."""
+    models = find_models("det", "rec")
+    return Ocr(f"rapidocr {version('rapidocr')}", _reader(*models)) if models else None
+
+
+def find_models(*parts: str) -> tuple[Path, ...] | None:
+    """RapidOCR's model of each part, the newest it has: "det" finds lines, "rec" reads them. None without one."""
     spec = find_spec("rapidocr")
     if spec is None or spec.origin is None or find_spec("onnxruntime") is None:
         return None
-    models = Path(spec.origin).parent / "models"
-    found = [sorted(models.glob(f"*_{part}_*.onnx")) for part in ("det", "rec")]
-    if not all(found):
-        return None
-    return Ocr(f"rapidocr {version('rapidocr')}", _reader(*(paths[-1] for paths in found)))
+    folder = Path(spec.origin).parent / "models"
+    found = [sorted(folder.glob(f"*_{part}_*.onnx")) for part in parts]
+    return tuple(paths[-1] for paths in found) if all(found) else None
 
 
 def _reader(detection: Path, recognition: Path) -> Callable[[UInt8[np.ndarray, "h w 3"]], list[str]]:

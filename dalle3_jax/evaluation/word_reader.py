@@ -7,7 +7,6 @@ of a word which cannot be read the spelling counts, and not whether anything loo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dalle3_jax.data.records import Record
-from dalle3_jax.evaluation.ocr import EDGE
+from dalle3_jax.evaluation.ocr import EDGE, find_models
 
 __all__ = ["Lettered", "WordReader", "find_word_reader", "letter_size", "words_of"]
 
@@ -46,11 +45,8 @@ class WordReader:
 
 def find_word_reader() -> WordReader | None:
     """The recogniser of this installation, or None if there is none (ocr.INSTALL says what to do)."""
-    spec = find_spec("rapidocr")
-    if spec is None or spec.origin is None or find_spec("onnxruntime") is None:
-        return None
-    found = sorted((Path(spec.origin).parent / "models").glob("*_rec_*.onnx"))
-    return WordReader(f"rapidocr {version('rapidocr')}, recognition", _recogniser(found[-1])) if found else None
+    models = find_models("rec")
+    return WordReader(f"rapidocr {version('rapidocr')}, recognition", _recogniser(*models)) if models else None
 
 
 def _recogniser(model: Path) -> Callable[[Picture], str]:

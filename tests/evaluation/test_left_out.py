@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from dalle3_jax.commands import measures, scoring, stages
+from dalle3_jax.commands import drawing, measures, scoring
 from dalle3_jax.commands.evaluate import parser
 from dalle3_jax.data.scenes import FIRST
 from dalle3_jax.data.scenes.lettering import Word
@@ -112,8 +112,8 @@ def test_the_command_hands_on_what_is_wrong_with_lines_and_why_words_are_not_rea
 
 def test_a_training_wants_a_suite_without_fault_and_no_ceilings(half) -> None:
     with pytest.raises(ValueError, match=r"config.sample.suite='.*half.jsonl': line 2: it has no kind"):
-        stages.meter(ConfigDict({"sample": {"suite": half, "suite_count": 6}}))
-    meter = stages.meter(ConfigDict({"sample": {"suite": "first", "suite_count": 6}}))
+        drawing.meter(ConfigDict({"sample": {"suite": half, "suite_count": 6}}))
+    meter = drawing.meter(ConfigDict({"sample": {"suite": "first", "suite_count": 6}}))
     assert isinstance(meter, functools.partial)
     assert meter.keywords["ceilings"] is False
 

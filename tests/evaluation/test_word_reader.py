@@ -105,5 +105,5 @@ def test_the_size_of_letters_is_known_from_their_box() -> None:
 
 
 def test_without_an_ocr_there_is_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dalle3_jax.evaluation.word_reader.find_spec", lambda name: None)
+    monkeypatch.setattr("dalle3_jax.evaluation.ocr.find_spec", lambda name: None)
     assert find_word_reader() is None

@@ -19,7 +19,7 @@ import pytest
 
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.checkpoints.training import steps
-from dalle3_jax.commands import stages
+from dalle3_jax.commands import drawing
 from dalle3_jax.commands.runtime import exclusive
 from dalle3_jax.commands.train import main
 from dalle3_jax.evaluation.detector import Reader
@@ -216,7 +216,7 @@ def test_base_goes_on_from_the_text_stage_leaves_its_encoder_alone_and_is_scored
 
     config = tmp_path / "config.py"
     config.write_text(AFTER_TEXT)
-    monkeypatch.setattr(stages.Reader, "load", functools.partial(Reader.load, reader_folder))
+    monkeypatch.setattr(drawing.Reader, "load", functools.partial(Reader.load, reader_folder))
     words = ["--config.train.steps=4", "--config.sample.suite=first", "--config.sample.suite_count=6"]
     words += ["--config.sample.every=4", "--config.sample.prompts=()"]
     assert main(["--config", f"{config}:base", "--workdir", str(tmp_path), *words]) == 0
