@@ -13,6 +13,7 @@ from dalle3_jax.diffusion import samplers
 from dalle3_jax.diffusion.guidance import classifier_free
 from dalle3_jax.diffusion.prediction import denoiser
 from dalle3_jax.diffusion.schedules import ScaledLinear
+from dalle3_jax.diffusion.times import times
 
 STEPS = 20
 SCALE = 5.0
@@ -33,8 +34,7 @@ def comparison(quick: bool) -> Comparison:
 
         denoise = denoiser(network, schedule, "v")
         guided = classifier_free(denoise, scale, schedule)
-        times = samplers.times(schedule, steps)
-        return samplers.sample(samplers.SAMPLERS["ddim"], guided, schedule, noise, times, keys)
+        return samplers.sample(samplers.SAMPLERS["ddim"], guided, schedule, noise, times(schedule, steps), keys)
 
     keys = jax.random.split(jax.random.key(2), 1)
     reference = unets.theirs(size).to(memory_format=torch.channels_last)

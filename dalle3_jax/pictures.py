@@ -26,7 +26,24 @@ XMP = (
     'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
     f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
 )
-SAMPLER_TITLES = {"ddim": "DDIM", "ddpm": "DDPM", "dpmsolver++": "DPM++ 2M"}
+SAMPLER_TITLES = {
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "heun": "Heun",
+    "dpmsolver++": "DPM++ 2M",
+    "dpmsolver++_sde": "DPM++ 2M SDE",
+    "unipc": "UniPC",
+}
+SPACING_TITLES = {
+    "uniform": "SGM Uniform",
+    "trailing": "SGM Uniform",
+    "leading": "DDIM",
+    "linspace": "Uniform",
+    "karras": "Karras",
+}
+"""stable-diffusion-webui's names of what it has alike."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,7 @@ class Request:
     decoder: str = "vae"
     decoder_steps: int = 0  # 0: as many as the decoder was made for
     tile: int = 0  # pixels along the windows in which it is decoded; 0: as a whole
+    spacing: str = ""  # how the sampler's times are laid; "": as the release says
 
     def identity(self, checkpoint: str) -> str:
         """SHA-256 of the request and the release: two jobs with the same one are the same job."""
@@ -68,16 +86,20 @@ def _plain(key: str, value: Any) -> Any:
 
 
 def groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Indices of requests that one program can make: of the same size, steps, sampler and decoder, guided or not."""
+    """Indices of requests that one program can make: of the same size, sampling and decoder, guided or not."""
     found: dict[Any, list[int]] = {}
     for index, r in enumerate(requests):
-        program = r.size, r.steps, r.sampler, r.guidance_scale == 1, r.decoder, r.decoder_steps, r.tile
+        program = r.size, r.steps, r.sampler, r.spacing, r.guidance_scale == 1, r.decoder, r.decoder_steps, r.tile
         found.setdefault(program, []).append(index)
     return list(found.values())
 
 
 def problems(
-    request: Request, samplers: Collection[str], factor: int, decoders: Collection[str] = ("vae",)
+    request: Request,
+    samplers: Collection[str],
+    factor: int,
+    decoders: Collection[str] = ("vae",),
+    spacings: Collection[str] = (),
 ) -> list[str]:
     """Everything that keeps a request from being made, each with its remedy; nothing is computed."""
     found = _decoder_problems(request, factor, decoders)
@@ -91,6 +113,8 @@ def problems(
         found.append(f"size {size_text(size)} is not a multiple of {factor}: use {size_text(near)}")
     if request.sampler not in samplers:
         found.append(f"unknown sampler {request.sampler!r}: use one of {', '.join(samplers)}")
+    if request.spacing not in ("", *spacings):
+        found.append(f"unknown spacing {request.spacing!r}: use one of {', '.join(spacings)}")
     if not _is_whole(request.steps, 1, MAX_STEPS):
         found.append(f"steps {request.steps!r} must be a whole number from 1 to {MAX_STEPS}")
     if not _is_whole(request.seed, 0, 2**32 - 1):
@@ -201,6 +225,7 @@ def parameters(made: Mapping[str, Any]) -> str:
     fields = {
         "Steps": made["steps"],
         "Sampler": SAMPLER_TITLES.get(made["sampler"], made["sampler"]),
+        "Schedule type": SPACING_TITLES.get(made["spacing"], made["spacing"]),
         "CFG scale": f"{made['guidance_scale']:g}",
         "Seed": made["seed"],
         "Size": f"{made['width']}x{made['height']}",
@@ -240,7 +265,8 @@ def request_of(made: Mapping[str, Any]) -> Request:
             guidance_interval=tuple(made["guidance_interval"]),
             **{key: made[key] for key in ("prompt", "steps", "sampler", "guidance_scale", "seed")},
             **{key: made[key] for key in ("negative_prompt", "guidance_rescale")},
-            **{key: made[key] for key in ("decoder", "decoder_steps", "tile") if key in made},  # of now, not of before
+            # Of now, not of before:
+            **{key: made[key] for key in ("decoder", "decoder_steps", "tile", "spacing") if key in made},
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"the settings of this picture are incomplete: {error}") from None

@@ -25,12 +25,14 @@ class Cosine:
 
     alpha never falls below TERMINAL_ALPHA, where a table of 1,000 steps with beta <= 0.999 ends (squaredcos_cap_v2 of
     diffusers): alpha_bar(1) = 0.001 alpha_bar(0.999) = 2.428e-9, logsnr(1) = -19.84. This touches t > 0.99996 only.
-    A table of `steps` entries, of which the one numbered i stands at t = (i + 1) / steps, has networks told i.
+    A table of `steps` entries, of which the one numbered i stands at t = (i + 1) / steps, has networks told i; only
+    whole ones, the nearest, if they are `whole`.
     """
 
     s: float = 0.008
     shift: float = 1.0
     steps: int = 0
+    whole: bool = False
 
     TERMINAL_ALPHA: ClassVar[float] = 4.928e-5
     zero_terminal_snr: ClassVar[bool] = False
@@ -58,7 +60,7 @@ class Cosine:
 
     def network_time(self, t: Time) -> Time:
         """The time that a network is told: 1000 t, or its place in the table."""
-        return _index(t, self.steps) if self.steps else 1000 * t
+        return _index(t, self.steps, self.whole) if self.steps else 1000 * t
 
     def shifted(self, factor: float) -> "Cosine":
         """The schedule with alpha / sigma multiplied by `factor` (arXiv 2301.11093 section 3.1).
@@ -81,11 +83,11 @@ class Cosine:
 
 @dataclasses.dataclass(frozen=True)
 class ScaledLinear:
-    """Stable Diffusion's table: sqrt(beta) is linear over `steps` steps.
+    """Stable Diffusion's table: sqrt(beta) is linear over `steps` steps; beta^(1 / power) in general, 1 being DDPM's.
 
     Entry i stands at t = (i + 1) / steps; alpha is linear between the entries. `zero_terminal_snr` rescales the table
     so that alpha(1) = 0 (arXiv 2305.08891 algorithm 1); logsnr(1) is then that of alpha_bar = 2^-24, as in diffusers,
-    so that solvers in logsnr stay finite.
+    so that solvers in logsnr stay finite. Networks are told whole entries only, the nearest, if they are `whole`.
     """
 
     beta_start: float = 0.00085
@@ -93,6 +95,8 @@ class ScaledLinear:
     steps: int = 1000
     zero_terminal_snr: bool = False
     shift: float = 1.0
+    power: int = 2
+    whole: bool = False
 
     def alpha(self, t: Time) -> Time:
         """The signal's share of x_t."""
@@ -114,8 +118,8 @@ class ScaledLinear:
         return jnp.interp(complement, self._complements(), jnp.arange(self.steps + 1) / self.steps)
 
     def network_time(self, t: Time) -> Time:
-        """The table's index, 0 to steps - 1: whole at the table's points, fractional between them."""
-        return _index(t, self.steps)
+        """The table's index, 0 to steps - 1: whole at the table's points, fractional between them or the nearest."""
+        return _index(t, self.steps, self.whole)
 
     def shifted(self, factor: float) -> "ScaledLinear":
         """The schedule with alpha / sigma multiplied by `factor` (arXiv 2301.11093 section 3.1).
@@ -127,8 +131,8 @@ class ScaledLinear:
     def _complements(self) -> Float[Array, " points"]:
         """1 - alpha at t = 0, 1 / steps, ..., 1: the form that keeps its digits at the clean end."""
         # Python floats: a constant of the program, the same bits wherever and however the loop around it is compiled.
-        first, width = self.beta_start**0.5, self.beta_end**0.5 - self.beta_start**0.5
-        betas = ((first + width * i / max(self.steps - 1, 1)) ** 2 for i in range(self.steps))
+        first, last = (beta ** (1 / self.power) for beta in (self.beta_start, self.beta_end))
+        betas = ((first + (last - first) * i / max(self.steps - 1, 1)) ** self.power for i in range(self.steps))
         table = [-math.expm1(total / 2) for total in itertools.accumulate(math.log1p(-beta) for beta in betas)]
         if self.zero_terminal_snr:
             first, last = table[0], table[-1]
@@ -154,12 +158,12 @@ def build(name: str, **fields: float | int) -> Schedule:
     return schedules[name](**fields)
 
 
-def _index(t: Time, steps: int) -> Time:
-    """Which entry of a table of `steps` stands at t, a fraction between two of them."""
+def _index(t: Time, steps: int, whole: bool) -> Time:
+    """Which entry of a table of `steps` stands at t, a fraction between two of them unless it must be whole."""
     index = steps * t - 1
-    whole = jnp.round(index)
+    nearest = jnp.round(index)
     # t = (i + 1) / steps is rounded; the network shall see i itself.
-    return jnp.maximum(jnp.where(jnp.abs(index - whole) < 1e-3, whole, index), 0)
+    return jnp.maximum(jnp.where((jnp.abs(index - nearest) < 1e-3) | whole, nearest, index), 0)
 
 
 def _unit(alpha: Time, sigma: Time) -> tuple[Time, Time]:

@@ -10,6 +10,7 @@ import pytest
 from dalle3_jax.diffusion import samplers
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.schedules import Cosine, ScaledLinear
+from dalle3_jax.diffusion.times import Spacing, times
 
 MEAN, DEVIATION = 0.7, 0.4
 STEPS = 100
@@ -46,35 +47,68 @@ def start(images=2, seed=0):
     return samplers.noise(keys, (3, 4, 2)), keys
 
 
-@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpmsolver++", 2)])
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("heun", 2), ("dpmsolver++", 2), ("unipc", 3)])
 @pytest.mark.parametrize("schedule", [Cosine(), ScaledLinear()], ids=str)
 def test_error_falls_at_the_order_of_the_sampler(schedule, name, order):
     with jax.enable_x64(True):
         x, keys = start(1)
         first, last, errors = jnp.asarray(0.9), jnp.asarray(0.1), []
         for steps in (80, 160, 320):
-            times = jnp.pad(jnp.linspace(first, last, steps + 1), (0, 320 - steps))
-            x_s = advanced(name, schedule, samplers.initial(x), times, keys, 0, steps).x
+            points = jnp.pad(jnp.linspace(first, last, steps + 1), (0, 320 - steps))
+            x_s = advanced(name, schedule, samplers.initial(x), points, keys, 0, steps).x
             errors.append(float(jnp.abs(x_s - flow(schedule, x, first, last)).max()))
     slopes = np.log2(np.divide(errors[:-1], errors[1:]))
-    np.testing.assert_allclose(slopes, order, atol=0.25)
+    np.testing.assert_allclose(slopes, order, atol=0.3)
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpmsolver++", "unipc"])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("spacing", ["uniform", "logsnr"])
+@pytest.mark.parametrize("spacing", ["uniform", "logsnr", "karras"])
 def test_the_whole_loop_reaches_the_exact_image(schedule, name, spacing):
     x, keys = start()
-    times = samplers.times(schedule, STEPS, spacing)
-    x0 = advanced(name, schedule, samplers.initial(x), times, keys, 0, STEPS).x
-    np.testing.assert_allclose(x0, flow(schedule, x, times[0], times[-1]), atol=0.06)
+    points = times(schedule, STEPS, Spacing(spacing), name)
+    x0 = advanced(name, schedule, samplers.initial(x), points, keys, 0, STEPS).x
+    np.testing.assert_allclose(x0, flow(schedule, x, points[0], points[-1]), atol=0.08)
 
 
-def test_ancestral_sampling_reaches_the_distribution():
+@pytest.mark.parametrize("name", ["ddpm", "dpmsolver++_sde"])
+def test_ancestral_sampling_reaches_the_distribution(name):
     keys = jax.random.split(jax.random.key(1), 64)
-    x, times = samplers.noise(keys, (8, 8, 4)), samplers.times(Cosine(), 300)
-    x0 = samplers.sample(SAMPLERS["ddpm"], gaussian(Cosine()), Cosine(), x, times, keys)
+    x, points = samplers.noise(keys, (8, 8, 4)), times(Cosine(), 300)
+    x0 = samplers.sample(SAMPLERS[name], gaussian(Cosine()), Cosine(), x, points, keys)
     np.testing.assert_allclose([x0.mean(), x0.std()], [MEAN, DEVIATION], atol=0.015)
+
+
+@pytest.mark.parametrize("name", ["euler", "euler_ancestral"])
+def test_eulers_methods_are_those_of_k_diffusion(name):
+    x, keys = start()
+    t, s = jnp.asarray(0.7), jnp.asarray(0.4)
+    schedule, fresh = ScaledLinear(), np.asarray(samplers.noise(keys, x.shape[1:]))
+    step = SAMPLERS[name](gaussian(schedule), schedule, samplers.initial(x), t, t, s, keys)
+    here, there = (float(schedule.sigma(time) / schedule.alpha(time)) for time in (t, s))
+    y = np.asarray(x) / float(schedule.alpha(t))
+    slope = (y - np.asarray(gaussian(schedule)(x, jnp.full(2, t)))) / here
+    up = (there**2 * (here**2 - there**2) / here**2) ** 0.5 if name == "euler_ancestral" else 0.0
+    down = (there**2 - up**2) ** 0.5
+    expected = (y + slope * (down - here) + up * fresh) * float(schedule.alpha(s))
+    np.testing.assert_allclose(step.x, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("zero_snr", "evaluated"), [(False, [1.0, 0.7, 0.7, 0.4, 0.4]), (True, [1.0, 0.7, 0.4, 0.4])], ids=str
+)
+def test_heun_evaluates_twice_but_into_the_clean_end_and_from_no_signal(zero_snr, evaluated):
+    schedule = ScaledLinear(zero_terminal_snr=zero_snr)
+    seen = []
+
+    def spy(x_t, t):
+        seen.append(float(t[0]))
+        return gaussian(schedule)(x_t, t)
+
+    x, keys = start()
+    with jax.disable_jit():
+        samplers.sample(SAMPLERS["heun"], spy, schedule, x, jnp.asarray([1.0, 0.7, 0.4, 0.0]), keys)
+    np.testing.assert_allclose(seen, evaluated)
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
@@ -93,11 +127,11 @@ def test_fresh_noise_has_the_posterior_deviation_and_replaces_old_noise(eta):
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 def test_chunks_equal_the_whole_loop_bit_for_bit(schedule, name):
     x, keys = start()
-    times = samplers.times(schedule, STEPS)
-    whole = advanced(name, schedule, samplers.initial(x), times, keys, 0, STEPS)
+    points = times(schedule, STEPS)
+    whole = advanced(name, schedule, samplers.initial(x), points, keys, 0, STEPS)
     state, first = samplers.initial(x), 0
     for count in (1, 1, 30, 68):
-        state = advanced(name, schedule, state, times, keys, first, count)
+        state = advanced(name, schedule, state, points, keys, first, count)
         first += count
     np.testing.assert_array_equal(state.x, whole.x)
     np.testing.assert_array_equal(state.x0, whole.x0)
@@ -107,34 +141,34 @@ def test_chunks_of_a_fixed_size_equal_the_whole_loop_bit_for_bit():
     # Sizes known to the compiler, as one that simplifies loops of one step would like them.
     x, keys = start()
     schedule = ScaledLinear(zero_terminal_snr=True)
-    times = samplers.times(schedule, 4)
+    points = times(schedule, 4)
     fixed = jax.jit(
-        lambda state, times, first, count: samplers.advance(
-            SAMPLERS["ddpm"], gaussian(schedule), schedule, state, times, keys, first, count
+        lambda state, points, first, count: samplers.advance(
+            SAMPLERS["ddpm"], gaussian(schedule), schedule, state, points, keys, first, count
         ),
         static_argnums=3,
     )
     state = samplers.initial(x)
     for first in range(4):
-        state = fixed(state, times, first, 1)
-    np.testing.assert_array_equal(state.x, fixed(samplers.initial(x), times, 0, 4).x)
+        state = fixed(state, points, first, 1)
+    np.testing.assert_array_equal(state.x, fixed(samplers.initial(x), points, 0, 4).x)
 
 
 def test_sample_is_advance_over_all_times():
     x, keys = start()
-    times = samplers.times(Cosine(), STEPS)
-    x0 = samplers.sample(SAMPLERS["ddpm"], gaussian(Cosine()), Cosine(), x, times, keys)
-    expected = advanced("ddpm", Cosine(), samplers.initial(x), times, keys, 0, STEPS).x
+    points = times(Cosine(), STEPS)
+    x0 = samplers.sample(SAMPLERS["ddpm"], gaussian(Cosine()), Cosine(), x, points, keys)
+    expected = advanced("ddpm", Cosine(), samplers.initial(x), points, keys, 0, STEPS).x
     np.testing.assert_allclose(x0, expected, atol=1e-5)
 
 
 def test_an_image_repeats_whatever_stands_beside_it():
     keys, others = jax.random.split(jax.random.key(3), 2), jax.random.split(jax.random.key(4), 2)
-    times = samplers.times(Cosine(), STEPS)
+    points = times(Cosine(), STEPS)
 
     def run(keys):
         x = samplers.noise(keys, (3, 4, 2))
-        return advanced("ddpm", Cosine(), samplers.initial(x), times, keys, 0, STEPS).x
+        return advanced("ddpm", Cosine(), samplers.initial(x), points, keys, 0, STEPS).x
 
     images = run(keys)
     np.testing.assert_array_equal(run(others.at[1].set(keys[1]))[1], images[1])
@@ -151,9 +185,9 @@ def test_every_step_has_fresh_noise():
         return state
 
     x, keys = start()
-    times = samplers.times(Cosine(), 3)
+    points = times(Cosine(), 3)
     with jax.disable_jit():
-        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial(x), times, keys, 0, 3)
+        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial(x), points, keys, 0, 3)
     flat = np.stack(fresh).reshape(6, -1)
     assert np.abs(np.corrcoef(flat) - np.eye(6)).max() < 0.999
     assert len(np.unique(flat.round(5))) == flat.size
@@ -167,9 +201,9 @@ def test_steps_see_their_own_times():
         return state
 
     x, keys = start()
-    times = jnp.asarray([1.0, 0.75, 0.5, 0.0])
+    points = jnp.asarray([1.0, 0.75, 0.5, 0.0])
     with jax.disable_jit():
-        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial(x), times, keys, 0, 3)
+        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial(x), points, keys, 0, 3)
     assert seen == [(1.0, 1.0, 0.75), (1.0, 0.75, 0.5), (0.75, 0.5, 0.0)]
 
 
@@ -178,28 +212,7 @@ def test_steps_see_their_own_times():
 @pytest.mark.parametrize("steps", [1, 2])
 def test_few_steps_are_finite_and_end_in_the_last_estimate(schedule, name, steps):
     x, keys = start()
-    times = jnp.pad(samplers.times(schedule, steps), (0, STEPS - steps))
-    state = advanced(name, schedule, samplers.initial(x), times, keys, 0, steps)
+    points = jnp.pad(times(schedule, steps), (0, STEPS - steps))
+    state = advanced(name, schedule, samplers.initial(x), points, keys, 0, steps)
     assert jnp.isfinite(state.x).all()
     np.testing.assert_allclose(state.x, state.x0, atol=1e-6)
-
-
-@pytest.mark.parametrize("spacing", ["uniform", "logsnr"])
-@pytest.mark.parametrize("schedule", [*SCHEDULES, Cosine().shifted(0.25)], ids=str)
-@pytest.mark.parametrize("steps", [1, 2, 20])
-def test_times_fall_from_1_to_0(schedule, steps, spacing):
-    times = samplers.times(schedule, steps, spacing)
-    assert (len(times), times[0], times[-1]) == (steps + 1, 1, 0)
-    assert np.all(np.diff(times) < 0)
-
-
-def test_logsnr_times_are_even_in_logsnr():
-    logsnr = Cosine().logsnr(samplers.times(Cosine(), 12, "logsnr")[1:-1])
-    np.testing.assert_allclose(np.diff(logsnr), (Cosine().logsnr(jnp.asarray(0.001)) + 10) / 11, rtol=1e-3)
-
-
-def test_bad_times_are_refused():
-    with pytest.raises(ValueError, match="0 sampling steps"):
-        samplers.times(Cosine(), 0)
-    with pytest.raises(ValueError, match="'karras'"):
-        samplers.times(Cosine(), 5, "karras")

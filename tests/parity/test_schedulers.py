@@ -1,32 +1,61 @@
-"""Samplers against the schedulers of diffusers, step by step, on one fixed network."""
+"""Samplers, times and first noise against the schedulers of diffusers, step by step, on one fixed network.
+
+Our side is made of what `convert.schedulers.read` says of the scheduler's config.
+"""
 
 import functools
+import json
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers import scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-from dalle3_jax.diffusion import prediction, samplers
-from dalle3_jax.diffusion.schedules import Cosine, ScaledLinear
+from dalle3_jax.convert import schedulers
+from dalle3_jax.convert.scheduler_options import SCHEDULERS
+from dalle3_jax.diffusion import prediction, samplers, schedules
+from dalle3_jax.diffusion import times as laid
 
-STEPS = 10
+MOST = 13
+SHAPE = (5, 6, 4)
 WEIGHT = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
 # diffusers asks numpy 2 to copy a torch tensor as numpy 1 did.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-OURS_TO_THEIRS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
-CASES = [
-    ("scaled_linear", "eps", False),
-    ("scaled_linear", "v", False),
-    ("scaled_linear", "x0", False),
-    ("scaled_linear", "v", True),
-    ("squaredcos_cap_v2", "eps", False),
-    ("squaredcos_cap_v2", "v", False),
-]
+CLASSES = {
+    "ddim": DDIMScheduler,
+    "ddpm": scheduling_ddpm.DDPMScheduler,
+    "euler": EulerDiscreteScheduler,
+    "euler_ancestral": scheduling_euler_ancestral_discrete.EulerAncestralDiscreteScheduler,
+    "heun": HeunDiscreteScheduler,
+    "dpmsolver++": scheduling_dpmsolver_multistep.DPMSolverMultistepScheduler,
+    "dpmsolver++_sde": scheduling_dpmsolver_multistep.DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
+IN_SIGMA = (CLASSES["euler"], CLASSES["euler_ancestral"], CLASSES["heun"])
+NOISY = (scheduling_ddpm, scheduling_euler_ancestral_discrete, scheduling_dpmsolver_multistep)
+KINDS = {
+    "eps": {"prediction_type": "epsilon"},
+    "v": {"prediction_type": "v_prediction"},
+    "x0": {"prediction_type": "sample"},
+    "zero_snr_v": {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+}
+SPACINGS = {
+    "leading": {"timestep_spacing": "leading", "steps_offset": 1},
+    "linspace": {"timestep_spacing": "linspace"},
+    "trailing": {"timestep_spacing": "trailing"},
+    "karras": {"timestep_spacing": "linspace", "use_karras_sigmas": True},
+    "karras_within_leading": {"timestep_spacing": "leading", "steps_offset": 1, "use_karras_sigmas": True},
+}
+BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
 def network(numeric, x, time):
@@ -35,62 +64,130 @@ def network(numeric, x, time):
     return numeric.tanh(x @ weight) * (0.6 + 0.4 * numeric.cos(time / 300))[:, None, None, None]
 
 
-def schedule_of(betas, zero_snr):
-    return Cosine() if betas == "squaredcos_cap_v2" else ScaledLinear(zero_terminal_snr=zero_snr)
+def options_of(sampler):
+    """What diffusers' scheduler for a sampler can be told."""
+    return {*SCHEDULERS[CLASSES[sampler].__name__].defaults}
 
 
-def options(betas, kind, zero_snr):
-    return {
-        "beta_schedule": betas,
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "prediction_type": OURS_TO_THEIRS[kind],
-        "rescale_betas_zero_snr": zero_snr,
-        "timestep_spacing": "trailing",
-    }
+def scheduler_of(sampler, **options):
+    """diffusers' scheduler, with options that its class does not have left out."""
+    options |= {"clip_sample": False, "algorithm_type": {"dpmsolver++_sde": "sde-dpmsolver++"}.get(sampler)}
+    taken = options_of(sampler)
+    return CLASSES[sampler](**{key: value for key, value in options.items() if key in taken and value is not None})
 
 
-def compare(scheduler, step, betas, kind, zero_snr, agree, **extra):
-    """Run both from the same x and keys; every state must agree."""
-    schedule = schedule_of(betas, zero_snr)
-    denoise = prediction.denoiser(lambda x, time: network(jnp, x, time), schedule, kind)
+def their_loop(scheduler, steps, noise, monkeypatch):
+    """(The timesteps told, x at the first time and after each step, as alpha x0 + sigma eps), with the noise given."""
+    scheduler.set_timesteps(steps)
+    draws = iter(noise[1:])
+    for module in NOISY:
+        monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: next(draws))
+    told, states = scheduler.timesteps, [noise[0] * scheduler.init_noise_sigma]
+    for time, after in zip(told, [*told[1:], -1], strict=True):
+        if isinstance(scheduler, DDIMScheduler):  # it steps over a fixed number of entries: here, to the next time
+            scheduler.num_inference_steps = Fraction(1000, int(time - after))
+        output = network(torch, scheduler.scale_model_input(states[-1], time), time.float().expand(2))
+        states.append(scheduler.step(output, time, states[-1]).prev_sample)
+    if isinstance(scheduler, IN_SIGMA):
+        states = [x / (1 + sigma**2) ** 0.5 for x, sigma in zip(states, scheduler.sigmas, strict=True)]
+    if scheduler.order == 2:  # Heun's second evaluation of a step is the one that counts; the last step has none
+        return told[::2], [*states[::2], states[-1]]
+    return told, states
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def ours(step, schedule, predict, state, times, keys, index):
+    """One step, as one program for any times."""
+    denoise = prediction.denoiser(lambda x, time: network(jnp, x, time), schedule, predict)
+    return samplers.advance(step, denoise, schedule, state, times, keys, index, 1)
+
+
+def compare(sampler, steps, agree, monkeypatch, limit=1e-4, told_within=1e-3, **options):
+    """Run both from the same noise; every time told and every x must agree."""
+    scheduler = scheduler_of(sampler, **options)
+    diffusion, sampling = schedulers.read(json.loads(scheduler.to_json_string()))
+    assert sampling == {"sampler": sampler}
+    schedule, spacing = schedules.build(**diffusion["schedule"]), laid.build(**diffusion["spacing"])
+    times = laid.times(schedule, steps, spacing, sampler)
     keys = jax.random.split(jax.random.key(0), 2)
-    x = samplers.noise(keys, (5, 6, 4))
-    state, theirs, times = samplers.initial(x), torch.from_numpy(np.array(x)), samplers.times(schedule, STEPS)
-    scheduler.set_timesteps(STEPS)
-    advance = jax.jit(lambda state, index: samplers.advance(step, denoise, schedule, state, times, keys, index, 1))
-    for index, timestep in enumerate(scheduler.timesteps):
-        # The cosine table has no index of its own here: entry i is t = (i + 1) / 1000, and our network sees 1000 t.
-        time = timestep + isinstance(schedule, Cosine)
-        np.testing.assert_allclose(schedule.network_time(times[index]), float(time), rtol=1e-6)
-        fresh = samplers.noise(jax.vmap(jax.random.fold_in, (0, None))(keys, index), (5, 6, 4))
-        noise = {"variance_noise": torch.from_numpy(np.array(fresh))} if extra.get("eta") else {}
-        output = network(torch, theirs, time.float().expand(2))
-        theirs = scheduler.step(output, timestep, theirs, **extra, **noise).prev_sample
-        state = advance(state, jnp.asarray(index))
-        agree(state.x, theirs)
+    fresh = [keys, *(jax.vmap(jax.random.fold_in, (0, None))(keys, index) for index in range(steps))]
+    fresh = [samplers.noise(each, SHAPE) for each in fresh]
+    noise = [torch.from_numpy(np.array(each)) for each in fresh]
+    told, states = their_loop(scheduler, steps, noise, monkeypatch)
+    np.testing.assert_allclose(schedule.network_time(times[:-1]), told.numpy(), atol=told_within)
+    state = samplers.initial(laid.first_deviation(schedule, steps, spacing, sampler) * fresh[0])
+    padded = jnp.pad(times, (0, MOST + 1 - len(times)))
+    for index, x in enumerate(states):
+        agree(state.x, x, limit)
+        if index < steps:
+            step = samplers.SAMPLERS[sampler]
+            state = ours(step, schedule, diffusion["prediction"], state, padded, keys, jnp.asarray(index))
 
 
-@pytest.mark.parametrize(("betas", "kind", "zero_snr"), CASES)
-def test_ddim(betas, kind, zero_snr, agree):
-    scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=True, **options(betas, kind, zero_snr))
-    compare(scheduler, samplers.SAMPLERS["ddim"], betas, kind, zero_snr, agree)
+CASES = [
+    (sampler, kind, spacing)
+    for sampler in CLASSES
+    for kind in ("eps", "v", "zero_snr_v")
+    for spacing in SPACINGS
+    if {*KINDS[kind], *SPACINGS[spacing]} <= options_of(sampler)
+]
 
 
-def rounded_down(variance):
-    """A variance one rounding smaller, so that diffusers' root of 1 - alpha - variance is never that of -6e-8: NaN."""
-    return lambda *times: variance(*times) * (1.0 - 2.0**-23)
+@pytest.mark.parametrize("steps", [10, MOST])
+@pytest.mark.parametrize(("sampler", "kind", "spacing"), CASES)
+def test_whole_loops(sampler, kind, spacing, steps, agree, monkeypatch):
+    # Where alpha is 0 they take 2^-12. Euler's ancestral form keeps half a percent of the old noise then, ours none.
+    looser = {"euler_ancestral": 6e-3, "dpmsolver++_sde": 2e-4}
+    limit = looser.get(sampler, 1e-4) if kind == "zero_snr_v" else 1e-4
+    # Between two entries we interpolate alpha, and they the logarithm of sigma.
+    within = 0.1 if "karras" in spacing else 1e-3
+    compare(sampler, steps, agree, monkeypatch, limit, within, **BETAS, **KINDS[kind], **SPACINGS[spacing])
 
 
-# From alpha = 0 all noise is fresh, where diffusers keeps sqrt(6e-8) of the old by cancellation in float32.
-@pytest.mark.parametrize(("betas", "kind", "zero_snr", "limit"), [(*CASES[1], 1e-4), (*CASES[3], 4e-4)])
-def test_ddim_with_fresh_noise(betas, kind, zero_snr, limit, agree):
-    scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=True, **options(betas, kind, zero_snr))
-    scheduler._get_variance = rounded_down(scheduler._get_variance)
-    compare(scheduler, samplers.SAMPLERS["ddpm"], betas, kind, zero_snr, functools.partial(agree, limit=limit), eta=1.0)
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "heun", "dpmsolver++", "unipc"])
+def test_the_prediction_of_images(sampler, agree, monkeypatch):
+    compare(sampler, 10, agree, monkeypatch, **BETAS, **KINDS["x0"], **SPACINGS["trailing"])
 
 
-@pytest.mark.parametrize(("betas", "kind", "zero_snr"), CASES)
-def test_dpmsolver_2m(betas, kind, zero_snr, agree):
-    scheduler = DPMSolverMultistepScheduler(solver_order=2, **options(betas, kind, zero_snr))
-    compare(scheduler, samplers.SAMPLERS["dpmsolver++"], betas, kind, zero_snr, agree)
+# Heun's first step from the cosine table's end, where sigma / alpha is 20,000, is of first order here: not compared.
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("sampler", [sampler for sampler in CLASSES if sampler != "heun"])
+def test_the_cosine_table(sampler, spacing, agree, monkeypatch):
+    betas = {"beta_schedule": "squaredcos_cap_v2"}
+    # What they carry, x / alpha, is 20,000 at first: the digits of x0 in it are few.
+    limit = 5e-4 if sampler.startswith("euler") else 1e-4
+    compare(sampler, 10, agree, monkeypatch, limit, **betas, **KINDS["v"], **SPACINGS[spacing])
+
+
+def test_the_table_that_is_linear_in_beta(agree, monkeypatch):
+    betas = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
+    compare("ddim", 10, agree, monkeypatch, **betas, **KINDS["eps"], **SPACINGS["leading"])
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace"])
+@pytest.mark.parametrize(
+    ("sampler", "end"), [("ddim", {"set_alpha_to_one": False}), ("euler", {"final_sigmas_type": "sigma_min"})]
+)
+def test_loops_that_end_at_the_first_entry(sampler, end, spacing, agree, monkeypatch):
+    compare(sampler, 10, agree, monkeypatch, **BETAS, **KINDS["eps"], **SPACINGS[spacing], **end)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+def test_pndm_is_read_as_ddim_at_the_same_times(spacing):
+    scheduler = PNDMScheduler(skip_prk_steps=True, **BETAS, **SPACINGS[spacing])
+    diffusion, sampling = schedulers.read(json.loads(scheduler.to_json_string()))
+    scheduler.set_timesteps(MOST)
+    spaced = laid.build(**diffusion["spacing"])
+    times = laid.times(schedules.build(**diffusion["schedule"]), MOST, spaced, sampling["sampler"])
+    distinct = list(dict.fromkeys(scheduler.timesteps.tolist()))  # its own method evaluates one of them twice
+    np.testing.assert_allclose(1000 * times[:-1] - 1, distinct, atol=1e-3)
+    assert sampling == {"sampler": "ddim"}
+    assert not spaced.clean
+
+
+@pytest.mark.parametrize("sampler", CLASSES)
+def test_what_is_written_makes_the_same_scheduler(sampler):
+    scheduler = scheduler_of(sampler, **BETAS, **KINDS["v"], **SPACINGS["leading"])
+    written = schedulers.write(*schedulers.read(json.loads(scheduler.to_json_string())))
+    again = CLASSES[sampler].from_config(written)
+    assert json.loads(again.to_json_string()) == json.loads(scheduler.to_json_string())

@@ -1,0 +1,144 @@
+"""scheduler_config.json of diffusers: what it says of schedule, prediction, times and sampler, read and written.
+
+A class reads its own options only, with its own defaults, and passes over those that a config carries along for other
+classes; so does this reader. PNDM's multistep method is not built: a config of PNDMScheduler, which Stable Diffusion's
+releases name, is read as DDIM at the same times.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dalle3_jax.convert.configs import check, is_size, refuse
+from dalle3_jax.convert.scheduler_options import (
+    OPTIONS,
+    PREDICTIONS,
+    SCHEDULERS,
+    SPACINGS,
+    SUPPORTED,
+    WITHOUT_MEANING,
+    Scheduler,
+)
+
+__all__ = ["read", "write"]
+
+Config = Mapping[str, Any]
+
+BETAS = {1: "linear", 2: "scaled_linear"}
+"""Their name of a table that is linear in beta^(1 / power)."""
+
+SOLVERS = ("dpmsolver++", "dpmsolver++_sde", "unipc")
+"""Samplers whose timesteps are whole, also those of Karras' sigmas."""
+
+
+def read(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(The diffusion section of a release, its sampling section) that a scheduler_config.json amounts to.
+
+    Raises ValueError for a class that is not built, or naming every option that is not.
+    """
+    name = config.get("_class_name")
+    if name not in SCHEDULERS:
+        raise ValueError(f"unknown scheduler {name!r}: use the scheduler_config.json of one of {', '.join(SCHEDULERS)}")
+    scheduler = SCHEDULERS[name]
+    own = {**scheduler.defaults, **{key: config[key] for key in config if key in scheduler.defaults}}
+    refuse(name, _problems(scheduler, own, config))
+    sampler = scheduler.sampler
+    if own.get("algorithm_type") == "sde-dpmsolver++":
+        sampler = "dpmsolver++_sde"
+    section = {"schedule": _schedule(sampler, own), "prediction": PREDICTIONS[own["prediction_type"]]}
+    return section | {"spacing": _spacing(sampler, own)}, {"sampler": sampler}
+
+
+def _problems(scheduler: Scheduler, own: Config, config: Config) -> list[str]:
+    """What of a class's options cannot be had, and what of a config no class here knows."""
+    supported = {key: values for key, values in {**SUPPORTED, **scheduler.supported}.items() if key in own}
+    found = check({**config, **own}, supported, OPTIONS, WITHOUT_MEANING)
+    if not is_size(own["num_train_timesteps"]) or not (own["steps_offset"] == 0 or is_size(own["steps_offset"])):
+        found.append("num_train_timesteps and steps_offset that are not whole numbers of steps")
+    if not all(isinstance(own[end], float) and 0 < own[end] < 1 for end in ("beta_start", "beta_end")):
+        found.append("beta_start and beta_end that do not lie between 0 and 1")
+    zero_snr = own.get("rescale_betas_zero_snr")
+    if zero_snr and own["prediction_type"] == "epsilon":
+        found.append("rescale_betas_zero_snr=True with prediction_type='epsilon', which pure noise cannot start from")
+    if own["beta_schedule"] == "squaredcos_cap_v2" and (zero_snr or own["num_train_timesteps"] != 1000):
+        found.append("beta_schedule='squaredcos_cap_v2' in other than 1000 num_train_timesteps or to zero SNR")
+    return found
+
+
+def _schedule(sampler: str, own: Config) -> dict[str, Any]:
+    steps, whole = own["num_train_timesteps"], {"whole": True} if sampler in SOLVERS else {}
+    if own["beta_schedule"] == "squaredcos_cap_v2":
+        return {"name": "cosine", "steps": steps, **whole}
+    [power] = (power for power, name in BETAS.items() if name == own["beta_schedule"])
+    ends = {end: own[end] for end in ("beta_start", "beta_end")}
+    zero_snr = bool(own.get("rescale_betas_zero_snr"))
+    return {"name": "scaled_linear", **ends, "steps": steps, "zero_terminal_snr": zero_snr, "power": power, **whole}
+
+
+def _spacing(sampler: str, own: Config) -> dict[str, Any]:
+    clean = bool(own.get("set_alpha_to_one", True)) and own.get("final_sigmas_type", "zero") == "zero"
+    laid = {"kind": own["timestep_spacing"], "offset": own["steps_offset"], "clean": clean}
+    if not own.get("use_karras_sigmas"):
+        return laid
+    within = own["timestep_spacing"] if sampler in ("euler", "heun") else "linspace"
+    return laid | {"kind": "karras", "within": within}
+
+
+def write(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The scheduler_config.json of a release's diffusion and sampling sections; `read` is its inverse.
+
+    "uniform" times are written as "trailing", their like at whole entries. Raises ValueError naming all that cannot be
+    said in one.
+    """
+    schedule, sampler = diffusion["schedule"], sampling.get("sampler", "ddim")
+    spacing = {"kind": "uniform", "offset": 0, "clean": True, "within": "linspace", **diffusion.get("spacing", {})}
+    named = {"dpmsolver++_sde": "dpmsolver++"}.get(sampler, sampler)
+    name = next((name for name, scheduler in SCHEDULERS.items() if scheduler.sampler == named), "")
+    options = SCHEDULERS[name].defaults if name else {}
+    if found := _unsayable(schedule, diffusion["prediction"], spacing, sampler, options):
+        raise ValueError(f"no scheduler of diffusers does this: {'; '.join(found)}")
+    karras = spacing["kind"] == "karras"
+    kind = spacing["within"] if karras else spacing["kind"]
+    values = {
+        **_table(schedule),
+        "prediction_type": next(theirs for theirs, ours in PREDICTIONS.items() if ours == diffusion["prediction"]),
+        "timestep_spacing": "trailing" if kind == "uniform" else kind,
+        "steps_offset": spacing["offset"],
+        "set_alpha_to_one": spacing["clean"],
+        "final_sigmas_type": "zero" if spacing["clean"] or sampler != "euler" else "sigma_min",
+        "use_karras_sigmas": karras,
+        "algorithm_type": "sde-dpmsolver++" if sampler == "dpmsolver++_sde" else "dpmsolver++",
+        "clip_sample": False,
+    }
+    return {"_class_name": name, **{option: value for option, value in values.items() if option in options}}
+
+
+def _table(schedule: Config) -> dict[str, Any]:
+    if schedule["name"] == "cosine":
+        return {"num_train_timesteps": schedule["steps"], "beta_schedule": "squaredcos_cap_v2"}
+    default = {"beta_start": 0.00085, "beta_end": 0.012, "steps": 1000, "zero_terminal_snr": False, "power": 2}
+    given = {**default, **schedule}
+    return {
+        "num_train_timesteps": given["steps"],
+        "beta_start": given["beta_start"],
+        "beta_end": given["beta_end"],
+        "beta_schedule": BETAS[given["power"]],
+        "rescale_betas_zero_snr": given["zero_terminal_snr"],
+    }
+
+
+def _unsayable(schedule: Config, prediction: str, spacing: Config, sampler: str, options: Config) -> list[str]:
+    """What of a release's sections has no words there, for a class with these options."""
+    cosine = schedule["name"] == "cosine"
+    found = [] if options else [f"the sampler {sampler}"]
+    if prediction not in PREDICTIONS.values():
+        found.append(f"the prediction {prediction}")
+    if schedule.get("shift", 1) != 1 or schedule.get("s", 0.008) != 0.008 or schedule.get("power", 2) not in BETAS:
+        found.append(f"the schedule {dict(schedule)}")
+    if cosine and schedule.get("steps") != 1000:
+        found.append("a cosine schedule whose network is not told entries of a table of 1000 steps")
+    if schedule.get("zero_terminal_snr") and options and "rescale_betas_zero_snr" not in options:
+        found.append(f"zero_terminal_snr for the sampler {sampler}")
+    kinds = ("uniform", *SPACINGS, *(("karras",) if "use_karras_sigmas" in options else ()))
+    if options and spacing["kind"] not in kinds:
+        found.append(f"{spacing['kind']} spacing for the sampler {sampler}")
+    return found

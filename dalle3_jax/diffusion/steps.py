@@ -1,0 +1,104 @@
+"""Steps of one sampler each, from time t to an earlier time s: DDIM, which is Euler's method too, Heun's, consistency.
+
+All are written for x_t = alpha x0 + sigma eps and stay finite where alpha_t or sigma_s is 0.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+
+from dalle3_jax.diffusion.schedules import Schedule
+from dalle3_jax.typing import Array, Denoise, Float
+
+__all__ = ["State", "Step", "consistency", "ddim", "heun", "noise"]
+
+Images = Float[Array, "b h w c"]
+Keys = jaxtyping.Key[Array, " b"]
+Time = Float[Array, ""]
+
+
+class State(NamedTuple):
+    """What a loop carries: x at the current time, the last step's estimate of x0, and what corrects x.
+
+    With an estimate x0' at the current time, the corrected x is base + gain (x0' - x0); only "unipc" writes the two.
+    """
+
+    x: Images
+    x0: Images
+    base: Images
+    gain: Time
+
+
+Step = Callable[[Denoise, Schedule, State, Time, Time, Time, Keys], State]
+"""(denoise, schedule, state, t_prev, t, s, keys) -> the state at s < t.
+
+t_prev is the time before t, t itself at the first step; keys are one for each image and step.
+"""
+
+NO_SIGNAL = 2.0**-12
+"""The alpha below which sigma / alpha counts as infinite; `Schedule.logsnr` is cut there under zero terminal SNR."""
+
+
+def ddim(
+    denoise: Denoise, schedule: Schedule, state: State, t_prev: Time, t: Time, s: Time, keys: Keys, eta: float = 0.0
+) -> State:
+    """DDIM (arXiv 2010.02502 eq. 12 and 16); eta 1 is ancestral (DDPM) sampling.
+
+    In y = x / alpha, whose noise has the deviation r = sigma / alpha, DDIM is Euler's method for dy/dr = eps, and eta 1
+    is k-diffusion's ancestral form of it. `eta` is a Python number, in [0, 1], so that 0 draws no noise.
+    """
+    del t_prev
+    alpha_t, sigma_t, alpha_s, sigma_s = schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s)
+    x0 = denoise(state.x, jnp.full(state.x.shape[:1], t))
+    eps = (state.x - alpha_t * x0) / sigma_t
+    if eta == 0:
+        return state._replace(x=alpha_s * x0 + sigma_s * eps, x0=x0)
+    # ratio is exp(-h) of the step in logsnr / 2; kept^2 + fresh^2 = sigma_s^2 without cancellation.
+    ratio = alpha_t * sigma_s / (alpha_s * sigma_t)
+    fresh, kept = eta * sigma_s * jnp.sqrt(1 - ratio**2), sigma_s * jnp.sqrt(1 - eta**2 + (eta * ratio) ** 2)
+    return state._replace(x=alpha_s * x0 + kept * eps + fresh * noise(keys, state.x.shape[1:]), x0=x0)
+
+
+def heun(denoise: Denoise, schedule: Schedule, state: State, t_prev: Time, t: Time, s: Time, keys: Keys) -> State:
+    """Heun's method in sigma / alpha (arXiv 2206.00364 algorithm 1): a step of DDIM, redone with the mean of eps.
+
+    Evaluates twice; once, as DDIM, where s is clean, or where alpha_t is as good as 0 and the step infinitely long.
+    """
+    alpha_t, sigma_t, alpha_s, sigma_s = schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s)
+    euler = ddim(denoise, schedule, state, t_prev, t, s, keys)
+
+    def corrected() -> Images:
+        x0 = denoise(euler.x, jnp.full(state.x.shape[:1], s))
+        change = (euler.x - alpha_s * x0) / sigma_s - (state.x - alpha_t * euler.x0) / sigma_t
+        return euler.x + (sigma_s - alpha_s * sigma_t / alpha_t) * change / 2
+
+    twice = (sigma_s > 0) & (alpha_t > NO_SIGNAL)
+    return euler._replace(x=jax.lax.cond(twice, corrected, lambda: euler.x))
+
+
+def consistency(
+    denoise: Denoise,
+    schedule: Schedule,
+    state: State,
+    t_prev: Time,
+    t: Time,
+    s: Time,
+    keys: Keys,
+    temperature: float = 1.0,
+) -> State:
+    """The image that a consistency model sees at t, noised afresh to s (arXiv 2303.01469 algorithm 1).
+
+    `temperature` multiplies the fresh noise.
+    """
+    del t_prev
+    x0 = denoise(state.x, jnp.full(state.x.shape[:1], t))
+    fresh = temperature * noise(keys, state.x.shape[1:])
+    return state._replace(x=schedule.alpha(s) * x0 + schedule.sigma(s) * fresh, x0=x0)
+
+
+def noise(keys: Keys, shape: tuple[int, ...]) -> Images:
+    """Standard normal noise, each image (of shape h w c) from its own key alone."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
