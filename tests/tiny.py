@@ -60,6 +60,15 @@ def tokenizer_json() -> str:
     return backend.to_str()
 
 
+def clip_files() -> tuple[str, str]:
+    """vocab.json and merges.txt of a tiny CLIP tokenizer: bytes, bytes that end a word, a few pieces more."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = ["c a", "ca t</w>", "t h", "th e</w>", "' s</w>", "! !</w>"]
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
+    vocabulary = {piece: index for index, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+    return json.dumps(vocabulary), "\n".join(["#version: 0.2", *merges, ""])
+
+
 @functools.cache
 def tiny_release() -> Release:
     """The system with weights that are random in every leaf, so that nothing starts at zero."""

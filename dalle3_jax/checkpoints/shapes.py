@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
@@ -34,6 +35,11 @@ def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple
     match module:
         case T5Encoder():
             return jax.ShapeDtypeStruct((1, 8), jnp.int32), tokens
+        case CLIPTextEncoder() | CLIP():
+            length = min(8, module.positions)
+            text = jax.ShapeDtypeStruct((1, length), jnp.int32), jax.ShapeDtypeStruct((1, length), jnp.bool_)
+            images = (_floats(1, module.image_size, module.image_size, 3),) if isinstance(module, CLIP) else ()
+            return *text, *images
         case XFNet():
             text = _floats(1, 8, _input("text_encoder", modules, module).width), tokens
             if not module.glyphs:
@@ -42,8 +48,11 @@ def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple
         case LatentHead():
             return (_floats(1, module.grid[0] * module.grid[1], _input("xfnet", modules, module).width),)
         case UNet():
-            adapter = _input("xfnet", modules, module)
-            condition = Condition(_floats(1, 8, adapter.width), tokens, _floats(1, adapter.vector_width))
+            context, vector = module.context_width, module.vector_width
+            if not context:
+                adapter = _input("xfnet", modules, module)
+                context, vector = adapter.width, adapter.vector_width
+            condition = Condition(_floats(1, 8, context), tokens, _floats(1, max(vector, 1)))
             sizes = (_floats(1, module.size_ids),) if module.size_ids else ()
             return _floats(1, 8, 8, module.in_channels), _floats(1), condition, *sizes
         case VAE():

@@ -2,22 +2,25 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.t5 import T5Encoder
-from dalle3_jax.models.unet import Level, UNet
+from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import XFNet
 from dalle3_jax.typing import DTypeLike
 
 CLASSES: dict[str, type[nn.Module]] = {
     "t5": T5Encoder,
+    "clip_text": CLIPTextEncoder,
+    "clip": CLIP,
     "xfnet": XFNet,
     "latent_head": LatentHead,
     "unet": UNet,
@@ -29,6 +32,7 @@ CLASSES: dict[str, type[nn.Module]] = {
 
 COMPONENTS = {
     "text_encoder": "t5",
+    "text_encoder_2": "clip_text",
     "glyph_encoder": "t5",
     "xfnet": "xfnet",
     "latent_head": "latent_head",
@@ -46,9 +50,8 @@ NOT_FIELDS = ("parent", "name", "dtype")
 def build(kind: str, fields: Mapping[str, Any], dtype: DTypeLike = jnp.float32) -> nn.Module:
     """The module of a kind; raises ValueError naming every unknown and every missing field at once."""
     _refuse(_problems(kind, fields, kind))
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    if "levels" in values:
-        values["levels"] = tuple(Level(**level) for level in values["levels"])
+    records = _records(CLASSES[kind])
+    values = {name: _made(value, records.get(name)) for name, value in fields.items()}
     return CLASSES[kind](**values, dtype=jnp.dtype(dtype))
 
 
@@ -78,10 +81,26 @@ def _problems(kind: str, fields: Mapping[str, Any], where: str) -> list[str]:
     if kind not in CLASSES:
         return [f"{where}: unknown network {kind!r}, known are {', '.join(sorted(CLASSES))}"]
     problems = _wrong_names(CLASSES[kind], fields, where)
-    if CLASSES[kind] is UNet and "levels" in fields:
-        for i, level in enumerate(fields["levels"]):
-            problems += _wrong_names(Level, level, f"{where} level {i}")
+    for name, record in _records(CLASSES[kind]).items():
+        value = fields.get(name, ())
+        several = isinstance(value, list | tuple)
+        inside = {f"{name.removesuffix('s')} {i}": item for i, item in enumerate(value)} if several else {name: value}
+        problems += [problem for at, item in inside.items() for problem in _wrong_names(record, item, f"{where} {at}")]
     return problems
+
+
+def _records(cls: type) -> dict[str, type]:
+    """The fields that hold a record, or a tuple of records, and its class."""
+    fields = {field.name: field.type for field in dataclasses.fields(cls) if field.name not in NOT_FIELDS}
+    kinds = ((name, kind) for name, whole in fields.items() for kind in (whole, *get_args(whole)))
+    return {name: kind for name, kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
+
+
+def _made(value: Any, record: type | None) -> Any:
+    """A field's value of its JSON value."""
+    if isinstance(value, list | tuple):
+        return tuple(_made(item, record) for item in value)
+    return record(**value) if record else value
 
 
 def _wrong_names(cls: type, values: Mapping[str, Any], where: str) -> list[str]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from flax import linen as nn
 
+from dalle3_jax.models.clip import CLIPTextEncoder
+
 __all__ = ["check_glyphs", "text_side"]
 
 IDS = 3 + 256
@@ -17,8 +19,10 @@ IDS = 3 + 256
 
 
 def text_side(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
-    """The components that turn text into a condition."""
-    return ("text_encoder", "glyph_encoder", "xfnet") if "glyph_encoder" in modules else ("text_encoder", "xfnet")
+    """The components that turn text into a condition: CLIP's text encoders do so by themselves, one or two of them."""
+    alone = isinstance(modules.get("text_encoder"), CLIPTextEncoder)
+    further = ("text_encoder_2",) if alone else ("glyph_encoder",)
+    return ("text_encoder", *(part for part in further if part in modules), *(() if alone else ("xfnet",)))
 
 
 def check_glyphs(modules: Mapping[str, nn.Module], length: int) -> None:
@@ -26,7 +30,7 @@ def check_glyphs(modules: Mapping[str, nn.Module], length: int) -> None:
 
     `length` is the number of bytes it reads, 0 for none.
     """
-    encoder, joins = modules.get("glyph_encoder"), bool(modules["xfnet"].glyphs)
+    encoder, joins = modules.get("glyph_encoder"), "xfnet" in modules and bool(modules["xfnet"].glyphs)
     found = {"a glyph_encoder": encoder is not None, "xfnet.glyphs": joins, "a glyph_length above 0": length > 0}
     has, lacks = ([part for part, there in found.items() if there is wanted] for wanted in (True, False))
     if has and lacks:

@@ -1,4 +1,4 @@
-"""T5's encoder: v1.0 (ReLU), v1.1 and FLAN (gated GELU), UL2 and ByT5 sizes from one class.
+"""T5's encoder: v1.0 (ReLU), v1.1, FLAN and ByT5 (gated GELU), UL2 (gated SiLU) from one class.
 
 arXiv 1910.10683, 2105.13626; the layout is Mesh TensorFlow's and transformers'.
 """
@@ -16,7 +16,7 @@ from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.transformer import stacked
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
-Activation = Literal["gated_gelu", "relu"]
+Activation = Literal["gated_gelu", "gated_silu", "relu"]
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[Array, "l l"]:
@@ -34,7 +34,7 @@ def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[Array,
 
 
 class FeedForward(nn.Module):
-    """wo(gelu(wi_0 x) * wi_1 x) with the tanh GELU, or wo(relu(wi_0 x)); no biases."""
+    """wo(f(wi_0 x) * wi_1 x), f the tanh GELU or SiLU, or wo(relu(wi_0 x)); no biases."""
 
     mlp_width: int
     activation: Activation
@@ -49,10 +49,12 @@ class FeedForward(nn.Module):
 
         if self.activation == "gated_gelu":
             h = nn.gelu(wide("wi_0")(x), approximate=True) * wide("wi_1")(x)
+        elif self.activation == "gated_silu":
+            h = nn.silu(wide("wi_0")(x)) * wide("wi_1")(x)
         elif self.activation == "relu":
             h = nn.relu(wide("wi_0")(x))
         else:
-            raise ValueError(f"unknown activation {self.activation!r}: use gated_gelu or relu")
+            raise ValueError(f"unknown activation {self.activation!r}: use gated_gelu, gated_silu or relu")
         return dense(x.shape[-1], use_bias=False, axes=("mlp", "out"), dtype=self.dtype, name="wo")(h)
 
 

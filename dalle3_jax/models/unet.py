@@ -36,6 +36,7 @@ class UNet(nn.Module):
     `time_conditioning="scale_shift"` is DALL-E 3's modulated GroupNorm: every norm of a residual block, without
     weights of its own. `affine=True, modulate_first=False` make it diffusers' variant; `"add"` is Stable Diffusion's.
     `pooled` adds the condition's vector to the time embedding, `size_ids` SDXL's size, crop and target size with it.
+    `context_width` and `vector_width` are those of the condition's tokens and vector where they are known (0: any).
     """
 
     levels: tuple[Level, ...]
@@ -46,6 +47,8 @@ class UNet(nn.Module):
     affine: bool = False
     pooled: bool = True
     size_ids: int = 0
+    context_width: int = 0
+    vector_width: int = 0
     middle_depth: int = 1
     groups: int = 32
     qk_norm: bool = False
@@ -62,6 +65,7 @@ class UNet(nn.Module):
         sizes: Float[Array, "b s"] | None = None,
     ) -> Float[Array, "b h w c_out"]:
         """One evaluation; t is the schedule's network time, sizes are in pixels. Any latent size works."""
+        self._check(condition)
         e = self._embed(t, condition, sizes)
         top = self.levels[0].channels
         x = conv(top, dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
@@ -91,6 +95,12 @@ class UNet(nn.Module):
         x = nn.silu(GroupNorm(self.groups, name="norm_out")(x))
         # The first guess of a new network is zero.
         return conv(self.out_channels, dtype=self.dtype, zero=True, name="conv_out")(x).astype(jnp.float32)
+
+    def _check(self, condition: Condition) -> None:
+        widths = [("tokens", self.context_width, condition.tokens)]
+        widths += [("a vector", self.vector_width, condition.vector)] if self.pooled else []
+        if wrong := [f"{what} of {w}, not {x.shape[-1]}" for what, w, x in widths if w not in (0, x.shape[-1])]:
+            raise ValueError(f"the condition does not fit this UNet, which takes {' and '.join(wrong)}")
 
     def _embed(self, t: Array, condition: Condition, sizes: Array | None) -> Array:
         top = self.levels[0].channels

@@ -88,7 +88,8 @@ class VAE(nn.Module):
     """Encoder and decoder; pixels in [-1, 1], latents unscaled: whoever trains or samples shifts and scales them.
 
     Defaults are Stable Diffusion's VAE (83,653,863 parameters). `patch` folds pixels into channels before the first
-    convolution: the cheap way to one more halving.
+    convolution: the cheap way to one more halving. `decoder_channels` and `decoder_quant_conv` are as the encoder's
+    `channels` and `quant_convs` unless given.
     """
 
     latent_channels: int = 4
@@ -101,6 +102,7 @@ class VAE(nn.Module):
     groups: int = 32
     attention: bool = True
     quant_convs: bool = True
+    decoder_quant_conv: bool | None = None
     dtype: DTypeLike = jnp.float32
 
     # setup, against the house's habit: two entry points share the weights, and `nn.compact` allows one.
@@ -118,12 +120,18 @@ class VAE(nn.Module):
         self.decoder = Decoder(up, self.decoder_blocks, 3 * self.patch**2, **shared)
         if self.quant_convs:
             self.quant_conv = conv(2 * self.latent_channels, 1, dtype=self.dtype, name="quant_conv")
+        if self.has_post_quant_conv:
             self.post_quant_conv = conv(self.latent_channels, 1, dtype=self.dtype, name="post_quant_conv")
 
     @property
     def factor(self) -> int:
         """Pixels per latent along one side."""
         return self.patch * 2 ** (len(self.channels) - 1)
+
+    @property
+    def has_post_quant_conv(self) -> bool:
+        """Whether a 1x1 convolution of the latents stands before the decoder."""
+        return self.quant_convs if self.decoder_quant_conv is None else self.decoder_quant_conv
 
     def encode(self, images: Float[Array, "b H W 3"]) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
         """Mean and log variance of the latents of images in [-1, 1]; sides must be multiples of `factor`."""
@@ -137,7 +145,7 @@ class VAE(nn.Module):
 
     def decode(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b H W 3"]:
         """Images in about [-1, 1] from unscaled latents."""
-        if self.quant_convs:
+        if self.has_post_quant_conv:
             latents = self.post_quant_conv(latents)
         return self.decoder(latents)
 

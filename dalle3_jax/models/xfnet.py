@@ -22,6 +22,10 @@ class Condition(NamedTuple):
     mask: Bool[Array, "b m"]
     vector: Float[Array, "b v"]
 
+    def beside(self, second: "Condition") -> "Condition":
+        """One condition of two text encoders: each token's features of both, and the second's vector (SDXL)."""
+        return second._replace(tokens=jnp.concatenate([self.tokens, second.tokens], axis=-1))
+
 
 class ResamplerBlock(nn.Module):
     """Queries attend to the features and to each other, then GEGLU (Perceiver resampler, arXiv 2204.14198)."""

@@ -49,6 +49,7 @@ def conv(
     dtype: DTypeLike,
     stride: int = 1,
     padding: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    use_bias: bool = True,
     zero: bool = False,
 ) -> nn.Conv:
     """A square NHWC convolution; padded by kernel // 2 on every side unless told otherwise (torch's alignment)."""
@@ -58,6 +59,7 @@ def conv(
         (kernel, kernel),
         strides=stride,
         padding=padding or ((half, half), (half, half)),
+        use_bias=use_bias,
         dtype=dtype,
         kernel_init=kernel_init((None, None, "in", "out"), zero=zero),
         bias_init=partitioned(nn.initializers.zeros, ("out",)),

@@ -12,7 +12,8 @@ from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 def stacked(block: type[nn.Module], layers: int, *, remat: bool = False) -> type[nn.Module]:
     """`layers` copies of a block as one scanned module, parameters stacked on a leading `layers` axis.
 
-    The block maps (carry, *shared) -> (carry, None); the shared arguments go to every layer.
+    The block maps (carry, *shared) -> (carry, kept); the shared arguments go to every layer, and what each layer keeps
+    (mostly None) comes back stacked.
     """
     block = nn.remat(block, prevent_cse=False) if remat else block
     return nn.scan(

@@ -1,40 +1,47 @@
-"""Text to token ids: a `tokenizer.json`, and T5's ending and padding around it."""
+"""Text to token ids: a `tokenizer.json`, and T5's or CLIP's begin, end and padding around it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
 from jaxtyping import Bool, Int
 
+from dalle3_jax.text.clip_bpe import END, START, clip_json
+
 PAD, EOS = "<pad>", "</s>"
+MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A prompt becomes its tokens and one `</s>`, cut or padded to a fixed length; "" is `</s>` alone.
+    """A prompt becomes its tokens and one end token, cut or padded to a fixed length.
 
-    Nothing here is random or global, so the same text gives the same ids in training and in sampling.
+    T5's end is `</s>`, its padding `<pad>`. CLIP's texts begin with `<|startoftext|>` (`start`) and end with
+    `<|endoftext|>`, which pads them too. Nothing here is random or global, so the same text gives the same ids in
+    training and in sampling.
     """
 
     backend: tokenizers.Tokenizer
     pad: int
     eos: int
     path: str = ""
+    start: int | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """Reads a `tokenizer.json`; ValueError when it is missing or none."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"cannot read the tokenizer {str(path)!r}: {error}") from None
-        return cls.from_json(text, str(path))
+        return cls.from_json(_read(Path(path)), str(path))
 
     @classmethod
     def from_json(cls, text: str, path: str = "") -> "Tokenizer":
-        """Makes a tokenizer from the text of a `tokenizer.json`; `path` is what errors call it."""
+        """Makes a tokenizer from the text of a `tokenizer.json`; `path` is what errors call it.
+
+        Its special tokens tell whether it is T5's or CLIP's; ValueError when it has those of neither.
+        """
         name = repr(path) if path else "the given text"
         try:
             backend = tokenizers.Tokenizer.from_str(text)
@@ -42,10 +49,15 @@ class Tokenizer:
             raise ValueError(f"{name} is not a tokenizer.json: {error}") from None
         backend.no_truncation()
         backend.no_padding()
-        pad, eos = backend.token_to_id(PAD), backend.token_to_id(EOS)
-        if pad is None or eos is None:
-            raise ValueError(f"the tokenizer in {name} lacks {PAD} or {EOS}; add them as special tokens")
-        return cls(backend, pad, eos, path)
+        pad, eos, start, end = map(backend.token_to_id, (PAD, EOS, START, END))
+        if start is not None and end is not None:
+            return cls(backend, end, end, path, start)
+        if pad is not None and eos is not None:
+            return cls(backend, pad, eos, path)
+        raise ValueError(
+            f"the tokenizer in {name} lacks {PAD} or {EOS}, and it is not CLIP's, with {START} and {END}; "
+            "add them as special tokens"
+        )
 
     @property
     def vocab_size(self) -> int:
@@ -57,24 +69,89 @@ class Tokenizer:
         return self.backend.to_str()
 
     def count(self, text: str) -> int:
-        """The number of tokens of the whole text, `</s>` included."""
-        return len(self._encode([text])[0]) + 1
+        """The number of tokens of the whole text, with those that begin and end it."""
+        return len(self._encode([text])[0]) + len(self._before) + 1
 
     def __call__(self, texts: Sequence[str], length: int) -> tuple[Int[np.ndarray, "b l"], Bool[np.ndarray, "b l"]]:
-        """Ids and mask; what does not fit is cut from the end, and `</s>` stays the last token."""
+        """Ids and mask; what does not fit is cut from the end, and the end token stays the last one."""
         if isinstance(texts, str):
             raise ValueError("the tokenizer takes a list of texts; wrap the one text in a list")
-        if length < 1:
-            raise ValueError(f"a text length of {length} leaves no room for {EOS}; it must be at least 1")
+        least = len(self._before) + 1
+        if length < least:
+            raise ValueError(f"a text length of {length} has no room for an empty text; it must be at least {least}")
         ids = np.full((len(texts), length), self.pad, np.int32)
         mask = np.zeros((len(texts), length), bool)
         for row, tokens in enumerate(self._encode(texts)):
-            kept = [*tokens[: length - 1], self.eos]
+            kept = [*self._before, *tokens[: length - least], self.eos]
             ids[row, : len(kept)] = kept
             mask[row, : len(kept)] = True
         return ids, mask
+
+    @property
+    def _before(self) -> list[int]:
+        return [] if self.start is None else [self.start]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         # Invalid bytes of a command line arrive as lone surrogates, which are no Unicode text.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         return [encoding.ids for encoding in self.backend.encode_batch(clean, add_special_tokens=False)]
+
+
+def folder_tokenizer(folder: str | Path) -> str:
+    """The text of the tokenizer.json of a tokenizer's folder, made of CLIP's vocab.json and merges.txt if it has none.
+
+    Raises ValueError naming what is missing, damaged or beyond all size.
+    """
+    folder = Path(folder)
+    files = {name: folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt")}
+    found = [name for name, file in files.items() if file.is_file()]
+    if "tokenizer.json" in found:
+        return _read(files["tokenizer.json"])
+    if len(found) == 2:
+        try:
+            return clip_json(*(_read(files[name]) for name in found))
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
+    raise ValueError(
+        f"{folder} has neither tokenizer.json nor both of vocab.json and merges.txt; "
+        "load the tokenizer with transformers and call save_pretrained(folder), which writes tokenizer.json"
+    )
+
+
+def folder_padding(folder: str | Path, tokenizer: Tokenizer) -> int:
+    """The id with which the public library pads: SDXL's second text encoder and SD 2's were trained with that of "!".
+
+    Raises ValueError when the folder names a token for it that the tokenizer does not have.
+    """
+    config, older = (_object(Path(folder) / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
+    # As transformers does: where tokenizer_config.json lists the special tokens the older file is not read.
+    options = config if "added_tokens_decoder" in config else {**config, **older}
+    token = options.get("pad_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    if token is None:
+        return tokenizer.pad
+    found = tokenizer.backend.token_to_id(token) if isinstance(token, str) else None
+    if found is None:
+        raise ValueError(f"{folder} pads with {token!r}, which is none of its tokenizer's tokens")
+    return found
+
+
+def _object(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(_read(file))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{file} is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is no JSON object")
+    return content
+
+
+def _read(file: Path) -> str:
+    try:
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise ValueError(f"{file} has {size} bytes; no tokenizer's file is over {MOST_BYTES}")
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {file}: {error}") from None

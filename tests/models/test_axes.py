@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.vae import VAE
@@ -23,6 +24,11 @@ LEVELS = (Level(8, 1, 0), Level(8, 1, 2, 2))
 NETWORKS = {
     "t5": (T5Encoder(30, 8, 2, 2, 4, 12), (jnp.zeros((1, 4), int), MASK)),
     "t5_v1.0": (T5Encoder(30, 8, 1, 2, 4, 12, "relu"), (jnp.zeros((1, 4), int), MASK)),
+    "clip_text": (CLIPTextEncoder(30, 8, 2, 2, 12, projection=6), (jnp.zeros((1, 4), int), MASK)),
+    "clip": (
+        CLIP(Tower(8, 1, 2, 12), Tower(8, 2, 2, 12), 30, 6, image_size=8, patch=4),
+        (jnp.zeros((1, 4), int), MASK, jnp.zeros((1, 8, 8, 3))),
+    ),
     **{kind: (XFNet(kind, 8, 3, heads=2), (TEXT, MASK)) for kind in ("linear", "mlp", "transformer", "resampler")},
     "xfnet_glyphs": (XFNet("linear", 8, 3, heads=2, glyphs=True), (TEXT, MASK, (TEXT, MASK))),
     "unet": (UNet(LEVELS, groups=2, size_ids=6, qk_norm=True), LATENTS),
@@ -44,8 +50,8 @@ def test_every_parameter_names_each_of_its_axes(name):
         assert isinstance(leaf, nn.Partitioned), where
         assert len(leaf.names) == len(leaf.value.shape), where
         assert set(leaf.names) <= NAMES, where
-        assert any(leaf.names), where
-        assert (leaf.names[0] == "layers") == ("'layers'" in where), where
+        assert any(leaf.names) or not leaf.value.shape, where
+        assert (leaf.names[:1] == ("layers",)) == ("'layers'" in where), where
     specs = jax.tree.leaves(
         nn.get_partition_spec(boxed), is_leaf=lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec)
     )

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from dalle3_jax.models.build import CLASSES, build, build_models, fields_of, kind_of
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
@@ -21,6 +22,8 @@ MODULES = [
     VAE(channels=(4, 8), decoder_channels=(8, 8), patch=2, norm="rms"),
     LatentHead(grid=(2, 2), patch=2, channels=4),
     DecoderUNet((4, 8), 1, factor=4, patch=2, time_entries=0, norm="rms"),
+    CLIPTextEncoder(30, 8, 2, 2, 12, activation="gelu", projection=6, eos_id=29, pad_id=0, skip=1, normed=False),
+    CLIP(Tower(8, 1, 2, 12), Tower(12, 2, 3, 20, "gelu", 1e-6), vocab_size=30, image_size=8, patch=4, eos_id=29),
     SceneReader(("cat", "dog"), ("natural", "red"), ("flat",), ("beach",), channels=(4, 8, 8)),
 ]
 T5 = {"vocab_size": 30, "width": 8, "layers": 2, "heads": 2, "head_size": 4, "mlp_width": 12}
@@ -74,6 +77,12 @@ def test_wrong_names_inside_levels_are_told_with_the_others():
         "level 1: unknown field 'chanels', missing field 'channels'",
         "level 2: unknown field 'size'",
     ):
+        assert name in message
+
+
+def test_wrong_names_inside_a_record_are_told_with_the_others():
+    message = refusal(build, "clip", {"text": {"width": 8, "layers": 1, "heads": 2}, "vision": {"depth": 1}, "size": 2})
+    for name in ("'size'", "clip text: missing field 'mlp_width'", "clip vision: unknown field 'depth'"):
         assert name in message
 
 

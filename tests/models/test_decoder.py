@@ -1,7 +1,6 @@
 """The decoder's UNet: the public one's weights by name, its inputs, its locality, folding and odd sizes."""
 
 import functools
-import json
 from pathlib import Path
 
 import jax
@@ -16,8 +15,8 @@ from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.vae import depth_to_space, space_to_depth
 from tests.networks import abstract, normal, randomised
 
-# Names and shapes of openai/consistency-decoder's file of weights, of its UNet.
-KEYS = Path(__file__).with_name("consistency_decoder_keys.txt")
+# Names and shapes of openai/consistency-decoder's file of weights.
+KEYS = Path(__file__).parents[1] / "convert" / "keys" / "consistency_decoder_vae.txt"
 TOP = {
     "conv_in": "conv_in",
     "time_table": "time_proj",
@@ -79,8 +78,8 @@ def public_weight(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ..
 
 def test_full_size_is_the_public_decoder_weight_for_weight():
     ours = flatten_dict(nn.unbox(abstract_params({"decoder": DecoderUNet()})["decoder"]), sep=".")
-    lines = (line.split("\t") for line in KEYS.read_text().splitlines())
-    public = {name: tuple(json.loads(shape)) for name, shape in lines}
+    lines = (line.split() for line in KEYS.read_text().splitlines() if line.startswith("decoder_unet."))
+    public = {name: tuple(map(int, shape.split("x"))) for name, shape in lines}
     assert dict(public_weight(name, leaf.shape) for name, leaf in ours.items()) == public
     assert len(ours) == len(public) == 407
     assert sum(leaf.size for leaf in ours.values()) == 621_277_702

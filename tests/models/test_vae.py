@@ -51,6 +51,15 @@ def test_call_is_encode_then_decode_of_the_mean():
     np.testing.assert_array_equal(TINY.apply({"params": params}, mean, method="decode"), reconstruction)
 
 
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("after", [None, True, False])
+def test_the_decoder_follows_the_encoder_in_its_quant_conv_unless_told(both, after):
+    vae = TINY.clone(quant_convs=both, decoder_quant_conv=after)
+    names = {name for name in abstract(vae, jnp.zeros((1, 4, 4, 3))) if "quant" in name}
+    expected = {"quant_conv": both, "post_quant_conv": both if after is None else after}
+    assert names == {name for name, there in expected.items() if there}
+
+
 def test_log_variance_is_bounded():
     images = normal(1, 4, 4, 3)
     params = randomised(TINY, images)

@@ -1,12 +1,13 @@
-"""A text is its tokens and one `</s>`, whatever the text."""
+"""A text is its tokens and one end token, whatever the text; CLIP's has a begin too."""
 
 import json
 
 import numpy as np
 import pytest
 
-from dalle3_jax.text.tokenizers import Tokenizer
-from tests.tiny import tokenizer_json
+from dalle3_jax.text.clip_bpe import clip_json
+from dalle3_jax.text.tokenizers import Tokenizer, folder_padding, folder_tokenizer
+from tests.tiny import clip_files, tokenizer_json
 
 PAD, EOS, UNK = 0, 1, 2
 HOSTILE = ["\0", "a\0b", "🐼🎉", "\ud800", "../../etc/passwd", "</s><pad>", " ", "\n\t", "é" * 9]
@@ -15,6 +16,11 @@ HOSTILE = ["\0", "a\0b", "🐼🎉", "\ud800", "../../etc/passwd", "</s><pad>", 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return Tokenizer.from_json(tokenizer_json())
+
+
+@pytest.fixture(scope="module")
+def clip() -> Tokenizer:
+    return Tokenizer.from_json(clip_json(*clip_files()))
 
 
 def test_the_empty_text_is_the_end_alone(tokenizer):
@@ -97,5 +103,96 @@ def test_bad_input_is_named(tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"not a tokenizer\.json"):
         Tokenizer.from_json("{}")
     content = json.loads(tokenizer_json().replace("</s>", "</x>"))
-    with pytest.raises(ValueError, match="lacks <pad> or </s>"):
+    with pytest.raises(ValueError, match=r"lacks <pad> or </s>, and it is not CLIP's"):
         Tokenizer.from_json(json.dumps(content))
+
+
+def test_clips_text_begins_and_ends_and_is_padded_with_its_end(clip):
+    ids, mask = clip(["a cat"], 7)
+    words = [clip.backend.token_to_id(token) for token in ("a</w>", "cat</w>")]
+    assert ids.tolist() == [[clip.start, *words, clip.eos, clip.eos, clip.eos, clip.eos]]
+    assert mask.tolist() == [[True] * 4 + [False] * 3]
+    assert clip.start != clip.eos
+    assert clip.count("a cat") == 4
+    assert clip.count("") == 2
+
+
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_what_does_not_fit_clip_is_cut_before_the_end(clip, length):
+    whole, _ = clip(["a cat a cat"], 6)
+    ids, mask = clip(["a cat a cat"], length)
+    assert ids[0].tolist() == [*whole[0, : length - 1], clip.eos]
+    assert mask.all()
+    with pytest.raises(ValueError, match="at least 2"):
+        clip(["a cat"], 1)
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "<|endoftext|>", "<|startoftext|>"])
+def test_no_text_is_refused_by_clip(clip, text):
+    ids, mask = clip([text], 16)
+    assert mask.sum() == min(clip.count(text), 16)
+    assert ids[0, 0] == clip.start
+    assert ids[0, mask.sum() - 1] == clip.eos
+
+
+def test_clip_reads_lower_case_any_white_space_as_one_blank_and_accents_composed(clip):
+    np.testing.assert_array_equal(clip(["Cafe\u0301"], 12)[0], clip(["caf\u00e9"], 12)[0])
+    np.testing.assert_array_equal(clip(["A \u00a0\n Cat"], 8)[0], clip(["a cat"], 8)[0])
+
+
+def test_a_clip_tokenizer_is_its_own_json(clip):
+    again = Tokenizer.from_json(clip.to_json())
+    assert (again.start, again.eos, again.pad) == (clip.start, clip.eos, clip.eos)
+    np.testing.assert_array_equal(again(["a cat!"], 8)[0], clip(["a cat!"], 8)[0])
+
+
+def test_bad_files_of_clip_are_named():
+    vocab, merges = clip_files()
+    with pytest.raises(ValueError, match=r"vocab\.json is no JSON"):
+        clip_json("{", merges)
+    with pytest.raises(ValueError, match="ids, whole numbers"):
+        clip_json('["a"]', merges)
+    with pytest.raises(ValueError, match="ids, whole numbers"):
+        clip_json('{"a": true}', merges)
+    with pytest.raises(ValueError, match=r"lacks <\|endoftext\|>"):
+        clip_json(vocab.replace("<|endoftext|>", "<|end|>"), merges)
+    with pytest.raises(ValueError, match="1 lines that are not two pieces, the first 'a b c'"):
+        clip_json(vocab, f"{merges}a b c\n")
+    with pytest.raises(ValueError, match=r"merges\.txt does not fit vocab\.json"):
+        clip_json(vocab, f"{merges}a b\n")
+
+
+def test_a_folder_gives_its_tokenizer_of_either_form(tmp_path, clip, tokenizer):
+    vocab, merges = clip_files()
+    (tmp_path / "vocab.json").write_text(vocab)
+    with pytest.raises(ValueError, match=r"neither tokenizer\.json nor both of vocab\.json and merges\.txt"):
+        folder_tokenizer(tmp_path)
+    (tmp_path / "merges.txt").write_text(merges)
+    assert folder_tokenizer(tmp_path) == clip.to_json()
+    (tmp_path / "merges.txt").write_text("a b c")
+    with pytest.raises(ValueError, match=f"{tmp_path}: .*not two pieces"):
+        folder_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    assert Tokenizer.from_json(folder_tokenizer(tmp_path)).pad == PAD
+
+
+def test_a_file_of_absurd_size_is_not_read(tmp_path):
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(64 * 2**20 + 1)
+    with pytest.raises(ValueError, match=r"tokenizer\.json has 67108865 bytes"):
+        folder_tokenizer(tmp_path)
+
+
+def test_padding_is_what_the_folder_says(tmp_path, clip):
+    def say(name: str, content: dict) -> None:
+        (tmp_path / name).write_text(json.dumps(content))
+
+    assert folder_padding(tmp_path, clip) == clip.eos
+    say("tokenizer_config.json", {"pad_token": "<|endoftext|>"})
+    say("special_tokens_map.json", {"pad_token": {"content": "!", "lstrip": False}})
+    assert folder_padding(tmp_path, clip) == clip.backend.token_to_id("!")
+    say("tokenizer_config.json", {"pad_token": "<|endoftext|>", "added_tokens_decoder": {}})
+    assert folder_padding(tmp_path, clip) == clip.eos
+    say("tokenizer_config.json", {"pad_token": "[PAD]", "added_tokens_decoder": {}})
+    with pytest.raises(ValueError, match=r"pads with '\[PAD\]'"):
+        folder_padding(tmp_path, clip)
