@@ -28,8 +28,8 @@ from dalle3_jax.evaluation import plots
 from dalle3_jax.evaluation.suites import some, suite
 from dalle3_jax.evaluation.tables import table
 from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.opening import find_release
 from dalle3_jax.pictures import HALO, write_whole
-from dalle3_jax.pipeline import find_release
 from dalle3_jax.tiles import tiled
 from dalle3_jax.typing import Array, Params
 

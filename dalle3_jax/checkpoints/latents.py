@@ -1,6 +1,6 @@
 """What releases say of latents: the space a UNet works in, and the decoders that turn them into images."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -65,6 +65,8 @@ class Decoding:
     times: tuple[float, ...] = ()  # of `steps` evaluations; empty: evenly spaced from the top
     clamp: bool = False
     temperature: float = 1.0
+    mean: tuple[float, ...] = ()  # of the latents, one a channel, where the network is shown (latents - mean) / std
+    std: tuple[float, ...] = ()
 
     def __post_init__(self):
         """Raises ValueError for an unknown kind and for what no sampler could follow."""
@@ -75,6 +77,15 @@ class Decoding:
                 f"a decoder's top {self.top} must lie in (0, 1], its steps {self.steps} be at least 1, and its "
                 f"temperature {self.temperature} not be negative"
             )
+
+    @property
+    def shown(self) -> Latent:
+        """What the network is shown of the VAE's own latents: `latent`, less the mean, over the deviation."""
+        if not self.mean:
+            return self.latent
+        own, columns = self.latent, (self.latent.shift, self.latent.scale, self.mean, self.std)
+        shift, scale = zip(*((z + m / k, k / d) for z, k, m, d in zip(*columns, strict=True)), strict=True)
+        return replace(own, shift=shift, scale=scale)
 
 
 def _short(value: Any) -> str:

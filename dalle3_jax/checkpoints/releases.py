@@ -1,7 +1,7 @@
 """Releases: a folder with everything a trained system needs to make pictures, and nothing that could run.
 
 model.json         classes and fields of the networks, files with their SHA-256, latent statistics, defaults
-*.safetensors      the weights, at most 15 MB a file, dotted parameter paths
+*.safetensors      the weights, 15 MB a file or a 64th of them all, dotted parameter paths
 tokenizer.json     MODEL_CARD.md
 """
 
@@ -22,13 +22,24 @@ from jax.sharding import Sharding
 from dalle3_jax.checkpoints.folders import whole_folder
 from dalle3_jax.checkpoints.latents import Decoding, Latent
 from dalle3_jax.checkpoints.model_card import model_card
+from dalle3_jax.checkpoints.placing import Piece, place
 from dalle3_jax.checkpoints.records import FORMAT_VERSION, read_record, sealed
 from dalle3_jax.checkpoints.shapes import abstract_params
-from dalle3_jax.checkpoints.weights import DTYPES, read_weights, sha256, write_bytes, write_weights
+from dalle3_jax.checkpoints.tensors import is_finite
+from dalle3_jax.checkpoints.weights import (
+    BYTES_PER_FILE,
+    STORED,
+    check_type,
+    read_weights,
+    sha256,
+    write_bytes,
+    write_weights,
+)
 from dalle3_jax.models.build import build, fields_of, kind_of
 from dalle3_jax.typing import Params
 
-STORED = {dtype.name: dtype for dtype in DTYPES.values()}
+FILES = 64
+"""About as many files as a release has at most: large ones have larger files than the 15 MB that suit a repository."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +65,25 @@ def save_release(folder: str | Path, release: Release, dtype: str = "float16") -
     Raises ValueError when parameters do not fit their networks or a value does not fit `dtype`.
     """
     folder = Path(folder)
-    if dtype not in STORED:
-        raise ValueError(f"weights cannot be stored as {dtype!r}; one of {', '.join(STORED)}")
-    if folder.exists() and not (folder / "model.json").is_file() and not _is_empty_folder(folder):
-        raise ValueError(f"{folder} exists and is not a release; give another name")
-    tensors = {name: _stored(name, params, STORED[dtype]) for name, params in release.params.items()}
+    stored = check_type(dtype)
+    check_target(folder)
+    tensors = {name: _flat(jax.device_get(params)) for name, params in release.params.items()}
     if release.modules.keys() != release.params.keys():
         raise ValueError("a release holds the same components as modules and as params")
     _check_shapes(abstract_params(release.modules), tensors)
+    values = sum(value.size for flat in tensors.values() for value in flat.values())
+    limit = max(BYTES_PER_FILE, values * stored.itemsize // FILES)
     with whole_folder(folder) as temporary:
-        record = _record(release, dtype, temporary, tensors)
+        record = _record(release, stored, temporary, tensors, limit)
         write_bytes(temporary / "MODEL_CARD.md", model_card(record).encode())
         write_bytes(temporary / "model.json", (json.dumps(record, indent=1) + "\n").encode())
+
+
+def check_target(folder: str | Path) -> None:
+    """Raises ValueError where something else than a release would be in the way of one."""
+    folder = Path(folder)
+    if folder.exists() and not (folder / "model.json").is_file() and not _is_empty_folder(folder):
+        raise ValueError(f"{folder} exists and is not a release; give another name")
 
 
 def load_release(
@@ -87,7 +105,7 @@ def load_release(
         raise ValueError(f"{folder} lacks {', '.join(unknown)}; it holds {', '.join(record['components'])}")
     try:
         modules = {name: _module(part, dtype) for name, part in record["components"].items()}
-        tensors = {name: _read_component(folder, record["components"][name], dtype) for name in names}
+        tensors = {name: _read_component(folder, record["components"][name]) for name in names}
         shapes = abstract_params(modules, names)
         _check_shapes(shapes, tensors)
         latent = record["latent"] and Latent(**_tuples(record["latent"]))
@@ -96,7 +114,7 @@ def load_release(
         raise ValueError(f"cannot use the release {folder}: {error}") from None
     return Release(
         modules={name: modules[name] for name in names},
-        params=_placed(tensors, shapes, shardings),
+        params=_placed(tensors, shapes, jnp.dtype(dtype or jnp.float32), shardings),
         latent=latent,
         decoders={name: part for name, part in decoders.items() if name in names},
         sizes=tuple((height, width) for height, width in record["sizes"]),
@@ -115,32 +133,28 @@ def weights_digest(params: Params) -> str:
     return digest.hexdigest()
 
 
-def _stored(component: str, params: Params, dtype: np.dtype) -> dict[str, np.ndarray]:
-    """Dotted names and values in the type of the files; a value that the type cannot hold is an error."""
-    tensors = {}
-    for name, value in flatten_dict(jax.device_get(nn.unbox(params)), sep=".").items():
-        with np.errstate(over="ignore"):
-            tensors[name] = np.asarray(value).astype(dtype)
-        if not np.isfinite(tensors[name]).all():
-            raise ValueError(f"{component}.{name} is not finite as {dtype.name}; store float32, or repair it")
-    return tensors
+def _flat(params: Params) -> dict[str, Any]:
+    """Dotted names and values."""
+    return flatten_dict(nn.unbox(params), sep=".")
 
 
-def _record(release: Release, dtype: str, folder: Path, tensors: Mapping[str, Mapping[str, np.ndarray]]) -> dict:
+def _record(
+    release: Release, dtype: np.dtype, folder: Path, tensors: Mapping[str, Mapping[str, np.ndarray]], limit: int
+) -> dict:
     """Writes weights and tokenizer into `folder` and returns the content of model.json."""
     components = {
         name: {
             "class": kind_of(module),
             "fields": fields_of(module),
             "parameters": sum(value.size for value in tensors[name].values()),
-            "dtype": dtype,
-            "files": write_weights(folder, name, tensors[name]),
+            "dtype": dtype.name,
+            "files": write_weights(folder, name, tensors[name], dtype, limit=limit),
         }
         for name, module in release.modules.items()
     }
     latent = release.latent
     if latent and "vae" in tensors:  # of the values as stored, so that it holds for whoever loads them
-        digest = weights_digest(unflatten_dict(tensors["vae"], sep="."))
+        digest = weights_digest({name: value.astype(dtype) for name, value in tensors["vae"].items()})
         latent = replace(latent, vae=digest)
     own = release.latent  # decoders of these latents go on being so
     decoders = {name: replace(of, latent=latent) if of.latent == own else of for name, of in release.decoders.items()}
@@ -162,8 +176,8 @@ def _module(part: Mapping[str, Any], dtype: Any) -> nn.Module:
     return build(part["class"], part["fields"], dtype=dtype or jnp.float32)
 
 
-def _read_component(folder: Path, part: Mapping[str, Any], dtype: Any) -> dict[str, np.ndarray]:
-    """The component's tensors by dotted name, out of all its files."""
+def _read_component(folder: Path, part: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Views of the component's tensors by dotted name, out of all its files."""
     tensors = {}
     for file, digest in part["files"].items():
         for name, value in read_weights(folder / file, digest).items():
@@ -171,7 +185,9 @@ def _read_component(folder: Path, part: Mapping[str, Any], dtype: Any) -> dict[s
                 raise ValueError(f"{name} is in two files, the second being {file}")
             if value.dtype != STORED.get(part["dtype"]):
                 raise ValueError(f"{name} in {file} is {value.dtype}, model.json says {part['dtype']}")
-            tensors[name] = value.astype(dtype or np.float32)
+            if not is_finite(value):
+                raise ValueError(f"{name} in {file} holds values that are not finite")
+            tensors[name] = value
     return tensors
 
 
@@ -179,7 +195,7 @@ def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, 
     """Raises ValueError that lists how the tensors differ from what their networks take."""
     problems = []
     for component, tree in shapes.items():
-        leaves: dict[str, Any] = flatten_dict(nn.unbox(tree), sep=".")
+        leaves = _flat(tree)
         expected = {name: leaf.shape for name, leaf in leaves.items()}
         found = {name: value.shape for name, value in tensors[component].items()}
         problems += [f"{component} lacks {name}" for name in sorted(expected.keys() - found.keys())]
@@ -194,10 +210,19 @@ def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, 
         raise ValueError("parameters do not fit the networks: " + "; ".join(problems[:8]) + more)
 
 
-def _placed(tensors: Mapping[str, Any], shapes: Mapping[str, Any], shardings: Any) -> dict[str, Params]:
+def _placed(
+    tensors: Mapping[str, Mapping[str, np.ndarray]], shapes: Mapping[str, Any], dtype: np.dtype, shardings: Any
+) -> dict[str, Params]:
     """Parameter trees on their devices."""
-    trees = {name: unflatten_dict(flat, sep=".") for name, flat in tensors.items()}
-    return jax.device_put(trees, shardings(shapes) if callable(shardings) else shardings)
+    if shardings is None or isinstance(shardings, Sharding):
+        wanted: Mapping[str, Any] = {name: dict.fromkeys(flat, shardings) for name, flat in tensors.items()}
+    else:
+        wanted = {name: _flat(tree) for name, tree in shardings(shapes).items()}
+    trees = {}
+    for name, flat in tensors.items():
+        pieces = (Piece(path, None, view) for path, view in flat.items())
+        trees[name] = unflatten_dict(place(pieces, {}, dtype, wanted[name]), sep=".")
+    return trees
 
 
 def _read_tokenizer(folder: Path, entry: Mapping[str, str] | None) -> str:
@@ -214,7 +239,7 @@ def _read_tokenizer(folder: Path, entry: Mapping[str, str] | None) -> str:
 
 
 def _decoding(part: Mapping[str, Any]) -> Decoding:
-    return Decoding(**{**part, "latent": Latent(**_tuples(part["latent"])), "times": tuple(part["times"])})
+    return Decoding(**{**_tuples(part), "latent": Latent(**_tuples(part["latent"]))})
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,18 @@
 """Named arrays in safetensors files: written in parts of bounded size, read back only if every byte is as written."""
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 
-DTYPES = {"F16": np.dtype(np.float16), "BF16": np.dtype(jnp.bfloat16), "F32": np.dtype(np.float32)}
+from dalle3_jax.checkpoints.tensors import FLOATS, Tensors
+
+STORED = {FLOATS[kind].name: FLOATS[kind] for kind in ("F16", "BF16", "F32")}
+"""The types that weights are written in."""
+SHORT = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 BYTES_PER_FILE = 15_000_000
 
 
@@ -29,69 +30,72 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_weights(
-    folder: Path, stem: str, tensors: Mapping[str, np.ndarray], *, limit: int = BYTES_PER_FILE
+    folder: Path, stem: str, tensors: Mapping[str, np.ndarray], dtype: np.dtype, *, limit: int = BYTES_PER_FILE
 ) -> dict[str, str]:
     """Writes `stem-00001-of-0000N.safetensors` files of at most `limit` bytes; returns {file name: SHA-256}.
 
-    A single tensor larger than the limit has a file to itself.
+    Values are cast to `dtype` file by file; ValueError names one that it cannot hold. A single tensor larger than the
+    limit has a file to itself.
     """
-    parts = list(_parts(tensors, limit))
+    groups = parts({name: tensor.size * dtype.itemsize for name, tensor in sorted(tensors.items())}, limit)
     hashes = {}
-    for number, part in enumerate(parts, start=1):
-        name = f"{stem}-{number:05}-of-{len(parts):05}.safetensors"
-        data = safetensors.numpy.save({key: np.ascontiguousarray(tensors[key]) for key in part})
-        write_bytes(folder / name, data)
-        hashes[name] = sha256(data)
+    for number, names in enumerate(groups, start=1):
+        file = f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
+        try:
+            hashes[file] = write_part(folder / file, {name: tensors[name] for name in names}, dtype)
+        except ValueError as error:
+            raise ValueError(f"{stem}.{error}") from None
     return hashes
 
 
-def read_weights(path: Path, expected_sha256: str) -> dict[str, np.ndarray]:
-    """Reads one safetensors file; ValueError naming the file when it is missing, damaged or not what it says."""
+def write_part(
+    path: Path, tensors: Mapping[str, np.ndarray], dtype: np.dtype, metadata: dict[str, str] | None = None
+) -> str:
+    """Writes one file and returns its SHA-256; ValueError names a value that `dtype` cannot hold."""
+    data = safetensors.numpy.save({name: _cast(name, tensor, dtype) for name, tensor in tensors.items()}, metadata)
+    write_bytes(path, data)
+    return sha256(data)
+
+
+def parts(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    """Groups of names whose files, of tensors of these bytes, stay under the limit; in the order of the names."""
+    groups, left = [], 0
+    for name, size in sizes.items():
+        cost = size + len(name.encode()) + 128  # the header's entry, generously
+        if not groups or cost > left:
+            groups.append([])
+            left = limit
+        groups[-1].append(name)
+        left -= cost
+    return groups
+
+
+def read_weights(path: Path, expected_sha256: str) -> Tensors:
+    """The tensors of one file, mapped; ValueError naming it when it is missing, damaged or not what it says."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; copy the release again") from None
-    if sha256(data) != expected_sha256:
+    if found != expected_sha256:
         raise ValueError(
-            f"{path} is damaged: its SHA-256 is {sha256(data)[:12]}..., model.json says {expected_sha256[:12]}...; "
+            f"{path} is damaged: its SHA-256 is {found[:12]}..., model.json says {expected_sha256[:12]}...; "
             "copy or export the release again"
         )
-    try:
-        _check_header(data)
-        return {name: _array(name, view) for name, view in safetensors.deserialize(data)}
-    except (ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is not a weight file that can be trusted: {error}") from None
+    return Tensors(path)
 
 
-def _parts(tensors: Mapping[str, np.ndarray], limit: int) -> Iterator[list[str]]:
-    """Groups of names whose files stay under the limit, in order of name."""
-    part, size = [], 0
-    for name in sorted(tensors):
-        cost = tensors[name].nbytes + len(name.encode()) + 128  # the header's entry, generously
-        if part and size + cost > limit:
-            yield part
-            part, size = [], 0
-        part.append(name)
-        size += cost
-    if part:
-        yield part
+def check_type(dtype: str) -> np.dtype:
+    """The numpy type of a name, or of its short form, that weights can be stored as; ValueError for others."""
+    name = SHORT.get(dtype, dtype)
+    if name not in STORED:
+        raise ValueError(f"weights cannot be stored as {dtype!r}; one of {', '.join((*STORED, *SHORT))}")
+    return STORED[name]
 
 
-def _check_header(data: bytes) -> None:
-    """The library takes a name twice in silence and keeps one of them."""
-    size = int.from_bytes(data[:8], "little")
-    names = []
-    json.loads(data[8 : 8 + size], object_pairs_hook=lambda pairs: names.append([key for key, _ in pairs]))
-    top_level = names[-1] if names else []
-    if len(set(top_level)) != len(top_level):
-        raise ValueError("a tensor's name occurs twice")
-
-
-def _array(name: str, view: Mapping) -> np.ndarray:
-    dtype = DTYPES.get(view["dtype"])
-    if dtype is None:
-        raise ValueError(f"{name} is {view['dtype']}; weights are {', '.join(DTYPES)}")
-    array = np.frombuffer(view["data"], dtype).reshape(view["shape"])
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds values that are not finite")
-    return array
+def _cast(name: str, tensor: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        cast = np.asarray(tensor.astype(dtype, copy=False), order="C")  # ascontiguousarray gives a scalar an axis
+    if not np.isfinite(cast).all():
+        raise ValueError(f"{name} is not finite as {dtype.name}; store float32, or repair it")
+    return cast

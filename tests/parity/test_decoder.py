@@ -1,4 +1,4 @@
-"""The consistency decoder against diffusers: its blocks, its UNet, its coefficients and its two steps."""
+"""The consistency decoder against diffusers: its blocks, UNet, files, coefficients and two steps."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -13,23 +13,26 @@ from diffusers.models.autoencoders import consistency_decoder_vae
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.schedulers import scheduling_consistency_decoder
 from diffusers.schedulers.scheduling_consistency_decoder import ConsistencyDecoderScheduler
+from safetensors.torch import save_file
 
+from dalle3_jax import convert
+from dalle3_jax.convert.decoder import decoding
 from dalle3_jax.diffusion import prediction, samplers
 from dalle3_jax.diffusion.schedules import Cosine
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.nn.resnet import ResBlock
-from tests.parity import weights
+from tests.convert.flat_names import flat
+from tests.parity import folders, weights
 from tests.parity.decoder_weights import decoder_unet
 
-SCHEDULE = Cosine(steps=1024)
-TIMES = jnp.asarray([1009 / 1024, 513 / 1024, 0.0])
+DECODING = decoding({})
+SCHEDULE = Cosine(steps=DECODING.schedule["steps"])
+TIMES = jnp.asarray([*DECODING.times, 0.0])
 # The published decoder's: index, sqrt(alpha_bar), sqrt(1 - alpha_bar), c_skip, c_out, c_in.
 PUBLISHED = [
     (1008, 0.022827, 0.999739, 0.005709, 0.499967, 1.000195),
     (512, 0.701656, 0.712515, 0.278100, 0.448573, 1.259124),
 ]
-LATENT_MEAN = (0.38862467, 0.02253063, 0.07381133, -0.0171294)
-LATENT_STD = (0.9654121, 1.0440036, 0.76147926, 0.77022034)
 
 CASES = {
     "two_levels": {"channels": (32, 64), "blocks": 1, "groups": 32},
@@ -112,6 +115,17 @@ def test_unet(case, agree, run):
     agree(run(ours, params, to_jax(x), to_jax(times.float()), to_jax(latents)), channels_last(expected))
 
 
+def test_a_flat_file_is_the_same_network(tmp_path):
+    """Of 32 groups and eight pixels per latent, which the flat layout does not say."""
+    theirs = reference(ours_of({"channels": (32, 64, 64), "blocks": 2, "out_channels": 5}))
+    tensors = {flat(name, levels=3): weight for name, weight in theirs.state_dict().items()}
+    save_file(tensors, tmp_path / "flat.safetensors")
+    ours, params = convert.load(tmp_path / "flat.safetensors")
+    assert ours == DecoderUNet((32, 64, 64), 2, out_channels=5, time_entries=16)
+    with weights.read_once(theirs) as w:
+        folders.assert_same_tree(params, decoder_unet(w, levels=3, blocks=2))
+
+
 def coefficients(t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What a denoiser makes of x = 1: (c_skip, c_out, c_in), read off two networks of constants."""
     ones, seen = jnp.ones((len(t), 1, 1, 1)), []
@@ -145,8 +159,8 @@ def test_coefficients_are_diffusers_at_every_noise_level(agree):
 
 
 @pytest.fixture(scope="module")
-def whole() -> SimpleNamespace:
-    """diffusers' whole decoder, tiny; our UNet with its weights; latents as a VAE gives them, and all noise."""
+def whole(tmp_path_factory) -> SimpleNamespace:
+    """diffusers' whole decoder, tiny; our UNet of its folder; latents as a VAE gives them, and all noise."""
     torch.manual_seed(0)
     vae = diffusers.ConsistencyDecoderVAE(
         encoder_block_out_channels=(4, 4),
@@ -161,13 +175,12 @@ def whole() -> SimpleNamespace:
     weights.perturb(vae)
     # Images well beyond [-1, 1], or a clamp would change nothing.
     vae.decoder_unet.conv_out.weight.data *= 4
-    with weights.read_once(vae.decoder_unet) as w:
-        params = decoder_unet(w, levels=2, blocks=1)
+    unet, params = folders.imported(vae, tmp_path_factory.mktemp("whole"))
     keys = jax.random.split(jax.random.key(3), 2)
     return SimpleNamespace(
         vae=vae.requires_grad_(False),
-        unet=DecoderUNet(channels=(16, 24), blocks=1, factor=2, groups=4),
-        params=jax.tree.map(jnp.asarray, params),
+        unet=unet,
+        params=params,
         keys=keys,
         latents=4 * drawn(2, 4, 3, 4),
         start=samplers.noise(keys, (6, 8, 3)),
@@ -175,9 +188,18 @@ def whole() -> SimpleNamespace:
     )
 
 
+def test_a_folder_is_the_same_network_both_ways(whole, tmp_path):
+    assert whole.unet == DecoderUNet(channels=(16, 24), blocks=1, factor=2, groups=4)
+    with weights.read_once(whole.vae.decoder_unet) as w:
+        folders.assert_same_tree(whole.params, decoder_unet(w, levels=2, blocks=1))
+    back = folders.exported(whole.unet, whole.params, diffusers.ConsistencyDecoderVAE, tmp_path / "ours")
+    folders.assert_same_weights(back.decoder_unet, whole.vae.decoder_unet)
+    assert len(back.config.block_out_channels) == len(whole.vae.config.block_out_channels)
+
+
 def sampled(whole: SimpleNamespace, clamp: bool) -> jax.Array:
     """Our two steps, from the same latents and noise."""
-    latents = (0.18215 * to_jax(whole.latents) - jnp.asarray(LATENT_MEAN)) / jnp.asarray(LATENT_STD)
+    latents = DECODING.shown.normalised(to_jax(whole.latents))
 
     def network(x, time):
         return whole.unet.apply({"params": whole.params}, x, time, latents)
@@ -207,8 +229,8 @@ def test_two_steps_are_diffusers_whole_decode(whole, agree, monkeypatch):
 
 def clamped(whole: SimpleNamespace) -> tuple[torch.Tensor, list[float]]:
     """The same in torch with x0 clamped at each step, as OpenAI's code does; and how far each x0 had reached."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (LATENT_MEAN, LATENT_STD))
-    latents = torch.nn.functional.interpolate((0.18215 * whole.latents - mean) / std, scale_factor=2, mode="nearest")
+    latents = (0.18215 * whole.latents - whole.vae.means) / whole.vae.stds
+    latents = torch.nn.functional.interpolate(latents, scale_factor=2, mode="nearest")
     x0, noise, reached = torch.zeros_like(to_torch(whole.start)), to_torch(whole.start), []
     for index, alpha, sigma, c_skip, c_out, c_in in PUBLISHED:
         x = alpha * x0 + sigma * noise

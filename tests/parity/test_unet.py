@@ -1,4 +1,6 @@
-"""The UNet against diffusers' UNet2DConditionModel: Stable Diffusion's, SDXL's and the scale-shift layouts."""
+"""The UNet against diffusers' UNet2DConditionModel, through its files: SD's, SDXL's and the scale-shift ones."""
+
+import json
 
 import diffusers
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import torch
 
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.xfnet import Condition
-from tests.parity import weights
+from tests.parity import folders, weights
 
 CASES = {
     "sd1_like": {"size": (8, 12), "channels": (16, 24, 32), "depths": (1, 1, 0), "heads": (2, 4, 8), "groups": 8},
@@ -35,11 +37,25 @@ CASES = {
         "heads": (1, 4),
         "groups": 5,
         "scale_shift": True,
-        "size_ids": 4,
+        "size_ids": 6,
         "linear": True,
         "blocks": 3,
     },
     "one_level": {"channels": (8,), "depths": (2,), "heads": (2,), "groups": 2, "in_channels": 9},
+}
+# Options of diffusers by name: a list a level, depths a block, a narrow time embedding.
+LISTS = {
+    "in_channels": 5,
+    "out_channels": 6,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"),
+    "block_out_channels": (12, 8, 4),
+    "layers_per_block": (1, 3, 2),
+    "transformer_layers_per_block": ((2,), 1, (1, 1)),
+    "reverse_transformer_layers_per_block": ((1, 1, 1), 1, (2, 2)),
+    "attention_head_dim": (4, 2, 2),
+    "norm_num_groups": 4,
+    "time_embedding_dim": 36,
 }
 CONTEXT, VECTOR = 14, 20
 
@@ -79,30 +95,64 @@ def module(case: dict) -> UNet:
         affine=True,
         pooled=bool(case.get("size_ids")),
         size_ids=case.get("size_ids", 0),
+        context_width=CONTEXT,
+        vector_width=VECTOR if case.get("size_ids") else 0,
         middle_depth=case["depths"][-1] or 1,
         groups=case["groups"],
     )
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_unet(name, agree, run):
+def test_unet(name, agree, run, tmp_path):
     case = CASES[name]
-    theirs, size_ids = reference(case), case.get("size_ids", 0)
+    theirs = reference(case)
+    ours, params = folders.imported(theirs, tmp_path)
+    assert ours == module(case)
+    depths, blocks = case["depths"], case.get("blocks", 2)
     with weights.read_once(theirs) as w:
-        params = weights.unet(
-            w, case["depths"], case.get("blocks", 2), case["depths"][-1] or 1, case.get("scale_shift", False)
-        )
+        tree = weights.unet(w, depths, blocks, depths[-1] or 1, case.get("scale_shift", False))
+    folders.assert_same_tree(params, tree)
+    compare(ours, params, theirs, case.get("size", (7, 9)), agree, run)
 
+
+def test_options_in_lists(agree, run, tmp_path):
+    torch.manual_seed(0)
+    theirs = weights.perturb(diffusers.UNet2DConditionModel(**LISTS, cross_attention_dim=CONTEXT))
+    ours, params = folders.imported(theirs, tmp_path)
+    assert [(level.blocks, level.depth, level.heads) for level in ours.levels] == [(1, 2, 4), (3, 0, 2), (2, 1, 2)]
+    compare(ours, params, theirs, (8, 12), agree, run)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_we_write_is_the_same_network_to_diffusers(name, agree, tmp_path):
+    """Weight for weight with the config.json it came from; our own config makes 1x1 projections linear."""
+    theirs = reference(CASES[name])
+    ours, params = folders.imported(theirs, tmp_path / "theirs")
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    cls = diffusers.UNet2DConditionModel
+    folders.assert_same_weights(folders.exported(ours, params, cls, tmp_path / "same", config), theirs)
+    written = folders.exported(ours, params, cls, tmp_path / "ours")
+    assert written.config.use_linear_projection
+    x, t, condition, added = inputs(theirs, (8, 8))
+    expected, found = (unet(x, t, **condition, added_cond_kwargs=added).sample for unet in (theirs, written))
+    agree(found.detach(), expected)
+
+
+def inputs(theirs: torch.nn.Module, size: tuple[int, int]) -> tuple:
+    """x, t and the keyword arguments of a call in torch, the second text mostly masked."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, case.get("in_channels", 4), *case.get("size", (7, 9)), generator=generator)
-    t = torch.tensor([17.0, 981.5])
+    x = torch.randn(2, theirs.config.in_channels, *size, generator=generator)
     tokens, vector = torch.randn(2, 11, CONTEXT, generator=generator), torch.randn(2, VECTOR, generator=generator)
     mask = torch.arange(11)[None] < torch.tensor([11, 4])[:, None]
-    sizes = torch.randint(0, 1024, (2, size_ids), generator=generator).float() if size_ids else None
-    added = {"text_embeds": vector, "time_ids": sizes} if size_ids else None
-    expected = theirs(x, t, tokens, encoder_attention_mask=mask, added_cond_kwargs=added).sample
+    sizes = torch.randint(0, 1024, (2, 6), generator=generator).float()
+    condition = {"encoder_hidden_states": tokens, "encoder_attention_mask": mask}
+    return x, torch.tensor([17.0, 981.5]), condition, {"text_embeds": vector, "time_ids": sizes}
 
-    ours = [jnp.asarray(value.numpy()) for value in (x.permute(0, 2, 3, 1), t, tokens, mask, vector)]
-    condition = Condition(*ours[2:])
-    out = run(module(case), params, ours[0], ours[1], condition, None if sizes is None else jnp.asarray(sizes.numpy()))
+
+def compare(ours: UNet, params, theirs: torch.nn.Module, size: tuple[int, int], agree, run) -> None:
+    x, t, condition, added = inputs(theirs, size)
+    expected = theirs(x, t, **condition, added_cond_kwargs=added if ours.pooled else None).sample
+    tensors = (x.permute(0, 2, 3, 1), t, *condition.values(), *added.values())
+    x, t, tokens, mask, vector, sizes = (jnp.asarray(value.numpy()) for value in tensors)
+    out = run(ours, params, x, t, Condition(tokens, mask, vector), sizes if ours.size_ids else None)
     agree(out, expected.permute(0, 2, 3, 1))

@@ -1,0 +1,114 @@
+"""From views of mapped files onto devices, tensor by tensor: nothing is held twice but the one under way."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+from dalle3_jax.checkpoints.tensors import is_finite
+from dalle3_jax.typing import Array
+
+__all__ = ["Piece", "place"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Piece(NamedTuple):
+    """What fills a parameter, or the slice `index` of one that is stacked: a view, in the parameter's order of axes."""
+
+    target: str
+    index: int | None
+    view: np.ndarray
+
+
+def place(
+    pieces: Iterable[Piece],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: Any,
+    shardings: Mapping[str, Sharding | None],
+) -> dict[str, Array]:
+    """Arrays of `dtype` on their shardings (None: the default device), each device having read only what it holds.
+
+    A stacked parameter is made once and filled slice by slice in place. The pieces are read in their order, one ahead.
+    Nothing refers to the views afterwards. Raises ValueError naming a parameter with values too large for `dtype`.
+    """
+    arrays: dict[str, Array] = {}
+
+    def read(piece: Piece) -> tuple[Piece, Array]:
+        sharding = shardings[piece.target]
+        return piece, _put(piece, dtype, sharding if piece.index is None else _of_slice(sharding))
+
+    for (target, index, _), array in _ahead(read, pieces):
+        sharding = shardings[target]
+        if index is None:
+            arrays[target] = array
+        else:
+            if target not in arrays:
+                arrays[target] = _zeros(shapes[target], jnp.dtype(dtype), sharding)
+            arrays[target] = _fill(arrays[target], array, np.int32(index), sharding)
+        jax.block_until_ready(arrays[target])  # else slices pile up where reading is faster than the way to the device
+    return arrays
+
+
+def _ahead(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """function(item) of each item, the next one under way in another thread while one is in use."""
+    iterator = iter(items)
+
+    def step() -> list[U]:
+        return [function(item) for item in itertools.islice(iterator, 1)]
+
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(step).result()
+        while found:
+            following = pool.submit(step)
+            yield found[0]
+            del found
+            found = following.result()
+
+
+def _put(piece: Piece, dtype: Any, sharding: Sharding | None) -> Array:
+    def part(index: tuple[slice, ...] = ()) -> np.ndarray:
+        values = piece.view[(*index, ...)]  # with the dots a single number stays an array
+        if values.dtype != dtype:
+            return _cast(values, dtype, piece.target)
+        # Arrays of the CPU adopt what is in C order as it lies, and would change with the file. Other views keep their
+        # strides: XLA copies transposed arrays several times faster than numpy.
+        return values.copy() if values.flags.c_contiguous else values
+
+    if sharding is None:
+        return jax.device_put(part())
+    return jax.make_array_from_callback(piece.view.shape, sharding, part)
+
+
+def _cast(values: np.ndarray, dtype: Any, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    if jnp.finfo(dtype).max < jnp.finfo(values.dtype).max and not is_finite(cast):
+        raise ValueError(f"{name} holds values too large for {jnp.dtype(dtype).name}: load it in a wider type")
+    return cast
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype", "sharding"))
+def _zeros(shape: tuple[int, ...], dtype: Any, sharding: Sharding | None) -> Array:
+    zeros = jnp.zeros(shape, dtype)
+    return zeros if sharding is None else jax.lax.with_sharding_constraint(zeros, sharding)
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnames="sharding")
+def _fill(stacked: Array, layer: Array, index: Array, sharding: Sharding | None) -> Array:
+    filled = jax.lax.dynamic_update_slice_in_dim(stacked, layer[None], index, 0)
+    return filled if sharding is None else jax.lax.with_sharding_constraint(filled, sharding)
+
+
+def _of_slice(sharding: Sharding | None) -> Sharding | None:
+    """Where one layer of a stacked parameter lies: as the whole does, without its first axis."""
+    if not isinstance(sharding, NamedSharding):
+        return sharding
+    return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))

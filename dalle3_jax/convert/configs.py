@@ -1,0 +1,50 @@
+"""Reading a public config.json: options that are supported, and one error for all that are not."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+__all__ = ["check", "is_size", "refuse"]
+
+
+def check(
+    config: Mapping[str, Any],
+    supported: Mapping[str, Any],
+    known: Collection[str] = (),
+    ignored: Collection[str] = (),
+) -> list[str]:
+    """A text for each option that cannot be had here.
+
+    `supported` gives the value that an option may have, or a list, set or tuple of them; an option that is not there
+    has none to check. Where `known` (read elsewhere) or `ignored` (of no meaning to the network) are given, any
+    further option must be None or False. Keys that begin with "_" are notes of the library that wrote them.
+    """
+    problems = []
+    for name, allowed in supported.items():
+        values = allowed if isinstance(allowed, list | tuple | set | frozenset) else (allowed,)
+        if name in config and not any(_same(config[name], value) for value in values):
+            problems.append(f"{name}={config[name]!r} (supported: {', '.join(map(repr, values))})")
+    if known or ignored:
+        read = {*supported, *known, *ignored}
+        others = {name: value for name, value in config.items() if name not in read and name[:1] != "_"}
+        problems += [
+            f"{name}={value!r} (unknown option)" for name, value in others.items() if value not in (None, False)
+        ]
+    return problems
+
+
+def refuse(what: str, problems: Sequence[str]) -> None:
+    """Raises one ValueError with all problems of a config, if there are any."""
+    if problems:
+        raise ValueError(f"this {what} has options that are not supported: {'; '.join(problems)}")
+
+
+def is_size(value: Any) -> bool:
+    """Whether a value is a positive whole number, of those that an axis can have."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def _same(value: Any, allowed: Any) -> bool:
+    """Equal, lists and tuples alike, but True is not 1."""
+    if isinstance(value, list) and isinstance(allowed, list | tuple):
+        return len(value) == len(allowed) and all(map(_same, value, allowed))
+    return isinstance(value, bool) == isinstance(allowed, bool) and value == allowed
