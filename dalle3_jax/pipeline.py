@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,18 @@ from PIL import Image
 
 from dalle3_jax import programs
 from dalle3_jax.checkpoints.latents import Decoding
-from dalle3_jax.checkpoints.releases import Release, load_release
+from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.diffusion import prediction, samplers, schedules
+from dalle3_jax.diffusion import times as spacings
 from dalle3_jax.models.decoder import DecoderUNet
-from dalle3_jax.models.glyph import check_glyphs
+from dalle3_jax.models.glyph import check_glyphs, text_side
 from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.opening import open_release
 from dalle3_jax.pictures import Picture, Request, groups, make_request, problems, shortened
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array, Float, Params
 
-PARTS = ("text_encoder", "xfnet", "unet", "vae")
-DEMO = Path(__file__).with_name("releases") / "demo"
 MAX_BATCH, CACHED_TEXTS = 8, 512
 DEFAULTS = ("steps", "sampler", "guidance_scale", "decoder", "decoder_steps")
 """The settings of a request that a release may have defaults for."""
@@ -51,23 +51,29 @@ class Pipeline:
 
     def __init__(self, release: Release, mesh: Mesh | None = None, decoders: Sequence[Release] = ()):
         """Takes a release in memory, and decoders of further ones; ValueError when it lacks what a picture needs."""
-        if missing := [part for part in PARTS if part not in release.modules]:
+        parts = (*text_side(release.modules), "unet", "vae")
+        if missing := [part for part in parts if part not in release.modules]:
             raise ValueError(f"this release makes no pictures: it lacks {', '.join(missing)}")
         latent = release.latent
         if latent is None or not (release.diffusion and release.tokenizer and release.text.get("length")):
             raise ValueError("this release makes no pictures: it lacks latent, diffusion, text length or tokenizer")
         schedule = schedules.build(**release.diffusion["schedule"])
         prediction.check(schedule, release.diffusion["prediction"])
-        modules = {part: release.modules[part] for part in (*PARTS, "glyph_encoder") if part in release.modules}
+        modules = {part: release.modules[part] for part in parts}
         check_glyphs(modules, release.text.get("glyph_length", 0))
         if decoders:  # what pictures say of their checkpoint must tell other decoders from its own
             together = "".join(part.digest for part in (release, *decoders))
             release = dataclasses.replace(release, digest=hashlib.sha256(together.encode()).hexdigest())
         self.release, self.mesh = release, mesh
         self.system = programs.System(
-            **modules, schedule=schedule, prediction=release.diffusion["prediction"], latent=latent
+            **modules,
+            schedule=schedule,
+            prediction=release.diffusion["prediction"],
+            latent=latent,
+            spacing=spacings.build(**release.diffusion.get("spacing", {})),
         )
         self.params = {part: release.params[part] for part in modules}
+        self._encoded: dict[str, Condition] = {}
         self._decoders = {name: found for part in (release, *decoders) for name, found in decoders_of(part, release)}
         self.decoders = ("vae", *self._decoders)
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
@@ -83,17 +89,22 @@ class Pipeline:
         dtype: Any = None,
         shardings: Any = None,
         decoders: Sequence[str | Path] = (),
+        variant: str | None = None,
+        progress: bool = False,
     ) -> "Pipeline":
-        """Loads "demo", the folder of a release, or a training workdir (its base stage's release).
+        """Loads "demo", the folder of a release, a training workdir (its base stage's release), or public weights.
 
-        `decoders` are further releases, or stages of workdirs, whose decoders join its own; a later one of the same
-        name counts.
+        Those are the folder of a Stable Diffusion 1.x, 2.x or SDXL pipeline as diffusers writes it, or its id on the
+        hub, "organisation/name", of which only the files that are read are downloaded; `variant="fp16"` prefers files
+        of that name. `decoders` are further checkpoints whose decoders join its own: releases, stages of workdirs, or
+        diffusers' ConsistencyDecoderVAE; a later one of the same name counts. `progress` shows a bar for each network.
         With a mesh, parameters are replicated, or lie as `shardings` (a function of the boxed shapes) says, and batches
         are split over all of its devices.
         """
         if mesh is not None and shardings is None:
             shardings = NamedSharding(mesh, PartitionSpec())
-        first, *others = (load_release(find_release(n), dtype=dtype, shardings=shardings) for n in (name, *decoders))
+        how = {"dtype": dtype, "shardings": shardings, "variant": variant, "progress": progress}
+        first, *others = (open_release(checkpoint, **how) for checkpoint in (name, *decoders))
         return cls(first, mesh, others)
 
     def __call__(
@@ -109,8 +120,8 @@ class Pipeline:
         """Makes `n` pictures a prompt, in order: those of the first prompt, those of the second, and so on.
 
         Picture i of the call has seed + i. `settings` are those of `Request`: negative_prompt, size (height, width),
-        steps, sampler, guidance_scale, guidance_interval, guidance_rescale, decoder, decoder_steps, tile; what is left
-        out is the release's default.
+        steps, sampler, spacing, guidance_scale, guidance_interval, guidance_rescale, decoder, decoder_steps, tile; what
+        is left out is the release's default.
         A prompt longer than the text length is cut, with a warning. Raises ValueError before anything is computed.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -145,7 +156,14 @@ class Pipeline:
 
     def problems(self, request: Request) -> list[str]:
         """Everything that keeps the request from being made."""
-        return problems(request, samplers.SAMPLERS, self.system.latent.factor, self.decoders)
+        found = problems(request, samplers.SAMPLERS, self.system.latent.factor, self.decoders, spacings.KINDS)
+        if not found:
+            spacing = self._laid(request.spacing).spacing
+            found = spacings.problems(self.system.schedule, request.steps, spacing, request.sampler)
+        if "text_encoder" not in self.params:
+            lost = [text for text in (request.prompt, request.negative_prompt) if text not in self._encoded]
+            found += [f"{shortened(text)!r} was not encoded before the text encoder was dropped" for text in lost]
+        return found
 
     def check(self, requests: Sequence[Request]) -> None:
         """Raises one ValueError with everything that is wrong with the requests."""
@@ -157,8 +175,8 @@ class Pipeline:
     ) -> Iterator[tuple[int, Picture]]:
         """Yields (index of the request, picture) as batches are done.
 
-        A batch holds one size, number of steps, sampler and decoder. Raises ValueError at once when a request cannot be
-        made.
+        A batch holds one size, number of steps, sampler, spacing and decoder. Raises ValueError at once when a request
+        cannot be made.
         """
         self.check(requests)
         size = self.default_batch(requests) if batch_size is None else batch_size
@@ -170,13 +188,13 @@ class Pipeline:
     def _generate(
         self, requests: Sequence[Request], parts: list[list[int]], size: int, progress: Progress | None
     ) -> Iterator[tuple[int, Picture]]:
-        texts: dict[str, Condition] = {}
+        texts = dict(self._encoded)
         done, total = 0, sum(requests[part[0]].steps for part in parts)
         for part in parts:
             # A short last batch repeats its last row: every batch of a size runs the same program.
             rows = [requests[index] for index in part + part[-1:] * (size - len(part))]
             condition = self._conditions([row.prompt for row in rows], texts)
-            null = self._conditions([row.negative_prompt for row in rows], texts)
+            null = self._null([row.negative_prompt for row in rows], texts)
             step = progress and functools.partial(_shifted, progress, done, total)
             latents, seeds = self.sample_latents(condition, null, rows, progress=step), [row.seed for row in rows]
             how = rows[0]
@@ -191,6 +209,23 @@ class Pipeline:
         quoted = (glyphs.encode(prompts, length),) if (length := self.release.text.get("glyph_length")) else ()
         return programs.encode(self.params, *self._split((*texts, *quoted)), system=self.system)
 
+    def drop_text_encoder(self, texts: Iterable[str], batch_size: int = MAX_BATCH) -> None:
+        """Encodes these prompts and negative prompts, then lets go of the text encoder's parameters.
+
+        From then on pictures of these texts can be made, and of no others; the memory is free as soon as nobody else
+        holds the parameters (a release that the pipeline was made of does).
+        """
+        texts = list(dict.fromkeys(texts))
+        known: dict[str, Condition] = {}
+        for i in range(0, len(texts), batch_size):
+            part = texts[i : i + batch_size]
+            rows = self._fetch(self.encode(part + part[-1:] * (batch_size - len(part))))
+            known |= {text: Condition(*(leaf[row] for leaf in rows)) for row, text in enumerate(part)}
+        self._encoded = known
+        dropped = ("text_encoder", "text_encoder_2", "glyph_encoder")
+        self.params = {part: params for part, params in self.params.items() if part not in dropped}
+        self.release = dataclasses.replace(self.release, params=self.params)
+
     def sample_latents(
         self,
         condition: Condition,
@@ -198,22 +233,24 @@ class Pipeline:
         requests: Sequence[Request],
         progress: Callable[[int, Float[Array, "b h w c"]], None] | None = None,
     ) -> Float[Array, "b h w c"]:
-        """Runs the sampling loop: one row a request, all of the same size, steps and sampler, guided away from `null`.
+        """Runs the sampling loop: one row a request, guided away from `null`.
 
-        Where every guidance scale is 1 the null condition is not computed, which halves the work.
+        All requests are of the same size, steps, sampler and spacing. Where every guidance scale is 1 the null
+        condition is not computed, which halves the work.
 
         With `progress` (called with the steps done and the present estimate) the loop runs in about ten chunks of the
         same length, otherwise in one.
         """
         height, width = (side // self.system.latent.factor for side in requests[0].size)
         seeds = np.asarray([request.seed for request in requests], np.uint32)
-        state, keys = programs.start(self._split(seeds), shape=(height, width, self.system.latent.channels))
+        steps, sampler, system = requests[0].steps, requests[0].sampler, self._laid(requests[0].spacing)
+        how: dict[str, Any] = {"system": system, "sampler": sampler, "steps": steps}
+        state, keys = programs.start(self._split(seeds), shape=(height, width, self.system.latent.channels), **how)
         guided = any(request.guidance_scale != 1 for request in requests)
         guide = programs.Guidance(
             *np.asarray([(r.guidance_scale, *r.guidance_interval, r.guidance_rescale) for r in requests], np.float32).T
         )
         inputs = self._split((condition, null, guide) if guided else (condition, None, None))
-        steps, sampler = requests[0].steps, requests[0].sampler
         count = programs.chunk(steps) if progress else steps
         for first in range(0, steps, count):
             state = programs.advance(
@@ -222,9 +259,7 @@ class Pipeline:
                 state,
                 keys,
                 np.int32(first),
-                system=self.system,
-                sampler=sampler,
-                steps=steps,
+                **how,
                 count=count,
             )
             if progress:
@@ -290,16 +325,30 @@ class Pipeline:
             self.params, condition, latents, rows, np.float32(strength), system=self.system, steps=steps
         )
 
+    def _laid(self, kind: str) -> programs.System:
+        """The system, its times laid by this kind of spacing; "" is the release's own."""
+        spacing = dataclasses.replace(self.system.spacing, kind=kind or self.system.spacing.kind)
+        return dataclasses.replace(self.system, spacing=spacing)
+
     def _conditions(self, texts: Sequence[str], known: dict[str, Condition]) -> Condition:
         """The condition for each text; a text is encoded once, in batches of the one size that is compiled."""
-        if len(known) > CACHED_TEXTS:
+        if len(known) > CACHED_TEXTS + len(self._encoded):
             known.clear()
+            known |= self._encoded
         missing = list(dict.fromkeys(text for text in texts if text not in known))
         for i in range(0, len(missing), len(texts)):
             part = missing[i : i + len(texts)]
             rows = self._fetch(self.encode(part + part[-1:] * (len(texts) - len(part))))
             known.update((text, Condition(*(leaf[row] for leaf in rows))) for row, text in enumerate(part))
         return jax.tree.map(lambda *leaves: np.stack(leaves), *(known[text] for text in texts))
+
+    def _null(self, texts: Sequence[str], known: dict[str, Condition]) -> Condition:
+        """The conditions of negative prompts; that of "" is zeros for models that were trained so (SDXL)."""
+        rows = self._conditions(texts, known)
+        if not self.release.text.get("zero_null"):
+            return rows
+        given = np.asarray([text != "" for text in texts])
+        return rows._replace(tokens=rows.tokens * given[:, None, None], vector=rows.vector * given[:, None])
 
     def default_batch(self, requests: Sequence[Request]) -> int:
         """A power of two, up to MAX_BATCH, that the largest group needs; a multiple of the devices."""
@@ -343,21 +392,6 @@ def decoders_of(part: Release, release: Release) -> list[tuple[str, tuple[Decode
         programs.Decoder.of(module, decoding)
         found.append((name, (module, part.params[component], decoding)))
     return found
-
-
-def find_release(name: str | Path) -> Path:
-    """The folder that "demo", a release's folder or a training workdir stands for; ValueError when there is none."""
-    if str(name) == "demo":
-        return DEMO
-    given = Path(name)
-    for folder in (given, given / "release", given / "base" / "release"):
-        if (folder / "model.json").is_file():
-            return folder
-    what = "holds no release" if given.is_dir() else "is not a folder"
-    raise ValueError(
-        f'the checkpoint {str(name)!r} {what}: give "demo", the folder of a release (with its model.json) or a '
-        "training workdir; `dalle3-jax export WORKDIR FOLDER` makes a release of a run's newest checkpoint"
-    )
 
 
 def to_pixels(images: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from dalle3_jax.checkpoints.latents import Decoding, Latent
 from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
+from dalle3_jax.diffusion import times as spacings
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.pictures import HALO
@@ -26,13 +27,15 @@ class System:
     """The static half of a pipeline, hashable: pipelines that differ in parameters only share compiled programs."""
 
     text_encoder: nn.Module
-    xfnet: nn.Module
     unet: nn.Module
     vae: nn.Module
     schedule: schedules.Schedule
     prediction: str
     latent: Latent
+    xfnet: nn.Module | None = None  # text encoders that give a condition themselves, CLIP's, have none
+    text_encoder_2: nn.Module | None = None
     glyph_encoder: nn.Module | None = None
+    spacing: spacings.Spacing = field(default_factory=spacings.Spacing)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Decoder:
         schedule = schedules.build(**decoding.schedule)
         prediction.check(schedule, decoding.prediction)
         sampler = {"consistency": "consistency", "diffusion": "ddim"}[decoding.kind]
-        rest = decoding.clamp, decoding.temperature, decoding.latent
+        rest = decoding.clamp, decoding.temperature, decoding.shown
         return cls(module, schedule, decoding.prediction, sampler, times, *rest)
 
 
@@ -81,18 +84,24 @@ def encode(
 ) -> Condition:
     """What the UNet is told of tokenized prompts, and of the bytes of what they quote where the system reads those."""
     features = _apply(system.text_encoder, params["text_encoder"], ids, mask)
+    if system.xfnet is None:
+        second = system.text_encoder_2
+        return features.beside(_apply(second, params["text_encoder_2"], ids, mask)) if second else features
     if system.glyph_encoder is None or glyphs is None:
         return _apply(system.xfnet, params["xfnet"], features, mask)
     letters = _apply(system.glyph_encoder, params["glyph_encoder"], *glyphs)
     return _apply(system.xfnet, params["xfnet"], features, mask, (letters, glyphs[1]))
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def start(seeds: Array, *, shape: tuple[int, int, int]) -> tuple[samplers.State, Array]:
+@functools.partial(jax.jit, static_argnames=("shape", "system", "sampler", "steps"))
+def start(
+    seeds: Array, *, shape: tuple[int, int, int], system: System, sampler: str, steps: int
+) -> tuple[samplers.State, Array]:
     """The noise at the first time and the keys of the loop; an image's depend on its seed alone."""
     keys = keys_of(seeds)
     initial, loop = folded(keys, INITIAL), folded(keys, LOOP)
-    return samplers.initial(samplers.noise(initial, shape)), loop
+    deviation = spacings.first_deviation(system.schedule, steps, system.spacing, sampler)
+    return samplers.initial(deviation * samplers.noise(initial, shape)), loop
 
 
 def denoiser(params: Params, condition: Condition, *, system: System) -> Denoise:
@@ -128,7 +137,7 @@ def advance(
     if guide is not None:
         interval = (guide.first, guide.last)
         denoise = guidance.classifier_free(denoise, guide.scale, system.schedule, interval, guide.rescale)
-    times = samplers.times(system.schedule, steps)
+    times = spacings.times(system.schedule, steps, system.spacing, sampler)
     return samplers.advance(samplers.SAMPLERS[sampler], denoise, system.schedule, state, times, keys, first, count)
 
 

@@ -24,9 +24,22 @@ ROOMS = {
     "training": {"diffusion", "checkpoints", "typing"},
     "pictures": {"typing"},
     "tiles": {"typing"},
+    "public": {"models", "text", "convert", "checkpoints", "typing"},
+    "opening": {"public", "models", "convert", "checkpoints", "typing"},
     "programs": {"tiles", "pictures", "models", "diffusion", "checkpoints", "typing"},
-    "pipeline": {"programs", "pictures", "models", "diffusion", "text", "convert", "checkpoints", "typing"},
-    "evaluation": {"pipeline", "models", "checkpoints", "data", "text", "typing"},
+    "pipeline": {
+        "opening",
+        "public",
+        "programs",
+        "pictures",
+        "models",
+        "diffusion",
+        "text",
+        "convert",
+        "checkpoints",
+        "typing",
+    },
+    "evaluation": {"pipeline", "models", "convert", "checkpoints", "data", "text", "typing"},
     "serving": {"pipeline", "text", "typing"},
     "releases": set(),
     "__init__": set(),
@@ -34,8 +47,9 @@ ROOMS = {
 }
 ROOMS["commands"] = set(ROOMS) - {"__main__"}
 
-# The pipeline is four files: what joins networks to samplers, what it compiles, in windows or whole, what it returns.
-PARTS = {"programs": "pipeline", "pictures": "pipeline", "tiles": "pipeline"}
+# The pipeline is six files: what joins networks to samplers, what it compiles, in windows or whole, what it returns,
+# what it can be made of, and how public folders become that.
+PARTS = dict.fromkeys(("programs", "pictures", "tiles", "opening", "public"), "pipeline")
 
 # Libraries that a room keeps out, wherever in its files.
 BARRED = {

@@ -12,8 +12,9 @@ from PIL import Image
 
 from dalle3_jax.checkpoints.releases import Release, save_release
 from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.opening import DEMO, find_release
 from dalle3_jax.pictures import Picture, parameters, read_settings, request_of
-from dalle3_jax.pipeline import DEMO, Pipeline, find_release, to_pixels
+from dalle3_jax.pipeline import Pipeline, to_pixels
 from dalle3_jax.programs import chunk
 from tests.tiny import tiny_release
 

@@ -3,6 +3,7 @@
 COMMANDS = {
     "train": ("dalle3_jax.commands.train", "train one stage of a config, or go on where it stopped"),
     "sample": ("dalle3_jax.commands.sample", "turn prompts into pictures"),
+    "convert": ("dalle3_jax.commands.convert", "write public weights as a release"),
     "export": ("dalle3_jax.commands.export", "write a release from a training workdir"),
     "evaluate": ("dalle3_jax.commands.evaluate", "score a model on held-out scenes"),
     "ablate": ("dalle3_jax.commands.ablate", "train and measure the variants of an ablation, to a table and a plot"),

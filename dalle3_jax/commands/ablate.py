@@ -23,8 +23,9 @@ from dalle3_jax.commands.systems import load_system
 from dalle3_jax.commands.train import prepare, train
 from dalle3_jax.evaluation import plots
 from dalle3_jax.evaluation.ablations import Result, figure, markdown
+from dalle3_jax.opening import DEMO
 from dalle3_jax.pictures import write_whole
-from dalle3_jax.pipeline import DEMO, Pipeline
+from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.training import sharding
 
 EXAMPLES = """examples:

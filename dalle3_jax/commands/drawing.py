@@ -27,12 +27,10 @@ from dalle3_jax.typing import Params
 
 __all__ = ["base", "distill_base"]
 
-PARTS = ("text_encoder", "xfnet", "unet", "vae")
-
 
 def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
     """Text encoder, xfnet and UNet in the latents of a frozen VAE."""
-    system.require(*PARTS)
+    system.require(*text_side(system.modules), "unet", "vae")
     diffusion = plain(config.model.diffusion)
     schedule = schedules.build(**diffusion["schedule"])
     prediction.check(schedule, diffusion["prediction"])
@@ -50,7 +48,7 @@ def base(config: ConfigDict, workdir: Path, system: System) -> Stage:
 
 def distill_base(config: ConfigDict, workdir: Path, system: System) -> Stage:
     """The base model's consistency model: a few steps, with the teacher's guidance folded in (arXiv 2310.04378)."""
-    system.require(*PARTS)
+    system.require(*text_side(system.modules), "unet", "vae")
     distillation.learnt(config, ("unet",))
     if not config.train.consistency.teacher:
         raise ValueError("train.consistency.teacher is False: a base model is distilled from one in config.init.unet")

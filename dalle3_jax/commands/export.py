@@ -1,4 +1,4 @@
-"""`dalle3-jax export`: a release from the newest checkpoint of a training run, with decoders of others."""
+"""`dalle3-jax export`: a release from the newest checkpoint of a training run, or folders that diffusers loads."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ DESCRIPTION = "Write the averaged weights of a run's newest good checkpoint as a
 EXAMPLES = """examples:
   dalle3-jax export runs/demo/base release
   dalle3-jax export release complete --add runs/demo/distill --add runs/demo/distill_refiner --decoder consistency
+  dalle3-jax export release folder --format diffusers      what transformers and diffusers can express of it
   dalle3-jax sample --checkpoint release --prompt "a panda on a beach\""""
 
 
@@ -30,7 +31,10 @@ def main(argv: Sequence[str]) -> int:
     told = "the run's stage folder, for example runs/demo/base (runs/demo means its base), or a release as it is"
     parser.add_argument("workdir", help=told)
     parser.add_argument("folder", help="where the release goes; an older release there is replaced")
-    parser.add_argument("--dtype", default="float16", metavar="NAME", help="float16 (default), bfloat16 or float32")
+    told = "float16, bfloat16 or float32 (default: a release's own, and float16 for a run)"
+    parser.add_argument("--dtype", metavar="NAME", help=told)
+    told = "a release (default), or folders for transformers and diffusers"
+    parser.add_argument("--format", choices=("release", "diffusers"), default="release", help=told)
     told = "a release or a finished stage whose decoder joins in; may be given several times"
     parser.add_argument("--add", action="append", default=[], metavar="PATH", help=told)
     parser.add_argument(
@@ -38,38 +42,50 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     try:
-        step = export(
-            Path(arguments.workdir), Path(arguments.folder), arguments.dtype, arguments.add, arguments.decoder
-        )
+        given = Path(arguments.workdir), Path(arguments.folder), arguments.dtype, arguments.add, arguments.decoder
+        for line in export(*given, format=arguments.format):
+            print(line)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{arguments.folder}: the release of step {step}")
     return 0
 
 
 def export(
-    workdir: Path, folder: Path, dtype: str = "float16", add: Sequence[str] = (), decoder: str | None = None
-) -> int:
-    """Writes the release and returns the step it is of; ValueError when there is no checkpoint that is good."""
+    workdir: Path,
+    folder: Path,
+    dtype: str | None = None,
+    add: Sequence[str] = (),
+    decoder: str | None = None,
+    format: str = "release",
+) -> list[str]:
+    """Writes the release and returns what to say of it; ValueError when there is no checkpoint that is good."""
     from dalle3_jax.checkpoints.releases import load_release, save_release
+    from dalle3_jax.checkpoints.weights import check_type
+    from dalle3_jax.commands.publishing import publish
+    from dalle3_jax.opening import stored_type
 
     if (workdir / "model.json").is_file():
+        dtype = dtype or stored_type(workdir)
         release = load_release(workdir)
         step = int(release.training.get("steps", 0))
     else:
         release, step = checkpoint_release(workdir)
-    save_release(folder, joined(release, add, decoder), dtype)
-    return step
+    release, stored = joined(release, add, decoder), check_type(dtype or "float16").name
+    if format == "release":
+        save_release(folder, release, stored)
+        return [f"{folder}: the release of step {step}"]
+    written, left = publish(release, folder, stored)
+    return [f"{folder}: {', '.join(written)}", *(f"not written, {reason}" for reason in left)]
 
 
 def joined(release: "Release", add: Sequence[str], decoder: str | None) -> "Release":
     """The release with the decoders of others; ValueError where one is of other latents, or the default is unknown."""
-    from dalle3_jax.checkpoints.releases import load_release
-    from dalle3_jax.pipeline import Pipeline, find_release
+    from dalle3_jax.opening import open_release
+    from dalle3_jax.pipeline import Pipeline
 
     for path in add:
-        part = load_release(find_release(path))
+        part = open_release(path)
         if not part.decoders:
             raise ValueError(f"{path} holds no decoder: give the stages distill and distill_refiner, or their releases")
         names = part.decoders.keys()

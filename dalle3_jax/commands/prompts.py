@@ -19,6 +19,7 @@ KEYS = {
     "n": (int, "a whole number"),
     "steps": (int, "a whole number"),
     "sampler": (str, "a sampler's name"),
+    "spacing": (str, "a spacing's name"),
     "guidance_scale": ((int, float), "a number"),
     "guidance_interval": (list, "a list of two numbers"),
     "guidance_rescale": ((int, float), "a number"),

@@ -12,9 +12,9 @@ from dalle3_jax.checkpoints.records import read_record
 from dalle3_jax.commands.album import slug
 from dalle3_jax.commands.config import plain
 from dalle3_jax.commands.studies import Study
-from dalle3_jax.commands.systems import release_folder
+from dalle3_jax.commands.systems import found_checkpoint
 from dalle3_jax.evaluation import detector
-from dalle3_jax.pipeline import find_release
+from dalle3_jax.opening import find_release
 from dalle3_jax.training import logging
 
 __all__ = ["check", "keep", "machine", "path", "settings"]
@@ -39,7 +39,7 @@ def settings(study: Study, workdir: Path, variant: str, seed: int) -> dict[str, 
     """All that decides a run's result, as JSON gives it back: configs, overrides, measures, digests of releases."""
     configs = [*study.shared, study.runs[variant][seed]] if study.runs else []
     given = {where for config in configs for where in config.init.values()} - {c.train.stage for c in study.shared}
-    folders = {where: release_folder(workdir, where) for where in sorted(given)}
+    folders = {where: find_release(found_checkpoint(workdir, where)) for where in sorted(given)}
     folders |= {} if study.runs else {study.release: find_release(study.release)}
     found = {
         "configs": plain(configs),

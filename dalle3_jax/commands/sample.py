@@ -38,7 +38,7 @@ OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the sa
 nothing twice."""
 
 OPTIONS = ("size", "steps", "sampler", "guidance_scale", "guidance_interval", "guidance_rescale", "negative_prompt")
-OPTIONS += ("decoder", "decoder_steps", "tile")
+OPTIONS += ("decoder", "decoder_steps", "tile", "spacing")
 MAX_GRID = 400
 
 
@@ -67,9 +67,14 @@ def parser() -> Parser:
     what.add_argument("--seed", type=int, metavar="N", help="seed of the first picture (default 0)")
     what.add_argument("--size", metavar="WIDTHxHEIGHT", help="multiples of 8 (default: the release's first size)")
     how = found.add_argument_group("how to make it (defaults come from the release)")
-    how.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
+    told = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
+    how.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
     how.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
-    how.add_argument("--sampler", metavar="NAME", help="ddim, ddpm, dpmsolver++, or consistency for a distilled model")
+    told = "ddim, ddpm, euler, euler_ancestral, heun (two evaluations a step), dpmsolver++, dpmsolver++_sde, unipc, or "
+    told += "consistency for a distilled model"
+    how.add_argument("--sampler", metavar="NAME", help=told)
+    told = "how its times are laid: uniform, trailing, leading, linspace, logsnr or karras (default: the release's own)"
+    how.add_argument("--spacing", metavar="NAME", help=told)
     how.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
     how.add_argument(
         "--guidance-interval", type=float, nargs=2, metavar="T", help="guide from one time to another, 1 is noise"
@@ -78,9 +83,14 @@ def parser() -> Parser:
     how.add_argument("--negative-prompt", metavar="TEXT", help="what to keep away from")
     how.add_argument("--decoder", metavar="NAME", help="vae, consistency or refiner, as the release has them")
     how.add_argument("--decoder-steps", type=int, metavar="N", help="steps of a consistency decoder or refiner")
-    how.add_argument("--decoders", action="append", metavar="PATH", help="a release or stage whose decoder joins in")
+    told = "a checkpoint whose decoder joins in: a release, a stage, or diffusers' ConsistencyDecoderVAE"
+    how.add_argument("--decoder-checkpoint", action="append", metavar="PATH", help=told)
     how.add_argument("--tile", type=int, metavar="PIXELS", help="decode large pictures in windows of this side")
     how.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
+    how.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
+    how.add_argument("--variant", metavar="NAME", help="prefer files of this variant, as in model.fp16.safetensors")
+    told = "encode all prompts first and free the text encoder's memory"
+    how.add_argument("--drop-text-encoder", action="store_true", help=told)
     where = found.add_argument_group("where it goes")
     where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
     where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
@@ -109,7 +119,7 @@ def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
     options = given_options(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
-    pipeline = load(arguments.checkpoint, arguments.decoders or ())
+    pipeline = load(arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant)
     make = functools.partial(pipeline.request, **options)
     pipeline.check([make(prompt="", seed=arguments.seed or 0)])
     seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
@@ -131,6 +141,9 @@ def fill(album: Album, pipeline: "Pipeline", wanted: list[Request], arguments: a
     with progress_bar() as (bar, progress):
         # Sized by all that is wanted: a run that goes on makes the same bits as one that was never stopped.
         size = arguments.batch_size or pipeline.default_batch(wanted)
+        if arguments.drop_text_encoder:
+            texts = [text for request in missing for text in (request.prompt, request.negative_prompt)]
+            pipeline.drop_text_encoder(texts, size)
         for _, picture in pipeline.generate(missing, batch_size=size, progress=progress):
             bar.write(str(album.add(picture)), file=sys.stdout)
     if arguments.grid:
@@ -147,7 +160,7 @@ def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
     request, size, digest = request_of(made), made.get("batch_size"), str(made.get("checkpoint"))
     if not isinstance(size, int) or not 1 <= size <= 4096:
         raise ValueError(f"the settings in {arguments.repeat} are damaged: a batch size of {size!r}")
-    pipeline = load(arguments.checkpoint, arguments.decoders or ())
+    pipeline = load(arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant)
     pipeline.check([request])
     if digest != pipeline.release.digest:
         raise ValueError(
@@ -182,13 +195,17 @@ def compared(difference: np.ndarray | None) -> str:
     return f"differs by at most {difference.max()}/255, in {(difference > 0).mean():.2%} of the values"
 
 
-def load(checkpoint: str, decoders: Sequence[str] = ()) -> "Pipeline":
+def load(
+    checkpoint: str, decoders: Sequence[str] = (), dtype: str | None = None, variant: str | None = None
+) -> "Pipeline":
     """The pipeline; jax is imported here, so that help and typing errors come at once."""
+    from dalle3_jax.checkpoints.weights import check_type
     from dalle3_jax.commands.runtime import enable_compilation_cache
     from dalle3_jax.pipeline import Pipeline
 
     enable_compilation_cache()
-    return Pipeline.load(checkpoint, decoders=decoders)
+    how = {"dtype": check_type(dtype or "float32"), "variant": variant, "progress": sys.stderr.isatty()}
+    return Pipeline.load(checkpoint, decoders=decoders, **how)
 
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:

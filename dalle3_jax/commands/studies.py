@@ -20,13 +20,13 @@ from dalle3_jax.commands.album import slug
 from dalle3_jax.commands.config import check, plain
 from dalle3_jax.commands.inputs import data_section
 from dalle3_jax.commands.stages import STAGES
-from dalle3_jax.commands.systems import release_folder
+from dalle3_jax.commands.systems import found_checkpoint
 from dalle3_jax.data.pipeline import settings_of
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.models.build import build_models
+from dalle3_jax.opening import find_release
 from dalle3_jax.pictures import make_request
-from dalle3_jax.pipeline import find_release
 
 __all__ = ["SHIPPED", "Study", "load"]
 
@@ -186,7 +186,7 @@ def problems(config: ConfigDict, workdir: Path, earlier: list[str]) -> list[str]
         diffusion,
     ]
     given = [where for where in config.init.values() if where not in (SHIPPED, *earlier)]
-    checks += [lambda where=where: release_folder(workdir, where) for where in given]
+    checks += [lambda where=where: find_release(found_checkpoint(workdir, where)) for where in given]
     return [message for message in map(refusal, checks) if message]
 
 

@@ -1,4 +1,4 @@
-"""The networks of a stage: new ones from config.model, trained ones from the releases that config.init names."""
+"""The networks of a stage: new ones from config.model, trained or public ones that config.init names."""
 
 import functools
 from dataclasses import dataclass
@@ -10,15 +10,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dalle3_jax.checkpoints.releases import Latent, Release, load_release
+from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.checkpoints.shapes import abstract_params, example_inputs
 from dalle3_jax.commands.config import plain
 from dalle3_jax.models.build import build_models
+from dalle3_jax.opening import open_release
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import init_params
 from dalle3_jax.typing import Key, Params
 
-__all__ = ["System", "load_system", "release_folder"]
+__all__ = ["System", "found_checkpoint", "load_system"]
 
 
 @dataclass(frozen=True)
@@ -64,23 +65,22 @@ class System:
 
 
 def load_system(config: ConfigDict, workdir: Path, mesh: Mesh) -> System:
-    """Networks from config.model, and from the releases of config.init; names everything that does not fit."""
+    """Networks from config.model, and from the checkpoints of config.init; names everything that does not fit."""
     dtype = jnp.dtype(config.train.dtype)
     trainable = tuple(config.train.trainable)
     modules = build_models(plain(config.model), dtype)
     place = functools.partial(sharding.shardings, mesh=mesh)
-    loaded, releases, opened = {}, {}, {}
+    loaded, releases = {}, {}
     for name, where in config.init.items():
         kept = jnp.float32 if name in trainable else dtype
-        folder = release_folder(workdir, where)
-        if (folder, kept) not in opened:
-            opened[folder, kept] = load_release(folder, None, kept, place)
-        release = opened[folder, kept]
-        if name not in release.modules:
-            raise ValueError(f"config.init.{name}: {folder} holds {', '.join(release.modules)} only")
+        checkpoint = found_checkpoint(workdir, where)
+        try:
+            release = open_release(checkpoint, [name], kept, place)
+        except ValueError as error:
+            raise ValueError(f"config.init.{name}: {error}") from None
         module = release.modules[name].clone(dtype=dtype)
         if name in modules and modules[name] != module:
-            raise ValueError(f"config.model.{name} differs from the network in {folder}: leave the section out")
+            raise ValueError(f"config.model.{name} differs from the network in {checkpoint}: leave the section out")
         modules[name], loaded[name], releases[name] = module, release.params[name], release
     if unknown := sorted(set(trainable) - set(modules)):
         raise ValueError(
@@ -91,12 +91,7 @@ def load_system(config: ConfigDict, workdir: Path, mesh: Mesh) -> System:
     return System(modules, loaded, releases, trainable)
 
 
-def release_folder(workdir: Path, where: str) -> Path:
-    """The release that an entry of config.init means: a stage of this workdir first, else a folder."""
-    places = (workdir / where / "release", Path(where) / "release", workdir / where, Path(where))
-    for place in places:
-        if (place / "model.json").is_file():
-            return place
-    raise ValueError(
-        f"config.init names {where!r}, but there is no release in {places[0]} or {where}: train that first"
-    )
+def found_checkpoint(workdir: Path, where: str) -> str | Path:
+    """What an entry of config.init means: a stage of this workdir first, else whatever `open_release` takes."""
+    places = (workdir / where / "release", workdir / where)
+    return next((place for place in places if (place / "model.json").is_file()), where)

@@ -46,8 +46,15 @@ def normalised(
 
 
 def conditioned(networks: Mapping[str, Apply], weights: Params, batch: Batch) -> Any:
-    """What xfnet makes of the batch's captions, and where there is a `glyph_encoder` of the bytes that they quote."""
+    """What xfnet makes of the batch's captions, and where there is a `glyph_encoder` of the bytes that they quote.
+
+    Without an xfnet the text encoder (CLIP's) gives the condition itself, beside a second one where there is one.
+    """
     text = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"]), batch["mask"]
+    if "text_encoder_2" in networks:
+        return text[0].beside(networks["text_encoder_2"](weights["text_encoder_2"], batch["ids"], batch["mask"]))
+    if "xfnet" not in networks:
+        return text[0]
     if "glyph_encoder" not in networks:
         return networks["xfnet"](weights["xfnet"], *text)
     letters = networks["glyph_encoder"](weights["glyph_encoder"], batch["glyph_ids"], batch["glyph_mask"])

@@ -47,11 +47,12 @@ def test_prompts_become_files_that_the_manifest_lists(run, out, pipeline, capsys
 
 def test_options_reach_the_pictures(run, out):
     settings = ["--steps", 3, "--sampler", "dpmsolver++", "--guidance-scale", 3.5, "--negative-prompt", "fog"]
-    more = ["--size", "32x16", "--guidance-rescale", 0.25, "--guidance-interval", 0.1, 0.9]
+    more = ["--size", "32x16", "--guidance-rescale", 0.25, "--guidance-interval", 0.1, 0.9, "--spacing", "karras"]
     assert run("--prompt", "a fox", *settings, *more) == 0
     [line] = manifest(out)
     expected = {"steps": 3, "sampler": "dpmsolver++", "guidance_scale": 3.5, "negative_prompt": "fog", "width": 32}
     expected |= {"height": 16, "guidance_rescale": 0.25, "guidance_interval": [0.1, 0.9], "seed": 0, "batch_size": 2}
+    expected |= {"spacing": "karras"}
     assert {key: line[key] for key in expected} == expected
 
 

@@ -31,6 +31,7 @@ def test_hostile_prompts_make_pictures_in_the_folder_only(run, out, tmp_path, ca
         (["--prompt", "x", "--size", "20x16"], "size 20x16 is not a multiple of 8: use 16x16"),
         (["--prompt", "x", "--size", "big"], "'big' is no size: write WIDTHxHEIGHT"),
         (["--prompt", "x", "--sampler", "eulr"], "unknown sampler 'eulr': use one of ddim"),
+        (["--prompt", "x", "--spacing", "even"], "unknown spacing 'even': use one of uniform"),
         (["--prompt", "x", "--steps", "0"], "steps 0"),
         (["--prompt", "x", "--steps", "many"], "invalid int value: 'many'"),
         (["--prompt", "x", "--seed", "-3"], "seed -3"),
@@ -82,6 +83,7 @@ def test_bad_arguments_are_one_line_and_status_2(release_folder, tmp_path, capsy
         ('{"prompt": "x", "size": "16"}', "line 2: '16' is no size"),
         ('{"prompt": "x", "size": "12x16"}', "line 2: size 12x16 is not a multiple of 8"),
         ('{"prompt": "x", "sampler": "eulr"}', "line 2: unknown sampler 'eulr'"),
+        ('{"prompt": "x", "spacing": 2}', "line 2: spacing must be a spacing's name, not 2"),
         (
             '{"prompt": "x", "guidance_interval": [1]}',
             "guidance_interval must be a list of two numbers, not [1]",

@@ -1,0 +1,53 @@
+"""`dalle3-jax convert`: public weights, or any checkpoint, as a release."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+EXAMPLES = """examples:
+  dalle3-jax convert stable-diffusion-v1-5 release                 a folder of diffusers
+  dalle3-jax convert org/name release --dtype bf16                 an id of the hub, only the files that are read
+  dalle3-jax convert t5-v1_1-xxl encoder                           one network of transformers or diffusers
+  dalle3-jax sample --checkpoint release --prompt "a panda on a beach"
+
+SRC is what `dalle3-jax sample --checkpoint` takes: the folder of a Stable Diffusion 1.x, 2.x or SDXL pipeline (with its
+model_index.json), of one T5, CLIP, VAE, UNet or consistency decoder (with its config.json), or a release. The weights
+must be safetensors. DST says everything about itself in model.json, and is verified whenever it is loaded. What came
+out of diffusers goes back into it by `dalle3-jax export DST FOLDER --format diffusers`."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one message and status 2."""
+    parser = argparse.ArgumentParser(
+        "dalle3-jax convert",
+        description="Write public weights as a release.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="SRC", help="a folder of diffusers or transformers, an id of the hub, ...")
+    parser.add_argument("folder", metavar="DST", help="where the release goes; an older release there is replaced")
+    told = "fp16, bf16 or fp32 (default: as SRC has them, the widest of its networks')"
+    parser.add_argument("--dtype", metavar="NAME", help=told)
+    told = "prefer SRC's files of this variant, as in model.fp16.safetensors"
+    parser.add_argument("--variant", metavar="NAME", help=told)
+    arguments = parser.parse_args(argv)
+    try:
+        print(convert(arguments.source, arguments.folder, arguments.dtype, arguments.variant))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def convert(source: str, folder: str, dtype: str | None = None, variant: str | None = None) -> str:
+    """Writes the release and returns a line about it; raises ValueError where a part of SRC cannot be had here."""
+    from dalle3_jax.checkpoints.releases import check_target, save_release
+    from dalle3_jax.checkpoints.weights import check_type
+    from dalle3_jax.opening import open_release, stored_type
+
+    check_target(folder)
+    stored = check_type(dtype or stored_type(source, variant))
+    release = open_release(source, dtype=stored, variant=variant, progress=True)
+    save_release(folder, release, stored.name)
+    return f"{folder}: {', '.join(release.modules)} as {stored.name}"

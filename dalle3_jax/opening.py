@@ -1,0 +1,123 @@
+"""What a name can stand for: a release, a training workdir, a folder of diffusers or transformers, an id of the hub."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dalle3_jax import convert, public
+from dalle3_jax.checkpoints.records import read_record
+from dalle3_jax.checkpoints.releases import Release, load_release
+from dalle3_jax.convert.folders import no_weights, read_json
+from dalle3_jax.convert.hub import fetch, is_hub_id
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
+from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.models.t5 import T5Encoder
+from dalle3_jax.models.unet import UNet
+from dalle3_jax.models.vae import VAE
+
+__all__ = ["DEMO", "find_release", "open_release", "stored_type"]
+
+DEMO = Path(__file__).with_name("releases") / "demo"
+COMPONENT: dict[type[nn.Module], str] = {
+    T5Encoder: "text_encoder",
+    CLIPTextEncoder: "text_encoder",
+    CLIP: "clip",
+    VAE: "vae",
+    UNet: "unet",
+    DecoderUNet: "decoder",
+}
+"""What a network that comes alone is called in its release."""
+
+
+def open_release(
+    name: str | Path,
+    components: Collection[str] | None = None,
+    dtype: Any = None,
+    shardings: Any = None,
+    *,
+    variant: str | None = None,
+    progress: bool = False,
+) -> Release:
+    """The release that a name stands for, or some of its components; public weights become one as they are read.
+
+    `dtype` and `shardings` are those of `load_release`, `variant` and `progress` those of `convert.load`. A network
+    that comes alone is called what its class is for, or as the one component that is asked for.
+    Raises ValueError naming what is missing or does not fit, and the remedy.
+    """
+    folder = find_folder(name, variant)
+    if (folder / "model.json").is_file():
+        return load_release(folder, components, dtype, shardings)
+    how = {"dtype": dtype or jnp.float32, "variant": variant, "progress": progress}
+    if (folder / "model_index.json").is_file():
+        return public.load_pipeline(folder, components, shardings, **how)
+    return _alone(folder, components, shardings, how)
+
+
+def stored_type(name: str | Path, variant: str | None = None) -> str:
+    """The type that a checkpoint's weights are stored as, the widest where there are several."""
+    folder = find_folder(name, variant)
+    if (folder / "model.json").is_file():
+        kinds = {part["dtype"] for part in read_record(folder)["components"].values()}
+    elif (folder / "model_index.json").is_file():
+        kinds = {kind for part in public.parts(folder) for kind in convert.stored_types(folder / part, variant)}
+    else:
+        kinds = convert.stored_types(folder, variant)
+    return kinds.pop() if len(kinds) == 1 else "float32"
+
+
+def find_release(name: str | Path) -> Path:
+    """The folder that "demo", a release's folder or a training workdir stands for; ValueError when there is none."""
+    if str(name) == "demo":
+        return DEMO
+    given = Path(name)
+    for folder in (given, given / "release", given / "base" / "release"):
+        if (folder / "model.json").is_file():
+            return folder
+    what = "holds no release" if given.is_dir() else "is not a folder"
+    raise ValueError(
+        f'the checkpoint {str(name)!r} {what}: give "demo", the folder of a release (with its model.json) or a '
+        "training workdir; `dalle3-jax export WORKDIR FOLDER` makes a release of a run's newest checkpoint"
+    )
+
+
+def find_folder(name: str | Path, variant: str | None = None) -> Path:
+    """Where the checkpoint of this name is, fetched from the hub if it has to be; ValueError when there is none."""
+    given = Path(name)
+    is_public = (given / "config.json").is_file() and not _is_stage(given)
+    if is_public or (given / "model_index.json").is_file():
+        return given
+    if given.is_file():
+        if given.suffix != ".safetensors":
+            raise ValueError(f"{given} cannot be used: {no_weights([given.name])}")
+        return given
+    if is_hub_id(name):
+        return fetch(str(name), variant)
+    try:
+        return find_release(name)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; a folder of diffusers (with its model_index.json) or an id of the hub, organisation/name, do too"
+        ) from None
+
+
+def _is_stage(folder: Path) -> bool:
+    """Whether the config.json here is a training run's."""
+    return (folder / "release" / "model.json").is_file() or (folder / "checkpoints").is_dir()
+
+
+def _alone(path: Path, components: Collection[str] | None, shardings: Any, how: dict[str, Any]) -> Release:
+    """The release of one public network."""
+    asked = list(components or ())
+    if len(asked) > 1:
+        raise ValueError(f"{path} holds one network, not {', '.join(asked)}")
+
+    module, params = convert.load(path, shardings=public.of_part("network", shardings), **how)
+    name = asked[0] if asked else COMPONENT[type(module)]
+    config = read_json(path / "config.json") if path.is_dir() else {}
+    latent = public.latent_of(config, module, params) if isinstance(module, VAE) else None
+    decoders = {name: convert.decoding(config)} if isinstance(module, DecoderUNet) else {}
+    training = {"imported": path.name, "config": {name: config}}
+    return Release({name: module}, {name: params}, latent, decoders, training=training)

@@ -1,0 +1,122 @@
+"""Whole pipelines of diffusers, small and with random weights, as folders on disk."""
+
+import json
+from pathlib import Path
+
+import diffusers
+import torch
+import transformers
+
+from tests.parity import weights
+from tests.tiny import clip_files
+
+CHANNELS = (16, 32)
+FACTOR = 8
+
+
+def tokenizer(folder: Path, pad: str = "<|endoftext|>") -> transformers.CLIPTokenizer:
+    """CLIP's with a few words, from the files that public folders have."""
+    folder.mkdir(parents=True)
+    for name, text in zip(("vocab.json", "merges.txt"), clip_files(), strict=True):
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": pad}))
+    return transformers.CLIPTokenizer.from_pretrained(folder, pad_token=pad, model_max_length=20)
+
+
+def text_encoder(tokens: int, width: int, projection: int = 0, activation: str = "quick_gelu") -> torch.nn.Module:
+    """A CLIP text encoder; two layers, so that the last but one is another."""
+    config = transformers.CLIPTextConfig(
+        vocab_size=tokens,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=20,
+        hidden_act=activation,
+        projection_dim=projection or width,
+        bos_token_id=tokens - 2,
+        eos_token_id=2,
+    )
+    cls = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
+    return weights.perturb(cls(config))
+
+
+def vae(scaling: float) -> torch.nn.Module:
+    """Eight pixels a cell."""
+    channels = (8, 8, 8, 16)
+    return weights.perturb(
+        diffusers.AutoencoderKL(
+            block_out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=4,
+            scaling_factor=scaling,
+            sample_size=64,
+        )
+    )
+
+
+def unet(context: int, vector: int = 0) -> torch.nn.Module:
+    """Two levels; with `vector` SDXL's pooled text and size ids."""
+    added = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": vector + 6 * 256,
+        "use_linear_projection": True,
+    }
+    return weights.perturb(
+        diffusers.UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=CHANNELS,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            layers_per_block=1,
+            attention_head_dim=(2, 4),
+            norm_num_groups=8,
+            cross_attention_dim=context,
+            **(added if vector else {}),
+        )
+    )
+
+
+SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+
+
+def stable_diffusion(folder: Path, scheduler: diffusers.SchedulerMixin, **saved: object) -> diffusers.DiffusionPipeline:
+    """Stable Diffusion 1's shape, written to `folder/pipeline`."""
+    torch.manual_seed(0)
+    words = tokenizer(folder / "words")
+    pipeline = diffusers.StableDiffusionPipeline(
+        vae=vae(0.18215),
+        text_encoder=text_encoder(len(words), 12),
+        tokenizer=words,
+        unet=unet(12),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder / "pipeline", **saved)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def stable_diffusion_xl(folder: Path, scheduler: diffusers.SchedulerMixin) -> diffusers.DiffusionPipeline:
+    """SDXL's shape: two text encoders, of which the second's tokenizer pads with another token."""
+    torch.manual_seed(1)
+    first, second = tokenizer(folder / "words"), tokenizer(folder / "words_2", pad="!")
+    pipeline = diffusers.StableDiffusionXLPipeline(
+        vae=vae(0.13025),
+        text_encoder=text_encoder(len(first), 12),
+        text_encoder_2=text_encoder(len(second), 16, projection=10, activation="gelu"),
+        tokenizer=first,
+        tokenizer_2=second,
+        unet=unet(12 + 16, vector=10),
+        scheduler=scheduler,
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder / "pipeline")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
