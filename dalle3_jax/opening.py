@@ -10,26 +10,28 @@ from flax import linen as nn
 from dalle3_jax import convert, public
 from dalle3_jax.checkpoints.records import read_record
 from dalle3_jax.checkpoints.releases import Release, load_release
-from dalle3_jax.convert.folders import no_weights, read_json
+from dalle3_jax.checkpoints.weights import STORED
+from dalle3_jax.convert.folders import no_weights, read_json, weight_files
 from dalle3_jax.convert.hub import fetch, is_hub_id
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
+from dalle3_jax.stable_diffusion import described
 
-__all__ = ["DEMO", "find_release", "open_release", "stored_type"]
+__all__ = ["DEMO", "find_folder", "find_release", "open_release", "stored_type"]
 
 DEMO = Path(__file__).with_name("releases") / "demo"
-COMPONENT: dict[type[nn.Module], str] = {
-    T5Encoder: "text_encoder",
-    CLIPTextEncoder: "text_encoder",
-    CLIP: "clip",
-    VAE: "vae",
-    UNet: "unet",
-    DecoderUNet: "decoder",
+COMPONENTS: dict[type[nn.Module], tuple[str, ...]] = {
+    T5Encoder: ("text_encoder", "glyph_encoder"),
+    CLIPTextEncoder: ("text_encoder", "text_encoder_2"),
+    CLIP: ("clip",),
+    VAE: ("vae",),
+    UNet: ("unet",),
+    DecoderUNet: ("decoder",),
 }
-"""What a network that comes alone is called in its release."""
+"""The components that a network which comes alone can be; it is the first unless another is asked for."""
 
 
 def open_release(
@@ -51,21 +53,23 @@ def open_release(
     if (folder / "model.json").is_file():
         return load_release(folder, components, dtype, shardings)
     how = {"dtype": dtype or jnp.float32, "variant": variant, "progress": progress}
+    title = folder.name if Path(name).exists() else str(name)  # a folder of the cache is called by its commit
     if (folder / "model_index.json").is_file():
-        return public.load_pipeline(folder, components, shardings, **how)
-    return _alone(folder, components, shardings, how)
+        return public.load_pipeline(folder, components, shardings, title=title, **how)
+    return _alone(folder, components, shardings, title, how)
 
 
 def stored_type(name: str | Path, variant: str | None = None) -> str:
-    """The type that a checkpoint's weights are stored as, the widest where there are several."""
+    """The type that a checkpoint's weights are stored as, float32 where there are several."""
     folder = find_folder(name, variant)
     if (folder / "model.json").is_file():
         kinds = {part["dtype"] for part in read_record(folder)["components"].values()}
     elif (folder / "model_index.json").is_file():
-        kinds = {kind for part in public.parts(folder) for kind in convert.stored_types(folder / part, variant)}
+        parts = described(folder, variant=variant).modules
+        kinds = {kind for part in parts for kind in convert.stored_types(folder / part, variant)}
     else:
         kinds = convert.stored_types(folder, variant)
-    return kinds.pop() if len(kinds) == 1 else "float32"
+    return kinds.pop() if len(kinds) == 1 and kinds <= STORED.keys() else "float32"
 
 
 def find_release(name: str | Path) -> Path:
@@ -84,14 +88,16 @@ def find_release(name: str | Path) -> Path:
 
 
 def find_folder(name: str | Path, variant: str | None = None) -> Path:
-    """Where the checkpoint of this name is, fetched from the hub if it has to be; ValueError when there is none."""
+    """Where the checkpoint of this name is, fetched from the hub if it has to be; ValueError when there is none.
+
+    It is a folder, or one file of safetensors. A path that exists goes before an id of the hub.
+    """
     given = Path(name)
-    is_public = (given / "config.json").is_file() and not _is_stage(given)
-    if is_public or (given / "model_index.json").is_file():
-        return given
     if given.is_file():
         if given.suffix != ".safetensors":
             raise ValueError(f"{given} cannot be used: {no_weights([given.name])}")
+        return given
+    if _is_public(given):
         return given
     if is_hub_id(name):
         return fetch(str(name), variant)
@@ -103,21 +109,39 @@ def find_folder(name: str | Path, variant: str | None = None) -> Path:
         ) from None
 
 
-def _is_stage(folder: Path) -> bool:
-    """Whether the config.json here is a training run's."""
-    return (folder / "release" / "model.json").is_file() or (folder / "checkpoints").is_dir()
+def _is_public(folder: Path) -> bool:
+    """Whether a folder holds what diffusers or transformers wrote, or a flat file of OpenAI's decoder, not a run."""
+    if (folder / "model_index.json").is_file():
+        return True
+    is_run = (folder / "release" / "model.json").is_file() or (folder / "checkpoints").is_dir()
+    is_release = (folder / "model.json").is_file()
+    described = (folder / "config.json").is_file() or any(folder.glob("*.safetensors"))
+    return described and not is_run and not is_release
 
 
-def _alone(path: Path, components: Collection[str] | None, shardings: Any, how: dict[str, Any]) -> Release:
+def _alone(path: Path, components: Collection[str] | None, shardings: Any, title: str, how: dict[str, Any]) -> Release:
     """The release of one public network."""
-    asked = list(components or ())
-    if len(asked) > 1:
-        raise ValueError(f"{path} holds one network, not {', '.join(asked)}")
+    names = list(components or ())
+    places = COMPONENTS[type(convert.module_of(path, how["variant"]))]
+    if len(names) > 1 or not set(names) <= set(places):
+        raise ValueError(f"{path} holds one network, which can be {' or '.join(places)}, not {', '.join(names)}")
+    name = names[0] if names else places[0]
+    module, params = convert.load(path, shardings=public.of_part(name, shardings), **how)
+    config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+    return Release(
+        {name: module},
+        {name: params},
+        public.latent_of(config, module, params) if isinstance(module, VAE) else None,
+        {name: convert.decoding(config)} if isinstance(module, DecoderUNet) else {},
+        training={"imported": title, "config": {name: config}},
+        digest=public.digest_of(_files(path, how["variant"])),
+    )
 
-    module, params = convert.load(path, shardings=public.of_part("network", shardings), **how)
-    name = asked[0] if asked else COMPONENT[type(module)]
-    config = read_json(path / "config.json") if path.is_dir() else {}
-    latent = public.latent_of(config, module, params) if isinstance(module, VAE) else None
-    decoders = {name: convert.decoding(config)} if isinstance(module, DecoderUNet) else {}
-    training = {"imported": path.name, "config": {name: config}}
-    return Release({name: module}, {name: params}, latent, decoders, training=training)
+
+def _files(path: Path, variant: str | None) -> list[Path]:
+    """The files that a network which comes alone was read from."""
+    if path.is_file():
+        return [path]
+    if (path / "config.json").is_file():
+        return [path / "config.json", *weight_files(path, variant)[0]]
+    return sorted(path.glob("*.safetensors"))

@@ -20,18 +20,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
 from dalle3_jax import programs
-from dalle3_jax.checkpoints.latents import Decoding
 from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.conditions import TEXT_SIDE, encoded, stacked, zeroed
+from dalle3_jax.decoders import decoders_of, drawn
 from dalle3_jax.diffusion import prediction, samplers, schedules
 from dalle3_jax.diffusion import times as spacings
-from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import check_glyphs, text_side
 from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.opening import open_release
 from dalle3_jax.pictures import Picture, Request, groups, make_request, problems, shortened
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
-from dalle3_jax.typing import Array, Float, Params
+from dalle3_jax.typing import Array, Float
 
 MAX_BATCH, CACHED_TEXTS = 8, 512
 DEFAULTS = ("steps", "sampler", "guidance_scale", "decoder", "decoder_steps")
@@ -95,7 +95,7 @@ class Pipeline:
         """Loads "demo", the folder of a release, a training workdir (its base stage's release), or public weights.
 
         Those are the folder of a Stable Diffusion 1.x, 2.x or SDXL pipeline as diffusers writes it, or its id on the
-        hub, "organisation/name", of which only the files that are read are downloaded; `variant="fp16"` prefers files
+        hub, "organisation/name", of which only the files that are read are downloaded; `variant="fp16"` takes its files
         of that name. `decoders` are further checkpoints whose decoders join its own: releases, stages of workdirs, or
         diffusers' ConsistencyDecoderVAE; a later one of the same name counts. `progress` shows a bar for each network.
         With a mesh, parameters are replicated, or lie as `shardings` (a function of the boxed shapes) says, and batches
@@ -103,9 +103,9 @@ class Pipeline:
         """
         if mesh is not None and shardings is None:
             shardings = NamedSharding(mesh, PartitionSpec())
-        how = {"dtype": dtype, "shardings": shardings, "variant": variant, "progress": progress}
-        first, *others = (open_release(checkpoint, **how) for checkpoint in (name, *decoders))
-        return cls(first, mesh, others)
+        how = {"dtype": dtype, "shardings": shardings, "progress": progress}
+        release = open_release(name, variant=variant, **how)
+        return cls(release, mesh, [open_release(checkpoint, **how) for checkpoint in decoders])
 
     def __call__(
         self,
@@ -204,27 +204,23 @@ class Pipeline:
                 yield index, Picture(Image.fromarray(image), requests[index], self.release.digest, size)
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """What the UNet is told of each prompt; "" is the null condition."""
+        """What the UNet is told of each prompt; "" is the null condition. ValueError once the encoder was dropped."""
+        if "text_encoder" not in self.params:
+            raise ValueError("the text encoder was dropped: load the pipeline again to encode further texts")
         texts = self.tokenizer(prompts, self.release.text["length"])
         quoted = (glyphs.encode(prompts, length),) if (length := self.release.text.get("glyph_length")) else ()
         return programs.encode(self.params, *self._split((*texts, *quoted)), system=self.system)
 
     def drop_text_encoder(self, texts: Iterable[str], batch_size: int = MAX_BATCH) -> None:
-        """Encodes these prompts and negative prompts, then lets go of the text encoder's parameters.
+        """Encodes these prompts and negative prompts, then lets go of the parameters that only encoding takes.
 
         From then on pictures of these texts can be made, and of no others; the memory is free as soon as nobody else
         holds the parameters (a release that the pipeline was made of does).
         """
-        texts = list(dict.fromkeys(texts))
-        known: dict[str, Condition] = {}
-        for i in range(0, len(texts), batch_size):
-            part = texts[i : i + batch_size]
-            rows = self._fetch(self.encode(part + part[-1:] * (batch_size - len(part))))
-            known |= {text: Condition(*(leaf[row] for leaf in rows)) for row, text in enumerate(part)}
-        self._encoded = known
-        dropped = ("text_encoder", "text_encoder_2", "glyph_encoder")
-        self.params = {part: params for part, params in self.params.items() if part not in dropped}
-        self.release = dataclasses.replace(self.release, params=self.params)
+        self._encoded |= encoded(texts, batch_size, self._encode, self._encoded)
+        self.params = {part: params for part, params in self.params.items() if part not in TEXT_SIDE}
+        kept = {part: params for part, params in self.release.params.items() if part not in TEXT_SIDE}
+        self.release = dataclasses.replace(self.release, params=kept)
 
     def sample_latents(
         self,
@@ -290,17 +286,11 @@ class Pipeline:
             raise ValueError(f"unknown decoder {decoder!r}: this release decodes with {', '.join(self.decoders)}")
         cells = tile // latent.factor
         if decoder != "vae":
-            module, params, decoding = self._decoders[decoder]
-            if temperature is not None:
-                decoding = dataclasses.replace(decoding, temperature=temperature)
-            drawer = programs.Decoder.of(module, decoding, steps)
-            drawn_as = drawer.latent
+            how = {"steps": steps, "temperature": temperature, "cells": cells}
             rows = self._split(np.asarray(range(len(latents)) if seeds is None else seeds, np.uint32))
-            given = latents if drawn_as == latent else drawn_as.normalised(latent.restored(latents))
-            drawn = programs.draw(params, given, rows, decoder=drawer, tile=cells)
-            if module.factor > 1:
-                return drawn
-            latents = drawn if drawn_as == latent else latent.normalised(drawn_as.restored(drawn))
+            latents = drawn(self._decoders[decoder], latents, rows, latent, **how)
+            if self._decoders[decoder].module.factor > 1:
+                return latents
         return programs.decode(self.params, latents, system=self.system, tile=cells)
 
     def encode_images(self, images: Any) -> Float[Array, "b h w c"]:
@@ -335,20 +325,16 @@ class Pipeline:
         if len(known) > CACHED_TEXTS + len(self._encoded):
             known.clear()
             known |= self._encoded
-        missing = list(dict.fromkeys(text for text in texts if text not in known))
-        for i in range(0, len(missing), len(texts)):
-            part = missing[i : i + len(texts)]
-            rows = self._fetch(self.encode(part + part[-1:] * (len(texts) - len(part))))
-            known.update((text, Condition(*(leaf[row] for leaf in rows))) for row, text in enumerate(part))
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *(known[text] for text in texts))
+        known |= encoded(texts, len(texts), self._encode, known)
+        return stacked(texts, known)
 
     def _null(self, texts: Sequence[str], known: dict[str, Condition]) -> Condition:
         """The conditions of negative prompts; that of "" is zeros for models that were trained so (SDXL)."""
         rows = self._conditions(texts, known)
-        if not self.release.text.get("zero_null"):
-            return rows
-        given = np.asarray([text != "" for text in texts])
-        return rows._replace(tokens=rows.tokens * given[:, None, None], vector=rows.vector * given[:, None])
+        return zeroed(rows, texts) if self.release.text.get("zero_null") else rows
+
+    def _encode(self, texts: Sequence[str]) -> Condition:
+        return self._fetch(self.encode(texts))
 
     def default_batch(self, requests: Sequence[Request]) -> int:
         """A power of two, up to MAX_BATCH, that the largest group needs; a multiple of the devices."""
@@ -370,28 +356,6 @@ class Pipeline:
         if self.mesh is not None:
             rows = jax.device_put(rows, NamedSharding(self.mesh, PartitionSpec()))
         return jax.device_get(rows)
-
-
-def decoders_of(part: Release, release: Release) -> list[tuple[str, tuple[DecoderUNet, Params, Decoding]]]:
-    """(Name, (network, parameters, how it decodes)) of the decoders in `part`, for the latents of `release`.
-
-    A decoder in pixels is called by its kind, "consistency" or "diffusion", one in the latents "refiner". ValueError
-    names what differs where a decoder was made for other latents.
-    """
-    found = []
-    for component, decoding in part.decoders.items():
-        name = "refiner" if component == "refiner" else decoding.kind
-        module = part.modules[component]
-        if not isinstance(module, DecoderUNet) or release.latent is None:
-            raise ValueError(f"the decoder {name} is a {type(module).__name__} of a release: it must be a DecoderUNet")
-        if wrong := decoding.latent.misfits(release.latent):
-            raise ValueError(
-                f"the decoder {name} was made for other latents than this release's: {'; '.join(wrong)}; take a "
-                "decoder that was trained on this release's VAE"
-            )
-        programs.Decoder.of(module, decoding)
-        found.append((name, (module, part.params[component], decoding)))
-    return found
 
 
 def to_pixels(images: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import public_folders
 from tests.tiny import tiny_reader, tiny_release
 
 
@@ -33,3 +34,15 @@ def pipeline(release_folder: Path):
     from dalle3_jax.pipeline import Pipeline
 
     return Pipeline.load(release_folder)
+
+
+@pytest.fixture(scope="session")
+def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion 1 as diffusers writes it; tests copy it before they change it."""
+    return public_folders.stable_diffusion(tmp_path_factory.mktemp("public") / "sd")
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SDXL."""
+    return public_folders.stable_diffusion_xl(tmp_path_factory.mktemp("public") / "sdxl")

@@ -24,8 +24,11 @@ ROOMS = {
     "training": {"diffusion", "checkpoints", "typing"},
     "pictures": {"typing"},
     "tiles": {"typing"},
-    "public": {"models", "text", "convert", "checkpoints", "typing"},
+    "stable_diffusion": {"models", "text", "convert", "checkpoints", "typing"},
+    "public": {"stable_diffusion", "models", "text", "convert", "checkpoints", "typing"},
     "opening": {"public", "models", "convert", "checkpoints", "typing"},
+    "conditions": {"models", "typing"},
+    "decoders": {"programs", "models", "checkpoints", "typing"},
     "programs": {"tiles", "pictures", "models", "diffusion", "checkpoints", "typing"},
     "pipeline": {
         "opening",
@@ -47,9 +50,11 @@ ROOMS = {
 }
 ROOMS["commands"] = set(ROOMS) - {"__main__"}
 
-# The pipeline is six files: what joins networks to samplers, what it compiles, in windows or whole, what it returns,
-# what it can be made of, and how public folders become that.
-PARTS = dict.fromkeys(("programs", "pictures", "tiles", "opening", "public"), "pipeline")
+# The pipeline is nine files: what joins networks to samplers, what it compiles, in windows or whole, how texts and
+# decoders come in, what it returns, what it can be made of, how public folders become that, and what they say.
+PARTS = dict.fromkeys(
+    ("programs", "pictures", "tiles", "conditions", "decoders", "opening", "public", "stable_diffusion"), "pipeline"
+)
 
 # Libraries that a room keeps out, wherever in its files.
 BARRED = {
@@ -62,7 +67,7 @@ BARRED = {
 
 # Heavy or optional: imported inside the function that uses them, never at the top of a file.
 HEAVY = {
-    *("diffusers", "fastapi", "matplotlib", "tensorboardX", "tensorflow", "tensorflow_datasets"),
+    *("diffusers", "fastapi", "huggingface_hub", "matplotlib", "tensorboardX", "tensorflow", "tensorflow_datasets"),
     *("onnxruntime", "rapidocr", "torch", "transformers", "uvicorn", "wandb"),
 }
 

@@ -176,12 +176,14 @@ def test_decoders_of_other_releases_join_and_change_the_digest(tmp_path):
         tokenizer="",
     )
     save_release(tmp_path / "decoder", alone)
-    # Stored weights name their VAE; a decoder trained on it says so.
-    joined = Pipeline(tiny_release(), decoders=[alone])
+    base, joined = Pipeline.load(tmp_path / "base"), Pipeline.load(tmp_path / "base", decoders=[tmp_path / "decoder"])
     assert joined.decoders == ("vae", "diffusion")
-    assert joined.release.digest != Pipeline(tiny_release()).release.digest
+    assert joined.release.digest != base.release.digest
+    # Stored weights name their VAE, and a decoder trained on another one says so.
+    assert alone.latent is not None
+    other = dataclasses.replace(alone.decoders["decoder"], latent=dataclasses.replace(alone.latent, vae="0" * 64))
     with pytest.raises(ValueError, match="made for other latents"):
-        Pipeline.load(tmp_path / "base", decoders=[tmp_path / "decoder"])
+        Pipeline(base.release, decoders=[dataclasses.replace(alone, decoders={"decoder": other})])
 
 
 def test_resampling_keeps_to_the_latents_at_low_strength(decoding, latents):

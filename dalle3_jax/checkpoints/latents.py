@@ -37,9 +37,10 @@ class Latent:
     def misfits(self, other: "Latent") -> list[str]:
         """Why latents of the other space cannot be turned into ones of this; empty where they can.
 
-        Shift and scale may differ where both are of one VAE that is known: its own latents lie between.
+        Shift and scale may differ where both are of one VAE that is known: its own latents lie between. A space that
+        names no VAE, such as the public decoder's, fits by them alone.
         """
-        fields = ["channels", "factor", "vae"]
+        fields = ["channels", "factor", *(["vae"] if self.vae else [])]
         if not (self.vae and other.vae):
             fields += ["shift", "scale"]
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in fields]

@@ -1,5 +1,6 @@
 """From views of mapped files onto devices, tensor by tensor: nothing is held twice but the one under way."""
 
+import collections
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,17 +15,17 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from dalle3_jax.checkpoints.tensors import is_finite
 from dalle3_jax.typing import Array
 
-__all__ = ["Piece", "place"]
+__all__ = ["Piece", "ahead", "place"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 class Piece(NamedTuple):
-    """What fills a parameter, or the slice `index` of one that is stacked: a view, in the parameter's order of axes."""
+    """What fills a parameter, or the slice `layer` of one that is stacked: a view, in the parameter's order of axes."""
 
     target: str
-    index: int | None
+    layer: int | None
     view: np.ndarray
 
 
@@ -43,9 +44,9 @@ def place(
 
     def read(piece: Piece) -> tuple[Piece, Array]:
         sharding = shardings[piece.target]
-        return piece, _put(piece, dtype, sharding if piece.index is None else _of_slice(sharding))
+        return piece, _put(piece, dtype, sharding if piece.layer is None else _of_slice(sharding))
 
-    for (target, index, _), array in _ahead(read, pieces):
+    for (target, index, _), array in ahead(read, pieces):
         sharding = shardings[target]
         if index is None:
             arrays[target] = array
@@ -57,24 +58,22 @@ def place(
     return arrays
 
 
-def _ahead(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-    """function(item) of each item, the next one under way in another thread while one is in use."""
+def ahead(function: Callable[[T], U], items: Iterable[T], depth: int = 1) -> Iterator[U]:
+    """function(item) of each item in order, the next `depth` of them under way in a thread while one is in use."""
     iterator = iter(items)
 
     def step() -> list[U]:
         return [function(item) for item in itertools.islice(iterator, 1)]
 
-    with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(step).result()
-        while found:
-            following = pool.submit(step)
-            yield found[0]
-            del found
-            found = following.result()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = collections.deque(thread.submit(step) for _ in range(depth))
+        while found := waiting.popleft().result():
+            waiting.append(thread.submit(step))
+            yield found.pop()
 
 
 def _put(piece: Piece, dtype: Any, sharding: Sharding | None) -> Array:
-    def part(index: tuple[slice, ...] = ()) -> np.ndarray:
+    def part(index: Any = ()) -> np.ndarray:
         values = piece.view[(*index, ...)]  # with the dots a single number stays an array
         if values.dtype != dtype:
             return _cast(values, dtype, piece.target)
@@ -103,7 +102,11 @@ def _zeros(shape: tuple[int, ...], dtype: Any, sharding: Sharding | None) -> Arr
 
 @functools.partial(jax.jit, donate_argnums=0, static_argnames="sharding")
 def _fill(stacked: Array, layer: Array, index: Array, sharding: Sharding | None) -> Array:
-    filled = jax.lax.dynamic_update_slice_in_dim(stacked, layer[None], index, 0)
+    # As bits: XLA's CPU backend takes the whole stack of bfloat16 through float32 for every slice that it writes.
+    bits = f"uint{8 * stacked.dtype.itemsize}"
+    whole, part = (jax.lax.bitcast_convert_type(array, bits) for array in (stacked, layer))
+    filled = jax.lax.dynamic_update_slice_in_dim(whole, part[None], index, 0)
+    filled = jax.lax.bitcast_convert_type(filled, stacked.dtype)
     return filled if sharding is None else jax.lax.with_sharding_constraint(filled, sharding)
 
 

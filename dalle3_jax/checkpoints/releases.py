@@ -217,7 +217,8 @@ def _placed(
     if shardings is None or isinstance(shardings, Sharding):
         wanted: Mapping[str, Any] = {name: dict.fromkeys(flat, shardings) for name, flat in tensors.items()}
     else:
-        wanted = {name: _flat(tree) for name, tree in shardings(shapes).items()}
+        asked = jax.tree.broadcast(shardings(shapes), nn.unbox(shapes))  # one may stand for many
+        wanted = {name: _flat(tree) for name, tree in asked.items()}
     trees = {}
     for name, flat in tensors.items():
         pieces = (Piece(path, None, view) for path, view in flat.items())

@@ -6,7 +6,6 @@ bytes of all tensors end to end. Nothing in it can be executed; here nothing of 
 
 import json
 import math
-import mmap
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -51,7 +50,7 @@ class Tensors(Mapping[str, np.ndarray]):
     def __init__(self, path: Path):
         self.path = path
         try:
-            self._data, header = _opened(path)
+            self._data, self._start, header = _opened(path)
             self._entries = _checked(header, len(self._data))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a weight file that can be trusted: {error}") from None
@@ -72,14 +71,15 @@ class Tensors(Mapping[str, np.ndarray]):
         """A tensor's shape, without touching its bytes."""
         return self._entries[name][1]
 
-    def expect(self, name: str) -> None:
-        """Lets the system read a tensor's bytes ahead, so that whoever wants them soon does not wait."""
+    def warm(self, name: str) -> None:
+        """Reads a tensor's bytes into the page cache, in order: faster than the views' page faults would."""
         _, _, begin, end = self._entries[name]
-        if end > begin and isinstance(self._data, np.memmap):
-            # The map begins at a page before the header's end.
-            skipped = self._data.offset % mmap.ALLOCATIONGRANULARITY
-            first = (skipped + begin) // mmap.PAGESIZE * mmap.PAGESIZE
-            self._data._mmap.madvise(mmap.MADV_WILLNEED, first, skipped + end - first)
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self._start + begin)
+            piece = memoryview(bytearray(min(BLOCK, end - begin)))
+            left = end - begin
+            while left and (count := file.readinto(piece[:left])):
+                left -= count
 
     def dtype(self, name: str) -> np.dtype:
         """A tensor's type, without touching its bytes."""
@@ -100,12 +100,13 @@ def equal(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays hold the same bytes, compared block by block."""
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return False
-    flat = [x.reshape(-1).view(np.uint8) for x in (a, b)]
-    return all(np.array_equal(*(x[i : i + BLOCK] for x in flat)) for i in range(0, flat[0].size, BLOCK))
+    first, second = (x.reshape(-1).view(np.uint8) for x in (a, b))
+    blocks = (slice(i, i + BLOCK) for i in range(0, first.size, BLOCK))
+    return all(np.array_equal(first[block], second[block]) for block in blocks)
 
 
-def _opened(path: Path) -> tuple[np.ndarray, Any]:
-    """The mapped bytes behind the header, and the header."""
+def _opened(path: Path) -> tuple[np.ndarray, int, Any]:
+    """The mapped bytes behind the header, where they begin in the file, and the header."""
     if not path.is_file():
         raise ValueError("it is no file" if path.exists() else "there is no such file")
     with path.open("rb") as file:
@@ -122,7 +123,7 @@ def _opened(path: Path) -> tuple[np.ndarray, Any]:
         file.seek(8)
         header = _parsed(file.read(length))
         data = np.memmap(file, np.uint8, "r", 8 + length) if size > 8 + length else np.frombuffer(b"", np.uint8)
-    return data, header
+    return data, 8 + length, header
 
 
 def _parsed(text: bytes) -> Any:

@@ -27,9 +27,9 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("source", metavar="SRC", help="a folder of diffusers or transformers, an id of the hub, ...")
     parser.add_argument("folder", metavar="DST", help="where the release goes; an older release there is replaced")
-    told = "fp16, bf16 or fp32 (default: as SRC has them, the widest of its networks')"
+    told = "fp16, bf16 or fp32 (default: as SRC has them, fp32 where it has several)"
     parser.add_argument("--dtype", metavar="NAME", help=told)
-    told = "prefer SRC's files of this variant, as in model.fp16.safetensors"
+    told = "take SRC's files of this variant, as in model.fp16.safetensors"
     parser.add_argument("--variant", metavar="NAME", help=told)
     arguments = parser.parse_args(argv)
     try:

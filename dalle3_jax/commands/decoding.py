@@ -28,9 +28,6 @@ from dalle3_jax.typing import Array, Params
 
 __all__ = ["decoder", "distill"]
 
-BASE = ("text_encoder", "xfnet", "unet")
-"""What re-sampling latents takes."""
-
 
 def decoder(config: ConfigDict, workdir: Path, system: System) -> Stage:
     """A decoder or a refiner as an ordinary diffusion model on the latents of a frozen VAE."""
@@ -69,9 +66,10 @@ def distill(config: ConfigDict, workdir: Path, system: System) -> Stage:
 
 def problem_of(config: ConfigDict, system: System, component: str) -> problems.Pose:
     """What the component learns, from batches of images."""
-    how = problems.Perturbation(**plain(config.train.perturbation))
-    system.require(component, "vae", *(BASE if how.resampled else ()))
-    modules, latent, crop = system.modules, system.latent(), config.train.crop
+    how, modules = problems.Perturbation(**plain(config.train.perturbation)), system.modules
+    base_model = (*text_side(modules), "unet") if how.resampled else ()
+    system.require(component, "vae", *base_model)
+    latent, crop = system.latent(), config.train.crop
     check_network(modules[component], component, latent.channels, latent.factor)
     if crop % latent.factor or crop > min(config.data.size):
         raise ValueError(
@@ -81,9 +79,8 @@ def problem_of(config: ConfigDict, system: System, component: str) -> problems.P
     if how.resampled:
         diffusion = system.releases["unet"].diffusion
         base = schedules.build(**diffusion["schedule"]), diffusion["prediction"]
-    names = (component, *((*text_side(modules), "unet") if how.resampled else ()))
     return problems.decoding(
-        applied(modules, *names),
+        applied(modules, component, *base_model),
         component,
         shift=latent.shift,
         scale=latent.scale,

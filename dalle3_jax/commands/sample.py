@@ -88,7 +88,8 @@ def parser() -> Parser:
     how.add_argument("--tile", type=int, metavar="PIXELS", help="decode large pictures in windows of this side")
     how.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
     how.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
-    how.add_argument("--variant", metavar="NAME", help="prefer files of this variant, as in model.fp16.safetensors")
+    told = "take the checkpoint's files of this variant, as in model.fp16.safetensors"
+    how.add_argument("--variant", metavar="NAME", help=told)
     told = "encode all prompts first and free the text encoder's memory"
     how.add_argument("--drop-text-encoder", action="store_true", help=told)
     where = found.add_argument_group("where it goes")
@@ -168,16 +169,20 @@ def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
             f"{pipeline.release.digest[:10]}: give its own --checkpoint"
         )
     album = Album(arguments.outdir)
-    return functools.partial(make_again, album, pipeline, request, size, arguments.repeat)
+    return functools.partial(make_again, album, pipeline, request, size, arguments)
 
 
-def make_again(album: Album, pipeline: "Pipeline", request: Request, batch_size: int, original: str) -> int:
+def make_again(
+    album: Album, pipeline: "Pipeline", request: Request, batch_size: int, arguments: argparse.Namespace
+) -> int:
     """Makes the picture in a batch of the same size, saves it beside others as NAME.repeat.png, and compares."""
     with progress_bar() as (_, progress):
+        if arguments.drop_text_encoder:
+            pipeline.drop_text_encoder((request.prompt, request.negative_prompt), batch_size)
         [(_, picture)] = pipeline.generate([request], batch_size=batch_size, progress=progress)
     path = album.path(request, picture.checkpoint).with_suffix(".repeat.png")
     picture.save(path)
-    with Image.open(original, formats=["PNG"]) as image:
+    with Image.open(arguments.repeat, formats=["PNG"]) as image:
         before = np.asarray(image.convert("RGB"), np.int16)
     after = np.asarray(picture.image, np.int16)
     difference = np.abs(before - after) if before.shape == after.shape else None

@@ -3,7 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-__all__ = ["check", "is_size", "refuse"]
+__all__ = ["check", "check_extent", "is_size", "refuse"]
+
+MOST = 1000
 
 
 def check(
@@ -36,6 +38,19 @@ def refuse(what: str, problems: Sequence[str]) -> None:
     """Raises one ValueError with all problems of a config, if there are any."""
     if problems:
         raise ValueError(f"this {what} has options that are not supported: {'; '.join(problems)}")
+
+
+def check_extent(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for more levels, or blocks of one, than any network has: they are counted one by one."""
+    numbers = {name: value if isinstance(value, list) else [value] for name, value in config.items()}
+    wrong = [name for name, values in numbers.items() if len(values) > MOST]
+    wrong += [
+        name
+        for name, values in numbers.items()
+        if name.endswith("layers_per_block") and any(isinstance(n, int) and n > MOST for n in values)
+    ]
+    if wrong:
+        raise ValueError(f"its config asks for more than {MOST} of {', '.join(wrong)}: it is damaged")
 
 
 def is_size(value: Any) -> bool:

@@ -11,8 +11,9 @@ from dalle3_jax.convert.configs import check, is_size, refuse
 from dalle3_jax.convert.layout import Layout
 from dalle3_jax.convert.rules import Rule, conv, embedding, linear, norm
 from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.models.vae import VAE
 
-__all__ = ["FLAT", "LAYOUT", "decoding"]
+__all__ = ["FLAT", "LAYOUT", "decoding", "encoder_options"]
 
 CLASS = "ConsistencyDecoderVAE"
 LATENT_MEAN = (0.38862467, 0.02253063, 0.07381133, -0.0171294)
@@ -91,8 +92,8 @@ def rules(config: Mapping[str, Any]) -> list[Rule]:
 def config(unet: DecoderUNet) -> dict[str, Any]:
     """The config.json of a decoder; raises ValueError naming every field that diffusers has no option for.
 
-    The encoder's options are Stable Diffusion's; its tensors, which a decoder does not have, stay unwritten, so that
-    what diffusers loads can decode only.
+    The encoder's options are Stable Diffusion's (of another: `encoder_options`); its tensors, which a decoder does not
+    have, stay unwritten, so that what diffusers loads can decode only.
     """
     supported: dict[str, Any] = {
         "image_channels": 3,
@@ -118,6 +119,19 @@ def config(unet: DecoderUNet) -> dict[str, Any]:
         "decoder_num_train_timesteps": unet.time_entries or None,
         "decoder_out_channels": unet.out_channels,
         "decoder_time_embedding_type": "learned" if unet.time_entries else "positional",
+    }
+
+
+def encoder_options(vae: VAE) -> dict[str, Any]:
+    """The options of the encoder that goes with a decoder; ValueError where diffusers' encoder there is another."""
+    supported = {"latent_channels": len(LATENT_MEAN), "patch": 1, "norm": "group"}
+    supported |= {"attention": True, "quant_convs": True}
+    refuse(f"VAE, beside {CLASS},", check({name: getattr(vae, name) for name in supported}, supported))
+    return {
+        "encoder_block_out_channels": list(vae.channels),
+        "encoder_down_block_types": ["DownEncoderBlock2D"] * len(vae.channels),
+        "encoder_layers_per_block": vae.blocks,
+        "encoder_norm_num_groups": vae.groups,
     }
 
 

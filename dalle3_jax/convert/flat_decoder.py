@@ -45,7 +45,11 @@ def module(shapes: Shapes) -> DecoderUNet:
         wrong = ["embed_image.f.w"]
     if wrong:
         found = ", ".join(f"{name} {bare.get(name, 'is missing')}" for name in wrong)
-        raise ValueError(f"these are not a consistency decoder's tensors: {found}")
+        raise ValueError(
+            f"these are not a consistency decoder's tensors: {found}. Other networks need their config.json beside "
+            "them, and a whole pipeline in one file is not read: load that with diffusers' from_single_file and call "
+            "save_pretrained"
+        )
     channels = tuple(bare[f"down_{i}_conv_0.f_1.w"][0] for i in range(levels))
     return DecoderUNet(
         channels=channels,

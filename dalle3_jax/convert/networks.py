@@ -1,6 +1,5 @@
 """One network: a folder with config.json and safetensors <-> a module and its parameters."""
 
-import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,18 +14,19 @@ from jax.sharding import Sharding
 from tqdm import tqdm
 
 from dalle3_jax.checkpoints.folders import whole_folder
-from dalle3_jax.checkpoints.placing import Piece, place
+from dalle3_jax.checkpoints.placing import Piece, ahead, place
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import equal
 from dalle3_jax.checkpoints.weights import check_type, parts, write_bytes, write_part
 from dalle3_jax.convert import clip, decoder, t5, unet, vae
+from dalle3_jax.convert.configs import check_extent
 from dalle3_jax.convert.folders import class_name, no_weights, read_json, weight_files
 from dalle3_jax.convert.layout import Layout
 from dalle3_jax.convert.rules import Move, matches, moves, sources
 from dalle3_jax.convert.shards import Shards
 from dalle3_jax.typing import Params
 
-__all__ = ["LAYOUTS", "config_of", "load", "save", "stored_types"]
+__all__ = ["LAYOUTS", "config_of", "load", "module_of", "save", "stored_types"]
 
 LAYOUTS: dict[str, Layout] = {
     "T5EncoderModel": t5.LAYOUT,
@@ -55,6 +55,8 @@ WRITTEN = {
 }
 """Our class -> the layout whose `config` says which public class it is written as."""
 
+AHEAD = 4
+"""Tensors that are read from the disk before they are wanted."""
 SHARD = 2 * 10**9
 """Bytes of the files that a large network is written in."""
 
@@ -70,7 +72,7 @@ def load(
     """The network of a folder, or of safetensors alone that hold OpenAI's flat layout of the consistency decoder.
 
     `dtype` is that of the parameters and of the computation. `shardings` is where parameters go: one sharding for all,
-    or a function from the boxed tree of shapes to a like tree of shardings. `variant="fp16"` prefers files of that
+    or a function from the boxed tree of shapes to a like tree of shardings. `variant="fp16"` takes files of that
     name. Tensors are read through the memory map, one after the other, each straight to where it belongs.
     Raises ValueError naming the file and everything that does not fit, before any tensor is read; and for NaN.
     """
@@ -87,11 +89,21 @@ def load(
     if shardings is None or isinstance(shardings, Sharding):
         where = dict.fromkeys(shapes, shardings)
     else:
-        where = _flat(shardings(boxed))
+        where = _flat(jax.tree.broadcast(shardings(boxed), nn.unbox(boxed)))
     total = sum(shards[move.source].nbytes for move in found)
     with tqdm(total=total, desc=path.name, unit="B", unit_scale=True, disable=not progress) as bar:
         arrays = place(_pieces(found, shards, bar), shapes, jnp.dtype(dtype), where)
     return module, unflatten_dict(arrays, sep=".")
+
+
+def module_of(path: str | Path, variant: str | None = None) -> nn.Module:
+    """The network that `load` would return, by its config and the headers of its files; ValueError as there."""
+    path = Path(path)
+    config, layout, _ = _opened(path, variant)
+    try:
+        return layout.module(config)
+    except ValueError as error:
+        raise ValueError(f"cannot use {path}: {error}") from None
 
 
 def stored_types(path: str | Path, variant: str | None = None) -> set[str]:
@@ -130,6 +142,7 @@ def save(
     stored, config = check_type(dtype), config_of(module) if config is None else config
     tensors = _tensors(config, params)
     if encoder is not None:
+        config = {**config, **decoder.encoder_options(encoder[0])}
         others = _tensors(WRITTEN["VAE"].config(encoder[0]), encoder[1])
         tensors |= {name: value for name, value in others.items() if matches(_layout(config).ignored, name)}
     with whole_folder(folder) as temporary:
@@ -146,6 +159,7 @@ def _opened(path: Path, variant: str | None) -> tuple[Mapping[str, Any], Layout,
         shards = Shards(flat)
         return {name: shards.shape(name) for name in shards}, decoder.FLAT, shards
     config = read_json(path / "config.json")
+    check_extent(config)
     return config, _layout(config, path), Shards(*weight_files(path, variant))
 
 
@@ -180,9 +194,12 @@ def _belonging(shards: Shards, layout: Layout) -> dict[str, tuple[int, ...]]:
 
 def _pieces(found: Sequence[Move], shards: Shards, bar: tqdm) -> Iterator[Piece]:
     """The tensors as parameters, one by one, each looked through for what is not finite."""
-    for move, following in itertools.zip_longest(found, found[1:]):
-        if following:
-            shards.expect(following.source)
+
+    def warmed(move: Move) -> Move:
+        shards.warm(move.source)
+        return move
+
+    for move in ahead(warmed, found, AHEAD):
         tensor = shards.finite(move.source)
         yield Piece(move.target, move.layer, move.transform.ours(tensor))
         bar.update(tensor.nbytes)

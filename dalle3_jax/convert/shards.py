@@ -49,9 +49,9 @@ class Shards(Mapping[str, np.ndarray]):
         """A tensor's shape."""
         return self._files[name].shape(name)
 
-    def expect(self, name: str) -> None:
-        """Lets the system read a tensor ahead."""
-        self._files[name].expect(name)
+    def warm(self, name: str) -> None:
+        """Reads a tensor's bytes into the page cache."""
+        self._files[name].warm(name)
 
     def check_types(self, names: Iterable[str]) -> None:
         """Raises ValueError listing those that are not of a float type; no bytes are touched."""

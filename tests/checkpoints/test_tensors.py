@@ -1,5 +1,6 @@
 """The reader of safetensors files: what is there, and every kind of file that is refused by name."""
 
+import gc
 import json
 import os
 import pickle
@@ -170,7 +171,7 @@ LIES = {
     "30 MB of lists": packed(b'{"a":' + b"[" * 15_000_000 + b"]" * 15_000_000 + b"}"),
     "deep": packed(DEEP),
     "wide": packed(b'{"a":[' + b"[[]]," * 200_000 + b"0]}"),
-    "wider": packed(b'{"a":[' + b"[]," * 690_000 + b"0]}"),
+    "wider": packed(b'{"a":[' + b"[]," * 340_000 + b"0]}"),
 }
 
 
@@ -178,9 +179,13 @@ LIES = {
 def test_a_lying_file_takes_no_memory_and_no_time(lie, tmp_path):
     path = written(tmp_path / "x.safetensors", LIES[lie])
     os.truncate(path, SPARSE)
+    gc.freeze()  # what other tests left behind is not to be searched for garbage here
     resident, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    with pytest.raises(ValueError, match=path.name):
-        Tensors(path)
+    try:
+        with pytest.raises(ValueError, match=path.name):
+            Tensors(path)
+    finally:
+        gc.unfreeze()
     assert time.process_time() - start < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident < 100_000
 
@@ -242,14 +247,14 @@ def test_a_file_may_hold_no_tensor(tmp_path):
     assert dict(Tensors(path)) == {}
 
 
-def test_any_tensor_may_be_expected(tmp_path):
+def test_any_tensor_may_be_read_ahead(tmp_path):
     header = json.dumps({"a": entry("U8", (4096,), (0, 4096)), "none": entry(shape=(0,), offsets=(4096, 4096))})
     path = written(tmp_path / "x.safetensors", packed(header.encode().ljust(4088), bytes(4096)))
     found = Tensors(path)
     for name in found:
-        found.expect(name)
+        found.warm(name)
     safetensors.numpy.save_file({"none": np.empty(0)}, tmp_path / "y.safetensors")
-    Tensors(tmp_path / "y.safetensors").expect("none")
+    Tensors(tmp_path / "y.safetensors").warm("none")
 
 
 @pytest.mark.parametrize("kind", FLOATS)

@@ -1,5 +1,6 @@
 """Comparison with torch: left out as a whole where the reference packages are absent."""
 
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -8,27 +9,63 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.parity.table import Row, lines
+
 collect_ignore_glob = [] if all(map(find_spec, ("torch", "diffusers", "transformers"))) else ["test_*.py"]
 
 LIMIT = 1e-4
 """The largest relative error that counts as the same function in float32."""
 
-_errors: dict[str, float] = {}
+ROUNDS = 5
+
+_rows: dict[str, Row] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make known what a test says of the row that it belongs to."""
+    config.addinivalue_line("markers", "network(name, reference): the row of the closing table that a test belongs to")
 
 
 @pytest.fixture
-def agree(request: pytest.FixtureRequest) -> Callable:
+def row(request: pytest.FixtureRequest) -> Row:
+    """The row of the closing table for the test's network."""
+    name, reference = request.node.get_closest_marker("network").args
+    return _rows.setdefault(name, Row(reference))
+
+
+@pytest.fixture
+def agree(row: Row, request: pytest.FixtureRequest) -> Callable:
     """agree(ours, theirs): compare, and keep the largest |difference| / largest |value| for the closing table."""
+    node = request.node
+    configuration = node.callspec.id if hasattr(node, "callspec") else node.name.removeprefix("test_")
 
     def check(ours, theirs, limit: float = LIMIT) -> None:
         ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs.detach().numpy(), np.float64)
         assert ours.shape == theirs.shape
         error = np.abs(ours - theirs).max() / np.abs(theirs).max()
-        test = request.node.nodeid.split("/")[-1]
-        _errors[test] = max(error, _errors.get(test, 0.0))
+        row.add(configuration, error)
         assert error < limit, f"relative error {error:.2e}"
 
     return check
+
+
+@pytest.fixture
+def pace(row: Row) -> Callable:
+    """pace(ours, theirs): our least time over theirs, in turns after a first call of each, for the closing table."""
+
+    def seconds(call: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    def measure(ours: Callable[[], object], theirs: Callable[[], object]) -> float:
+        ours(), theirs()
+        times = [(seconds(ours), seconds(theirs)) for _ in range(ROUNDS)]
+        fastest, expected = map(min, zip(*times, strict=True))
+        row.ratio = fastest / expected
+        return row.ratio
+
+    return measure
 
 
 @pytest.fixture
@@ -45,7 +82,8 @@ def run() -> Callable:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    if _errors:
-        terminalreporter.section("largest relative error against torch, float32")
-        for test, error in _errors.items():
-            terminalreporter.write_line(f"{error:9.1e}  {test}")
+    """Print the table."""
+    if _rows:
+        terminalreporter.section("ours against PyTorch, float32: relative errors, and our time over theirs")
+        for line in lines(_rows):
+            terminalreporter.write_line(line)

@@ -10,7 +10,7 @@ import transformers
 from tests.parity import weights
 from tests.tiny import clip_files
 
-CHANNELS = (16, 32)
+CHANNELS = (4, 8)
 FACTOR = 8
 
 
@@ -43,7 +43,7 @@ def text_encoder(tokens: int, width: int, projection: int = 0, activation: str =
 
 def vae(scaling: float) -> torch.nn.Module:
     """Eight pixels a cell."""
-    channels = (8, 8, 8, 16)
+    channels = (2, 4, 4, 4)
     return weights.perturb(
         diffusers.AutoencoderKL(
             block_out_channels=channels,
@@ -51,7 +51,7 @@ def vae(scaling: float) -> torch.nn.Module:
             up_block_types=("UpDecoderBlock2D",) * 4,
             layers_per_block=1,
             latent_channels=4,
-            norm_num_groups=4,
+            norm_num_groups=2,
             scaling_factor=scaling,
             sample_size=64,
         )
@@ -74,7 +74,7 @@ def unet(context: int, vector: int = 0) -> torch.nn.Module:
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
             layers_per_block=1,
             attention_head_dim=(2, 4),
-            norm_num_groups=8,
+            norm_num_groups=2,
             cross_attention_dim=context,
             **(added if vector else {}),
         )
@@ -90,9 +90,9 @@ def stable_diffusion(folder: Path, scheduler: diffusers.SchedulerMixin, **saved:
     words = tokenizer(folder / "words")
     pipeline = diffusers.StableDiffusionPipeline(
         vae=vae(0.18215),
-        text_encoder=text_encoder(len(words), 12),
+        text_encoder=text_encoder(len(words), 8),
         tokenizer=words,
-        unet=unet(12),
+        unet=unet(8),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -109,11 +109,11 @@ def stable_diffusion_xl(folder: Path, scheduler: diffusers.SchedulerMixin) -> di
     first, second = tokenizer(folder / "words"), tokenizer(folder / "words_2", pad="!")
     pipeline = diffusers.StableDiffusionXLPipeline(
         vae=vae(0.13025),
-        text_encoder=text_encoder(len(first), 12),
-        text_encoder_2=text_encoder(len(second), 16, projection=10, activation="gelu"),
+        text_encoder=text_encoder(len(first), 8),
+        text_encoder_2=text_encoder(len(second), 10, projection=6, activation="gelu"),
         tokenizer=first,
         tokenizer_2=second,
-        unet=unet(12 + 16, vector=10),
+        unet=unet(8 + 10, vector=6),
         scheduler=scheduler,
         add_watermarker=False,
     )

@@ -12,6 +12,8 @@ from dalle3_jax.nn.attention import Attention, attend
 from dalle3_jax.nn.transformer import PixelAttention, SpatialTransformer
 from tests.parity import weights
 
+pytestmark = pytest.mark.network("attention", "diffusers Attention")
+
 CASES = {
     "self": {"heads": 4, "head_size": 8, "width": 32},
     "self_with_biases": {"heads": 3, "head_size": 5, "width": 14, "qkv_bias": True},

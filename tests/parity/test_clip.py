@@ -10,8 +10,10 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from dalle3_jax import convert
 from dalle3_jax.evaluation.clip_score import ClipScorer
-from tests.parity import weights
+from tests.parity import references
 from tests.tiny import clip_files
+
+pytestmark = pytest.mark.network("CLIP text", "transformers CLIPTextModel")
 
 END = 59
 IDS = np.array([[58, *range(3, 11), END], [58, 7, 30, END, END, END, END, END, END, END], [58, END, *[0] * 8]])
@@ -32,16 +34,6 @@ VISIONS = {
 }
 
 
-def text_config(name: str, **more) -> transformers.CLIPTextConfig:
-    fields = {"vocab_size": 60, "intermediate_size": 20, "projection_dim": 10, "eos_token_id": END, **TEXTS[name]}
-    return transformers.CLIPTextConfig(**{**fields, "max_position_embeddings": 12, "bos_token_id": 58, **more})
-
-
-def made(cls: type, config) -> torch.nn.Module:
-    torch.manual_seed(0)
-    return weights.perturb(cls(config))
-
-
 @pytest.fixture
 def loaded(tmp_path):
     """loaded(module): what is read from the folder that the module writes."""
@@ -56,8 +48,7 @@ def loaded(tmp_path):
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("projected", [False, True], ids=["plain", "projected"])
 def test_text_encoder(name, projected, agree, run, loaded):
-    cls = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
-    theirs = made(cls, text_config(name))
+    theirs = references.clip_text(TEXTS[name], projected)
     encoder, params = loaded(theirs)
     ours = run(encoder, params, jnp.asarray(IDS), jnp.asarray(MASK))
     expected = theirs(torch.from_numpy(IDS))
@@ -67,7 +58,7 @@ def test_text_encoder(name, projected, agree, run, loaded):
 
 
 def test_padding_of_another_id(agree, run, loaded):
-    theirs = made(transformers.CLIPTextModel, text_config("openai"))
+    theirs = references.clip_text(TEXTS["openai"])
     encoder, params = loaded(theirs)
     ours = run(encoder.clone(pad_id=0), params, jnp.asarray(IDS), jnp.asarray(MASK))
     expected = theirs(torch.from_numpy(np.where(MASK, IDS, 0)))
@@ -78,7 +69,7 @@ def test_padding_of_another_id(agree, run, loaded):
 @pytest.mark.parametrize("skip", [0, 1, 2])
 @pytest.mark.parametrize("normed", [False, True], ids=["raw", "normed"])
 def test_features_of_an_earlier_layer(skip, normed, agree, run, loaded):
-    theirs = made(transformers.CLIPTextModelWithProjection, text_config("openclip"))
+    theirs = references.clip_text(TEXTS["openclip"], projected=True)
     encoder, params = loaded(theirs)
     ours = run(encoder.clone(skip=skip, normed=normed), params, jnp.asarray(IDS), jnp.asarray(MASK))
     expected = theirs(torch.from_numpy(IDS), output_hidden_states=True)
@@ -88,7 +79,7 @@ def test_features_of_an_earlier_layer(skip, normed, agree, run, loaded):
 
 
 def test_an_end_token_that_is_not_the_largest_id(agree, run, loaded):
-    theirs = made(transformers.CLIPTextModel, text_config("openclip", eos_token_id=30))
+    theirs = references.clip_text({**TEXTS["openclip"], "eos_token_id": 30})
     encoder, params = loaded(theirs)
     ids = np.array([[58, 30, 59, 30, 4], [58, 7, 8, 30, 30]])
     ours = run(encoder, params, jnp.asarray(ids), jnp.ones(ids.shape, bool))
@@ -96,13 +87,7 @@ def test_an_end_token_that_is_not_the_largest_id(agree, run, loaded):
 
 
 def both(name: str, **more) -> transformers.CLIPModel:
-    vision = transformers.CLIPVisionConfig(intermediate_size=28, **VISIONS[name])
-    config = {
-        "text_config": text_config(name, **more).to_dict(),
-        "vision_config": vision.to_dict(),
-        "projection_dim": 10,
-    }
-    return made(transformers.CLIPModel, transformers.CLIPConfig(**config))
+    return references.clip({**TEXTS[name], **more}, VISIONS[name])
 
 
 def images(theirs: transformers.CLIPModel) -> np.ndarray:
@@ -110,6 +95,7 @@ def images(theirs: transformers.CLIPModel) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(2, side, side, 3)).astype(np.float32)
 
 
+@pytest.mark.network("CLIP", "transformers CLIPModel")
 @pytest.mark.parametrize("name", VISIONS)
 def test_both_towers(name, agree, run, loaded):
     theirs = both(name)
@@ -123,8 +109,8 @@ def test_both_towers(name, agree, run, loaded):
 
 
 CLASSES = {
-    "plain": lambda: made(transformers.CLIPTextModel, text_config("openai")),
-    "projected": lambda: made(transformers.CLIPTextModelWithProjection, text_config("odd_heads")),
+    "plain": lambda: references.clip_text(TEXTS["openai"]),
+    "projected": lambda: references.clip_text(TEXTS["odd_heads"], projected=True),
     "both": lambda: both("openclip"),
 }
 
@@ -144,6 +130,7 @@ def test_what_we_write_is_what_transformers_reads(name, tmp_path, loaded):
     assert text.eos_token_id == (2 if name == "plain" else END)
 
 
+@pytest.mark.network("CLIP", "transformers CLIPModel")
 def test_scores_of_pictures_of_any_shape(tmp_path, agree):
     """The whole way: the processor's resizing, cropping and normalising, its tokenizer, both towers."""
     theirs = both("openai", vocab_size=520, eos_token_id=519)

@@ -22,8 +22,10 @@ from dalle3_jax.diffusion.schedules import Cosine
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.nn.resnet import ResBlock
 from tests.convert.flat_names import flat
-from tests.parity import folders, weights
+from tests.parity import folders, references, weights
 from tests.parity.decoder_weights import decoder_unet
+
+pytestmark = pytest.mark.network("consistency decoder", "diffusers ConsistencyDecoderVAE")
 
 DECODING = decoding({})
 SCHEDULE = Cosine(steps=DECODING.schedule["steps"])
@@ -161,20 +163,7 @@ def test_coefficients_are_diffusers_at_every_noise_level(agree):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> SimpleNamespace:
     """diffusers' whole decoder, tiny; our UNet of its folder; latents as a VAE gives them, and all noise."""
-    torch.manual_seed(0)
-    vae = diffusers.ConsistencyDecoderVAE(
-        encoder_block_out_channels=(4, 4),
-        encoder_down_block_types=("DownEncoderBlock2D",) * 2,
-        encoder_norm_num_groups=2,
-        decoder_block_out_channels=(16, 24),
-        decoder_down_block_types=("ResnetDownsampleBlock2D",) * 2,
-        decoder_up_block_types=("ResnetUpsampleBlock2D",) * 2,
-        decoder_layers_per_block=1,
-        decoder_norm_num_groups=4,
-    )
-    weights.perturb(vae)
-    # Images well beyond [-1, 1], or a clamp would change nothing.
-    vae.decoder_unet.conv_out.weight.data *= 4
+    vae = references.consistency_decoder((16, 24))
     unet, params = folders.imported(vae, tmp_path_factory.mktemp("whole"))
     keys = jax.random.split(jax.random.key(3), 2)
     return SimpleNamespace(

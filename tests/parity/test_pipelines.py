@@ -13,15 +13,14 @@ from tests.parity import pipelines
 STEPS, SIZE, SEEDS = 20, (64, 48), (3, 4)
 PROMPTS = ["a cat, the hat", "12 dogs"]
 pytestmark = [
+    pytest.mark.network("pipelines", "diffusers, 20 steps"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
 SCHEDULERS = {
-    "ddim": diffusers.DDIMScheduler(
-        clip_sample=False, set_alpha_to_one=False, steps_offset=1, **pipelines.SCHEDULE
-    ),
+    "ddim": diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1, **pipelines.SCHEDULE),
     "euler": diffusers.EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1, **pipelines.SCHEDULE),
     "dpmsolver++": diffusers.DPMSolverMultistepScheduler(**pipelines.SCHEDULE),
     "v_zero_snr": diffusers.DDIMScheduler(

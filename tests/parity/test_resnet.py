@@ -12,6 +12,8 @@ from dalle3_jax.nn.layers import ScaleShiftGroupNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
 from tests.parity import weights
 
+pytestmark = pytest.mark.network("residual blocks", "diffusers ResnetBlock2D")
+
 CONDITIONING = {"none": "default", "add": "default", "scale_shift": "scale_shift"}
 
 

@@ -28,7 +28,10 @@ MOST = 13
 SHAPE = (5, 6, 4)
 WEIGHT = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
 # diffusers asks numpy 2 to copy a torch tensor as numpy 1 did.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.network("samplers", "diffusers schedulers"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 CLASSES = {
     "ddim": DDIMScheduler,

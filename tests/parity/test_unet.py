@@ -9,7 +9,9 @@ import torch
 
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.xfnet import Condition
-from tests.parity import folders, weights
+from tests.parity import folders, references, weights
+
+pytestmark = pytest.mark.network("UNet", "diffusers UNet2DConditionModel")
 
 CASES = {
     "sd1_like": {"size": (8, 12), "channels": (16, 24, 32), "depths": (1, 1, 0), "heads": (2, 4, 8), "groups": 8},
@@ -57,32 +59,6 @@ LISTS = {
     "norm_num_groups": 4,
     "time_embedding_dim": 36,
 }
-CONTEXT, VECTOR = 14, 20
-
-
-def reference(case: dict) -> torch.nn.Module:
-    torch.manual_seed(0)
-    pooled = {
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": VECTOR + 256 * case.get("size_ids", 0),
-    }
-    depths = case["depths"]
-    unet = diffusers.UNet2DConditionModel(
-        in_channels=case.get("in_channels", 4),
-        block_out_channels=case["channels"],
-        down_block_types=tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths),
-        up_block_types=tuple("CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)),
-        layers_per_block=case.get("blocks", 2),
-        transformer_layers_per_block=tuple(depth or 1 for depth in depths),
-        attention_head_dim=case["heads"],
-        norm_num_groups=case["groups"],
-        cross_attention_dim=CONTEXT,
-        use_linear_projection=case.get("linear", False),
-        resnet_time_scale_shift="scale_shift" if case.get("scale_shift") else "default",
-        **(pooled if case.get("size_ids") else {}),
-    )
-    return weights.perturb(unet)
 
 
 def module(case: dict) -> UNet:
@@ -95,8 +71,8 @@ def module(case: dict) -> UNet:
         affine=True,
         pooled=bool(case.get("size_ids")),
         size_ids=case.get("size_ids", 0),
-        context_width=CONTEXT,
-        vector_width=VECTOR if case.get("size_ids") else 0,
+        context_width=references.CONTEXT,
+        vector_width=references.VECTOR if case.get("size_ids") else 0,
         middle_depth=case["depths"][-1] or 1,
         groups=case["groups"],
     )
@@ -105,7 +81,7 @@ def module(case: dict) -> UNet:
 @pytest.mark.parametrize("name", CASES)
 def test_unet(name, agree, run, tmp_path):
     case = CASES[name]
-    theirs = reference(case)
+    theirs = references.unet(case)
     ours, params = folders.imported(theirs, tmp_path)
     assert ours == module(case)
     depths, blocks = case["depths"], case.get("blocks", 2)
@@ -116,8 +92,7 @@ def test_unet(name, agree, run, tmp_path):
 
 
 def test_options_in_lists(agree, run, tmp_path):
-    torch.manual_seed(0)
-    theirs = weights.perturb(diffusers.UNet2DConditionModel(**LISTS, cross_attention_dim=CONTEXT))
+    theirs = references.made(diffusers.UNet2DConditionModel, **LISTS, cross_attention_dim=references.CONTEXT)
     ours, params = folders.imported(theirs, tmp_path)
     assert [(level.blocks, level.depth, level.heads) for level in ours.levels] == [(1, 2, 4), (3, 0, 2), (2, 1, 2)]
     compare(ours, params, theirs, (8, 12), agree, run)
@@ -126,31 +101,20 @@ def test_options_in_lists(agree, run, tmp_path):
 @pytest.mark.parametrize("name", CASES)
 def test_what_we_write_is_the_same_network_to_diffusers(name, agree, tmp_path):
     """Weight for weight with the config.json it came from; our own config makes 1x1 projections linear."""
-    theirs = reference(CASES[name])
+    theirs = references.unet(CASES[name])
     ours, params = folders.imported(theirs, tmp_path / "theirs")
     config = json.loads((tmp_path / "theirs" / "config.json").read_text())
     cls = diffusers.UNet2DConditionModel
     folders.assert_same_weights(folders.exported(ours, params, cls, tmp_path / "same", config), theirs)
     written = folders.exported(ours, params, cls, tmp_path / "ours")
     assert written.config.use_linear_projection
-    x, t, condition, added = inputs(theirs, (8, 8))
+    x, t, condition, added = references.unet_inputs(theirs, (8, 8))
     expected, found = (unet(x, t, **condition, added_cond_kwargs=added).sample for unet in (theirs, written))
     agree(found.detach(), expected)
 
 
-def inputs(theirs: torch.nn.Module, size: tuple[int, int]) -> tuple:
-    """x, t and the keyword arguments of a call in torch, the second text mostly masked."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, theirs.config.in_channels, *size, generator=generator)
-    tokens, vector = torch.randn(2, 11, CONTEXT, generator=generator), torch.randn(2, VECTOR, generator=generator)
-    mask = torch.arange(11)[None] < torch.tensor([11, 4])[:, None]
-    sizes = torch.randint(0, 1024, (2, 6), generator=generator).float()
-    condition = {"encoder_hidden_states": tokens, "encoder_attention_mask": mask}
-    return x, torch.tensor([17.0, 981.5]), condition, {"text_embeds": vector, "time_ids": sizes}
-
-
 def compare(ours: UNet, params, theirs: torch.nn.Module, size: tuple[int, int], agree, run) -> None:
-    x, t, condition, added = inputs(theirs, size)
+    x, t, condition, added = references.unet_inputs(theirs, size)
     expected = theirs(x, t, **condition, added_cond_kwargs=added if ours.pooled else None).sample
     tensors = (x.permute(0, 2, 3, 1), t, *condition.values(), *added.values())
     x, t, tokens, mask, vector, sizes = (jnp.asarray(value.numpy()) for value in tensors)

@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from dalle3_jax import convert
 from dalle3_jax.models.vae import VAE
-from tests.parity import folders, weights
+from tests.parity import folders, references, weights
+
+pytestmark = pytest.mark.network("VAE", "diffusers AutoencoderKL")
 
 CASES = {
     "sd_like": {"channels": (32, 64), "blocks": 1, "groups": 32},
@@ -30,27 +32,10 @@ CASES = {
 }
 
 
-def reference(fields: dict) -> torch.nn.Module:
-    levels = len(fields["channels"])
-    torch.manual_seed(0)
-    vae = diffusers.AutoencoderKL(
-        block_out_channels=fields["channels"],
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=fields["blocks"],
-        latent_channels=fields.get("latent_channels", 4),
-        norm_num_groups=fields["groups"],
-        mid_block_add_attention=fields.get("attention", True),
-        use_quant_conv=fields.get("quant_convs", True),
-        use_post_quant_conv=fields.get("decoder_quant_conv", fields.get("quant_convs", True)),
-    )
-    return weights.perturb(vae)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_vae(case, agree, run, tmp_path):
     fields = CASES[case]
-    theirs = reference(fields)
+    theirs = references.vae(fields)
     ours, params = folders.imported(theirs, tmp_path / "theirs")
     assert ours == VAE(**fields, decoder_blocks=fields["blocks"] + 1)
     with weights.read_once(theirs) as w:
@@ -69,10 +54,10 @@ def test_vae(case, agree, run, tmp_path):
 
 
 def test_names_of_the_first_files_are_read_as_diffusers_reads_them(tmp_path):
-    theirs = reference(CASES["sd_like"])
+    theirs = references.vae(CASES["sd_like"])
     _, params = folders.imported(theirs, tmp_path)
     tensors = load_file(tmp_path / "diffusion_pytorch_model.safetensors")
-    for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+    for new, old in references.OLD_NAMES.items():
         tensors = {name.replace(f".{new}.", f".{old}."): value for name, value in tensors.items()}
     assert sum("proj_attn" in name for name in tensors) == 4
     save_file(tensors, tmp_path / "diffusion_pytorch_model.safetensors")
@@ -81,7 +66,7 @@ def test_names_of_the_first_files_are_read_as_diffusers_reads_them(tmp_path):
 
 
 def test_a_config_of_the_first_files_has_diffusers_defaults(tmp_path):
-    theirs = reference(CASES["sd_like"])
+    theirs = references.vae(CASES["sd_like"])
     ours, _ = folders.imported(theirs, tmp_path)
     file = tmp_path / "config.json"
     later = ("norm_num_groups", "force_upcast", "shift_factor", "use_quant_conv", "use_post_quant_conv")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.training.problems import Perturbation, decoding, drawing, perturbed
+from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.training.problems import Perturbation, conditioned, decoding, drawing, perturbed
 
 KEY = jax.random.key(0)
 SCHEDULE = schedules.Cosine()
@@ -101,3 +102,30 @@ def test_drawing_knows_the_null_condition_where_it_is_asked_for():
     np.testing.assert_allclose(posed.network({}, posed.x0, jnp.zeros(16)), 15.0)
     np.testing.assert_allclose(posed.null({}, posed.x0, jnp.zeros(16)), 1.0)
     assert drawing(told, shift=SHIFT, scale=SCALE)(weights, batch, KEY).null is None
+
+
+def clip(width: int):
+    """A text encoder that gives a condition by itself: its weight, in every feature of every token."""
+
+    def encode(weight, ids, mask):
+        return Condition(
+            jnp.full((*ids.shape, width), weight), jnp.ones_like(mask), jnp.full((len(ids), width), weight)
+        )
+
+    return encode
+
+
+TEXT = {"ids": jnp.ones((2, 3), jnp.int32), "mask": jnp.asarray([[True, True, False]] * 2)}
+
+
+def test_a_text_encoder_that_gives_a_condition_needs_no_xfnet():
+    found = conditioned({"text_encoder": clip(4)}, {"text_encoder": 1.0}, TEXT)
+    assert found.tokens.shape == (2, 3, 4)
+    assert found.mask.all()  # padding counts too
+
+
+def test_two_text_encoders_stand_beside_each_other_and_the_vector_is_the_seconds():
+    networks = {"text_encoder": clip(4), "text_encoder_2": clip(5)}
+    found = conditioned(networks, {"text_encoder": 1.0, "text_encoder_2": 2.0}, TEXT)
+    np.testing.assert_array_equal(found.tokens[0, 0], [1.0] * 4 + [2.0] * 5)
+    np.testing.assert_array_equal(found.vector, np.full((2, 5), 2.0))

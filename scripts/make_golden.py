@@ -1,0 +1,145 @@
+"""Writes the golden files: python scripts/make_golden.py [FOLDER]
+
+Each folder (in tests/golden without an argument) is a network, or a whole pipeline, exactly as transformers or
+diffusers writes it, small and of random weights in float16, beside what these compute of it in float32:
+expected.safetensors holds inputs as in.NAME and outputs as out.NAME. tests/convert/test_golden.py needs no torch to
+compare with it. Run again, the script writes the same bytes. It needs what `make parity` installs.
+"""
+
+import argparse
+import functools
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests are not installed
+
+from tests.parity import expected, pipelines, references
+
+GOLDEN = Path(__file__).parents[1] / "tests/golden"
+
+T5 = {"width": 12, "heads": 2, "head_size": 8, "mlp_width": 16, "layers": 2}
+TEXT = {"hidden_size": 12, "num_attention_heads": 2, "num_hidden_layers": 2}
+VISION = {**TEXT, "image_size": 16, "patch_size": 8}
+VAE = {"channels": (4, 4), "blocks": 1, "groups": 2}
+UNET = {"channels": (4, 8), "depths": (1, 0), "heads": (2, 2), "groups": 2, "blocks": 1}
+REQUEST = {"prompts": ["a cat, the hat", "12 dogs"], "steps": 8, "guidance_scale": 4.0, "size": (16, 32)}
+
+
+def main() -> None:
+    """Writes every folder anew and says how large it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=GOLDEN)
+    folder = parser.parse_args().folder
+    with torch.no_grad():
+        write_networks(folder)
+        write_pipeline(folder, pipelines.stable_diffusion, ("text_encoder", "vae"))
+        write_pipeline(folder, pipelines.stable_diffusion_xl, ("text_encoder_2", "unet"))
+    for path in sorted(folder.iterdir()):
+        print(f"{size(path) / 1000:8.1f} kB  {path.name}")
+    print(f"{size(folder) / 1000:8.1f} kB")
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def write_networks(folder: Path) -> None:
+    """Those that come alone."""
+    few = {**T5, "width": 8, "relative_buckets": 16, "relative_max_distance": 30}
+    whole = references.made(transformers.T5ForConditionalGeneration, references.t5_config(few, vocabulary=384))
+    write(folder / "t5_v1_1", t5(T5), expected.t5)
+    write(folder / "t5_v1_0", t5({**T5, "activation": "relu"}), expected.t5)
+    write(folder / "ul2", t5({**T5, "activation": "gated_silu"}), expected.t5, max_shard_size="4KB")
+    write(folder / "byt5", whole, expected.t5)
+
+    projected = {**TEXT, "hidden_act": "gelu", "eos_token_id": 30}
+    write(folder / "clip_text", references.clip_text(projected, projected=True), expected.clip_text)
+    write(folder / "clip", references.clip(TEXT, VISION), expected.clip)
+
+    shifted = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
+    sixteen = references.vae({**VAE, "latent_channels": 16, "quant_convs": False}, **shifted)
+    write(folder / "vae_16_channels", sixteen, expected.vae)
+    write(folder / "vae_old_names", references.vae(VAE), expected.vae)
+    rename_projections(folder / "vae_old_names" / "diffusion_pytorch_model.safetensors")
+
+    v = diffusers.DDIMScheduler(prediction_type="v_prediction", clip_sample=False, **pipelines.SCHEDULE)
+    unet = functools.partial(expected.unet, scheduler=v)
+    write(folder / "unet_sd2", references.unet({**UNET, "linear": True}), unet)
+    v.save_pretrained(folder / "unet_sd2")
+    write(folder / "unet_scale_shift", references.unet({**UNET, "depths": (0, 1), "scale_shift": True}), expected.unet)
+    write(folder / "consistency_decoder", references.consistency_decoder((4, 8), groups=2), expected.consistency)
+
+
+def t5(fields: references.Fields) -> torch.nn.Module:
+    """An encoder alone."""
+    return references.made(transformers.T5EncoderModel, references.t5_config(fields))
+
+
+def write(folder: Path, model: torch.nn.Module, run: Callable[..., expected.Expected], **saved: Any) -> None:
+    """The folder of a network, anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    to_half(model)
+    model.save_pretrained(folder, **saved)
+    write_expected(folder, *run(to_single(model)))
+
+
+def write_pipeline(folder: Path, make: Callable[..., diffusers.DiffusionPipeline], alone: Sequence[str]) -> None:
+    """The folder of a pipeline with DDIM, and what some of its networks make of other inputs."""
+    ddim = diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1, **pipelines.SCHEDULE)
+    with tempfile.TemporaryDirectory() as temporary:
+        pipeline = make(Path(temporary), ddim)
+    place = folder / make.__name__
+    shutil.rmtree(place, ignore_errors=True)
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    for part in parts:
+        to_half(part)
+    pipeline.save_pretrained(place)
+    for part in parts:
+        to_single(part)
+    for name in alone:
+        run = {"unet": expected.unet, "vae": expected.vae}.get(name, expected.clip_text)
+        write_expected(place / name, *run(getattr(pipeline, name)))
+    write_expected(place, *expected.pictures(pipeline, **REQUEST))
+    (place / "request.json").write_text(json.dumps(REQUEST) + "\n")
+
+
+def write_expected(folder: Path, inputs: expected.Tensors, outputs: expected.Tensors) -> None:
+    """The inputs and outputs."""
+    named = {f"in.{name}": value for name, value in inputs.items()} | {f"out.{name}": v for name, v in outputs.items()}
+    save_file({name: value.detach().contiguous() for name, value in named.items()}, folder / "expected.safetensors")
+
+
+def rename_projections(path: Path) -> None:
+    """The names that attention had in the first files."""
+    tensors = load_file(path)
+    for new, old in references.OLD_NAMES.items():
+        tensors = {name.replace(f".{new}.", f".{old}."): value for name, value in tensors.items()}
+    save_file(tensors, path)
+
+
+def to_half(model: torch.nn.Module) -> None:
+    """Parameters as float16, to be written; buffers are none of them."""
+    for weight in model.parameters():
+        weight.data = weight.data.half()
+
+
+def to_single(model: torch.nn.Module) -> torch.nn.Module:
+    """The same values as float32, to compute with."""
+    for weight in model.parameters():
+        weight.data = weight.data.float()
+    return model
+
+
+if __name__ == "__main__":
+    main()

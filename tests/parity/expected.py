@@ -1,0 +1,123 @@
+"""What the reference networks make of fixed inputs: (inputs, outputs), by name, images and latents channels last."""
+
+from unittest import mock
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+from diffusers.models.autoencoders import consistency_decoder_vae
+from diffusers.schedulers import scheduling_consistency_decoder
+
+from tests.parity import references
+
+Tensors = dict[str, torch.Tensor]
+Expected = tuple[Tensors, Tensors]
+
+LENGTHS = (40, 7)
+"""Of T5's texts: beyond the distance up to which every distance has a bucket of its own."""
+
+TIME = 700
+
+
+def drawn(*shape: int, seed: int = 1) -> torch.Tensor:
+    """Normal noise."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def ids_below(vocabulary: int, *shape: int) -> torch.Tensor:
+    """Tokens."""
+    return torch.randint(3, vocabulary, shape, generator=torch.Generator().manual_seed(1), dtype=torch.int32)
+
+
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """b c h w -> b h w c."""
+    return x.permute(0, 2, 3, 1)
+
+
+def t5(model: torch.nn.Module) -> Expected:
+    """The features of two texts; zeros where the second has ended."""
+    ids = ids_below(model.config.vocab_size, len(LENGTHS), max(LENGTHS))
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    features = model.get_encoder()(ids, attention_mask=mask).last_hidden_state
+    return {"ids": ids, "mask": mask}, {"features": features * mask[..., None]}
+
+
+def texts(config: transformers.CLIPTextConfig) -> torch.Tensor:
+    """Two texts: one as long as they may be, with an end token (30) that is not the largest id, and a shorter one."""
+    end = config.vocab_size - 1
+    ids = ids_below(config.vocab_size - 2, 2, config.max_position_embeddings)
+    ids[0, 6], ids[0, -1], ids[1, 4], ids[1, 5:] = 30, end, 30, end
+    return ids
+
+
+def clip_text(model: torch.nn.Module) -> Expected:
+    """Tokens and the vector, projected where the model does."""
+    ids = texts(model.config)
+    out = model(ids)
+    vector = out.text_embeds if hasattr(out, "text_embeds") else out.pooler_output
+    return {"ids": ids}, {"tokens": out.last_hidden_state, "vector": vector}
+
+
+def clip(model: transformers.CLIPModel) -> Expected:
+    """Both towers' unit vectors, and the scores of every text with every image."""
+    config = model.config
+    ids, images = texts(config.text_config), drawn(2, 3, *[config.vision_config.image_size] * 2)
+    out = model(ids, images)
+    outputs = {"scores": out.logits_per_text, "text": out.text_embeds, "image": out.image_embeds}
+    return {"ids": ids, "images": channels_last(images)}, outputs
+
+
+def vae(model: diffusers.AutoencoderKL) -> Expected:
+    """Mean and log variance, the mean as a UNet works on it, and the image that it is decoded to."""
+    factor = 2 ** (len(model.config.block_out_channels) - 1)
+    images = torch.tanh(drawn(1, 3, 4 * factor, 2 * factor))
+    posterior = model.encode(images).latent_dist
+    latents = (posterior.mean - (model.config.shift_factor or 0)) * model.config.scaling_factor
+    outputs = {
+        "mean": posterior.mean,
+        "logvar": posterior.logvar,
+        "latents": latents,
+        "reconstruction": model.decode(posterior.mean).sample,
+    }
+    return {"images": channels_last(images)}, {name: channels_last(value) for name, value in outputs.items()}
+
+
+def unet(model: diffusers.UNet2DConditionModel, scheduler: diffusers.DDIMScheduler | None = None) -> Expected:
+    """The output, or with a scheduler the image that the output means to it at time TIME."""
+    x, t, condition, added = references.unet_inputs(model, (6, 4))
+    t = t if scheduler is None else torch.full((2,), float(TIME))
+    output = model(x, t, **condition, added_cond_kwargs=added).sample
+    if scheduler is not None:
+        scheduler.set_timesteps(scheduler.config.num_train_timesteps)
+        output = scheduler.step(output, TIME, x).pred_original_sample
+    names = ("tokens", "mask", "vector", "sizes")
+    inputs = {"x": channels_last(x), "t": t, **dict(zip(names, (*condition.values(), *added.values()), strict=True))}
+    return inputs, {"output" if scheduler is None else "x0": channels_last(output)}
+
+
+def consistency(model: diffusers.ConsistencyDecoderVAE) -> Expected:
+    """Two steps from a VAE's latents; `start` and `fresh` are the noise of the first and of the second."""
+    latents, noises = 4 * drawn(1, 4, 3, 4), [drawn(1, 3, 6, 8, seed=seed) for seed in (2, 3)]
+    with (
+        mock.patch.object(consistency_decoder_vae, "randn_tensor", side_effect=noises[:1]),
+        mock.patch.object(scheduling_consistency_decoder, "randn_tensor", side_effect=noises[1:]),
+    ):
+        image = model.decode(latents).sample
+    inputs = {"latents": latents, "start": noises[0], "fresh": noises[1]}
+    return {name: channels_last(value) for name, value in inputs.items()}, {"image": channels_last(image)}
+
+
+def pictures(
+    pipeline: diffusers.DiffusionPipeline, prompts: list[str], steps: int, guidance_scale: float, size: tuple[int, int]
+) -> Expected:
+    """What the UNet is told of the prompts, the latents from given noise, and the pictures as bytes."""
+    noise = drawn(len(prompts), 4, *(side // pipeline.vae_scale_factor for side in size))
+    given = {"height": size[0], "width": size[1], "num_inference_steps": steps, "guidance_scale": guidance_scale}
+    latents = pipeline(prompts, latents=noise, output_type="latent", **given).images
+    encoded = pipeline.encode_prompt(prompts, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
+    outputs = {"tokens": encoded[0]} | ({"vector": encoded[2]} if len(encoded) == 4 else {})
+    images = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample.clamp(-1, 1)
+    levels = (channels_last(images).numpy() * 127.5 + 127.5).round().astype(np.uint8)
+    outputs |= {"latents": channels_last(latents), "images": torch.from_numpy(levels)}
+    return {"noise": channels_last(noise)}, outputs
