@@ -77,7 +77,7 @@ def digest_of(files: Sequence[Path], *texts: str) -> str:
 
 def _text(found: Described) -> dict[str, Any]:
     """How long texts are, and whether the empty one is told to the UNet as zeros."""
-    encoder, zeros = found.modules.get("text_encoder"), found.index.get("force_zeros_for_empty_prompt", True)
+    encoder, zeros = found.modules.get("text_encoder"), found.options.get("force_zeros_for_empty_prompt", True)
     return {
         "length": encoder.positions if encoder else POSITIONS,
         "zero_null": found.name == "StableDiffusionXLPipeline" and bool(zeros),

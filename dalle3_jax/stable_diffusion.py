@@ -40,10 +40,13 @@ CLASSES = {"text_encoder": CLIPTextEncoder, "text_encoder_2": CLIPTextEncoder, "
 
 
 class Described(NamedTuple):
-    """A pipeline's folder but for its weights: its networks or some of them, and what goes with them."""
+    """A pipeline's folder but for its weights: its networks or some of them, and what goes with them.
+
+    `options` are those of model_index.json, `configs` each network's config.json.
+    """
 
     name: str
-    index: dict[str, Any]
+    options: dict[str, Any]
     configs: dict[str, dict[str, Any]]
     modules: dict[str, Any]
     tokenizers: dict[str, Tokenizer]

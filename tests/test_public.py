@@ -12,7 +12,9 @@ import pytest
 
 from dalle3_jax.opening import open_release
 from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.programs import Decoder, draw
 from tests import public_folders
+from tests.networks import normal
 
 SETTINGS = {"steps": 2, "batch_size": 2}  # all pictures here share these programs
 PROMPTS = ["a cat", "the dog"]
@@ -162,6 +164,16 @@ def test_the_release_that_a_pipeline_was_made_of_keeps_its_text_encoder(sd):
     dropped.drop_text_encoder([""], batch_size=2)
     assert "text_encoder" in sd.release.params
     assert dropped.release.params.keys() == {"unet", "vae"}
+
+
+def test_the_public_decoder_is_shown_the_latents_as_it_was_trained(sd, tmp_path):
+    """Of the UNet's latents, which are 0.18215 z: less their mean, over their deviation."""
+    part = open_release(public_folders.consistency_decoder(tmp_path / "decoder"))
+    pipeline, how = Pipeline(sd.release, decoders=[part]), part.decoders["decoder"]
+    latents, seeds = normal(2, 2, 2, 4), np.arange(2, dtype=np.uint32)
+    given = (latents - jnp.asarray(how.mean)) / jnp.asarray(how.std)
+    expected = draw(part.params["decoder"], given, seeds, decoder=Decoder.of(part.modules["decoder"], how))
+    np.testing.assert_allclose(pipeline.decode(latents, decoder="consistency"), expected, atol=1e-4)
 
 
 def test_a_system_with_an_xfnet_drops_it_too(pipeline):

@@ -17,7 +17,7 @@ from dalle3_jax.data import caches, pipeline
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.pictures import Request, problems
 from dalle3_jax.text import glyphs
-from dalle3_jax.text.tokenizers import Tokenizer
+from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
 from dalle3_jax.typing import Array
 
 __all__ = ["batches", "captions", "check_prompts", "latents", "pictures", "progress", "tokenizer"]
@@ -67,10 +67,10 @@ def pictures(config: ConfigDict, count: int, split: str) -> Iterator[np.ndarray]
 
 
 def tokenizer(config: ConfigDict) -> Tokenizer:
-    """The tokenizer that config.data.tokenizer names: an embedded one, or a file."""
+    """The tokenizer that config.data.tokenizer names: an embedded one, a file, or a folder of transformers."""
     name = config.data.tokenizer
     if name not in EMBEDDED:
-        return Tokenizer.load(Path(name))
+        return Tokenizer.from_json(folder_tokenizer(name), name) if Path(name).is_dir() else Tokenizer.load(Path(name))
     file = importlib.resources.files("dalle3_jax.data.scenes") / EMBEDDED[name]
     return Tokenizer.from_json(file.read_text(encoding="utf-8"), str(file))
 

@@ -57,8 +57,8 @@ def _write_network(release: Release, name: str, folder: Path, dtype: str) -> Non
     module, params, encoder = release.modules[name], release.params[name], None
     if name in release.decoders:
         _check_decoding(release.decoders[name])
-        if "vae" in release.modules:
-            encoder = release.modules["vae"], release.params["vae"]
+        if isinstance(beside := release.modules.get("vae"), VAE):
+            encoder = beside, release.params["vae"]
     config = _imported_config(release, name) or _new_config(release, name, module)
     convert.save(folder, module, params, dtype=dtype, config=config, encoder=encoder)
 

@@ -92,6 +92,16 @@ def load_system(config: ConfigDict, workdir: Path, mesh: Mesh) -> System:
 
 
 def found_checkpoint(workdir: Path, where: str) -> str | Path:
-    """What an entry of config.init means: a stage of this workdir first, else whatever `open_release` takes."""
+    """What an entry of config.init means: a stage of this workdir first, else whatever `open_release` takes.
+
+    Raises ValueError for a single word that is neither.
+    """
     places = (workdir / where / "release", workdir / where)
-    return next((place for place in places if (place / "model.json").is_file()), where)
+    for place in places:
+        if (place / "model.json").is_file():
+            return place
+    if where != "demo" and Path(where).name == where and not Path(where).exists():
+        raise ValueError(
+            f"config.init names {where!r}, but there is no release in {places[0]} or {where}: train that first"
+        )
+    return where

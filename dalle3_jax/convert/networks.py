@@ -24,6 +24,7 @@ from dalle3_jax.convert.folders import class_name, no_weights, read_json, weight
 from dalle3_jax.convert.layout import Layout
 from dalle3_jax.convert.rules import Move, matches, moves, sources
 from dalle3_jax.convert.shards import Shards
+from dalle3_jax.models.vae import VAE
 from dalle3_jax.typing import Params
 
 __all__ = ["LAYOUTS", "config_of", "load", "module_of", "save", "stored_types"]
@@ -127,7 +128,7 @@ def save(
     *,
     dtype: str = "float32",
     config: Mapping[str, Any] | None = None,
-    encoder: tuple[nn.Module, Params] | None = None,
+    encoder: tuple[VAE, Params] | None = None,
 ) -> None:
     """Writes a network as a folder that transformers or diffusers load; the folder appears whole or not at all.
 

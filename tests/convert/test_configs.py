@@ -12,7 +12,7 @@ def test_every_option_that_is_not_supported_is_named_once_and_together():
     config = {"act_fn": "relu", "heads": True, "levels": [1, 2], "odd": 3, "off": False, "none": None, "_note": 1}
     problems = check(config, {"act_fn": "silu", "heads": 1, "levels": [(1, 2)], "absent": 5}, known=("more",))
     assert [problem.partition("=")[0] for problem in problems] == ["act_fn", "heads", "odd"]
-    with pytest.raises(ValueError, match="act_fn='relu'.*heads=True.*odd=3"):
+    with pytest.raises(ValueError, match=r"act_fn='relu'.*heads=True.*odd=3"):
         refuse("test", problems)
 
 

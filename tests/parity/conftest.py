@@ -1,5 +1,6 @@
 """Comparison with torch: left out as a whole where the reference packages are absent."""
 
+import os
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -24,6 +25,17 @@ _rows: dict[str, Row] = {}
 def pytest_configure(config: pytest.Config) -> None:
     """Make known what a test says of the row that it belongs to."""
     config.addinivalue_line("markers", "network(name, reference): the row of the closing table that a test belongs to")
+
+
+@pytest.fixture(autouse=True)
+def effort(request: pytest.FixtureRequest) -> None:
+    """All cores and optimised programs for what is timed; for small networks these cost more than they bring."""
+    import torch
+
+    timed = "pace" in request.fixturenames
+    jax.config.update("jax_disable_most_optimizations", not timed)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(cores if timed else 1)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 A guard against gross regressions and the last column of the closing table; `make bench` measures with more care.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,15 +18,6 @@ from tests.parity import folders, references
 
 SLOWEST = 3.0
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def as_many_threads():
-    """XLA takes every core that the process may use."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -78,7 +68,7 @@ def test_clip_text_encoder(timed):
     timed(theirs, lambda: theirs(given), ids, np.ones(ids.shape, bool))
 
 
-@pytest.mark.network("CLIP images", "transformers CLIPModel")
+@pytest.mark.network("CLIP", "transformers CLIPModel")
 def test_clip_image_tower(timed):
     text = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
     vision = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 4, "intermediate_size": 3072}

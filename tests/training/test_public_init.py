@@ -1,4 +1,4 @@
-"""Stages that begin with public weights: whole pipelines, a T5 and a VAE of folders, frozen or learning."""
+"""Stages that begin with public weights: a whole pipeline's, and those of a T5 and a VAE alone."""
 
 import json
 import shutil
@@ -7,11 +7,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 
+from configs import tiny
+from dalle3_jax import convert
 from dalle3_jax.checkpoints.releases import Release, load_release
+from dalle3_jax.commands.systems import System, load_system
 from dalle3_jax.commands.train import main
 from dalle3_jax.opening import open_release
 from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.training.sharding import make_mesh
 from tests import public_folders
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
@@ -28,22 +33,12 @@ def get_config(folder):
     c.train.trainable = ("unet",)
     return c
 """
-PARTS = """
-from configs import tiny
-
-def get_config(folder):
-    c = tiny.base()
-    del c.model["text_encoder"]
-    c.init.text_encoder, c.init.vae = folder + "/t5", folder + "/vae"
-    c.train.trainable = ("xfnet", "unet")
-    return c
-"""
 
 
-def train(config: str, folder: Path, workdir: Path, *overrides: str) -> int:
-    """Two steps of a config in a file of its own, which is told the folder."""
+def train(folder: Path, workdir: Path, *overrides: str) -> int:
+    """Two steps of the config above, which is told the folder."""
     workdir.mkdir(exist_ok=True)
-    (workdir / "config.py").write_text(config)
+    (workdir / "config.py").write_text(WHOLE)
     words = ["--config", f"{workdir / 'config.py'}:{folder}", "--workdir", str(workdir), "--config.train.steps=2"]
     return main([*words, "--config.train.batch_size=8", *overrides])
 
@@ -62,7 +57,7 @@ def moved(before: Release, after: Release, part: str) -> set[bool]:
 def tuned(sd_folder, tmp_path_factory) -> Path:
     """The workdir of a Stable Diffusion whose UNet learnt for two steps."""
     workdir = tmp_path_factory.mktemp("tuned") / "run"
-    assert train(WHOLE, sd_folder, workdir, "--config.train.learning_rate=0.01") == 0
+    assert train(sd_folder, workdir, "--config.train.learning_rate=0.01") == 0
     return workdir
 
 
@@ -88,40 +83,42 @@ def test_a_run_does_not_go_on_with_other_public_weights(tuned, sd_folder, tmp_pa
     shutil.rmtree(other / "vae")
     public_folders.network(other / "vae", public_folders.VAE, seed=9)
     words = [f"--config.init.{part}={other}" for part in ("text_encoder", "unet", "vae")]
-    assert train(WHOLE, sd_folder, workdir, *words) == 2
+    assert train(sd_folder, workdir, *words) == 2
     told = capsys.readouterr().err
     assert "differs in" in told
     for name in ("init.vae", "init_digests.vae"):
         assert f"{name}: " in told
 
 
-def test_a_t5_and_a_vae_of_folders_are_frozen_beside_networks_that_learn(tmp_path):
+def loaded(tmp_path: Path, **init: object) -> System:
+    """The networks of the tiny base stage with these in config.init."""
+    config = tiny.base()
+    del config.model["text_encoder"]
+    config.init.update({name: str(where) for name, where in init.items()})
+    return load_system(config, tmp_path, make_mesh({"data": -1}))
+
+
+def test_a_t5_and_a_vae_of_folders_begin_a_stage(tmp_path):
     t5 = public_folders.network(tmp_path / "t5", public_folders.T5)
     vae = public_folders.network(tmp_path / "vae", public_folders.VAE | {"scaling_factor": 0.4, "shift_factor": 0.1})
-    assert train(PARTS, tmp_path, tmp_path / "run") == 0
-    assert np.isfinite(losses(tmp_path / "run")).all()
-    after = load_release(tmp_path / "run" / "base" / "release")
-    assert after.modules.keys() == {"text_encoder", "xfnet", "unet", "vae"}
-    for part, folder in (("text_encoder", t5), ("vae", vae)):
-        assert moved(open_release(folder), after, part) == {False}
-    assert (after.latent.shift, after.latent.scale) == ((0.1,) * 4, (0.4,) * 4)
+    system = loaded(tmp_path, text_encoder=t5, vae=vae)
+    assert set(system.modules) == {"text_encoder", "xfnet", "unet", "vae"}
+    for name, folder in (("text_encoder", t5), ("vae", vae)):
+        module, params = convert.load(folder)
+        assert system.modules[name] == module
+        jax.tree.map(np.testing.assert_array_equal, system.loaded[name], params)
+        assert all(isinstance(leaf.sharding, NamedSharding) for leaf in jax.tree.leaves(system.loaded[name]))
+    assert (system.latent().shift, system.latent().scale) == ((0.1,) * 4, (0.4,) * 4)
+    assert len({release.digest for release in system.releases.values()} - {""}) == 2
 
 
-@pytest.mark.parametrize(
-    ("override", "told"),
-    [
-        ("--config.init.text_encoder={folder}/vae", "vae holds one network, which can be vae, not text_encoder"),
-        ("--config.init.vae={folder}/none", "none' is not a folder"),
-        ("--config.init.vae={folder}/sdxl", "sdxl names the class None; pipelines that can be read"),
-    ],
-)
-def test_what_cannot_begin_a_stage_is_named(tmp_path, capsys, override, told):
-    public_folders.network(tmp_path / "t5", public_folders.T5)
-    public_folders.network(tmp_path / "vae", public_folders.VAE)
-    (tmp_path / "sdxl").mkdir()
-    (tmp_path / "sdxl" / "model_index.json").write_text("{}")
-    assert train(PARTS, tmp_path, tmp_path / "run", override.format(folder=tmp_path)) == 2
-    error = capsys.readouterr().err
-    assert override.partition("=")[0].removeprefix("--") in error
-    assert told in error
-    assert error.count("\n") == 1
+def test_what_cannot_begin_a_stage_is_named(tmp_path):
+    vae = public_folders.network(tmp_path / "vae", public_folders.VAE)
+    with pytest.raises(ValueError, match=r"config.init.text_encoder: .*vae holds one network, which can be vae, not"):
+        loaded(tmp_path, text_encoder=vae, vae=vae)
+    with pytest.raises(ValueError, match=r"config.init.vae: .*none' is not a folder"):
+        loaded(tmp_path, vae=tmp_path / "none")
+    (tmp_path / "flux").mkdir()
+    (tmp_path / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(ValueError, match=r"config.init.vae: .*names the class 'FluxPipeline'; pipelines that can be"):
+        loaded(tmp_path, vae=tmp_path / "flux")
