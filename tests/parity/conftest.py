@@ -71,7 +71,8 @@ def pace(row: Row) -> Callable:
         return time.perf_counter() - start
 
     def measure(ours: Callable[[], object], theirs: Callable[[], object]) -> float:
-        ours(), theirs()
+        ours()
+        theirs()
         times = [(seconds(ours), seconds(theirs)) for _ in range(ROUNDS)]
         fastest, expected = map(min, zip(*times, strict=True))
         row.ratio = fastest / expected

@@ -32,13 +32,7 @@ def lines(rows: dict[str, Row]) -> list[str]:
 
 
 def _cells(network: str, row: Row) -> tuple[str, ...]:
+    error = f"{row.error:.1e}" if row.configurations else ""
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     names = textwrap.shorten(", ".join(row.configurations), NAMES, placeholder=" ...")
-    return (
-        network,
-        row.reference,
-        str(len(row.configurations)),
-        f"{row.error:.1e}" if row.configurations else "",
-        ratio,
-        names,
-    )
+    return network, row.reference, str(len(row.configurations)), error, ratio, names
