@@ -58,7 +58,7 @@ WRITTEN = {
 
 AHEAD = 4
 """Tensors that are read from the disk before they are wanted."""
-SHARD = 2 * 10**9
+SHARD = 10**9
 """Bytes of the files that a large network is written in."""
 
 
