@@ -34,8 +34,9 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 sample: $(VENV)/.installed
 	$(RUN) sample.py --checkpoint demo --prompts-file docs/prompts.txt --outdir runs/sample --grid
 
+# Compiling takes most of the time, and the tests' programs are too small to gain from being optimised.
 test: $(VENV)/.installed-dev
-	JAX_PLATFORMS=cpu $(RUN) -m pytest $(WORKERS) $(ARGS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_PLATFORMS=cpu $(RUN) -m pytest $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
