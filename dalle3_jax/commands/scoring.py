@@ -47,7 +47,7 @@ def common(found: Parser) -> Parser:
     found.add_argument("--no-words", action="store_true", help="leave the drawn words out, which take longest to read")
     found.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: the release's first size")
     found.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
-    found.add_argument("--sampler", metavar="NAME", help="ddim, ddpm or dpmsolver++")
+    found.add_argument("--sampler", metavar="NAME", help="any that `sample` takes, as ddim or dpmsolver++")
     found.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
     found.add_argument("--decoder", metavar="NAME", help="vae, consistency or refiner (default: the release's)")
     found.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")

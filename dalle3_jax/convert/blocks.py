@@ -4,7 +4,7 @@ from typing import Literal
 
 from dalle3_jax.convert.rules import Rule, conv, linear, norm, pointwise
 
-__all__ = ["attention", "residual", "spatial_transformer"]
+__all__ = ["attention", "mlp", "residual", "spatial_transformer"]
 
 PROJECTIONS = {"to_q": "query", "to_k": "key", "to_v": "value"}
 
@@ -22,6 +22,11 @@ def residual(source: str, target: str, time: Literal["none", "add", "scale_shift
     if time != "none":
         table += linear(f"{source}.time_emb_proj", f"{target}.{'norm_2.modulation' if modulated else 'embedding'}")
     return table
+
+
+def mlp(source: str, target: str) -> list[Rule]:
+    """A TimestepEmbedding."""
+    return [rule for name in ("linear_1", "linear_2") for rule in linear(f"{source}.{name}", f"{target}.{name}")]
 
 
 def attention(source: str, target: str, layer: str = "", bias: bool = False) -> list[Rule]:

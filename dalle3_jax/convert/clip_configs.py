@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dalle3_jax.convert.configs import check, refuse
+from dalle3_jax.convert.configs import check, is_size, refuse
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 
 __all__ = ["text_config", "text_module", "whole_config", "whole_module"]
@@ -117,12 +117,8 @@ def _section(config: Mapping[str, Any], tower: str, defaults: Mapping[str, Any])
 
 def _problems(options: Mapping[str, Any], names: Mapping[str, Any] | list[str]) -> list[str]:
     problems = check(options, {"hidden_act": ["quick_gelu", "gelu"], "num_channels": 3})
-    wrong = [name for name in names if name not in NO_SIZES and not _whole(options[name])]
+    wrong = [name for name in names if name not in NO_SIZES and not is_size(options[name])]
     return problems + [f"{name}={options[name]!r} (supported: one positive whole number)" for name in wrong]
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _eos_id(options: Mapping[str, Any]) -> int | None:

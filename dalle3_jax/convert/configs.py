@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-__all__ = ["check", "check_extent", "is_size", "refuse"]
+__all__ = ["are_sizes", "check", "check_extent", "is_size", "refuse", "unsized"]
 
 MOST = 1000
 
@@ -56,6 +56,16 @@ def check_extent(config: Mapping[str, Any]) -> None:
 def is_size(value: Any) -> bool:
     """Whether a value is a positive whole number, of those that an axis can have."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def are_sizes(values: Any) -> bool:
+    """Whether a value is a list of such numbers, and not an empty one."""
+    return isinstance(values, list | tuple) and len(values) > 0 and all(map(is_size, values))
+
+
+def unsized(options: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """A text for each of these options that is no size."""
+    return [f"{name}={options[name]!r} (a positive whole number)" for name in names if not is_size(options[name])]
 
 
 def _same(value: Any, allowed: Any) -> bool:

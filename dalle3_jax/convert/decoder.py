@@ -6,10 +6,10 @@ from typing import Any
 
 from dalle3_jax.checkpoints.latents import Decoding, Latent
 from dalle3_jax.convert import flat_decoder
-from dalle3_jax.convert.blocks import residual
-from dalle3_jax.convert.configs import check, is_size, refuse
+from dalle3_jax.convert.blocks import mlp, residual
+from dalle3_jax.convert.configs import are_sizes, check, is_size, refuse, unsized
 from dalle3_jax.convert.layout import Layout
-from dalle3_jax.convert.rules import Rule, conv, embedding, linear, norm
+from dalle3_jax.convert.rules import Rule, conv, embedding, norm
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.vae import VAE
 
@@ -81,8 +81,7 @@ def rules(config: Mapping[str, Any]) -> list[Rule]:
     return [
         *conv("decoder_unet.conv_in", "conv_in"),
         *embedding("decoder_unet.time_proj", "time_table"),
-        *linear("decoder_unet.time_embedding.linear_1", "time_embedding.linear_1"),
-        *linear("decoder_unet.time_embedding.linear_2", "time_embedding.linear_2"),
+        *mlp("decoder_unet.time_embedding", "time_embedding"),
         *norm("decoder_unet.conv_norm_out", "norm_out"),
         *conv("decoder_unet.conv_out", "conv_out"),
         *(rule for theirs, ours in blocks.items() for rule in residual(f"decoder_unet.{theirs}", ours, "scale_shift")),
@@ -161,9 +160,9 @@ def _problems(options: Mapping[str, Any]) -> list[str]:
     sizes = ("decoder_layers_per_block", "decoder_norm_num_groups", "decoder_out_channels")
     if options["decoder_time_embedding_type"] == "learned":
         sizes += ("decoder_num_train_timesteps",)
-    problems = [f"{name}={options[name]!r} (a positive whole number)" for name in sizes if not is_size(options[name])]
+    problems = unsized(options, sizes)
     lists = ("decoder_block_out_channels", "encoder_block_out_channels")
-    wrong = [name for name in lists if not _is_sizes(options[name])]
+    wrong = [name for name in lists if not are_sizes(options[name])]
     problems += [f"{name}={options[name]!r} (a list of positive whole numbers)" for name in wrong]
     supported = dict(SUPPORTED)
     if not wrong:
@@ -172,10 +171,6 @@ def _problems(options: Mapping[str, Any]) -> list[str]:
     if is_size(options["decoder_out_channels"]) and options["decoder_out_channels"] < 3:
         problems.append(f"decoder_out_channels={options['decoder_out_channels']} (the first 3 are the image)")
     return problems + check(options, supported, DEFAULTS, IGNORED)
-
-
-def _is_sizes(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and all(map(is_size, value))
 
 
 LAYOUT = Layout(module, rules, config, ignored=("encoder.*", "quant_conv.*"))

@@ -24,6 +24,10 @@ from dalle3_jax.convert.folders import class_name, no_weights, read_json, weight
 from dalle3_jax.convert.layout import Layout
 from dalle3_jax.convert.rules import Move, matches, moves, sources
 from dalle3_jax.convert.shards import Shards
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
+from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.models.t5 import T5Encoder
+from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.typing import Params
 
@@ -46,13 +50,13 @@ LAYOUTS: dict[str, Layout] = {
 }
 """Every class of a config.json that can be read."""
 
-WRITTEN = {
-    "T5Encoder": t5.LAYOUT,
-    "CLIPTextEncoder": clip.TEXT,
-    "CLIP": clip.WHOLE,
-    "VAE": vae.LAYOUT,
-    "UNet": unet.LAYOUT,
-    "DecoderUNet": decoder.LAYOUT,
+WRITTEN: dict[type[nn.Module], Layout] = {
+    T5Encoder: t5.LAYOUT,
+    CLIPTextEncoder: clip.TEXT,
+    CLIP: clip.WHOLE,
+    VAE: vae.LAYOUT,
+    UNet: unet.LAYOUT,
+    DecoderUNet: decoder.LAYOUT,
 }
 """Our class -> the layout whose `config` says which public class it is written as."""
 
@@ -115,10 +119,10 @@ def stored_types(path: str | Path, variant: str | None = None) -> set[str]:
 
 def config_of(module: nn.Module) -> dict[str, Any]:
     """The config.json as which a network is written; ValueError naming what its public class cannot express."""
-    kind = type(module).__name__
-    if kind not in WRITTEN:
-        raise ValueError(f"a {kind} is in no public layout; those that are: {', '.join(WRITTEN)}")
-    return WRITTEN[kind].config(module)
+    if type(module) not in WRITTEN:
+        known = ", ".join(cls.__name__ for cls in WRITTEN)
+        raise ValueError(f"a {type(module).__name__} is in no public layout; those that are: {known}")
+    return WRITTEN[type(module)].config(module)
 
 
 def save(
@@ -144,7 +148,7 @@ def save(
     tensors = _tensors(config, params)
     if encoder is not None:
         config = {**config, **decoder.encoder_options(encoder[0])}
-        others = _tensors(WRITTEN["VAE"].config(encoder[0]), encoder[1])
+        others = _tensors(config_of(encoder[0]), encoder[1])
         tensors |= {name: value for name, value in others.items() if matches(_layout(config).ignored, name)}
     with whole_folder(folder) as temporary:
         write_bytes(temporary / "config.json", (json.dumps(config, indent=2) + "\n").encode())

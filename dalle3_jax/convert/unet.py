@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dalle3_jax.convert.blocks import residual, spatial_transformer
+from dalle3_jax.convert.blocks import mlp, residual, spatial_transformer
 from dalle3_jax.convert.layout import Layout
-from dalle3_jax.convert.rules import Rule, conv, linear, norm
+from dalle3_jax.convert.rules import Rule, conv, norm
 from dalle3_jax.convert.unet_config import config, module
 from dalle3_jax.models.unet import UNet
 
@@ -18,8 +18,8 @@ def rules(config: Mapping[str, Any]) -> list[Rule]:
     time, dense = unet.time_conditioning, config.get("use_linear_projection", False)
     table = [
         *conv("conv_in", "conv_in"),
-        *_mlp("time_embedding", "time_embedding"),
-        *_mlp("add_embedding", "condition_embedding"),
+        *mlp("time_embedding", "time_embedding"),
+        *mlp("add_embedding", "condition_embedding"),
         *residual("mid_block.resnets.0", "middle_block_0", time),
         *spatial_transformer("mid_block.attentions.0", "middle_transformer", dense),
         *residual("mid_block.resnets.1", "middle_block_1", time),
@@ -34,10 +34,6 @@ def rules(config: Mapping[str, Any]) -> list[Rule]:
         table += conv(f"down_blocks.{i}.downsamplers.0.conv", f"down_{i}_downsample.conv")
         table += conv(f"{_up(unet, i)}.upsamplers.0.conv", f"up_{i}_upsample.conv")
     return table
-
-
-def _mlp(source: str, target: str) -> list[Rule]:
-    return [rule for name in ("linear_1", "linear_2") for rule in linear(f"{source}.{name}", f"{target}.{name}")]
 
 
 def _stages(unet: UNet) -> list[tuple[str, int, str, int]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dalle3_jax.convert.blocks import attention, residual
-from dalle3_jax.convert.configs import check, is_size, refuse
+from dalle3_jax.convert.configs import are_sizes, check, is_size, refuse, unsized
 from dalle3_jax.convert.layout import Layout
 from dalle3_jax.convert.rules import Rule, conv, linear, norm
 from dalle3_jax.models.vae import VAE
@@ -153,8 +153,8 @@ def _problems(options: Mapping[str, Any]) -> list[str]:
         "act_fn": ["silu", "swish"],
         **{name: [True, False] for name in switches},
     }
-    problems = [f"{name}={options[name]!r} (a positive whole number)" for name in sizes if not is_size(options[name])]
-    if isinstance(channels, list | tuple) and channels and all(map(is_size, channels)):
+    problems = unsized(options, sizes)
+    if are_sizes(channels):
         types = ("down_block_types", "up_block_types")
         supported |= {name: [DEFAULTS[name] * len(channels)] for name in types}
     else:
