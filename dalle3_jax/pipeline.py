@@ -240,8 +240,8 @@ class Pipeline:
         height, width = (side // self.system.latent.factor for side in requests[0].size)
         seeds = np.asarray([request.seed for request in requests], np.uint32)
         steps, sampler, system = requests[0].steps, requests[0].sampler, self._laid(requests[0].spacing)
-        how: dict[str, Any] = {"system": system, "sampler": sampler, "steps": steps}
-        state, keys = programs.start(self._split(seeds), shape=(height, width, self.system.latent.channels), **how)
+        deviation = np.float32(spacings.first_deviation(system.schedule, steps, system.spacing, sampler))
+        state, keys = programs.start(self._split(seeds), deviation, shape=(height, width, system.latent.channels))
         guided = any(request.guidance_scale != 1 for request in requests)
         guide = programs.Guidance(
             *np.asarray([(r.guidance_scale, *r.guidance_interval, r.guidance_rescale) for r in requests], np.float32).T
@@ -255,7 +255,9 @@ class Pipeline:
                 state,
                 keys,
                 np.int32(first),
-                **how,
+                system=system,
+                sampler=sampler,
+                steps=steps,
                 count=count,
             )
             if progress:

@@ -93,14 +93,11 @@ def encode(
     return _apply(system.xfnet, params["xfnet"], features, mask, (letters, glyphs[1]))
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "system", "sampler", "steps"))
-def start(
-    seeds: Array, *, shape: tuple[int, int, int], system: System, sampler: str, steps: int
-) -> tuple[samplers.State, Array]:
-    """The noise at the first time and the keys of the loop; an image's depend on its seed alone."""
+@functools.partial(jax.jit, static_argnames="shape")
+def start(seeds: Array, deviation: Float[Array, ""], *, shape: tuple[int, int, int]) -> tuple[samplers.State, Array]:
+    """Noise of this deviation at the first time and the keys of the loop; an image's depend on its seed alone."""
     keys = keys_of(seeds)
     initial, loop = folded(keys, INITIAL), folded(keys, LOOP)
-    deviation = spacings.first_deviation(system.schedule, steps, system.spacing, sampler)
     return samplers.initial(deviation * samplers.noise(initial, shape)), loop
 
 

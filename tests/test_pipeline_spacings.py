@@ -8,7 +8,6 @@ import pytest
 
 from dalle3_jax import programs
 from dalle3_jax.diffusion.schedules import ScaledLinear
-from dalle3_jax.diffusion.times import Spacing
 from dalle3_jax.pictures import groups, parameters, request_of
 from dalle3_jax.pipeline import Pipeline
 from tests.tiny import tiny_release
@@ -37,12 +36,14 @@ def test_a_request_may_lay_the_times_otherwise_than_its_release(pipeline, laid):
     np.testing.assert_array_equal(pixels(laid), pixels(laid, spacing="leading"))
 
 
-def test_the_first_noise_of_eulers_method_is_scaled(pipeline):
-    system = dataclasses.replace(pipeline.system, schedule=ScaledLinear())
-    how = {"shape": (2, 2, 4), "sampler": "euler", "steps": 4}
+def test_the_first_noise_of_eulers_method_is_scaled(monkeypatch):
+    diffusion = {"schedule": {"name": "scaled_linear"}, "prediction": "v"}
+    pipeline = Pipeline(dataclasses.replace(tiny_release(), diffusion=diffusion))
+    monkeypatch.setattr(programs, "advance", lambda *inputs, **how: inputs[4])  # the loop's first state
+    told = pipeline.encode(["a fox"])
     [plain, scaled] = (
-        programs.start(np.zeros(1, np.uint32), **how, system=dataclasses.replace(system, spacing=spacing))[0].x
-        for spacing in (Spacing(), Spacing("linspace"))
+        pipeline.sample_latents(told, told, [pipeline.request("a fox", sampler="euler", steps=4, spacing=spacing)])
+        for spacing in (None, "linspace")
     )
     np.testing.assert_allclose(scaled, plain * ScaledLinear().sigma(jnp.asarray(1.0)), rtol=1e-6)
     assert np.abs(scaled - plain).max() > 1e-4
