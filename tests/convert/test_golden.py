@@ -148,8 +148,8 @@ def test_a_pipeline_makes_the_pictures_of_diffusers(name, monkeypatch):
     request = json.loads((folder / "request.json").read_text())
     prompts, size = request.pop("prompts"), tuple(request.pop("size"))
 
-    def start(seeds, **how):
-        return samplers.initial(inputs["noise"]), programs.keys_of(jnp.asarray(seeds))
+    def start(seeds, deviation, **how):
+        return samplers.initial(deviation * inputs["noise"]), programs.keys_of(jnp.asarray(seeds))
 
     monkeypatch.setattr(programs, "start", start)
     pipeline = Watched.load(folder)
