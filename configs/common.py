@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     c.data.world = "first"  # first, whole or scattered
     c.data.part = ConfigDict()  # of the world: concepts, styles, kinds, words, ... of dalle3_jax.data.scenes.world_of
     c.data.size = (128, 128)  # height, width
+    c.data.buckets = ()  # sizes (height, width) that batches have, one a batch; (): data.size alone
     c.data.crop = 0  # side of random crops in pixels; 0: whole pictures
     c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
     c.data.dropout = 0.1  # captions replaced by ""
@@ -26,12 +27,15 @@ def get_config() -> ConfigDict:
     c.data.text_length = 64
     c.data.glyph_length = 0  # bytes of quoted text that a glyph_encoder reads; 0: none
     c.data.latents = 0  # records whose latents are encoded ahead; 0: encode as they come
+    c.data.cache = ""  # a folder that `dalle3-jax encode` wrote; empty: none
+    c.data.max_bad = 0.01  # share of records that cannot be used above which a run stops
     c.data.seed = 0
     c.data.threads = 2
     c.data.prefetch = 16
 
     c.train = ConfigDict()
     c.train.stage = ""
+    c.train.name = ""  # folder of the run in the workdir; empty: the stage's
     c.train.trainable = ()
     c.train.steps = 0
     c.train.batch_size = 16  # over all devices and processes
@@ -62,11 +66,14 @@ def get_config() -> ConfigDict:
     c.train.log_every = 50
     c.train.save_every = 1000
     c.train.save_minutes = 10.0
+    c.train.hang_minutes = 30.0  # a step that takes longer ends the run; 0: none does
+    c.train.compile_first = False  # every bucket before the first step, not each when it comes
     c.train.keep = 2
     c.train.wandb = ""  # a project there; empty: off
     c.train.release_dtype = "float16"
 
-    c.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: the devices that remain
+    # -1: the devices that remain. Slices are joined over the data centre's network, and `data` spans them.
+    c.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1, "slices": 1})
 
     c.sample = ConfigDict()
     c.sample.every = 1000  # steps between grids; 0: none

@@ -21,7 +21,7 @@ ROOMS = {
     "data": {"typing"},
     "checkpoints": {"models", "typing"},
     "convert": {"models", "checkpoints", "typing"},
-    "training": {"diffusion", "checkpoints", "typing"},
+    "training": {"nn", "diffusion", "checkpoints", "typing"},
     "pictures": {"typing"},
     "tiles": {"typing"},
     "stable_diffusion": {"models", "text", "convert", "checkpoints", "typing"},

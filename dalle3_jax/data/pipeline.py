@@ -27,12 +27,15 @@ DEFAULTS: Mapping[str, Any] = {
     "part": {},  # of the world: what `data.scenes.world_of` takes
     "split": "train",
     "size": (128, 128),  # height, width
+    "buckets": (),  # sizes (height, width) that batches have; (): size alone
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
     "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
     "dropout": 0.1,  # how often a caption is left empty
     "text_length": 64,
     "glyph_length": 0,  # bytes of quoted text; 0: they are not read
     "latents": 0,  # how many records have their latents cached; 0 encodes as it goes
+    "cache": "",  # a folder of encoded latents
+    "max_bad": 0.01,  # share of records that cannot be used above which a run stops
     "threads": 2,
     "prefetch": 8,  # batches
     "seed": 0,

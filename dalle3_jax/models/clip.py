@@ -51,8 +51,8 @@ class CLIPBlock(nn.Module):
         attention = Attention(tower.heads, size, qkv_bias=True, dtype=self.dtype, name="attention")
         x = x + attention(layer_norm(dtype=self.dtype, eps=tower.eps, name="norm_1")(x), bias=bias)
         h = layer_norm(dtype=self.dtype, eps=tower.eps, name="norm_2")(x)
-        h = activate(tower.activation, dense(tower.mlp_width, dtype=self.dtype, axes=("in", "mlp"), name="wide")(h))
-        x = x + dense(tower.width, dtype=self.dtype, axes=("mlp", "out"), name="narrow")(h)
+        h = activate(tower.activation, dense(tower.mlp_width, dtype=self.dtype, axes=("embed", "mlp"), name="wide")(h))
+        x = x + dense(tower.width, dtype=self.dtype, axes=("from_mlp", "whole"), name="narrow")(h)
         x = nn.with_logical_constraint(x, ("batch", None, None))
         return x, x
 

@@ -45,7 +45,7 @@ class FeedForward(nn.Module):
         """Apply the layer."""
 
         def wide(name: str) -> nn.Dense:
-            return dense(self.mlp_width, use_bias=False, axes=("in", "mlp"), dtype=self.dtype, name=name)
+            return dense(self.mlp_width, use_bias=False, axes=("embed", "mlp"), dtype=self.dtype, name=name)
 
         if self.activation == "gated_gelu":
             h = nn.gelu(wide("wi_0")(x), approximate=True) * wide("wi_1")(x)
@@ -55,7 +55,7 @@ class FeedForward(nn.Module):
             h = nn.relu(wide("wi_0")(x))
         else:
             raise ValueError(f"unknown activation {self.activation!r}: use gated_gelu, gated_silu or relu")
-        return dense(x.shape[-1], use_bias=False, axes=("mlp", "out"), dtype=self.dtype, name="wo")(h)
+        return dense(x.shape[-1], use_bias=False, axes=("from_mlp", "whole"), dtype=self.dtype, name="wo")(h)
 
 
 class T5Block(nn.Module):

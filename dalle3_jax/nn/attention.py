@@ -101,7 +101,7 @@ class Attention(nn.Module):
         """Attend from x to context (by default x); `mask` marks the keys to use, `bias` is added to the scores."""
         context = x if context is None else context
         project = functools.partial(
-            dense, self.heads * self.head_size, use_bias=self.qkv_bias, dtype=self.dtype, axes=("in", "heads")
+            dense, self.heads * self.head_size, use_bias=self.qkv_bias, dtype=self.dtype, axes=("embed", "heads")
         )
 
         def split(y: Array) -> Array:
@@ -116,7 +116,7 @@ class Attention(nn.Module):
             self.out_features or x.shape[-1],
             use_bias=self.out_bias,
             dtype=self.dtype,
-            axes=("heads", "out"),
+            axes=("from_heads", "whole"),
             name="out",
         )
         return out(y.reshape(*y.shape[:2], -1))

@@ -2,14 +2,19 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+from jax import lax
 
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
+from dalle3_jax.nn.placement import Axes, gathering, used, whole
 from dalle3_jax.typing import Array, DTypeLike, Float
 
-Axes = tuple[str | None, ...]
+KERNEL = (None, None, "embed", "out")
+"""The logical axes of a convolution's kernel."""
 partitioned = nn.with_logical_partitioning
 
 
@@ -25,7 +30,7 @@ def dense(
     *,
     name: str,
     dtype: DTypeLike,
-    axes: Axes = ("in", "out"),
+    axes: Axes = ("embed", "out"),
     use_bias: bool = True,
     zero: bool = False,
     std: float | None = None,
@@ -36,7 +41,8 @@ def dense(
         use_bias=use_bias,
         dtype=dtype,
         kernel_init=kernel_init(axes, zero=zero, std=std),
-        bias_init=partitioned(nn.initializers.zeros, axes[-1:]),
+        bias_init=partitioned(nn.initializers.zeros, used(axes[-1:])),
+        dot_general=gathering(lax.dot_general, axes),
         name=name,
     )
 
@@ -61,15 +67,22 @@ def conv(
         padding=padding or ((half, half), (half, half)),
         use_bias=use_bias,
         dtype=dtype,
-        kernel_init=kernel_init((None, None, "in", "out"), zero=zero),
+        kernel_init=kernel_init(KERNEL, zero=zero),
         bias_init=partitioned(nn.initializers.zeros, ("out",)),
+        conv_general_dilated=gathering(lax.conv_general_dilated, KERNEL),
         name=name,
     )
 
 
 def embedding(entries: int, features: int, *, name: str, dtype: DTypeLike, std: float = 1.0) -> nn.Embed:
     """A table of `entries` learned vectors."""
-    return nn.Embed(entries, features, dtype=dtype, embedding_init=kernel_init(("vocab", "out"), std=std), name=name)
+    axes: Axes = ("from_vocab", "whole")
+
+    def promoted(*tables: Array | None, dtype: Any = None, inexact: bool = True) -> list[Array | None]:
+        return [whole(table, axes) for table in promote_dtype(*tables, dtype=dtype, inexact=inexact)]
+
+    init = kernel_init(axes, std=std)
+    return nn.Embed(entries, features, dtype=dtype, embedding_init=init, promote_dtype=promoted, name=name)
 
 
 def layer_norm(*, name: str, dtype: DTypeLike, eps: float = 1e-5) -> nn.LayerNorm:
@@ -100,8 +113,8 @@ class EmbeddingMLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b d_in"]) -> Float[Array, "b d"]:
         """Embed each row."""
-        x = nn.silu(dense(self.width, dtype=self.dtype, name="linear_1", axes=("in", "mlp"))(x))
-        return dense(self.width, dtype=self.dtype, name="linear_2", axes=("mlp", "out"))(x)
+        x = nn.silu(dense(self.width, dtype=self.dtype, name="linear_1", axes=("embed", "mlp"))(x))
+        return dense(self.width, dtype=self.dtype, name="linear_2", axes=("from_mlp", "whole"))(x)
 
 
 class ScaleShiftGroupNorm(nn.Module):

@@ -35,9 +35,9 @@ class GEGLU(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
         """Apply the gated feed-forward layer."""
-        hidden = dense(2 * self.expansion * x.shape[-1], dtype=self.dtype, axes=("in", "mlp"), name="in")(x)
+        hidden = dense(2 * self.expansion * x.shape[-1], dtype=self.dtype, axes=("embed", "mlp"), name="in")(x)
         hidden, gate = jnp.split(hidden, 2, axis=-1)
-        out = dense(x.shape[-1], dtype=self.dtype, axes=("mlp", "out"), name="out")
+        out = dense(x.shape[-1], dtype=self.dtype, axes=("from_mlp", "whole"), name="out")
         return out(hidden * nn.gelu(gate, approximate=False))
 
 

@@ -8,8 +8,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from dalle3_jax.nn.placement import fitted
 
 __all__ = [
     "RULES",
@@ -23,55 +26,79 @@ __all__ = [
     "shardings",
 ]
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "pair", "tensor")
+"""The mesh's axes; `pair` is the last factor of the config's `fsdp`, see `make_mesh`."""
+SHARDED = ("fsdp", "pair")
+ROWS = ("data", *SHARDED)
 RULES = (
-    ("batch", ("data", "fsdp")),
+    ("batch", ROWS),
     ("height", None),
-    ("in", "fsdp"),
     ("out", "tensor"),
     ("heads", "tensor"),
     ("mlp", "tensor"),
     ("vocab", "tensor"),
+    # Kernels are stored split along their inputs: shards of outputs would be narrower than a TPU's 128 lanes, and its
+    # compiler then adds up whole gradients instead of reducing and scattering them.
+    ("embed", SHARDED),
+    ("from_heads", ("tensor", *SHARDED)),
+    ("from_mlp", ("tensor", *SHARDED)),
+    ("from_vocab", ("tensor", *SHARDED)),
     ("layers", None),
-    # Kernels of convolutions keep `in` whole: with `in` and `out` both split and the batch over data and fsdp, XLA's
-    # partitioner (jaxlib 0.10.2) gives wrong gradients of a convolution's input, silently. A test holds this.
-    ("kernel_in", None),
-    ("kernel_out", ("tensor", "fsdp")),
+    ("whole", None),
 )
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
-    """The mesh (data, fsdp, tensor) over `devices` (all by default); sizes as `mesh_shape` takes them."""
+    """The mesh over `devices` (all by default); sizes as `mesh_shape` takes them, and `slices` of a pod (default 1).
+
+    `data` spans the slices, which the data centre's network joins; everything else stays within one. On TPUs the last
+    two of `fsdp` are an axis of their own: where a group of devices is the whole mesh, TPU's compiler (libtpu 0.0.42)
+    adds up whole gradients and gathers by adding, and reduces, scatters and gathers in parts of it.
+    """
     devices = jax.devices() if devices is None else list(devices)
-    shape = mesh_shape(sizes, len(devices))
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    data, fsdp, tensor = mesh_shape(sizes, len(devices))
+    slices = sizes.get("slices", 1)
+    if slices < 1 or data % slices:
+        raise ValueError(f"mesh.slices={slices} does not divide mesh.data={data}: data spans the slices")
+    on_tpu = devices[0].platform == "tpu"
+    pair = 2 if on_tpu and fsdp > 2 and fsdp % 2 == 0 else 1
+    shape = (data // slices, fsdp // pair, pair, tensor)
+    if slices > 1 and on_tpu:
+        grid = mesh_utils.create_hybrid_device_mesh(shape, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
+    else:
+        shape = (data, *shape[1:])
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, ...]:
+def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, int, int]:
     """Sizes of data, fsdp and tensor; one may be -1: what remains, those left out are 1.
 
     Raises ValueError when they do not multiply to the number of devices.
     """
-    shape = [int(sizes.get(axis, 1)) for axis in AXES]
+    axes = ("data", "fsdp", "tensor")
+    shape = [int(sizes.get(axis, 1)) for axis in axes]
     known = math.prod(size for size in shape if size != -1)
     if shape.count(-1) == 1 and known > 0 and devices % known == 0:
         shape[shape.index(-1)] = devices // known
     if min(shape) < 1 or math.prod(shape) != devices:
-        asked = ", ".join(f"{axis}={sizes.get(axis, 1)}" for axis in AXES)
+        asked = ", ".join(f"{axis}={sizes.get(axis, 1)}" for axis in axes)
         raise ValueError(
             f"mesh ({asked}) does not fit {devices} devices: the sizes must multiply to {devices}; "
             "set one of config.mesh.data, fsdp, tensor to -1 to take what remains"
         )
-    return tuple(shape)
+    data, fsdp, tensor = shape
+    return data, fsdp, tensor
 
 
 def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int = 1) -> None:
     """Raise ValueError unless the batch divides over data * fsdp devices and `accumulate` parts."""
-    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    fsdp = math.prod(mesh.shape[name] for name in SHARDED)
+    rows = mesh.shape["data"] * fsdp
     if accumulate < 1 or batch_size < 1 or batch_size % (rows * accumulate):
         raise ValueError(
             f"train.batch_size={batch_size} does not divide into {rows} devices (mesh data {mesh.shape['data']} x "
-            f"fsdp {mesh.shape['fsdp']}) times train.accumulate={accumulate}: "
+            f"fsdp {fsdp}) times train.accumulate={accumulate}: "
             f"use a multiple of {rows * max(accumulate, 1)}"
         )
 
@@ -83,37 +110,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis over data and fsdp."""
-    return NamedSharding(mesh, P(("data", "fsdp")))
+    return NamedSharding(mesh, P(ROWS))
 
 
 def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
-    """Shardings of an abstract tree of boxed parameters, without the boxes.
-
-    An axis whose length a mesh axis does not divide (three output channels, say) stays whole.
-    """
+    """Shardings of an abstract tree of boxed parameters, without the boxes."""
 
     def layout(leaf: Any, logical: P) -> NamedSharding:
-        return NamedSharding(mesh, _divisible(leaf.shape, nn.logical_to_mesh(_of_kernel(logical), RULES), mesh))
+        return NamedSharding(mesh, fitted(leaf.shape, nn.logical_to_mesh(logical, RULES), mesh))
 
     return jax.tree.map(layout, nn.unbox(boxed), nn.get_partition_spec(boxed))
-
-
-def _of_kernel(logical: P) -> P:
-    is_convolution = len(logical) == 4 and logical[-2:] == ("in", "out")
-    return P(*logical[:2], "kernel_in", "kernel_out") if is_convolution else logical
-
-
-def _divisible(shape: tuple[int, ...], spec: P, mesh: Mesh | AbstractMesh) -> P:
-    axes = tuple(spec) + (None,) * (len(shape) - len(spec))
-    return P(*(_fitting(length, axis, mesh) for length, axis in zip(shape, axes, strict=True)))
-
-
-def _fitting(length: int, axes: Any, mesh: Mesh | AbstractMesh) -> Any:
-    """The mesh axes that divide `length`: of several the first ones, in turn."""
-    names = (axes,) if isinstance(axes, str) else axes or ()
-    while names and length % math.prod(mesh.shape[name] for name in names):
-        names = names[:-1]
-    return names[0] if len(names) == 1 else names or None
 
 
 def ruled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -239,7 +239,7 @@ def test_shardings_say_where_leaves_go(release_folder):
 
     def by_shape(boxed):
         assert boxed.keys() == {"xfnet"}
-        assert boxed["xfnet"]["project_in"]["kernel"].names == ("in", "out")
+        assert boxed["xfnet"]["project_in"]["kernel"].names == ("embed", "out")
         return everywhere
 
     other = load_release(release_folder, ["xfnet"], shardings=by_shape)

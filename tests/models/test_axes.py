@@ -17,7 +17,7 @@ from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import XFNet
 from tests.networks import abstract, condition
 
-NAMES = {"in", "out", "heads", "mlp", "vocab", "layers", None}
+NAMES = {"embed", "out", "heads", "mlp", "from_heads", "from_mlp", "from_vocab", "layers", "whole", None}
 TEXT, MASK = jnp.zeros((1, 4, 8)), jnp.ones((1, 4), bool)
 LATENTS = (jnp.zeros((1, 4, 4, 4)), jnp.zeros(1), condition(1), jnp.zeros((1, 6)))
 LEVELS = (Level(8, 1, 0), Level(8, 1, 2, 2))

@@ -25,10 +25,10 @@ def test_only_matrices_decay_stacked_layers_aside():
         return nn.LogicallyPartitioned(jax.ShapeDtypeStruct(shape, jnp.float32), names)
 
     params = {
-        "kernel": leaf((4, 3, 2), ("layers", "in", "out")),
+        "kernel": leaf((4, 3, 2), ("layers", "embed", "out")),
         "bias": leaf((4, 2), ("layers", "out")),
         "scale": leaf((2,), ("out",)),
-        "conv": leaf((3, 3, 2, 2), (None, None, "in", "out")),
+        "conv": leaf((3, 3, 2, 2), (None, None, "embed", "out")),
     }
     assert optimizer.decayed(params) == {"kernel": True, "bias": False, "scale": False, "conv": True}
 

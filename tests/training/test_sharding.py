@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
+from dalle3_jax.nn.layers import KERNEL
 from dalle3_jax.training import sharding
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def test_what_remains_goes_to_the_open_axis():
 
 
 def test_batch_that_does_not_divide_is_named_with_its_remedy():
-    mesh = AbstractMesh((4, 2, 1), ("data", "fsdp", "tensor"))
+    mesh = AbstractMesh((4, 2, 1, 1), sharding.AXES)
     with pytest.raises(ValueError, match=r"batch_size=12 .* 8 devices .* multiple of 8"):
         sharding.check_batch(mesh, 12)
     with pytest.raises(ValueError, match="multiple of 24"):
@@ -44,26 +45,27 @@ def test_batch_that_does_not_divide_is_named_with_its_remedy():
 
 
 def test_axes_that_do_not_divide_stay_whole():
-    mesh = AbstractMesh((1, 4, 2), ("data", "fsdp", "tensor"))
+    mesh = AbstractMesh((1, 4, 1, 2), sharding.AXES)
 
     def leaf(shape, names):
         return nn.LogicallyPartitioned(jax.ShapeDtypeStruct(shape, jnp.float32), names)
 
-    layout = sharding.shardings({"a": leaf((8, 6), ("in", "out")), "b": leaf((8, 3), ("in", "out"))}, mesh)
-    assert layout["a"].spec == P("fsdp", "tensor")
-    assert layout["b"].spec == P("fsdp", None)
+    layout = sharding.shardings({"a": leaf((8, 6), ("embed", "out")), "b": leaf((8, 3), ("embed", "out"))}, mesh)
+    assert layout["a"].spec == P(("fsdp", "pair"), "tensor")
+    assert layout["b"].spec == P(("fsdp", "pair"), None)
 
 
-def test_kernels_of_convolutions_split_their_outputs_only():
-    mesh = AbstractMesh((1, 4, 2), ("data", "fsdp", "tensor"))
+def test_kernels_are_split_along_their_inputs():
+    mesh = AbstractMesh((1, 2, 2, 2), sharding.AXES)
 
-    def spec(outputs):
-        kernel = jax.ShapeDtypeStruct((3, 3, 8, outputs), jnp.float32)
-        return sharding.shardings(nn.LogicallyPartitioned(kernel, (None, None, "in", "out")), mesh).spec
+    def spec(inputs, axes):
+        kernel = jax.ShapeDtypeStruct((3, 3, inputs, 6)[-len(axes) :], jnp.float32)
+        return sharding.shardings(nn.LogicallyPartitioned(kernel, axes), mesh).spec
 
-    assert spec(16) == P(None, None, None, ("tensor", "fsdp"))
-    assert spec(6) == P(None, None, None, "tensor")
-    assert spec(3) == P(None, None, None, None)
+    assert spec(16, KERNEL) == P(None, None, ("fsdp", "pair"), "tensor")
+    assert spec(6, KERNEL) == P(None, None, "fsdp", "tensor")
+    assert spec(3, KERNEL) == P(None, None, None, "tensor")
+    assert spec(16, ("from_mlp", "whole")) == P(("tensor", "fsdp", "pair"), None)
 
 
 THREE_STEPS = """
@@ -105,31 +107,51 @@ def three_steps(devices: int, **mesh: int) -> tuple[dict, str]:
     return json.loads(printed.split("result ")[1]), printed
 
 
-CONVOLUTIONS = """
+LAYERS = """
+import re
 import jax, numpy as np
 import jax.numpy as jnp
 from flax import linen as nn
+from dalle3_jax.nn.attention import Attention
+from dalle3_jax.nn.layers import conv, dense
 from dalle3_jax.training import sharding
 
-class Two(nn.Module):
+class Layers(nn.Module):
     @nn.compact
     def __call__(self, x):
-        init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), (None, None, "in", "out"))
-        return nn.Conv(64, (3, 3), kernel_init=init)(nn.Conv(8, (3, 3), kernel_init=init)(x))
+        x = conv(64, name="wide", dtype=x.dtype)(x)
+        x = conv(8, stride=2, name="narrow", dtype=x.dtype)(x).reshape(8, 4, 8)
+        x = x + Attention(2, 4, name="attention")(x)
+        hidden = dense(32, axes=("embed", "mlp"), name="in", dtype=x.dtype)(x)
+        x = dense(8, axes=("from_mlp", "whole"), name="out", dtype=x.dtype)(nn.gelu(hidden))
+        return nn.with_logical_constraint(x, ("batch", None, None))
 
 x = jax.random.normal(jax.random.key(0), (8, 4, 4, 8))
-params = Two().init(jax.random.key(1), x)
-loss = lambda params, x: jnp.sum(Two().apply(params, x) ** 2)
-expected = jax.grad(loss)(nn.unbox(params), x)
-for sizes in ({"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8}, {"fsdp": 4, "tensor": 2}):
+params = Layers().init(jax.random.key(1), x)["params"]
+loss = lambda params, x: jnp.sum(Layers().apply({"params": params}, x) ** 2)
+expected = jax.value_and_grad(loss, (0, 1))(nn.unbox(params), x)
+tangent = jax.jvp(lambda x: loss(nn.unbox(params), x), (x,), (x,))
+for sizes in ({"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"tensor": 8}, {"data": 8}):
     mesh = sharding.make_mesh(sizes)
     layout = sharding.shardings(params, mesh)
     with jax.set_mesh(mesh):
         placed = jax.device_put(nn.unbox(params), layout)
         rows = sharding.put_batch({"x": np.asarray(x)}, mesh)["x"]
-        grads = jax.jit(jax.grad(loss), out_shardings=layout)(placed, rows)
-    assert not any(k.is_fully_replicated for k in (placed["params"]["Conv_0"]["kernel"].sharding,))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-2), expected, jax.device_get(grads))
+        whole = sharding.replicated(mesh)
+        out = (whole, (layout, sharding.batch_sharding(mesh)))
+        step = jax.jit(sharding.ruled(jax.value_and_grad(loss, (0, 1))), out_shardings=out)
+        found, lowered = step(placed, rows), step.lower(placed, rows)
+        moved = jax.jit(sharding.ruled(lambda x: jax.jvp(lambda x: loss(placed, x), (x,), (x,))))(rows)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), expected, jax.device_get(found))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), tangent, moved)
+    if sizes != {"fsdp": 8}:
+        continue
+    split = [name for name, spec in placed["wide"].items() if not spec.sharding.is_fully_replicated]
+    assert split == ["kernel"], split
+    kernels = 8  # of two convolutions, four of attention, two of the rest
+    assert lowered.as_text().count("stablehlo.reduce_scatter") == kernels
+    assert lowered.as_text().count("stablehlo.all_gather") >= kernels
+    assert not re.search("all-to-all", lowered.compile().as_text())
 """
 
 
@@ -143,8 +165,8 @@ def run_on(devices: int, program: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_split_convolutions_have_the_gradients_of_whole_ones():
-    run_on(8, CONVOLUTIONS)
+def test_split_layers_compute_what_whole_ones_do_and_scatter_their_gradients():
+    run_on(8, LAYERS)
 
 
 def test_eight_devices_agree_with_one():

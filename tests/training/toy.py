@@ -28,7 +28,7 @@ def boxed():
     def leaf(shape, names):
         return nn.LogicallyPartitioned(jax.ShapeDtypeStruct(shape, jnp.float32), names)
 
-    return {"net": {"kernel": leaf((3, 2), ("in", "out")), "bias": leaf((2,), ("out",))}}
+    return {"net": {"kernel": leaf((3, 2), ("embed", "out")), "bias": leaf((2,), ("out",))}}
 
 
 def new_state(adamw: optax.GradientTransformation, key: int = 0) -> TrainState:
