@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     c.data.crop = 0  # side of random crops in pixels; 0: whole pictures
     c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
     c.data.dropout = 0.1  # captions replaced by ""
-    c.data.tokenizer = "scenes"  # of the world first; "whole" of the whole one; a tokenizer.json or a folder
+    c.data.tokenizer = "scenes"  # of the world first; "whole" of the whole one; a file, a folder; "": init.text_encoder's
     c.data.text_length = 64
     c.data.glyph_length = 0  # bytes of quoted text that a glyph_encoder reads; 0: none
     c.data.latents = 0  # records whose latents are encoded ahead; 0: encode as they come

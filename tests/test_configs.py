@@ -1,15 +1,20 @@
 """The committed configs: every stage builds, and a demo fits where it is shipped."""
 
 import importlib
+import math
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
+from flax import linen as nn
+from jax.sharding import AbstractMesh
 
 import dalle3_jax
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.commands.config import plain
 from dalle3_jax.models.build import build_models
+from dalle3_jax.training import sharding
 
 RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
@@ -41,6 +46,46 @@ def test_every_stage_builds_and_names_what_learns(name):
 def test_a_demo_in_half_precision_and_the_reader_fit_the_ceiling_of_what_is_shipped(name):
     reader = sum(path.stat().st_size for path in (RELEASES / "reader").glob("*.safetensors"))
     assert 2 * parameters(name) + reader < 30e6 - 0.1e6  # headers
+
+
+PODS = {
+    ("paper_256", "base"): (734, 76),
+    ("base_512", "base"): (945, 76),
+    ("xl_1024", "base"): (2655, 76),
+}
+"""Millions of parameters of UNet and xfnet."""
+
+
+@pytest.mark.parametrize(("name", "stage"), PODS)
+def test_a_pod_s_networks_have_the_stated_sizes_and_split_evenly_over_256_devices(name, stage):
+    config = importlib.import_module(f"configs.{name}").get_config(stage)
+    modules = build_models(plain(config.model), jnp.bfloat16)
+    boxed = abstract_params(modules)
+    counts = {part: sum(leaf.size for leaf in jax.tree.leaves(boxed[part])) for part in boxed}
+    assert tuple(round(counts[part] / 1e6) for part in ("unet", "xfnet")) == PODS[name, stage]
+    assert counts["text_encoder"] == 4_762_310_656
+    mesh = AbstractMesh((1, 128, 2, 1), sharding.AXES)
+    layout = sharding.shardings(boxed, mesh)
+    shards = jax.tree.map(lambda leaf, at: math.prod(at.shard_shape(leaf.shape)), nn.unbox(boxed), layout)
+    for part in ("unet", "xfnet", "text_encoder"):
+        held = sum(jax.tree.leaves(shards[part]))
+        vectors = 1_400_000  # biases, weights of norms, xfnet's queries: whole on every device
+        assert held < counts[part] / 256 + vectors, (part, held, counts[part] / 256)
+
+
+@pytest.mark.parametrize("name", ["paper_256", "base_512", "xl_1024"])
+def test_buckets_fit_their_network_and_hold_about_as_many_pixels(name):
+    config = importlib.import_module(f"configs.{name}")
+    for stage in ("base_256", "base_512", "base"):
+        try:
+            found = config.get_config(stage)
+        except ValueError:
+            continue
+        multiple = 8 * 2 ** (len(found.model.unet.levels) - 1)
+        area = math.prod(found.data.size)
+        for size in found.data.buckets or (found.data.size,):
+            assert not any(side % multiple for side in size), size
+            assert 0.85 * area <= math.prod(size) <= 1.76 * area, size
 
 
 @pytest.mark.parametrize("name", [*DEMOS, "tiny"])

@@ -27,13 +27,23 @@ def applied(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable
 def checked_tokenizer(config: ConfigDict, system: System) -> Tokenizer:
     """The config's tokenizer; ValueError where the text encoder has too few embeddings for it or glyphs lack a part."""
     check_glyphs(system.modules, config.data.glyph_length)
-    tokenizer, room = inputs.tokenizer(config), system.modules["text_encoder"].vocab_size
+    tokenizer, room = named_tokenizer(config, system), system.modules["text_encoder"].vocab_size
     if tokenizer.vocab_size > room:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} entries, more than "
             f"config.model.text_encoder.vocab_size={room}: raise it"
         )
     return tokenizer
+
+
+def named_tokenizer(config: ConfigDict, system: System) -> Tokenizer:
+    """The tokenizer that config.data.tokenizer names; "" is that of the release in config.init.text_encoder."""
+    if config.data.tokenizer:
+        return inputs.tokenizer(config)
+    release = system.releases.get("text_encoder")
+    if release is None or not release.tokenizer:
+        raise ValueError("config.data.tokenizer is empty and config.init.text_encoder has no tokenizer: name a folder")
+    return Tokenizer.from_json(release.tokenizer, str(config.init.text_encoder))
 
 
 def lengths(config: ConfigDict) -> dict[str, int]:

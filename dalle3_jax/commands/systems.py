@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.checkpoints.shapes import abstract_params, example_inputs
 from dalle3_jax.commands.config import plain
-from dalle3_jax.models.build import build_models
+from dalle3_jax.models.build import build_models, fields_of
 from dalle3_jax.opening import open_release
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import init_params
@@ -78,10 +78,12 @@ def load_system(config: ConfigDict, workdir: Path, mesh: Mesh) -> System:
             release = open_release(checkpoint, [name], kept, place)
         except ValueError as error:
             raise ValueError(f"config.init.{name}: {error}") from None
-        module = release.modules[name].clone(dtype=dtype)
-        if name in modules and modules[name] != module:
-            raise ValueError(f"config.model.{name} differs from the network in {checkpoint}: leave the section out")
-        modules[name], loaded[name], releases[name] = module, release.params[name], release
+        module = modules.setdefault(name, release.modules[name].clone(dtype=dtype))
+        if differ := differences(module, release.modules[name]):
+            raise ValueError(
+                f"config.model.{name} differs from the network in {checkpoint} in {differ}: leave the section out"
+            )
+        loaded[name], releases[name] = release.params[name], release
     if unknown := sorted(set(trainable) - set(modules)):
         raise ValueError(
             f"train.trainable names {', '.join(unknown)}: give config.model or config.init sections for them"
@@ -89,6 +91,14 @@ def load_system(config: ConfigDict, workdir: Path, mesh: Mesh) -> System:
     if idle := sorted(set(modules) - set(trainable) - set(loaded)):
         raise ValueError(f"{', '.join(idle)} would stay at random: name them in train.trainable or in config.init")
     return System(modules, loaded, releases, trainable)
+
+
+def differences(module: nn.Module, other: nn.Module) -> str:
+    """The fields in which two networks differ and could not share parameters or results; `remat` is not one."""
+    if type(module) is not type(other):
+        return "kind"
+    fields, others = fields_of(module), fields_of(other)
+    return ", ".join(name for name in fields if fields[name] != others[name] and name != "remat")
 
 
 def found_checkpoint(workdir: Path, where: str) -> str | Path:
