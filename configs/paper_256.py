@@ -4,7 +4,7 @@
 
 DATA is a folder of TFDS, of WebDataset tars or with a metadata.jsonl (docs/data.md). The text encoder and the VAE are
 public weights: a hub id or a folder each, `--config.init.text_encoder=... --config.init.vae=...`. Widths are ours: the
-paper says none. UNet of 734 M parameters, xfnet of 76 M.
+paper says none. UNet of 585 M parameters, xfnet of 76 M.
 
 `python -m dalle3_jax plan --config configs/paper_256.py:base --topology v5e:16x16` says what a pod makes of it; what it
 said for v5e-256 and v5p-128 is in docs/plans. It was compiled for pods and never trained on one.

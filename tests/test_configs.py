@@ -49,7 +49,7 @@ def test_a_demo_in_half_precision_and_the_reader_fit_the_ceiling_of_what_is_ship
 
 
 PODS = {
-    ("paper_256", "base"): (734, 76),
+    ("paper_256", "base"): (585, 76),
     ("base_512", "base"): (945, 76),
     ("xl_1024", "base"): (2655, 76),
 }
@@ -64,7 +64,7 @@ def test_a_pod_s_networks_have_the_stated_sizes_and_split_evenly_over_256_device
     counts = {part: sum(leaf.size for leaf in jax.tree.leaves(boxed[part])) for part in boxed}
     assert tuple(round(counts[part] / 1e6) for part in ("unet", "xfnet")) == PODS[name, stage]
     assert counts["text_encoder"] == 4_762_310_656
-    mesh = AbstractMesh((1, 128, 2, 1), sharding.AXES)
+    mesh = AbstractMesh((1, 16, 16, 1), sharding.AXES)
     layout = sharding.shardings(boxed, mesh)
     shards = jax.tree.map(lambda leaf, at: math.prod(at.shard_shape(leaf.shape)), nn.unbox(boxed), layout)
     for part in ("unet", "xfnet", "text_encoder"):

@@ -26,9 +26,9 @@ __all__ = [
     "shardings",
 ]
 
-AXES = ("data", "fsdp", "pair", "tensor")
-"""The mesh's axes; `pair` is the last factor of the config's `fsdp`, see `make_mesh`."""
-SHARDED = ("fsdp", "pair")
+AXES = ("data", "fsdp", "fsdp_inner", "tensor")
+"""The mesh's axes; the config's `fsdp` is two of them, see `make_mesh`."""
+SHARDED = ("fsdp", "fsdp_inner")
 ROWS = ("data", *SHARDED)
 RULES = (
     ("batch", ROWS),
@@ -51,9 +51,9 @@ RULES = (
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh over `devices` (all by default); sizes as `mesh_shape` takes them, and `slices` of a pod (default 1).
 
-    `data` spans the slices, which the data centre's network joins; everything else stays within one. On TPUs the last
-    two of `fsdp` are an axis of their own: where a group of devices is the whole mesh, TPU's compiler (libtpu 0.0.42)
-    adds up whole gradients and gathers by adding, and reduces, scatters and gathers in parts of it.
+    `data` spans the slices, which the data centre's network joins; everything else stays within one. On TPUs `fsdp` is
+    laid over two axes, as near to square as it goes: over the whole mesh at once, and where a shard has fewer than 16
+    rows, TPU's compiler (libtpu 0.0.42) adds up whole gradients instead of reducing and scattering them.
     """
     devices = jax.devices() if devices is None else list(devices)
     data, fsdp, tensor = mesh_shape(sizes, len(devices))
@@ -61,8 +61,8 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
     if slices < 1 or data % slices:
         raise ValueError(f"mesh.slices={slices} does not divide mesh.data={data}: data spans the slices")
     on_tpu = devices[0].platform == "tpu"
-    pair = 2 if on_tpu and fsdp > 2 and fsdp % 2 == 0 else 1
-    shape = (data // slices, fsdp // pair, pair, tensor)
+    inner = max(n for n in range(1, math.isqrt(fsdp) + 1) if fsdp % n == 0) if on_tpu else 1
+    shape = (data // slices, fsdp // inner, inner, tensor)
     if slices > 1 and on_tpu:
         grid = mesh_utils.create_hybrid_device_mesh(shape, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
     else:

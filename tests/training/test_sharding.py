@@ -51,8 +51,8 @@ def test_axes_that_do_not_divide_stay_whole():
         return nn.LogicallyPartitioned(jax.ShapeDtypeStruct(shape, jnp.float32), names)
 
     layout = sharding.shardings({"a": leaf((8, 6), ("embed", "out")), "b": leaf((8, 3), ("embed", "out"))}, mesh)
-    assert layout["a"].spec == P(("fsdp", "pair"), "tensor")
-    assert layout["b"].spec == P(("fsdp", "pair"), None)
+    assert layout["a"].spec == P(("fsdp", "fsdp_inner"), "tensor")
+    assert layout["b"].spec == P(("fsdp", "fsdp_inner"), None)
 
 
 def test_kernels_are_split_along_their_inputs():
@@ -62,10 +62,10 @@ def test_kernels_are_split_along_their_inputs():
         kernel = jax.ShapeDtypeStruct((3, 3, inputs, 6)[-len(axes) :], jnp.float32)
         return sharding.shardings(nn.LogicallyPartitioned(kernel, axes), mesh).spec
 
-    assert spec(16, KERNEL) == P(None, None, ("fsdp", "pair"), "tensor")
+    assert spec(16, KERNEL) == P(None, None, ("fsdp", "fsdp_inner"), "tensor")
     assert spec(6, KERNEL) == P(None, None, "fsdp", "tensor")
     assert spec(3, KERNEL) == P(None, None, None, "tensor")
-    assert spec(16, ("from_mlp", "whole")) == P(("tensor", "fsdp", "pair"), None)
+    assert spec(16, ("from_mlp", "whole")) == P(("tensor", "fsdp", "fsdp_inner"), None)
 
 
 THREE_STEPS = """
