@@ -67,9 +67,9 @@ def test_a_pod_s_networks_have_the_stated_sizes_and_split_evenly_over_256_device
     mesh = AbstractMesh((1, 16, 16, 1), sharding.AXES)
     layout = sharding.shardings(boxed, mesh)
     shards = jax.tree.map(lambda leaf, at: math.prod(at.shard_shape(leaf.shape)), nn.unbox(boxed), layout)
-    for part in ("unet", "xfnet", "text_encoder"):
+    # Whole on every device: biases, weights of norms, xfnet's queries. T5's 32,128 rows are split over 16 devices only.
+    for part, vectors in (("unet", 1_400_000), ("xfnet", 140_000), ("text_encoder", 8_300_000)):
         held = sum(jax.tree.leaves(shards[part]))
-        vectors = 1_400_000  # biases, weights of norms, xfnet's queries: whole on every device
         assert held < counts[part] / 256 + vectors, (part, held, counts[part] / 256)
 
 
