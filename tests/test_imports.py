@@ -22,6 +22,7 @@ ROOMS = {
     "checkpoints": {"models", "typing"},
     "convert": {"models", "checkpoints", "typing"},
     "training": {"nn", "diffusion", "checkpoints", "typing"},
+    "planning": {"typing"},
     "pictures": {"typing"},
     "tiles": {"typing"},
     "stable_diffusion": {"models", "text", "convert", "checkpoints", "typing"},

@@ -5,6 +5,8 @@ COMMANDS = {
     "sample": ("dalle3_jax.commands.sample", "turn prompts into pictures"),
     "convert": ("dalle3_jax.commands.convert", "write public weights as a release"),
     "export": ("dalle3_jax.commands.export", "write a release from a training workdir"),
+    "encode": ("dalle3_jax.commands.encode", "encode a dataset once, to latents that training reads"),
+    "plan": ("dalle3_jax.commands.plan", "say what a training step costs on TPUs that are not here"),
     "evaluate": ("dalle3_jax.commands.evaluate", "score a model on held-out scenes"),
     "ablate": ("dalle3_jax.commands.ablate", "train and measure the variants of an ablation, to a table and a plot"),
     "scenes": ("dalle3_jax.commands.scenes", "draw a contact sheet of the embedded dataset, or write it as TFDS"),

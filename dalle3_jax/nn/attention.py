@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.nn.flash import flash, suits_flash
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
@@ -24,7 +25,9 @@ def attend(
     scale: float,
 ) -> Float[Array, "b l n k"]:
     """softmax(scale * q k^T + bias) v over the unmasked keys, with a float32 softmax."""
-    backend = jax.default_backend()
+    backend = platform()
+    if backend == "tpu" and bias is None and suits_flash(q, k):
+        return flash(q, k, v, mask, scale=scale)
     if backend == "cpu":
         tiled = bias is None and q.shape[1] * k.shape[1] >= TILED_FROM
         return _tiled(q, k, v, mask, scale) if tiled else _plain(q, k, v, mask, bias, scale)
@@ -38,6 +41,12 @@ def attend(
         scale=scale,
         implementation="cudnn" if fused else "xla",
     )
+
+
+def platform() -> str:
+    """What the program is compiled for: the platform of the mesh in use, which need not be here, else the default."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None else jax.default_backend()
 
 
 def fits_cudnn(q: Float[Array, "b l n k"], k: Float[Array, "b m n k"], *, masked: bool) -> bool:

@@ -48,9 +48,14 @@ def normalised(
 def conditioned(networks: Mapping[str, Apply], weights: Params, batch: Batch) -> Any:
     """What xfnet makes of the batch's captions, and where there is a `glyph_encoder` of the bytes that they quote.
 
+    A batch may hold the text encoder's `features` instead of `ids`.
+
     Without an xfnet the text encoder (CLIP's) gives the condition itself, beside a second one where there is one.
     """
-    text = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"]), batch["mask"]
+    if "features" in batch:
+        text = batch["features"], batch["mask"]
+    else:
+        text = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"]), batch["mask"]
     if "text_encoder_2" in networks:
         return text[0].beside(networks["text_encoder_2"](weights["text_encoder_2"], batch["ids"], batch["mask"]))
     if "xfnet" not in networks:

@@ -16,8 +16,11 @@ from dalle3_jax.nn.placement import fitted
 
 __all__ = [
     "RULES",
+    "SHARDED",
+    "abstract_mesh",
     "batch_sharding",
     "check_batch",
+    "fsdp_of",
     "make_mesh",
     "mesh_shape",
     "put_batch",
@@ -61,7 +64,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
     if slices < 1 or data % slices:
         raise ValueError(f"mesh.slices={slices} does not divide mesh.data={data}: data spans the slices")
     on_tpu = devices[0].platform == "tpu"
-    inner = max(n for n in range(1, math.isqrt(fsdp) + 1) if fsdp % n == 0) if on_tpu else 1
+    inner = _inner(fsdp) if on_tpu else 1
     shape = (data // slices, fsdp // inner, inner, tensor)
     if slices > 1 and on_tpu:
         grid = mesh_utils.create_hybrid_device_mesh(shape, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
@@ -69,6 +72,23 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
         shape = (data, *shape[1:])
         grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def abstract_mesh(sizes: tuple[int, int, int]) -> AbstractMesh:
+    """The mesh that TPUs would have, of sizes of data, fsdp and tensor, without its devices."""
+    data, fsdp, tensor = sizes
+    inner = _inner(fsdp)
+    return AbstractMesh((data, fsdp // inner, inner, tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def fsdp_of(mesh: Mesh | AbstractMesh) -> int:
+    """The config's fsdp of a mesh."""
+    return math.prod(mesh.shape[name] for name in SHARDED)
+
+
+def _inner(fsdp: int) -> int:
+    """The largest divisor up to the square root."""
+    return max(n for n in range(1, math.isqrt(fsdp) + 1) if fsdp % n == 0)
 
 
 def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, int, int]:
@@ -93,7 +113,7 @@ def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, int, int]:
 
 def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int = 1) -> None:
     """Raise ValueError unless the batch divides over data * fsdp devices and `accumulate` parts."""
-    fsdp = math.prod(mesh.shape[name] for name in SHARDED)
+    fsdp = fsdp_of(mesh)
     rows = mesh.shape["data"] * fsdp
     if accumulate < 1 or batch_size < 1 or batch_size % (rows * accumulate):
         raise ValueError(
@@ -103,12 +123,12 @@ def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int = 1)
         )
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The same array on every device."""
     return NamedSharding(mesh, P())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The first axis over data and fsdp."""
     return NamedSharding(mesh, P(ROWS))
 

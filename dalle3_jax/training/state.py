@@ -8,7 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from dalle3_jax.training import sharding
 from dalle3_jax.typing import Key, Params
@@ -50,7 +50,7 @@ def create(params: Params, optimizer: optax.GradientTransformation, key: Key) ->
 
 
 def state_shardings(
-    boxed: Mapping[str, Any], optimizer: optax.GradientTransformation, mesh: Mesh, key: Key
+    boxed: Mapping[str, Any], optimizer: optax.GradientTransformation, mesh: Mesh | AbstractMesh, key: Key
 ) -> tuple[TrainState, TrainState]:
     """(abstract state, its shardings) for abstract boxed parameters: averages and moments lie as their parameters."""
     params = sharding.shardings(boxed, mesh)

@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import TrainState
 from dalle3_jax.typing import Array, Float, Int, Key, LossFn, Params
 
-__all__ = ["Step", "compile_step", "ema_decay", "make_step"]
+__all__ = ["Metrics", "Step", "compile_step", "ema_decay", "make_step"]
 
 Metrics = dict[str, Array]
 Step = Callable[[TrainState, Params, Mapping[str, Array]], tuple[TrainState, Metrics]]
@@ -61,7 +61,7 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, ema: 
     return step
 
 
-def compile_step(step: Step, layout: TrainState, mesh: Mesh) -> Step:
+def compile_step(step: Step, layout: TrainState, mesh: Mesh | AbstractMesh) -> Any:
     """The step jitted over the mesh: the state is donated and keeps its layout, metrics are whole everywhere."""
     return jax.jit(sharding.ruled(step), donate_argnums=0, out_shardings=(layout, sharding.replicated(mesh)))
 

@@ -1,0 +1,165 @@
+"""A plan: what one step costs a chip, how long it must at least take, and what in it is wrong."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dalle3_jax.planning.chips import Topology
+
+__all__ = ["BIG", "Plan", "findings", "markdown", "seconds"]
+
+BIG = 2**20
+"""Bytes from which a replicated parameter, a constant or a gradient that is not scattered is worth a word."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Figures of one chip and one step, in bytes, FLOPs and seconds; `how` is full, quick or estimate.
+
+    `collectives` holds count, bytes of whole arrays and bytes that a chip receives, by kind; `seconds` the time that
+    computing, memory and interconnect take each; `model_flops` what the step would compute without recomputation.
+    """
+
+    how: str
+    what: str
+    config: str
+    topology: str
+    mesh: Mapping[str, int]
+    bucket: tuple[int, int]
+    batch: int
+    inputs: str
+    parameters: Mapping[str, int]
+    memory: Mapping[str, int]
+    capacity: int
+    flops: float
+    model_flops: float
+    bytes: float
+    collectives: Mapping[str, Mapping[str, int | float]]
+    seconds: Mapping[str, float]
+    findings: Sequence[str]
+    left_out: Sequence[str]
+    compile_seconds: float = 0.0
+
+    @property
+    def used(self) -> int:
+        """Bytes of a chip's memory that the step takes."""
+        return sum(self.memory.values())
+
+    @property
+    def overlapped(self) -> float:
+        """Seconds of a step in which computing, memory and interconnect work at once: the roofline."""
+        return max(self.seconds.values())
+
+    @property
+    def serial(self) -> float:
+        """Seconds of a step in which nothing hides the interconnect's."""
+        return max(self.seconds["compute"], self.seconds["memory"]) + self.seconds["interconnect"]
+
+    def utilisation(self, step: float, peak: float) -> float:
+        """Model FLOPs utilisation (arXiv 2204.02311 appendix B) of steps of so many seconds."""
+        return self.model_flops / (step * peak) if step else math.nan
+
+    def to_json(self) -> str:
+        """All figures."""
+        return json.dumps({**dataclasses.asdict(self), "used": self.used}, indent=1) + "\n"
+
+
+def seconds(flops: float, moved: float, collectives: Sequence[Any], where: Topology) -> dict[str, float]:
+    """The least time of computing, memory and interconnect, each at its peak.
+
+    A collective among fewer chips than the slice has uses the links along as many sides of the grid as it must span.
+    """
+    chip = where.chip
+    links = math.fsum(one.moved / (chip.interconnect * _links(one.group, where)) for one in collectives)
+    return {"compute": flops / chip.flops, "memory": moved / chip.bandwidth, "interconnect": links}
+
+
+def _links(group: int, where: Topology) -> float:
+    """The share of a chip's links that a group of so many chips can use."""
+    sides = sorted(where.grid, reverse=True)
+    spanned = next((n for n in range(1, len(sides)) if math.prod(sides[:n]) >= group), len(sides))
+    return spanned / len(sides)
+
+
+def findings(
+    memory: Mapping[str, int],
+    capacity: int,
+    collectives: Sequence[Any],
+    constants: Sequence[int],
+    replicated: Mapping[str, int],
+) -> list[str]:
+    """What a reader should repair: each thing with its size."""
+    found = []
+    free = 1.0 - sum(memory.values()) / capacity
+    if free < 0.1:
+        found.append(f"{'does not fit' if free < 0 else 'leaves less than a tenth free'}: {free:.1%} of HBM is left")
+    if exchanged := [one for one in collectives if one.kind == "all-to-all" and one.bytes >= BIG]:
+        found.append(f"{len(exchanged)} all-to-alls of a MiB or more")
+    if reduced := [one for one in collectives if one.kind == "all-reduce" and one.bytes >= BIG]:
+        total = sum(one.bytes * one.times for one in reduced)
+        found.append(f"{len(reduced)} all-reduces of a MiB or more, {size(total)}: gradients reduced, not scattered")
+    if held := [one for one in constants if one >= BIG]:
+        found.append(f"{len(held)} constants of a MiB or more, {size(sum(held))}")
+    for name, amount in replicated.items():
+        found.append(f"{name}, {size(amount)}, is whole on every chip")
+    return found
+
+
+def markdown(plan: Plan, where: Topology) -> str:
+    """The plan as a Markdown document that reads as plain text too."""
+    chip = where.chip
+    mesh = " x ".join(f"{name} {length}" for name, length in plan.mesh.items() if length > 1) or "one chip"
+    head = (
+        f"# {plan.config} on {plan.topology}: {plan.what}, {plan.how}\n\n"
+        f"{where.chips} chips ({mesh}), {plan.bucket[1]}x{plan.bucket[0]} pixels, {plan.batch} images a step "
+        f"({plan.batch / where.chips:g} a chip), given as {plan.inputs}."
+    )
+    names = [(name, f"{count / 1e6:,.1f} M") for name, count in plan.parameters.items()]
+    memory = [(name, size(amount)) for name, amount in plan.memory.items()]
+    memory += [("in all", size(plan.used)), ("HBM", size(plan.capacity))]
+    memory += [("headroom", f"{1 - plan.used / plan.capacity:.1%}")]
+    moved = [
+        (kind, f"{row['count']:,.0f}", size(row["bytes"]), size(row["moved"])) for kind, row in plan.collectives.items()
+    ]
+    steps = {"overlapped": plan.overlapped, "not overlapped": plan.serial}
+    times = [(name, f"{1e3 * amount:,.1f} ms") for name, amount in plan.seconds.items()]
+    times += [
+        (f"step, {name}", f"{1e3 * step:,.1f} ms, {plan.utilisation(step, chip.flops):.1%} MFU")
+        for name, step in steps.items()
+    ]
+    times += [("images/s, overlapped", f"{plan.batch / plan.overlapped:,.0f}")] if plan.overlapped else []
+    work = [
+        ("FLOPs of the program", f"{plan.flops / 1e12:,.2f} T"),
+        ("of the model", f"{plan.model_flops / 1e12:,.2f} T"),
+    ]
+    work += [("HBM traffic", size(plan.bytes))] if plan.bytes else []
+    parts = [
+        head,
+        table(("parameters", "number"), names),
+        table(("memory of a chip", "bytes"), memory),
+        table(("work of a chip, a step", ""), work),
+        table(("collectives", "number", "whole arrays", "received by a chip"), moved),
+        table(("roofline", "time"), times),
+        "\n".join(f"- {one}" for one in plan.findings) or "Nothing to repair was found.",
+    ]
+    parts += ["Left out: " + "; ".join(plan.left_out) + "."] if plan.left_out else []
+    parts += [f"Compiled in {plan.compile_seconds:,.0f} s."] if plan.compile_seconds else []
+    return "\n\n".join(parts) + "\n"
+
+
+def size(amount: int | float) -> str:
+    """Bytes as people read them."""
+    for unit, width in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if amount >= width:
+            return f"{amount / width:,.2f} {unit}"
+    return f"{amount:,.0f} B"
+
+
+def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up as plain text."""
+    widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
+    rows = [titles, ["-" * width for width in widths], *lines]
+    return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
