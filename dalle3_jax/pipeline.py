@@ -273,13 +273,15 @@ class Pipeline:
         steps: int | None = None,
         tile: int = 0,
         temperature: float | None = None,
+        split: bool = False,
     ) -> Float[Array, "b H W 3"]:
         """Images in about [-1, 1] from the latents that the UNet works in.
 
         `decoder` is one of `self.decoders`, at its own number of steps or at `steps`, and its own temperature or this
         one; its noise comes from the seeds, one an image (0, 1, 2, ... by default). `tile` is the side in pixels of
-        overlapping windows that bound the memory; 0 decodes the whole. Raises ValueError for an unknown decoder, wrong
-        latents, and what `tiles.tiled` refuses.
+        overlapping windows that bound the memory; 0 decodes the whole. `split` spreads the rows of every image over the
+        mesh's devices instead of whole images, for few large ones; the VAE's decoder only. Raises ValueError for an
+        unknown decoder, wrong latents, rows that do not divide over the mesh, and what `tiles.tiled` refuses.
         """
         latent = self.system.latent
         if latents.shape[-1] != latent.channels:
@@ -287,6 +289,8 @@ class Pipeline:
         if decoder not in self.decoders:
             raise ValueError(f"unknown decoder {decoder!r}: this release decodes with {', '.join(self.decoders)}")
         cells = tile // latent.factor
+        if split:
+            return self._decode_split(latents, decoder, tile)
         if decoder != "vae":
             how = {"steps": steps, "temperature": temperature, "cells": cells}
             rows = self._split(np.asarray(range(len(latents)) if seeds is None else seeds, np.uint32))
@@ -294,6 +298,17 @@ class Pipeline:
             if self._decoders[decoder].module.factor > 1:
                 return latents
         return programs.decode(self.params, latents, system=self.system, tile=cells)
+
+    def _decode_split(self, latents: Array, decoder: str, tile: int) -> Float[Array, "b H W 3"]:
+        devices = self.mesh.size if self.mesh else 1
+        if self.mesh is None or decoder != "vae" or tile or latents.shape[1] % devices:
+            raise ValueError(
+                f"split=True with decoder {decoder!r}, tile={tile} and {latents.shape[1]} rows of latents on {devices} "
+                "devices: it wants a mesh, the decoder 'vae', no tiles, and rows that the devices divide"
+            )
+        rows = NamedSharding(self.mesh, PartitionSpec(None, self.mesh.axis_names))
+        with jax.set_mesh(self.mesh):
+            return programs.decode_split(self.params, jax.device_put(latents, rows), system=self.system)
 
     def encode_images(self, images: Any) -> Float[Array, "b h w c"]:
         """The latents that the UNet works in, of images (b H W 3) in [-1, 1]: `decode` turns them back."""

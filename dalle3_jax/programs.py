@@ -177,6 +177,20 @@ def decode(
     return _tiled(decoded, tile)(system.latent.restored(latents))
 
 
+@functools.partial(jax.jit, static_argnames="system")
+def decode_split(params: Params, latents: Float[Array, "b h w c"], *, system: System) -> Float[Array, "b H W 3"]:
+    """The same with the rows of every image split over all devices of the mesh in use, and equal to it.
+
+    Convolutions exchange the rows at their borders, norms add up their statistics, attention passes keys round: no
+    device ever holds a whole feature map. The latents' rows must divide over the devices.
+    """
+    axes = jax.sharding.get_abstract_mesh().axis_names
+    with nn.logical_axis_rules((("height", axes),)):
+        latents = nn.with_logical_constraint(system.latent.restored(latents), (None, "height", None, None))
+        images = _apply(system.vae, params["vae"], latents, method="decode")
+        return nn.with_logical_constraint(images, (None, "height", None, None))
+
+
 @functools.partial(jax.jit, static_argnames=("decoder", "tile"))
 def draw(
     params: Params, latents: Float[Array, "b h w c"], seeds: Array, *, decoder: Decoder, tile: int = 0

@@ -9,6 +9,7 @@ from flax import linen as nn
 from dalle3_jax.nn.flash import flash, suits_flash
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.nn.norms import RMSNorm
+from dalle3_jax.nn.ring import around, ring
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 TILED_FROM = 256 * 1024
@@ -25,6 +26,10 @@ def attend(
     scale: float,
 ) -> Float[Array, "b l n k"]:
     """softmax(scale * q k^T + bias) v over the unmasked keys, with a float32 softmax."""
+    if around():
+        if mask is not None or bias is not None or q.shape != k.shape:
+            raise ValueError("images whose rows are split over devices attend to themselves only: decode them whole")
+        return ring(q, k, v, scale=scale)
     backend = platform()
     if backend == "tpu" and bias is None and suits_flash(q, k):
         return flash(q, k, v, mask, scale=scale)
