@@ -1,11 +1,13 @@
 """Checkpoints of a run: state by Orbax, data position as JSON, and a SHA-256 manifest that makes them count.
 
     FOLDER/00001000/state/           the training state, sharded
-    FOLDER/00001000/data-0.json      where process 0's data iterator stood
+    FOLDER/00001000/data.json        how far the data was read, the same for any number of processes
     FOLDER/00001000/manifest.json    written last: sizes and digests of all files above, shapes and types of the arrays
 
 Orbax keeps no checksum of what it wrote, so a step without a manifest is unfinished, and one that differs from it is
-damaged. Restoring walks down to the newest good step and deletes nothing.
+damaged. Restoring walks down to the newest good step and deletes nothing. A step restores onto any mesh and any number
+of processes. Only saving deletes: what no save finished, and finished steps beyond the last `keep`, once a newer one
+has its manifest.
 """
 
 import hashlib
@@ -16,16 +18,20 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 __all__ = ["Checkpointer", "Restored", "steps", "verify"]
 
 MANIFEST = "manifest.json"
+NONE, DAMAGED = -1, -2
+"""Instead of a step: nothing was saved yet; nothing that was saved is good."""
 
 
 class Restored(NamedTuple):
@@ -49,7 +55,8 @@ def verify(folder: Path) -> list[str]:
         problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
         problems += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
         same = sorted(expected.keys() & found.keys())
-        return problems + [f"{name} is damaged" for name in same if _digest(found[name]) != expected[name]]
+        digests = _digests({name: found[name] for name in same})
+        return problems + [f"{name} is damaged" for name in same if digests[name] != expected[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST} cannot be read: {error}"]
 
@@ -63,17 +70,18 @@ class Checkpointer:
         self._orbax = ocp.StandardCheckpointer()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._rejected: list[str] = []
 
     def save(self, step: int, state: Any, data: Mapping[str, Any]) -> None:
         """Copy the state off the devices and write it in the background; what failed last time is raised here."""
         self.wait()
         target = self.folder / f"{step:08d}"
-        if (target / MANIFEST).exists() and not verify(target):
+        if _first_says(int((target / MANIFEST).exists() and not verify(target))):
             return
         if jax.process_index() == 0:
             _make_room(target)
+            (target / "data.json").write_text(json.dumps(data))
         _barrier(f"checkpoint {step} has room")
-        (target / f"data-{jax.process_index()}.json").write_text(json.dumps(data))
         self._orbax.save(target / "state", state)
         arrays = _describe(state)
         self._thread = threading.Thread(target=self._finish, args=(target, arrays), name="checkpoint")
@@ -93,33 +101,40 @@ class Checkpointer:
 
         Raises ValueError when the checkpoint is of another model, and when no finished step is good.
         """
-        finished, rejected = steps(self.folder), []
-        for step in reversed(finished):
-            target = self.folder / f"{step:08d}"
-            if problems := verify(target):
-                rejected.append(f"step {step}: {'; '.join(problems[:3])}")
-                print(f"checkpoint rejected, {rejected[-1]}", file=sys.stderr)
-                continue
-            _check_arrays(json.loads((target / MANIFEST).read_text())["arrays"], _describe(abstract), target)
-            data = json.loads((target / f"data-{jax.process_index()}.json").read_text())
-            return Restored(step, self._orbax.restore(target / "state", abstract), data)
-        if finished:
+        good = _first_says(self._newest() if jax.process_index() == 0 else NONE)
+        if good == NONE:
+            return None
+        if good == DAMAGED:
             raise ValueError(
-                f"no checkpoint in {self.folder} is good ({' | '.join(rejected)}): "
+                f"no checkpoint in {self.folder} is good ({' | '.join(self._rejected) or 'the first process says why'}): "
                 "restore the folder from a copy, or move it away to begin again"
             )
-        return None
+        target = self.folder / f"{good:08d}"
+        _check_arrays(json.loads((target / MANIFEST).read_text())["arrays"], _describe(abstract), target)
+        data = json.loads((target / "data.json").read_text())
+        return Restored(good, self._orbax.restore(target / "state", abstract), data)
 
     def close(self) -> None:
         """Finish what is under way."""
         self.wait()
         self._orbax.close()
 
+    def _newest(self) -> int:
+        """The newest good step, NONE before the first save, DAMAGED where no finished step is good; says why not."""
+        finished, self._rejected = steps(self.folder), []
+        for step in reversed(finished):
+            problems = verify(self.folder / f"{step:08d}")
+            if not problems:
+                return step
+            self._rejected.append(f"step {step}: {'; '.join(problems[:3])}")
+            print(f"checkpoint rejected, {self._rejected[-1]}", file=sys.stderr)
+        return DAMAGED if finished else NONE
+
     def _finish(self, target: Path, arrays: Mapping[str, Any]) -> None:
         try:
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
-                files = {name: _digest(path) for name, path in _files(target).items()}
+                files = _digests(_files(target))
                 _write_whole(target / MANIFEST, json.dumps({"files": files, "arrays": arrays}, indent=1))
                 for step in steps(self.folder)[: -self.keep]:
                     shutil.rmtree(self.folder / f"{step:08d}")
@@ -128,16 +143,24 @@ class Checkpointer:
 
 
 def _make_room(target: Path) -> None:
-    """A folder for a new step: an unfinished one goes, a damaged one is put aside under another name."""
+    """A folder for a new step: unfinished ones go, a damaged one is put aside under another name."""
     if (target / MANIFEST).exists():
         target.rename(target.with_name(f"{target.name}.damaged-{time.time_ns()}"))
-    shutil.rmtree(target, ignore_errors=True)
+    for folder in target.parent.glob("*"):
+        if folder.name.isdigit() and not (folder / MANIFEST).exists():
+            shutil.rmtree(folder)
     target.mkdir(parents=True)
 
 
 def _files(folder: Path) -> dict[str, Path]:
     paths = (path for path in folder.rglob("*") if path.is_file() and path.name != f"{MANIFEST}.tmp")
     return {path.relative_to(folder).as_posix(): path for path in paths if path != folder / MANIFEST}
+
+
+def _digests(files: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of each file, eight at a time: hashing lets go of the interpreter, and disks like to be asked together."""
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(files, pool.map(_digest, files.values()), strict=True))
 
 
 def _digest(path: Path) -> str:
@@ -173,3 +196,10 @@ def _check_arrays(found: Mapping[str, Any], wanted: Mapping[str, Any], target: P
 def _barrier(name: str) -> None:
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def _first_says(value: int) -> int:
+    """The first process's value on all of them, so that none goes another way for what its disk shows it."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(value)))

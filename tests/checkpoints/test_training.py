@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from dalle3_jax.checkpoints.training import Checkpointer, steps, verify
 from tests.training import toy
+from tests.training.test_sharding import run_on
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +123,8 @@ def test_no_good_step_is_an_error_never_a_fresh_start(tmp_path, state):
 def test_missing_and_extra_files_are_noticed(tmp_path, state):
     saved(tmp_path, state, 1)
     (tmp_path / "00000001" / "extra").write_text("")
-    (tmp_path / "00000001" / "data-0.json").unlink()
-    assert verify(tmp_path / "00000001") == ["data-0.json is missing", "extra does not belong there"]
+    (tmp_path / "00000001" / "data.json").unlink()
+    assert verify(tmp_path / "00000001") == ["data.json is missing", "extra does not belong there"]
 
 
 def test_before_the_first_save_there_is_nothing(tmp_path, state):
@@ -146,3 +148,76 @@ def test_manifest_lists_every_file_with_its_digest(tmp_path, state):
     listed = json.loads((folder / "manifest.json").read_text())["files"]
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
     assert set(listed) == found
+
+
+def test_a_step_restores_onto_other_meshes_bit_for_bit(tmp_path):
+    program = """
+import hashlib, sys, jax, numpy as np
+from dalle3_jax.checkpoints.training import Checkpointer
+from dalle3_jax.training import sharding
+from dalle3_jax.training.state import state_shardings, with_shardings
+from tests.training import toy
+
+folder, sizes = sys.argv[1], dict(zip(("data", "fsdp", "tensor"), map(int, sys.argv[2:5])))
+adamw = toy.adamw()
+mesh = sharding.make_mesh(sizes)
+abstract, layout = state_shardings(toy.boxed(), adamw, mesh, jax.random.key(0))
+checkpointer = Checkpointer(folder)
+restored = checkpointer.restore(with_shardings(abstract, layout))
+if restored is None:
+    state = jax.jit(lambda: toy.new_state(adamw), out_shardings=layout)()
+    checkpointer.save(3, state, {"batches": 3})
+    checkpointer.wait()
+else:
+    state = restored.state
+    assert (restored.step, restored.data) == (3, {"batches": 3})
+    assert [x.sharding for x in jax.tree.leaves(state)] == jax.tree.leaves(layout)
+checkpointer.close()
+state = state.replace(key=jax.random.key_data(state.key))
+numbers = [np.asarray(x) for x in jax.tree.leaves(state)]
+print("digest", hashlib.sha256(b"".join(x.tobytes() for x in numbers)).hexdigest())
+"""
+    meshes = (4, (1, 4, 1)), (1, (1, 1, 1)), (2, (2, 1, 1)), (4, (1, 2, 2))
+    printed = {
+        run_on(devices, program, str(tmp_path), *map(str, mesh)).split("digest ")[-1] for devices, mesh in meshes
+    }
+    assert len(printed) == 1
+
+
+def test_what_no_save_finished_goes_at_the_next_and_what_is_finished_stays(tmp_path, state):
+    checkpointer = saved(tmp_path, state, 1, 2)
+    (tmp_path / "00000003" / "state").mkdir(parents=True)
+    (tmp_path / "00000002.damaged-7").mkdir()
+    checkpointer.save(4, state, {})
+    checkpointer.wait()
+    names = ["00000001", "00000002", "00000002.damaged-7", "00000004"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize("when", ["before", "while it is written", "manifest"])
+def test_a_full_disk_is_said_by_the_next_save_and_leaves_the_last_one_good(tmp_path, state, monkeypatch, when):
+    checkpointer = saved(tmp_path, state, 1)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if when == "before":
+            patch.setattr("pathlib.Path.write_text", full)
+            with pytest.raises(OSError, match="No space left"):
+                checkpointer.save(2, state, {})
+        else:
+            if when == "manifest":
+                patch.setattr("dalle3_jax.checkpoints.training._digests", full)
+            else:
+                writer = SimpleNamespace(save=checkpointer._orbax.save, wait_until_finished=full)
+                patch.setattr(checkpointer, "_orbax", writer)
+            checkpointer.save(2, state, {})
+            with pytest.raises(OSError, match=r"saving a checkpoint in .* failed: .*No space left"):
+                checkpointer.save(3, state, {})
+    checkpointer._orbax.wait_until_finished()  # what the patched one left under way
+    assert steps(tmp_path) == [1]
+    assert verify(tmp_path / "00000001") == []
+    checkpointer.save(5, state, {"batches": 5})
+    checkpointer.close()
+    assert steps(tmp_path) == [1, 5]
