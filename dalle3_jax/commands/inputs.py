@@ -2,33 +2,32 @@
 
 import importlib.resources
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dalle3_jax.commands.config import plain
-from dalle3_jax.data import caches, pipeline
+from dalle3_jax.data import pipeline
+from dalle3_jax.data.caches import Cache
+from dalle3_jax.data.sources import Source
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.pictures import Request, problems
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
-from dalle3_jax.typing import Array
 
-__all__ = ["batches", "captions", "check_prompts", "latents", "pictures", "progress", "tokenizer"]
+__all__ = ["batches", "captions", "check_prompts", "pictures", "progress", "source", "tokenizer"]
 
 STATISTICS_BATCH = 16
-LATENTS_BATCH = 32
 EMBEDDED = {"scenes": "tokenizer.json", "whole": "tokenizer_whole.json"}
 
 
-def batches(config: ConfigDict, tokenize: Tokenizer | None = None, latents: Sequence[np.ndarray] | None = None) -> Any:
-    """The endless training batches of this process."""
+def batches(config: ConfigDict, tokenize: Tokenizer | None = None, cache: Cache | None = None) -> Any:
+    """The endless training batches of this process; of a cache, where there is one."""
     return pipeline.batches(
         data_section(config),
         tokenize=tokenize,
@@ -37,8 +36,14 @@ def batches(config: ConfigDict, tokenize: Tokenizer | None = None, latents: Sequ
         seed=config.train.seed,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        latents=latents,
+        latents=cache,
+        source=None if cache is None else cache.records,
     )
+
+
+def source(config: ConfigDict) -> Source:
+    """Where the records come from."""
+    return pipeline.source_of(data_section(config))
 
 
 def data_section(config: ConfigDict, **changes: Any) -> dict[str, Any]:
@@ -73,21 +78,6 @@ def tokenizer(config: ConfigDict) -> Tokenizer:
         return Tokenizer.from_json(folder_tokenizer(name), name) if Path(name).is_dir() else Tokenizer.load(Path(name))
     file = importlib.resources.files("dalle3_jax.data.scenes") / EMBEDDED[name]
     return Tokenizer.from_json(file.read_text(encoding="utf-8"), str(file))
-
-
-def latents(config: ConfigDict, folder: Path, encode: Callable[[np.ndarray], Array], key: str) -> caches.LatentCache:
-    """The cached latents of the first config.data.latents records; the first process encodes what is missing."""
-    source, count = pipeline.source_of(data_section(config)), config.data.latents
-    if jax.process_index() == 0:
-        with tqdm(total=count, desc="latents", unit="image", dynamic_ncols=True) as bar:
-
-            def show(done: int) -> None:
-                bar.update(done - bar.n)
-
-            caches.build(folder, source, lambda rows: jax.device_get(encode(rows)), count, LATENTS_BATCH, key, show)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("latents are encoded")
-    return caches.open_cache(folder, source, key, count)
 
 
 def check_prompts(config: ConfigDict, factor: int) -> None:

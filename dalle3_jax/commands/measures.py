@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 
 from dalle3_jax import programs
 from dalle3_jax.commands.inputs import data_section
-from dalle3_jax.data.pipeline import is_whole, source_of
+from dalle3_jax.data.pipeline import source_of
 from dalle3_jax.data.scenes import World, world_of
+from dalle3_jax.data.settings import is_whole
 from dalle3_jax.data.transforms import decode, unit
 from dalle3_jax.diffusion import prediction
 from dalle3_jax.evaluation.detector import Reader

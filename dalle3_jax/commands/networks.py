@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from dalle3_jax import programs
-from dalle3_jax.commands import inputs
+from dalle3_jax.commands import encoding, inputs
 from dalle3_jax.commands.stage import apply
 from dalle3_jax.commands.systems import System
 from dalle3_jax.models.glyph import check_glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
+from dalle3_jax.training import hosts, sharding
+from dalle3_jax.typing import Array
 
-__all__ = ["applied", "checked_tokenizer", "latent_batches", "lengths"]
+__all__ = ["applied", "checked_tokenizer", "encoder", "latent_batches", "lengths"]
 
 
 def applied(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable[..., Any]]:
@@ -54,8 +58,23 @@ def lengths(config: ConfigDict) -> dict[str, int]:
 
 def latent_batches(config: ConfigDict, workdir: Path, system: System, tokenizer: Tokenizer) -> Any:
     """The training batches of a stage that works in latents, from their cache where the config asks for one."""
-    latents = None
-    if config.data.latents:
-        mean = functools.partial(programs.encode_images, system.loaded["vae"], vae=system.modules["vae"])
-        latents = inputs.latents(config, workdir / "latents", mean, system.latent().vae)
-    return inputs.batches(config, tokenizer, latents)
+    cache = None
+    if config.data.cache:
+        cache = encoding.cached(config, system, tokenizer)
+    elif config.data.latents:
+        cache = encoding.encoded_ahead(config, workdir, system, encoder(system))
+    return inputs.batches(config, tokenizer, cache)
+
+
+def encoder(system: System) -> Callable[[np.ndarray], Array]:
+    """The means of images under the VAE; of several processes the first alone may call it, all must ask for it."""
+    params, vae = system.loaded["vae"], system.modules["vae"]
+    if jax.process_count() == 1:
+        return functools.partial(programs.encode_images, params, vae=vae)
+    params = hosts.gathered(params)
+
+    def encode(images: np.ndarray) -> Array:
+        with jax.set_mesh(sharding.make_mesh({}, jax.local_devices()[:1])):
+            return programs.encode_images(params, images, vae=vae)
+
+    return encode

@@ -17,11 +17,12 @@ from dalle3_jax import pictures
 from dalle3_jax.checkpoints.records import read_record
 from dalle3_jax.commands import measures
 from dalle3_jax.commands.album import slug
-from dalle3_jax.commands.config import check, plain
+from dalle3_jax.commands.checks import check
+from dalle3_jax.commands.config import plain
 from dalle3_jax.commands.inputs import data_section
 from dalle3_jax.commands.stages import STAGES
 from dalle3_jax.commands.systems import found_checkpoint
-from dalle3_jax.data.pipeline import settings_of
+from dalle3_jax.data.settings import settings_of
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.models.build import build_models

@@ -1,16 +1,19 @@
 """Where records come from: random access by index, as grain wants it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from dalle3_jax.data import files, texts
+from dalle3_jax.data.caches import Records
+from dalle3_jax.data.picture_folder import METADATA, FolderSource
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import World, check_words, record, world_of
 from dalle3_jax.data.scenes.scene import check_scenes
+from dalle3_jax.data.tars import TarSource
+from dalle3_jax.data.tfds import TFDSSource
 
 ENDLESS = 2**40
 """Records of the on-the-fly source: more than any run draws."""
@@ -49,6 +52,9 @@ class ScenesSource:
             raise IndexError(f"record {index} of {self.length}")
         return record(self.drawn, self.seed, index, self.height, self.width, self.split)
 
+    def sizes(self, first: int, last: int) -> None:
+        """None: scenes are drawn at any size that is asked for."""
+
     @property
     def fingerprint(self) -> str:
         """World (of a part: what describes it, packs' files included), seed, split and size."""
@@ -56,45 +62,34 @@ class ScenesSource:
         return f"scenes/{world}/{self.split}/{self.seed}/{self.height}x{self.width}"
 
 
-@dataclass(frozen=True)
-class TFDSSource:
-    """A dataset that `tfds_builder.write` wrote, read without TensorFlow; `folder` is its own or the one above."""
+Source = ScenesSource | TFDSSource | TarSource | FolderSource | Records
+"""A sequence of records, `source[i]`, some of which raise BadRecord.
 
-    folder: str | Path
-    split: str = "train"
-
-    @cached_property
-    def rows(self) -> Any:
-        """The data source of TFDS, pictures still encoded."""
-        import tensorflow_datasets as tfds
-
-        found = sorted(Path(self.folder).glob("**/features.json"))
-        if len(found) != 1:
-            raise ValueError(f"{str(self.folder)!r} holds {len(found)} TFDS datasets: name the folder of one")
-        builder = tfds.builder_from_directory(found[0].parent)
-        if self.split not in builder.info.splits:
-            raise ValueError(f"no split {self.split!r} in {found[0].parent}: there are {sorted(builder.info.splits)}")
-        encoded = {"image": tfds.decode.SkipDecoding()}
-        return builder.as_data_source(self.split, decoders=encoded)  # pyright: ignore[reportCallIssue]
-
-    def __len__(self) -> int:
-        """How many records there are."""
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Record:
-        """The record at `index`."""
-        row = self.rows[index]
-        captions = {version: text.decode() for version, text in row["captions"].items()}
-        size = int(row["height"]), int(row["width"])
-        return Record(row["key"].decode(), row["image"], *size, captions, json.loads(row["labels"]))
-
-    @property
-    def fingerprint(self) -> str:
-        """What the dataset says of itself, and its outermost keys."""
-        info = self.rows.dataset_info
-        said = f"{info.full_name}/{self.split}/{len(self)}/{info.dataset_size}/{self[0].key}/{self[len(self) - 1].key}"
-        return f"tfds/{sha256(said.encode()).hexdigest()[:16]}"
+Its `fingerprint` tells it from every other: part of a cache's key, and of what must not change when a run goes on.
+`sizes(first, last)` gives heights and widths, int32 [n 2], without decoding pictures; None where there are none.
+"""
 
 
-Source = ScenesSource | TFDSSource
-"""A sequence of records whose `fingerprint` tells it from every other: part of a cache's key."""
+def opened(folder: str, split: str = "train", fields: Mapping[str, str] | None = None) -> Source:
+    """The source that lies in a folder or a bucket, known by what is in it; ValueError where nothing is.
+
+    *.tar: TarSource. metadata.jsonl, here or in SPLIT/: FolderSource. features.json, here or further down: TFDSSource.
+    `fields` says which fields of JSON are which versions of captions, where the usual names do not.
+    """
+    chosen = dict(fields) if fields else texts.FIELDS
+    names = [entry.name for entry in files.listed(folder)]
+    if any(name.endswith(".tar") for name in names):
+        return TarSource(folder, chosen)
+    if METADATA in names or files.entry(files.joined(files.joined(folder, split), METADATA)):
+        return FolderSource(folder, split, chosen)
+    if "features.json" in names or (not files.is_remote(folder) and any(Path(folder).glob("**/features.json"))):
+        return TFDSSource(folder, split)
+    what = f"holds none of them, only {shortened(names)}" if names else "is empty or not there"
+    raise ValueError(
+        f"data.source {folder!r} {what}: give scenes, or a folder with *.tar, metadata.jsonl or features.json"
+    )
+
+
+def shortened(names: list[str]) -> str:
+    """The first of the names."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -5,21 +5,51 @@ from io import BytesIO
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from dalle3_jax.data.records import BadRecord
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+MAGIC = (b"\xff\xd8", b"\x89PNG", b"RIFF")
+LARGEST = 64_000_000
+"""Pixels of the largest picture that is decoded: one of more is a mistake or an attack, and costs gigabytes."""
 
 
-def decode(image: bytes | np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a record's image; ValueError where the bytes are no picture that we read."""
+def decode(image: bytes | np.ndarray, key: str = "") -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a record's image; BadRecord with its reason where there is no picture that training can use."""
     if not isinstance(image, bytes):
         return image
+    if not image:
+        raise BadRecord("empty", key, "the picture has no bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return np.array(Image.open(BytesIO(image), formats=FORMATS).convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(f"not a readable {', '.join(FORMATS)} picture: {error}") from error
+            opened = Image.open(BytesIO(image), formats=FORMATS)
+        check(opened, image, key)
+        return np.array(opened.convert("RGB"))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise BadRecord("bomb", key, str(error)) from None
+    except UnidentifiedImageError:
+        if image.startswith(MAGIC):
+            raise BadRecord("truncated", key, f"the picture ends within its first {len(image)} bytes") from None
+        raise BadRecord("format", key, f"the picture is no {', '.join(FORMATS)}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, BadRecord):
+            raise
+        raise BadRecord("truncated", key, f"the picture cannot be decoded: {error}") from None
+
+
+def check(opened: Image.Image, image: bytes, key: str) -> None:
+    """BadRecord for pictures that would decode to something else than what they show, or to too much."""
+    if opened.width * opened.height > LARGEST:
+        raise BadRecord("bomb", key, f"the picture has {opened.width} x {opened.height} pixels, over {LARGEST:,}")
+    if getattr(opened, "is_animated", False):
+        raise BadRecord("animated", key, "the picture moves")
+    if opened.mode in ("CMYK", "YCCK"):
+        raise BadRecord("colours", key, f"the picture's colours are {opened.mode}")
+    png_depth = image[24] if opened.format == "PNG" and len(image) > 24 else 8  # byte 8 of the header's content
+    if png_depth == 16 or opened.mode.startswith(("I", "F")):
+        raise BadRecord("depth", key, "the picture has 16 bits a channel or more")
 
 
 def encode(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:

@@ -28,8 +28,13 @@ class Progress:
         batch_size: int,
         log_every: int,
         max_skipped: int,
+        data: Any = None,
     ):
-        """`first` steps are already taken; `schedule` gives the learning rate after so many updates."""
+        """`first` steps are already taken; `schedule` gives the learning rate after so many updates.
+
+        `data` has `waited`, seconds that the loop waited for batches, and `bad`, records left out by reason.
+        """
+        self._data, self._waited = data, 0.0
         self._writer, self._schedule, self._steps = writer, schedule, steps
         self._batch_size, self._log_every, self._max_skipped = batch_size, log_every, max_skipped
         self._bar = self._new_bar(first, "compiling")
@@ -66,6 +71,7 @@ class Progress:
             self._bar.close()
             self._bar = self._new_bar(step, "training")
             self._mark = (step, time.monotonic())
+            self._waited = self._data.waited if self._data is not None else 0.0
         else:
             self._bar.update(1)
         if step % self._log_every == 0:
@@ -77,11 +83,19 @@ class Progress:
         skipped = int(self._window[-1]["skipped"])
         rate = float(self._schedule(step - skipped))
         images = (step - self._mark[0]) * self._batch_size
-        speed = images / max(time.monotonic() - self._mark[1], 1e-9)
+        elapsed = max(time.monotonic() - self._mark[1], 1e-9)
+        speed = images / elapsed
         rates = {"learning_rate": rate, "skipped": skipped, "images_per_second": speed}
-        self._writer.write(step, means | rates)
+        self._writer.write(step, means | rates | self._inputs(elapsed))
         self._bar.set_postfix({"loss": f"{means['loss']:.4f}", "images/s": f"{speed:.1f}"}, refresh=False)
         self._window, self._mark = [], (step, time.monotonic())
+
+    def _inputs(self, elapsed: float) -> dict[str, float]:
+        """The share of the time that the loop waited for batches, and records left out so far, by reason."""
+        if self._data is None:
+            return {}
+        waited, self._waited = self._data.waited - self._waited, self._data.waited
+        return {"input_wait": waited / elapsed} | {f"bad_records/{name}": n for name, n in self._data.bad.items()}
 
     def _new_bar(self, step: int, what: str) -> tqdm:
         return tqdm(

@@ -161,13 +161,17 @@ def test_seeds_give_other_captions_of_the_same_pictures():
         ({"crop": 64, "dropout": 2.0}, "data.crop is 64.*data.dropout is 2.0"),
         ({"glyph_length": -1}, "data.glyph_length is -1"),
         ({"size": (30, 32)}, "multiples of 8"),
+        ({"buckets": ((32, 32), (32, 32))}, "data.buckets is .*each of them once"),
+        ({"buckets": ((32, 36),)}, "data.buckets is .*multiples of 8"),
+        ({"buckets": ((64, 64), (16, 64)), "crop": 32}, "data.crop is 32"),
+        ({"max_bad": 1.5}, "data.max_bad is 1.5"),
         ({"size": ()}, r"data.size is \(\): height and width"),
         ({"size": 128, "captions": "descriptive"}, "data.size is 128.*data.captions is 'descriptive'"),
         ({"part": "x", "world": ["first"], "dropout": "x"}, "data.world is .*data.part is 'x'.*data.dropout is 'x'"),
         ({"prefetch": -3, "threads": 1.5, "crop": 8.5}, "data.crop is 8.5.*data.threads is 1.5.*data.prefetch is -3"),
         ({"captions": {"short": 0.0}}, "nor all be zero"),
         ({"captions": {"long": 1.0}}, r"asks for \['long'\].*descriptive"),
-        ({"source": "/nowhere"}, "0 TFDS datasets"),
+        ({"source": "/nowhere"}, "data.source '/nowhere' is empty or not there"),
         ({"world": "whole"}, "do not fit 32x32.*words = 0"),
         ({"part": {"words": 0, "kinds": ["row"]}}, "no 'row' among its kinds"),
     ],
@@ -185,8 +189,9 @@ def test_a_written_dataset_makes_the_batches_of_its_source(tmp_path):
     read = take(4, data={**SMALL, "source": str(tmp_path)})
     assert {bytes(image.tobytes()) for batch in read[:2] for image in batch["images"]} == pictures
     assert {bytes(image.tobytes()) for batch in read[2:] for image in batch["images"]} == pictures
-    with pytest.raises(ValueError, match=r"data.size is \(64, 64\): the records have \(32, 32\)"):
-        take(1, data={**SMALL, "source": str(tmp_path), "size": (64, 64)})
+    (larger,) = take(1, data={**SMALL, "source": str(tmp_path), "size": (64, 64)})
+    assert larger["images"].shape == (4, 64, 64, 3)
+    assert larger["sizes"].tolist() == [[32, 32, 0, 0, 64, 64]] * 4
 
 
 def test_a_process_outside_the_run_is_refused():

@@ -8,6 +8,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
+from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.data.sources import ScenesSource, TFDSSource
 from dalle3_jax.data.transforms import decode, encode
@@ -101,6 +102,6 @@ def test_records_of_two_parts_have_keys_of_their_own():
 def test_only_whole_pictures_of_known_formats_are_read():
     pixels = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
     assert (decode(encode(pixels)) == pixels).all()
-    for damaged in (b"", b"GIF89a" + bytes(50), encode(pixels)[:40]):
-        with pytest.raises(ValueError, match="not a readable"):
+    for damaged, reason in ((b"", "empty"), (b"GIF89a" + bytes(50), "format"), (encode(pixels)[:40], "truncated")):
+        with pytest.raises(BadRecord, match=rf"\({reason}\)"):
             decode(damaged)

@@ -1,0 +1,115 @@
+"""Encode a dataset once, so that training reads latents instead of pictures.
+
+  dalle3-jax encode --config configs/base_512.py:base --outdir CACHE --config.data.source=DATA
+  dalle3-jax encode --config configs/base_512.py:base --outdir gs://bucket/cache --text      # text features too
+  train.py --config configs/base_512.py:base --workdir W --config.data.source=DATA --config.data.cache=CACHE
+
+The networks are those of config.init, or of --checkpoint; the data, its buckets and captions those of config.data. Each
+picture is cropped in its middle to the bucket that suits it. Records that cannot be used are left out and counted by
+reason. Run the same command again to go on where it stopped. On several hosts run it on all of them, with a folder that
+all of them see. Settings of the config follow as train takes them: --config.data.threads=16.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from dalle3_jax.commands import encoding, hosts, inputs
+from dalle3_jax.commands.config import load
+from dalle3_jax.commands.networks import checked_tokenizer
+from dalle3_jax.commands.runtime import concluded, distributed, enable_compilation_cache
+from dalle3_jax.commands.systems import System, load_system
+from dalle3_jax.data import caches, files, pipeline
+from dalle3_jax.data.sources import ENDLESS
+from dalle3_jax.training import hosts as others
+from dalle3_jax.training import sharding
+
+__all__ = ["encode", "main"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="dalle3-jax encode",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--config", required=True, metavar="FILE:STAGE")
+    made.add_argument("--outdir", required=True, help="where the cache goes: a folder, or gs://bucket/folder")
+    told = "networks instead of config.init's: whatever sample takes, with a vae and for --text a text_encoder"
+    made.add_argument("--checkpoint", metavar="PATH", help=told)
+    made.add_argument("--workdir", default=".", help="where the stages lie that config.init names (default: here)")
+    told = "text features of every version of captions that data.captions draws from, for frozen text encoders"
+    made.add_argument("--text", action="store_true", help=told)
+    made.add_argument("--count", type=int, default=0, metavar="N", help="only the first N records (scenes need it)")
+    told = "rows that are encoded together, on all devices of a host (default: 32)"
+    made.add_argument("--batch-size", type=int, default=encoding.LATENTS_BATCH, metavar="N", help=told)
+    hosts.add_flags(made)
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """The command; errors are one line."""
+    arguments, rest = parser().parse_known_args(argv)
+
+    def job() -> int:
+        processes = hosts.hosts_of(arguments)
+        loaded = load([f"--config={arguments.config}", f"--workdir={arguments.workdir}", *rest])
+        assert loaded is not None
+        if arguments.batch_size < 1 or arguments.count < 0:
+            raise ValueError(f"--batch-size {arguments.batch_size}, --count {arguments.count}: give numbers from 1")
+        distributed(processes)
+        config = only(loaded[0], arguments.text, arguments.checkpoint)
+        cache = encode(config, loaded[1], arguments.outdir, arguments.text, arguments.count, arguments.batch_size)
+        if jax.process_index() == 0:
+            print(summary(cache))
+        return 0
+
+    return concluded(job)
+
+
+def only(config: ConfigDict, text: bool, checkpoint: str | None = None) -> ConfigDict:
+    """The config with the networks alone that encode, none of which learns; from the checkpoint where one is given."""
+    config = config.copy_and_resolve_references()
+    config.unlock()
+    names = ["vae", *(["text_encoder"] if text else [])]
+    for section in (config.model, config.init):
+        for name in [name for name in section if name not in names or checkpoint]:
+            del section[name]
+    if checkpoint:
+        config.init.update(dict.fromkeys(names, checkpoint))
+    if missing := [name for name in names if name not in config.init]:
+        raise ValueError(f"config.init has no {' and no '.join(missing)}: give --checkpoint")
+    config.train.trainable, config.data.glyph_length = (), 0
+    return config
+
+
+def encode(
+    config: ConfigDict, workdir: Path, folder: str, text: bool = False, count: int = 0, batch_size: int = 32
+) -> caches.Cache:
+    """Writes the cache of the config's data, or what is missing of it; `count` records, 0: all of them."""
+    enable_compilation_cache()
+    source = pipeline.source_of(inputs.data_section(config))
+    if not count and len(source) == ENDLESS:
+        raise ValueError("scenes have no end: say by --count how many records are to be encoded")
+    mesh = sharding.make_mesh({"fsdp": -1}, jax.local_devices())
+    with jax.set_mesh(mesh):
+        system: System = load_system(config, workdir, mesh)
+        tokenizer = checked_tokenizer(config, system) if text else None
+        made = encoding.made_by(config, source, system, tokenizer)
+        if not files.is_remote(folder):
+            others.agree(Path(folder), made)
+        encoder = encoding.encoder_of(config, system, mesh, batch_size, tokenizer)
+        encoding.fill(config, folder, made, source, encoder, count or len(source))
+    return caches.open_cache(folder, made)
+
+
+def summary(cache: caches.Cache) -> str:
+    """What the command says at its end."""
+    left = ", ".join(f"{count} {reason}" for reason, count in sorted(cache.record["bad"].items()))
+    size = sum(size for shard in cache.record["shards"] for size in shard["files"].values())
+    share = f"{size / max(len(cache) - len(cache.bad), 1):,.0f} bytes a record"
+    return f"{cache.folder}: {len(cache)} records, {share}; left out: {left or 'none'}"

@@ -1,0 +1,129 @@
+"""What joins networks to caches: the functions that encode, and what a cache says that it was made from."""
+
+import functools
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from dalle3_jax import programs
+from dalle3_jax.commands import inputs
+from dalle3_jax.commands.stage import apply
+from dalle3_jax.commands.systems import System
+from dalle3_jax.data import cache_writer, caches, pipeline, settings
+from dalle3_jax.data.sources import ScenesSource, Source
+from dalle3_jax.models.clip import CLIPTextEncoder
+from dalle3_jax.text.tokenizers import Tokenizer
+from dalle3_jax.training import hosts, sharding
+from dalle3_jax.typing import Array
+
+__all__ = ["cached", "encoded_ahead", "encoder_of", "fill", "made_by"]
+
+LATENTS_BATCH = 32
+
+Images = Callable[[np.ndarray], Array]
+
+
+def made_by(config: ConfigDict, source: Source, system: System, tokenizer: Tokenizer | None = None) -> dict[str, Any]:
+    """What a cache of this config's data under these networks is made from; with a tokenizer, text features too."""
+    if tokenizer is None:
+        text: dict[str, Any] = {}
+    else:
+        digest = sha256((system.releases["text_encoder"].digest + tokenizer.to_json()).encode()).hexdigest()
+        text = {"text": digest, "text_length": config.data.text_length, "versions": versions_of(config)}
+    vae = system.latent().vae or system.releases["vae"].digest
+    return caches.made_by(source=source.fingerprint, vae=vae, sizes=sizes_of(config), **text)
+
+
+def sizes_of(config: ConfigDict) -> tuple[tuple[int, int], ...]:
+    """The sizes (height, width) of pictures that the config asks for."""
+    return settings.sizes_of(inputs.data_section(config))
+
+
+def versions_of(config: ConfigDict) -> tuple[str, ...]:
+    """The versions of captions that the config draws from."""
+    return tuple(sorted(version for version, weight in config.data.captions.items() if weight > 0))
+
+
+def encoder_of(
+    config: ConfigDict, system: System, mesh: jax.sharding.Mesh, batch_size: int, tokenizer: Tokenizer | None = None
+) -> cache_writer.Encoder:
+    """The system's networks on a mesh of this process's devices, under it; with a tokenizer, the text encoder too."""
+    place = sharding.batch_sharding(mesh)
+    rows = -(-batch_size // mesh.size) * mesh.size
+
+    def images(pixels: np.ndarray) -> np.ndarray:
+        pictures = jax.device_put(pixels, place)
+        return jax.device_get(programs.encode_images(system.loaded["vae"], pictures, vae=system.modules["vae"]))
+
+    if tokenizer is None:
+        return cache_writer.Encoder(images, rows, threads=config.data.threads)
+    if isinstance(system.modules["text_encoder"], CLIPTextEncoder):
+        raise ValueError("--text keeps features of T5 encoders; CLIP's conditions are made as they are needed")
+    describe = jax.jit(functools.partial(apply, system.modules["text_encoder"]))
+
+    def texts(captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        ids, mask = tokenizer(captions, config.data.text_length)
+        features = describe(system.loaded["text_encoder"], *jax.device_put((ids, mask), place))
+        return jax.device_get(features), mask
+
+    return cache_writer.Encoder(images, rows, texts, versions_of(config), config.data.threads)
+
+
+def fill(
+    config: ConfigDict,
+    folder: str,
+    made: dict[str, Any],
+    source: Source,
+    encoder: cache_writer.Encoder,
+    count: int,
+    *,
+    alone: bool = False,
+) -> None:
+    """Writes what is missing of a cache, by all processes together or by the first one `alone`; all of them call it."""
+    sizes = sizes_of(config)
+    if isinstance(source, ScenesSource) and len(sizes) > 1:
+        raise ValueError("scenes are drawn at any size, and a cache holds each in one: leave data.buckets empty")
+    if not 0 < count <= len(source):
+        raise ValueError(f"{count} records are to be encoded and the source has {len(source)}")
+    process, processes = jax.process_index(), 1 if alone else jax.process_count()
+    if process == 0:
+        cache_writer.begin(folder, made, encoder)
+    hosts.barrier("the cache is begun")
+    if process < processes:
+        mine = records_of(count, process, processes)
+        with tqdm(total=mine, desc="encoding", unit="image", dynamic_ncols=True, disable=process > 0) as bar:
+            write = functools.partial(cache_writer.write, most_bad=config.data.max_bad, progress=bar.update)
+            write(folder, source, sizes, encoder, count, process=process, processes=processes)
+    hosts.barrier("all shards are written")
+    if process == 0:
+        cache_writer.conclude(folder, made, count)
+    hosts.barrier("the cache is whole")
+
+
+def records_of(count: int, process: int, processes: int) -> int:
+    """How many records are a process's."""
+    firsts = range(process * caches.SHARD, count, processes * caches.SHARD)
+    return sum(min(caches.SHARD, count - first) for first in firsts)
+
+
+def encoded_ahead(config: ConfigDict, workdir: Path, system: System, images: Images) -> caches.Cache:
+    """The latents of the first config.data.latents records; the first process encodes what is missing."""
+    source, count = pipeline.source_of(inputs.data_section(config)), config.data.latents
+    made = made_by(config, source, system)
+    folder = str(workdir / "latents" / caches.digest_of(made))
+    encode = cache_writer.Encoder(lambda rows: jax.device_get(images(rows)), LATENTS_BATCH, threads=config.data.threads)
+    fill(config, folder, made, source, encode, count, alone=True)
+    return caches.open_cache(folder, made, count)
+
+
+def cached(config: ConfigDict, system: System, tokenizer: Tokenizer) -> caches.Cache:
+    """The cache that config.data.cache names; its text features where the text encoder does not learn."""
+    source = pipeline.source_of(inputs.data_section(config))
+    text = "text" in caches.made_from(config.data.cache) and "text_encoder" not in system.trainable
+    return caches.open_cache(config.data.cache, made_by(config, source, system, tokenizer if text else None))

@@ -1,0 +1,87 @@
+"""Tables made once from files that are slow to look through, and kept for the next run and the other hosts.
+
+A table lies in FOLDER/.dalle3_jax under a name that changes with the file that it was made from, so that one of an
+older file is never taken; where that folder cannot be written to, it lies in the home folder. Tables are written whole:
+hosts that make the same one do so twice, and nothing else happens.
+"""
+
+import io
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dalle3_jax.data import files
+
+T = TypeVar("T")
+R = TypeVar("R")
+BESIDE = ".dalle3_jax"
+ELSEWHERE = Path(".cache", "dalle3_jax", "indexes")
+VERSION = 1
+"""Of the tables' columns: another one makes all of them anew."""
+
+THREADS = 8
+UNKNOWN = (1, 1)
+"""Height and width of a picture that does not say them; reading it raises BadRecord."""
+
+
+def tables(entries: Sequence[files.Entry], make: Callable[[files.Entry], np.ndarray], what: str) -> list[np.ndarray]:
+    """The table of every file, made where it is not there yet; a bar shows it where it takes long.
+
+    Hosts that start together begin at different files, and each finds what the others have finished meanwhile.
+    """
+    first = int(np.random.default_rng().integers(max(len(entries), 1)))
+    made = in_threads(lambda entry: kept(entry, make), [*entries[first:], *entries[:first]], what, 1)
+    rest = len(entries) - first
+    return [*made[rest:], *made[:rest]]
+
+
+def in_threads(function: Callable[[T], R], items: Sequence[T], what: str, together: int = 64) -> list[R]:
+    """What the function makes of every item, `together` of them a task, under a bar where it takes long."""
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm(total=len(items), desc=what, dynamic_ncols=True, delay=5) as bar,
+    ):
+
+        def some(first: int) -> list[R]:
+            made = [function(item) for item in items[first : first + together]]
+            bar.update(len(made))
+            return made
+
+        return list(itertools.chain.from_iterable(pool.map(some, range(0, len(items), together))))
+
+
+def kept(entry: files.Entry, make: Callable[[files.Entry], np.ndarray]) -> np.ndarray:
+    """The table of one file: read where it was kept, else made and kept."""
+    folder = entry.path.rpartition("/")[0] or "."
+    name = f"{entry.name}.{entry.digest}.{VERSION}.npy"
+    elsewhere = Path.home() / ELSEWHERE / sha256(folder.encode()).hexdigest()[:16]
+    places = files.joined(files.joined(folder, BESIDE), name), str(elsewhere / name)
+    for place in places:
+        try:
+            return np.load(io.BytesIO(files.read(place)), allow_pickle=False)
+        except (FileNotFoundError, NotADirectoryError, EOFError, ValueError):  # none, or no table: it is made again
+            continue
+    table = make(entry)
+    content = io.BytesIO()
+    np.save(content, table, allow_pickle=False)
+    try:
+        files.write_whole(places[0], content.getvalue())
+    except OSError:  # a folder that others own
+        files.write_whole(places[1], content.getvalue())
+    return table
+
+
+def size_of(head: bytes) -> tuple[int, int]:
+    """Height and width of a picture, from its first bytes; UNKNOWN where they do not say."""
+    try:
+        with Image.open(io.BytesIO(head)) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return UNKNOWN

@@ -1,0 +1,128 @@
+"""Which record stands at which place of the training: a pure function, so that any place can be asked for.
+
+Every batch has one bucket. A cycle is as many batches of each bucket as its records fill in one epoch, in a shuffled
+order; what a bucket's last batch of a cycle lacks is taken from its next epoch, so that in the long run each record is
+seen equally often and each bucket in proportion to its records, exactly. No process needs to ask another.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from jaxtyping import Int, UInt8, UInt64
+
+from dalle3_jax.data.draws import uniform
+
+__all__ = ["Drawn", "Order", "Place", "Shuffled", "mixed"]
+
+
+class Place(NamedTuple):
+    """A row of the training: the bucket of its batch, how often its record was seen before, and the record."""
+
+    bucket: int
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The order of a source that draws at any size: records in turn, the bucket of each batch drawn, all as likely."""
+
+    buckets: int
+    batch: int
+    seed: int
+
+    def __call__(self, position: int) -> Place:
+        """The row at `position`, counted over all batches."""
+        bucket = 0 if self.buckets == 1 else int(uniform(self.seed, "bucket", position // self.batch) * self.buckets)
+        return Place(bucket, 0, position)
+
+    def first(self, bucket: int) -> Place | None:
+        """A row of the bucket."""
+        return Place(bucket, 0, 0)
+
+    def another(self, place: Place, attempt: int) -> Place:
+        """The row that takes the place of a bad one."""
+        return place._replace(index=int(uniform(self.seed, "another", *place, attempt) * 2**40))
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """The order of a source with records of given buckets: `members[b]` are the records of bucket b."""
+
+    members: Sequence[Int[np.ndarray, " _"]]
+    batch: int
+    seed: int
+    streams: tuple[grain.MapDataset, ...] = field(init=False, repr=False, compare=False)
+    _laid: Callable[[int], UInt8[np.ndarray, " _"]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuses a source without records."""
+        if not sum(map(len, self.members)):
+            raise ValueError("the source has no records")
+        streams = tuple(
+            grain.MapDataset.range(max(len(rows), 1)).seed(self.seed + 7919 * bucket).shuffle()
+            for bucket, rows in enumerate(self.members)
+        )
+        object.__setattr__(self, "streams", streams)
+        object.__setattr__(self, "_laid", lru_cache(maxsize=4)(self._lay))
+
+    def __call__(self, position: int) -> Place:
+        """The row at `position`, counted over all batches."""
+        number, row = divmod(position, self.batch)
+        bucket, turn = self.turn(number)
+        epoch, _ = divmod(turn * self.batch + row, len(self.members[bucket]))
+        return Place(bucket, epoch, self.record(bucket, turn * self.batch + row))
+
+    def turn(self, number: int) -> tuple[int, int]:
+        """The bucket of a batch, and how many batches of that bucket came before it."""
+        cycle = number * self.batch // sum(map(len, self.members))
+        while self.begins(cycle + 1) <= number:
+            cycle += 1
+        while self.begins(cycle) > number:
+            cycle -= 1
+        laid, place = self._laid(cycle), number - self.begins(cycle)
+        bucket = int(laid[place])
+        return bucket, self.filled(bucket, cycle) + int(np.count_nonzero(laid[:place] == bucket))
+
+    def begins(self, cycle: int) -> int:
+        """How many batches come before a cycle."""
+        return sum(self.filled(bucket, cycle) for bucket in range(len(self.members)))
+
+    def filled(self, bucket: int, cycle: int) -> int:
+        """How many batches of a bucket come before a cycle: those that so many epochs of its records fill."""
+        return cycle * len(self.members[bucket]) // self.batch
+
+    def record(self, bucket: int, place: int) -> int:
+        """The record at a place of the bucket's stream, which is one epoch after the other, each shuffled anew."""
+        return int(self.members[bucket][self.streams[bucket][place]])
+
+    def first(self, bucket: int) -> Place | None:
+        """A row of the bucket, None where it has no records."""
+        return Place(bucket, 0, int(self.members[bucket][0])) if len(self.members[bucket]) else None
+
+    def another(self, place: Place, attempt: int) -> Place:
+        """The row of the same bucket that takes the place of a bad one."""
+        drawn = uniform(self.seed, "another", *place, attempt) * len(self.members[place.bucket])
+        return place._replace(index=int(self.members[place.bucket][int(drawn)]))
+
+    def _lay(self, cycle: int) -> UInt8[np.ndarray, " _"]:
+        """The buckets of a cycle's batches, shuffled."""
+        counts = [self.filled(b, cycle + 1) - self.filled(b, cycle) for b in range(len(self.members))]
+        buckets = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
+        return buckets[np.argsort(mixed(np.arange(len(buckets), dtype=np.uint64), self.seed, cycle), kind="stable")]
+
+
+Order = Drawn | Shuffled
+
+
+def mixed(numbers: UInt64[np.ndarray, " n"], *key: int) -> UInt64[np.ndarray, " n"]:
+    """A hash of each number under a key (splitmix64, as in its reference code): the same on every machine for ever."""
+    with np.errstate(over="ignore"):
+        z = (numbers + np.uint64(int(uniform(*key) * 2**53))) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))

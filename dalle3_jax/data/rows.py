@@ -1,0 +1,97 @@
+"""One row of a batch: a record's picture brought to its bucket (or its latents), with one of its captions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dalle3_jax.data.buckets import Size, resized
+from dalle3_jax.data.draws import uniform, weighted
+from dalle3_jax.data.records import BadRecord, Record
+from dalle3_jax.data.sources import Source
+from dalle3_jax.data.transforms import crop, decode, unit
+
+__all__ = ["Batch", "Targets", "Tokenize", "finish", "row_of", "tokenized"]
+
+Tokenize = Callable[[list[str], int], tuple[np.ndarray, np.ndarray]]
+Batch = dict[str, np.ndarray]
+Targets = Callable[[Record], Mapping[str, np.ndarray]]
+
+
+def row_of(
+    source: Source,
+    index: int,
+    bucket: Size,
+    settings: Mapping[str, Any],
+    key: tuple,
+    *,
+    text: bool,
+    latents: Sequence[Any] | None = None,
+    targets: Targets | None = None,
+) -> dict[str, Any]:
+    """The row of the record at `index`, every draw keyed by `key`; BadRecord where the record cannot be used.
+
+    `latents` are those of the records, cached: arrays, or mappings that hold `latents`, the `sizes` they were made at
+    and, for every version of captions and "" for none, `features/VERSION` and `mask/VERSION`.
+    """
+    record = source[index]
+    row: dict[str, Any] = dict(targets(record)) if targets else {}
+    cached: Mapping[str, Any] = {}
+    if latents is None:
+        pixels = decode(record.image, record.key)
+        height, width = pixels.shape[:2]
+        pixels, top, left = resized(pixels, bucket, uniform(*key, "down"), uniform(*key, "across"))
+        if side := settings["crop"]:
+            inner = [int(uniform(*key, name) * (n - side + 1)) for name, n in zip(("top", "left"), bucket, strict=True)]
+            pixels, top, left = crop(pixels, *inner, side), top + inner[0], left + inner[1]
+        row["images"] = pixels
+        sizes = [height, width, top, left, *pixels.shape[:2]]
+    else:
+        entry = latents[index]
+        cached = entry if isinstance(entry, Mapping) else {"latents": entry}
+        row["latents"] = cached["latents"]
+        sizes = cached.get("sizes", [record.height, record.width, 0, 0, record.height, record.width])
+    if text:
+        row["sizes"] = np.array(sizes, np.float32)
+        version = drawn_version(record, settings, key)
+        row["caption"] = record.captions[version] if version else ""
+        if f"features/{version}" in cached:
+            row |= {name: cached[f"{name}/{version}"] for name in ("features", "mask")}
+    return row
+
+
+def drawn_version(record: Record, settings: Mapping[str, Any], key: tuple) -> str:
+    """One of the versions of a record's captions by the configured probabilities, or "" for none at all."""
+    if uniform(*key, "dropout") < settings["dropout"]:
+        return ""
+    versions, weights = zip(*settings["captions"].items(), strict=True)
+    version = weighted(versions, weights, *key, "caption")
+    if version not in record.captions:
+        raise BadRecord("caption", record.key, f"no caption {version!r}, only {', '.join(sorted(record.captions))}")
+    return version
+
+
+def finish(
+    rows: Sequence[dict[str, Any]], settings: Mapping[str, Any], tokenize: Tokenize | None, glyphs: Tokenize | None
+) -> Batch:
+    """Rows as the arrays of a batch."""
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "caption"}
+    if "images" in batch:
+        batch["images"] = unit(batch["images"])
+    if "latents" in batch:
+        batch["latents"] = batch["latents"].astype(np.float32)
+    if tokenize is not None:
+        texts = tokenized([row["caption"] for row in rows], settings, tokenize, glyphs)
+        batch = {**texts, **batch}
+        if "features" in batch:
+            del batch["ids"]  # the text encoder has read them
+    return batch
+
+
+def tokenized(captions: list[str], settings: Mapping[str, Any], tokenize: Tokenize, glyphs: Tokenize | None) -> Batch:
+    """Captions as the arrays of a batch."""
+    ids, mask = tokenize(captions, settings["text_length"])
+    if glyphs is None:
+        return {"ids": ids, "mask": mask}
+    glyph_ids, glyph_mask = glyphs(captions, settings["glyph_length"])
+    return {"ids": ids, "mask": mask, "glyph_ids": glyph_ids, "glyph_mask": glyph_mask}

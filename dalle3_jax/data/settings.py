@@ -1,0 +1,98 @@
+"""The data section of a config: its keys, their defaults, and what is wrong with one."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+DEFAULTS: Mapping[str, Any] = {
+    "source": "scenes",  # or a folder: of a TFDS dataset, of WebDataset tars, or with a metadata.jsonl
+    "world": "first",
+    "part": {},  # of the world: what `data.scenes.world_of` takes
+    "split": "train",
+    "size": (128, 128),  # height, width
+    "buckets": (),  # sizes (height, width) that batches have; (): size alone
+    "crop": 0,  # side of a random crop in pixels; 0: whole pictures
+    "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
+    "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.texts.FIELDS`
+    "dropout": 0.1,  # how often a caption is left empty
+    "text_length": 64,
+    "glyph_length": 0,  # bytes of quoted text; 0: they are not read
+    "latents": 0,  # how many records have their latents cached; 0 encodes as it goes
+    "cache": "",  # a folder of encoded latents
+    "max_bad": 0.01,  # share of records that cannot be used above which a run stops
+    "threads": 2,
+    "prefetch": 8,  # batches
+    "seed": 0,
+}
+
+
+def settings_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data section with its defaults; ValueError names everything that is wrong with it."""
+    given = {key: data[key] for key in data}
+    if unknown := sorted(set(given) - set(DEFAULTS)):
+        raise ValueError(f"unknown data settings {unknown}: choose from {sorted(DEFAULTS)}")
+    settings = {**DEFAULTS, **given}
+    wrong = [name for name, (suits, _) in CHECKS.items() if not suits(settings[name])]
+    remedies = {name: remedy for name, (_, remedy) in CHECKS.items()}
+    side = settings["crop"] or 0
+    if not is_whole(side, 0) or (not {"size", "buckets"} & {*wrong} and side > min(map(min, sizes_of(settings)))):
+        wrong, remedies["crop"] = ["crop", *wrong], "a crop must fit into the picture, 0 for none"
+    if wrong:
+        raise ValueError("; ".join(f"data.{name} is {settings[name]!r}: {remedies[name]}" for name in wrong))
+    return settings
+
+
+def sizes_of(settings: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """The sizes (height, width) that batches may have."""
+    return tuple((height, width) for height, width in settings["buckets"] or (settings["size"],))
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether it is a whole number of at least `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_size(value: Any) -> bool:
+    """Whether it is height and width of pictures that a network can halve three times."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    return all(is_whole(side, 8) and side % 8 == 0 for side in value)
+
+
+def are_sizes(value: Any) -> bool:
+    """Whether it is sizes of pictures, each of them once."""
+    if not isinstance(value, tuple | list) or not all(is_size(size) for size in value):
+        return False
+    return len(set(map(tuple, value))) == len(value)
+
+
+def is_probability(value: Any) -> bool:
+    """Whether it is a number in [0, 1]."""
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def are_fields(value: Any) -> bool:
+    """Whether it is names by name."""
+    return isinstance(value, Mapping) and all(isinstance(word, str) and word for word in [*value, *value.values()])
+
+
+def are_weights(value: Any) -> bool:
+    """Whether it is numbers by name, none of them negative, not all of them zero."""
+    if not isinstance(value, Mapping) or not all(isinstance(weight, int | float) for weight in value.values()):
+        return False
+    return min(value.values(), default=0) >= 0 and sum(value.values()) > 0
+
+
+CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "world": (lambda value: isinstance(value, str | Mapping), "name a world, or describe a part of one"),
+    "part": (lambda value: isinstance(value, Mapping), "describe it by the keys of `data.scenes.world_of`"),
+    "size": (is_size, "height and width must be positive multiples of 8"),
+    "buckets": (are_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
+    "captions": (are_weights, "the probabilities of the versions must not be negative, nor all be zero"),
+    "fields": (are_fields, "name the version of captions that each field is, as {'prompt': 'descriptive'}"),
+    "dropout": (is_probability, "a probability lies in [0, 1]"),
+    "max_bad": (is_probability, "a share lies in [0, 1]"),
+    "text_length": (lambda value: is_whole(value, 1), "it must be at least 1"),
+    "glyph_length": (lambda value: is_whole(value, 0), "it must not be negative, 0 for none"),
+    "threads": (lambda value: is_whole(value, 1), "it must be at least 1"),
+    "prefetch": (lambda value: is_whole(value, 0), "it must not be negative"),
+}

@@ -1,0 +1,177 @@
+"""The encode command: what it writes is what the networks make of the data, and training on it is the same training."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax import programs
+from dalle3_jax.checkpoints.releases import load_release
+from dalle3_jax.commands import encode
+from dalle3_jax.commands.config import load
+from dalle3_jax.commands.stages import STAGES
+from dalle3_jax.commands.systems import load_system
+from dalle3_jax.data import caches
+from dalle3_jax.data.sources import opened
+from dalle3_jax.data.transforms import decode, unit
+from dalle3_jax.text.tokenizers import Tokenizer
+from dalle3_jax.training import sharding
+from scripts import make_bad_records
+from scripts.faults.hosts import ended, free_port
+
+ROOT = Path(__file__).parents[2]
+CONFIG = f"--config={ROOT / 'configs/tiny.py:base'}"
+SIZES = ((16, 32), (32, 32))
+COUNT = 24
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
+
+
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "tars"
+    make_bad_records.write(folder, COUNT, 0.25, sizes=SIZES, reasons=("truncated", "encoding", "bomb"))
+    return folder
+
+
+def settings(tars, **more):
+    data = {"source": tars, "buckets": SIZES, "captions": {"alt": 1.0}, "tokenizer": "", "max_bad": 0.5, **more}
+    return [f"--config.data.{name}={value}" for name, value in data.items()]
+
+
+@pytest.fixture(scope="module")
+def cache(tars, release_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("caches") / "both"
+    words = [CONFIG, "--outdir", str(folder), "--checkpoint", str(release_folder), "--text", *settings(tars)]
+    assert encode.main(words) == 0
+    return folder
+
+
+def failing(capsys, *words):
+    assert encode.main([str(word) for word in words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_a_cache_holds_what_the_networks_make_of_the_data(tars, release_folder, cache):
+    release, source = load_release(release_folder), opened(str(tars))
+    vae, text = release.modules["vae"], release.modules["text_encoder"]
+    found = caches.open_cache(str(cache), caches.made_from(str(cache)))
+    bad = {int(index): reason for index, reason in json.loads((tars / "bad.json").read_text()).items()}
+    assert {index: rest[0] for index, rest in found.bad.items()} == bad
+    for index in sorted(set(range(COUNT)) - set(bad))[:4]:
+        entry, record = found[index], source[index]
+        images = unit(decode(record.image))[None]
+        means = programs.encode_images(release.params["vae"], images, vae=vae)[0]
+        np.testing.assert_allclose(entry["latents"], means, atol=4e-3)
+        ids, mask = Tokenizer.from_json(release.tokenizer)([record.captions["alt"], ""], 16)
+        features = text.apply({"params": release.params["text_encoder"]}, jnp.asarray(ids), jnp.asarray(mask))
+        for row, version in enumerate(("alt", "")):
+            assert (entry[f"mask/{version}"] == mask[row]).all()
+            wanted = features[row] * mask[row][:, None]
+            np.testing.assert_allclose(entry[f"features/{version}"], wanted, atol=4e-3)
+
+
+def test_a_finished_cache_is_left_as_it_is(tars, release_folder, cache, capsys):
+    before = {path.name: path.stat().st_mtime_ns for path in cache.glob("*.array_record")}
+    words = ["--outdir", str(cache), "--checkpoint", str(release_folder), "--text", *settings(tars)]
+    assert encode.main([CONFIG, *words]) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in cache.glob("*.array_record")} == before
+    out = capsys.readouterr().out
+    assert f"{COUNT} records" in out
+    assert "left out: 2 bomb, 2 encoding, 2 truncated" in out
+
+
+@pytest.mark.parametrize("trainable", [("xfnet", "unet"), ("text_encoder", "xfnet", "unet")])
+def test_training_on_a_cache_is_training_on_the_data(tars, release_folder, cache, tmp_path, trainable):
+    losses, kinds = {}, []
+    for name in ("", str(cache)):
+        init = {part: str(release_folder) for part in ("vae", "text_encoder")}
+        words = [CONFIG, f"--workdir={tmp_path}", *settings(tars, cache=name), f"--config.train.trainable={trainable}"]
+        config, workdir = load(words)
+        config.unlock()
+        del config.model["text_encoder"]
+        config.init = init
+        config.model.unet.in_channels = config.model.unet.out_channels = 2
+        mesh = sharding.make_mesh({"data": -1}, jax.devices()[:1])
+        with jax.set_mesh(mesh):
+            system = load_system(config, workdir, mesh)
+            stage = STAGES["base"](config, workdir, system)
+            params = nn.unbox(system.init(jax.random.key(0)))
+            params |= {part: system.loaded[part] for part in trainable if part in system.loaded}
+            data = stage.data()
+            batch = next(data)
+            kinds.append(set(batch))
+            losses[name] = float(jax.jit(stage.loss_fn)(params, system.frozen, batch, jax.random.key(1))[0])
+    assert kinds[0] == {"images", "ids", "mask", "sizes"}
+    assert kinds[1] == {"latents", "mask", "sizes", "features" if len(trainable) == 2 else "ids"}
+    assert losses[""] == pytest.approx(losses[str(cache)], rel=5e-3)
+
+
+def test_a_cache_of_other_data_or_networks_is_refused(tars, release_folder, cache, capsys):
+    common = [CONFIG, "--outdir", cache, "--checkpoint", release_folder]
+    other, common = [*common, *settings(tars, buckets=((32, 32),))], [*common, *settings(tars)]
+    assert "text is '" in failing(capsys, *common)
+    assert "text_length is 16 there and 9 here" in failing(capsys, *common, "--text", "--config.data.text_length=9")
+    sizes = "sizes is [[16, 32], [32, 32]] there and [[32, 32]] here"
+    assert sizes in failing(capsys, *other, "--text")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config.data.source=scenes", "--config.data.buckets=()"], "say by --count how many"),
+        (["--config.data.source=scenes", "--count=8"], "leave data.buckets empty"),
+        (["--count=99"], "99 records are to be encoded and the source has 24"),
+        (["--config.data.source=/nowhere"], "data.source '/nowhere' is empty or not there"),
+        (["--batch-size=0"], "--batch-size 0"),
+        (["--config.data.buckts=()"], "buckts"),
+        (["--config.data.max_bad=0.0", "--config.data.captions={'alt': 1.0}"], None),
+    ],
+)
+def test_what_cannot_be_encoded_is_said_in_one_line(tars, release_folder, tmp_path, capsys, words, said):
+    common = [CONFIG, "--outdir", tmp_path / "out", "--checkpoint", release_folder, *settings(tars)]
+    if said is None:  # 24 records are too few to judge
+        assert encode.main([str(word) for word in [*common, *words]]) == 0
+    else:
+        assert said in failing(capsys, *common, *words)
+
+
+def test_networks_that_are_not_there_are_named(tars, tmp_path, capsys):
+    words = CONFIG, "--outdir", tmp_path / "out", *settings(tars)
+    assert "config.init has no text_encoder: give --checkpoint" in failing(capsys, *words, "--text")
+    assert "config.init names 'vae'" in failing(capsys, *words, "--workdir", tmp_path)
+
+
+def test_two_processes_write_the_cache_of_one(tars, release_folder, cache, tmp_path):
+    port, code = free_port(), "import sys\nfrom dalle3_jax.data import caches\ncaches.SHARD = 5\n"
+    code += "from dalle3_jax.commands.encode import main\nsys.exit(main(sys.argv[1:]))"
+    words = [CONFIG, "--outdir", str(tmp_path / "out"), "--checkpoint", str(release_folder), *settings(tars)]
+    words += [f"--coordinator=localhost:{port}", "--processes=2"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *words, f"--process={index}"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for index in range(2)
+    ]
+    assert [ended(process, 120) for process in running] == [0, 0]
+    alone = caches.open_cache(str(cache), caches.made_from(str(cache)))
+    both = caches.open_cache(str(tmp_path / "out"), caches.made_from(str(tmp_path / "out")))
+    assert len(both.record["shards"]) == 5
+    assert both.bad == alone.bad
+    for index in sorted(set(range(COUNT)) - set(both.bad)):
+        np.testing.assert_allclose(both[index]["latents"], alone[index]["latents"], atol=4e-3)
