@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import tempfile
 import unicodedata
 from pathlib import Path
 from typing import Any
 
-from dalle3_jax.pictures import Picture, Request, read_settings, request_of, write_whole
+from dalle3_jax.pictures import Picture, Request, read_settings, request_of
 
 MANIFEST = "manifest.jsonl"
 
@@ -15,13 +16,16 @@ MANIFEST = "manifest.jsonl"
 class Album:
     """Pictures by the identity of their jobs; what is there already is known by its content, not by its name alone."""
 
-    def __init__(self, folder: str | Path):
-        """Opens or makes the folder; ValueError when nothing can be written there."""
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, lists: bool = True):
+        """Opens or makes the folder; ValueError when nothing can be written there.
+
+        Of several hosts that fill one folder, one alone `lists` pictures: the others' are listed when it asks for them.
+        """
+        self.folder, self.lists = Path(folder), lists
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / ".writable", b"")
-            (self.folder / ".writable").unlink()
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(b"writable")
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise ValueError(f"cannot write to the folder {str(folder)!r}: {error}; give another --outdir") from None
         self.listed = self._read_manifest()
@@ -51,7 +55,7 @@ class Album:
         return path
 
     def _list(self, path: Path, settings: dict[str, Any]) -> None:
-        if path.name in self.listed:
+        if path.name in self.listed or not self.lists:
             return
         line = json.dumps({"file": path.name, **settings}) + "\n"
         with (self.folder / MANIFEST).open("ab") as file:

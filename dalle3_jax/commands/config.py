@@ -1,18 +1,19 @@
 """The config of a run: read from a file and flags, written beside the checkpoints, compared on resuming."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-__all__ = ["check", "check_unchanged", "load", "plain"]
+__all__ = ["check_unchanged", "load", "plain"]
 
-FIXED = ("data", "init", "init_digests", "model", "train.accumulate", "train.batch_size", "train.seed", "train.stage")
-FIXED += ("train.trainable",)
-FREE = ("data.threads", "data.prefetch")
+FIXED = ("data", "init", "init_digests", "model", "source", "train.accumulate", "train.b1", "train.b2")
+FIXED += ("train.batch_size", "train.seed", "train.stage", "train.trainable")
+FREE = ("data.threads", "data.prefetch", "data.max_bad")
+"""What a run may go on with however it changed, though it stands within what is fixed: the batches stay the same."""
 
 
 def load(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
@@ -46,24 +47,6 @@ def load(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
 def _one_line(error: Exception) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split())
-
-
-def check(config: ConfigDict, stages: Collection[str]) -> None:
-    """Raise one ValueError with every value that no run could use."""
-    c, found = config.train, []
-    if c.stage not in stages:
-        found.append(f"train.stage {c.stage!r}: use {', '.join(stages)}")
-    if c.dtype not in ("float32", "bfloat16"):
-        found.append(f"train.dtype {c.dtype!r}: use float32 or bfloat16")
-    if c.release_dtype not in ("float16", "bfloat16", "float32"):
-        found.append(f"train.release_dtype {c.release_dtype!r}: use float16, bfloat16 or float32")
-    for key in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep", "max_skipped"):
-        if c[key] < 1:
-            found.append(f"train.{key} {c[key]}: it must be at least 1")
-    if not 0 <= config.data.crop <= min(config.data.size):
-        found.append(f"data.crop {config.data.crop}: it must lie within data.size {tuple(config.data.size)}")
-    if found:
-        raise ValueError("; ".join(found))
 
 
 def plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dalle3_jax.commands.album import Album
+from dalle3_jax.commands.hosts import add_flags, hosts_of
 from dalle3_jax.commands.prompts import parse_size, read_lines, requests
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
 from dalle3_jax.pictures import Request, png_bytes, read_settings, request_of, shortened, write_whole
@@ -35,7 +36,7 @@ A line of a .jsonl is one prompt with settings of its own:
 
 Picture i of all has seed + i; the n pictures of the first prompt come first. Every PNG says how it was made, and
 OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the same command makes what is missing and
-nothing twice."""
+nothing twice. Run on several hosts, with an OUTDIR that they share, each makes its share: every Nth picture."""
 
 OPTIONS = ("size", "steps", "sampler", "guidance_scale", "guidance_interval", "guidance_rescale", "negative_prompt")
 OPTIONS += ("decoder", "decoder_steps", "tile", "spacing")
@@ -96,6 +97,7 @@ def parser() -> Parser:
     where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
     where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
     where.add_argument("--overwrite", action="store_true", help="make pictures again that are there already")
+    add_flags(found)
     return found
 
 
@@ -103,6 +105,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before anything is computed."""
     arguments = parser().parse_args(argv)
     try:
+        if hosts_of(arguments).several:
+            return share(arguments)
         job = prepare_repeat(arguments) if arguments.repeat is not None else prepare(arguments)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -112,6 +116,20 @@ def main(argv: Sequence[str]) -> int:
     except (OSError, FloatingPointError) as error:
         print(f"error: {error}; what is done is kept, the same command goes on from there", file=sys.stderr)
         return 1
+
+
+def share(arguments: argparse.Namespace) -> int:
+    """Make this host's share of the pictures, beside the other hosts that make theirs."""
+    from dalle3_jax.commands.runtime import concluded, distributed
+
+    if arguments.repeat is not None:
+        raise ValueError("--repeat makes one picture: run it on one host, with --processes 1")
+
+    def job() -> int:
+        distributed(hosts_of(arguments))
+        return prepare(arguments)()
+
+    return concluded(job)
 
 
 def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
@@ -127,18 +145,32 @@ def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
     wanted = list(dict.fromkeys(requests(lines, make, pipeline.problems, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
         raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
-    album = Album(arguments.outdir)
+    album = open_album(arguments.outdir, [request.identity(pipeline.release.digest) for request in wanted])
     return functools.partial(fill, album, pipeline, wanted, arguments)
 
 
+def open_album(folder: str, identities: list[str]) -> Album:
+    """The folder; several hosts must share it and want the same pictures, which the first of them lists."""
+    import jax
+
+    if jax.process_count() > 1:
+        from dalle3_jax.training import hosts
+
+        hosts.agree(Path(folder), {"pictures": identities})
+    return Album(folder, lists=jax.process_index() == 0)
+
+
 def fill(album: Album, pipeline: "Pipeline", wanted: list[Request], arguments: argparse.Namespace) -> int:
-    """Makes what the album lacks, saving each picture as its batch is done."""
-    for notice in pipeline.notices(wanted):
+    """Makes what the album lacks (of several hosts: of this one's share), saving each picture as its batch is done."""
+    import jax
+
+    mine = wanted[jax.process_index() :: jax.process_count()]
+    for notice in pipeline.notices(mine):
         print(f"note: {notice}", file=sys.stderr)
     digest = pipeline.release.digest
-    missing = [request for request in wanted if arguments.overwrite or not album.has(request, digest)]
-    if len(missing) < len(wanted):
-        print(f"note: {len(wanted) - len(missing)} of {len(wanted)} pictures are there already", file=sys.stderr)
+    missing = [request for request in mine if arguments.overwrite or not album.has(request, digest)]
+    if len(missing) < len(mine):
+        print(f"note: {len(mine) - len(missing)} of {len(mine)} pictures are there already", file=sys.stderr)
     with progress_bar() as (bar, progress):
         # Sized by all that is wanted: a run that goes on makes the same bits as one that was never stopped.
         size = arguments.batch_size or pipeline.default_batch(wanted)
@@ -147,9 +179,20 @@ def fill(album: Album, pipeline: "Pipeline", wanted: list[Request], arguments: a
             pipeline.drop_text_encoder(texts, size)
         for _, picture in pipeline.generate(missing, batch_size=size, progress=progress):
             bar.write(str(album.add(picture)), file=sys.stdout)
-    if arguments.grid:
+    if jax.process_count() > 1:
+        list_others(album, wanted, digest)
+    if arguments.grid and album.lists:
         print(save_grid(album, wanted, digest))
     return 0
+
+
+def list_others(album: Album, wanted: list[Request], digest: str) -> None:
+    """Wait for the other hosts, whose pictures the first one lists; OSError where one of them is not there."""
+    from dalle3_jax.training import hosts
+
+    hosts.barrier("pictures are made")
+    if album.lists and (lacking := [request for request in wanted if not album.has(request, digest)]):
+        raise OSError(f"{len(lacking)} pictures of other hosts cannot be seen in {album.folder}")
 
 
 def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
@@ -203,13 +246,17 @@ def compared(difference: np.ndarray | None) -> str:
 def load(
     checkpoint: str, decoders: Sequence[str] = (), dtype: str | None = None, variant: str | None = None
 ) -> "Pipeline":
-    """The pipeline; jax is imported here, so that help and typing errors come at once."""
+    """The pipeline, of several hosts on all devices of each; imported here: help and typing errors come at once."""
+    import jax
+
     from dalle3_jax.checkpoints.weights import check_type
     from dalle3_jax.commands.runtime import enable_compilation_cache
     from dalle3_jax.pipeline import Pipeline
 
     enable_compilation_cache()
     how = {"dtype": check_type(dtype or "float32"), "variant": variant, "progress": sys.stderr.isatty()}
+    if jax.process_count() > 1 and jax.local_device_count() > 1:
+        how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
     return Pipeline.load(checkpoint, decoders=decoders, **how)
 
 

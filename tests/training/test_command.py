@@ -26,7 +26,7 @@ from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.text.glyphs import encode
 from dalle3_jax.training.signals import EXIT_SAVED
-from scripts.kill_and_resume import arrays
+from scripts.faults.trainings import arrays
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
@@ -176,13 +176,13 @@ def test_second_run_in_the_same_folder_is_refused(whole):
     ("override", "named"),
     [
         ("--config.train.learning_rat=1.0", "learning_rat"),
-        ("--config.train.dtype=float8", "train.dtype 'float8'"),
+        ("--config.train.dtype=float8", "train.dtype is 'float8'"),
         ("--config.train.steps=many", "many"),
-        ("--config.data.crop=48", "data.crop 48"),
-        ("--config.train.batch_size=0", "train.batch_size 0"),
+        ("--config.data.crop=48", "data.crop is 48"),
+        ("--config.train.batch_size=0", "train.batch_size is 0"),
         ("--config.mesh.data=3", "mesh (data=3"),
         ("--config.train.accumulate=3", "multiple of 3"),
-        ("--config.train.stage=cooking", "train.stage 'cooking'"),
+        ("--config.train.stage=cooking", "train.stage is 'cooking'"),
         ("--config.data.world=flat", "flat"),
         ("--config.model.vae.latent_chanels=4", "latent_chanels"),
         ("--oddity=1", "oddity"),
