@@ -8,6 +8,9 @@ from dalle3_jax.typing import Array, Float
 __all__ = ["weight"]
 
 
+WEIGHTINGS = ("uniform", "min_snr")
+
+
 def weight(weighting: str, prediction: str, logsnr: Float[Array, " b"], gamma: float = 5.0) -> Float[Array, " b"]:
     """What multiplies the mean squared error of the prediction's own target: 1 if "uniform", or "min_snr".
 
