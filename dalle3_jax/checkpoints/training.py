@@ -94,7 +94,8 @@ class Checkpointer:
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            raise OSError(f"saving a checkpoint in {self.folder} failed: {error}") from error
+            said = f"{type(error).__name__}: {error}"[:300]  # a store describes itself at length
+            raise OSError(f"saving a checkpoint in {self.folder} failed: {said}") from error
 
     def restore(self, abstract: Any) -> Restored | None:
         """The newest good step laid out as `abstract` says, or None before the first save.

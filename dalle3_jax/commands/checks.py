@@ -15,6 +15,7 @@ from dalle3_jax.models.build import COMPONENTS, build_models
 
 __all__ = ["check"]
 
+KINDS = ("linear", "mlp", "transformer", "resampler")
 Rule = tuple[Callable[[Any], bool], str]
 
 
@@ -129,8 +130,11 @@ def networks(config: ConfigDict) -> Iterator[str]:
                     yield f"model.unet level {place} has {level.channels} channels, no multiple of its {parts} {field}"
         if not unet.levels:
             yield "model.unet.levels is empty: give at least one level"
-    if (xfnet := modules.get("xfnet")) and xfnet.width % xfnet.heads:
-        yield f"model.xfnet.width is {xfnet.width}: it must be a multiple of its {xfnet.heads} heads"
+    if xfnet := modules.get("xfnet"):
+        if xfnet.width % xfnet.heads:
+            yield f"model.xfnet.width is {xfnet.width}: it must be a multiple of its {xfnet.heads} heads"
+        if xfnet.kind not in KINDS:
+            yield f"model.xfnet.kind is {xfnet.kind!r}: use {', '.join(KINDS)}"
 
 
 def diffusion(config: ConfigDict) -> Iterator[str]:

@@ -36,7 +36,8 @@ def main() -> int:
     kill(process)
     fifth = arguments.count // 5
     warm = [row for row in samples if fifth <= row[0] < 2 * fifth]
-    end = [row for row in samples if row[0] >= arguments.count - fifth]
+    # Without the last save and the release, which open files of their own.
+    end = [row for row in samples if arguments.count - fifth <= row[0] <= arguments.count - 20]
     # The command's own name for the step; previews and initialisation are other programs.
     compiled = sum("Finished XLA compilation of jit(step)" in line for line in training.log().splitlines())
     rows = [

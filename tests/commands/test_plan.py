@@ -1,0 +1,108 @@
+"""dalle3-jax plan: without the chips, without weights, and with the figures that shapes and layouts have."""
+
+import json
+
+import jax
+import pytest
+from flax import linen as nn
+
+from dalle3_jax.checkpoints.shapes import abstract_params
+from dalle3_jax.commands import plan
+from dalle3_jax.commands.config import load, plain
+from dalle3_jax.models.build import build_models
+from dalle3_jax.planning.chips import topology
+from tests.commands import tiny_pod
+
+CONFIG = "tests/commands/tiny_pod.py:base"
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
+
+
+def planned(capsys, *flags):
+    assert plan.main([f"--config={CONFIG}", "--json=-", *flags]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    boxed = abstract_params(build_models(plain(tiny_pod.get_config().model)))
+    return {part: sum(leaf.size for leaf in jax.tree.leaves(nn.unbox(tree))) for part, tree in boxed.items()}
+
+
+@pytest.fixture(scope="module")
+def estimates():
+    """Plans of three images a chip: on 16 and 256 chips, and on 16 where text features are cached."""
+    ways = {"16": ("v5e-16", 48, "images"), "256": ("v5e-256", 768, "images"), "features": ("v5e-16", 48, "features")}
+    found = {}
+    for name, (slices, batch, inputs) in ways.items():
+        [config, _] = load([f"--config={CONFIG}", "--workdir=plan", f"--config.train.batch_size={batch}"])
+        found[name] = json.loads(plan.plan(config, CONFIG, topology(slices), (32, 64), inputs, "estimate").to_json())
+    return found
+
+
+def test_an_estimate_has_the_bytes_and_flops_of_the_shapes_from_16_to_256_chips(estimates, counts):
+    few, many = estimates["16"], estimates["256"]
+    assert few["parameters"] == {part: counts[part] for part in ("unet", "xfnet", "text_encoder", "vae")}
+    trained = 4 * (counts["unet"] + counts["xfnet"])
+    for found, chips in ((few, 16), (many, 256)):
+        share = trained / chips
+        assert share <= found["memory"]["parameters"] <= share + 200_000  # and the vectors
+        assert found["memory"]["moving average"] == found["memory"]["parameters"]
+        assert found["memory"]["moments"] == pytest.approx(2 * found["memory"]["parameters"], rel=1e-3)
+        assert found["batch"] == 3 * chips
+    assert many["flops"] == pytest.approx(few["flops"], rel=1e-6)  # a chip's work stays as hosts are added
+    assert many["memory"]["kept for the backward pass"] == few["memory"]["kept for the backward pass"] > 0
+    assert many["model_flops"] < many["flops"] < 1.4 * many["model_flops"]  # what rematerialisation adds
+    assert set(many["collectives"]) == {"all-gather", "reduce-scatter"}
+
+
+def test_what_batches_hold_decides_which_frozen_networks_run(estimates):
+    assert estimates["16"]["flops"] > estimates["features"]["flops"]
+    assert set(estimates["16"]["parameters"]) - {"unet", "xfnet"} == {"vae", "text_encoder"}
+    assert set(estimates["features"]["parameters"]) == {"unet", "xfnet"}
+
+
+def test_a_quick_plan_compiles_for_the_cpu_and_agrees_with_the_estimate(capsys, estimates):
+    quick, estimate = planned(capsys, "--topology=v5e-16", "--quick", "--config.train.batch_size=48"), estimates["16"]
+    assert quick["flops"] == pytest.approx(estimate["flops"], rel=0.1)
+    assert quick["memory"]["temporaries"] > 0
+    assert quick["bytes"] > 0
+    assert quick["left_out"]
+    assert estimate["left_out"]
+
+
+def test_a_table_and_files_are_written(capsys, tmp_path):
+    assert plan.main([f"--config={CONFIG}", "--topology=v5e-4", "--estimate", f"--out={tmp_path / 'p'}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "p.md").read_text()
+    assert "4 chips (fsdp 2 x fsdp_inner 2), 64x32 pixels, 512 images a step (128 a chip)" in printed  # the largest
+    assert json.loads((tmp_path / "p.json").read_text())["topology"] == "v5e:2x2"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--topology=v7:2"], "chips are v4"),
+        (["--topology=v5e-256", "--config.train.batch_size=100"], "batch_size=100 does not divide into 256"),
+        (["--topology=v5e-16", "--config.mesh.fsdp=3"], "does not fit 16 devices"),
+        (["--topology=v5e-16", "--config.train.stepz=1"], "stepz"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(flags, said, capsys):
+    assert plan.main([f"--config={CONFIG}", "--estimate", *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_networks_without_sections_are_named(capsys):
+    assert plan.main(["--config=configs/tiny.py:base", "--topology=v5e:2x2", "--estimate"]) == 2
+    assert "config.init names vae without sections in config.model" in capsys.readouterr().err
+
+
+def test_without_libtpu_the_remedy_is_named(capsys, monkeypatch):
+    def missing(**kwargs):
+        raise RuntimeError("Unable to initialize backend 'tpu': libtpu.so not found")
+
+    monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", missing)
+    assert plan.main([f"--config={CONFIG}", "--topology=v5e-16", "--config.train.batch_size=32"]) == 2
+    assert "pip install 'dalle3_jax[plan]', or use --estimate" in capsys.readouterr().err
