@@ -49,9 +49,8 @@ def main() -> None:
         }
         for label, data in sources.items():
             rate = measured({**data, "threads": 2 * cores, "captions": {"alt": 1.0}}, arguments.seconds)
-            print(
-                f"{label:<26} {rate:8.0f} images/s, {rate / cores:6.0f} a core: {cores * appetite / rate:5.1f} cores a host"
-            )
+            wanted = cores * appetite / rate
+            print(f"{label:<26} {rate:8.0f} images/s, {rate / cores:6.0f} a core: {wanted:5.1f} cores a host")
 
 
 def measured(data: Mapping[str, Any], seconds: float) -> float:

@@ -209,7 +209,8 @@ class Pipeline:
             raise ValueError("the text encoder was dropped: load the pipeline again to encode further texts")
         texts = self.tokenizer(prompts, self.release.text["length"])
         quoted = (glyphs.encode(prompts, length),) if (length := self.release.text.get("glyph_length")) else ()
-        return programs.encode(self.params, *self._split((*texts, *quoted)), system=self.system)
+        with programs.over(self.mesh, len(prompts)):
+            return programs.encode(self.params, *self._split((*texts, *quoted)), system=self.system)
 
     def drop_text_encoder(self, texts: Iterable[str], batch_size: int = MAX_BATCH) -> None:
         """Encodes these prompts and negative prompts, then lets go of the parameters that only encoding takes.
@@ -249,17 +250,18 @@ class Pipeline:
         inputs = self._split((condition, null, guide) if guided else (condition, None, None))
         count = programs.chunk(steps) if progress else steps
         for first in range(0, steps, count):
-            state = programs.advance(
-                self.params,
-                *inputs,
-                state,
-                keys,
-                np.int32(first),
-                system=system,
-                sampler=sampler,
-                steps=steps,
-                count=count,
-            )
+            with programs.over(self.mesh, len(requests)):
+                state = programs.advance(
+                    self.params,
+                    *inputs,
+                    state,
+                    keys,
+                    np.int32(first),
+                    system=system,
+                    sampler=sampler,
+                    steps=steps,
+                    count=count,
+                )
             if progress:
                 progress(first + count, jax.block_until_ready(state.x0))
         return state.x
@@ -294,10 +296,12 @@ class Pipeline:
         if decoder != "vae":
             how = {"steps": steps, "temperature": temperature, "cells": cells}
             rows = self._split(np.asarray(range(len(latents)) if seeds is None else seeds, np.uint32))
-            latents = drawn(self._decoders[decoder], latents, rows, latent, **how)
+            with programs.over(self.mesh, len(latents)):
+                latents = drawn(self._decoders[decoder], latents, rows, latent, **how)
             if self._decoders[decoder].module.factor > 1:
                 return latents
-        return programs.decode(self.params, latents, system=self.system, tile=cells)
+        with programs.over(self.mesh, len(latents)):
+            return programs.decode(self.params, latents, system=self.system, tile=cells)
 
     def _decode_split(self, latents: Array, decoder: str, tile: int) -> Float[Array, "b H W 3"]:
         devices = self.mesh.size if self.mesh else 1
@@ -312,7 +316,9 @@ class Pipeline:
 
     def encode_images(self, images: Any) -> Float[Array, "b h w c"]:
         """The latents that the UNet works in, of images (b H W 3) in [-1, 1]: `decode` turns them back."""
-        return self.system.latent.normalised(programs.encode_images(self.params["vae"], images, vae=self.system.vae))
+        with programs.over(self.mesh, len(images)):
+            latents = programs.encode_images(self.params["vae"], images, vae=self.system.vae)
+        return self.system.latent.normalised(latents)
 
     def resample(
         self,
@@ -328,9 +334,10 @@ class Pipeline:
             raise ValueError(f"strength {strength} must lie in (0, 1], steps {steps} be at least 1")
         condition = self._split(self._fetch(self.encode(list(prompts))))
         rows = self._split(np.asarray(seeds, np.uint32))
-        return programs.resample(
-            self.params, condition, latents, rows, np.float32(strength), system=self.system, steps=steps
-        )
+        with programs.over(self.mesh, len(latents)):
+            return programs.resample(
+                self.params, condition, latents, rows, np.float32(strength), system=self.system, steps=steps
+            )
 
     def _laid(self, kind: str) -> programs.System:
         """The system, its times laid by this kind of spacing; "" is the release's own."""

@@ -1,13 +1,15 @@
 """The programs that a pipeline compiles: text to condition, noise, steps of the sampling loop, latents to images."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from dalle3_jax.checkpoints.latents import Decoding, Latent
 from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
@@ -71,6 +73,20 @@ class Guidance(NamedTuple):
     first: Float[Array, " b"]
     last: Float[Array, " b"]
     rescale: Float[Array, " b"]
+
+
+@contextlib.contextmanager
+def over(mesh: Mesh | None, rows: int) -> Iterator[None]:
+    """Within, programs run with so many images split over all devices of the mesh, if there is one and they divide.
+
+    A TPU's attention kernel must be told so, or that they do not: XLA's partitioner cannot split it.
+    """
+    if mesh is None:
+        yield
+        return
+    axes = None if rows % mesh.size else mesh.axis_names
+    with jax.set_mesh(mesh), nn.logical_axis_rules((("batch", axes),)):
+        yield
 
 
 @functools.partial(jax.jit, static_argnames="system")

@@ -106,8 +106,9 @@ class Checkpointer:
         if good == NONE:
             return None
         if good == DAMAGED:
+            why = " | ".join(self._rejected) or "the first process says why"
             raise ValueError(
-                f"no checkpoint in {self.folder} is good ({' | '.join(self._rejected) or 'the first process says why'}): "
+                f"no checkpoint in {self.folder} is good ({why}): "
                 "restore the folder from a copy, or move it away to begin again"
             )
         target = self.folder / f"{good:08d}"
@@ -159,7 +160,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _digests(files: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of each file, eight at a time: hashing lets go of the interpreter, and disks like to be asked together."""
+    """SHA-256 of each file, eight at a time: hashing lets go of the interpreter, and disks gain by it."""
     with ThreadPoolExecutor(8) as pool:
         return dict(zip(files, pool.map(_digest, files.values()), strict=True))
 

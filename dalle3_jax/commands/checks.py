@@ -118,6 +118,9 @@ def networks(config: ConfigDict) -> Iterator[str]:
         yield f"model has {', '.join(unknown)}: it may have {', '.join(sorted(known))}"
     if unknown := sorted(set(config.init) - set(COMPONENTS)):
         yield f"init has {', '.join(unknown)}: it may have {', '.join(COMPONENTS)}"
+    if (kind := sections.get("xfnet", {}).get("kind", KINDS[0])) not in KINDS:
+        yield f"model.xfnet.kind is {kind!r}: use {', '.join(KINDS)}"
+        return
     try:
         modules = build_models({name: fields for name, fields in sections.items() if name in COMPONENTS})
     except (ValueError, TypeError) as error:
@@ -130,11 +133,8 @@ def networks(config: ConfigDict) -> Iterator[str]:
                     yield f"model.unet level {place} has {level.channels} channels, no multiple of its {parts} {field}"
         if not unet.levels:
             yield "model.unet.levels is empty: give at least one level"
-    if xfnet := modules.get("xfnet"):
-        if xfnet.width % xfnet.heads:
-            yield f"model.xfnet.width is {xfnet.width}: it must be a multiple of its {xfnet.heads} heads"
-        if xfnet.kind not in KINDS:
-            yield f"model.xfnet.kind is {xfnet.kind!r}: use {', '.join(KINDS)}"
+    if (xfnet := modules.get("xfnet")) and xfnet.width % xfnet.heads:
+        yield f"model.xfnet.width is {xfnet.width}: it must be a multiple of its {xfnet.heads} heads"
 
 
 def diffusion(config: ConfigDict) -> Iterator[str]:

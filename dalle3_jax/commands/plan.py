@@ -1,7 +1,8 @@
-"""Say what a training step of a config costs on TPUs that are not here: memory, FLOPs, collectives, time.
+"""Say what a training step or sampling costs on TPUs that are not here: memory, FLOPs, collectives, time.
 
   dalle3-jax plan --config configs/base_512.py:base --topology v5e:16x16             # compiled for the chips: minutes
   dalle3-jax plan --config configs/base_512.py:base --topology v5p-128 --estimate    # not compiled: seconds
+  dalle3-jax plan --config configs/base_512.py:base --topology v5e-256 --what sample --images 512
   dalle3-jax plan --config configs/paper_256.py:base --topology v5e-256 --bucket 256x256 --out docs/plans/paper_256_v5e
 
 The program is compiled by libtpu, on any machine (pip install 'dalle3_jax[plan]'), and its own text is read: bodies of
@@ -11,7 +12,6 @@ Settings of the config follow as train takes them: --config.train.batch_size=102
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dalle3_jax.commands.config import load, plain
-from dalle3_jax.commands.planned import INPUTS, Program, training
+from dalle3_jax.commands.planned import INPUTS, Program, devices_of, training, unplaced
+from dalle3_jax.commands.planned_sampling import plan_sampling
 from dalle3_jax.commands.prompts import parse_size
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology, topology
@@ -36,6 +37,10 @@ from dalle3_jax.training.logging import write_whole
 __all__ = ["main", "plan"]
 
 
+SAMPLED = 2
+"""Images that a chip samples at once: `sample` makes eight on a host of four chips."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
@@ -44,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config", required=True, metavar="FILE:STAGE")
     made.add_argument("--topology", required=True, metavar="CHIP:GRID", help="v5e:16x16, v5p:4x4x4, v5e-256, v5p-128")
     made.add_argument("--bucket", metavar="WIDTHxHEIGHT", help="size of the images (default: the largest bucket)")
-    made.add_argument("--inputs", choices=INPUTS, default="images", help="what batches hold (default: images)")
+    made.add_argument("--what", choices=("train", "sample"), default="train", help="a step of training (default)")
+    made.add_argument("--inputs", choices=INPUTS, help="what batches of training hold (default: images)")
+    made.add_argument("--images", type=int, metavar="N", help="images that sampling makes at once (default: 2 a chip)")
     how = made.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_true", help="compile for the CPU instead: a minute or two")
     how.add_argument("--estimate", action="store_true", help="compile nothing: seconds")
@@ -66,7 +73,13 @@ def main(argv: list[str]) -> int:
         largest = max(map(tuple, buckets), key=lambda size: size[0] * size[1])
         bucket = parse_size(arguments.bucket) if arguments.bucket else largest
         how = "quick" if arguments.quick else "estimate" if arguments.estimate else "full"
-        found = plan(config, arguments.config, where, bucket, arguments.inputs, how)
+        if (arguments.inputs if arguments.what == "sample" else arguments.images) is not None:
+            raise ValueError("--inputs is for --what train, --images for --what sample")
+        asked, sampled = (config, arguments.config, where, bucket), SAMPLED * where.chips
+        if arguments.what == "sample":
+            found = plan_sampling(*asked, sampled if arguments.images is None else arguments.images, how)
+        else:
+            found = plan(*asked, arguments.inputs or "images", how)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -115,7 +128,7 @@ def plan(config: ConfigDict, name: str, where: Topology, bucket: tuple[int, int]
         memory=memory,
         capacity=capacity,
         flops=measured.flops,
-        model_flops=model_flops(config, bucket, inputs) / where.chips,
+        model_flops=model_flops(program) / where.chips,
         bytes=measured.bytes,
         collectives=measured.by_kind(),
         seconds=seconds(measured.flops, measured.bytes, measured.collectives, where),
@@ -137,7 +150,7 @@ def full(program: Program, mesh: Mesh, where: Topology, config: ConfigDict) -> M
     found = costs.measure(hlo.parse(compiled.as_text() or ""), where.chips)
     stats = compiled.memory_analysis()
     more = {"temporaries": stats.temp_size_in_bytes, "program": stats.generated_code_size_in_bytes}
-    return found, more, (), took
+    return found, more, costs.uncounted(found), took
 
 
 def quick(program: Program, mesh: Any, where: Topology, config: ConfigDict) -> Measured:
@@ -163,9 +176,9 @@ def quick(program: Program, mesh: Any, where: Topology, config: ConfigDict) -> M
 
 def estimated(program: Program, mesh: Any, where: Topology, config: ConfigDict) -> Measured:
     """Closed forms: products of the traced step, collectives of the layout, what the backward pass is kept."""
-    traced = jax.make_jaxpr(program.plain)(*_bare((program.state, program.frozen, program.batch)))
+    traced = jax.make_jaxpr(program.plain)(*unplaced((program.state, program.frozen, program.batch)))
     rows = config.train.batch_size
-    state, frozen, batch = _bare((program.state, program.frozen, program.batch))
+    state, frozen, batch = unplaced((program.state, program.frozen, program.batch))
     known = {**frozen, "run": {"ema": state.ema, "step": state.step}}
 
     def loss(params: Any) -> Any:
@@ -189,28 +202,21 @@ def layout(program: Program, mesh: Any, config: ConfigDict) -> tuple[costs.Colle
     return estimate.gathers(program.state.params, program.frozen, width, passes, shape, sharding.SHARDED)
 
 
-def model_flops(config: ConfigDict, bucket: tuple[int, int], inputs: str) -> float:
-    """FLOPs of a step over all chips if nothing were computed twice."""
-    program = training(config, sharding.abstract_mesh((1, 1, 1)), bucket, inputs, remat=False)
-    return flops(jax.make_jaxpr(program.plain)(*_bare((program.state, program.frozen, program.batch))))
+def model_flops(program: Program) -> float:
+    """FLOPs of a step over all chips if nothing were computed twice: of the loss and of its linear part.
 
+    That part, which derivatives forwards compute, has as many products as its transpose, the backward pass.
+    """
+    state, frozen, batch = unplaced((program.state, program.frozen, program.batch))
 
-def devices_of(where: Topology) -> Sequence[Any]:
-    """The slice's devices, as libtpu describes them; ValueError where it is not installed or knows no such slice."""
-    from jax.experimental import topologies
+    def both(params: Any, tangents: Any, known: Any, batch: Any) -> Any:
+        def loss(params: Any) -> Any:
+            return program.loss_fn(params, known, batch, jax.random.key(0))[0]
 
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask for a TPU
-    try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=where.name).devices
-    except (RuntimeError, ImportError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
-        line = str(error).splitlines()[0][:200]
-        raise ValueError(
-            f"libtpu cannot describe {where.name} ({line}): pip install 'dalle3_jax[plan]', or use --estimate"
-        ) from None
+        return jax.jvp(loss, (params,), (tangents,))
 
-
-def _bare(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+    known = {**frozen, "run": {"ema": state.ema, "step": state.step}}
+    return flops(jax.make_jaxpr(both)(state.params, state.params, known, batch))
 
 
 def _zeros(tree: Any) -> Any:

@@ -1,7 +1,8 @@
 """The program of a config's training step on devices that need not be here: networks, state and batch as shapes."""
 
 import importlib.resources
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +19,23 @@ from dalle3_jax.commands.stages import STAGES
 from dalle3_jax.commands.steps import updates
 from dalle3_jax.commands.systems import System
 from dalle3_jax.models.build import build_models
+from dalle3_jax.planning.chips import Topology
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import TrainState, state_shardings, with_shardings
 from dalle3_jax.training.step import Step, compile_step, make_step
 from dalle3_jax.typing import LossFn, Params
 
-__all__ = ["INPUTS", "Program", "abstract_batch", "abstract_system", "training"]
+__all__ = [
+    "INPUTS",
+    "Program",
+    "abstract_batch",
+    "abstract_system",
+    "devices_of",
+    "networks",
+    "plain_latent",
+    "training",
+    "unplaced",
+]
 
 INPUTS = ("images", "latents", "features")
 """What batches hold: pictures and token ids, cached latents and token ids, cached latents and text features."""
@@ -40,14 +52,9 @@ class Program(NamedTuple):
     batch: Mapping[str, Any]
 
 
-def training(
-    config: ConfigDict, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str, *, remat: bool = True
-) -> Program:
-    """The training step of the config's stage; without `remat` no network computes anything twice.
-
-    Raises ValueError where the config does not say all that the program depends on.
-    """
-    system = abstract_system(config, mesh, remat=remat)
+def training(config: ConfigDict, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str) -> Program:
+    """The training step of the config's stage; ValueError where the config does not say all that it depends on."""
+    system = abstract_system(config, mesh)
     stage = STAGES[config.train.stage](config, Path("plan"), system)
     boxed = system.boxed()
     adamw, _ = updates(config, boxed)
@@ -59,22 +66,12 @@ def training(
     return Program(compiled, step, stage.loss_fn, with_shardings(abstract, layout), frozen, batch)
 
 
-def abstract_system(config: ConfigDict, mesh: Mesh | AbstractMesh, *, remat: bool = True) -> System:
+def abstract_system(config: ConfigDict, mesh: Mesh | AbstractMesh) -> System:
     """The networks of config.model, those that config.init names as shapes; every one needs its section.
 
     The tokenizer and the statistics of latents, which the program does not depend on, are stand-ins.
     """
-    dtype = jnp.dtype(config.train.dtype)
-    modules = build_models(plain(config.model), dtype)
-    if missing := sorted(set(config.init) - set(modules)):
-        raise ValueError(
-            f"config.init names {', '.join(missing)} without sections in config.model: a plan opens no weights, "
-            "so give the networks' fields there (configs/paper_256.py does)"
-        )
-    if not remat:
-        modules = {
-            name: module.clone(remat=False) if hasattr(module, "remat") else module for name, module in modules.items()
-        }
+    dtype, modules = jnp.dtype(config.train.dtype), networks(config)
     trainable = tuple(config.train.trainable)
     loaded = {}
     for name in config.init:
@@ -90,10 +87,46 @@ def abstract_system(config: ConfigDict, mesh: Mesh | AbstractMesh, *, remat: boo
         name: Release({name: modules[name]}, {}, tokenizer=tokenizer.read_text("utf-8")) for name in config.init
     }
     if vae := modules.get("vae"):
-        ones = (1.0,) * vae.latent_channels
-        latent = Latent(vae.latent_channels, vae.factor, (0.0,) * vae.latent_channels, ones)
-        releases["vae"] = Release({"vae": vae}, {}, latent)
+        releases["vae"] = Release({"vae": vae}, {}, plain_latent(vae))
     return System(modules, loaded, releases, trainable)
+
+
+def networks(config: ConfigDict) -> dict[str, nn.Module]:
+    """The networks of config.model; ValueError where config.init names one that has no section there."""
+    modules = build_models(plain(config.model), jnp.dtype(config.train.dtype))
+    if missing := sorted(set(config.init) - set(modules)):
+        raise ValueError(
+            f"config.init names {', '.join(missing)} without sections in config.model: a plan opens no weights, "
+            "so give the networks' fields there (configs/paper_256.py does)"
+        )
+    return modules
+
+
+def plain_latent(vae: Any) -> Latent:
+    """A VAE's latents as they are: what scales them is not part of a program's cost."""
+    channels = vae.latent_channels
+    return Latent(channels, vae.factor, (0.0,) * channels, (1.0,) * channels)
+
+
+def devices_of(where: Topology) -> Sequence[Any]:
+    """The slice's devices, as libtpu describes them; ValueError where it is not installed or knows no such slice."""
+    from jax.experimental import topologies
+
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask for a TPU
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=where.name).devices
+    except (RuntimeError, ImportError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
+        line = str(error).splitlines()[0][:200]
+        if "lockfile" in line:
+            raise ValueError("libtpu is at work in another process, and in one at a time: wait for that") from None
+        raise ValueError(
+            f"libtpu cannot describe {where.name} ({line}): pip install 'dalle3_jax[plan]', or use --estimate"
+        ) from None
+
+
+def unplaced(tree: Any) -> Any:
+    """The shapes without their shardings."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
 def abstract_batch(

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int32
 from safetensors.numpy import save
 
 from dalle3_jax.data import caches, files
-from dalle3_jax.data.buckets import Size, bucket_of, resized
+from dalle3_jax.data.buckets import Size, bucket_of, buckets_of, resized
 from dalle3_jax.data.faults import Ledger
 from dalle3_jax.data.indexes import UNKNOWN, in_threads
 from dalle3_jax.data.records import BadRecord, Record
@@ -53,13 +53,9 @@ class Shard:
 
     first: int
     count: int
+    sizes: np.ndarray
     rows: dict[str, list[bytes]] = field(default_factory=dict)
-    sizes: np.ndarray = field(init=False)
     bad: list[list] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """No record has a size yet."""
-        self.sizes = np.full((self.count, 2), UNKNOWN, np.int32)
 
     def put(self, part: str, index: int, **arrays: np.ndarray) -> None:
         """Keep a row."""
@@ -90,7 +86,13 @@ def write(
         if whole.get(shard, 0) >= wanted:
             progress(wanted)
             continue
-        store(folder, shard, encoded(source, Shard(first, wanted), sizes, encoder, ledger, progress))
+        store(
+            folder,
+            shard,
+            encoded(
+                source, Shard(first, wanted, planned(source, first, wanted, sizes)), sizes, encoder, ledger, progress
+            ),
+        )
 
 
 def conclude(folder: str, made: Mapping[str, Any], count: int) -> None:
@@ -139,6 +141,14 @@ def finished(folder: str) -> dict[int, int]:
 def said_of(path: str) -> dict[str, Any]:
     """What the file of a shard says."""
     return json.loads(files.read(path))
+
+
+def planned(source: Source, first: int, count: int, sizes: Sequence[Size]) -> Int32[np.ndarray, "n 2"]:
+    """The sizes that pictures get by what their files say, bad ones too: batches then come as without a cache."""
+    known = source.sizes(first, first + count)
+    if known is None:
+        return np.full((count, 2), UNKNOWN, np.int32)
+    return np.array(sizes, np.int32)[buckets_of(known, sizes)]
 
 
 def prepared(record: Record, sizes: Sequence[Size], versions: Sequence[str]) -> Row:

@@ -92,7 +92,7 @@ def open_cache(folder: str, made: Mapping[str, Any], count: int | None = None) -
         record = json.loads(files.read(files.joined(folder, "cache.json")))
     except FileNotFoundError:
         raise ValueError(f"{folder} holds no finished cache: run dalle3-jax encode again, it goes on") from None
-    if stale := differences(folder, record["made"], made if "text" in made else {**record["made"], **made}):
+    if stale := differences(folder, record["made"], {**record["made"], **made}):
         raise ValueError(f"{stale}. Encode into another folder, or take the data and networks it was made from")
     if count is not None and record["records"] < count:
         raise ValueError(f"{folder} holds {record['records']} records, not {count}: run dalle3-jax encode again")

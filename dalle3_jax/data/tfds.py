@@ -40,7 +40,8 @@ class TFDSSource:
         builder = tfds.builder_from_directory(self.place)
         if self.split not in builder.info.splits:
             raise ValueError(f"no split {self.split!r} in {self.place}: there are {sorted(builder.info.splits)}")
-        if missing := sorted(FEATURES - set(dict(builder.info.features))):  # pyright: ignore[reportArgumentType]
+        found: Any = builder.info.features
+        if missing := sorted(FEATURES - set(found)):
             raise ValueError(f"{self.place} has no {', '.join(missing)}: docs/data.md lists the features of a record")
         return builder
 

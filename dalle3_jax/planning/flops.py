@@ -1,9 +1,12 @@
 """FLOPs of a traced program (a jaxpr), without compiling it: its products, bodies of scans as often as they run."""
 
+import functools
 import math
 from typing import Any
 
-__all__ = ["flops"]
+import numpy as np
+
+__all__ = ["flops", "meetings"]
 
 
 def flops(jaxpr: Any, shards: int = 1) -> float:
@@ -23,16 +26,37 @@ def _equation(equation: Any, shards: int) -> float:
         inner = math.prod(equation.invars[0].aval.shape[axis] for axis in left)
         return shards * 2.0 * equation.outvars[0].aval.size * inner
     if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval.shape
-        outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
-        zeros = math.prod(params["lhs_dilation"])
-        return shards * 2.0 * equation.outvars[0].aval.size * math.prod(kernel) / outputs / zeros
+        return shards * _convolution(equation)
     if name == "shard_map":
         shards *= math.prod(dict(params["mesh"].shape).values())
     if name == "cond":
         return max(flops(branch, shards) for branch in params["branches"])
     times = params["length"] if name == "scan" else 1
     return float(times) * sum(flops(inner, shards) for inner in _inner(params))
+
+
+@functools.lru_cache(maxsize=4096)
+def meetings(inputs: int, taps: int, outputs: int, stride: int, low: int, dilation: tuple[int, int]) -> int:
+    """How often a tap of a convolution's kernel meets an input along one axis, and not padding or a hole between.
+
+    `low` is the padding before the first input, `dilation` the input's and the kernel's. Compilers write products as
+    convolutions over as much padding as they like.
+    """
+    spread, apart = dilation
+    places = np.arange(outputs)[:, None] * stride + np.arange(taps)[None] * apart - low
+    return int(((places >= 0) & (places <= (inputs - 1) * spread) & (places % spread == 0)).sum())
+
+
+def _convolution(equation: Any) -> float:
+    (left, right), out = (invar.aval.shape for invar in equation.invars), equation.outvars[0].aval.shape
+    params = equation.params
+    layout = params["dimension_numbers"]
+    dilations = zip(params["lhs_dilation"], params["rhs_dilation"], strict=True)
+    axes = zip(layout.lhs_spec[2:], layout.rhs_spec[2:], layout.out_spec[2:], strict=True)
+    ways = zip(axes, params["window_strides"], params["padding"], dilations, strict=True)
+    met = [meetings(left[a], right[b], out[c], step, low, holes) for (a, b, c), step, (low, _), holes in ways]
+    batch, features = (out[axis] for axis in layout.out_spec[:2])
+    return 2.0 * batch * features * right[layout.rhs_spec[1]] * math.prod(met)
 
 
 def _inner(params: Any) -> list[Any]:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dalle3_jax.planning.chips import Topology
@@ -20,7 +20,8 @@ class Plan:
     """Figures of one chip and one step, in bytes, FLOPs and seconds; `how` is full, quick or estimate.
 
     `collectives` holds count, bytes of whole arrays and bytes that a chip receives, by kind; `seconds` the time that
-    computing, memory and interconnect take each; `model_flops` what the step would compute without recomputation.
+    computing, memory and interconnect take each; `model_flops` what the step would compute without recomputation. Where
+    several programs run one after another (sampling), `parts` are the FLOPs of each, and a batch stands for the step.
     """
 
     how: str
@@ -42,6 +43,12 @@ class Plan:
     findings: Sequence[str]
     left_out: Sequence[str]
     compile_seconds: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """What the figures are of."""
+        return "batch" if self.parts else "step"
 
     @property
     def used(self) -> int:
@@ -114,34 +121,41 @@ def markdown(plan: Plan, where: Topology) -> str:
     mesh = " x ".join(f"{name} {length}" for name, length in plan.mesh.items() if length > 1) or "one chip"
     head = (
         f"# {plan.config} on {plan.topology}: {plan.what}, {plan.how}\n\n"
-        f"{where.chips} chips ({mesh}), {plan.bucket[1]}x{plan.bucket[0]} pixels, {plan.batch} images a step "
+        f"{where.chips} chips ({mesh}), {plan.bucket[1]}x{plan.bucket[0]} pixels, {plan.batch} images a {plan.unit} "
         f"({plan.batch / where.chips:g} a chip), given as {plan.inputs}."
     )
     names = [(name, f"{count / 1e6:,.1f} M") for name, count in plan.parameters.items()]
     memory = [(name, size(amount)) for name, amount in plan.memory.items()]
-    memory += [("in all", size(plan.used)), ("HBM", size(plan.capacity))]
-    memory += [("headroom", f"{1 - plan.used / plan.capacity:.1%}")]
+    least, most = (", at least", ", at most") if plan.how == "estimate" else ("", "")
+    memory += [(f"in all{least}", size(plan.used)), ("HBM", size(plan.capacity))]
+    memory += [(f"headroom{most}", f"{1 - plan.used / plan.capacity:.1%}")]
     moved = [
         (kind, f"{row['count']:,.0f}", size(row["bytes"]), size(row["moved"])) for kind, row in plan.collectives.items()
     ]
+    known = {
+        "compute": True,
+        "memory": plan.bytes > 0,
+        "interconnect": plan.how == "full" or bool(plan.collectives) or math.prod(plan.mesh.values()) == 1,
+    }
     steps = {"overlapped": plan.overlapped, "not overlapped": plan.serial}
-    times = [(name, f"{1e3 * amount:,.1f} ms") for name, amount in plan.seconds.items()]
+    times = [(name, f"{1e3 * amount:,.1f} ms" if known[name] else "not known") for name, amount in plan.seconds.items()]
     times += [
-        (f"step, {name}", f"{1e3 * step:,.1f} ms, {plan.utilisation(step, chip.flops):.1%} MFU")
+        (f"{plan.unit}, {name}", f"{1e3 * step:,.1f} ms, {plan.utilisation(step, chip.flops):.1%} MFU")
         for name, step in steps.items()
     ]
     times += [("images/s, overlapped", f"{plan.batch / plan.overlapped:,.0f}")] if plan.overlapped else []
     work = [
-        ("FLOPs of the program", f"{plan.flops / 1e12:,.2f} T"),
-        ("of the model", f"{plan.model_flops / 1e12:,.2f} T"),
+        ("FLOPs of the program", operations(plan.flops)),
+        ("of the model", operations(plan.model_flops)),
+        *((name, operations(amount)) for name, amount in plan.parts.items()),
     ]
     work += [("HBM traffic", size(plan.bytes))] if plan.bytes else []
     parts = [
         head,
         table(("parameters", "number"), names),
         table(("memory of a chip", "bytes"), memory),
-        table(("work of a chip, a step", ""), work),
-        table(("collectives", "number", "whole arrays", "received by a chip"), moved),
+        table((f"work of a chip, a {plan.unit}", ""), work),
+        *([table(("collectives", "number", "whole arrays", "received by a chip"), moved)] if moved else []),
         table(("roofline", "time"), times),
         "\n".join(f"- {one}" for one in plan.findings) or "Nothing to repair was found.",
     ]
@@ -156,6 +170,12 @@ def size(amount: int | float) -> str:
         if amount >= width:
             return f"{amount / width:,.2f} {unit}"
     return f"{amount:,.0f} B"
+
+
+def operations(amount: float) -> str:
+    """FLOPs as people read them."""
+    unit, width = next(((unit, width) for unit, width in (("T", 1e12), ("G", 1e9)) if amount >= width), ("M", 1e6))
+    return f"{amount / width:,.2f} {unit}"
 
 
 def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

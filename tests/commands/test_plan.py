@@ -1,6 +1,11 @@
 """dalle3-jax plan: without the chips, without weights, and with the figures that shapes and layouts have."""
 
 import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import jax
 import pytest
@@ -14,6 +19,8 @@ from dalle3_jax.planning.chips import topology
 from tests.commands import tiny_pod
 
 CONFIG = "tests/commands/tiny_pod.py:base"
+PLANS = Path(__file__).parents[2] / "docs" / "plans"
+COMPARED = sorted(path.stem for path in PLANS.glob("*.json") if path.with_name(f"{path.stem}_estimate.json").exists())
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
 
 
@@ -106,3 +113,41 @@ def test_without_libtpu_the_remedy_is_named(capsys, monkeypatch):
     monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", missing)
     assert plan.main([f"--config={CONFIG}", "--topology=v5e-16", "--config.train.batch_size=32"]) == 2
     assert "pip install 'dalle3_jax[plan]', or use --estimate" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    not (find_spec("libtpu") or os.environ.get("TPU_LIBRARY_PATH")), reason="compiles for a TPU: needs libtpu"
+)
+def test_an_estimate_agrees_with_the_program_compiled_for_the_chips():
+    """In a process of its own, optimised as ever: of what libtpu compiles only that is like a pod's."""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    command = [sys.executable, "-m", "dalle3_jax", "plan", f"--config={CONFIG}", "--topology=v5e:2x2", "--json=-"]
+    command += ["--config.train.batch_size=8"]
+    done = {
+        how: subprocess.run(
+            [*command, *flags], env=environment, capture_output=True, text=True, check=False, timeout=400
+        )
+        for how, flags in (("full", ()), ("estimate", ("--estimate",)))
+    }
+    if "in another process" in done["full"].stderr:
+        pytest.skip("libtpu is at work in another process")
+    full, estimate = (json.loads(one.stdout) for one in done.values())
+    assert estimate["flops"] == pytest.approx(full["flops"], rel=0.1)
+    for kind in ("parameters", "moving average", "moments", "frozen networks", "batch"):
+        assert full["memory"][kind] == estimate["memory"][kind]
+    moved = [sum(row["moved"] for row in found["collectives"].values()) for found in (full, estimate)]
+    assert moved[1] == pytest.approx(moved[0], rel=0.25)
+    assert "all-to-all" not in full["collectives"]
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_committed_estimates_agree_with_the_programs_that_were_compiled(name):
+    full, estimate = (json.loads((PLANS / f"{name}{how}.json").read_text()) for how in ("", "_estimate"))
+    assert (full["how"], estimate["how"]) == ("full", "estimate")
+    for same in ("config", "topology", "mesh", "bucket", "batch", "inputs", "parameters", "capacity", "model_flops"):
+        assert full[same] == estimate[same], same
+    assert estimate["flops"] == pytest.approx(full["flops"], rel=0.1)
+    assert estimate["seconds"]["interconnect"] == pytest.approx(full["seconds"]["interconnect"], rel=0.15)
+    for kind in ("parameters", "moving average", "moments", "frozen networks", "batch"):
+        assert full["memory"][kind] == estimate["memory"][kind]
+    assert full["model_flops"] < full["flops"]

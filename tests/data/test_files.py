@@ -45,9 +45,13 @@ def test_a_digest_changes_with_the_content(tmp_path):
     assert len(digests) == 3
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+def test_a_file_is_replaced_whole_or_left_as_it_was(tmp_path):
     path = tmp_path / "a"
     files.write_whole(path, b"before")
+    os.link(path, tmp_path / "opened")  # what who has the file open goes on reading
+    files.write_whole(path, b"after")
+    assert (tmp_path / "opened").read_bytes() == b"before"
+    (tmp_path / "opened").unlink()
 
     def fail():
         with files.written_whole(path) as temporary:
@@ -56,7 +60,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
 
     with pytest.raises(RuntimeError):
         fail()
-    assert path.read_bytes() == b"before"
+    assert path.read_bytes() == b"after"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
 
 

@@ -55,6 +55,7 @@ def test_nothing_outside_the_folder_is_read(tmp_path):
         with pytest.raises(BadRecord) as found:
             source[index]
         assert found.value.reason == "missing"
+        assert ("leads out" in found.value.detail) == (index < len(names) - 1)
 
 
 @pytest.mark.parametrize("line", [b'{"text": "x"}', b'{"file_name": 7}', b'{"file_name": ""}', b"nothing"])

@@ -4,13 +4,15 @@ import os
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.scenes import WHOLE
-from dalle3_jax.data.sources import ScenesSource, TFDSSource
+from dalle3_jax.data.sources import ScenesSource, TFDSSource, opened
 from dalle3_jax.data.transforms import decode, encode
 
 NINE = ["cat", "lion", "tiger", "wolf", "cow", "bear", "fox", "owl", "pig"]
@@ -33,6 +35,24 @@ def test_tfds_gives_the_records_of_the_source(written):
         assert (decode(a.image) == decode(b.image)).all()
         assert (a.key, a.height, a.width, a.captions, a.labels) == (b.key, b.height, b.width, b.captions, b.labels)
     assert "tensorflow" not in sys.modules
+
+
+def test_a_dataset_says_its_sizes_and_is_recognised_by_its_folder(written):
+    source = opened(str(written.parents[1]), "held_out")
+    assert isinstance(source, TFDSSource)
+    assert source.sizes(2, 5).tolist() == [[40, 64]] * 3
+    assert ScenesSource().sizes(0, 5) is None
+
+
+def test_a_dataset_in_a_bucket_is_copied_once_its_own_split_alone(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    store = fsspec.filesystem("memory")
+    store.put(str(written), "/datasets/scenes", recursive=True)
+    store.pipe("/datasets/scenes/scenes-other.array_record-00000-of-00001", b"of another split")
+    source = opened("memory://datasets/scenes", "held_out")
+    assert source[3] == TFDSSource(written, "held_out")[3]
+    assert not list(tmp_path.rglob("*other*"))
+    store.rm("/datasets", recursive=True)
 
 
 def test_a_dataset_is_found_in_the_folder_above_and_missing_ones_are_named(written, tmp_path):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from dalle3_jax.planning import costs, hlo
-from dalle3_jax.planning.flops import flops
+from dalle3_jax.planning.flops import flops, meetings
 
 
 def compiled(function, *shapes):
@@ -36,7 +36,8 @@ def convolved(k, x):
 
 
 MATRIX = 2 * 8 * 64 * 64
-CONV = 2 * (2 * 8 * 8 * 16) * (3 * 3 * 8)
+TAPS = 3 * 8 - 2  # along a side of eight, where the first and the last of three taps once meet padding
+CONV = 2 * (2 * TAPS * TAPS) * (8 * 16)
 PROGRAMS = {
     "dense": (product, ((8, 64), (64, 64)), MATRIX),
     "gradient": (jax.grad(loss, (0, 1)), ((64, 64), (8, 64)), 3 * MATRIX),
@@ -58,8 +59,31 @@ def test_products_are_counted_as_closed_forms_have_them_compiled_and_traced(name
 
 def test_gradients_of_convolutions_cost_two_forward_passes():
     found, traced = compiled(jax.grad(lambda k, x: convolved(k, x).sum() ** 2, (0, 1)), (3, 3, 8, 16), (2, 8, 8, 8))
-    assert traced == 3 * CONV
-    assert 2.5 * CONV < found.flops < 3.6 * CONV  # of the gradient's padding some is counted
+    assert found.flops == traced == 3 * CONV
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"),
+    [
+        ((8, 3, 8, 1, 1, (1, 1)), 22),  # same
+        ((8, 3, 6, 1, 0, (1, 1)), 18),  # valid
+        ((8, 3, 4, 2, 0, (1, 1)), 11),  # halved, padded behind
+        ((4, 3, 8, 1, 1, (2, 1)), 11),  # and its transpose, which meets as many
+        ((8, 3, 4, 1, 0, (1, 2)), 12),  # every other input
+        ((1, 4, 4, 1, 3, (1, 1)), 4),  # a batch of four that a compiler writes as a window over padding
+        ((8, 3, 4, 1, -2, (1, 1)), 12),  # inputs cut off
+    ],
+)
+def test_taps_are_counted_where_they_meet_numbers(axis, expected):
+    assert meetings(*axis) == expected
+
+
+def test_a_strided_convolution_costs_the_same_read_and_traced():
+    def halved(k, x):
+        return jax.lax.conv_general_dilated(x, k, (2, 2), ((0, 1), (0, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    found, traced = compiled(jax.grad(lambda k, x: halved(k, x).sum() ** 2, (0, 1)), (3, 3, 8, 16), (2, 8, 8, 8))
+    assert found.flops == traced == 3 * 2 * (2 * 11 * 11) * (8 * 16)
 
 
 def test_memory_traffic_is_what_operations_outside_of_fusions_read_and_write():
@@ -118,6 +142,14 @@ ENTRY %main (x: bf16[16,64], y: bf16[256,64], z: (s32[], bf16[64,64])) -> bf16[1
   %fast = bf16[256,64]{1,0:T(8,128)S(1)} copy(%y)
   %table = f32[512,1024]{1,0} constant({...})
   %flash = bf16[2,4,1024,64]{3,2,1,0} custom-call(%x), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{"body":"x"},"cost_estimate":{"flops":"1000","transcendentals":"1"}}
+  %k = bf16[64,32,1]{1,0,2} parameter(3)
+  %q = bf16[4,10,32]{1,2,0} parameter(4)
+  %product = bf16[4,10,64]{1,2,0} convolution(%k, %q), window={size=4 pad=3_3 rhs_reversal=1}, dim_labels=bf0_0oi->0fb
+  %s = bf16[2,4,1024,64]{3,2,1,0} parameter(5)
+  %t = bf16[2,4,512,64]{3,2,1,0} parameter(6)
+  %flash_mha_bwd_dq_block_q_major_512.1 = bf16[2,4,1024,64]{3,2,1,0} custom-call(%s, %t), custom_call_target="tpu_custom_call"
+  %flash_mha_bwd_dkv_block_q_major_512.2 = bf16[2,4,512,64]{3,2,1,0} custom-call(%s, %t), custom_call_target="tpu_custom_call"
+  %other.3 = bf16[2,4,512,64]{3,2,1,0} custom-call(%s, %t), custom_call_target="tpu_custom_call"
   ROOT %scattered = bf16[16,64]{1,0} fusion(%beside), kind=kCustom, calls=%all-reduce-scatter.1
 }
 """
@@ -135,7 +167,13 @@ def test_collectives_of_a_tpu_program_are_counted_once_each_and_as_often_as_loop
         },
     }
     assert found.constants.count(512 * 1024 * 4) == 1
-    assert found.flops == 1000
+
+
+def test_kernels_count_as_they_say_or_as_is_known_of_them_and_padding_does_not():
+    found = costs.measure(hlo.parse(TPU), 64)
+    said, product, scores = 1000, 2 * 4 * 10 * 64 * 32, 2 * (2 * 4 * 1024 * 512 * 64)
+    assert found.flops == said + product + (3 + 4) * scores
+    assert found.unknown == ("other.3",)
 
 
 def test_arrays_in_a_tpu_s_vector_memory_are_no_memory_traffic():
