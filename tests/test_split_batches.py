@@ -19,18 +19,23 @@ ROOT = Path(__file__).parents[1]
 
 PICTURES = """
 import jax, numpy as np
+from flax import linen as nn
 from jax.sharding import Mesh
+from dalle3_jax import programs
 from dalle3_jax.pipeline import Pipeline
 from tests.tiny import tiny_release
 
 release = tiny_release()
-one, many = Pipeline(release), Pipeline(release, mesh=Mesh(np.asarray(jax.devices()), "data"))
+mesh = Mesh(np.asarray(jax.devices()), "data")
+one, many = Pipeline(release), Pipeline(release, mesh=mesh)
 for count in (2, 3):
     how = {"size": (16, 16), "steps": 2, "batch_size": count}
     made = [pipeline([f"a fox {i}" for i in range(count)], **how) for pipeline in (one, many)]
     for a, b in zip(*made, strict=True):
         apart = np.abs(np.asarray(a.image, np.int16) - np.asarray(b.image, np.int16))
         assert (apart <= 1).mean() > 0.999, (count, apart.max())
+    with programs.over(mesh, count):
+        assert nn.get_logical_axis_rules() == (("batch", ("data",) if count == 2 else None),)
 """
 
 KERNEL = """

@@ -189,8 +189,7 @@ def test_too_many_bad_records_stop_the_run_with_their_reasons(batches):
         next(few)
     many = batches(Pictures(shapes, bad), batch_size=50, data={"max_bad": 0.03})
     with pytest.raises(ValueError, match=r"more than data.max_bad=0.03 allows: .*caption.*such as bad record '\d+'"):
-        for _ in range(60):
-            next(many)
+        [next(many) for _ in range(60)]
     with pytest.raises(ValueError, match="100 records in a row cannot be used"):
         next(batches(Pictures(shapes, dict.fromkeys(range(5000), "empty")), data={"captions": {"alt": 1.0}}))
 
