@@ -24,9 +24,7 @@ def get_config() -> ConfigDict:
     c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
     c.data.fields = ConfigDict()  # of JSON beside pictures -> versions of captions; empty: the usual names
     c.data.dropout = 0.1  # captions replaced by ""
-    c.data.tokenizer = (
-        "scenes"  # of the first world; "whole" of the whole; a file, a folder; "": init.text_encoder's
-    )
+    c.data.tokenizer = "scenes"  # of the first world; "whole" of the whole; a file, a folder; "": init.text_encoder's
     c.data.text_length = 64
     c.data.glyph_length = 0  # bytes of quoted text that a glyph_encoder reads; 0: none
     c.data.latents = 0  # records whose latents are encoded ahead; 0: encode as they come
