@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
     bucket: int
     epoch: int
-    index: int
+    record: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Drawn:
 
     def another(self, place: Place, attempt: int) -> Place:
         """The row that takes the place of a bad one."""
-        return place._replace(index=int(uniform(self.seed, "another", *place, attempt) * 2**40))
+        return place._replace(record=int(uniform(self.seed, "another", *place, attempt) * 2**40))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Shuffled:
     def another(self, place: Place, attempt: int) -> Place:
         """The row of the same bucket that takes the place of a bad one."""
         drawn = uniform(self.seed, "another", *place, attempt) * len(self.members[place.bucket])
-        return place._replace(index=int(self.members[place.bucket][int(drawn)]))
+        return place._replace(record=int(self.members[place.bucket][int(drawn)]))
 
     def _lay(self, cycle: int) -> UInt8[np.ndarray, " _"]:
         """The buckets of a cycle's batches, shuffled."""

@@ -153,9 +153,9 @@ class Reader:
 
     def __call__(self, place: Place) -> dict[str, Any]:
         """The row; BadRecord where its record cannot be used."""
-        key = (self.seed, place.epoch, place.index)
+        key = (self.seed, place.epoch, place.record)
         how = {"text": self.text, "latents": self.latents, "targets": self.targets}
-        return row_of(self.opened[place.bucket], place.index, self.sizes[place.bucket], self.settings, key, **how)
+        return row_of(self.opened[place.bucket], place.record, self.sizes[place.bucket], self.settings, key, **how)
 
     def usable(self, place: Place, order: Order, ledger: Ledger) -> dict[str, Any]:
         """The row, or that of another record of its bucket where it cannot be used."""
@@ -165,7 +165,7 @@ class Reader:
                 ledger.good()
                 return row
             except BadRecord as error:
-                ledger.bad(place.index, error)
+                ledger.bad(place.record, error)
                 place = order.another(place, attempt)
         ledger.check()
         raise ValueError(f"{ATTEMPTS} records in a row cannot be used; by reason: {dict(ledger.counts)}")

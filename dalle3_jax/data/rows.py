@@ -13,6 +13,7 @@ from dalle3_jax.data.transforms import crop, decode, unit
 
 __all__ = ["Batch", "Targets", "Tokenize", "finish", "row_of", "tokenized"]
 
+AXES = ("top", "left")
 Tokenize = Callable[[list[str], int], tuple[np.ndarray, np.ndarray]]
 Batch = dict[str, np.ndarray]
 Targets = Callable[[Record], Mapping[str, np.ndarray]]
@@ -42,8 +43,8 @@ def row_of(
         height, width = pixels.shape[:2]
         pixels, top, left = resized(pixels, bucket, uniform(*key, "down"), uniform(*key, "across"))
         if side := settings["crop"]:
-            inner = [int(uniform(*key, name) * (n - side + 1)) for name, n in zip(("top", "left"), bucket, strict=True)]
-            pixels, top, left = crop(pixels, *inner, side), top + inner[0], left + inner[1]
+            down, across = (int(uniform(*key, name) * (n - side + 1)) for name, n in zip(AXES, bucket, strict=True))
+            pixels, top, left = crop(pixels, down, across, side), top + down, left + across
         row["images"] = pixels
         sizes = [height, width, top, left, *pixels.shape[:2]]
     else:

@@ -53,9 +53,10 @@ def conditioned(networks: Mapping[str, Apply], weights: Params, batch: Batch) ->
     Without an xfnet the text encoder (CLIP's) gives the condition itself, beside a second one where there is one.
     """
     if "features" in batch:
-        text = batch["features"], batch["mask"]
+        features: Any = batch["features"]
     else:
-        text = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"]), batch["mask"]
+        features = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"])
+    text = features, batch["mask"]
     if "text_encoder_2" in networks:
         return text[0].beside(networks["text_encoder_2"](weights["text_encoder_2"], batch["ids"], batch["mask"]))
     if "xfnet" not in networks:

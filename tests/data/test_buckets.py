@@ -112,7 +112,7 @@ def test_each_record_is_seen_equally_often_and_each_bucket_in_proportion(batches
     assert buckets == {(32, 32): 100, (32, 56): 25, (56, 32): 25}
     members = [np.arange(7), np.arange(7, 20), np.arange(20, 23)]  # none of them a multiple of the batch
     order, seen = Shuffled(members, 8, 3), Counter()
-    seen.update(order(position).index for position in range(23 * 40))
+    seen.update(order(position).record for position in range(23 * 40))
     assert set(seen) == set(range(23))
     assert max(seen.values()) - min(seen.values()) <= 1 + 8 // 3
     turns = [order.turn(number) for number in range(115)]
