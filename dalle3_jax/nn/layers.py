@@ -78,7 +78,7 @@ def embedding(entries: int, features: int, *, name: str, dtype: DTypeLike, std: 
     """A table of `entries` learned vectors."""
     axes: Axes = ("from_vocab", "whole")
 
-    def promoted(*tables: Array | None, dtype: Any = None, inexact: bool = True) -> list[Array | None]:
+    def promoted(*tables: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
         return [whole(table, axes) for table in promote_dtype(*tables, dtype=dtype, inexact=inexact)]
 
     init = kernel_init(axes, std=std)

@@ -301,7 +301,7 @@ def test_every_device_holds_its_share_of_the_stacked_parameters_too(folder):
     assert done.returncode == 0, done.stderr
     shares = {name: int(count) for _, name, count in (line.split() for line in done.stdout.splitlines())}
     assert shares.keys() == flatten_dict(PARAMS, sep=".").keys()
-    split = {"attention.query": 4, "attention.out": 2, "feed_forward.wi_0": 4, "feed_forward.wo": 2}
+    split = {"attention.query": 4, "attention.out": 2, "feed_forward.wi_0": 4, "feed_forward.wo": 4}
     assert {name: shares[f"layers.{name}.kernel"] for name in split} == split
     assert shares["token_embedding.embedding"] > 1
 
