@@ -191,7 +191,7 @@ def test_too_many_bad_records_stop_the_run_with_their_reasons(batches):
     with pytest.raises(ValueError, match=r"more than data.max_bad=0.03 allows: .*caption.*such as bad record '\d+'"):
         [next(many) for _ in range(60)]
     # Which is said first is a race of threads: that one row found none to use, or that all of the first were bad.
-    with pytest.raises(ValueError, match="100 records in a row cannot be used|of the first .* records cannot be used"):
+    with pytest.raises(ValueError, match=r"100 records in a row cannot be used|of the first .* records cannot be used"):
         next(batches(Pictures(shapes, dict.fromkeys(range(5000), "empty")), data={"captions": {"alt": 1.0}}))
 
 
