@@ -2,7 +2,7 @@
 
     FOLDER/00001000/state/           the training state, sharded
     FOLDER/00001000/data.json        how far the data was read, the same for any number of processes
-    FOLDER/00001000/manifest.json    written last: sizes and digests of all files above, shapes and types of the arrays
+    FOLDER/00001000/manifest.json    written last: digests of all files above, shapes and types of the arrays, its own
 
 Orbax keeps no checksum of what it wrote, so a step without a manifest is unfinished, and one that differs from it is
 damaged. Restoring walks down to the newest good step and deletes nothing. A step restores onto any mesh and any number
@@ -50,8 +50,10 @@ def steps(folder: Path) -> list[int]:
 def verify(folder: Path) -> list[str]:
     """What differs between a step's files and its manifest; empty when it is good."""
     try:
-        expected = json.loads((folder / MANIFEST).read_text())["files"]
-        found = _files(folder)
+        manifest = json.loads((folder / MANIFEST).read_text())
+        if _sealed({name: manifest[name] for name in ("files", "arrays")}) != manifest:
+            return [f"{MANIFEST} is damaged: it does not match its own sha256"]
+        expected, found = manifest["files"], _files(folder)
         problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
         problems += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
         same = sorted(expected.keys() & found.keys())
@@ -137,7 +139,7 @@ class Checkpointer:
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
                 files = _digests(_files(target))
-                _write_whole(target / MANIFEST, json.dumps({"files": files, "arrays": arrays}, indent=1))
+                _write_whole(target / MANIFEST, json.dumps(_sealed({"files": files, "arrays": arrays}), indent=1))
                 for step in steps(self.folder)[: -self.keep]:
                     shutil.rmtree(self.folder / f"{step:08d}")
         except BaseException as error:  # handed to the main thread
@@ -168,6 +170,12 @@ def _digests(files: Mapping[str, Path]) -> dict[str, str]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with the SHA-256 of its other fields."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _write_whole(path: Path, text: str) -> None:

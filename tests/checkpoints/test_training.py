@@ -221,3 +221,16 @@ def test_a_full_disk_is_said_by_the_next_save_and_leaves_the_last_one_good(tmp_p
     checkpointer.save(5, state, {"batches": 5})
     checkpointer.close()
     assert steps(tmp_path) == [1, 5]
+
+
+def test_every_bit_of_the_manifest_counts(tmp_path, state):
+    saved(tmp_path, state, 1).close()
+    path = tmp_path / "00000001" / "manifest.json"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(len(whole) // 400, 1)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        assert verify(path.parent), (place, whole[place - 20 : place + 20])
+    path.write_bytes(whole)
+    assert verify(path.parent) == []
