@@ -23,10 +23,12 @@ def get_config() -> ConfigDict:
     c.data.crop = 0  # side of random crops in pixels; 0: whole pictures
     c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
     c.data.fields = ConfigDict()  # of JSON beside pictures -> versions of captions; empty: the usual names
+    c.data.sidecars = ()  # folders of further versions of captions that `dalle3-jax recaption` wrote
     c.data.dropout = 0.1  # captions replaced by ""
     c.data.tokenizer = "scenes"  # of the first world; "whole" of the whole; a file, a folder; "": init.text_encoder's
     c.data.text_length = 64
     c.data.glyph_length = 0  # bytes of quoted text that a glyph_encoder reads; 0: none
+    c.data.records = 0  # only the first so many of the source; 0: all
     c.data.latents = 0  # records whose latents are encoded ahead; 0: encode as they come
     c.data.cache = ""  # a folder that `dalle3-jax encode` wrote; empty: none
     c.data.max_bad = 0.01  # share of records that cannot be used above which a run stops
@@ -64,6 +66,7 @@ def get_config() -> ConfigDict:
     c.train.consistency.top = 0.985  # where x is nothing but noise
     c.train.consistency.parts = (8, 64)  # of [0, top], at the beginning and at the end
     c.train.consistency.guidance_scale = 1.0  # of the teacher, folded in
+    c.train.captioning = ConfigDict({"contrastive": 1.0, "caption": 2.0})  # captioner stage: weights of its losses
     c.train.log_every = 50
     c.train.save_every = 1000
     c.train.save_minutes = 10.0

@@ -232,9 +232,69 @@ def distill_base():
     return c
 
 
+def captioning():
+    """What the captioner's stages share."""
+    c = common.get_config()
+    c.train.stage = "captioner"
+    c.train.trainable = ("captioner",)
+    c.data.dropout = 0.0
+    c.data.text_length = 40
+    c.train.batch_size = 64
+    c.train.constant = 0.3
+    c.train.ema = 0.998
+    c.sample.count = 24
+    return c
+
+
+def captioner():
+    """The captioner from nothing, on alternative texts as the web has them."""
+    c = captioning()
+    c.model.captioner = {
+        "vision": {"width": 192, "layers": 6, "heads": 6, "mlp_width": 768, "activation": "gelu"},
+        "text": {"width": 192, "layers": 2, "heads": 6, "mlp_width": 768, "activation": "gelu"},
+        "decoder": {"width": 192, "layers": 2, "heads": 6, "mlp_width": 768, "activation": "gelu"},
+        "vocab_size": 1024,
+        "positions": 40,
+        "image_size": (128, 128),
+        "patch": 16,
+        "projection": 192,
+        "queries": 0,
+    }
+    c.data.captions = {"alt": 1.0}
+    c.train.steps = 2_000
+    c.train.learning_rate = 1e-3
+    return c
+
+
+def fine_tuned(version):
+    """The captioner on a small set of captions of one kind."""
+    c = captioning()
+    c.train.name = f"captioner_{version}"
+    c.init.captioner = "captioner"
+    c.data.captions = {version: 1.0}
+    c.data.records = 4_000
+    c.data.seed = 1  # other pictures than the generators'
+    c.train.steps = 500
+    c.train.learning_rate = 3e-4
+    c.train.warmup = 50
+    return c
+
+
+def captioner_short():
+    """The captioner on 4,000 captions of the main subject."""
+    return fine_tuned("short")
+
+
+def captioner_descriptive():
+    """The captioner on 4,000 captions that say everything."""
+    return fine_tuned("descriptive")
+
+
 def get_config(stage: str = "base"):
     """The config of one stage."""
     stages = {"vae": vae, "text": text, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner}
+    stages |= {"captioner": captioner, "captioner_short": captioner_short}
+    stages |= {"captioner_descriptive": captioner_descriptive}
     stages |= {"distill_refiner": distill_refiner, "distill_base": distill_base}
     if stage not in stages:
         raise ValueError(f"configs/demo.py has no stage {stage!r}: use {', '.join(stages)}")

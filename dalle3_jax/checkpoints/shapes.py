@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
@@ -61,6 +62,10 @@ def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple
             side = 2 * module.factor
             latents = _floats(1, 2, 2, module.latent_channels)
             return _floats(1, side, side, module.image_channels), _floats(1), latents
+        case Captioner():
+            length = min(8, module.positions)
+            text = jax.ShapeDtypeStruct((1, length), jnp.int32), jax.ShapeDtypeStruct((1, length), jnp.bool_)
+            return *text, _floats(1, *module.image_size, 3)
         case SceneReader():
             return (_floats(1, 16, 16, 3),)
     raise ValueError(f"no example inputs are known for a {type(module).__name__}")

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from dalle3_jax import programs
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.commands import decoding, drawing, inputs, reading
+from dalle3_jax.commands.captioner import captioner
 from dalle3_jax.commands.networks import applied, checked_tokenizer, latent_batches
 from dalle3_jax.commands.stage import Stage, apply, described
 from dalle3_jax.commands.systems import System
@@ -89,6 +90,7 @@ STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {
     "distill_refiner": decoding.distill,
     "distill_base": drawing.distill_base,
     "reader": reading.reader,
+    "captioner": captioner,
 }
 
 

@@ -8,7 +8,7 @@ iterator is that number alone, and n processes share out exactly the rows that o
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from dalle3_jax.data.order import Drawn, Order, Place, Shuffled
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.rows import Batch, Targets, Tokenize, finish, row_of, tokenized
 from dalle3_jax.data.settings import settings_of, sizes_of
+from dalle3_jax.data.sidecars import Captioned, captioned, drawn_at
 from dalle3_jax.data.sources import ENDLESS, ScenesSource, Source
 
 __all__ = ["Batch", "Batches", "Targets", "Tokenize", "batches", "source_of", "tokenized"]
@@ -31,7 +32,7 @@ ATTEMPTS = 100
 
 
 def source_of(data: Mapping[str, Any]) -> Source:
-    """The source that the data section names; one that draws pictures draws them at data.size."""
+    """The source that data.source names, without data.sidecars; one that draws pictures draws them at data.size."""
     settings = settings_of(data)
     if settings["source"] != "scenes":
         return sources.opened(settings["source"], settings["split"], settings["fields"])
@@ -60,14 +61,15 @@ def batches(
     and width), and with `glyphs` (the tokenizer of quoted text) `glyph_ids` and `glyph_mask` of the same captions; and
     what `targets` makes of each record, always in the same shapes. All rows of a batch have one of the buckets' sizes,
     the same on every process. Joined in the order of the processes, their batches are the batch of one process.
-    `source` stands in for the one that `data` names.
+    `source` stands in for the one that `data` names; with a tokenizer it has the captions of `data.sidecars` too.
     """
     settings = settings_of(data)
     if batch_size < 1 or not 0 <= process_index < process_count:
         raise ValueError(f"batch size {batch_size}, process {process_index} of {process_count}: not a share of a batch")
-    sizes, source = sizes_of(settings), source_of(settings) if source is None else source
-    order = order_of(source, sizes, batch_size * process_count, int(seed), latents)
-    reader = Reader(source, sizes, settings, int(seed), tokenize is not None, latents, targets)
+    sizes, given = sizes_of(settings), source_of(settings) if source is None else source
+    read = captioned(given, settings["sidecars"] if tokenize is not None else ())
+    order = order_of(read, sizes, batch_size * process_count, int(seed), latents, settings["records"])
+    reader = Reader(read, sizes, settings, int(seed), tokenize is not None, latents, targets)
     if tokenize is not None:
         reader.check_captions()
     ledger = Ledger(settings["max_bad"])
@@ -136,7 +138,7 @@ class Batches(Iterator[Batch]):
 class Reader:
     """What makes rows of records."""
 
-    source: Source
+    source: Source | Captioned
     sizes: Sequence[Size]
     settings: Mapping[str, Any]
     seed: int
@@ -145,11 +147,9 @@ class Reader:
     targets: Targets | None
 
     @cached_property
-    def opened(self) -> tuple[Source, ...]:
+    def opened(self) -> tuple[Source | Captioned, ...]:
         """The source of each bucket: scenes are drawn at its size, pictures brought to it."""
-        if not isinstance(self.source, ScenesSource):
-            return (self.source,) * len(self.sizes)
-        return tuple(replace(self.source, height=height, width=width) for height, width in self.sizes)
+        return tuple(drawn_at(self.source, height, width) for height, width in self.sizes)
 
     def __call__(self, place: Place) -> dict[str, Any]:
         """The row; BadRecord where its record cannot be used."""
@@ -183,9 +183,21 @@ class Reader:
             return
 
 
-def order_of(source: Source, sizes: Sequence[Size], batch: int, seed: int, latents: Sequence[Any] | None) -> Order:
-    """The order in which the records stand in batches of `batch` rows over all processes."""
+def order_of(
+    source: Source | Captioned,
+    sizes: Sequence[Size],
+    batch: int,
+    seed: int,
+    latents: Sequence[Any] | None,
+    records: int = 0,
+) -> Order:
+    """The order in which the records, or the first so many, stand in batches of `batch` rows over all processes."""
     length = len(source) if latents is None else len(latents)
+    if records > length:
+        raise ValueError(f"data.records is {records}, and there are only {length}: 0 takes all")
+    length = records or length
+    if isinstance(source, Captioned):
+        source.check(length)
     if length == ENDLESS:
         return Drawn(len(sizes), batch, seed)
     if len(sizes) == 1:

@@ -13,9 +13,11 @@ DEFAULTS: Mapping[str, Any] = {
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
     "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
     "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.texts.FIELDS`
+    "sidecars": (),  # folders of further versions of captions, as `dalle3-jax recaption` writes them
     "dropout": 0.1,  # how often a caption is left empty
     "text_length": 64,
     "glyph_length": 0,  # bytes of quoted text; 0: they are not read
+    "records": 0,  # only the first so many of the source; 0: all
     "latents": 0,  # how many records have their latents cached; 0 encodes as it goes
     "cache": "",  # a folder of encoded latents
     "max_bad": 0.01,  # share of records that cannot be used above which a run stops
@@ -75,6 +77,13 @@ def are_fields(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(word, str) and word for word in [*value, *value.values()])
 
 
+def are_folders(value: Any) -> bool:
+    """Whether it is paths or addresses, each of them once."""
+    if not isinstance(value, tuple | list) or not all(isinstance(folder, str) and folder for folder in value):
+        return False
+    return len(set(value)) == len(value)
+
+
 def are_weights(value: Any) -> bool:
     """Whether it is numbers by name, none of them negative, not all of them zero."""
     if not isinstance(value, Mapping) or not all(isinstance(weight, int | float) for weight in value.values()):
@@ -89,8 +98,10 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "buckets": (are_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
     "captions": (are_weights, "the probabilities of the versions must not be negative, nor all be zero"),
     "fields": (are_fields, "name the version of captions that each field is, as {'prompt': 'descriptive'}"),
+    "sidecars": (are_folders, "name the folders that dalle3-jax recaption wrote, as ('captions',), each of them once"),
     "dropout": (is_probability, "a probability lies in [0, 1]"),
     "max_bad": (is_probability, "a share lies in [0, 1]"),
+    "records": (lambda value: is_whole(value, 0), "it must not be negative, 0 for all"),
     "text_length": (lambda value: is_whole(value, 1), "it must be at least 1"),
     "glyph_length": (lambda value: is_whole(value, 0), "it must not be negative, 0 for none"),
     "threads": (lambda value: is_whole(value, 1), "it must be at least 1"),

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
@@ -27,6 +28,7 @@ CLASSES: dict[str, type[nn.Module]] = {
     "vae": VAE,
     "decoder_unet": DecoderUNet,
     "scene_reader": SceneReader,
+    "captioner": Captioner,
 }
 """Every network that a config or a release may name."""
 
@@ -41,6 +43,7 @@ COMPONENTS = {
     "decoder": "decoder_unet",
     "refiner": "decoder_unet",
     "reader": "scene_reader",
+    "captioner": "captioner",
 }
 """The network that a section of `config.model` stands for, unless it names another under `network`."""
 

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.nn.attention import Attention
+from dalle3_jax.nn.cached import causal
 from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm, partitioned
 from dalle3_jax.nn.transformer import stacked
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
@@ -65,12 +66,6 @@ def activate(activation: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape
         case "gelu":
             return nn.gelu(x, approximate=False)
     raise ValueError(f"unknown activation {activation!r}: use quick_gelu or gelu")
-
-
-def causal(length: int, heads: int) -> Float[Array, "1 n l l"]:
-    """What to add to the scores so that a token sees itself and what stands before it."""
-    seen = jnp.tril(jnp.ones((length, length), bool))
-    return jnp.broadcast_to(jnp.where(seen, 0.0, jnp.finfo(jnp.float32).min), (1, heads, length, length))
 
 
 def ends(ids: Int[Array, "b l"], eos_id: int | None) -> Int[Array, " b"]:

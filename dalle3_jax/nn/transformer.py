@@ -1,5 +1,7 @@
 """Transformer blocks, stacked by `nn.scan` at any depth so that parameter trees keep their shape."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -9,18 +11,18 @@ from dalle3_jax.nn.norms import GroupNorm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 
-def stacked(block: type[nn.Module], layers: int, *, remat: bool = False) -> type[nn.Module]:
+def stacked(block: type[nn.Module], layers: int, *, remat: bool = False, axes: Any = nn.broadcast) -> type[nn.Module]:
     """`layers` copies of a block as one scanned module, parameters stacked on a leading `layers` axis.
 
     The block maps (carry, *shared) -> (carry, kept); the shared arguments go to every layer, and what each layer keeps
-    (mostly None) comes back stacked.
+    (mostly None) comes back stacked. `axes`, one an argument, is 0 for those of which every layer has its own part.
     """
     block = nn.remat(block, prevent_cse=False) if remat else block
     return nn.scan(
         block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType] (flax names only integers)
+        in_axes=axes,
         length=layers,
         metadata_params={nn.PARTITION_NAME: "layers"},
     )

@@ -1,0 +1,62 @@
+"""What the captioner minimises: a contrastive and a language-model loss together (CoCa, arXiv 2205.01917)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from dalle3_jax.typing import Array, Bool, Float, Int, Key, LossFn, Params
+
+__all__ = ["captioning_loss", "contrast", "shifted"]
+
+
+def captioning_loss(
+    captioner: Callable[..., Any], *, start_id: int | None, contrastive: float = 1.0, caption: float = 2.0
+) -> LossFn:
+    """The weighted sum of both losses; the paper weighs captions twice.
+
+    captioner(params, ids, mask, images) gives unit vectors of `images` and `texts`, the `scale` of their product and
+    `logits` [b l vocab]. `start_id` begins every text; None where the tokenizer has begun it already. `agreement` is
+    how often a picture's own caption is the nearest in the batch, `tokens` how often the likeliest token is right.
+    """
+
+    def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
+        given, mask, wanted, counts = shifted(batch["ids"], batch["mask"], start_id)
+        seen = captioner({**frozen, **params}["captioner"], given, mask, batch["images"])
+        apart, agreement = contrast(seen.images, seen.texts, seen.scale)
+        each = optax.softmax_cross_entropy_with_integer_labels(seen.logits, wanted)
+        total = jnp.maximum(counts.sum(), 1)
+        spoken = jnp.sum(each * counts) / total
+        right = jnp.sum((seen.logits.argmax(-1) == wanted) & counts) / total
+        metrics = {"contrastive": apart, "caption": spoken, "agreement": agreement, "tokens": right}
+        return contrastive * apart + caption * spoken, metrics
+
+    return loss_fn
+
+
+def shifted(
+    ids: Int[Array, "b l"], mask: Bool[Array, "b l"], start_id: int | None
+) -> tuple[Int[Array, "b m"], Bool[Array, "b m"], Int[Array, "b m"], Bool[Array, "b m"]]:
+    """What the network is given (ids, mask) and the token that it should say after each (ids, whether it counts).
+
+    A text that a start is put before stays as long as it was; one that has begun loses its last token.
+    """
+    if start_id is None:
+        return ids[:, :-1], mask[:, :-1], ids[:, 1:], mask[:, 1:]
+    begun = jnp.pad(ids, ((0, 0), (1, 0)), constant_values=start_id)[:, :-1]
+    return begun, jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)[:, :-1], ids, mask
+
+
+def contrast(
+    images: Float[Array, "b v"], texts: Float[Array, "b v"], scale: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The mean cross entropy of finding the text of a picture and the picture of a text within the batch.
+
+    Also the share of pictures whose own text is the nearest. The scale is bounded by 100 (CLIP, arXiv 2103.00020).
+    """
+    products = jnp.minimum(scale, 100.0) * images @ texts.T
+    own = jnp.arange(len(products))
+    each = optax.softmax_cross_entropy_with_integer_labels
+    loss = (each(products, own).mean() + each(products.T, own).mean()) / 2
+    return loss, jnp.mean(products.argmax(-1) == own)
