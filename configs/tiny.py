@@ -5,7 +5,8 @@ python train.py --config configs/tiny.py:text --workdir W
 python train.py --config configs/tiny.py:base --workdir W
 python train.py --config configs/tiny.py:glyphs --workdir W    (base that also reads quoted text byte by byte)
 
-and in the same way, after these, decoder, distill, refiner, distill_refiner and distill_base.
+and in the same way, after these, decoder, distill, refiner, distill_refiner and distill_base; captioner and then
+captioner_short want none of them.
 """
 
 from ml_collections import ConfigDict
@@ -177,10 +178,44 @@ def distill_base():
     return c
 
 
+def captioner():
+    """A captioner of one layer in each part."""
+    c = tiny()
+    c.train.stage = "captioner"
+    c.train.trainable = ("captioner",)
+    tower = {"width": 16, "layers": 1, "heads": 2, "mlp_width": 32, "activation": "gelu"}
+    c.model.captioner = {
+        **{part: tower for part in ("vision", "text", "decoder")},
+        "vocab_size": 1024,
+        "positions": 16,
+        "image_size": (32, 32),
+        "patch": 8,
+        "projection": 16,
+        "queries": 4,
+        "pooling_heads": 2,
+    }
+    c.data.captions = {"alt": 1.0}
+    c.data.dropout = 0.0
+    c.data.text_length = 16
+    return c
+
+
+def captioner_short():
+    """The same, tuned on 16 captions of the main subject."""
+    c = captioner()
+    del c.model.captioner
+    c.init.captioner = "captioner"
+    c.train.name = "captioner_short"
+    c.data.captions = {"short": 1.0}
+    c.data.records = 16
+    return c
+
+
 def get_config(stage: str = "base"):
     """The config of one stage."""
     stages = {"vae": vae, "text": text, "base": base, "glyphs": glyphs, "decoder": decoder, "distill": distill}
     stages |= {"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base}
+    stages |= {"captioner": captioner, "captioner_short": captioner_short}
     if stage not in stages:
         raise ValueError(f"configs/tiny.py has no stage {stage!r}: use {', '.join(stages)}")
     return stages[stage]()

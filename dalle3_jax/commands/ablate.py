@@ -1,9 +1,10 @@
 """`dalle3-jax ablate`: trains and measures what an ablation compares, and leaves its table and plot."""
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ from ml_collections import ConfigDict
 from dalle3_jax.checkpoints.training import steps, verify
 from dalle3_jax.commands import measures, results, studies
 from dalle3_jax.commands.album import slug
+from dalle3_jax.commands.caption_study import CaptionPrompts, write_captions
 from dalle3_jax.commands.config import plain
 from dalle3_jax.commands.runtime import enable_compilation_cache, exclusive
 from dalle3_jax.commands.sample import Parser
 from dalle3_jax.commands.stages import STAGES
-from dalle3_jax.commands.studies import SHIPPED, Study
+from dalle3_jax.commands.studies import CURVES, SHIPPED, Study, folder_of
 from dalle3_jax.commands.systems import load_system
 from dalle3_jax.commands.train import prepare, train
-from dalle3_jax.evaluation import plots
+from dalle3_jax.evaluation import caption_curves, plots
 from dalle3_jax.evaluation.ablations import Result, figure, markdown
 from dalle3_jax.opening import DEMO
 from dalle3_jax.pictures import write_whole
@@ -32,9 +34,10 @@ EXAMPLES = """examples:
   dalle3-jax ablate configs/ablations/prediction.py --workdir runs/prediction
   dalle3-jax ablate configs/ablations/sampling.py --workdir runs/sampling --out docs/images
 
-Run the same command again to go on: what is measured is not trained again. Exit codes: 0 done; 2 bad input; 1 failed;
-75 stopped by SIGTERM or SIGINT with everything saved. W holds the stages that all runs share, runs/VARIANT/SEED/, a
-JSON for each measured run in results/, and NAME.md and NAME.png."""
+Run the same command again to go on: what is measured is not trained again. Several processes of it, on this machine or
+on others that see W, share out the runs, once the first has made what all runs share. Exit codes: 0 done; 2 bad
+input; 1 failed; 75 stopped by SIGTERM or SIGINT with everything saved. W holds the stages that all runs share,
+runs/VARIANT/SEED/, a JSON for each measured run in results/, and NAME.md and NAME.png."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,12 +58,14 @@ def main(argv: Sequence[str]) -> int:
         if not plots.available():
             raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
         study = studies.load(Path(arguments.config), workdir)
-        with exclusive(workdir):
-            link(workdir / SHIPPED, DEMO)
-            results.check(study, workdir)
-            enable_compilation_cache()
-            code = fill(study, workdir)
-            return code or publish(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
+        results.check(study, workdir)
+        enable_compilation_cache()
+        if code := fill(study, workdir):
+            return code
+        if lacking := results.lacking(study, workdir):
+            print(f"other processes are still at {', '.join(lacking)}; the last one to end writes the table")
+            return 0
+        return publish(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -71,22 +76,43 @@ def main(argv: Sequence[str]) -> int:
 
 def fill(study: Study, workdir: Path) -> int:
     """Trains and measures what results/ lacks; returns the exit code of a training that ended early, else 0."""
-    (workdir / "latents").mkdir(exist_ok=True)
-    for config in study.shared:
-        if code := train(config, workdir):
-            return code
-    for variant in study.settings:
-        for seed in study.seeds:
-            file = results.path(workdir, variant, seed)
-            if file.exists():
-                continue
-            given = results.settings(study, workdir, variant, seed)
-            print(f"{study.name}: {variant}, seed {seed}", file=sys.stderr)
-            folder = run_folder(study, workdir, variant, seed)
-            if study.runs and (code := train(study.runs[variant][seed], folder)):
+    (workdir / "latents").mkdir(parents=True, exist_ok=True)
+    with exclusive(workdir / "shared"):
+        link(workdir / SHIPPED, DEMO)
+        for config in study.shared:
+            if code := train(config, workdir):
                 return code
-            made = measure_run(study, variant, seed, folder) if study.runs else measure_release(study, variant, seed)
-            results.keep(file, made, given)
+        for version, captioner in study.captions.items():
+            config = next(iter(next(iter(study.runs.values())).values()))
+            write_captions(config, workdir / captioner, version, studies.sidecars(workdir, version))
+    for seed in study.seeds:
+        for variant in study.settings:
+            if code := fill_one(study, workdir, variant, seed):
+                return code
+    return 0
+
+
+def fill_one(study: Study, workdir: Path, variant: str, seed: int) -> int:
+    """Trains and measures one run, unless that is done or another process is at it."""
+    file, folder = results.path(workdir, variant, seed), workdir / "runs" / slug(variant) / str(seed)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(folder))
+        except ValueError as error:
+            print(f"{study.name}: {variant}, seed {seed} is left to another process ({error})", file=sys.stderr)
+            return 0
+        if file.exists():
+            return 0
+        run_folder(study, workdir, variant, seed)
+        given = results.settings(study, workdir, variant, seed)
+        print(f"{study.name}: {variant}, seed {seed}", file=sys.stderr)
+        if study.runs and (code := train(study.runs[variant][seed], folder)):
+            return code
+        if study.runs:
+            made = measure_run(study, workdir, variant, seed, folder)
+        else:
+            made = measure_release(study, variant, seed)
+        results.keep(file, made, given)
     return 0
 
 
@@ -94,7 +120,7 @@ def run_folder(study: Study, workdir: Path, variant: str, seed: int) -> Path:
     """The workdir of one run, where the shared stages and latents appear as if they were its own."""
     folder = workdir / "runs" / slug(variant) / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (SHIPPED, "latents", *(config.train.stage for config in study.shared)):
+    for name in (SHIPPED, "latents", *map(folder_of, study.shared)):
         link(folder / name, Path("../../..") / name)
     return folder
 
@@ -105,12 +131,12 @@ def link(path: Path, target: Path) -> None:
     path.symlink_to(target)
 
 
-def measure_run(study: Study, variant: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Errors at the saved steps, prompts on the release, and the seconds that the training took."""
+def measure_run(study: Study, workdir: Path, variant: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Errors and followed captions at the saved steps, prompts on the release, and the seconds of the training."""
     config, asked = study.runs[variant][seed], study.measure
     found: dict[str, Any] = {"curve": {}, "rates": {}, "seconds": seconds(folder / config.train.stage, config)}
-    if "error" in asked:
-        found["curve"] = curve(config, folder, **asked["error"])
+    if {*CURVES} & {*asked}:
+        found |= curves(study, config, workdir, folder)
     if "prompts" in asked:
         pipeline = Pipeline.load(folder / config.train.stage / "release")
         found["rates"] = measures.follow(pipeline, seed=0, **asked["prompts"])
@@ -124,11 +150,25 @@ def measure_release(study: Study, variant: str, seed: int) -> dict[str, Any]:
     return {"curve": {}, "rates": rates, "seconds": 0.0}
 
 
-def curve(
-    config: ConfigDict, workdir: Path, times: Sequence[float], records: int, points: int
-) -> dict[str, list[float]]:
-    """Step -> errors at `times`, for the averaged weights of each saved step."""
-    found, rows, folder = {}, None, workdir / config.train.stage
+def curves(study: Study, config: ConfigDict, workdir: Path, folder: Path) -> dict[str, Any]:
+    """Measure -> step -> what is measured of the averaged weights of each saved step."""
+    found: dict[str, Any] = {"curve": {}}
+    error, captions, rows = study.measure.get("error"), study.measure.get("captions"), None
+    asked: Any = captions and CaptionPrompts.of(plain(config.data), workdir, **captions)
+    if asked:
+        found |= {"captions": {}, "ceilings": asked.ceilings(tuple(config.data.size))}
+    for step, pipeline in saved(config, folder):
+        if error:
+            rows = rows or measures.held_out(pipeline, config, error["records"])
+            found["curve"][str(step)] = measures.errors(pipeline, rows, error["times"])
+        if asked:
+            found["captions"][str(step)] = asked.follow(pipeline)
+    return found
+
+
+def saved(config: ConfigDict, workdir: Path) -> Iterator[tuple[int, Pipeline]]:
+    """The pipeline of the averaged weights at each point of a training."""
+    folder = workdir / config.train.stage
     mesh = sharding.make_mesh(plain(config.mesh))
     with jax.set_mesh(mesh), ocp.StandardCheckpointer() as orbax:
         system = load_system(config, workdir, mesh)
@@ -138,13 +178,10 @@ def curve(
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
         every = config.train.save_every  # a run that was stopped has saved elsewhere too
         for step in (one for one in steps(folder / "checkpoints") if one % every == 0 or one == config.train.steps):
-            saved = folder / "checkpoints" / f"{step:08d}"
-            if wrong := verify(saved):
-                raise ValueError(f"{saved}: {'; '.join(wrong)}: remove {folder}, and it is trained again")
-            pipeline = Pipeline(stage.release(orbax.restore(saved.absolute() / "state", shapes).ema, step))
-            rows = rows or measures.held_out(pipeline, config, records)
-            found[str(step)] = measures.errors(pipeline, rows, times)
-    return found
+            place = folder / "checkpoints" / f"{step:08d}"
+            if wrong := verify(place):
+                raise ValueError(f"{place}: {'; '.join(wrong)}: remove {folder}, and it is trained again")
+            yield step, Pipeline(stage.release(orbax.restore(place.absolute() / "state", shapes).ema, step))
 
 
 def seconds(folder: Path, config: ConfigDict) -> float:
@@ -168,13 +205,18 @@ def publish(study: Study, workdir: Path, folders: Sequence[Path]) -> int:
         for seed in study.seeds:
             made = json.loads(results.path(workdir, variant, seed).read_text())
             errors = {int(step): values for step, values in made["curve"].items()}
-            found.append(Result(variant, seed, errors, made["rates"], made["seconds"], unet.get(variant, {})))
+            captions = {int(step): row for step, row in made.get("captions", {}).items()}
+            measured = errors, made["rates"], made["seconds"], unet.get(variant, {}), captions, made.get("ceilings", {})
+            found.append(Result(variant, seed, *measured))
             machines.append(made["machine"])
     times = tuple(study.measure.get("error", {}).get("times", ()))
     places = {name: tuple(values[axis] for axis in study.axes) for name, values in study.settings.items()}
     given = budget(study, machines)
     table = markdown(study.title, given, found, times)
-    plot = figure(study.title, given, found, times, study.axes, places)
+    if "captions" in study.measure:
+        plot = caption_curves.figure(study.title, given, found, study.groups)
+    else:
+        plot = figure(study.title, given, found, times, study.axes, places)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / f"{study.name}.md", table.encode())

@@ -15,7 +15,7 @@ from dalle3_jax import programs
 from dalle3_jax.commands.inputs import data_section
 from dalle3_jax.data.pipeline import source_of
 from dalle3_jax.data.scenes import World, world_of
-from dalle3_jax.data.settings import is_whole
+from dalle3_jax.data.settings import are_fields, is_whole
 from dalle3_jax.data.transforms import decode, unit
 from dalle3_jax.diffusion import prediction
 from dalle3_jax.evaluation.detector import Reader
@@ -42,9 +42,11 @@ def each(suits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 POSITIVE = functools.partial(is_whole, least=1)
 WHOLE, WHOLES = (POSITIVE, "a whole number above 0"), (each(POSITIVE), "whole numbers above 0")
 TIMES = (each(is_time), "numbers between 0 and 1")
+SCORERS = (are_fields, "the captioner's stage by version of captions, as {'alt': 'captioner'}")
 MEASURES = {
     "error": {"times": TIMES, "records": WHOLE, "points": WHOLE},
     "prompts": {"count": WHOLE},
+    "captions": {"prompts": SCORERS, "count": WHOLE, "points": WHOLE},
     "unet_time": {"lengths": WHOLES, "batch": WHOLE, "rounds": WHOLE},
 }
 
@@ -103,9 +105,14 @@ def follow(pipeline: Pipeline, count: int, seed: int, **settings: Any) -> dict[s
 
 def prompts_of(data: Mapping[str, Any], count: int, seed: int = 0) -> tuple[list[Prompt], World]:
     """Held-out prompts of the world that this data section trains on; ValueError where it gives no such list."""
-    name, part = data.get("world", "first"), data.get("part", {})
-    world = world_of({"of": name, **part} if part else name)
+    world = named_world(data)
     return drawn(world, count, seed=seed), world
+
+
+def named_world(data: Mapping[str, Any]) -> World:
+    """The world that a data section names, or the part of it."""
+    name, part = data.get("world", "first"), data.get("part", {})
+    return world_of({"of": name, **part} if part else name)
 
 
 def unet_seconds(

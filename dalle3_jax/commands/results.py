@@ -11,13 +11,13 @@ import jax
 from dalle3_jax.checkpoints.records import read_record
 from dalle3_jax.commands.album import slug
 from dalle3_jax.commands.config import plain
-from dalle3_jax.commands.studies import Study
+from dalle3_jax.commands.studies import Study, folder_of
 from dalle3_jax.commands.systems import found_checkpoint
 from dalle3_jax.evaluation import detector
 from dalle3_jax.opening import find_release
 from dalle3_jax.training import logging
 
-__all__ = ["check", "keep", "machine", "path", "settings"]
+__all__ = ["check", "keep", "lacking", "machine", "path", "settings"]
 
 
 def path(workdir: Path, variant: str, seed: int) -> Path:
@@ -38,7 +38,7 @@ def machine() -> dict[str, Any]:
 def settings(study: Study, workdir: Path, variant: str, seed: int) -> dict[str, Any]:
     """All that decides a run's result, as JSON gives it back: configs, overrides, measures, digests of releases."""
     configs = [*study.shared, study.runs[variant][seed]] if study.runs else []
-    given = {where for config in configs for where in config.init.values()} - {c.train.stage for c in study.shared}
+    given = {where for config in configs for where in config.init.values()} - {folder_of(c) for c in study.shared}
     folders = {where: find_release(found_checkpoint(workdir, where)) for where in sorted(given)}
     folders |= {} if study.runs else {study.release: find_release(study.release)}
     found = {
@@ -46,9 +46,15 @@ def settings(study: Study, workdir: Path, variant: str, seed: int) -> dict[str, 
         "overrides": study.settings[variant],
         "measure": {name: value for name, value in study.measure.items() if name != "unet_time"},
         "releases": {where: read_record(folder)["sha256"] for where, folder in folders.items()},
-        "reader": read_record(detector.SHIPPED)["sha256"] if "prompts" in study.measure else "",
+        "reader": read_record(detector.SHIPPED)["sha256"] if {"prompts", "captions"} & {*study.measure} else "",
     }
-    return json.loads(json.dumps(found))
+    return json.loads(json.dumps(found).replace(f'"{workdir}/', '"'))  # a workdir may be moved
+
+
+def lacking(study: Study, workdir: Path) -> list[str]:
+    """The runs that have no result yet."""
+    pairs = ((variant, seed) for variant in study.settings for seed in study.seeds)
+    return [f"{variant}, seed {seed}" for variant, seed in pairs if not path(workdir, variant, seed).exists()]
 
 
 def check(study: Study, workdir: Path) -> None:

@@ -5,7 +5,7 @@ A study is `get_config()` of a file in configs/ablations: plain values only (doc
 
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from dalle3_jax.models.build import build_models
 from dalle3_jax.opening import find_release
 from dalle3_jax.pictures import make_request
 
-__all__ = ["SHIPPED", "Study", "load"]
+__all__ = ["SHIPPED", "Study", "folder_of", "load", "sidecars"]
 
 FIELDS = {
     "title": "",
@@ -39,9 +39,13 @@ FIELDS = {
     "seeds": (0,),
     "measure": {},
     "axes": (),
+    "captions": {},
+    "groups": {},
     "budget": "",
 }
 SETTINGS = {"size": (128, 128), "steps": 20, "sampler": "ddim", "guidance_scale": 1.0}  # what a request needs at least
+CURVES = ("error", "captions")
+"""The measures that are taken at several points of a training."""
 SHIPPED = "demo"
 """What `init` and `release` call the model that ships in the package."""
 
@@ -59,6 +63,8 @@ class Study:
     seeds: tuple[int, ...]
     measure: dict[str, dict[str, Any]]
     axes: tuple[str, ...]
+    captions: dict[str, str]  # version that a captioner writes -> the shared stage of that captioner
+    groups: dict[str, tuple[str, ...]]  # of the figure: title -> the variants that are compared; none: all together
     budget: str
 
 
@@ -75,17 +81,19 @@ def load(path: Path, workdir: Path) -> Study:
         for seed in fields["seeds"]:
             config, wrong = changed(stage(path, fields["base"][-1]), variant, values)
             config.train.seed = seed  # of new parameters, data order and noise: variants are compared in pairs
-            prepare_points(config, fields["measure"].get("error"))
+            config.data.sidecars = tuple(str(sidecars(workdir, version)) for version in fields["captions"])
+            prepare_points(config, fields["measure"])
             runs[variant][seed] = config
             found += wrong
     last = [run[fields["seeds"][0]] for run in runs.values()]
     for config in (*shared, *last):
-        found += problems(config, workdir, [config.train.stage for config in shared])
+        found += problems(config, workdir, [folder_of(config) for config in shared])
     count = fields["measure"].get("prompts", {}).get("count")
     if count and not any(found):  # a data section with mistakes has no world to ask
         found += [refusal(lambda data=config.data: measures.prompts_of(plain(data), count)) for config in last]
     if wrong := {config.train.stage for config in last} - {"base"}:
         found.append(f"base ends with stage {wrong.pop()!r}: only one that draws, base, can be measured")
+    found += caption_problems(fields, shared)
     found += [] if runs else release_problems(fields)
     if found := list(filter(None, found)):
         raise ValueError(f"{path}: {'; '.join(dict.fromkeys(found))}")
@@ -94,7 +102,9 @@ def load(path: Path, workdir: Path) -> Study:
         shared=shared,
         runs=runs,
         settings=fields["variants"],
-        **{key: fields[key] for key in ("title", "release", "seeds", "measure", "axes", "budget")},
+        **{
+            key: fields[key] for key in ("title", "release", "seeds", "measure", "axes", "captions", "groups", "budget")
+        },
     )
 
 
@@ -164,13 +174,38 @@ def changed(config: ConfigDict, variant: str, values: Mapping[str, Any]) -> tupl
     return config, found
 
 
-def prepare_points(config: ConfigDict, error: Mapping[str, Any] | None) -> None:
-    """Checkpoints where the error is to be measured, and no previews."""
+def prepare_points(config: ConfigDict, measure: Mapping[str, Mapping[str, Any]]) -> None:
+    """Checkpoints where curves are to be measured, and no previews."""
     config.sample.every = 0
-    if error:
+    if points := [measure[name]["points"] for name in CURVES if name in measure]:
         config.train.keep = config.train.steps  # all of them
-        config.train.save_every = max(1, -(-config.train.steps // error["points"]))
+        config.train.save_every = max(1, -(-config.train.steps // max(points)))
         config.train.save_minutes = 1e9
+
+
+def folder_of(config: ConfigDict) -> str:
+    """What a stage's folder in a workdir is called."""
+    return config.train.name or config.train.stage
+
+
+def sidecars(workdir: Path, version: str) -> Path:
+    """Where a study keeps the captions that its captioners write."""
+    return workdir / "captions" / version
+
+
+def caption_problems(fields: Mapping[str, Any], shared: Sequence[ConfigDict]) -> list[str]:
+    """Captioners that are named and not trained, groups of unknown variants, two measures with other points."""
+    captioners = [folder_of(config) for config in shared if config.train.stage == "captioner"]
+    scorers = fields["measure"].get("captions", {}).get("prompts", {})
+    named = [*fields["captions"].values(), *scorers.values()]
+    found = [
+        f"base has no captioner {name!r}: name its stage before the last" for name in named if name not in captioners
+    ]
+    grouped = [variant for names in fields["groups"].values() for variant in names]
+    found += [f"groups name {name!r}, which is no variant" for name in grouped if name not in fields["variants"]]
+    if len({fields["measure"][name]["points"] for name in CURVES if name in fields["measure"]}) > 1:
+        found.append(f"the measures {' and '.join(CURVES)} want different points: give them the same")
+    return found
 
 
 def problems(config: ConfigDict, workdir: Path, earlier: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ MARKERS = "osD^vP*"
 
 
 class Result(NamedTuple):
-    """What was measured of one run."""
+    """What was measured of one run; `captions` and their `ceilings` are those of `caption_prompts.score_pictures`."""
 
     variant: str
     seed: int
@@ -22,6 +23,8 @@ class Result(NamedTuple):
     rates: dict[str, float]
     seconds: float  # of training
     unet: dict[int, float]  # caption length -> seconds of one evaluation
+    captions: Mapping[int, Mapping[str, float]] = MappingProxyType({})  # step -> "version: measure" -> value
+    ceilings: Mapping[str, float] = MappingProxyType({})  # of faultless pictures
 
 
 def markdown(title: str, budget: str, results: Sequence[Result], times: Sequence[float]) -> str:
@@ -29,12 +32,16 @@ def markdown(title: str, budget: str, results: Sequence[Result], times: Sequence
     columns: dict[str, Callable[[Result], str | float]] = {}
     columns |= {f"x0 error, t = {t:g}": lambda one, i=i: final(one)[i] for i, t in enumerate(times)}
     columns |= {name: lambda one, name=name: one.rates[name] for name in results[0].rates}
+    columns |= {name: lambda one, name=name: reached(one)[name] for name in reached(results[0])}
     columns |= {"training, s": lambda one: one.seconds} if any(one.seconds for one in results) else {}
     columns |= {f"UNet, ms at {m} tokens": lambda one, m=m: 1000 * one.unet[m] for m in results[0].unet}
     rows = []
     for variant, runs in by_variant(results).items():
         cells = [summary([value(one) for one in runs], form_of(name, runs[0])) for name, value in columns.items()]
         rows.append([variant, *cells])
+    if ceilings := results[0].ceilings:
+        cells = [form_of(name, results[0])(ceilings[name]) if name in ceilings else "-" for name in columns]
+        rows.append(["faultless pictures", *cells])
     count = len({one.seed for one in results})
     seeds = f"Means over {count} seeds, with the least and the greatest." if count > 1 else "One seed."
     return "\n\n".join([f"### {title}", f"{budget} {seeds}", table(["", *columns], rows)]) + "\n"
@@ -42,8 +49,10 @@ def markdown(title: str, budget: str, results: Sequence[Result], times: Sequence
 
 def form_of(name: str, one: Result) -> Callable[[float], str]:
     """How a column's values are written."""
-    if name in one.rates:
+    if name in one.rates or (name in reached(one) and not name.endswith("similarity")):
         return percent
+    if name in reached(one):
+        return "{:.1f}".format
     return "{:.3g}".format if "error" in name or "UNet" in name else "{:,.0f}".format
 
 
@@ -64,6 +73,11 @@ def by_variant(results: Sequence[Result]) -> dict[str, list[Result]]:
 def final(one: Result) -> list[float]:
     """The errors at the last step that was measured."""
     return one.curve[max(one.curve)]
+
+
+def reached(one: Result) -> Mapping[str, float]:
+    """How captions were followed at the last step that was measured."""
+    return one.captions[max(one.captions)] if one.captions else {}
 
 
 def figure(

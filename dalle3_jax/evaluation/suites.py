@@ -57,8 +57,11 @@ def some(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     return [prompts[place] for place in sorted(place for _, place in sorted(ranked)[:count])]
 
 
-def drawn(world: World, count: int, *, seed: int = 0, split: str = "held_out") -> list[Prompt]:
-    """Descriptive captions of `count` scenes, as many of each kind of scene; a fixed list for a seed."""
+def drawn(world: World, count: int, *, seed: int = 0, split: str = "held_out", version: str = CAPTION) -> list[Prompt]:
+    """Captions of `count` scenes, as many of each kind of scene, labelled with all they show; a fixed list for a seed.
+
+    Captions of another `version` than the descriptive one do not ask for all that.
+    """
     kinds = [kind.name for kind in world.kinds if kind.weight]
     if unknown := sorted(set(kinds) - set(SORTS)):
         raise ValueError(f"no prompts are drawn from scenes of the kind {', '.join(unknown)}: use {', '.join(SORTS)}")
@@ -75,7 +78,7 @@ def drawn(world: World, count: int, *, seed: int = 0, split: str = "held_out") -
         if left[shown.kind]:
             left[shown.kind] -= 1
             labels = labelled(world, shown)
-            text = captions(world, shown, seed, index)[CAPTION]
+            text = captions(world, shown, seed, index)[version]
             name = f"{world.name}-{split}-{seed}-{index}"
             found.append(Prompt(name, SORTS[shown.kind], text, labels, held_out(world, labels), scene=shown))
     raise AssertionError("the numbers came to an end")
