@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,10 @@ from dalle3_jax.captioning.choosing import beams, best, greedy, nucleus
 from dalle3_jax.models.captioner import Cache, Captioner, empty_cache
 from dalle3_jax.typing import Array, Bool, Float, Int, Params
 
-__all__ = ["Decoding", "State", "advance", "begin", "chosen", "packed"]
+__all__ = ["Decoding", "Method", "State", "advance", "begin", "chosen", "packed"]
 
-METHODS = ("greedy", "top_p", "beam")
+Method = Literal["greedy", "top_p", "beam"]
+METHODS = get_args(Method)
 
 
 @dataclass(frozen=True)

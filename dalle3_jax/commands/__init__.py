@@ -6,6 +6,8 @@ COMMANDS = {
     "convert": ("dalle3_jax.commands.convert", "write public weights as a release"),
     "export": ("dalle3_jax.commands.export", "write a release from a training workdir"),
     "encode": ("dalle3_jax.commands.encode", "encode a dataset once, to latents that training reads"),
+    "recaption": ("dalle3_jax.commands.recaption", "write new captions for a dataset, beside it"),
+    "captions": ("dalle3_jax.commands.captions", "report how captions are written, or measure how true they are"),
     "plan": ("dalle3_jax.commands.plan", "say what a training step costs on TPUs that are not here"),
     "evaluate": ("dalle3_jax.commands.evaluate", "score a model on held-out scenes"),
     "ablate": ("dalle3_jax.commands.ablate", "train and measure the variants of an ablation, to a table and a plot"),

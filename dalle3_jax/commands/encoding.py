@@ -16,6 +16,7 @@ from dalle3_jax.commands import inputs
 from dalle3_jax.commands.stage import apply
 from dalle3_jax.commands.systems import System
 from dalle3_jax.data import cache_writer, caches, pipeline, settings
+from dalle3_jax.data.sidecars import Captioned, captioned
 from dalle3_jax.data.sources import ScenesSource, Source
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.text.tokenizers import Tokenizer
@@ -36,6 +37,8 @@ def made_by(config: ConfigDict, source: Source, system: System, tokenizer: Token
     else:
         digest = sha256((system.releases["text_encoder"].digest + tokenizer.to_json()).encode()).hexdigest()
         text = {"text": digest, "text_length": config.data.text_length, "versions": versions_of(config)}
+        if config.data.sidecars:
+            text["captions"] = captioned(source, config.data.sidecars).fingerprint
     vae = system.latent().vae or system.releases["vae"].digest
     return caches.made_by(source=source.fingerprint, vae=vae, sizes=sizes_of(config), **text)
 
@@ -91,6 +94,9 @@ def fill(
         raise ValueError("scenes are drawn at any size, and a cache holds each in one: leave data.buckets empty")
     if not 0 < count <= len(source):
         raise ValueError(f"{count} records are to be encoded and the source has {len(source)}")
+    read = captioned(source, config.data.sidecars if encoder.texts else ())
+    if isinstance(read, Captioned):
+        read.check(count)
     process, processes = jax.process_index(), 1 if alone else jax.process_count()
     if process == 0:
         cache_writer.begin(folder, made, encoder)
@@ -99,7 +105,7 @@ def fill(
         mine = records_of(count, process, processes)
         with tqdm(total=mine, desc="encoding", unit="image", dynamic_ncols=True, disable=process > 0) as bar:
             write = functools.partial(cache_writer.write, most_bad=config.data.max_bad, progress=bar.update)
-            write(folder, source, sizes, encoder, count, process=process, processes=processes)
+            write(folder, read, sizes, encoder, count, process=process, processes=processes)
     hosts.barrier("all shards are written")
     if process == 0:
         cache_writer.conclude(folder, made, count)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from dalle3_jax.commands.config import plain
 from dalle3_jax.data import pipeline
 from dalle3_jax.data.caches import Cache
+from dalle3_jax.data.sidecars import Captioned, captioned
 from dalle3_jax.data.sources import Source
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.pictures import Request, problems
@@ -41,9 +42,9 @@ def batches(config: ConfigDict, tokenize: Tokenizer | None = None, cache: Cache 
     )
 
 
-def source(config: ConfigDict) -> Source:
-    """Where the records come from."""
-    return pipeline.source_of(data_section(config))
+def source(config: ConfigDict) -> Source | Captioned:
+    """Where the records come from, with the captions of config.data.sidecars."""
+    return captioned(pipeline.source_of(data_section(config)), config.data.sidecars)
 
 
 def data_section(config: ConfigDict, **changes: Any) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """Writing the caches of `data.caches`: shard by shard, shared out over processes, going on where a build was killed."""
 
 import io
-import itertools
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +15,12 @@ from jaxtyping import Bool, Float, Int32
 from safetensors.numpy import save
 
 from dalle3_jax.data import caches, files
+from dalle3_jax.data.ahead import ahead
 from dalle3_jax.data.buckets import Size, bucket_of, buckets_of, resized
 from dalle3_jax.data.faults import Ledger
 from dalle3_jax.data.indexes import UNKNOWN, in_threads
 from dalle3_jax.data.records import BadRecord, Record
+from dalle3_jax.data.sidecars import Captioned
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.transforms import decode, unit
 
@@ -64,7 +64,7 @@ class Shard:
 
 def write(
     folder: str,
-    source: Source,
+    source: Source | Captioned,
     sizes: Sequence[Size],
     encoder: Encoder,
     count: int,
@@ -143,7 +143,7 @@ def said_of(path: str) -> dict[str, Any]:
     return json.loads(files.read(path))
 
 
-def planned(source: Source, first: int, count: int, sizes: Sequence[Size]) -> Int32[np.ndarray, "n 2"]:
+def planned(source: Source | Captioned, first: int, count: int, sizes: Sequence[Size]) -> Int32[np.ndarray, "n 2"]:
     """The sizes that pictures get by what their files say, bad ones too: batches then come as without a cache."""
     known = source.sizes(first, first + count)
     if known is None:
@@ -163,7 +163,7 @@ def prepared(record: Record, sizes: Sequence[Size], versions: Sequence[str]) -> 
 
 
 def encoded(
-    source: Source,
+    source: Source | Captioned,
     shard: Shard,
     sizes: Sequence[Size],
     encoder: Encoder,
@@ -193,7 +193,7 @@ def encoded(
 
 
 def read_ahead(
-    source: Source, shard: Shard, sizes: Sequence[Size], encoder: Encoder
+    source: Source | Captioned, shard: Shard, sizes: Sequence[Size], encoder: Encoder
 ) -> Iterator[tuple[int, Row | BadRecord]]:
     """The records of a shard in order, as they come or as what is wrong with them; the next ones are read meanwhile."""
 
@@ -203,14 +203,8 @@ def read_ahead(
         except BadRecord as error:
             return index, error
 
-    indices = iter(range(shard.first, shard.first + shard.count))
-    with ThreadPoolExecutor(encoder.threads) as pool:
-        ahead = itertools.islice(indices, encoder.batch_size + encoder.threads)
-        waiting = deque(pool.submit(ready, index) for index in ahead)
-        while waiting:
-            row = waiting.popleft().result()
-            waiting.extend(pool.submit(ready, index) for index in itertools.islice(indices, 1))
-            yield row
+    indices = range(shard.first, shard.first + shard.count)
+    yield from ahead(ready, indices, encoder.threads, encoder.batch_size + encoder.threads)
 
 
 def encode_rows(shard: Shard, rows: Sequence[tuple[int, Row]], encoder: Encoder) -> None:

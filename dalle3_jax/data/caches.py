@@ -48,15 +48,18 @@ def made_by(
     text: str = "",
     text_length: int = 0,
     versions: Sequence[str] = (),
+    captions: str = "",
 ) -> dict[str, Any]:
     """What a cache is made from, as JSON: another value of any of these makes another cache.
 
     `source` is its fingerprint, `vae` and `text` are digests of networks; without `text` no features are kept.
+    `captions` is the fingerprint of the source with its sidecars, where texts are read from them.
     """
     how = {"format": FORMAT, "source": source, "vae": vae, "sizes": sorted(map(list, sizes)), "crop": "centre"}
     how["shard"] = SHARD
     if text:
         how |= {"text": text, "text_length": text_length, "versions": sorted(versions)}
+        how |= {"captions": captions} if captions else {}
     return how
 
 
@@ -65,14 +68,14 @@ def digest_of(made: Mapping[str, Any]) -> str:
     return sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def differences(folder: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """How what a cache was made from differs from what it is wanted for; empty where it suits."""
+def differences(folder: str, found: Mapping[str, Any], wanted: Mapping[str, Any], what: str = "cache") -> str:
+    """How what a folder's content was made from differs from what it is wanted for; empty where it suits."""
     lines = [
         f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
         for name in sorted(found.keys() | wanted.keys())
         if found.get(name) != wanted.get(name)
     ]
-    return f"the cache {folder} was made from something else: {'; '.join(lines)}" if lines else ""
+    return f"the {what} {folder} was made from something else: {'; '.join(lines)}" if lines else ""
 
 
 def made_from(folder: str) -> dict[str, Any]:
@@ -242,6 +245,11 @@ class Records:
     @cached_property
     def _sizes(self) -> np.ndarray:
         return np.load(io.BytesIO(files.read(files.joined(self.cache.folder, "sizes.npy"))), allow_pickle=False)
+
+    @property
+    def origin(self) -> str:
+        """The fingerprint of the source that was encoded."""
+        return self.cache.record["made"]["source"]
 
     @property
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from dalle3_jax.data.buckets import Size, resized
 from dalle3_jax.data.draws import uniform, weighted
 from dalle3_jax.data.records import BadRecord, Record
+from dalle3_jax.data.sidecars import Captioned
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.transforms import crop, decode, unit
 
@@ -20,7 +21,7 @@ Targets = Callable[[Record], Mapping[str, np.ndarray]]
 
 
 def row_of(
-    source: Source,
+    source: Source | Captioned,
     index: int,
     bucket: Size,
     settings: Mapping[str, Any],

@@ -64,6 +64,13 @@ def crop(pixels: UInt8[np.ndarray, "h w 3"], top: int, left: int, side: int) -> 
     return pixels[top : top + side, left : left + side]
 
 
+def stretched(pixels: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The whole picture at another size, whatever its shape was."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
 def unit(pixels: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Pixels as float32 in [-1, 1]."""
     return pixels.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1.0)

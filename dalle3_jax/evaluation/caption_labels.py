@@ -1,235 +1,38 @@
-"""What a caption says of a scene: which things and how many, how they stand, the background, the quoted words.
+"""What a caption says of a scene, read with the words of its world."""
 
-The sentences are read with the words of a world alone, so that any captioner's are read alike: names and plurals with
-the numbers and tints before them, phrases of relations, places and backgrounds. What is not such a word is passed over.
-"""
-
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
-from typing import NamedTuple
 
 from dalle3_jax.data.scenes import World
 from dalle3_jax.data.scenes.grammar import SIDES
-from dalle3_jax.data.scenes.layouts import NUMBERS, OVER, PHRASES, TO_THE_LEFT, TO_THE_RIGHT, UNDER
+from dalle3_jax.data.scenes.layouts import OVER, PHRASES, TO_THE_LEFT, TO_THE_RIGHT, UNDER
 from dalle3_jax.data.scenes.scenery import DETAILS
 from dalle3_jax.data.scenes.tints import TINTS
-from dalle3_jax.text.glyphs import QUOTED, quoted
+from dalle3_jax.text import claims as reading
+from dalle3_jax.text.claims import Claims
+from dalle3_jax.text.lexicon import Lexicon
 
-__all__ = ["Claims", "claims"]
+__all__ = ["Claims", "claims", "lexicon_of"]
 
-ONE = ("a", "an", "one", "single")
-KNOWN = ("the", "it", "them", "they", "both", "all")
-ORDERS = {"from left to right": "left of", "from top to bottom": "above"}
-BETWEEN, IT = "between", "it"
-QUOTE = "\ufffc"
-"""Stands for what is quoted."""
-FRAME = ("of the frame", "of the picture", "of the image", "of an image")
-SEVERAL = 0
-"""The number of a plural that says none."""
-
-Relation = tuple[str, ...]
-"""("fox", "left of", "owl"), ("fox", "above", "owl") or ("fox", "between", "owl", "pig"), by names of concepts."""
-
-
-@dataclass(frozen=True)
-class Claims:
-    """What is said; what is empty is not said. `things` are numbers by concept, SEVERAL where none is given."""
-
-    things: Mapping[str, int] = field(default_factory=dict)
-    tints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    relations: tuple[Relation, ...] = ()
-    places: Mapping[str, str] = field(default_factory=dict)
-    backgrounds: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-
-
-class Token(NamedTuple):
-    """A word of the world in a sentence: kind is thing, relation, place, order, between or it."""
-
-    kind: str
-    name: str
-    number: int | None = None  # of a thing; None: it was spoken of before
-    tint: str = ""
+RELATIONS = {"left of": TO_THE_LEFT, "right of": TO_THE_RIGHT, "above": OVER, "below": UNDER}
 
 
 def claims(caption: str, world: World) -> Claims:
     """What a caption says, as far as it uses the world's words."""
-    text = " ".join(QUOTED.sub(f" {QUOTE} ", caption).lower().split())
-    backgrounds, text = without_backgrounds(text, world)
-    sentences = [read(sentence, world) for sentence in re.split(r"[.;!?]", text)]
-    tokens = [token for sentence in sentences for token in sentence]
-    found: list[Relation] = []
-    places: dict[str, str] = {}
-    last = ""
-    for sentence in sentences:
-        found += stated(sentence)
-        places |= placed(sentence, last)
-        last = next((token.name for token in reversed(sentence) if token.kind == "thing"), last)
-    found += [relation for relation in compared(places) if relation not in found]
-    numbers, tints = counted(tokens)
-    return Claims(numbers, tints, tuple(dict.fromkeys(found)), places, backgrounds, quoted(caption))
-
-
-def without_backgrounds(text: str, world: World) -> tuple[tuple[str, ...], str]:
-    """The backgrounds that a text names, by the longest phrases first, and what is left of the text."""
-    pattern, names = scenery_of(world)
-    found = [names[match[0]] for match in pattern.finditer(text)]
-    return tuple(dict.fromkeys(found)), " ".join(pattern.sub(" , ", text).split())
+    return reading.claims(caption, lexicon_of(world))
 
 
 @lru_cache(maxsize=16)
-def scenery_of(world: World) -> tuple[re.Pattern[str], dict[str, str]]:
-    """A pattern of all that is said of backgrounds, and which one each is; sentences of details first."""
-    names: dict[str, str] = {}
+def lexicon_of(world: World) -> Lexicon:
+    """The words of a world; the details of its backgrounds are read as their names."""
+    backgrounds = {}
     for background in world.backgrounds:
-        details = (detail.rstrip(".").lower() for detail in DETAILS.get(background.name, ()) if world.grammar)
-        for phrase in (*background.phrases, *background.scenery, *details, background.name):
-            names.setdefault(phrase.lower(), background.name)
-            names.setdefault(re.sub(r"^(an?|the) ", "", phrase.lower()), background.name)
-    return alternatives(names), names
-
-
-def alternatives(phrases: Mapping[str, object] | Sequence[str]) -> re.Pattern[str]:
-    """A pattern of whole phrases, the longest that fits."""
-    ranked = sorted(phrases, key=len, reverse=True)
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, ranked))})(?![\w-])")
-
-
-@lru_cache(maxsize=16)
-def vocabulary(world: World) -> tuple[re.Pattern[str], dict[str, Token], dict[str, bool]]:
-    """A pattern of all words of a world but its backgrounds', their tokens, and which names are plurals."""
-    known: dict[str, Token] = {}
-    plurals: dict[str, bool] = {}
-    for concept in world.concepts:
-        for name, many in ((concept.plural, True), (concept.name, False)):
-            known[name.lower()] = Token("thing", concept.name)
-            plurals[name.lower()] = many and concept.plural != concept.name
-    for name, phrases in (("left of", TO_THE_LEFT), ("right of", TO_THE_RIGHT), ("above", OVER), ("below", UNDER)):
-        known |= {phrase: Token("relation", name) for phrase in phrases if phrase not in known}
-    for name, phrases in (*PHRASES.items(), *SIDES.items()):
-        for phrase in phrases:
-            known.setdefault(phrase, Token("place", name))
-            known |= {f"{phrase} {frame}": Token("place", name) for frame in FRAME}  # "left of" is no relation there
-    known |= {phrase: Token("order", name) for phrase, name in ORDERS.items()}
-    known |= {BETWEEN: Token("between", BETWEEN), "it": Token(IT, IT)}
-    numbers = "|".join((*NUMBERS, *ONE, *KNOWN, r"\d+"))
-    tints = "|".join(TINTS)
-    phrase = alternatives(known).pattern
-    return re.compile(rf"(?:\b({numbers}) )?(?:({tints}) )?({phrase})"), known, plurals
-
-
-def read(sentence: str, world: World) -> list[Token]:
-    """The words of the world in a sentence, in order; of one that quotes something, only things with their number.
-
-    The place in such a sentence is that of the writing.
-    """
-    pattern, known, plurals = vocabulary(world)
-    found = []
-    for before, tint, phrase in pattern.findall(sentence):
-        token = known[phrase]
-        if token.kind == "thing":
-            token = token._replace(number=number_of(before, plurals[phrase]), tint=tint)
-        if QUOTE not in sentence or token.number:
-            found.append(token)
-    return found
-
-
-def number_of(before: str, plural: bool) -> int | None:
-    """How many things a name with this word before it stands for; None of things spoken of before."""
-    if before.isdigit():
-        return int(before)
-    if before in ONE:
-        return 1
-    if before in NUMBERS:
-        return NUMBERS.index(before)
-    if before in KNOWN:
-        return None
-    return SEVERAL if plural else 1
-
-
-def counted(tokens: Sequence[Token]) -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:
-    """How many of each concept, and in which tints; what is said twice of the same things counts once."""
-    numbers: dict[tuple[str, str], int] = {}
-    for token in tokens:
-        if token.kind == "thing":
-            pair = token.name, token.tint
-            numbers[pair] = max(numbers.get(pair, -1), -1 if token.number is None else token.number)
-    totals: dict[str, int] = {}
-    tints: dict[str, tuple[str, ...]] = {}
-    for (name, tint), number in numbers.items():
-        alone = not any(other == name and shade for other, shade in numbers) or bool(tint)
-        if alone:  # untinted words about a thing whose tint is said elsewhere are about the same thing
-            totals[name] = totals.get(name, 0) + (1 if number < 0 else number)
-            tints[name] = (*tints.get(name, ()), *((tint,) if tint else ()))
-    return {name: number for name, number in totals.items() if number or name}, tints
-
-
-def stated(sentence: Sequence[Token]) -> list[Relation]:
-    """The relations that a sentence states."""
-    found: list[Relation] = []
-    amidst = any(token.kind == "between" for token in sentence)  # there "above" is where one end stands
-    for i, token in enumerate(sentence):
-        before = [one.name for one in sentence[:i] if one.kind == "thing"]
-        after = [one.name for one in sentence[i + 1 :] if one.kind == "thing"]
-        if token.kind == "relation" and not amidst:
-            found += related(token.name, before, after, follows=sentence[i + 1 : i + 2])
-        elif token.kind == "between":
-            found += amid(before, after)
-        elif token.kind == "order":
-            row = before + after
-            found += [(a, token.name, b) for a, b in pairwise(row)]
-    return found
-
-
-def related(name: str, before: Sequence[str], after: Sequence[str], follows: Sequence[Token]) -> list[Relation]:
-    """ "A left of B", "left of B is A", "B stands there, with A left of it"."""
-    if before and follows and follows[0].kind == IT:
-        return [(before[-1], name, before[-2])] if len(before) > 1 else []
-    if before and after:
-        return [(before[-1], name, after[0])]
-    return [(after[1], name, after[0])] if len(after) > 1 else []
-
-
-def amid(before: Sequence[str], after: Sequence[str]) -> list[Relation]:
-    """ "A between B and C", "between B and C is A", "B, C, and between them A", "B, C, and A is between them"."""
-    if len(after) > 1:
-        first = before[-1:] or after[2:3]
-        return [(first[0], BETWEEN, after[0], after[1])] if first else []
-    row = [*before[-2:], *after] if after else before[-3:]
-    return [(row[2], BETWEEN, row[0], row[1])] if len(row) == 3 else []
-
-
-def placed(sentence: Sequence[Token], last: str) -> dict[str, str]:
-    """Where things are said to be: a place stands behind its thing, or before all of them."""
-    tokens = [token for token in sentence if token.kind in ("thing", "place")]
-    things = [token.name for token in tokens if token.kind == "thing"]
-    places = [token.name for token in tokens if token.kind == "place"]
-    if not places:
-        return {}
-    if not things:  # "it is on the left"
-        return {last: places[-1]} if last else {}
-    if tokens[0].kind == "place" and tokens[-1].kind == "thing" and len(places) <= len(things):
-        return dict(zip(things, places, strict=False))
-    found: dict[str, str] = {}
-    for token, after in pairwise(tokens):
-        if token.kind == "thing" and after.kind == "place":
-            found[token.name] = after.name
-    if tokens[0].kind == "place" and len(things) == 1:
-        found.setdefault(things[0], places[0])
-    return found
-
-
-def compared(places: Mapping[str, str]) -> list[Relation]:
-    """The relations between two things that their places give away."""
-    found: list[Relation] = []
-    if len(places) == 2:
-        (a, one), (b, other) = places.items()
-        for low, high, name in (("left", "right", "left of"), ("top", "bottom", "above")):
-            if low in one and high in other:
-                found.append((a, name, b))
-            if high in one and low in other:
-                found.append((b, name, a))
-    return found
+        details = tuple(detail.rstrip(".") for detail in DETAILS.get(background.name, ()) if world.grammar)
+        backgrounds[background.name] = (*background.phrases, *background.scenery, *details)
+    return Lexicon(
+        things={concept.name: concept.plural for concept in world.concepts},
+        articles={concept.name: concept.article for concept in world.concepts},
+        colours=tuple(TINTS),
+        backgrounds=backgrounds,
+        places={name: (*phrases, *SIDES.get(name, ())) for name, phrases in PHRASES.items()},
+        relations=RELATIONS,
+    )

@@ -1,0 +1,174 @@
+"""Write new captions for a dataset, beside it: a captioner looks at every picture.
+
+  dalle3-jax recaption --source DATA --captioner runs/demo/captioner_short --version captioner_short --outdir CAPTIONS
+  dalle3-jax recaption --source scenes:whole --count 10000 --captioner RELEASE --version captioner_short --outdir OUT
+  dalle3-jax recaption --config configs/base_512.py:base --captioner RELEASE --version mine --outdir gs://bucket/captions
+  train.py --config ... --config.data.sidecars="('OUT',)" --config.data.captions="{'mine': 0.95, 'alt': 0.05}"
+
+Words in quotes stay where an OCR reads them in the picture or the alternative text has them; --species FILE keeps names
+of species to alternative texts. Every change is flagged and counted in OUTDIR/captions.json, with what made the
+captions. The data is only read. Run the same command again to go on where it stopped; on several hosts run it on all
+of them, with a folder that all of them see. With --config, settings follow as train takes them.
+"""
+
+import argparse
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dalle3_jax.captioning import CaptionModel, Decoding
+from dalle3_jax.captioning.loop import METHODS
+from dalle3_jax.commands import hosts, inputs
+from dalle3_jax.commands.config import load
+from dalle3_jax.commands.recaptioning import Guards, Recaptioned, captioning_of, made_by, recaption
+from dalle3_jax.commands.runtime import concluded, distributed
+from dalle3_jax.commands.scenes import size_of, world_given
+from dalle3_jax.data import pipeline, settings, sidecars
+from dalle3_jax.data.scenes import SPLITS
+from dalle3_jax.data.sources import ENDLESS
+from dalle3_jax.text.species import read_names
+
+__all__ = ["main"]
+
+DATA_FLAGS = ("split", "size", "seed", "max_bad")
+"""Flags that say of --source what a config says in its data section."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="dalle3-jax recaption",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    data = made.add_mutually_exclusive_group(required=True)
+    data.add_argument("--source", metavar="DIR", help="a folder or bucket of data, or scenes[:WORLD]")
+    data.add_argument("--config", metavar="FILE:STAGE", help="the data of a config instead")
+    made.add_argument("--captioner", required=True, metavar="PATH", help="a release, or a stage's folder in a workdir")
+    made.add_argument("--version", required=True, metavar="NAME", help="what the captions are called in a record")
+    made.add_argument("--outdir", required=True, help="where the captions go: a folder, or gs://bucket/folder")
+    made.add_argument("--count", type=int, default=0, metavar="N", help="only the first N records (scenes need it)")
+    made.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures at a time (default: 64)")
+    add_data_flags(made)
+    add_decoding_flags(made)
+    group = made.add_argument_group("guards")
+    told = "quoted words that stay: those that the OCR or alternative texts have, that alternative texts have, or all"
+    group.add_argument("--words", choices=("ocr", "alt", "keep"), default="ocr", help=f"{told} (default: ocr)")
+    told = "lines as 'orchid: flower': names that only alternative texts may bring in, and what stands for them"
+    group.add_argument("--species", type=Path, metavar="FILE", help=told)
+    hosts.add_flags(made)
+    return made
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """What --source leaves open."""
+    group = parser.add_argument_group("with --source")
+    group.add_argument("--split", help=f"of the data (default: train); scenes have {', '.join(SPLITS)}")
+    group.add_argument("--size", metavar="WIDTHxHEIGHT", help="at which scenes are drawn (default: the captioner's)")
+    group.add_argument("--seed", type=int, help="of scenes (default: 0)")
+    group.add_argument("--max-bad", type=float, metavar="SHARE", help="of bad records that is let pass (default: 0.01)")
+
+
+def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
+    """How captions are written; the defaults are those of Decoding."""
+    group, usual = parser.add_argument_group("how captions are written"), Decoding()
+    group.add_argument("--method", choices=METHODS, default=usual.method, help="(default: %(default)s)")
+    group.add_argument("--temperature", type=float, default=usual.temperature, help="of top_p (default: %(default)s)")
+    group.add_argument("--top-p", type=float, default=usual.top_p, help="of top_p (default: %(default)s)")
+    group.add_argument("--beams", type=int, default=usual.beams, help="of beam (default: %(default)s)")
+    group.add_argument("--length-penalty", type=float, default=usual.length_penalty, help="of beam (default: 0)")
+    group.add_argument("--length", type=int, default=usual.length, metavar="N", help="tokens at most (default: all)")
+
+
+def main(argv: list[str]) -> int:
+    """The command; errors are one line."""
+    arguments, rest = parser().parse_known_args(argv)
+
+    def job() -> int:
+        processes = hosts.hosts_of(arguments)
+        decoding, guards = checked(arguments, rest)
+        distributed(processes)
+        captioner = CaptionModel.load(arguments.captioner)
+        data = data_of(arguments, rest, captioner.module.image_size)
+        source, threads, most_bad = pipeline.source_of(data), data["threads"], data["max_bad"]
+        if not arguments.count and len(source) == ENDLESS:
+            raise ValueError("scenes have no end: say by --count how many records are to be captioned")
+        made = made_by(source, arguments.version, captioner, decoding, guards)
+        captioning = captioning_of(source, captioner, decoding, guards, arguments.batch_size, threads)
+        done = recaption(arguments.outdir, source, made, captioning, arguments.count or len(source), most_bad=most_bad)
+        if jax.process_index() == 0:
+            print(summary(arguments.outdir, done))
+        return 0
+
+    return concluded(job)
+
+
+def checked(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[Decoding, Guards]:
+    """How captions are written and guarded; ValueError with all that is wrong with the flags."""
+    wrong, made = [], []
+    makers = (decoding_of, guards_of, functools.partial(data_of, rest=rest))
+    if not sidecars.VERSION.fullmatch(arguments.version):
+        wrong.append(f"--version {arguments.version!r}: use small letters, digits and _")
+    if arguments.batch_size < 1 or arguments.count < 0:
+        wrong.append(f"--batch-size {arguments.batch_size}, --count {arguments.count}: give numbers from 1")
+    if arguments.source and rest:
+        wrong.append(f"unknown arguments {' '.join(rest)}: --config.KEY=VALUE goes with --config")
+    if arguments.config and (given := [name for name in DATA_FLAGS if getattr(arguments, name) is not None]):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        wrong.append(f"{flags}: with --config write --config.data.{given[0]}=VALUE")
+    for make in makers:
+        try:
+            made.append(make(arguments))
+        except (OSError, ValueError) as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return made[0], made[1]
+
+
+def decoding_of(arguments: argparse.Namespace) -> Decoding:
+    """How captions are written."""
+    names = ("method", "temperature", "top_p", "beams", "length_penalty", "length")
+    return Decoding(**{name: getattr(arguments, name) for name in names})
+
+
+def guards_of(arguments: argparse.Namespace) -> Guards:
+    """What captions may say."""
+    names = {}
+    if arguments.species:
+        try:
+            names = read_names(arguments.species.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"--species {arguments.species}: {error}") from None
+    guards = Guards(arguments.words, names)
+    assert guards.described  # which asks for the OCR
+    return guards
+
+
+def data_of(arguments: argparse.Namespace, rest: Sequence[str], drawn: Sequence[int] = (128, 128)) -> dict[str, Any]:
+    """The data section that the flags or the config name, with its defaults; scenes are `drawn` at that size."""
+    if arguments.config:
+        loaded = load([f"--config={arguments.config}", "--workdir=.", *rest])
+        assert loaded is not None
+        return settings.settings_of(inputs.data_section(loaded[0]))
+    kind, _, world = arguments.source.partition(":")
+    data: dict[str, Any] = {"source": arguments.source, "size": tuple(drawn), "threads": 4}
+    if kind == "scenes":
+        data |= {"source": "scenes", "world": world_given(world or "first")}
+    if arguments.size:
+        data["size"] = size_of(arguments.size)[::-1]
+    given = {name: getattr(arguments, name) for name in ("split", "seed", "max_bad")}
+    return settings.settings_of(data | {name: value for name, value in given.items() if value is not None})
+
+
+def summary(folder: str, done: Recaptioned) -> str:
+    """What the command says at its end."""
+    record = done.record
+    pace = f"{done.written / done.seconds:.1f} records/s" if done.written else "nothing was left to do"
+    counts = [", ".join(f"{n} {name}" for name, n in record[part].items()) or "none" for part in ("flags", "bad")]
+    said = f"{record['count']} records, captions {record['version']!r}; {pace}"
+    return f"{folder}: {said}; guards: {counts[0]}; left out: {counts[1]}"

@@ -1,0 +1,25 @@
+"""Reading ahead: threads make the next results while the last ones are worked on."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["ahead"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int) -> Iterator[R]:
+    """What the function makes of every item, in their order; threads make up to `waiting` of them in advance."""
+    rest, pool = iter(items), ThreadPoolExecutor(threads)
+    try:
+        made = deque(pool.submit(function, item) for item in itertools.islice(rest, waiting))
+        while made:
+            result = made.popleft().result()
+            made.extend(pool.submit(function, item) for item in itertools.islice(rest, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,96 @@
+"""The words by which a model's captions name things, colours, places and backgrounds: what prompts are read with."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+__all__ = ["KNOWN", "NUMBERS", "ONE", "PLACES", "RELATIONS", "Lexicon", "alternatives"]
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+ONE = ("a", "an", "one", "single")
+KNOWN = ("the", "it", "them", "they", "both", "all")
+"""Words before a name that say that it was spoken of."""
+
+COLOURS = (
+    *("red", "orange", "yellow", "green", "blue", "purple", "violet", "pink", "brown", "black", "white", "grey"),
+    *("gray", "golden", "silver", "turquoise", "teal", "beige", "crimson", "cyan", "magenta"),
+)
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "centre": ("in the centre", "in the middle", "in the center"),
+    "left": ("on the left", "on the left side", "at the left", "on the left hand side"),
+    "right": ("on the right", "on the right side", "at the right", "on the right hand side"),
+    "top": ("at the top", "near the top", "at the upper edge"),
+    "bottom": ("at the bottom", "near the bottom", "at the lower edge"),
+    "top left": ("in the top left corner", "in the upper left corner", "at the top left"),
+    "top right": ("in the top right corner", "in the upper right corner", "at the top right"),
+    "bottom left": ("in the bottom left corner", "in the lower left corner", "at the bottom left"),
+    "bottom right": ("in the bottom right corner", "in the lower right corner", "at the bottom right"),
+}
+RELATIONS: Mapping[str, tuple[str, ...]] = {
+    "left of": ("to the left of", "on the left of", "left of"),
+    "right of": ("to the right of", "on the right of", "right of"),
+    "above": ("above", "over", "on top of"),
+    "below": ("below", "under", "underneath", "beneath"),
+    "behind": ("behind",),
+    "in front of": ("in front of",),
+    "beside": ("next to", "beside", "alongside"),
+    "inside": ("inside", "inside of"),
+}
+ORDERS: Mapping[str, str] = {"from left to right": "left of", "from top to bottom": "above"}
+FRAME = ("of the frame", "of the picture", "of the image", "of an image")
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """`things`: plural by singular; `articles` of those whose article is not told by their first letter; `backgrounds`:
+    phrases such as "on a beach" by name; places and relations: phrases by name, the first of each the plainest.
+    """
+
+    things: Mapping[str, str] = field(default_factory=dict)
+    articles: Mapping[str, str] = field(default_factory=dict)
+    colours: tuple[str, ...] = COLOURS
+    backgrounds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PLACES)
+    relations: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: RELATIONS)
+
+    @cached_property
+    def scenery(self) -> tuple[re.Pattern[str], dict[str, str]]:
+        """A pattern of all that is said of backgrounds, and which one each phrase is."""
+        names: dict[str, str] = {}
+        for background, phrases in self.backgrounds.items():
+            for phrase in (*phrases, background):
+                names.setdefault(phrase.lower(), background)
+                names.setdefault(re.sub(r"^(an?|the) ", "", phrase.lower()), background)
+        return alternatives(names), names
+
+    @cached_property
+    def vocabulary(self) -> tuple[re.Pattern[str], dict[str, tuple[str, str]], frozenset[str]]:
+        """A pattern of (word before, colour, phrase) for all other words, (kind, name) by phrase, and the plurals.
+
+        Kinds are thing, relation, place, order, between and it.
+        """
+        known: dict[str, tuple[str, str]] = {}
+        for name, plural in self.things.items():
+            known[plural.lower()] = "thing", name
+        known |= {name.lower(): ("thing", name) for name in self.things}
+        for name, phrases in self.relations.items():
+            for phrase in phrases:
+                known.setdefault(phrase, ("relation", name))
+        for name, phrases in self.places.items():
+            for phrase in phrases:
+                known.setdefault(phrase, ("place", name))
+                # Of these "left of" is no relation.
+                known |= {f"{phrase} {frame}": ("place", name) for frame in FRAME}
+        known |= {phrase: ("order", name) for phrase, name in ORDERS.items()}
+        known |= {"between": ("between", "between"), "it": ("it", "it")}
+        numbers = "|".join((*NUMBERS, *ONE, *KNOWN, r"\d+"))
+        pattern = rf"(?:\b({numbers}) )?(?:({'|'.join(self.colours)}) )?({alternatives(known).pattern})"
+        plurals = {plural.lower() for name, plural in self.things.items() if plural != name}
+        return re.compile(pattern), known, frozenset(plurals - {name.lower() for name in self.things})
+
+
+def alternatives(phrases: Iterable[str]) -> re.Pattern[str]:
+    """A pattern of whole phrases, the longest that fits."""
+    ranked = sorted(phrases, key=len, reverse=True)
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, ranked))})(?![\w-])")
