@@ -72,8 +72,8 @@ def upsample(
 ) -> Revised:
     """The backend's description of the prompt where it keeps all that was asked, else the prompt as it was.
 
-    A prompt that asks to be used as it is, is left alone, but for the words that ask it. With `previous` turns the prompt
-    is an edit of what they led to, and the answer a new description of the whole.
+    A prompt that asks to be used as it is, is left alone, but for the words that ask it. With `previous` turns the
+    prompt is an edit of what they led to, and the answer a new description of the whole.
     """
     if not prompt.strip():
         return Revised(prompt, prompt, "there is nothing to revise")
