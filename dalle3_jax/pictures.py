@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 
 CHUNK = "dalle3_jax"
 MAX_STEPS, MAX_SIDE = 1000, 4096
+LATER = ("decoder", "decoder_steps", "tile", "spacing", "original_prompt")
+"""Settings that older pictures do not have."""
 HALO = 8
 """Cells of the latents on each side of a decoded tile that only serve what lies further in."""
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -63,10 +65,12 @@ class Request:
     decoder_steps: int = 0  # 0: as many as the decoder was made for
     tile: int = 0  # pixels along the windows in which it is decoded; 0: as a whole
     spacing: str = ""  # how the sampler's times are laid; "": as the release says
+    original_prompt: str = field(default="", compare=False)  # what was asked for, where `prompt` is a revision of it
 
     def identity(self, checkpoint: str) -> str:
         """SHA-256 of the request and the release: two jobs with the same one are the same job."""
-        content = json.dumps([asdict(self), checkpoint], sort_keys=True)
+        decisive = {key: value for key, value in asdict(self).items() if key != "original_prompt"}
+        content = json.dumps([decisive, checkpoint], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -103,7 +107,7 @@ def problems(
 ) -> list[str]:
     """Everything that keeps a request from being made, each with its remedy; nothing is computed."""
     found = _decoder_problems(request, factor, decoders)
-    if not isinstance(request.prompt, str) or not isinstance(request.negative_prompt, str):
+    if not all(isinstance(text, str) for text in (request.prompt, request.negative_prompt, request.original_prompt)):
         found.append("prompts and negative prompts must be text")
     size = request.size
     if not (isinstance(size, tuple) and len(size) == 2 and all(_is_whole(side, factor, MAX_SIDE) for side in size)):
@@ -183,6 +187,8 @@ class Picture:
     def settings(self) -> dict[str, Any]:
         """How it was made, in plain values: the content of the PNG's `dalle3_jax` chunk."""
         made = asdict(self.request)
+        if not made["original_prompt"]:
+            del made["original_prompt"]
         height, width = made.pop("size")
         made |= {"width": width, "height": height, "guidance_interval": list(made["guidance_interval"])}
         made |= {"batch_size": self.batch_size, "checkpoint": self.checkpoint}
@@ -266,7 +272,7 @@ def request_of(made: Mapping[str, Any]) -> Request:
             **{key: made[key] for key in ("prompt", "steps", "sampler", "guidance_scale", "seed")},
             **{key: made[key] for key in ("negative_prompt", "guidance_rescale")},
             # Of now, not of before:
-            **{key: made[key] for key in ("decoder", "decoder_steps", "tile", "spacing") if key in made},
+            **{key: made[key] for key in LATER if key in made},
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"the settings of this picture are incomplete: {error}") from None

@@ -26,6 +26,7 @@ KEYS = {
     "decoder": (str, "a decoder's name"),
     "decoder_steps": (int, "a whole number"),
     "tile": (int, "a whole number"),
+    "original_prompt": (str, "a text"),
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from dalle3_jax.commands import upsampling
 from dalle3_jax.commands.album import Album
 from dalle3_jax.commands.hosts import add_flags, hosts_of
 from dalle3_jax.commands.prompts import parse_size, read_lines, requests
@@ -28,6 +29,7 @@ EXAMPLES = """examples:
   dalle3-jax sample --prompt "a red apple" --prompt "two cats" -n 4 --seed 7 --grid
   dalle3-jax sample --prompts-file prompts.txt --checkpoint runs/demo --size 128x128 --batch-size 8
   dalle3-jax sample --prompts-file prompts.jsonl --outdir pictures
+  dalle3-jax sample --prompt "a panda" --upsample template
   dalle3-jax sample --repeat pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png
 
 A line of a .jsonl is one prompt with settings of its own:
@@ -97,6 +99,7 @@ def parser() -> Parser:
     where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
     where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
     where.add_argument("--overwrite", action="store_true", help="make pictures again that are there already")
+    upsampling.add_flags(found)
     add_flags(found)
     return found
 
@@ -106,6 +109,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     try:
         if hosts_of(arguments).several:
+            if arguments.upsample == "chat":
+                raise ValueError("--upsample chat on several hosts: revise the prompts on one, then give prompts.jsonl")
             return share(arguments)
         job = prepare_repeat(arguments) if arguments.repeat is not None else prepare(arguments)
     except ValueError as error:
@@ -135,12 +140,14 @@ def share(arguments: argparse.Namespace) -> int:
 def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks everything; returns what makes the pictures."""
     lines = read_lines(arguments.prompt or [], arguments.prompts_file)
+    upsampling.check(arguments)
     options = given_options(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
     pipeline = load(arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant)
     make = functools.partial(pipeline.request, **options)
     pipeline.check([make(prompt="", seed=arguments.seed or 0)])
+    lines = upsampling.revised(lines, arguments, pipeline.release.training)
     seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
     wanted = list(dict.fromkeys(requests(lines, make, pipeline.problems, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:

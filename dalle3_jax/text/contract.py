@@ -243,7 +243,12 @@ def words_of(text: str) -> list[str]:
 
 def content_words(text: str) -> list[str]:
     """The words that ask for something: no articles, prepositions, numbers, nor words that speak of the picture."""
-    return [word for word in dict.fromkeys(words_of(text)) if word not in EMPTY and word not in NUMBERS + NEGATIONS]
+    return [word for word in dict.fromkeys(words_of(text)) if word not in EMPTY and not counts(word)]
+
+
+def counts(word: str) -> bool:
+    """Whether a word is a number or says that there is none: these are compared with what they count."""
+    return word.isdigit() or word in NUMBERS or word in NEGATIONS
 
 
 def stem(word: str) -> str:

@@ -62,7 +62,10 @@ def extended(prompt: str, said: Claims, lexicon: Lexicon, choose: "Chooser") -> 
     if not 0 < len(said.things) <= 6:
         return ""
     first = opened(prompt)
-    return " ".join([f"{first}.", *positions(said, lexicon, choose), closing(choose)])
+    where = [
+        sentence.replace("It is", f"The {next(iter(said.things))} is") for sentence in positions(said, lexicon, choose)
+    ]
+    return " ".join(ended([f"{first}.", *where], choose))
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,11 @@ def opened(prompt: str) -> str:
     return said[:1].upper() + said[1:]
 
 
-def closing(choose: Chooser) -> str:
-    """A sentence that says that this is all."""
-    return choose(("There are no other objects in view.", "Nothing else is in view."), "closing")
+def ended(parts: Sequence[str], choose: Chooser) -> list[str]:
+    """The sentences, of which the last says that this is all."""
+    if parts[-1].endswith(("nothing else in view.", "no other objects.")):
+        return list(parts)
+    return [*parts, choose(("There are no other objects in view.", "Nothing else is in view."), "closing")]
 
 
 def covers(said: Claims, prompt: str, lexicon: Lexicon) -> bool:
@@ -110,10 +115,10 @@ def composed(said: Claims, lexicon: Lexicon, choose: Chooser) -> str:
     background = said.backgrounds[0] if said.backgrounds else choose(sorted(lexicon.backgrounds) or [""], "background")
     phrases = lexicon.backgrounds.get(background, ("",))
     where = f" {choose(phrases[:2], 'where')}" if phrases[0] else ""
-    opening = choose(("The picture shows", "A picture of", "There is a clear view of"), "opening")
+    opening = choose(("The picture shows", "A picture of"), "opening")
     opening = f"{opening} {listed([counted(name, said, lexicon) for name in things])}{where}."
     parts = [opening, *positions(said, lexicon, choose)]
-    return " ".join(" ".join([*parts, closing(choose)]).split())
+    return " ".join(" ".join(ended(parts, choose)).split())
 
 
 def positions(said: Claims, lexicon: Lexicon, choose: Chooser) -> list[str]:
@@ -135,12 +140,11 @@ def positions(said: Claims, lexicon: Lexicon, choose: Chooser) -> list[str]:
     numbers = [said.things[name] for name in things]
     if len(things) == 1 and numbers[0] == 1:
         place = lexicon.places.get("centre", ("in the centre",))[0]
-        return [f"The {names[things[0]]} is {place} of the frame, alone and easy to see."]
+        return [f"It is placed {place} of the frame, with nothing else in view."]
     if len(things) == 1:
-        sure = f"There are exactly {word(numbers[0])} of them" if numbers[0] != SEVERAL else "There are several of them"
-        return [
-            f"{sure}, {choose(('side by side', 'close together', 'next to each other'), 'arrangement')}, all alike."
-        ]
+        way = choose(("side by side", "close together", "next to each other"), "arrangement")
+        sure = f"exactly {word(numbers[0])} of them" if numbers[0] != SEVERAL else "several of them"
+        return [f"There are {sure}, {way}, and no other objects."]
     if len(things) == 2:
         one, other = choose(SPOTS[0], "spot"), ""
         other = "right" if one == "left" else "left"
