@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     c.data.part = ConfigDict()  # of the world: concepts, styles, kinds, words, ... of dalle3_jax.data.scenes.world_of
     c.data.size = (128, 128)  # height, width
     c.data.buckets = ()  # sizes (height, width) that batches have, one a batch; (): data.size alone
+    c.data.frames = ()  # sizes (height, width) of which each scene has the one that suits it; (): data.size
     c.data.crop = 0  # side of random crops in pixels; 0: whole pictures
     c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
     c.data.fields = ConfigDict()  # of JSON beside pictures -> versions of captions; empty: the usual names

@@ -290,11 +290,32 @@ def captioner_descriptive():
     return fine_tuned("descriptive")
 
 
+def size_head():
+    """The head that reads a prompt's size from its features: scenes in frames that suit them, one in ten in any."""
+    c = common.get_config()
+    c.train.stage = "size_head"
+    c.train.trainable = ("size_head",)
+    c.init.text_encoder = "dalle3_jax/releases/demo"
+    sizes = ((128, 128), (96, 176), (176, 96))
+    c.model.size_head = {"buckets": sizes, "width": 128}
+    c.data.frames = sizes
+    c.data.captions = {"descriptive": 0.6, "short": 0.3, "alt": 0.1}
+    c.data.dropout = 0.0
+    c.data.text_length = 40
+    c.train.steps = 1_500
+    c.train.batch_size = 64
+    c.train.learning_rate = 3e-3
+    c.train.weight_decay = 0.0
+    c.train.ema = 0.99
+    c.sample.every = 1_500
+    return c
+
+
 def get_config(stage: str = "base"):
     """The config of one stage."""
     stages = {"vae": vae, "text": text, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner}
     stages |= {"captioner": captioner, "captioner_short": captioner_short}
-    stages |= {"captioner_descriptive": captioner_descriptive}
+    stages |= {"captioner_descriptive": captioner_descriptive, "size_head": size_head}
     stages |= {"distill_refiner": distill_refiner, "distill_base": distill_base}
     if stage not in stages:
         raise ValueError(f"configs/demo.py has no stage {stage!r}: use {', '.join(stages)}")

@@ -1,4 +1,4 @@
-"""The upsampler on 200 prompts of the committed suite: what is kept, how long prompts become, pictures before and after.
+"""The upsampler on 200 prompts of the committed suite: what is kept, how long prompts get, pictures before and after.
 
     python -m scripts.upsampling                             # the table
     python -m scripts.upsampling --outdir OUT --count 24     # also pictures of the demo's world, with their measures

@@ -12,6 +12,7 @@ from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
+from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
@@ -66,6 +67,8 @@ def example_inputs(module: nn.Module, modules: Mapping[str, nn.Module]) -> tuple
             length = min(8, module.positions)
             text = jax.ShapeDtypeStruct((1, length), jnp.int32), jax.ShapeDtypeStruct((1, length), jnp.bool_)
             return *text, _floats(1, *module.image_size, 3)
+        case SizeHead():
+            return _floats(1, 8, module.width), tokens
         case SceneReader():
             return (_floats(1, 16, 16, 3),)
     raise ValueError(f"no example inputs are known for a {type(module).__name__}")

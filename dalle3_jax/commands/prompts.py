@@ -11,6 +11,8 @@ from dalle3_jax.pictures import Request
 
 MAX_PICTURES = 1_000_000
 SHOWN = 8
+AUTO = "auto"
+"""The size that is chosen from the prompt."""
 KEYS = {
     "prompt": (str, "a text"),
     "negative_prompt": (str, "a text"),
@@ -38,11 +40,13 @@ class Line:
     settings: Mapping[str, Any]
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) from WIDTHxHEIGHT."""
+def parse_size(text: str) -> tuple[int, int] | str:
+    """(height, width) from WIDTHxHEIGHT; "auto" stays what it is."""
+    if text.strip().lower() == AUTO:
+        return AUTO
     match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text.strip().lower())
     if not match:
-        raise ValueError(f"{text!r} is no size: write WIDTHxHEIGHT, for example 128x128")
+        raise ValueError(f"{text!r} is no size: write WIDTHxHEIGHT, for example 128x128, or auto")
     return int(match[2]), int(match[1])
 
 

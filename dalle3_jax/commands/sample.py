@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dalle3_jax.commands import upsampling
+from dalle3_jax.commands import auto_size, upsampling
 from dalle3_jax.commands.album import Album
 from dalle3_jax.commands.hosts import add_flags, hosts_of
-from dalle3_jax.commands.prompts import parse_size, read_lines, requests
+from dalle3_jax.commands.prompts import AUTO, parse_size, read_lines, requests
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
 from dalle3_jax.pictures import Request, png_bytes, read_settings, request_of, shortened, write_whole
 
@@ -68,7 +68,8 @@ def parser() -> Parser:
     what.add_argument("--repeat", metavar="PNG", help="make a picture again from what it says of itself, and compare")
     what.add_argument("-n", type=int, metavar="N", help="pictures per prompt (default 1)")
     what.add_argument("--seed", type=int, metavar="N", help="seed of the first picture (default 0)")
-    what.add_argument("--size", metavar="WIDTHxHEIGHT", help="multiples of 8 (default: the release's first size)")
+    told = "multiples of 8, or auto: chosen from each prompt (default: the release's first size)"
+    what.add_argument("--size", metavar="WIDTHxHEIGHT", help=told)
     how = found.add_argument_group("how to make it (defaults come from the release)")
     told = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
     how.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
@@ -147,7 +148,7 @@ def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
     pipeline = load(arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant)
     make = functools.partial(pipeline.request, **options)
     pipeline.check([make(prompt="", seed=arguments.seed or 0)])
-    lines = upsampling.revised(lines, arguments, pipeline.release.training)
+    lines = auto_size.sized(upsampling.revised(lines, arguments, pipeline.release.training), arguments, pipeline)
     seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
     wanted = list(dict.fromkeys(requests(lines, make, pipeline.problems, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
@@ -270,7 +271,9 @@ def load(
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings of the command line that go to every prompt without its own."""
     options = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
-    return options | ({"size": parse_size(options["size"])} if "size" in options else {})
+    if "size" in options and (size := parse_size(options.pop("size"))) != AUTO:
+        options["size"] = size  # otherwise every line has its own
+    return options
 
 
 def flag(name: str) -> str:

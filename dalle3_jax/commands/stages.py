@@ -14,6 +14,7 @@ from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.commands import decoding, drawing, inputs, reading
 from dalle3_jax.commands.captioner import captioner
 from dalle3_jax.commands.networks import applied, checked_tokenizer, latent_batches
+from dalle3_jax.commands.sizing import size_head
 from dalle3_jax.commands.stage import Stage, apply, described
 from dalle3_jax.commands.systems import System
 from dalle3_jax.models.glyph import text_side
@@ -91,6 +92,7 @@ STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {
     "distill_base": drawing.distill_base,
     "reader": reading.reader,
     "captioner": captioner,
+    "size_head": size_head,
 }
 
 

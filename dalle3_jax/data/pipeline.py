@@ -38,7 +38,8 @@ def source_of(data: Mapping[str, Any]) -> Source:
         return sources.opened(settings["source"], settings["split"], settings["fields"])
     height, width = settings["size"]
     world = {**settings["part"], "of": settings["world"]} if settings["part"] else settings["world"]
-    return ScenesSource(world, settings["seed"], height, width, ENDLESS, settings["split"])
+    frames = tuple((height, width) for height, width in settings["frames"])
+    return ScenesSource(world, settings["seed"], height, width, ENDLESS, settings["split"], frames)
 
 
 def batches(

@@ -10,6 +10,7 @@ DEFAULTS: Mapping[str, Any] = {
     "split": "train",
     "size": (128, 128),  # height, width
     "buckets": (),  # sizes (height, width) that batches have; (): size alone
+    "frames": (),  # sizes (height, width) of which each scene has the one that suits it; (): all have `size`
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
     "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
     "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.texts.FIELDS`
@@ -95,6 +96,7 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "world": (lambda value: isinstance(value, str | Mapping), "name a world, or describe a part of one"),
     "part": (lambda value: isinstance(value, Mapping), "describe it by the keys of `data.scenes.world_of`"),
     "size": (is_size, "height and width must be positive multiples of 8"),
+    "frames": (are_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
     "buckets": (are_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
     "captions": (are_weights, "the probabilities of the versions must not be negative, nor all be zero"),
     "fields": (are_fields, "name the version of captions that each field is, as {'prompt': 'descriptive'}"),

@@ -174,12 +174,14 @@ def drawn_at(source: Source | Captioned, height: int, width: int) -> Source | Ca
     """The same records, with scenes drawn at that size."""
     if isinstance(source, Captioned):
         return replace(source, source=drawn_at(source.source, height, width))
-    return replace(source, height=height, width=width) if isinstance(source, ScenesSource) else source
+    if not isinstance(source, ScenesSource) or source.frames:  # scenes that choose their frame are as pictures are
+        return source
+    return replace(source, height=height, width=width)
 
 
 def records_of(fingerprint: str) -> str:
     """A source's fingerprint without the size that scenes are drawn at: what is said of one holds at any."""
-    return re.sub(r"^(scenes/.*)/\d+x\d+$", r"\1", fingerprint)
+    return re.sub(r"^(scenes/.*)/[\dx+]+$", r"\1", fingerprint)
 
 
 def name_of(number: int) -> str:

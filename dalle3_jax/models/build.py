@@ -12,6 +12,7 @@ from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
+from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
@@ -29,6 +30,7 @@ CLASSES: dict[str, type[nn.Module]] = {
     "decoder_unet": DecoderUNet,
     "scene_reader": SceneReader,
     "captioner": Captioner,
+    "size_head": SizeHead,
 }
 """Every network that a config or a release may name."""
 
@@ -44,6 +46,7 @@ COMPONENTS = {
     "refiner": "decoder_unet",
     "reader": "scene_reader",
     "captioner": "captioner",
+    "size_head": "size_head",
 }
 """The network that a section of `config.model` stands for, unless it names another under `network`."""
 

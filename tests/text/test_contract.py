@@ -81,7 +81,6 @@ def test_answers_that_are_no_description_are_refused(text, said):
 def test_a_description_is_well_formed_in_the_prompts_own_script():
     assert malformed("The picture shows a fox on a beach, drawn in the middle of the frame and alone.") == ()
     assert malformed("\u72d0 " * 20, "\u72d0") == ()
-    )
 
 
 def test_singular_and_plural_are_one():

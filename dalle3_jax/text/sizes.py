@@ -1,0 +1,134 @@
+"""The size that a prompt asks for: said outright, chosen by a language model, or by a head over the text's features."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dalle3_jax.text.glyphs import QUOTED
+
+__all__ = ["Aspect", "Choice", "Head", "asked", "chosen", "nearest", "said"]
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+Head = Callable[[str], Sequence[float]]
+"""The chances of each of the sizes, for a prompt."""
+
+WIDE, TALL, SQUARE, CINEMA, PHONE, COVER = 16 / 9, 9 / 16, 1.0, 21 / 9, 9 / 16, 2 / 3
+THING = (
+    r"(?:format|orientation|mode|layout|picture|image|photo|photograph|shot|drawing|frame|crop|composition|canvas|render"
+    r"|illustration)"
+)
+ADVERB = r"(?:very |extra |ultra[- ]?)?"
+RATIOS = {(16, 9), (9, 16), (4, 3), (3, 4), (3, 2), (2, 3), (1, 1), (2, 1), (1, 2), (21, 9), (9, 21), (5, 4), (4, 5)}
+RATIOS |= {(7, 4), (4, 7), (16, 10), (10, 16), (3, 1), (1, 3)}
+PIXELS = re.compile(r"(?<![\w.])(\d{3,5})\s*[x\u00d7]\s*(\d{3,5})(?![\w.])")
+RATIO = re.compile(r"(?<![\w.:])(\d{1,2})\s*([:x\u00d7/])\s*(\d{1,2})(?![\w:]|\.\d)")
+CONTEXT = re.compile(r"\b(?:aspect|ratio|format)\b")
+WORDS: tuple[tuple[str, float], ...] = (
+    (rf"\b{ADVERB}wide[- ]?screen\b", WIDE),
+    (r"\bultra[- ]?wide\b|\bcinema(?:scope|tic widescreen)\b", CINEMA),
+    (rf"\b{ADVERB}(?:wide|panoramic|horizontal|landscape)(?:[- ](?:format|angle))? {THING}\b", WIDE),
+    (rf"\b{ADVERB}(?:tall|vertical|upright|portrait)(?: and narrow)?(?:[- ]format)? {THING}\b", TALL),
+    (rf"\b{ADVERB}square(?:[- ]format)? {THING}\b", SQUARE),
+    (r"\bin (?:a )?(?:landscape|wide|horizontal|panoramic) (?:format|orientation|mode)\b|\bin landscape$", WIDE),
+    (r"\bin (?:a )?(?:portrait|tall|vertical) (?:format|orientation|mode)\b|\bin portrait$", TALL),
+    (r"(?:^|,)\s*(?:landscape|horizontal|panoramic|wide)\s*(?:,|$)", WIDE),
+    (r"(?:^|,)\s*(?:portrait|vertical|tall)\s*(?:,|$)", TALL),
+    (r"(?:^|,)\s*square\s*(?:,|$)", SQUARE),
+    (r"\b(?:as|for|an?) (?:\w+ )?panorama\b|\bpanoramic view\b", WIDE),
+    (
+        r"\b(?:wide|web(?:site)?|header|hero|twitter|youtube|facebook) banner\b"
+        r"(?! (?:that|which|reading|saying|with the word))",
+        CINEMA,
+    ),
+    (r"\bbanner (?:image|format)\b|\b(?:cover photo|header image)\b", CINEMA),
+    (r"\byoutube thumbnail\b|\bslide background\b|\bpresentation slide\b", WIDE),
+    (r"\b(?:phone|mobile|iphone|android|smartphone|lock[- ]?screen) (?:wallpaper|background)\b", PHONE),
+    (r"\b(?:instagram|snapchat|whatsapp) story\b|\b(?:tiktok|reels?) (?:video|cover|format)\b", PHONE),
+    (r"\b(?:desktop|computer|laptop|monitor|pc) (?:wallpaper|background)\b", WIDE),
+    (r"\bbook ?mark\b", 1 / 3),
+    (r"\bbook cover\b|\b(?:tall|movie|film|concert|travel) poster\b", COVER),
+    (r"\b(?:album cover|profile picture|app icon|instagram post|avatar)\b", SQUARE),
+)
+"""What people call shapes of pictures -> width : height. "A portrait of a king", "a wide river" and "a banner that
+says" name things in a picture, not its shape."""
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """A shape, width over height, and the words that say it."""
+
+    ratio: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A size, and the reason in a sentence for people."""
+
+    size: Size
+    reason: str
+
+
+def said(prompt: str) -> Aspect | None:
+    """The shape that a prompt names outright; None where it names none. What stands in quotes says nothing."""
+    text = " ".join(QUOTED.sub(" ", prompt).lower().split()).rstrip(" .!")
+    if match := PIXELS.search(text):
+        return Aspect(int(match[1]) / int(match[2]), match[0])
+    for match in RATIO.finditer(text):
+        width, height = int(match[1]), int(match[3])
+        told = bool(CONTEXT.search(text[max(0, match.start() - 20) : match.end() + 20]))
+        score = text[: match.start()].rstrip().endswith(("score", "score is", "score of"))
+        if height and width and not score and (told or (match[2] != "/" and (width, height) in RATIOS)):
+            return Aspect(width / height, match[0])
+    pairs = ((re.search(pattern, text), ratio) for pattern, ratio in WORDS)
+    found = [(match.start(), match[0].strip(" ,"), ratio) for match, ratio in pairs if match]
+    return Aspect(min(found)[2], min(found)[1]) if found else None
+
+
+def nearest(ratio: float, sizes: Sequence[Size]) -> Size:
+    """The size whose shape is nearest to width : height, by the logarithm; of equally near ones the largest."""
+    return min(sizes, key=lambda size: (round(abs(math.log(size[1] / size[0] / ratio)), 9), -size[0] * size[1]))
+
+
+def chosen(
+    prompt: str, sizes: Sequence[Size], *, chat: Callable[[str], str] | None = None, head: Head | None = None
+) -> Choice:
+    """One of the sizes: as the prompt says outright, as a language model answers, as the head has it, or the first.
+
+    `chat` answers the question of `asked`; whatever it does wrong, the next in turn is asked.
+    """
+    if not sizes:
+        raise ValueError("there are no sizes to choose from: give at least one")
+    if aspect := said(prompt):
+        return Choice(nearest(aspect.ratio, sizes), f'the prompt says "{aspect.words}"')
+    passed = ""
+    if chat is not None:
+        try:
+            size = answered(chat(asked(prompt, sizes)), sizes)
+            if size is not None:
+                return Choice(size, "the language model chose it")
+            passed = "the language model named none of the sizes; "
+        except Exception as error:  # of a server anything may come: the size must not cost the picture
+            passed = f"the language model was of no help ({error}); "
+    if head is not None:
+        chances = list(head(prompt))
+        best = max(range(len(sizes)), key=chances.__getitem__)
+        return Choice(sizes[best], f"{passed}the size head gives it {chances[best]:.0%}")
+    return Choice(sizes[0], f"{passed}nothing is said of it, and it is the first")
+
+
+def asked(prompt: str, sizes: Sequence[Size]) -> str:
+    """The question that a language model is asked."""
+    names = ", ".join(f"{width}x{height}" for height, width in sizes)
+    question = f"Which of these sizes (width x height) suits the picture best: {names}? Answer with one of them alone."
+    return f"{question}\n{prompt!r}"
+
+
+def answered(text: str, sizes: Sequence[Size]) -> Size | None:
+    """The size that an answer consists of; None where it is anything else."""
+    match = re.fullmatch(r"\s*(\d{2,5})\s*[x\u00d7]\s*(\d{2,5})\s*\.?\s*", text)
+    size = (int(match[2]), int(match[1])) if match else None
+    return size if size in sizes else None
