@@ -274,20 +274,24 @@ def fine_tuned(version):
     c.data.captions = {version: 1.0}
     c.data.records = 4_000
     c.data.seed = 1  # other pictures than the generators'
-    c.train.steps = 500
-    c.train.learning_rate = 3e-4
     c.train.warmup = 50
     return c
 
 
 def captioner_short():
     """The captioner on 4,000 captions of the main subject."""
-    return fine_tuned("short")
+    c = fine_tuned("short")
+    c.train.steps = 500
+    c.train.learning_rate = 3e-4
+    return c
 
 
 def captioner_descriptive():
-    """The captioner on 4,000 captions that say everything."""
-    return fine_tuned("descriptive")
+    """The captioner on 4,000 captions that say everything: where things are is new to it, and takes longer."""
+    c = fine_tuned("descriptive")
+    c.train.steps = 1_000
+    c.train.learning_rate = 1e-3
+    return c
 
 
 def size_head():
