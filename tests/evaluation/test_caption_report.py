@@ -1,0 +1,107 @@
+"""How captions are written: every measure on captions that have just that fault, distances that know their bounds."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dalle3_jax.commands import captions as command
+from dalle3_jax.evaluation.caption_report import auc, distance, entropy, jensen_shannon, markdown, style, warnings
+
+PLAIN = [
+    f"{word.capitalize()} thing number {word}." for word in "one two three four five six seven eight nine ten".split()
+]
+FAULTS = {
+    "articles": [f"a {text.lower()}" for text in PLAIN],
+    "lower_case": [text.lower() for text in PLAIN],
+    "outer_spaces": [f" {text}" for text in PLAIN],
+    "duplicates": PLAIN[:5] * 2,
+    "truncated": [f"{text} {'more words ' * 40}." for text in PLAIN],
+    "odd_characters": [f"{text}\x07" for text in PLAIN],
+}
+
+
+def words(text):
+    return len(text.split()) + 1
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_measured_and_warned_of_and_the_others_are_not(name):
+    fine, bad = style(PLAIN, words, 40), style(FAULTS[name], words, 40)
+    assert getattr(fine, name) == 0.0
+    assert getattr(bad, name) == 1.0
+    assert {*warnings("x", bad)} - {*warnings("x", fine)}
+
+
+def test_ends_and_starts_are_shares():
+    mixed = style([*PLAIN, *(text.rstrip(".").lower() for text in PLAIN)], words, 40)
+    assert mixed.end_punctuation == mixed.capitalised == mixed.lower_case == 0.5
+    assert mixed.tokens == {"min": 5, "median": 5, "mean": 5, "p95": 5, "max": 5}
+    assert mixed.near_duplicates == 0.0
+    assert style([*PLAIN, *(text.lower() for text in PLAIN)], words, 40).near_duplicates == 1.0
+
+
+def test_entropy_and_distances_know_their_bounds():
+    assert entropy({"a": 5, "b": 5, "c": 5, "d": 5}) == pytest.approx(2.0)
+    assert jensen_shannon({"a": 1, "b": 1}, {"a": 3, "b": 3}) == pytest.approx(0.0)
+    assert jensen_shannon({"a": 1}, {"b": 1}) == pytest.approx(1.0)
+    assert 0 < jensen_shannon({"a": 1, "b": 1}, {"b": 1, "c": 1}) < 1
+
+
+def test_auc_is_the_chance_of_the_higher_score():
+    draw = np.random.default_rng(0)
+    scores, y = draw.integers(0, 5, 60).astype(float), draw.random(60) < 0.4
+    pairs = [(a > b) + (a == b) / 2 for a in scores[y] for b in scores[~y]]
+    assert auc(scores, y) == pytest.approx(np.mean(pairs))
+
+
+def test_captions_of_another_form_are_told_apart_and_halves_of_one_set_are_not():
+    draw = np.random.default_rng(0)
+    prompts = [" ".join(draw.choice(["red", "fox", "Owl", "sea", "on", "a"], draw.integers(2, 12))) for _ in range(300)]
+    apart = distance([f"A {text}." for text in prompts], prompts)
+    assert apart.told_apart > 0.95
+    assert abs(apart.control - 0.5) < 0.12
+    assert apart.longer == pytest.approx(1.0)
+    same = distance(prompts[::-1], prompts)
+    assert same.words == pytest.approx(0.0, abs=1e-6)
+    assert abs(same.told_apart - 0.5) < 0.2  # below a half: the copy of each text was learnt with the other label
+    with pytest.raises(ValueError, match="at least 10"):
+        distance(prompts[:3], prompts)
+
+
+def test_the_table_says_what_was_found():
+    found = {"x": style(FAULTS["articles"], words, 40)}
+    text = markdown(found, {})
+    assert "| begin with a, an, the" in text
+    assert "100.0 % begin with an article" in text
+
+
+def test_the_command_reports_files_and_scenes(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("\n".join(PLAIN) + "\n")
+    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps({"prompt": text.lower()}) for text in PLAIN))
+    out, prompts = tmp_path / "out", str(tmp_path / "prompts.jsonl")
+    given = ["report", "scenes", str(tmp_path / "mine.txt"), "--count", "30", "--prompts", prompts, "--out", str(out)]
+    assert command.main(given) == 0
+    said = capsys.readouterr().out
+    assert "descriptive" in said
+    assert "mine" in said
+    assert sorted(path.name for path in out.iterdir()) == ["report.json", "report.md", "report.png"]
+    assert json.loads((out / "report.json").read_text())["styles"]["mine"]["captions"] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["report", "nowhere"], "nowhere"),
+        (["report", "missing.txt"], "cannot read"),
+        (["report", "scenes", "--count", "0"], "--count 0"),
+        (["report", "scenes", "--versions", "long", "--count", "3"], "long: there are"),
+        (["report", "scenes:mars"], "mars"),
+        (["count"], "no part 'count'"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, said, capsys):
+    assert command.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
