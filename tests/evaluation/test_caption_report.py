@@ -8,9 +8,8 @@ import pytest
 from dalle3_jax.commands import captions as command
 from dalle3_jax.evaluation.caption_report import auc, distance, entropy, jensen_shannon, markdown, style, warnings
 
-PLAIN = [
-    f"{word.capitalize()} thing number {word}." for word in "one two three four five six seven eight nine ten".split()
-]
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+PLAIN = [f"{word.capitalize()} thing number {word}." for word in NUMBERS]
 FAULTS = {
     "articles": [f"a {text.lower()}" for text in PLAIN],
     "lower_case": [text.lower() for text in PLAIN],

@@ -85,7 +85,7 @@ def test_vectors_have_length_one_and_come_alone_too():
 
 
 def test_the_parameters_of_cocas_base_size_are_openclips():
-    """253,560,065 of them, logit_scale included, counted with open_clip 3.3 (coca_ViT-B-32)."""
+    """253,560,065 of them, counted with open_clip 3.3.0 (coca_ViT-B-32)."""
     text = Tower(512, 12, 8, 2048, "gelu")
     base = Captioner(Tower(768, 12, 12, 3072, "gelu"), text, text, vocab_size=49408, positions=76, start_id=None)
     ids = jnp.zeros((1, 76), int)
