@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 import transformers
+from flax.traverse_util import flatten_dict
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests are not installed
 
-from tests.parity import expected, pipelines, references
+from tests.parity import coca, expected, pipelines, references
 
 GOLDEN = Path(__file__).parents[1] / "tests/golden"
 
@@ -32,6 +34,10 @@ TEXT = {"hidden_size": 12, "num_attention_heads": 2, "num_hidden_layers": 2}
 VISION = {**TEXT, "image_size": 16, "patch_size": 8}
 VAE = {"channels": (4, 4), "blocks": 1, "groups": 2}
 UNET = {"channels": (4, 8), "depths": (1, 0), "heads": (2, 2), "groups": 2, "blocks": 1}
+CAPTIONER = {
+    **{"vision": (12, 1, 2, 16), "text": (12, 1, 2, 16), "decoder": (12, 1, 3, 16), "vocab_size": 24, "positions": 6},
+    **{"image_size": (8, 12), "patch": 4, "projection": 8, "queries": 3, "pooling_heads": 2},
+}
 REQUEST = {"prompts": ["a cat, the hat", "12 dogs"], "steps": 8, "guidance_scale": 4.0, "size": (16, 32)}
 
 
@@ -42,6 +48,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     with torch.no_grad():
         write_networks(folder)
+        write_captioner(folder / "captioner")
         write_pipeline(folder, pipelines.stable_diffusion, ("text_encoder", "vae"))
         write_pipeline(folder, pipelines.stable_diffusion_xl, ("text_encoder_2", "unet"))
     for path in sorted(folder.iterdir()):
@@ -79,6 +86,20 @@ def write_networks(folder: Path) -> None:
     v.save_pretrained(folder / "unet_sd2")
     write(folder / "unet_scale_shift", references.unet({**UNET, "depths": (0, 1), "scale_shift": True}), expected.unet)
     write(folder / "consistency_decoder", references.consistency_decoder((4, 8), groups=2), expected.consistency)
+
+
+def write_captioner(folder: Path) -> None:
+    """CoCa, which no library here writes: our own tree of parameters, dotted, beside what PyTorch's layers compute."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model = references.made(coca.CoCa, CAPTIONER)
+    to_half(model)
+    inputs, outputs = expected.captioner(to_single(model), CAPTIONER)
+    write_expected(folder, inputs, outputs)
+    params = flatten_dict(coca.params_of(model.state_dict(), CAPTIONER), sep=".")
+    values = {name: torch.from_numpy(np.ascontiguousarray(value)).half() for name, value in params.items()}
+    save_file(values, folder / "captioner.safetensors")
+    (folder / "fields.json").write_text(json.dumps(CAPTIONER) + "\n")
 
 
 def t5(fields: references.Fields) -> torch.nn.Module:

@@ -30,6 +30,15 @@ def ids_below(vocabulary: int, *shape: int) -> torch.Tensor:
     return torch.randint(3, vocabulary, shape, generator=torch.Generator().manual_seed(1), dtype=torch.int32)
 
 
+def captioner(model: torch.nn.Module, fields: references.Fields) -> Expected:
+    """Vectors, scale and logits of two texts, of which the second has padding, and of two images."""
+    length = fields["positions"]
+    ids, images = ids_below(fields["vocab_size"], 2, length), drawn(2, 3, *fields["image_size"])
+    mask = torch.arange(length) < torch.tensor([length, 3])[:, None]
+    named = zip(("images", "texts", "scale", "logits"), model(ids, mask, images), strict=True)
+    return {"ids": ids, "mask": mask, "images": channels_last(images)}, dict(named)
+
+
 def channels_last(x: torch.Tensor) -> torch.Tensor:
     """b c h w -> b h w c."""
     return x.permute(0, 2, 3, 1)
