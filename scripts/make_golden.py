@@ -97,7 +97,7 @@ def write_captioner(folder: Path) -> None:
     inputs, outputs = expected.captioner(to_single(model), CAPTIONER)
     write_expected(folder, inputs, outputs)
     params = flatten_dict(coca.params_of(model.state_dict(), CAPTIONER), sep=".")
-    values = {name: torch.from_numpy(np.ascontiguousarray(value)).half() for name, value in params.items()}
+    values = {name: torch.from_numpy(np.array(value, order="C")).half() for name, value in params.items()}
     save_file(values, folder / "captioner.safetensors")
     (folder / "fields.json").write_text(json.dumps(CAPTIONER) + "\n")
 
