@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file
@@ -19,7 +20,7 @@ def test_vectors_and_logits_are_pytorchs():
     module = Captioner(**{**fields, **towers, "image_size": tuple(fields["image_size"])})
     params = {name: value.astype(np.float32) for name, value in load_file(FOLDER / "captioner.safetensors").items()}
     kept = load_file(FOLDER / "expected.safetensors")
-    inputs = [kept[f"in.{name}"] for name in ("ids", "mask", "images")]
+    inputs = [jnp.asarray(kept[f"in.{name}"]) for name in ("ids", "mask", "images")]
     found = module.apply({"params": unflatten_dict(params, sep=".")}, *inputs)
     for name in found._fields:
         expected = kept[f"out.{name}"]
