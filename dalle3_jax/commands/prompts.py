@@ -40,13 +40,21 @@ class Line:
     settings: Mapping[str, Any]
 
 
-def parse_size(text: str) -> tuple[int, int] | str:
+def size_or_auto(text: str) -> tuple[int, int] | str:
     """(height, width) from WIDTHxHEIGHT; "auto" stays what it is."""
     if text.strip().lower() == AUTO:
         return AUTO
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) from WIDTHxHEIGHT."""
     match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text.strip().lower())
     if not match:
-        raise ValueError(f"{text!r} is no size: write WIDTHxHEIGHT, for example 128x128, or auto")
+        raise ValueError(f"{text!r} is no size: write WIDTHxHEIGHT, for example 128x128")
     return int(match[2]), int(match[1])
 
 
@@ -126,7 +134,7 @@ def _parse(line: str) -> dict[str, Any]:
         found.append(f"guidance_interval must be a list of two numbers, not {interval!r}")
     if found:
         raise ValueError("; ".join(found))
-    return settings | ({"size": parse_size(settings["size"])} if "size" in settings else {})
+    return settings | ({"size": size_or_auto(settings["size"])} if "size" in settings else {})
 
 
 def _raise(found: Sequence[str]) -> None:

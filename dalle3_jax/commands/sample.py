@@ -17,7 +17,7 @@ from tqdm import tqdm
 from dalle3_jax.commands import auto_size, upsampling
 from dalle3_jax.commands.album import Album
 from dalle3_jax.commands.hosts import add_flags, hosts_of
-from dalle3_jax.commands.prompts import AUTO, parse_size, read_lines, requests
+from dalle3_jax.commands.prompts import AUTO, read_lines, requests, size_or_auto
 from dalle3_jax.evaluation.sheets import Cell, Line, sheet
 from dalle3_jax.pictures import Request, png_bytes, read_settings, request_of, shortened, write_whole
 
@@ -271,7 +271,7 @@ def load(
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings of the command line that go to every prompt without its own."""
     options = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
-    if "size" in options and (size := parse_size(options.pop("size"))) != AUTO:
+    if "size" in options and (size := size_or_auto(options.pop("size"))) != AUTO:
         options["size"] = size  # otherwise every line has its own
     return options
 
