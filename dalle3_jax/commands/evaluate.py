@@ -14,6 +14,7 @@ from dalle3_jax.commands.scoring import FAILURES, bar, common, prepare
 from dalle3_jax.pictures import png_bytes, write_whole
 
 if TYPE_CHECKING:
+    from dalle3_jax.captioning import CaptionModel
     from dalle3_jax.data.scenes import World
     from dalle3_jax.evaluation.likeness import Sources
     from dalle3_jax.evaluation.report import Report
@@ -23,6 +24,7 @@ EXAMPLES = """examples:
   dalle3-jax evaluate                                         the demo on the 600 prompts of the suite
   dalle3-jax evaluate --suite first --count 300               the demo on held-out scenes of its own world
   dalle3-jax evaluate --checkpoint runs/demo --suite my.jsonl --seeds 4 --outdir runs/demo/evaluation
+  dalle3-jax evaluate --captioner runs/demo/captioner_descriptive --suite first      with our CLIP score
   dalle3-jax evaluate --protocol both                         the prompts as they are, and at length
   dalle3-jax evaluate compare A B                             two checkpoints on the same noise
   dalle3-jax evaluate votes A B --outdir page                 a page on which people choose between their pictures
@@ -48,6 +50,8 @@ def parser() -> Parser:
     found.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
     told = f"training pictures to look for copies among, at most all (default {SEARCHED:,}); 0: no likeness"
     found.add_argument("--neighbours", type=int, default=SEARCHED, metavar="N", help=told)
+    told = "a captioner's release or stage: its image-text similarity, our CLIP score, joins the report"
+    found.add_argument("--captioner", metavar="PATH", help=told)
     return common(found)
 
 
@@ -61,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     try:
         pipeline = load(arguments.checkpoint)
+        captioner = captioner_of(arguments.captioner)
         evaluate, folder, world = prepare(arguments, [pipeline])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -71,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         with progress_bar() as (_, progress):
             report = lacking(evaluate(pipeline, progress=progress), *missing)
+        report = with_similarity(report, captioner)
     except FAILURES as error:
         print(f"error: {error}; nothing was measured", file=sys.stderr)
         return 1
@@ -102,6 +108,28 @@ def prospects(
     except ValueError as error:
         return None, [*missing, f"{LIKENESS}: {error}"]
     return found, missing
+
+
+def captioner_of(path: str | None) -> "CaptionModel | None":
+    """The captioner that scores pictures, where one is asked for."""
+    if path is None:
+        return None
+    from dalle3_jax.captioning import CaptionModel
+
+    return CaptionModel.load(path)
+
+
+def with_similarity(report: "Report", captioner: "CaptionModel | None") -> "Report":
+    """The report with our CLIP score, where there is a captioner."""
+    if captioner is None:
+        return report
+    from dalle3_jax.evaluation.similarity import similarity
+
+    found = {
+        protocol: similarity(captioner, [o for o in report.outcomes if o.protocol == protocol], report.truths)
+        for protocol in report.rows
+    }
+    return replace(report, similarity=found)
 
 
 def lacking(report: "Report", *lines: str) -> "Report":

@@ -12,6 +12,8 @@ from dalle3_jax.evaluation.likeness import Likeness
 from dalle3_jax.evaluation.ocr import Score, by_length
 from dalle3_jax.evaluation.outcomes import Outcome, Row, Truth, rows, shares
 from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
+from dalle3_jax.evaluation.similarity import Similarity
+from dalle3_jax.evaluation.similarity import markdown as similarities
 from dalle3_jax.evaluation.tables import control, percent, span, table
 
 SHOWN = 12  # pictures on a sheet
@@ -26,6 +28,7 @@ class Report:
     truths: list[Truth] = field(default_factory=list)
     unmeasured: list[str] = field(default_factory=list)
     likeness: Likeness | None = None
+    similarity: dict[str, Similarity] = field(default_factory=dict)  # by protocol, where a captioner was given
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Row]]:
@@ -52,6 +55,7 @@ class Report:
             "reconstruction_psnr": self.psnr,
             "rates": {name: {key: plain(row) for key, row in table.items()} for name, table in self.rows.items()},
             "likeness": plain(self.likeness) if self.likeness else None,
+            "similarity": {name: plain(one) for name, one in self.similarity.items()},
             "words": {name: {key: plain(score) for key, score in found.items()} for name, found in self.words.items()},
             "pictures": [picture(outcome) for outcome in self.outcomes],
         }
@@ -81,6 +85,8 @@ class Report:
             parts.append(table(TITLES, [[key, *cells(row)] for key, row in lines.items()]))
         if self.words:
             parts += ["## Drawn words, by length", lengths(self.words)]
+        if self.similarity:
+            parts += ["## Similarity to the prompts, by a captioner", similarities(self.similarity)]
         if self.likeness:
             parts += ["## Likeness to true pictures", self.likeness.markdown()]
         if self.unmeasured:
