@@ -19,6 +19,7 @@ from dalle3_jax.training import sharding
 RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
 STAGES = ("vae", "text", "base", "decoder", "refiner")
+CAPTIONERS = ("captioner", "captioner_short")
 TAUGHT = ("distill", "distill_refiner", "distill_base")
 
 
@@ -36,9 +37,9 @@ def parameters(name: str) -> int:
 @pytest.mark.parametrize("name", [*DEMOS, "tiny"])
 def test_every_stage_builds_and_names_what_learns(name):
     config = importlib.import_module(f"configs.{name}")
-    for stage in STAGES + TAUGHT:
+    for stage in STAGES + TAUGHT + CAPTIONERS:
         found = config.get_config(stage)
-        assert found.train.stage == stage
+        assert stage in (found.train.stage, found.train.name)
         assert set(found.train.trainable) <= set(build_models(plain(found.model))) | set(found.init)
 
 

@@ -45,7 +45,7 @@ def base():
 def captioned():
     """A UNet learns a dozen things on four backgrounds, well enough in five minutes to show what captions do."""
     c = base()
-    c.train.steps = 720
+    c.train.steps = 1_440
     names = ("panda", "frog", "penguin", "flamingo", "butterfly", "apple", "pineapple", "rocket", "umbrella")
     c.data.part = {
         "concepts": (*names, "castle", "sunflower", "snowman"),
