@@ -259,10 +259,9 @@ def captioner():
         "patch": 16,
         "projection": 192,
         "queries": 0,
-        "position_std": 0.5,
     }
     c.data.captions = {"alt": 1.0}
-    c.train.steps = 1_000
+    c.train.steps = 2_000
     c.train.learning_rate = 1e-3
     return c
 
@@ -282,7 +281,7 @@ def fine_tuned(version):
 def captioner_short():
     """The captioner on 4,000 captions of the main subject."""
     c = fine_tuned("short")
-    c.train.steps = 300
+    c.train.steps = 500
     c.train.learning_rate = 3e-4
     return c
 
@@ -290,7 +289,7 @@ def captioner_short():
 def captioner_descriptive():
     """The captioner on 4,000 captions that say everything: where things are is new to it, and takes longer."""
     c = fine_tuned("descriptive")
-    c.train.steps = 800
+    c.train.steps = 1_000
     c.train.learning_rate = 1e-3
     return c
 

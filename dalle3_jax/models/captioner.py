@@ -76,7 +76,6 @@ class ImageTower(nn.Module):
     projection: int
     queries: int = 0
     pooling_heads: int = 8
-    position_std: float = 0.02
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -98,8 +97,7 @@ class ImageTower(nn.Module):
         x = patches(images.astype(self.dtype)).reshape(b, -1, tower.width)
         first = self.param("class_embedding", kernel_init(("out",), std=0.02), (tower.width,))
         x = jnp.concatenate([jnp.broadcast_to(first.astype(x.dtype), (b, 1, tower.width)), x], axis=1)
-        std = self.position_std
-        places = embedding(x.shape[1], tower.width, std=std, dtype=self.dtype, name="position_embedding")
+        places = embedding(x.shape[1], tower.width, std=0.02, dtype=self.dtype, name="position_embedding")
         blocks = stacked(CLIPBlock, tower.layers, remat=self.remat)(tower, self.dtype, name="layers")
         x, _ = blocks(norm(name="pre_norm")(x + places(jnp.arange(x.shape[1]))), None)
         if self.queries:
@@ -242,8 +240,6 @@ class Captioner(nn.Module):
 
     `text` and `decoder` have the same width; `positions` is the longest text, with the token that begins it and without
     the class token. `start_id` begins a text, for tokenizers that do not (T5's: its padding); None where they do.
-    `position_std` is that of the image tower's positions at the start: beside the patches of our scenes 0.02 is next to
-    nothing, and a small captioner does not learn to say where things are.
     CoCa-ViT-B/32 of OpenCLIP: vision (768, 12 layers, 12 heads, 3072), text and decoder (512, 12, 8, 2048), all "gelu",
     projection 512, 256 queries, patch 32, 49,408 tokens, 76 positions.
     """
@@ -258,7 +254,6 @@ class Captioner(nn.Module):
     projection: int = 512
     queries: int = 256
     pooling_heads: int = 8
-    position_std: float = 0.02
     start_id: int | None = 0
     eos_id: int = 1
     remat: bool = False
@@ -272,7 +267,7 @@ class Captioner(nn.Module):
                 f"the text tower is {self.text.width} wide, the decoder {self.decoder.width}: make them one"
             )
         how = {"remat": self.remat, "dtype": self.dtype}
-        read = self.projection, self.queries, self.pooling_heads, self.position_std
+        read = self.projection, self.queries, self.pooling_heads
         self.image_tower = ImageTower(self.vision, self.image_size, self.patch, *read, **how)
         self.text_tower = TextTower(self.text, self.vocab_size, self.positions, self.projection, **how)
         self.text_decoder = TextDecoder(self.decoder, self.vocab_size, **how)
