@@ -205,7 +205,8 @@ def printable(text: str) -> str:
 
 
 def retrieval(images: np.ndarray, texts: np.ndarray, among: int = 16) -> Rate:
-    """How often a picture's own text is the nearest of `among`, by unit vectors [n v] of both."""
+    """How often a picture's own text is the nearest of `among` (or all, if fewer), by unit vectors [n v] of both."""
+    among = min(among, len(images))
     count = len(images) // among * among
     products = np.einsum("bnv,bmv->bnm", *(rows[:count].reshape(-1, among, rows.shape[-1]) for rows in (images, texts)))
     return bootstrap((products.argmax(-1) == np.arange(among)).reshape(-1))

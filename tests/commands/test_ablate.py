@@ -363,3 +363,76 @@ def test_prompts_are_those_of_the_part_of_the_world_that_was_trained_on(reader_f
     assert {prompt.labels.background for prompt in asked} <= {"beach", "desert"}
     assert {"all prompts", "one object", "check: background"} <= rates.keys()
     assert all(0.0 <= rate <= 1.0 for rate in rates.values())
+
+
+CAPTIONED = """
+from configs import tiny
+
+def get_config(stage):
+    c = tiny.get_config(stage)
+    c.train.steps, c.train.batch_size, c.train.log_every = 2, 2, 1
+    if stage == "base":
+        del c.model["text_encoder"], c.model["unet"]
+        c.init.vae = c.init.text_encoder = c.init.unet = "vae"
+        c.model.xfnet = {"kind": "linear", "width": 16, "vector_width": 8}
+        c.train.trainable = ("xfnet",)
+        c.data.latents = 8
+        c.data.part = {"concepts": ("panda", "frog", "apple"), "backgrounds": ("beach", "snow")}
+    return c
+"""
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_processes(
+    tmp_path, release_folder, monkeypatch, capsys
+):
+    train = ablate.train
+
+    def trained(config: Any, workdir: Path) -> int:
+        if config.train.stage != "vae":
+            return train(config, workdir)
+        shutil.copytree(release_folder, workdir / "vae" / "release", dirs_exist_ok=True)
+        return 0
+
+    monkeypatch.setattr(ablate, "train", trained)
+    common = {"data.tokenizer": str(release_folder / "tokenizer.json")}
+    path = write(
+        tmp_path,
+        base=("small.py:vae", "small.py:captioner", "small.py:base"),
+        captions={"written": "captioner"},
+        variants={"alt": common | {"data.captions": {"alt": 1.0}}, "own": common | {"data.captions": {"written": 1.0}}},
+        groups={"kinds": ("alt", "own")},
+        seeds=(0,),
+        measure={"captions": {"prompts": {"alt": "captioner", "descriptive": "captioner"}, "count": 6, "points": 2}},
+    )
+    (tmp_path / "small.py").write_text(CAPTIONED)
+    command = [str(path), "--workdir", str(tmp_path / "W")]
+    with ablate.exclusive(tmp_path / "W" / "runs" / "own" / "0"):  # another process is at it
+        assert ablate.main(command) == 0
+    assert "other processes are still at own, seed 0" in capsys.readouterr().out
+    assert ablate.main(command) == 0
+    made = {name: json.loads((tmp_path / "W" / "results" / f"{name}-0.json").read_text()) for name in ("alt", "own")}
+    assert made["alt"]["captions"].keys() == made["own"]["captions"].keys() == {"1", "2"}
+    assert made["alt"]["ceilings"]["descriptive: right"] == 1.0
+    table = (tmp_path / "W" / "predictions.md").read_text()
+    assert "| faultless pictures" in table
+    assert "descriptive: similarity" in table
+    with Image.open(tmp_path / "W" / "predictions.png") as plot:
+        assert min(plot.size) > 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"captions": {"x": "painter"}}, "no captioner 'painter'"),
+        ({"groups": {"g": ("y",)}}, "'y', which is no variant"),
+        ({"measure": {"captions": {"prompts": {"alt": "painter"}, "count": 6, "points": 2}}}, "no captioner 'painter'"),
+        (
+            {"measure": {"error": ERROR, "captions": {"prompts": {"alt": "x"}, "count": 6, "points": 3}}},
+            "want different points",
+        ),
+    ],
+)
+def test_a_study_of_captions_that_cannot_be_made_is_refused(changes, said, tmp_path, capsys):
+    assert ablate.main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
+    assert said in capsys.readouterr().err
