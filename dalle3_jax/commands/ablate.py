@@ -204,9 +204,9 @@ def publish(study: Study, workdir: Path, folders: Sequence[Path]) -> int:
     for variant in study.settings:
         for seed in study.seeds:
             made = json.loads(results.path(workdir, variant, seed).read_text())
-            errors = {int(step): values for step, values in made["curve"].items()}
-            captions = {int(step): row for step, row in made.get("captions", {}).items()}
-            measured = errors, made["rates"], made["seconds"], unet.get(variant, {}), captions, made.get("ceilings", {})
+            errors = by_step(made["curve"])
+            unets, captions = unet.get(variant, {}), by_step(made.get("captions", {}))
+            measured = errors, made["rates"], made["seconds"], unets, captions, made.get("ceilings", {})
             found.append(Result(variant, seed, *measured))
             machines.append(made["machine"])
     times = tuple(study.measure.get("error", {}).get("times", ()))
@@ -223,6 +223,11 @@ def publish(study: Study, workdir: Path, folders: Sequence[Path]) -> int:
         write_whole(folder / f"{study.name}.png", plot)
     print(f"{table}\nwrote {', '.join(f'{folder}/{study.name}.md and .png' for folder in folders)}")
     return 0
+
+
+def by_step(curve: Mapping[str, Any]) -> dict[int, Any]:
+    """What was measured along a training, in the order of its steps; JSON has them as texts, in another order."""
+    return dict(sorted((int(step), values) for step, values in curve.items()))
 
 
 def unet_times(study: Study, workdir: Path) -> dict[str, dict[int, float]]:

@@ -29,6 +29,7 @@ def test_a_frame_suits_its_scene_nine_times_in_ten():
 
 def test_records_are_drawn_in_their_frames_and_sizes_say_so():
     known = SOURCE.sizes(0, 20)
+    assert known is not None
     for index in range(20):
         record = SOURCE[index]
         assert (record.height, record.width) == tuple(known[index])
