@@ -80,11 +80,12 @@ def head_for(pipeline: "Pipeline", sizes: Sequence[tuple[int, int]]) -> Head | N
     if [*module.buckets] != [*sizes]:
         return None
 
-    def head(prompt: str) -> list[float]:
-        import jax
+    import jax
 
-        ids, mask = pipeline.tokenizer([prompt], release.text["length"])
-        features = pipeline.system.text_encoder.apply({"params": encoder}, ids, mask)
-        return jax.nn.softmax(module.apply({"params": release.params["size_head"]}, features, mask))[0].tolist()
+    @jax.jit
+    def chances(params: Any, ids: Any, mask: Any) -> Any:
+        features = pipeline.system.text_encoder.apply({"params": params["text_encoder"]}, ids, mask)
+        return jax.nn.softmax(module.apply({"params": params["size_head"]}, features, mask))[0]
 
-    return head
+    params = {"text_encoder": encoder, "size_head": release.params["size_head"]}
+    return lambda prompt: chances(params, *pipeline.tokenizer([prompt], release.text["length"])).tolist()
