@@ -22,7 +22,7 @@ class Similarity(NamedTuple):
 
 
 def similarity(captioner: CaptionModel, outcomes: Sequence[Outcome], truths: Sequence[Truth]) -> Similarity:
-    """Of pictures made of prompts of one protocol, brought to the captioner's size; it reads what fits of the prompts."""
+    """Of pictures made of prompts of one protocol, at the captioner's size; of long prompts it reads what fits."""
     texts = [said(one) for one in outcomes]
     images, vectors = captioner.image_vectors([one.image for one in outcomes]), captioner.text_vectors(texts)
     own = 100 * np.einsum("nv,nv->n", images, vectors)
