@@ -4,7 +4,8 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from dalle3_jax.commands.sample import Parser
 from dalle3_jax.commands.scenes import world_given
 from dalle3_jax.data import files
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.sidecars import Sidecars
+from dalle3_jax.data.sidecars import Sidecars, records_of
 from dalle3_jax.data.sources import ScenesSource, Source, opened
 from dalle3_jax.evaluation import caption_plots, plots
-from dalle3_jax.evaluation.caption_report import distance, markdown, plain, style
+from dalle3_jax.evaluation.caption_distance import distance
+from dalle3_jax.evaluation.caption_report import markdown, plain
+from dalle3_jax.evaluation.caption_style import style
 from dalle3_jax.pictures import write_whole
 from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
 
@@ -25,8 +28,8 @@ EXAMPLES = """examples:
   dalle3-jax captions report DATA CAPTIONS --prompts prompts.txt --out report     # a dataset, and what recaption wrote
   dalle3-jax captions report captions.txt --tokenizer t5-v1_1-xxl --length 256
 
-A SOURCE is scenes or scenes:WORLD, a folder of data, a folder that `recaption` wrote, a .txt with a caption a line, or
-a .jsonl with a "prompt", "caption" or "text" a line."""
+A SOURCE is scenes or scenes:WORLD (a name, JSON that describes a part, or its .json file), a folder of data, a folder
+that `recaption` wrote, a .txt with a caption a line, or a .jsonl with a "prompt", "caption" or "text" a line."""
 
 FIELDS = ("prompt", "caption", "text")
 
@@ -51,37 +54,34 @@ def parser() -> Parser:
     return found
 
 
+@dataclass(frozen=True)
+class Captions:
+    """The captions of one source: of which pictures, where that is known, and version -> texts."""
+
+    origin: str
+    versions: Mapping[str, Sequence[str]]
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2."""
     arguments = parser().parse_args(argv)
     try:
         return run(arguments)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Reads, reports, and with --out writes."""
-    if arguments.count < 1 or arguments.length < 1:
-        raise ValueError(f"--count {arguments.count}, --length {arguments.length}: both must be at least 1")
-    if arguments.out and not plots.available():
-        raise ValueError('the plot needs matplotlib: pip install "dalle3_jax[eval]"')
+    check(arguments)
     tokenizer = tokenizer_of(arguments.tokenizer)
-    captions: dict[str, list[str]] = {}
-    for source in arguments.source:
-        for version, texts in captions_in(source, arguments.count).items():
-            name = version if version not in captions else f"{version} of {source}"
-            captions[name] = texts
-    if arguments.versions:
-        wanted = arguments.versions.split(",")
-        if missing := [version for version in wanted if version not in captions]:
-            raise ValueError(f"--versions {', '.join(missing)}: there are {', '.join(captions)}")
-        captions = {version: captions[version] for version in wanted}
-    found = {name: style(texts, tokenizer.count, arguments.length) for name, texts in captions.items()}
     prompts = lines_of(Path(arguments.prompts), arguments.count) if arguments.prompts else []
+    sources = {source: captions_in(source, arguments.count) for source in arguments.source}
+    captions = chosen(named(sources), arguments.versions)
+    found = {name: style(texts, tokenizer.count, arguments.length) for name, texts in captions.items()}
     distances = {name: distance(texts, prompts) for name, texts in captions.items()} if prompts else {}
-    text = markdown(found, distances)
+    text = markdown(found, distances) + origins_text(sources)
     print(text)
     if arguments.out:
         folder = Path(arguments.out)
@@ -93,6 +93,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """ValueError where the arguments make no sense, all of it at once."""
+    said = [
+        f"--{name} {value} must be at least 1" for name in ("count", "length") if (value := vars(arguments)[name]) < 1
+    ]
+    if double := sorted({name for name in arguments.source if arguments.source.count(name) > 1}):
+        said.append(f"{', '.join(double)} is given twice: leave it out once")
+    if arguments.out and not plots.available():
+        said.append('--out draws with matplotlib: pip install "dalle3_jax[eval]"')
+    if arguments.out and Path(arguments.out).exists() and not Path(arguments.out).is_dir():
+        said.append(f"--out {arguments.out} is a file: name a folder")
+    if said:
+        raise ValueError("; ".join(said))
+
+
 def tokenizer_of(name: str) -> Tokenizer:
     """An embedded tokenizer, or one of a file or a folder."""
     if name in EMBEDDED:
@@ -100,16 +115,42 @@ def tokenizer_of(name: str) -> Tokenizer:
     return Tokenizer.from_json(folder_tokenizer(name), name) if Path(name).is_dir() else Tokenizer.load(name)
 
 
-def captions_in(source: str, count: int) -> dict[str, list[str]]:
-    """Version -> the first captions of a source; ValueError where there are none."""
+def named(sources: Mapping[str, Captions]) -> dict[str, Sequence[str]]:
+    """All captions under their version, with their source where several have that version."""
+    found: dict[str, Sequence[str]] = {}
+    for source, captions in sources.items():
+        for version, texts in captions.versions.items():
+            found[version if version not in found else f"{version} of {source}"] = texts
+    return found
+
+
+def chosen(captions: dict[str, Sequence[str]], versions: str | None) -> dict[str, Sequence[str]]:
+    """Those of the versions that were asked for; ValueError where there is none of a name."""
+    wanted = versions.split(",") if versions else list(captions)
+    if missing := [version for version in wanted if version not in captions]:
+        raise ValueError(f"--versions {', '.join(missing)}: there are {', '.join(captions)}")
+    return {version: captions[version] for version in wanted}
+
+
+def origins_text(sources: Mapping[str, Captions]) -> str:
+    """A line for captions of different pictures: what repeats, and which words, then hangs on more than the writing."""
+    origins = {source: captions.origin for source, captions in sources.items() if captions.origin}
+    if len(set(origins.values())) < 2:
+        return ""
+    said = "; ".join(f"{source} of {origin}" for source, origin in origins.items())
+    return f"\nNot of the same pictures, so duplicates and words are not to be compared: {said}\n"
+
+
+def captions_in(source: str, count: int) -> Captions:
+    """The first captions of a source; ValueError where there are none."""
     kind, _, world = source.partition(":")
     if kind == "scenes":
         return of_records(ScenesSource(world_given(world or "first"), length=count), count)
     if source.endswith((".txt", ".jsonl")):
-        return {Path(source).stem: lines_of(Path(source), count)}
+        return Captions("", {Path(source).stem: lines_of(Path(source), count)})
     if files.entry(files.joined(source, "captions.json")) is not None:
         written = Sidecars.open(source)
-        return {written.version: list(said(written, count))}
+        return Captions(written.record["source"], {written.version: list(said(written, count))})
     return of_records(opened(source), count)
 
 
@@ -120,16 +161,16 @@ def said(written: Sidecars, count: int) -> Iterator[str]:
             yield written[index][1]
 
 
-def of_records(source: Source, count: int) -> dict[str, list[str]]:
-    """Version -> captions of the first records; bad records are passed over."""
+def of_records(source: Source, count: int) -> Captions:
+    """The captions of the first records; bad records are passed over."""
     found: dict[str, list[str]] = {}
     for index in range(min(count, len(source))):
         with contextlib.suppress(BadRecord):
             for version, text in source[index].captions.items():
                 found.setdefault(version, []).append(text)
     if not found:
-        raise ValueError("the source has no captions")
-    return found
+        raise ValueError(f"{source.fingerprint} has no captions")
+    return Captions(records_of(source.fingerprint), found)
 
 
 def lines_of(path: Path, count: int) -> list[str]:
@@ -139,11 +180,19 @@ def lines_of(path: Path, count: int) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {str(path)!r}: {error}") from None
     if path.suffix == ".jsonl":
-        try:
-            rows = [json.loads(line) for line in lines]
-            lines = [next(row[field] for field in FIELDS if field in row) for row in rows]
-        except (ValueError, TypeError, StopIteration):
-            raise ValueError(f"{path}: each line must be a JSON object with {', '.join(FIELDS)}") from None
+        lines = [text_of(line, path) for line in lines]
     if not lines:
         raise ValueError(f"{path} holds no line")
     return lines
+
+
+def text_of(line: str, path: Path) -> str:
+    """The text of a line of JSON."""
+    try:
+        row = json.loads(line)
+        found = next(row[field] for field in FIELDS if field in row)
+    except (ValueError, TypeError, StopIteration):
+        found = None
+    if not isinstance(found, str):
+        raise ValueError(f"{path}: {line[:60]!r} must be a JSON object with a text as {', '.join(FIELDS)}")
+    return found

@@ -58,6 +58,10 @@ class Sidecars:
             record = json.loads(files.read(files.joined(folder, "captions.json")))
         except FileNotFoundError:
             raise ValueError(f"{folder!r} holds no finished captions: run dalle3-jax recaption, it goes on") from None
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise ValueError(f"{folder}/captions.json is not what recaption writes (format {FORMAT}): recaption again")
         found = {entry.name for entry in files.listed(folder)}
         if missing := [name for name in map(name_of, range(len(record["chunks"]))) if name not in found]:
             raise ValueError(f"{folder} lacks {missing[0]}: run dalle3-jax recaption again")

@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 
 from dalle3_jax.evaluation.ablations import COLOURS
-from dalle3_jax.evaluation.caption_report import Style, first_word
+from dalle3_jax.evaluation.caption_style import Style, first_word
 
 __all__ = ["figure"]
 
-FORMS = ("articles", "lower_case", "capitalised", "end_punctuation", "outer_spaces", "truncated", "duplicates")
+FORMS = (
+    "articles",
+    "lower_case",
+    "capitalised",
+    "end_punctuation",
+    "outer_spaces",
+    "commonest_length",
+    "truncated",
+    "duplicates",
+)
 SHOWN = 10  # first words
 
 

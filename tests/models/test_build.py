@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import pytest
 
 from dalle3_jax.models.build import CLASSES, build, build_models, fields_of, kind_of
+from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
+from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.vae import VAE
@@ -24,6 +26,8 @@ MODULES = [
     DecoderUNet((4, 8), 1, factor=4, patch=2, time_entries=0, norm="rms"),
     CLIPTextEncoder(30, 8, 2, 2, 12, activation="gelu", projection=6, eos_id=29, pad_id=0, skip=1, normed=False),
     CLIP(Tower(8, 1, 2, 12), Tower(12, 2, 3, 20, "gelu", 1e-6), vocab_size=30, image_size=8, patch=4, eos_id=29),
+    Captioner(*[Tower(8, 1, 2, 12, "gelu")] * 3, vocab_size=30, positions=6, image_size=(8, 12), patch=4, queries=2),
+    SizeHead(((8, 8), (8, 16)), width=8, hidden=4),
     SceneReader(("cat", "dog"), ("natural", "red"), ("flat",), ("beach",), channels=(4, 8, 8)),
 ]
 T5 = {"vocab_size": 30, "width": 8, "layers": 2, "heads": 2, "head_size": 4, "mlp_width": 12}
