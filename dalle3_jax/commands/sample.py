@@ -70,6 +70,7 @@ def parser() -> Parser:
     what.add_argument("--seed", type=int, metavar="N", help="seed of the first picture (default 0)")
     told = "multiples of 8, or auto: chosen from each prompt (default: the release's first size)"
     what.add_argument("--size", metavar="WIDTHxHEIGHT", help=told)
+    auto_size.add_flag(what)
     how = found.add_argument_group("how to make it (defaults come from the release)")
     told = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
     how.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
@@ -148,7 +149,8 @@ def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
     pipeline = load(arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant)
     make = functools.partial(pipeline.request, **options)
     pipeline.check([make(prompt="", seed=arguments.seed or 0)])
-    lines = auto_size.sized(upsampling.revised(lines, arguments, pipeline.release.training), arguments, pipeline)
+    sized = auto_size.sizing(lines, arguments, pipeline)
+    lines = sized(upsampling.revised(lines, arguments, pipeline.release.training))
     seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
     wanted = list(dict.fromkeys(requests(lines, make, pipeline.problems, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
@@ -205,7 +207,7 @@ def list_others(album: Album, wanted: list[Request], digest: str) -> None:
 
 def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks the picture and that the release is the one that made it; returns what makes it again."""
-    others = ("prompt", "prompts_file", "n", "seed", "batch_size", *OPTIONS)
+    others = ("prompt", "prompts_file", "n", "seed", "batch_size", "size_head", *OPTIONS)
     if clash := [name for name in others if getattr(arguments, name) is not None]:
         raise ValueError(f"--repeat takes its settings from the picture; leave out {', '.join(map(flag, clash))}")
     made = read_settings(arguments.repeat)

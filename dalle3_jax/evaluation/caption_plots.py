@@ -23,6 +23,7 @@ FORMS = (
     "duplicates",
 )
 SHOWN = 10  # first words
+BINS = 40  # lengths, at most
 
 
 def figure(captions: Mapping[str, Sequence[str]], found: Mapping[str, Style], count: Callable[[str], int]) -> bytes:
@@ -44,7 +45,9 @@ def figure(captions: Mapping[str, Sequence[str]], found: Mapping[str, Style], co
 
 def draw_lengths(axes: Any, lengths: Mapping[str, Sequence[int]]) -> None:
     """How many captions have how many tokens."""
-    edges = np.linspace(0, max(max(rows) for rows in lengths.values()) + 1, 40)
+    longest = max(max(rows) for rows in lengths.values())
+    step = -(-(longest + 1) // BINS)  # whole tokens: a bin of less would hold none, and look like a gap
+    edges = np.arange(0, longest + 1 + step, step) - 0.5
     for i, (name, rows) in enumerate(lengths.items()):
         weights = np.full(len(rows), 100 / len(rows))
         axes.hist(

@@ -23,13 +23,25 @@ THING = (
 ADVERB = r"(?:very |extra |ultra[- ]?)?"
 RATIOS = {(16, 9), (9, 16), (4, 3), (3, 4), (3, 2), (2, 3), (1, 1), (2, 1), (1, 2), (21, 9), (9, 21), (5, 4), (4, 5)}
 RATIOS |= {(7, 4), (4, 7), (16, 10), (10, 16), (3, 1), (1, 3)}
-PIXELS = re.compile(r"(?<![\w.])(\d{3,5})\s*[x\u00d7]\s*(\d{3,5})(?![\w.])")
+PIXELS = re.compile(
+    r"(?<![\w.])([1-9]\d{2,4})\s*[x\u00d7]\s*([1-9]\d{2,4})(?![\w.]|\s*(?:mm|cm|m|km|in|inch|inches|feet)\b)"
+)
 RATIO = re.compile(r"(?<![\w.:])(\d{1,2})\s*([:x\u00d7/])\s*(\d{1,2})(?![\w:]|\.\d)")
 CONTEXT = re.compile(r"\b(?:aspect|ratio|format)\b")
+BEFORE = re.compile(
+    r"\b(?:scores?|score (?:is|of)|odds(?: of)?|scale(?: of)?|says|say|reads|reading|saying|psalms?|john)$"
+)
+AFTER = re.compile(r"^ (?:odds|scale|score|victory|win|lead|mixture|dilution)\b")
+"""What makes two numbers something else than a shape."""
+PLACE = r"(?! (?:\w+ing )?(?:on|above|behind|beside|below|under|next to) (?:an?|the|his|her|my|their)\b)"
+"""A poster on the wall hangs in the picture; a poster on its own is the picture."""
 WORDS: tuple[tuple[str, float], ...] = (
     (rf"\b{ADVERB}wide[- ]?screen\b", WIDE),
     (r"\bultra[- ]?wide\b|\bcinema(?:scope|tic widescreen)\b", CINEMA),
-    (rf"\b{ADVERB}(?:wide|panoramic|horizontal|landscape)(?:[- ](?:format|angle))? {THING}\b", WIDE),
+    (rf"\b{ADVERB}(?:wide(?! shot)|panoramic|horizontal|landscape)(?:[- ]format)? {THING}\b", WIDE),
+    (rf"\bmake (?:it|this) {ADVERB}(?:wide|horizontal|panoramic|landscape)\b", WIDE),
+    (rf"\bmake (?:it|this) {ADVERB}(?:tall|vertical|upright|portrait)\b", TALL),
+    (r"\bmake (?:it|this) (?:a )?square\b", SQUARE),
     (rf"\b{ADVERB}(?:tall|vertical|upright|portrait)(?: and narrow)?(?:[- ]format)? {THING}\b", TALL),
     (rf"\b{ADVERB}square(?:[- ]format)? {THING}\b", SQUARE),
     (r"\bin (?:a )?(?:landscape|wide|horizontal|panoramic) (?:format|orientation|mode)\b|\bin landscape$", WIDE),
@@ -37,7 +49,7 @@ WORDS: tuple[tuple[str, float], ...] = (
     (r"(?:^|,)\s*(?:landscape|horizontal|panoramic|wide)\s*(?:,|$)", WIDE),
     (r"(?:^|,)\s*(?:portrait|vertical|tall)\s*(?:,|$)", TALL),
     (r"(?:^|,)\s*square\s*(?:,|$)", SQUARE),
-    (r"\b(?:as|for|an?) (?:\w+ )?panorama\b|\bpanoramic view\b", WIDE),
+    (r"\b(?:as|for|an?) (?:\w+ )?panorama\b|(?:^|,)\s*panorama\b|\bpanoramic view\b", WIDE),
     (
         r"\b(?:wide|web(?:site)?|header|hero|twitter|youtube|facebook) banner\b"
         r"(?! (?:that|which|reading|saying|with the word))",
@@ -48,12 +60,12 @@ WORDS: tuple[tuple[str, float], ...] = (
     (r"\b(?:phone|mobile|iphone|android|smartphone|lock[- ]?screen) (?:wallpaper|background)\b", PHONE),
     (r"\b(?:instagram|snapchat|whatsapp) story\b|\b(?:tiktok|reels?) (?:video|cover|format)\b", PHONE),
     (r"\b(?:desktop|computer|laptop|monitor|pc) (?:wallpaper|background)\b", WIDE),
-    (r"\bbook ?mark\b", 1 / 3),
-    (r"\bbook cover\b|\b(?:tall|movie|film|concert|travel) poster\b", COVER),
-    (r"\b(?:album cover|profile picture|app icon|instagram post|avatar)\b", SQUARE),
+    (rf"\bbook ?mark\b{PLACE}", 1 / 3),
+    (rf"\b(?:book cover|(?:tall|movie|film|concert|travel) poster)\b{PLACE}", COVER),
+    (rf"\b(?:album cover|profile picture|app icon|instagram post|avatar)\b{PLACE}", SQUARE),
 )
-"""What people call shapes of pictures -> width : height. "A portrait of a king", "a wide river" and "a banner that
-says" name things in a picture, not its shape."""
+"""What people call shapes of pictures -> width : height. "A portrait of a king", "a wide river", "a wide shot" and "a
+banner that says" name things in a picture or a camera's distance, not its shape."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,8 @@ def said(prompt: str) -> Aspect | None:
     for match in RATIO.finditer(text):
         width, height = int(match[1]), int(match[3])
         told = bool(CONTEXT.search(text[max(0, match.start() - 20) : match.end() + 20]))
-        score = text[: match.start()].rstrip().endswith(("score", "score is", "score of"))
-        if height and width and not score and (told or (match[2] != "/" and (width, height) in RATIOS)):
+        other = BEFORE.search(text[: match.start()].rstrip()) or AFTER.search(text[match.end() :])
+        if height and width and not other and (told or (match[2] != "/" and (width, height) in RATIOS)):
             return Aspect(width / height, match[0])
     pairs = ((re.search(pattern, text), ratio) for pattern, ratio in WORDS)
     found = [(match.start(), match[0].strip(" ,"), ratio) for match, ratio in pairs if match]
