@@ -8,9 +8,9 @@ captions the training pictures; identical generators learn from alternative text
 is asked for held-out scenes by their alternative texts and by their descriptive captions.
 
 Two CPU cores, with two processes of the command: an hour for the captioner, two minutes for its captions, four to five
-minutes of one core for each run with what is measured of it. Descriptive captions did best on prompts of both kinds, and
-more of them better; with exact ones nearly every description was drawn rightly, with the captioner's a third, because it
-does not know where things are (docs/ablations.md).
+minutes of one core for each run with what is measured of it. Descriptive captions did best on prompts of both kinds,
+and more of them better; with exact ones nearly every description was drawn rightly, with the captioner's a third,
+because it does not know where things are (docs/ablations.md).
 """
 
 from ml_collections import ConfigDict

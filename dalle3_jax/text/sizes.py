@@ -23,17 +23,17 @@ THING = (
 ADVERB = r"(?:very |extra |ultra[- ]?)?"
 RATIOS = {(16, 9), (9, 16), (4, 3), (3, 4), (3, 2), (2, 3), (1, 1), (2, 1), (1, 2), (21, 9), (9, 21), (5, 4), (4, 5)}
 RATIOS |= {(7, 4), (4, 7), (16, 10), (10, 16), (3, 1), (1, 3)}
-PIXELS = re.compile(
-    r"(?<![\w.])([1-9]\d{2,4})\s*[x\u00d7]\s*([1-9]\d{2,4})(?![\w.]|\s*(?:mm|cm|m|km|in|inch|inches|feet)\b)"
-)
+LENGTHS = r"\s*(?:mm|cm|m|km|inch|inches|feet|metres|meters)\b"
+PIXELS = re.compile(rf"(?<![\w.])([1-9]\d{{2,4}})\s*[x\u00d7]\s*([1-9]\d{{2,4}})(?![\w.]|{LENGTHS})")
 RATIO = re.compile(r"(?<![\w.:])(\d{1,2})\s*([:x\u00d7/])\s*(\d{1,2})(?![\w:]|\.\d)")
 CONTEXT = re.compile(r"\b(?:aspect|ratio|format)\b")
-BEFORE = re.compile(
-    r"\b(?:scores?|score (?:is|of)|odds(?: of)?|scale(?: of)?|says|say|reads|reading|saying|psalms?|john)$"
-)
+BEFORE = re.compile(r"\b(?:(?:scores?|odds|scale)(?: is| of)?|says?|saying|reads|reading|psalms?|john)$")
 AFTER = re.compile(r"^ (?:odds|scale|score|victory|win|lead|mixture|dilution)\b")
 """What makes two numbers something else than a shape."""
-PLACE = r"(?! (?:\w+ing )?(?:on|above|behind|beside|below|under|next to) (?:an?|the|his|her|my|their)\b)"
+WHERE = (
+    r"(?:walls?|tables?|desks?|shelf|shelves|doors?|floors?|fence|board|bed|sofa|chair|lamp ?post|window|screen|phone)"
+)
+PLACE = rf"(?! (?:\w+ )?(?:on|above|behind|beside|under|next to) (?:an?|the|his|her|my|their) (?:\w+ )?{WHERE}\b)"
 """A poster on the wall hangs in the picture; a poster on its own is the picture."""
 WORDS: tuple[tuple[str, float], ...] = (
     (rf"\b{ADVERB}wide[- ]?screen\b", WIDE),

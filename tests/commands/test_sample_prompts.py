@@ -2,8 +2,13 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
+from dalle3_jax.checkpoints.releases import Release, load_release, save_release, weights_digest
+from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.pictures import Request, read_settings
 from tests.commands.outputs import manifest
 
@@ -51,6 +56,43 @@ def test_a_size_is_chosen_from_each_prompt_with_its_reason(run, out, capsys):
     assert f"{wide['width']}x{wide['height']} for 'a panda, 16:9': the prompt says \"16:9\"" in said
     assert (square["width"], square["height"]) in ((16, 16), (32, 32))
     assert "nothing is said of it" in said
+
+
+@pytest.fixture
+def save_head(release_folder, tmp_path):
+    """Saves a size head that always names the last of its two sizes, for the tiny text encoder or another."""
+
+    def save(encoder=None):
+        encoders = load_release(release_folder, ["text_encoder"])
+        width = encoders.modules["text_encoder"].width
+        head = SizeHead(((16, 16), (16, 24)), width=width, hidden=4)
+        params = nn.unbox(head.init(jax.random.key(0), jnp.zeros((1, 3, width)), jnp.ones((1, 3), bool))["params"])
+        params["logits"]["bias"] = jnp.array([0.0, 30.0])
+        told = {"length": 8, "encoder": encoder or weights_digest(encoders.params["text_encoder"])}
+        save_release(tmp_path / "size_head" / "release", Release({"size_head": head}, {"size_head": params}, text=told))
+        return tmp_path / "size_head"
+
+    return save
+
+
+def test_a_head_of_ones_own_chooses_among_its_own_sizes(run, out, capsys, save_head):
+    assert run("--prompt", "a fox", "--prompt", "a fox, square", "--size", "Auto", "--size-head", save_head()) == 0
+    assert "24x16 for 'a fox': the size head gives it 100%" in capsys.readouterr().err
+    assert [(row["width"], row["height"]) for row in manifest(out)] == [(24, 16), (16, 16)]
+
+
+def test_a_head_that_does_not_fit_is_refused_before_anything_is_made(run, out, capsys, save_head, release_folder):
+    for head, size, said in (
+        (save_head("another"), "auto", "another text encoder"),
+        (release_folder, "auto", "lacks size_head"),
+        (out / "nowhere", "auto", "not a folder"),
+        (save_head("another"), "16x16", "nothing asks for"),
+    ):
+        assert run("--prompt", "a fox", "--size", size, "--size-head", head, "--upsample", "template") == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert not out.exists()
 
 
 def test_lines_of_a_file_may_ask_for_it(run, out, tmp_path):

@@ -39,6 +39,11 @@ SAYS = [
     ("a youtube thumbnail about foxes", WIDE),
     ("a book cover about foxes", TALL),
     ("a fox as a panorama", WIDE),
+    ("panorama, the Alps", WIDE),
+    ("a fox, make it square", SQUARE),
+    ("a fox in the snow, make it wide", WIDE),
+    ("a fox --ar 9:16", TALL),
+    ("a book cover on the theme of foxes", TALL),
 ]
 SAYS_NOT = [
     "a fox",
@@ -57,6 +62,18 @@ SAYS_NOT = [
     "wallpaper with flowers on the wall of a room",
     "a man with wide eyes",
     "an ultra detailed fox",
+    "a wide shot of a castle",
+    "a wide-angle shot of a castle",
+    "a sign that says 16:9",
+    "a score of 4:3 on the board",
+    "a car as a 1:2 scale model",
+    "a rug of 500x300 cm",
+    "a movie poster hanging on a wall",
+    "a book cover on the table",
+    "a fox 000x100",
+    "a fox 1000x000",
+    "a fox 0:9 aspect ratio",
+    "",
 ]
 
 
