@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.data import pipeline
+from dalle3_jax.data import batches
 from dalle3_jax.planning.chips import topology
 
 COUNT = 256
@@ -55,7 +55,7 @@ def main() -> None:
 
 def measured(data: Mapping[str, Any], seconds: float) -> float:
     """Images a second, the first two batches left out."""
-    stream = pipeline.batches(data, tokenize=letters, batch_size=32, seed=0)
+    stream = batches.batches(data, tokenize=letters, batch_size=32, seed=0)
     for _ in range(2):
         next(stream)
     began, images = time.monotonic(), 0

@@ -13,7 +13,7 @@ from dalle3_jax.diffusion import samplers
 from dalle3_jax.diffusion.guidance import classifier_free
 from dalle3_jax.diffusion.prediction import denoiser
 from dalle3_jax.diffusion.schedules import ScaledLinear
-from dalle3_jax.diffusion.times import times
+from dalle3_jax.diffusion.spacing import times
 
 STEPS = 20
 SCALE = 5.0

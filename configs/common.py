@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
     c.train.kl_weight = 1e-6  # vae stage
     c.train.gradient_weight = 0.5  # vae stage
     c.train.crop = 0  # decoder stages: side in pixels of the part that is trained on; 0: the whole
-    # decoder stages: latents spoiled as the base model spoils its own (dalle3_jax.training.problems.Perturbation)
+    # decoder stages: latents spoiled as the base model spoils its own (dalle3_jax.training.tasks.Perturbation)
     c.train.perturbation = ConfigDict({"noise": 0.0, "resampled": 0.0, "strength": 0.5, "steps": 2})
     c.train.consistency = ConfigDict()  # distill stages
     c.train.consistency.teacher = True  # False: from the data alone, without a teacher

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from dalle3_jax.data import pipeline
+from dalle3_jax.data import batches
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.sources import ScenesSource
 
@@ -44,7 +44,7 @@ def drawn(count: int, hosts: int, seed: int = 0) -> np.ndarray:
     """(version, record) of the first `count` rows, in the order of the batches, put together from all hosts."""
     data = {"size": (8, 8), "captions": {"descriptive": 0.95, "alt": 0.05}, "dropout": 0.1, "threads": 1}
     how = {"tokenize": numbered, "batch_size": BATCH // hosts, "seed": seed, "process_count": hosts}
-    streams = [pipeline.batches(data, **how, process_index=i, source=Captions()) for i in range(hosts)]
+    streams = [batches.batches(data, **how, process_index=i, source=Captions()) for i in range(hosts)]
     return np.concatenate([np.concatenate([next(one)["ids"] for one in streams]) for _ in range(count // BATCH)])
 
 

@@ -11,6 +11,8 @@ from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
+from suite_recipes import DRAWING, MANNER, ON, RECIPES, SAID, SHAPES, TALL, WIDE, Recipe
+
 from dalle3_jax.data.draws import choose
 from dalle3_jax.data.scenes.captions import Filled, blanks, captions, sentences
 from dalle3_jax.data.scenes.held_out import HeldOut
@@ -19,9 +21,8 @@ from dalle3_jax.data.scenes.scene import Scene, scene
 from dalle3_jax.data.scenes.scenery import ALSO_THERE, DETAILS
 from dalle3_jax.data.scenes.world import Cell, World
 from dalle3_jax.evaluation.prompts import KINDS, Labels, Prompt, line_of
-from dalle3_jax.evaluation.recipes import DRAWING, MANNER, ON, RECIPES, SAID, SHAPES, TALL, WIDE, Recipe
 from dalle3_jax.evaluation.suites import CAPTION, COMMITTED, held_out, labelled
-from dalle3_jax.pictures import write_whole
+from dalle3_jax.pipeline.request import write_whole
 
 SEED, EACH = 20261125, 50
 

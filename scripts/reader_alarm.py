@@ -17,13 +17,13 @@ from tqdm import tqdm
 from dalle3_jax.data.draws import choose, uniform
 from dalle3_jax.data.scenes import WHOLE, Scene, render
 from dalle3_jax.evaluation.checks import Sight, judge, right
-from dalle3_jax.evaluation.detector import Reader
-from dalle3_jax.evaluation.ocr import Ocr, find_ocr
 from dalle3_jax.evaluation.prompts import Labels, Prompt
+from dalle3_jax.evaluation.score import look
 from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled
-from dalle3_jax.evaluation.suite import look
 from dalle3_jax.evaluation.suites import some, suite
 from dalle3_jax.evaluation.tables import percent, span, table
+from dalle3_jax.reading.ocr import Ocr, find_ocr
+from dalle3_jax.reading.scene_reader import Reader
 
 SIZES = {True: (128, 128), False: (96, 176)}
 Doctor = Callable[[Scene, Labels, str], Scene | None]

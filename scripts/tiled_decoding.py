@@ -18,19 +18,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalle3_jax import programs
 from dalle3_jax.checkpoints.releases import Release, load_release
-from dalle3_jax.commands.stage import apply
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.data.scenes.render import render
 from dalle3_jax.data.transforms import unit
 from dalle3_jax.evaluation import plots
 from dalle3_jax.evaluation.suites import some, suite
 from dalle3_jax.evaluation.tables import table
+from dalle3_jax.loading.open import find_release
 from dalle3_jax.models.decoder import DecoderUNet
-from dalle3_jax.opening import find_release
-from dalle3_jax.pictures import HALO, write_whole
-from dalle3_jax.tiles import tiled
+from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline.request import HALO, write_whole
+from dalle3_jax.pipeline.tiling import tiled
+from dalle3_jax.stages.stage import apply
 from dalle3_jax.typing import Array, Params
 
 SIDES, COMPARED, HALOS, PICTURES = (256, 512, 1024, 2048), (256, 512), (1, 2, 3, 4, 6, 8), 2

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from dalle3_jax.data.scenes import FIRST, WHOLE, World
-from dalle3_jax.evaluation.caption_labels import lexicon_of
 from dalle3_jax.evaluation.prompts import Prompt, Wanted
 from dalle3_jax.evaluation.suites import drawn, some, suite
 from dalle3_jax.evaluation.tables import percent, table
-from dalle3_jax.text.lexicon import NUMBERS
-from dalle3_jax.text.prompts import Revised, template, upsample
+from dalle3_jax.prompting.lexicon import NUMBERS
+from dalle3_jax.prompting.scene_lexicon import lexicon_of
+from dalle3_jax.prompting.upsampler import Revised, template, upsample
 
 
 def main() -> None:
@@ -66,10 +66,10 @@ def compare(folder: Path, count: int) -> None:
     from PIL import Image
 
     from dalle3_jax.evaluation.checks import judge, right
-    from dalle3_jax.evaluation.detector import Reader
-    from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
-    from dalle3_jax.evaluation.suite import look
+    from dalle3_jax.evaluation.score import look
     from dalle3_jax.pipeline import Pipeline
+    from dalle3_jax.pipeline.contact_sheet import GREEN, RED, Cell, Line, sheet
+    from dalle3_jax.reading.scene_reader import Reader
 
     prompts = [shortly(prompt) for prompt in drawn(FIRST, count)]
     pipeline, reader = Pipeline.load("demo"), Reader.load()

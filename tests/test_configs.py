@@ -12,8 +12,8 @@ from jax.sharding import AbstractMesh
 
 import dalle3_jax
 from dalle3_jax.checkpoints.shapes import abstract_params
-from dalle3_jax.commands.config import plain
 from dalle3_jax.models.build import build_models
+from dalle3_jax.stages.config import plain
 from dalle3_jax.training import sharding
 
 RELEASES = Path(dalle3_jax.__file__).with_name("releases")

@@ -6,12 +6,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dalle3_jax.commands.config import plain
 from dalle3_jax.data.settings import settings_of
 from dalle3_jax.diffusion import prediction, schedules
-from dalle3_jax.diffusion.losses import WEIGHTINGS
 from dalle3_jax.diffusion.samplers import SAMPLERS
+from dalle3_jax.diffusion.weighting import WEIGHTINGS
 from dalle3_jax.models.build import COMPONENTS, build_models
+from dalle3_jax.stages.config import plain
 
 __all__ = ["check"]
 

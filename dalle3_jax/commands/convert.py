@@ -44,7 +44,7 @@ def convert(source: str, folder: str, dtype: str | None = None, variant: str | N
     """Writes the release and returns a line about it; raises ValueError where a part of SRC cannot be had here."""
     from dalle3_jax.checkpoints.releases import check_target, save_release
     from dalle3_jax.checkpoints.weights import check_type
-    from dalle3_jax.opening import open_release, stored_type
+    from dalle3_jax.loading.open import open_release, stored_type
 
     check_target(folder)
     stored = check_type(dtype or stored_type(source, variant))

@@ -16,14 +16,17 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from dalle3_jax.commands import encoding, hosts, inputs
-from dalle3_jax.commands.config import load
-from dalle3_jax.commands.networks import checked_tokenizer
-from dalle3_jax.commands.runtime import concluded, distributed, enable_compilation_cache
-from dalle3_jax.commands.systems import System, load_system
-from dalle3_jax.data import caches, files, pipeline
+from dalle3_jax.commands import encoding
+from dalle3_jax.data import batches, files
+from dalle3_jax.data.caches import latent_cache
 from dalle3_jax.data.sources import ENDLESS
-from dalle3_jax.training import hosts as others
+from dalle3_jax.runtime import cluster
+from dalle3_jax.runtime import processes as others
+from dalle3_jax.runtime.distributed import concluded, distributed, enable_compilation_cache
+from dalle3_jax.stages import inputs
+from dalle3_jax.stages.config import load
+from dalle3_jax.stages.latents import checked_tokenizer
+from dalle3_jax.stages.networks import System, load_system
 from dalle3_jax.training import sharding
 
 __all__ = ["encode", "main"]
@@ -47,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--count", type=int, default=0, metavar="N", help="only the first N records (scenes need it)")
     told = "rows that are encoded together, on all devices of a host (default: 32)"
     made.add_argument("--batch-size", type=int, default=encoding.LATENTS_BATCH, metavar="N", help=told)
-    hosts.add_flags(made)
+    cluster.add_flags(made)
     return made
 
 
@@ -56,7 +59,7 @@ def main(argv: list[str]) -> int:
     arguments, rest = parser().parse_known_args(argv)
 
     def job() -> int:
-        processes = hosts.hosts_of(arguments)
+        processes = cluster.hosts_of(arguments)
         loaded = load([f"--config={arguments.config}", f"--workdir={arguments.workdir}", *rest])
         assert loaded is not None
         if arguments.batch_size < 1 or arguments.count < 0:
@@ -89,10 +92,10 @@ def only(config: ConfigDict, text: bool, checkpoint: str | None = None) -> Confi
 
 def encode(
     config: ConfigDict, workdir: Path, folder: str, text: bool = False, count: int = 0, batch_size: int = 32
-) -> caches.Cache:
+) -> latent_cache.Cache:
     """Writes the cache of the config's data, or what is missing of it; `count` records, 0: all of them."""
     enable_compilation_cache()
-    source = pipeline.source_of(inputs.data_section(config))
+    source = batches.source_of(inputs.data_section(config))
     if not count and len(source) == ENDLESS:
         raise ValueError("scenes have no end: say by --count how many records are to be encoded")
     mesh = sharding.make_mesh({"fsdp": -1}, jax.local_devices())
@@ -104,10 +107,10 @@ def encode(
             others.agree(Path(folder), made)
         encoder = encoding.encoder_of(config, system, mesh, batch_size, tokenizer)
         encoding.fill(config, folder, made, source, encoder, count or len(source))
-    return caches.open_cache(folder, made)
+    return latent_cache.open_cache(folder, made)
 
 
-def summary(cache: caches.Cache) -> str:
+def summary(cache: latent_cache.Cache) -> str:
     """What the command says at its end."""
     left = ", ".join(f"{count} {reason}" for reason, count in sorted(cache.record["bad"].items()))
     size = sum(size for shard in cache.record["shards"] for size in shard["files"].values())

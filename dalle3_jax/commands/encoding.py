@@ -11,16 +11,18 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dalle3_jax import programs
-from dalle3_jax.commands import inputs
-from dalle3_jax.commands.stage import apply
-from dalle3_jax.commands.systems import System
-from dalle3_jax.data import cache_writer, caches, pipeline, settings
-from dalle3_jax.data.sidecars import Captioned, captioned
+from dalle3_jax.data import batches, settings
+from dalle3_jax.data.caches import latent_cache, latent_writer
+from dalle3_jax.data.caches.sidecars import Captioned, captioned
 from dalle3_jax.data.sources import ScenesSource, Source
 from dalle3_jax.models.clip import CLIPTextEncoder
+from dalle3_jax.pipeline import programs
+from dalle3_jax.runtime import processes as hosts
+from dalle3_jax.stages import inputs
+from dalle3_jax.stages.networks import System
+from dalle3_jax.stages.stage import apply
 from dalle3_jax.text.tokenizers import Tokenizer
-from dalle3_jax.training import hosts, sharding
+from dalle3_jax.training import sharding
 from dalle3_jax.typing import Array
 
 __all__ = ["cached", "encoded_ahead", "encoder_of", "fill", "made_by"]
@@ -40,7 +42,7 @@ def made_by(config: ConfigDict, source: Source, system: System, tokenizer: Token
         if config.data.sidecars:
             text["captions"] = captioned(source, config.data.sidecars).fingerprint
     vae = system.latent().vae or system.releases["vae"].digest
-    return caches.made_by(source=source.fingerprint, vae=vae, sizes=sizes_of(config), **text)
+    return latent_cache.made_by(source=source.fingerprint, vae=vae, sizes=sizes_of(config), **text)
 
 
 def sizes_of(config: ConfigDict) -> tuple[tuple[int, int], ...]:
@@ -55,7 +57,7 @@ def versions_of(config: ConfigDict) -> tuple[str, ...]:
 
 def encoder_of(
     config: ConfigDict, system: System, mesh: jax.sharding.Mesh, batch_size: int, tokenizer: Tokenizer | None = None
-) -> cache_writer.Encoder:
+) -> latent_writer.Encoder:
     """The system's networks on a mesh of this process's devices, under it; with a tokenizer, the text encoder too."""
     place = sharding.batch_sharding(mesh)
     rows = -(-batch_size // mesh.size) * mesh.size
@@ -65,7 +67,7 @@ def encoder_of(
         return jax.device_get(programs.encode_images(system.loaded["vae"], pictures, vae=system.modules["vae"]))
 
     if tokenizer is None:
-        return cache_writer.Encoder(images, rows, threads=config.data.threads)
+        return latent_writer.Encoder(images, rows, threads=config.data.threads)
     if isinstance(system.modules["text_encoder"], CLIPTextEncoder):
         raise ValueError("--text keeps features of T5 encoders; CLIP's conditions are made as they are needed")
     describe = jax.jit(functools.partial(apply, system.modules["text_encoder"]))
@@ -75,7 +77,7 @@ def encoder_of(
         features = describe(system.loaded["text_encoder"], *jax.device_put((ids, mask), place))
         return jax.device_get(features), mask
 
-    return cache_writer.Encoder(images, rows, texts, versions_of(config), config.data.threads)
+    return latent_writer.Encoder(images, rows, texts, versions_of(config), config.data.threads)
 
 
 def fill(
@@ -83,7 +85,7 @@ def fill(
     folder: str,
     made: dict[str, Any],
     source: Source,
-    encoder: cache_writer.Encoder,
+    encoder: latent_writer.Encoder,
     count: int,
     *,
     alone: bool = False,
@@ -99,37 +101,39 @@ def fill(
         read.check(count)
     process, processes = jax.process_index(), 1 if alone else jax.process_count()
     if process == 0:
-        cache_writer.begin(folder, made, encoder)
+        latent_writer.begin(folder, made, encoder)
     hosts.barrier("the cache is begun")
     if process < processes:
         mine = records_of(count, process, processes)
         with tqdm(total=mine, desc="encoding", unit="image", dynamic_ncols=True, disable=process > 0) as bar:
-            write = functools.partial(cache_writer.write, most_bad=config.data.max_bad, progress=bar.update)
+            write = functools.partial(latent_writer.write, most_bad=config.data.max_bad, progress=bar.update)
             write(folder, read, sizes, encoder, count, process=process, processes=processes)
     hosts.barrier("all shards are written")
     if process == 0:
-        cache_writer.conclude(folder, made, count)
+        latent_writer.conclude(folder, made, count)
     hosts.barrier("the cache is whole")
 
 
 def records_of(count: int, process: int, processes: int) -> int:
     """How many records are a process's."""
-    firsts = range(process * caches.SHARD, count, processes * caches.SHARD)
-    return sum(min(caches.SHARD, count - first) for first in firsts)
+    firsts = range(process * latent_cache.SHARD, count, processes * latent_cache.SHARD)
+    return sum(min(latent_cache.SHARD, count - first) for first in firsts)
 
 
-def encoded_ahead(config: ConfigDict, workdir: Path, system: System, images: Images) -> caches.Cache:
+def encoded_ahead(config: ConfigDict, workdir: Path, system: System, images: Images) -> latent_cache.Cache:
     """The latents of the first config.data.latents records; the first process encodes what is missing."""
-    source, count = pipeline.source_of(inputs.data_section(config)), config.data.latents
+    source, count = batches.source_of(inputs.data_section(config)), config.data.latents
     made = made_by(config, source, system)
-    folder = str(workdir / "latents" / caches.digest_of(made))
-    encode = cache_writer.Encoder(lambda rows: jax.device_get(images(rows)), LATENTS_BATCH, threads=config.data.threads)
+    folder = str(workdir / "latents" / latent_cache.digest_of(made))
+    encode = latent_writer.Encoder(
+        lambda rows: jax.device_get(images(rows)), LATENTS_BATCH, threads=config.data.threads
+    )
     fill(config, folder, made, source, encode, count, alone=True)
-    return caches.open_cache(folder, made, count)
+    return latent_cache.open_cache(folder, made, count)
 
 
-def cached(config: ConfigDict, system: System, tokenizer: Tokenizer) -> caches.Cache:
+def cached(config: ConfigDict, system: System, tokenizer: Tokenizer) -> latent_cache.Cache:
     """The cache that config.data.cache names; its text features where the text encoder does not learn."""
-    source = pipeline.source_of(inputs.data_section(config))
-    text = "text" in caches.made_from(config.data.cache) and "text_encoder" not in system.trainable
-    return caches.open_cache(config.data.cache, made_by(config, source, system, tokenizer if text else None))
+    source = batches.source_of(inputs.data_section(config))
+    text = "text" in latent_cache.made_from(config.data.cache) and "text_encoder" not in system.trainable
+    return latent_cache.open_cache(config.data.cache, made_by(config, source, system, tokenizer if text else None))

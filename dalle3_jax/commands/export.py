@@ -62,8 +62,8 @@ def export(
     """Writes the release and returns what to say of it; ValueError when there is no checkpoint that is good."""
     from dalle3_jax.checkpoints.releases import load_release, save_release
     from dalle3_jax.checkpoints.weights import check_type
-    from dalle3_jax.commands.publishing import publish
-    from dalle3_jax.opening import stored_type
+    from dalle3_jax.loading.export_diffusers import publish
+    from dalle3_jax.loading.open import stored_type
 
     if (workdir / "model.json").is_file():
         dtype = dtype or stored_type(workdir)
@@ -81,7 +81,7 @@ def export(
 
 def joined(release: "Release", add: Sequence[str], decoder: str | None) -> "Release":
     """The release with the decoders of others; ValueError where one is of other latents, or the default is unknown."""
-    from dalle3_jax.opening import open_release
+    from dalle3_jax.loading.open import open_release
     from dalle3_jax.pipeline import Pipeline
 
     for path in add:
@@ -111,9 +111,9 @@ def checkpoint_release(workdir: Path) -> tuple["Release", int]:
     from ml_collections import ConfigDict
 
     from dalle3_jax.checkpoints.training import steps
-    from dalle3_jax.commands.stages import STAGES
-    from dalle3_jax.commands.systems import load_system
-    from dalle3_jax.commands.train import prepare
+    from dalle3_jax.stages.networks import load_system
+    from dalle3_jax.stages.table import STAGES
+    from dalle3_jax.stages.train import prepare
     from dalle3_jax.training.sharding import make_mesh
 
     stage_folder = find_stage(workdir)

@@ -23,14 +23,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dalle3_jax.commands.config import load, plain
-from dalle3_jax.commands.planned import INPUTS, Program, devices_of, training, unplaced
-from dalle3_jax.commands.planned_sampling import plan_sampling
-from dalle3_jax.commands.prompts import parse_size
+from dalle3_jax.pipeline.jobs import parse_size
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology, topology
 from dalle3_jax.planning.flops import flops
 from dalle3_jax.planning.report import BIG, Plan, findings, markdown, seconds
+from dalle3_jax.planning.sampling import plan_sampling
+from dalle3_jax.planning.training_step import INPUTS, Program, devices_of, training, unplaced
+from dalle3_jax.stages.config import load, plain
 from dalle3_jax.training import sharding
 from dalle3_jax.training.logging import write_whole
 

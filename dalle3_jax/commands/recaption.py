@@ -21,15 +21,17 @@ import jax
 
 from dalle3_jax.captioning import CaptionModel, Decoding
 from dalle3_jax.captioning.loop import METHODS
-from dalle3_jax.commands import hosts, inputs
-from dalle3_jax.commands.config import load
-from dalle3_jax.commands.recaptioning import Guards, Recaptioned, captioning_of, made_by, recaption
-from dalle3_jax.commands.runtime import concluded, distributed
+from dalle3_jax.captioning.recaption import Guards, Recaptioned, captioning_of, made_by, recaption
+from dalle3_jax.captioning.species import read_names
 from dalle3_jax.commands.scenes import size_of, world_given
-from dalle3_jax.data import pipeline, settings, sidecars
+from dalle3_jax.data import batches, settings
+from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.scenes import SPLITS
 from dalle3_jax.data.sources import ENDLESS
-from dalle3_jax.text.species import read_names
+from dalle3_jax.runtime import cluster
+from dalle3_jax.runtime.distributed import concluded, distributed
+from dalle3_jax.stages import inputs
+from dalle3_jax.stages.config import load
 
 __all__ = ["main"]
 
@@ -60,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--words", choices=("ocr", "alt", "keep"), default="ocr", help=f"{told} (default: ocr)")
     told = "lines as 'orchid: flower': names that only alternative texts may bring in, and what stands for them"
     group.add_argument("--species", type=Path, metavar="FILE", help=told)
-    hosts.add_flags(made)
+    cluster.add_flags(made)
     return made
 
 
@@ -89,12 +91,12 @@ def main(argv: list[str]) -> int:
     arguments, rest = parser().parse_known_args(argv)
 
     def job() -> int:
-        processes = hosts.hosts_of(arguments)
+        processes = cluster.hosts_of(arguments)
         decoding, guards = checked(arguments, rest)
         distributed(processes)
         captioner = CaptionModel.load(arguments.captioner)
         data = data_of(arguments, rest, captioner.module.image_size)
-        source, threads, most_bad = pipeline.source_of(data), data["threads"], data["max_bad"]
+        source, threads, most_bad = batches.source_of(data), data["threads"], data["max_bad"]
         if not arguments.count and len(source) == ENDLESS:
             raise ValueError("scenes have no end: say by --count how many records are to be captioned")
         made = made_by(source, arguments.version, captioner, decoding, guards)

@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dalle3_jax.commands import auto_size, upsampling
-from dalle3_jax.commands.album import Album
-from dalle3_jax.commands.hosts import add_flags, hosts_of
-from dalle3_jax.commands.prompts import AUTO, read_lines, requests, size_or_auto
-from dalle3_jax.evaluation.sheets import Cell, Line, sheet
-from dalle3_jax.pictures import Request, png_bytes, read_settings, request_of, shortened, write_whole
+from dalle3_jax.pipeline.album import Album
+from dalle3_jax.pipeline.contact_sheet import Cell, Line, sheet
+from dalle3_jax.pipeline.jobs import AUTO, read_lines, requests, size_or_auto
+from dalle3_jax.pipeline.request import Request, png_bytes, read_settings, request_of, shortened, write_whole
+from dalle3_jax.prompting import revision, size_head
+from dalle3_jax.runtime.cluster import add_flags, hosts_of
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
@@ -70,7 +70,7 @@ def parser() -> Parser:
     what.add_argument("--seed", type=int, metavar="N", help="seed of the first picture (default 0)")
     told = "multiples of 8, or auto: chosen from each prompt (default: the release's first size)"
     what.add_argument("--size", metavar="WIDTHxHEIGHT", help=told)
-    auto_size.add_flag(what)
+    size_head.add_flag(what)
     how = found.add_argument_group("how to make it (defaults come from the release)")
     told = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
     how.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
@@ -101,7 +101,7 @@ def parser() -> Parser:
     where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
     where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
     where.add_argument("--overwrite", action="store_true", help="make pictures again that are there already")
-    upsampling.add_flags(found)
+    revision.add_flags(found)
     add_flags(found)
     return found
 
@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
 
 def share(arguments: argparse.Namespace) -> int:
     """Make this host's share of the pictures, beside the other hosts that make theirs."""
-    from dalle3_jax.commands.runtime import concluded, distributed
+    from dalle3_jax.runtime.distributed import concluded, distributed
 
     if arguments.repeat is not None:
         raise ValueError("--repeat makes one picture: run it on one host, with --processes 1")
@@ -142,15 +142,15 @@ def share(arguments: argparse.Namespace) -> int:
 def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks everything; returns what makes the pictures."""
     lines = read_lines(arguments.prompt or [], arguments.prompts_file)
-    upsampling.check(arguments)
+    revision.check(arguments)
     options = given_options(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
     pipeline = load(arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant)
     make = functools.partial(pipeline.request, **options)
     pipeline.check([make(prompt="", seed=arguments.seed or 0)])
-    sized = auto_size.sizing(lines, arguments, pipeline)
-    lines = sized(upsampling.revised(lines, arguments, pipeline.release.training))
+    sized = size_head.sizing(lines, arguments, pipeline)
+    lines = sized(revision.revised(lines, arguments, pipeline.release.training))
     seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
     wanted = list(dict.fromkeys(requests(lines, make, pipeline.problems, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
@@ -164,9 +164,9 @@ def open_album(folder: str, identities: list[str]) -> Album:
     import jax
 
     if jax.process_count() > 1:
-        from dalle3_jax.training import hosts
+        from dalle3_jax.runtime import processes
 
-        hosts.agree(Path(folder), {"pictures": identities})
+        processes.agree(Path(folder), {"pictures": identities})
     return Album(folder, lists=jax.process_index() == 0)
 
 
@@ -198,9 +198,9 @@ def fill(album: Album, pipeline: "Pipeline", wanted: list[Request], arguments: a
 
 def list_others(album: Album, wanted: list[Request], digest: str) -> None:
     """Wait for the other hosts, whose pictures the first one lists; OSError where one of them is not there."""
-    from dalle3_jax.training import hosts
+    from dalle3_jax.runtime import processes
 
-    hosts.barrier("pictures are made")
+    processes.barrier("pictures are made")
     if album.lists and (lacking := [request for request in wanted if not album.has(request, digest)]):
         raise OSError(f"{len(lacking)} pictures of other hosts cannot be seen in {album.folder}")
 
@@ -260,8 +260,8 @@ def load(
     import jax
 
     from dalle3_jax.checkpoints.weights import check_type
-    from dalle3_jax.commands.runtime import enable_compilation_cache
     from dalle3_jax.pipeline import Pipeline
+    from dalle3_jax.runtime.distributed import enable_compilation_cache
 
     enable_compilation_cache()
     how = {"dtype": check_type(dtype or "float32"), "variant": variant, "progress": sys.stderr.isatty()}

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, WORLDS
 from dalle3_jax.data.sources import ScenesSource
-from dalle3_jax.pictures import write_whole
+from dalle3_jax.pipeline.request import write_whole
 
 INK, PAPER = (40, 44, 52), (255, 255, 255)
 FONT, LINE, GAP = 12, 15, 12

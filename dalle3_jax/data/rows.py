@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from dalle3_jax.data.buckets import Size, resized
+from dalle3_jax.data.caches.sidecars import Captioned
 from dalle3_jax.data.draws import uniform, weighted
 from dalle3_jax.data.records import BadRecord, Record
-from dalle3_jax.data.sidecars import Captioned
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.transforms import crop, decode, unit
 

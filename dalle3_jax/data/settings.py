@@ -13,7 +13,7 @@ DEFAULTS: Mapping[str, Any] = {
     "frames": (),  # sizes (height, width) of which each scene has the one that suits it; (): all have `size`
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
     "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
-    "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.texts.FIELDS`
+    "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.sources.captions_beside.FIELDS`
     "sidecars": (),  # folders of further versions of captions, as `dalle3-jax recaption` writes them
     "dropout": 0.1,  # how often a caption is left empty
     "text_length": 64,

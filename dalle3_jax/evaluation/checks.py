@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dalle3_jax.data.scenes.layouts import place_at
-from dalle3_jax.evaluation.detector import Reading, Seen
-from dalle3_jax.evaluation.ocr import exact
 from dalle3_jax.evaluation.prompts import Labels, Wanted
+from dalle3_jax.reading.ocr import exact
+from dalle3_jax.reading.scene_reader import Reading, Seen
 
 EDGE = 0.1
 """How far apart (of the frame's shorter side) two centres must be for one to be beside the other."""

@@ -9,9 +9,9 @@ from PIL import Image
 from dalle3_jax.evaluation.outcomes import Outcome, Test, lines, row
 from dalle3_jax.evaluation.outcomes import table as hits
 from dalle3_jax.evaluation.report import Report, plain
-from dalle3_jax.evaluation.sheets import GREEN, RED, Cell, Line, sheet
 from dalle3_jax.evaluation.statistics import Difference, Rate, paired
 from dalle3_jax.evaluation.tables import control, percent, table
+from dalle3_jax.pipeline.contact_sheet import GREEN, RED, Cell, Line, sheet
 
 SHOWN = 12  # pairs on the sheet
 Pair = tuple[Outcome, Outcome]

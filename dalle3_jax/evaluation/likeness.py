@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from dalle3_jax.data.pipeline import source_of
+from dalle3_jax.data.batches import source_of
 from dalle3_jax.data.sources import ScenesSource, Source
 from dalle3_jax.data.transforms import decode
-from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.distances import Copying, Distance, copying, frechet, kernel, nearest, precision
-from dalle3_jax.evaluation.sheets import Cell, Line, sheet
 from dalle3_jax.evaluation.statistics import Rate
 from dalle3_jax.evaluation.tables import percent, span, table
+from dalle3_jax.pipeline.contact_sheet import Cell, Line, sheet
+from dalle3_jax.reading.scene_reader import Reader
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Features = Float[np.ndarray, "n d"]

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from dalle3_jax.models.clip import Tower
 from dalle3_jax.models.coca import ImageTower, TextDecoder, TextTower
-from dalle3_jax.nn.cached import KV
+from dalle3_jax.nn.kv_cache import KV
 from dalle3_jax.nn.layers import partitioned
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.nn.attention import Attention
-from dalle3_jax.nn.cached import causal
+from dalle3_jax.nn.kv_cache import causal
 from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm, partitioned
 from dalle3_jax.nn.transformer import stacked
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.clip import CLIPBlock, Tower, activate, unit
-from dalle3_jax.nn.cached import KV, CachedAttention
+from dalle3_jax.nn.kv_cache import KV, CachedAttention
 from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import stacked
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
-from dalle3_jax.nn.placement import fitted
+from dalle3_jax.nn.fsdp import fitted
 from dalle3_jax.typing import Array, Bool, Float
 
 __all__ = ["flash", "suits_flash"]

@@ -9,8 +9,8 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from dalle3_jax.nn.fsdp import Axes, gathering, used, whole
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
-from dalle3_jax.nn.placement import Axes, gathering, used, whole
 from dalle3_jax.typing import Array, DTypeLike, Float
 
 KERNEL = (None, None, "embed", "out")

@@ -12,7 +12,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dalle3_jax.nn.placement import fitted
+from dalle3_jax.nn.fsdp import fitted
 
 __all__ = [
     "RULES",

@@ -25,9 +25,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from dalle3_jax.commands.runtime import EXIT_PEER, HEARTBEAT_SECONDS
-from dalle3_jax.training.signals import EXIT_SAVED
-from dalle3_jax.training.watchdog import EXIT_HUNG
+from dalle3_jax.runtime.distributed import EXIT_PEER, HEARTBEAT_SECONDS
+from dalle3_jax.runtime.signals import EXIT_SAVED
+from dalle3_jax.runtime.watchdog import EXIT_HUNG
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("--config.train.steps=1000000", "--config.train.save_every=20")
@@ -195,7 +195,7 @@ def hung(folder: Path, target: int, seconds: float) -> dict[str, Any]:
     found = interrupted(Run(folder / "fault", more=more), signal.SIGSTOP, target)
     code, log = found["codes"]["other"], found["logs"][1 - target]
     if seconds:
-        stack = "commands/train.py" in log and "in loop" in log
+        stack = "stages/train.py" in log and "in loop" in log
         ok = code == EXIT_HUNG and "has finished no step since step" in log and stack
         limit, seen = seconds + 5, f"exit code {code}, the loop's stack is there: {stack}"
     else:

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dalle3_jax.ablations import measures, results, run
+from dalle3_jax.ablations import study as studies
+from dalle3_jax.ablations.summary import Result, figure, markdown
 from dalle3_jax.checkpoints.records import read_record, sealed
-from dalle3_jax.commands import ablate, measures, results, studies
-from dalle3_jax.evaluation import detector
-from dalle3_jax.evaluation.ablations import Result, figure, markdown
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.training.signals import EXIT_SAVED
+from dalle3_jax.reading import scene_reader
+from dalle3_jax.runtime.signals import EXIT_SAVED
 from tests.tiny import tiny_release
 
 SMALL = """
@@ -81,7 +82,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, unoptimized: None, release_f
 
     The stage that they share is ready, and the variants differ in nothing that a program is compiled for.
     """
-    folder, seen, train = tmp_path_factory.mktemp("ablation"), [], ablate.train
+    folder, seen, train = tmp_path_factory.mktemp("ablation"), [], run.train
 
     def trained(config: Any, workdir: Path) -> int:
         seen.append((config.train.stage, config.train.release_dtype, config.train.seed))
@@ -91,13 +92,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory, unoptimized: None, release_f
         return 0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablate, "train", trained)
+        patch.setattr(run, "train", trained)
         patch.setattr(measures, "follow", lambda pipeline, count, seed: {"background": count / 8})
         common = {"data.tokenizer": str(release_folder / "tokenizer.json")}
         half, full = common, common | {"train.release_dtype": "float32"}
         for seeds, variants in (((0,), {"half": half, "full": full}), ((0, 1), {"half": half})):
             words = [str(write(folder, seeds=seeds, variants=variants)), "--workdir", str(folder / "W")]
-            assert ablate.main([*words, "--out", str(folder / f"out{len(seeds)}")]) == 0
+            assert run.main([*words, "--out", str(folder / f"out{len(seeds)}")]) == 0
     return folder, seen
 
 
@@ -145,8 +146,8 @@ def test_a_finished_ablation_trains_and_measures_nothing_again(whole, monkeypatc
     before = files(folder / "W" / "runs"), files(folder / "W" / "results")
     for name in ("follow", "errors", "unet_seconds"):
         monkeypatch.delattr(measures, name)
-    monkeypatch.setattr(ablate, "train", lambda config, workdir: {"vae": 0}[config.train.stage])
-    assert ablate.main([str(folder / "predictions.py"), "--workdir", str(folder / "W")]) == 0
+    monkeypatch.setattr(run, "train", lambda config, workdir: {"vae": 0}[config.train.stage])
+    assert run.main([str(folder / "predictions.py"), "--workdir", str(folder / "W")]) == 0
     assert before == (files(folder / "W" / "runs"), files(folder / "W" / "results"))
 
 
@@ -162,8 +163,8 @@ def test_a_stopped_ablation_says_so_and_keeps_what_is_measured(whole, tmp_path, 
         trained.append((config.train.stage, config.train.seed))
         return EXIT_SAVED if config.train.stage == "base" else 0
 
-    monkeypatch.setattr(ablate, "train", stopped)
-    assert ablate.main([str(folder / "predictions.py"), "--workdir", str(tmp_path / "W")]) == EXIT_SAVED
+    monkeypatch.setattr(run, "train", stopped)
+    assert run.main([str(folder / "predictions.py"), "--workdir", str(tmp_path / "W")]) == EXIT_SAVED
     assert trained == [("vae", 0), ("base", 1)]
     assert (tmp_path / "W" / "results" / "half-0.json").read_bytes() == kept
     assert not (tmp_path / "W" / "predictions.md").exists()
@@ -172,7 +173,7 @@ def test_a_stopped_ablation_says_so_and_keeps_what_is_measured(whole, tmp_path, 
 def test_results_of_other_settings_are_refused(whole, tmp_path, capsys):
     folder, _ = whole
     path = write(tmp_path, variants={"half": {"train.learning_rate": 0.5}})
-    assert ablate.main([str(path), "--workdir", str(folder / "W")]) == 2
+    assert run.main([str(path), "--workdir", str(folder / "W")]) == 2
     assert "half-0.json" in (error := capsys.readouterr().err)
     assert "made with other settings" in error
 
@@ -188,7 +189,7 @@ def test_what_a_run_starts_from_and_who_reads_its_pictures_are_part_of_its_setti
     release_folder, tmp_path, monkeypatch
 ):
     start, reader = (shutil.copytree(release_folder, tmp_path / name) for name in ("start", "reader"))
-    monkeypatch.setattr(detector, "SHIPPED", reader)
+    monkeypatch.setattr(scene_reader, "SHIPPED", reader)
     given = dict.fromkeys(("init.vae", "init.text_encoder", "init.unet"), str(start))
     study, found = studies.load(write(tmp_path, base=BASE[1:], variants={"v": given}), tmp_path), []
     for folder in (start, reader):
@@ -223,7 +224,7 @@ def test_results_of_another_release_are_refused_at_the_start_and_before_the_tabl
 
     monkeypatch.setattr(measures, "follow", follow)
     for _ in range(2):
-        assert ablate.main(words) == 2
+        assert run.main(words) == 2
         assert "another release or reader: " + str(tmp_path / "W" / "results" / "few-0.json") in capsys.readouterr().err
         assert not (tmp_path / "W" / "predictions.md").exists()
 
@@ -231,7 +232,7 @@ def test_results_of_another_release_are_refused_at_the_start_and_before_the_tabl
 def test_the_table_names_the_machines_that_trained(tmp_path):
     study = studies.load(write(tmp_path, **DEMO, variants={"v": {}}), tmp_path)
     gpu = {"device": "NVIDIA H100", "cores": 16}
-    assert "on 2 CPU cores or NVIDIA H100" in ablate.budget(study, [{"device": "cpu", "cores": 2}, gpu, gpu])
+    assert "on 2 CPU cores or NVIDIA H100" in run.budget(study, [{"device": "cpu", "cores": 2}, gpu, gpu])
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_the_table_names_the_machines_that_trained(tmp_path):
     ],
 )
 def test_what_cannot_be_run_is_one_line_before_anything_is_written(tmp_path, capsys, changes, message):
-    assert ablate.main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
+    assert run.main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -280,14 +281,14 @@ def test_what_cannot_be_run_is_one_line_before_anything_is_written(tmp_path, cap
 
 def test_without_matplotlib_nothing_is_trained_and_the_remedy_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert ablate.main([str(write(tmp_path)), "--workdir", str(tmp_path / "W")]) == 2
+    assert run.main([str(write(tmp_path)), "--workdir", str(tmp_path / "W")]) == 2
     assert 'needs matplotlib: pip install "dalle3_jax[eval]"' in capsys.readouterr().err
     assert not (tmp_path / "W").exists()
 
 
 def test_several_problems_are_named_together(tmp_path, capsys):
     path = write(tmp_path, variants={"v": {"train.learning_rat": 1.0, "model.diffusion.prediction": "w"}})
-    assert ablate.main([str(path), "--workdir", str(tmp_path / "W")]) == 2
+    assert run.main([str(path), "--workdir", str(tmp_path / "W")]) == 2
     error = capsys.readouterr().err
     assert "learning_rat" in error
     assert "unknown prediction 'w'" in error
@@ -308,7 +309,7 @@ def test_a_finished_release_is_measured_over_settings(release_folder, tmp_path, 
         measure={"prompts": {"count": 6}},
         axes=("guidance_scale", "steps"),
     )
-    assert ablate.main([str(path), "--workdir", str(tmp_path / "W")]) == 0
+    assert run.main([str(path), "--workdir", str(tmp_path / "W")]) == 0
     rows = (tmp_path / "W" / "predictions.md").read_text().splitlines()
     assert [row.split("|")[2:4] for row in rows if row.startswith("| 2 3.0")] == [[" 20.0 %     ", " 30.0 % "]]
     assert len(list((tmp_path / "W" / "results").iterdir())) == 4
@@ -356,7 +357,7 @@ def test_prompts_are_those_of_the_part_of_the_world_that_was_trained_on(reader_f
         asked.extend(prompts)
         return score(pipeline, prompts, *arguments, **options)
 
-    monkeypatch.setattr(detector, "SHIPPED", reader_folder)
+    monkeypatch.setattr(scene_reader, "SHIPPED", reader_folder)
     monkeypatch.setattr(measures, "score", watched)
     rates = measures.follow(pipeline, 3, 0, steps=1)
     assert {prompt.kind for prompt in asked} == {"one object"}
@@ -386,7 +387,7 @@ def get_config(stage):
 def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_processes(
     tmp_path, release_folder, monkeypatch, capsys
 ):
-    train = ablate.train
+    train = run.train
 
     def trained(config: Any, workdir: Path) -> int:
         if config.train.stage != "vae":
@@ -394,7 +395,7 @@ def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_process
         shutil.copytree(release_folder, workdir / "vae" / "release", dirs_exist_ok=True)
         return 0
 
-    monkeypatch.setattr(ablate, "train", trained)
+    monkeypatch.setattr(run, "train", trained)
     common = {"data.tokenizer": str(release_folder / "tokenizer.json")}
     path = write(
         tmp_path,
@@ -407,10 +408,10 @@ def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_process
     )
     (tmp_path / "small.py").write_text(CAPTIONED)
     command = [str(path), "--workdir", str(tmp_path / "W")]
-    with ablate.exclusive(tmp_path / "W" / "runs" / "own" / "0"):  # another process is at it
-        assert ablate.main(command) == 0
+    with run.exclusive(tmp_path / "W" / "runs" / "own" / "0"):  # another process is at it
+        assert run.main(command) == 0
     assert "other processes are still at own, seed 0" in capsys.readouterr().out
-    assert ablate.main(command) == 0
+    assert run.main(command) == 0
     made = {name: json.loads((tmp_path / "W" / "results" / f"{name}-0.json").read_text()) for name in ("alt", "own")}
     assert made["alt"]["captions"].keys() == made["own"]["captions"].keys() == {"1", "2"}
     assert made["alt"]["ceilings"]["descriptive: right"] == 1.0
@@ -434,5 +435,5 @@ def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_process
     ],
 )
 def test_a_study_of_captions_that_cannot_be_made_is_refused(changes, said, tmp_path, capsys):
-    assert ablate.main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
+    assert run.main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
     assert said in capsys.readouterr().err

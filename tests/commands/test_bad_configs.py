@@ -2,7 +2,7 @@
 
 import pytest
 
-from dalle3_jax.commands import train
+from dalle3_jax.stages import train
 from scripts.faults.bad_configs import BAD
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1

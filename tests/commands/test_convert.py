@@ -12,7 +12,7 @@ import pytest
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.checkpoints.tensors import Tensors
 from dalle3_jax.commands.convert import main
-from dalle3_jax.opening import open_release
+from dalle3_jax.loading.open import open_release
 from dalle3_jax.pipeline import Pipeline
 from tests import public_folders
 from tests.public_folders import edit

@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle3_jax import programs
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.commands import encode
-from dalle3_jax.commands.config import load
-from dalle3_jax.commands.networks import applied
-from dalle3_jax.commands.stages import STAGES
-from dalle3_jax.commands.systems import load_system
-from dalle3_jax.data import caches
+from dalle3_jax.data.caches import latent_cache
 from dalle3_jax.data.sources import opened
 from dalle3_jax.data.transforms import decode, unit
+from dalle3_jax.pipeline import programs
+from dalle3_jax.stages.config import load
+from dalle3_jax.stages.latents import applied
+from dalle3_jax.stages.networks import load_system
+from dalle3_jax.stages.table import STAGES
 from dalle3_jax.text.tokenizers import Tokenizer
-from dalle3_jax.training import problems, sharding
+from dalle3_jax.training import sharding, tasks
 from scripts import make_bad_records
 from scripts.faults.hosts import ended, free_port
 
@@ -65,7 +65,7 @@ def failing(capsys, *words):
 def test_a_cache_holds_what_the_networks_make_of_the_data(tars, release_folder, cache):
     release, source = load_release(release_folder), opened(str(tars))
     vae, text = release.modules["vae"], release.modules["text_encoder"]
-    found = caches.open_cache(str(cache), caches.made_from(str(cache)))
+    found = latent_cache.open_cache(str(cache), latent_cache.made_from(str(cache)))
     bad = {int(index): reason for index, reason in json.loads((tars / "bad.json").read_text()).items()}
     assert {index: rest[0] for index, rest in found.bad.items()} == bad
     for index in sorted(set(range(COUNT)) - set(bad))[:4]:
@@ -107,8 +107,8 @@ def test_training_on_a_cache_learns_what_training_on_the_data_does(tars, release
             batch = next(STAGES["base"](config, workdir, system).data())
             kinds.append(set(batch))
             networks, latent = applied(system.modules, "text_encoder", "xfnet"), system.latent()
-            x0 = problems.normalised(networks, system.loaded, jax.device_put(batch), latent.shift, latent.scale)
-            condition = problems.conditioned(networks, system.loaded, jax.device_put(batch))
+            x0 = tasks.normalised(networks, system.loaded, jax.device_put(batch), latent.shift, latent.scale)
+            condition = tasks.conditioned(networks, system.loaded, jax.device_put(batch))
             learnt.append((x0, condition.vector, condition.tokens[batch["mask"]], batch["sizes"]))
     assert kinds[0] == {"images", "ids", "mask", "sizes"}
     assert kinds[1] == {"latents", "mask", "sizes", "features" if len(trainable) == 2 else "ids"}
@@ -152,7 +152,7 @@ def test_networks_that_are_not_there_are_named(tars, tmp_path, capsys):
 
 
 def test_two_processes_write_the_cache_of_one(tars, release_folder, cache, tmp_path):
-    port, code = free_port(), "import sys\nfrom dalle3_jax.data import caches\ncaches.SHARD = 5\n"
+    port, code = free_port(), "import sys\nfrom dalle3_jax.data.caches import latent_cache\nlatent_cache.SHARD = 5\n"
     code += "from dalle3_jax.commands.encode import main\nsys.exit(main(sys.argv[1:]))"
     words = [CONFIG, "--outdir", str(tmp_path / "out"), "--checkpoint", str(release_folder), *settings(tars)]
     words += [f"--coordinator=localhost:{port}", "--processes=2"]
@@ -168,8 +168,8 @@ def test_two_processes_write_the_cache_of_one(tars, release_folder, cache, tmp_p
         for index in range(2)
     ]
     assert [ended(process, 120) for process in running] == [0, 0]
-    alone = caches.open_cache(str(cache), caches.made_from(str(cache)))
-    both = caches.open_cache(str(tmp_path / "out"), caches.made_from(str(tmp_path / "out")))
+    alone = latent_cache.open_cache(str(cache), latent_cache.made_from(str(cache)))
+    both = latent_cache.open_cache(str(tmp_path / "out"), latent_cache.made_from(str(tmp_path / "out")))
     assert len(both.record["shards"]) == 5
     assert both.bad == alone.bad
     for index in sorted(set(range(COUNT)) - set(both.bad)):

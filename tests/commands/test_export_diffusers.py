@@ -16,9 +16,9 @@ from dalle3_jax.commands import export
 from dalle3_jax.commands.convert import main as convert_main
 from dalle3_jax.convert import schedulers
 from dalle3_jax.convert.vae import latent_statistics
+from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.build import build_models
 from dalle3_jax.models.decoder import DecoderUNet
-from dalle3_jax.opening import open_release
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.text.clip_bpe import clip_json
 from dalle3_jax.text.tokenizers import Tokenizer, folder_padding, folder_tokenizer

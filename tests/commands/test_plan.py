@@ -13,9 +13,9 @@ from flax import linen as nn
 
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.commands import plan
-from dalle3_jax.commands.config import load, plain
 from dalle3_jax.models.build import build_models
 from dalle3_jax.planning.chips import topology
+from dalle3_jax.stages.config import load, plain
 from tests.commands import tiny_pod
 
 CONFIG = "tests/commands/tiny_pod.py:base"

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from dalle3_jax.commands import plan
-from dalle3_jax.commands.config import load
-from dalle3_jax.commands.planned_sampling import plan_sampling
 from dalle3_jax.planning.chips import topology
+from dalle3_jax.planning.sampling import plan_sampling
+from dalle3_jax.stages.config import load
 
 CONFIG = "tests/commands/tiny_pod.py:base"
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1

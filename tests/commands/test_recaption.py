@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from dalle3_jax.captioning import CaptionModel, Decoding
+from dalle3_jax.captioning import recaption as recaptioning
 from dalle3_jax.checkpoints.releases import Release, save_release
-from dalle3_jax.commands import recaption, recaptioning
-from dalle3_jax.data import sidecars
-from dalle3_jax.data.sidecars import Sidecars
+from dalle3_jax.commands import recaption
+from dalle3_jax.data.caches import sidecars
+from dalle3_jax.data.caches.sidecars import Sidecars
 from dalle3_jax.data.sources import ScenesSource
 from dalle3_jax.data.transforms import decode, stretched
-from dalle3_jax.evaluation.ocr import Ocr
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import Tower
+from dalle3_jax.reading.ocr import Ocr
 from scripts import make_bad_records
 from scripts.faults.hosts import ended, free_port
 from tests.networks import randomised
@@ -188,7 +189,8 @@ def test_two_processes_write_the_files_of_one(tmp_path):
     port = free_port()
     code = (
         "import sys\nfrom types import SimpleNamespace\nfrom dalle3_jax.commands import recaption\n"
-        "from dalle3_jax.data import sidecars\nfrom tests.commands.test_recaption import Double\nsidecars.CHUNK = 8\n"
+        "from dalle3_jax.data.caches import sidecars\n"
+        "from tests.commands.test_recaption import Double\nsidecars.CHUNK = 8\n"
         "recaption.CaptionModel = SimpleNamespace(load=lambda name: Double())\nsys.exit(recaption.main(sys.argv[1:]))"
     )
     words = ["--captioner", "C", "--version", "mine", "--outdir", str(tmp_path / "two"), "--count", str(COUNT), *SCENES]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle3_jax.commands.album import Album, slug
-from dalle3_jax.commands.prompts import parse_size
-from dalle3_jax.pictures import read_settings
+from dalle3_jax.pipeline.album import Album, slug
+from dalle3_jax.pipeline.jobs import parse_size
+from dalle3_jax.pipeline.request import read_settings
 from tests.commands.outputs import contents, manifest
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dalle3_jax.checkpoints.records import sealed
-from dalle3_jax.commands.album import Album
 from dalle3_jax.commands.sample import main
+from dalle3_jax.pipeline.album import Album
 from tests.commands.outputs import contents, manifest
 
 

@@ -13,19 +13,18 @@ import pytest
 from flax import linen as nn
 from safetensors.numpy import load_file
 
-from dalle3_jax import programs
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.convert import schedulers
 from dalle3_jax.convert.folders import read_json
 from dalle3_jax.diffusion import prediction, samplers, schedules
+from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import Condition
-from dalle3_jax.opening import open_release
-from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline import Pipeline, programs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OURS = {"captioner"}  # in our own layout: tests/models/test_captioner_golden.py reads it

@@ -19,9 +19,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dalle3_jax import convert
 from dalle3_jax.convert import networks
+from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.xfnet import XFNet
-from dalle3_jax.opening import open_release
 from tests.networks import randomised
 
 ROOT = Path(__file__).parents[2]

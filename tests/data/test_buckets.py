@@ -6,13 +6,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dalle3_jax.data import pipeline
+from dalle3_jax.data import batches as pipeline
+from dalle3_jax.data.bad_records import Ledger
 from dalle3_jax.data.buckets import bucket_of, buckets_of, resized
-from dalle3_jax.data.faults import Ledger
 from dalle3_jax.data.order import Drawn, Shuffled, mixed
-from dalle3_jax.data.picture_folder import FolderSource
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.settings import settings_of
+from dalle3_jax.data.sources.folder import FolderSource
 
 BUCKETS = ((32, 32), (32, 56), (56, 32))
 

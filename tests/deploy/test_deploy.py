@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from dalle3_jax.commands.config import load
-from dalle3_jax.commands.runtime import EXIT_PEER
-from dalle3_jax.training.signals import EXIT_SAVED
-from dalle3_jax.training.watchdog import EXIT_HUNG
+from dalle3_jax.runtime.distributed import EXIT_PEER
+from dalle3_jax.runtime.signals import EXIT_SAVED
+from dalle3_jax.runtime.watchdog import EXIT_HUNG
+from dalle3_jax.stages.config import load
 
 ROOT = Path(__file__).parents[2]
 CRD = json.loads(Path(__file__).with_name("jobset.schema.json").read_text())

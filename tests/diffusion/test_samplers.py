@@ -10,7 +10,7 @@ import pytest
 from dalle3_jax.diffusion import samplers
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.schedules import Cosine, ScaledLinear
-from dalle3_jax.diffusion.times import Spacing, times
+from dalle3_jax.diffusion.spacing import Spacing, times
 
 MEAN, DEVIATION = 0.7, 0.4
 STEPS = 100

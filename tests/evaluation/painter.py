@@ -8,11 +8,11 @@ from flax import linen as nn
 from PIL import Image
 
 from dalle3_jax.data.scenes import FIRST, labels, render
-from dalle3_jax.evaluation.detector import Reader, Reading, truth
 from dalle3_jax.evaluation.suites import drawn
 from dalle3_jax.models.scene_reader import SceneReader
-from dalle3_jax.pictures import Picture, Request
 from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.request import Picture, Request
+from dalle3_jax.reading.scene_reader import Reader, Reading, truth
 
 SIZE, COUNT = (64, 64), 45
 NAMES = SceneReader(

@@ -8,9 +8,9 @@ import pytest
 from dalle3_jax.data.scenes import WHOLE, labels
 from dalle3_jax.data.scenes.layouts import place_at
 from dalle3_jax.evaluation.checks import CHECKS, Sight, above, applicable, between, judge, left_of, right
-from dalle3_jax.evaluation.detector import Reading, Seen, truth
 from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted
 from dalle3_jax.evaluation.suites import suite
+from dalle3_jax.reading.scene_reader import Reading, Seen, truth
 
 SUITE = suite()
 SHORTER = 128

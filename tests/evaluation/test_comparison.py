@@ -8,10 +8,10 @@ import pytest
 
 from dalle3_jax.evaluation.checks import Sight, judge
 from dalle3_jax.evaluation.comparison import Comparison
-from dalle3_jax.evaluation.detector import Reading, Seen
 from dalle3_jax.evaluation.outcomes import Outcome
 from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted
 from dalle3_jax.evaluation.report import Report
+from dalle3_jax.reading.scene_reader import Reading, Seen
 
 THINGS = ("car", "dog", "cat", "owl", "fox", "key", "sun")
 PROMPTS = [Prompt(name, "one object", f"a {name}", Labels((Wanted(name),))) for name in THINGS]

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from dalle3_jax.commands import drawing, measures, scoring
-from dalle3_jax.commands.evaluate import parser
+from dalle3_jax.ablations import measures
+from dalle3_jax.commands.evaluate import cli
+from dalle3_jax.commands.evaluate.score import parser
 from dalle3_jax.data.scenes import FIRST
 from dalle3_jax.data.scenes.lettering import Word
 from dalle3_jax.data.scenes.scene import Placed, Scene
 from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted, line_of
 from dalle3_jax.evaluation.report import Report
-from dalle3_jax.evaluation.suite import score
+from dalle3_jax.evaluation.score import score
+from dalle3_jax.stages import base
 from tests.evaluation.painter import NAMES, PROMPTS, SIZE, Oracle, Painter
 from tests.tiny import tiny_release
 
@@ -104,7 +106,7 @@ def test_the_command_hands_on_what_is_wrong_with_lines_and_why_words_are_not_rea
 ) -> None:
     given = ["--suite", half, "--no-words", "--reader", str(reader_folder), "--size", "32x32"]
     arguments = parser().parse_args([*given, "--outdir", str(tmp_path / "out")])
-    evaluate, *_ = scoring.prepare(arguments, [Painter(tiny_release())])
+    evaluate, *_ = cli.prepare(arguments, [Painter(tiny_release())])
     assert isinstance(evaluate, functools.partial)
     assert evaluate.keywords["left_out"] == ["line 2: it has no kind, prompt, labels"]
     assert evaluate.keywords["no_ocr"] == "left out by --no-words"
@@ -112,8 +114,8 @@ def test_the_command_hands_on_what_is_wrong_with_lines_and_why_words_are_not_rea
 
 def test_a_training_wants_a_suite_without_fault_and_no_ceilings(half) -> None:
     with pytest.raises(ValueError, match=r"config.sample.suite='.*half.jsonl': line 2: it has no kind"):
-        drawing.meter(ConfigDict({"sample": {"suite": half, "suite_count": 6}}))
-    meter = drawing.meter(ConfigDict({"sample": {"suite": "first", "suite_count": 6}}))
+        base.meter(ConfigDict({"sample": {"suite": half, "suite_count": 6}}))
+    meter = base.meter(ConfigDict({"sample": {"suite": "first", "suite_count": 6}}))
     assert isinstance(meter, functools.partial)
     assert meter.keywords["ceilings"] is False
 

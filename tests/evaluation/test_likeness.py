@@ -5,9 +5,9 @@ import pytest
 
 from dalle3_jax.data.sources import ScenesSource
 from dalle3_jax.data.transforms import decode
-from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.likeness import BLOCK, LEAST, Sources, likeness, sources
 from dalle3_jax.models.scene_reader import SceneReader
+from dalle3_jax.reading.scene_reader import Reader
 
 SIZE = (32, 32)
 TRAINED = {"config": {"data": {"source": "scenes", "world": "first", "latents": 3 * LEAST}}}

@@ -7,9 +7,9 @@ import pytest
 
 from dalle3_jax.evaluation import outcomes
 from dalle3_jax.evaluation.checks import CHECKS, Sight, judge
-from dalle3_jax.evaluation.detector import Reading
 from dalle3_jax.evaluation.outcomes import Outcome, rows, shares
 from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted
+from dalle3_jax.reading.scene_reader import Reading
 
 SIZE = (8, 8)
 EVERYTHING = Labels(

@@ -13,9 +13,9 @@ from dalle3_jax.data.scenes.held_out import HeldOut
 from dalle3_jax.data.scenes.scene import Placed
 from dalle3_jax.data.scenes.world import Cell
 from dalle3_jax.evaluation.checks import Sight, judge
-from dalle3_jax.evaluation.detector import truth
 from dalle3_jax.evaluation.prompts import KINDS, Labels, Prompt, Wanted
 from dalle3_jax.evaluation.suites import drawn, held_out, labelled, suite
+from dalle3_jax.reading.scene_reader import truth
 
 SUITE = suite()
 NUMBERS = layouts.NUMBERS

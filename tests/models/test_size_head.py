@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dalle3_jax.models.size_head import SizeHead
-from dalle3_jax.training.sizing import sizing_loss
+from dalle3_jax.training.objectives.size_head import sizing_loss
 from tests.networks import normal, randomised, spoiled
 
 HEAD = SizeHead(((8, 8), (8, 16), (16, 8)), width=6, hidden=5)

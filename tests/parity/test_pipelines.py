@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dalle3_jax import programs
-from dalle3_jax.pipeline import Pipeline, to_pixels
+from dalle3_jax.pipeline import Pipeline, programs
+from dalle3_jax.pipeline.pipeline import to_pixels
 from tests.parity import pipelines
 
 STEPS, SIZE, SEEDS = 20, (64, 48), (3, 4)

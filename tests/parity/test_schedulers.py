@@ -22,7 +22,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from dalle3_jax.convert import schedulers
 from dalle3_jax.convert.scheduler_options import SCHEDULERS
 from dalle3_jax.diffusion import prediction, samplers, schedules
-from dalle3_jax.diffusion import times as laid
+from dalle3_jax.diffusion import spacing as laid
 
 MOST = 13
 SHAPE = (5, 6, 4)

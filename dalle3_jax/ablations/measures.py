@@ -1,0 +1,183 @@
+"""What an ablation measures of a model: errors of the denoiser, how prompts are followed, the UNet's time."""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from dalle3_jax.data.batches import source_of
+from dalle3_jax.data.scenes import World, world_of
+from dalle3_jax.data.settings import are_fields, is_whole
+from dalle3_jax.data.transforms import decode, unit
+from dalle3_jax.diffusion import prediction
+from dalle3_jax.evaluation.prompts import Prompt
+from dalle3_jax.evaluation.score import ocr_for, score
+from dalle3_jax.evaluation.suites import drawn
+from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.pipeline import Pipeline, programs
+from dalle3_jax.reading.scene_reader import Reader
+from dalle3_jax.stages.inputs import data_section
+from dalle3_jax.typing import Array, Float, Params
+
+__all__ = ["HeldOut", "errors", "follow", "held_out", "problems", "prompts_of", "unet_seconds"]
+
+
+def is_time(value: Any) -> bool:
+    """Whether it lies between the picture and the noise."""
+    return isinstance(value, float) and 0.0 < value < 1.0
+
+
+def each(suits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether it is a list of such values, and not an empty one."""
+    return lambda values: isinstance(values, tuple | list) and len(values) > 0 and all(map(suits, values))
+
+
+POSITIVE = functools.partial(is_whole, least=1)
+WHOLE, WHOLES = (POSITIVE, "a whole number above 0"), (each(POSITIVE), "whole numbers above 0")
+TIMES = (each(is_time), "numbers between 0 and 1")
+SCORERS = (are_fields, "the captioner's stage by version of captions, as {'alt': 'captioner'}")
+MEASURES = {
+    "error": {"times": TIMES, "records": WHOLE, "points": WHOLE},
+    "prompts": {"count": WHOLE},
+    "captions": {"prompts": SCORERS, "count": WHOLE, "points": WHOLE},
+    "unet_time": {"lengths": WHOLES, "batch": WHOLE, "rounds": WHOLE},
+}
+
+
+def problems(asked: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a study's {measure: settings}."""
+    found = [] if asked else [f"nothing to measure: measure takes {', '.join(MEASURES)}"]
+    for name, settings in asked.items():
+        wants = MEASURES.get(name, {})
+        if not wants:
+            found.append(f"unknown measure.{name}: use {', '.join(MEASURES)}")
+        elif not isinstance(settings, Mapping) or set(settings) != set(wants):
+            found.append(f"measure.{name} is {settings!r}: it takes {', '.join(wants)}")
+        else:
+            wrong = {key: remedy for key, (suits, remedy) in wants.items() if not suits(settings[key])}
+            found += [f"measure.{name}.{key} is {settings[key]!r}: give {remedy}" for key, remedy in wrong.items()]
+    return found
+
+
+class HeldOut(NamedTuple):
+    """Records that no run trains on: their latents as the UNet sees them, the noise they get, their captions."""
+
+    x0: Float[Array, "b h w c"]
+    eps: Float[Array, "b h w c"]
+    captions: list[str]
+
+
+def held_out(pipeline: Pipeline, config: ConfigDict, records: int) -> HeldOut:
+    """The first `records` held-out ones of the config's data, with the caption version that it shows most."""
+    source = source_of(data_section(config, split="held_out"))
+    chosen = [source[index] for index in range(records)]
+    version = max(config.data.captions.items(), key=lambda item: item[1])[0]
+    images = unit(np.stack([decode(record.image) for record in chosen]))
+    x0 = pipeline.encode_images(images)
+    eps = jax.random.normal(jax.random.key(0), x0.shape)
+    return HeldOut(x0, eps, [record.captions[version] for record in chosen])
+
+
+def errors(pipeline: Pipeline, rows: HeldOut, times: Sequence[float]) -> list[float]:
+    """Mean squared error of x0 at each time, in the UNet's latents: one scale whatever the network predicts."""
+    condition = pipeline.encode(rows.captions)
+    return [
+        float(x0_error(pipeline.params["unet"], rows.x0, rows.eps, jnp.float32(t), condition, system=pipeline.system))
+        for t in times
+    ]
+
+
+def follow(pipeline: Pipeline, count: int, seed: int, **settings: Any) -> dict[str, float]:
+    """Measure -> share of held-out prompts that were followed: all that an ablation knows of the suite."""
+    data = pipeline.release.training.get("config", {}).get("data", {})
+    prompts, world = prompts_of(data, count, seed)
+    return score(
+        pipeline, prompts, Reader.load(), ocr_for(prompts), world=world, seed=seed, ceilings=False, **settings
+    ).shares()
+
+
+def prompts_of(data: Mapping[str, Any], count: int, seed: int = 0) -> tuple[list[Prompt], World]:
+    """Held-out prompts of the world that this data section trains on; ValueError where it gives no such list."""
+    world = named_world(data)
+    return drawn(world, count, seed=seed), world
+
+
+def named_world(data: Mapping[str, Any]) -> World:
+    """The world that a data section names, or the part of it."""
+    name, part = data.get("world", "first"), data.get("part", {})
+    return world_of({"of": name, **part} if part else name)
+
+
+def unet_seconds(
+    pipelines: Mapping[str, Pipeline], lengths: Sequence[int], batch: int, rounds: int
+) -> dict[str, dict[int, float]]:
+    """Seconds of one evaluation of each UNet on captions of so many tokens; `batch` rows, halves of guided pictures.
+
+    All are compiled first and then take turns, so that what else the machine does meets them alike; medians.
+    """
+    found: dict[str, dict[int, float]] = {name: {} for name in pipelines}
+    for length in lengths:
+        calls = {name: unet_call(pipeline, length, batch) for name, pipeline in pipelines.items()}
+        taken: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(1 + rounds):
+            for name, call in calls.items():
+                begun = time.perf_counter()
+                jax.block_until_ready(call())
+                taken[name].append(time.perf_counter() - begun)
+        for name, seconds in taken.items():
+            found[name][length] = statistics.median(seconds[1:])  # the first holds the compilation
+    return found
+
+
+def unet_call(pipeline: Pipeline, length: int, batch: int) -> functools.partial:
+    """One evaluation of the UNet after a caption with no padding, ready to be called."""
+    system, sides = pipeline.system, pipeline.defaults["size"]
+    texts = [(np.zeros((batch, length), np.int32), np.ones((batch, length), bool))]
+    if glyphs := pipeline.release.text.get("glyph_length"):
+        texts.append((np.zeros((batch, glyphs), np.int32), np.ones((batch, glyphs), bool)))
+    condition = programs.encode(pipeline.params, *texts[0], *texts[1:], system=system)
+    x = jnp.zeros((batch, *(side // system.latent.factor for side in sides), system.latent.channels))
+    return functools.partial(network, pipeline.params["unet"], x, jnp.full(batch, 0.5), condition, system=system)
+
+
+@functools.partial(jax.jit, static_argnames="system")
+def network(
+    params: Params,
+    x_t: Float[Array, "b h w c"],
+    t: Float[Array, " b"],
+    condition: Condition,
+    *,
+    system: programs.System,
+) -> Float[Array, "b h w c"]:
+    """One evaluation of the UNet at the network times t; whole pictures where it wants size ids."""
+    sizes = None
+    if system.unet.size_ids:
+        height, width = (side * system.latent.factor for side in x_t.shape[1:3])
+        sizes = jnp.broadcast_to(jnp.float32([height, width, 0, 0, height, width]), (len(x_t), 6))
+    return jnp.asarray(system.unet.apply({"params": params}, x_t, t, condition, sizes))
+
+
+@functools.partial(jax.jit, static_argnames="system")
+def x0_error(
+    params: Params,
+    x0: Float[Array, "b h w c"],
+    eps: Float[Array, "b h w c"],
+    t: Float[Array, ""],
+    condition: Condition,
+    *,
+    system: programs.System,
+) -> Float[Array, ""]:
+    """Mean squared error of the x0 that the network means at time t."""
+
+    def output(x_t: Float[Array, "b h w c"], network_time: Float[Array, " b"]) -> Float[Array, "b h w c"]:
+        return network(params, x_t, network_time, condition, system=system)
+
+    denoise = prediction.denoiser(output, system.schedule, system.prediction)
+    x_t = system.schedule.alpha(t) * x0 + system.schedule.sigma(t) * eps
+    return jnp.mean(jnp.square(denoise(x_t, jnp.broadcast_to(t, len(x0))) - x0))

@@ -1,0 +1,262 @@
+"""`dalle3-jax ablate`: trains and measures what an ablation compares, and leaves its table and plot."""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from dalle3_jax.ablations import caption_curves, measures, results
+from dalle3_jax.ablations import study as studies
+from dalle3_jax.ablations.caption_study import CaptionPrompts, write_captions
+from dalle3_jax.ablations.study import CURVES, SHIPPED, Study, folder_of
+from dalle3_jax.ablations.summary import Result, figure, markdown
+from dalle3_jax.checkpoints.training import steps, verify
+from dalle3_jax.commands.sample import Parser
+from dalle3_jax.evaluation import plots
+from dalle3_jax.loading.open import DEMO
+from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.album import slug
+from dalle3_jax.pipeline.request import write_whole
+from dalle3_jax.runtime.distributed import enable_compilation_cache, exclusive
+from dalle3_jax.stages.config import plain
+from dalle3_jax.stages.networks import load_system
+from dalle3_jax.stages.table import STAGES
+from dalle3_jax.stages.train import prepare, train
+from dalle3_jax.training import sharding
+
+EXAMPLES = """examples:
+  dalle3-jax ablate configs/ablations/prediction.py --workdir runs/prediction
+  dalle3-jax ablate configs/ablations/sampling.py --workdir runs/sampling --out docs/images
+
+Run the same command again to go on: what is measured is not trained again. Several processes of it, on this machine or
+on others that see W, share out the runs, once the first has made what all runs share. Exit codes: 0 done; 2 bad
+input; 1 failed; 75 stopped by SIGTERM or SIGINT with everything saved. W holds the stages that all runs share,
+runs/VARIANT/SEED/, a JSON for each measured run in results/, and NAME.md and NAME.png."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2 before anything is trained."""
+    parser = Parser(
+        "dalle3-jax ablate",
+        description="Train and measure the variants of an ablation; write a table and a plot.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", help="the ablation, a file like configs/ablations/prediction.py")
+    parser.add_argument("--workdir", required=True, metavar="W", help="folder of the runs")
+    parser.add_argument("--out", metavar="DIR", help="folder for another copy of the table and the plot")
+    arguments = parser.parse_args(argv)
+    workdir = Path(arguments.workdir).absolute()
+    try:
+        if not plots.available():
+            raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
+        study = studies.load(Path(arguments.config), workdir)
+        results.check(study, workdir)
+        enable_compilation_cache()
+        if code := fill(study, workdir):
+            return code
+        if lacking := results.lacking(study, workdir):
+            print(f"other processes are still at {', '.join(lacking)}; the last one to end writes the table")
+            return 0
+        return publish(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (FloatingPointError, OSError) as error:
+        print(f"error: {error}; the same command goes on from what is saved", file=sys.stderr)
+        return 1
+
+
+def fill(study: Study, workdir: Path) -> int:
+    """Trains and measures what results/ lacks; returns the exit code of a training that ended early, else 0."""
+    (workdir / "latents").mkdir(parents=True, exist_ok=True)
+    with exclusive(workdir / "shared"):
+        link(workdir / SHIPPED, DEMO)
+        for config in study.shared:
+            if code := train(config, workdir):
+                return code
+        for version, captioner in study.captions.items():
+            config = next(iter(next(iter(study.runs.values())).values()))
+            write_captions(config, workdir / captioner, version, studies.sidecars(workdir, version))
+    for seed in study.seeds:
+        for variant in study.settings:
+            if code := fill_one(study, workdir, variant, seed):
+                return code
+    return 0
+
+
+def fill_one(study: Study, workdir: Path, variant: str, seed: int) -> int:
+    """Trains and measures one run, unless that is done or another process is at it."""
+    file, folder = results.path(workdir, variant, seed), workdir / "runs" / slug(variant) / str(seed)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(folder))
+        except ValueError as error:
+            print(f"{study.name}: {variant}, seed {seed} is left to another process ({error})", file=sys.stderr)
+            return 0
+        if file.exists():
+            return 0
+        run_folder(study, workdir, variant, seed)
+        given = results.settings(study, workdir, variant, seed)
+        print(f"{study.name}: {variant}, seed {seed}", file=sys.stderr)
+        if study.runs and (code := train(study.runs[variant][seed], folder)):
+            return code
+        if study.runs:
+            made = measure_run(study, workdir, variant, seed, folder)
+        else:
+            made = measure_release(study, variant, seed)
+        results.keep(file, made, given)
+    return 0
+
+
+def run_folder(study: Study, workdir: Path, variant: str, seed: int) -> Path:
+    """The workdir of one run, where the shared stages and latents appear as if they were its own."""
+    folder = workdir / "runs" / slug(variant) / str(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (SHIPPED, "latents", *map(folder_of, study.shared)):
+        link(folder / name, Path("../../..") / name)
+    return folder
+
+
+def link(path: Path, target: Path) -> None:
+    """A symbolic link, made anew: the package may have moved since."""
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+def measure_run(study: Study, workdir: Path, variant: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Errors and followed captions at the saved steps, prompts on the release, and the seconds of the training."""
+    config, asked = study.runs[variant][seed], study.measure
+    found: dict[str, Any] = {"curve": {}, "rates": {}, "seconds": seconds(folder / config.train.stage, config)}
+    if {*CURVES} & {*asked}:
+        found |= curves(study, config, workdir, folder)
+    if "prompts" in asked:
+        pipeline = Pipeline.load(folder / config.train.stage / "release")
+        found["rates"] = measures.follow(pipeline, seed=0, **asked["prompts"])
+    return found
+
+
+def measure_release(study: Study, variant: str, seed: int) -> dict[str, Any]:
+    """Prompts on the finished release with a variant's settings; the seed is that of prompts and pictures."""
+    pipeline = Pipeline.load(study.release)
+    rates = measures.follow(pipeline, seed=seed, **study.measure["prompts"], **study.settings[variant])
+    return {"curve": {}, "rates": rates, "seconds": 0.0}
+
+
+def curves(study: Study, config: ConfigDict, workdir: Path, folder: Path) -> dict[str, Any]:
+    """Measure -> step -> what is measured of the averaged weights of each saved step."""
+    found: dict[str, Any] = {"curve": {}}
+    error, captions, rows = study.measure.get("error"), study.measure.get("captions"), None
+    asked: Any = captions and CaptionPrompts.of(plain(config.data), workdir, **captions)
+    if asked:
+        found |= {"captions": {}, "ceilings": asked.ceilings(tuple(config.data.size))}
+    for step, pipeline in saved(config, folder):
+        if error:
+            rows = rows or measures.held_out(pipeline, config, error["records"])
+            found["curve"][str(step)] = measures.errors(pipeline, rows, error["times"])
+        if asked:
+            found["captions"][str(step)] = asked.follow(pipeline)
+    return found
+
+
+def saved(config: ConfigDict, workdir: Path) -> Iterator[tuple[int, Pipeline]]:
+    """The pipeline of the averaged weights at each point of a training."""
+    folder = workdir / config.train.stage
+    mesh = sharding.make_mesh(plain(config.mesh))
+    with jax.set_mesh(mesh), ocp.StandardCheckpointer() as orbax:
+        system = load_system(config, workdir, mesh)
+        stage = STAGES[config.train.stage](config, workdir, system)
+        run, state, _ = prepare(config, folder, mesh, system, stage)
+        run.checkpointer.close()
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+        every = config.train.save_every  # a run that was stopped has saved elsewhere too
+        for step in (one for one in steps(folder / "checkpoints") if one % every == 0 or one == config.train.steps):
+            place = folder / "checkpoints" / f"{step:08d}"
+            if wrong := verify(place):
+                raise ValueError(f"{place}: {'; '.join(wrong)}: remove {folder}, and it is trained again")
+            yield step, Pipeline(stage.release(orbax.restore(place.absolute() / "state", shapes).ema, step))
+
+
+def seconds(folder: Path, config: ConfigDict) -> float:
+    """How long the steps of a run took, compilation and stops left out."""
+    total, before = 0.0, 0
+    for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
+        if "images_per_second" not in line:  # figures of a preview
+            continue
+        if line["images_per_second"]:  # 0 where nothing but the compilation was timed
+            total += (line["step"] - before) * config.train.batch_size / line["images_per_second"]
+        before = line["step"]
+    return total
+
+
+def publish(study: Study, workdir: Path, folders: Sequence[Path]) -> int:
+    """Writes table and plot of all results into every folder, and prints the table."""
+    unet = unet_times(study, workdir) if "unet_time" in study.measure else {}
+    results.check(study, workdir)  # a release that was replaced meanwhile is none that the others were made with
+    found, machines = [], []
+    for variant in study.settings:
+        for seed in study.seeds:
+            made = json.loads(results.path(workdir, variant, seed).read_text())
+            errors = by_step(made["curve"])
+            unets, captions = unet.get(variant, {}), by_step(made.get("captions", {}))
+            measured = errors, made["rates"], made["seconds"], unets, captions, made.get("ceilings", {})
+            found.append(Result(variant, seed, *measured))
+            machines.append(made["machine"])
+    times = tuple(study.measure.get("error", {}).get("times", ()))
+    places = {name: tuple(values[axis] for axis in study.axes) for name, values in study.settings.items()}
+    given = budget(study, machines)
+    table = markdown(study.title, given, found, times)
+    if "captions" in study.measure:
+        plot = caption_curves.figure(study.title, given, found, study.groups)
+    else:
+        plot = figure(study.title, given, found, times, study.axes, places)
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / f"{study.name}.md", table.encode())
+        write_whole(folder / f"{study.name}.png", plot)
+    print(f"{table}\nwrote {', '.join(f'{folder}/{study.name}.md and .png' for folder in folders)}")
+    return 0
+
+
+def by_step(curve: Mapping[str, Any]) -> dict[int, Any]:
+    """What was measured along a training, in the order of its steps; JSON has them as texts, in another order."""
+    return dict(sorted((int(step), values) for step, values in curve.items()))
+
+
+def unet_times(study: Study, workdir: Path) -> dict[str, dict[int, float]]:
+    """Variant -> caption length -> seconds of one evaluation of its UNet; kept like the other results."""
+    file, asked, seed = workdir / "results" / "unet_time.json", study.measure["unet_time"], study.seeds[0]
+    runs = {name: results.settings(study, workdir, name, seed) for name in study.runs}
+    given = json.loads(json.dumps({"runs": runs, **asked}))
+    made: Mapping[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if made.get("settings") != given:
+        pipelines = {
+            name: Pipeline.load(run_folder(study, workdir, name, seed) / seeds[seed].train.stage / "release")
+            for name, seeds in study.runs.items()
+        }
+        results.keep(file, {"seconds": measures.unet_seconds(pipelines, **asked)}, given)
+        made = json.loads(file.read_text())
+    return {name: {int(length): value for length, value in row.items()} for name, row in made["seconds"].items()}
+
+
+def budget(study: Study, machines: Sequence[Mapping[str, Any]]) -> str:
+    """What each run was given, in words."""
+    names = [
+        f"{one['cores']} CPU core{'s' * (one['cores'] > 1)}" if one["device"] == "cpu" else one["device"]
+        for one in machines
+    ]
+    where = " or ".join(dict.fromkeys(names))
+    if study.runs:
+        c = next(iter(next(iter(study.runs.values())).values())).train
+        amount = f"{c.steps:,} steps of {c.batch_size} pictures ({c.steps * c.batch_size:,}) a run"
+    else:
+        amount = f"{study.measure['prompts']['count']} prompts a point"
+    return f"{amount}, on {where}. {study.budget}".strip(" .") + "."

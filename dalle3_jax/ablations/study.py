@@ -1,0 +1,259 @@
+"""What an ablation file asks for, read and checked whole before anything is trained.
+
+A study is `get_config()` of a file in configs/ablations: plain values only (docs/ablations.md lists the fields).
+"""
+
+import runpy
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dalle3_jax.ablations import measures
+from dalle3_jax.checkpoints.records import read_record
+from dalle3_jax.commands.checks import check
+from dalle3_jax.data.settings import settings_of
+from dalle3_jax.diffusion import prediction, schedules
+from dalle3_jax.diffusion.samplers import SAMPLERS
+from dalle3_jax.loading.open import find_release
+from dalle3_jax.models.build import build_models
+from dalle3_jax.pipeline import request as pictures
+from dalle3_jax.pipeline.album import slug
+from dalle3_jax.pipeline.request import make_request
+from dalle3_jax.stages.config import plain
+from dalle3_jax.stages.inputs import data_section
+from dalle3_jax.stages.networks import found_checkpoint
+from dalle3_jax.stages.table import STAGES
+
+__all__ = ["SHIPPED", "Study", "folder_of", "load", "sidecars"]
+
+FIELDS = {
+    "title": "",
+    "base": (),
+    "release": "",
+    "variants": {},
+    "seeds": (0,),
+    "measure": {},
+    "axes": (),
+    "captions": {},
+    "groups": {},
+    "budget": "",
+}
+SETTINGS = {"size": (128, 128), "steps": 20, "sampler": "ddim", "guidance_scale": 1.0}  # what a request needs at least
+CURVES = ("error", "captions")
+"""The measures that are taken at several points of a training."""
+SHIPPED = "demo"
+"""What `init` and `release` call the model that ships in the package."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: the stages that all runs share, and what differs; `runs` and `settings` are by variant."""
+
+    name: str
+    title: str
+    shared: tuple[ConfigDict, ...]
+    runs: dict[str, dict[int, ConfigDict]]  # the training of each seed; empty where a finished release is measured
+    release: str
+    settings: dict[str, dict[str, Any]]  # the overrides
+    seeds: tuple[int, ...]
+    measure: dict[str, dict[str, Any]]
+    axes: tuple[str, ...]
+    captions: dict[str, str]  # version that a captioner writes -> the shared stage of that captioner
+    groups: dict[str, tuple[str, ...]]  # of the figure: title -> the variants that are compared; none: all together
+    budget: str
+
+
+def load(path: Path, workdir: Path) -> Study:
+    """The study in a file; one ValueError with everything that would keep its runs from being made."""
+    given = read(path)
+    if found := wrong_fields(given):
+        raise ValueError(f"{path}: {'; '.join(found)}")
+    fields = {**FIELDS, **given}
+    shared = tuple(stage(path, spec) for spec in fields["base"][:-1])
+    runs: dict[str, dict[int, ConfigDict]] = {}
+    for variant, values in fields["variants"].items() if fields["base"] else ():
+        runs[variant] = {}
+        for seed in fields["seeds"]:
+            config, wrong = changed(stage(path, fields["base"][-1]), variant, values)
+            config.train.seed = seed  # of new parameters, data order and noise: variants are compared in pairs
+            config.data.sidecars = tuple(str(sidecars(workdir, version)) for version in fields["captions"])
+            prepare_points(config, fields["measure"])
+            runs[variant][seed] = config
+            found += wrong
+    last = [run[fields["seeds"][0]] for run in runs.values()]
+    for config in (*shared, *last):
+        found += problems(config, workdir, [folder_of(config) for config in shared])
+    count = fields["measure"].get("prompts", {}).get("count")
+    if count and not any(found):  # a data section with mistakes has no world to ask
+        found += [refusal(lambda data=config.data: measures.prompts_of(plain(data), count)) for config in last]
+    if wrong := {config.train.stage for config in last} - {"base"}:
+        found.append(f"base ends with stage {wrong.pop()!r}: only one that draws, base, can be measured")
+    found += caption_problems(fields, shared)
+    found += [] if runs else release_problems(fields)
+    if found := list(filter(None, found)):
+        raise ValueError(f"{path}: {'; '.join(dict.fromkeys(found))}")
+    return Study(
+        name=path.stem,
+        shared=shared,
+        runs=runs,
+        settings=fields["variants"],
+        **{
+            key: fields[key] for key in ("title", "release", "seeds", "measure", "axes", "captions", "groups", "budget")
+        },
+    )
+
+
+def read(path: Path, *arguments: str) -> ConfigDict:
+    """`get_config` of a config file; ValueError when there is none, or when it raises."""
+    if not path.is_file():
+        raise ValueError(f"there is no config file {path}")
+    with importable(path):
+        try:
+            return runpy.run_path(str(path))["get_config"](*arguments)
+        except (KeyError, TypeError, SyntaxError, ImportError, AttributeError) as error:
+            raise ValueError(f"{path} gives no config: {type(error).__name__}: {error}") from None
+
+
+@contextmanager
+def importable(path: Path) -> Iterator[None]:
+    """Lets a config import others as `configs.NAME`: the folder that holds `configs` is searched meanwhile."""
+    roots = [str(parent) for parent in path.resolve().parents if (parent / "configs" / "common.py").is_file()]
+    before = list(sys.path)
+    sys.path[:0] = roots[:1]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def stage(path: Path, spec: str) -> ConfigDict:
+    """The config that "FILE.py:STAGE" names, FILE as seen from here or from a folder above the ablation's file."""
+    file, _, name = spec.partition(":")
+    places = [Path(file), *(parent / file for parent in path.resolve().parents)]
+    return read(next((place for place in places if place.is_file()), places[0]), name or "base")
+
+
+def wrong_fields(given: ConfigDict) -> list[str]:
+    """What is wrong with the fields themselves."""
+    found = [f"unknown field {name!r}: the fields are {', '.join(FIELDS)}" for name in set(given) - set(FIELDS)]
+    if not given.get("variants"):
+        found.append("no variants: name at least one")
+    names = [slug(name) for name in given.get("variants", {})]
+    if len(set(names)) < len(names):
+        found.append(f"variants with names too much alike: {', '.join(names)}")
+    seeds = given.get("seeds", FIELDS["seeds"])
+    if not seeds or len(set(seeds)) < len(seeds):
+        found.append(f"seeds {seeds}: at least one is needed, each once")
+    if bool(given.get("base")) == bool(given.get("release")):
+        found.append("either base (what is trained) or release (what is only measured) must be given")
+    measure = given.get("measure", {})
+    if given.get("release") and set(measure) - {"prompts"}:
+        found.append("a finished release can be measured by prompts only")
+    return found + measures.problems(measure)
+
+
+def changed(config: ConfigDict, variant: str, values: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
+    """The config with a variant's values {dotted key: value}, and what could not be set."""
+    found = []
+    for key, value in values.items():
+        *parents, leaf = key.split(".")
+        try:
+            section = config
+            for parent in parents:
+                section = section[parent]
+            section[leaf] = value
+        except (KeyError, AttributeError):
+            found.append(f"variant {variant!r}: unknown key {key!r}")
+        except (TypeError, ValueError) as error:
+            found.append(f"variant {variant!r}: {key} cannot be {value!r} ({error})")
+    return config, found
+
+
+def prepare_points(config: ConfigDict, measure: Mapping[str, Mapping[str, Any]]) -> None:
+    """Checkpoints where curves are to be measured, and no previews."""
+    config.sample.every = 0
+    if points := [measure[name]["points"] for name in CURVES if name in measure]:
+        config.train.keep = config.train.steps  # all of them
+        config.train.save_every = max(1, -(-config.train.steps // max(points)))
+        config.train.save_minutes = 1e9
+
+
+def folder_of(config: ConfigDict) -> str:
+    """What a stage's folder in a workdir is called."""
+    return config.train.name or config.train.stage
+
+
+def sidecars(workdir: Path, version: str) -> Path:
+    """Where a study keeps the captions that its captioners write."""
+    return workdir / "captions" / version
+
+
+def caption_problems(fields: Mapping[str, Any], shared: Sequence[ConfigDict]) -> list[str]:
+    """Captioners that are named and not trained, groups of unknown variants, two measures with other points."""
+    captioners = [folder_of(config) for config in shared if config.train.stage == "captioner"]
+    scorers = fields["measure"].get("captions", {}).get("prompts", {})
+    named = [*fields["captions"].values(), *scorers.values()]
+    found = [
+        f"base has no captioner {name!r}: name its stage before the last" for name in named if name not in captioners
+    ]
+    grouped = [variant for names in fields["groups"].values() for variant in names]
+    found += [f"groups name {name!r}, which is no variant" for name in grouped if name not in fields["variants"]]
+    if len({fields["measure"][name]["points"] for name in CURVES if name in fields["measure"]}) > 1:
+        found.append(f"the measures {' and '.join(CURVES)} want different points: give them the same")
+    return found
+
+
+def problems(config: ConfigDict, workdir: Path, earlier: list[str]) -> list[str]:
+    """What keeps a stage from being trained, once the stages in `earlier` are."""
+
+    def diffusion() -> None:
+        section = plain(config.model.diffusion)
+        prediction.check(schedules.build(**section["schedule"]), section["prediction"])
+
+    checks: list[Callable[[], Any]] = [
+        lambda: check(config, STAGES),
+        lambda: build_models(plain(config.model)),
+        lambda: settings_of(data_section(config)),
+        diffusion,
+    ]
+    given = [where for where in config.init.values() if where not in (SHIPPED, *earlier)]
+    checks += [lambda where=where: find_release(found_checkpoint(workdir, where)) for where in given]
+    return [message for message in map(refusal, checks) if message]
+
+
+def refusal(action: Callable[[], Any]) -> str:
+    """The message of the ValueError that an action raises, or nothing."""
+    try:
+        action()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def release_problems(fields: Mapping[str, Any]) -> list[str]:
+    """What keeps a finished release from being measured with each variant's settings."""
+
+    def prompts() -> None:
+        trained = read_record(find_release(fields["release"]))["training"].get("config", {})
+        measures.prompts_of(trained.get("data", {}), fields["measure"]["prompts"]["count"])
+
+    found = [refusal(prompts)]
+    for variant, values in fields["variants"].items():
+        wrong = [refusal(lambda values=values: check_settings(values))]
+        wrong += [f"it has no {axis}, which axes names" for axis in fields["axes"] if axis not in values]
+        found += [f"variant {variant!r}: {message}" for message in wrong if message]
+    return found
+
+
+def check_settings(values: Mapping[str, Any]) -> None:
+    """ValueError for sampling settings that are none, or that no picture can be made with; seeds are the study's."""
+    if "seed" in values:
+        raise ValueError("seed is set by the study's seeds")
+    request = make_request("", SETTINGS | dict(values))
+    if found := pictures.problems(request, SAMPLERS, 8):
+        raise ValueError("; ".join(found))

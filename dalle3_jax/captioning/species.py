@@ -1,0 +1,89 @@
+"""Names of species in captions, which only a specialist tells apart: kept where the alternative text has them.
+
+A list says what is guarded, a line a name with the general word that stands for it, plurals where they are irregular:
+
+    orchid: flower
+    goose, geese: bird
+    # a comment
+"""
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import NamedTuple
+
+from dalle3_jax.captioning.unquote import article, capital
+from dalle3_jax.text.glyphs import QUOTED
+
+__all__ = ["General", "digest_of", "read_names", "species"]
+
+
+class General(NamedTuple):
+    """The general word for a name, as the name is a singular or a plural, and all forms of the name."""
+
+    word: str
+    forms: tuple[str, str]
+
+
+def read_names(text: str) -> dict[str, General]:
+    """The list in a file: every form of every name, in small letters; ValueError with all lines that make no sense."""
+    found: dict[str, General] = {}
+    wrong = []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.partition("#")[0].strip()
+        name, _, general = line.partition(":")
+        names, generals = forms_of(name), forms_of(general)
+        if names and generals:
+            found |= {form: General(word, names) for form, word in zip(names, generals, strict=True)}
+        elif line:
+            wrong.append(f"line {number} {line[:40]!r}")
+    if wrong or not found:
+        raise ValueError(f"{'; '.join(wrong) or 'no name'}: write a name and its general word, as in 'orchid: flower'")
+    return found
+
+
+def forms_of(text: str) -> tuple[str, str] | None:
+    """Singular and plural of "goose, geese" or of "orchid"; None where it is neither."""
+    words = [" ".join(word.split()).lower() for word in text.split(",")]
+    if not all(words) or len(words) > 2:
+        return None
+    return (words[0], words[1]) if len(words) == 2 else (words[0], plural(words[0]))
+
+
+def plural(word: str) -> str:
+    """The regular plural."""
+    if re.search(r"[^aeiou]y$", word):
+        return f"{word[:-1]}ies"
+    return f"{word}es" if word.endswith(("s", "x", "z", "ch", "sh")) else f"{word}s"
+
+
+def digest_of(names: Mapping[str, General]) -> str:
+    """A name for the list."""
+    return sha256(repr(sorted(names.items())).encode()).hexdigest()[:16]
+
+
+def species(caption: str, alt: str, names: Mapping[str, General]) -> tuple[str, tuple[str, ...]]:
+    """The caption with the general word for every name that the alternative text lacks; a flag "species" for each.
+
+    The article before a name follows; what is quoted stays as it is.
+    """
+    flags: list[str] = []
+    longest = sorted(names, key=len, reverse=True)
+    known = re.compile(rf"(?<![\w-])(?:(an?) )?({'|'.join(map(re.escape, longest))})(?![\w-])", re.IGNORECASE)
+    said = {found[2].lower() for found in known.finditer(" ".join(alt.split()))}
+
+    def general(found: re.Match[str]) -> str:
+        name = names[found[2].lower()]
+        if said & set(name.forms):
+            return found[0]
+        flags.append("species")
+        word = capital(name.word) if found[2][0].isupper() else name.word
+        return f"{article(word, found[1])} {word}" if found[1] else word
+
+    parts: list[str] = []
+    end = 0
+    for quote in [*QUOTED.finditer(caption), None]:
+        start = quote.start() if quote else len(caption)
+        parts += [known.sub(general, caption[end:start]), quote[0] if quote else ""]
+        end = quote.end() if quote else start
+    return "".join(parts), tuple(flags)

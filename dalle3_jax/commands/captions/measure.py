@@ -1,0 +1,140 @@
+"""`dalle3-jax captions measure`: captions of held-out scenes against their exact labels."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dalle3_jax.commands.sample import Parser
+from dalle3_jax.commands.scenes import world_given
+from dalle3_jax.data.records import Record
+from dalle3_jax.data.scenes import SPLITS, world_of
+from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.transforms import decode
+from dalle3_jax.evaluation.captions.accuracy import Measured, examples, markdown, measured, retrieval
+from dalle3_jax.evaluation.tables import percent, span, table
+from dalle3_jax.pipeline.request import png_bytes, write_whole
+
+EXAMPLES = """examples:
+  dalle3-jax captions measure --captioner descriptive=runs/demo-cpu/captioner_descriptive --out runs/captions
+  dalle3-jax captions measure --world whole      # the data's own captions alone: what the measures can tell
+
+VERSION is the version of captions that a captioner was tuned on. Numbers in brackets are captions of other pictures."""
+
+SHOWN = 16  # pictures on the sheet
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    found = Parser(
+        "dalle3-jax captions measure",
+        description="Hold captions of scenes against what the scenes show.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    told = "a captioner to measure, a release or a stage's folder; may be given several times"
+    found.add_argument("--captioner", action="append", default=[], metavar="VERSION=PATH", help=told)
+    found.add_argument("--world", default="first", help="the world of the scenes (default first)")
+    found.add_argument("--split", default="held_out", choices=SPLITS, help="(default held_out)")
+    found.add_argument("--count", type=int, default=500, metavar="N", help="pictures (default 500)")
+    found.add_argument("--seed", type=int, default=7, help="of the scenes (default 7)")
+    found.add_argument("--method", default="greedy", help="greedy, top_p or beam (default greedy)")
+    found.add_argument("--out", metavar="DIR", help="folder for captions.md, captions.json and captions.png")
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2 before anything is captioned."""
+    arguments = parser().parse_args(argv)
+    try:
+        return run(arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Captions, measures, table and sheet."""
+    from dalle3_jax.captioning import CaptionModel, Decoding
+    from dalle3_jax.runtime.distributed import enable_compilation_cache
+
+    enable_compilation_cache()
+    decoding, named = Decoding(arguments.method), pairs(arguments.captioner)
+    if arguments.count < 2:
+        raise ValueError(f"--count {arguments.count}: at least two pictures are needed")
+    models = {version: CaptionModel.load(path) for version, path in named.items()}
+    world = world_given(arguments.world)
+    source = ScenesSource(world, arguments.seed, 128, 128, split=arguments.split)
+    records = [source[index] for index in range(arguments.count)]
+    pictures = [decode(record.image, record.key) for record in records]
+    captions = {name: [record.captions[name] for record in records] for name in records[0].captions}
+    captions |= {f"captioner, {version}": model.captions(pictures, decoding) for version, model in models.items()}
+    labels = [record.labels for record in records]
+    found = {name: measured(texts, labels, world_of(world)) for name, texts in captions.items()}
+    likeness = {version: scores(model, version, pictures, records) for version, model in models.items()}
+    report(arguments, records, captions, found, likeness)
+    return 0
+
+
+def pairs(given: Sequence[str]) -> dict[str, str]:
+    """Version -> path; ValueError for what is no such pair, or the same version twice."""
+    found = [text.partition("=") for text in given]
+    wrong = [text for text, (version, _, path) in zip(given, found, strict=True) if not version or not path]
+    versions = [version for version, _, _ in found]
+    wrong += [version for version in dict.fromkeys(versions) if versions.count(version) > 1]
+    if wrong:
+        raise ValueError(f"--captioner {', '.join(wrong)}: write VERSION=PATH, each version once")
+    return {version: path for version, _, path in found}
+
+
+def scores(model: Any, version: str, pictures: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, Any]:
+    """The captioner as a CLIP: similarity of pictures with their exact captions and with others', and retrieval."""
+    texts = [record.captions.get(version, record.captions["alt"]) for record in records]
+    images, vectors = model.image_vectors(pictures), model.text_vectors(texts)
+    own = 100 * np.einsum("nv,nv->n", images, vectors)
+    others = 100 * np.einsum("nv,nv->n", images, np.roll(vectors, 1, 0))
+    return {"own": float(own.mean()), "others": float(others.mean()), "retrieval": retrieval(images, vectors)}
+
+
+def report(
+    arguments: argparse.Namespace,
+    records: Sequence[Record],
+    captions: Mapping[str, list[str]],
+    found: Mapping[str, Measured],
+    likeness: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Prints the tables; with --out also writes them, all captions and a sheet."""
+    of = f"{arguments.count} {arguments.split} scenes of the world {arguments.world!r}, seed {arguments.seed}"
+    text = f"{of}; captions by {arguments.method}.\n\n{markdown(found)}\n"
+    if likeness:
+        rows = [
+            [
+                version,
+                f"{one['own']:.1f}",
+                f"{one['others']:.1f}",
+                f"{percent(one['retrieval'].value)} ({span(one['retrieval'])})",
+            ]
+            for version, one in likeness.items()
+        ]
+        titles = ["100 x cosine", "own caption", "another's", "own nearest of 16"]
+        text += f"\n{table(titles, rows)}\n"
+    print(text)
+    if arguments.out:
+        folder = Path(arguments.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        measures = {
+            name: {key: {**row.rate._asdict(), "shuffled": row.shuffled} for key, row in one.rows.items()}
+            for name, one in found.items()
+        }
+        kept = {"of": of, "measures": measures, "captions": captions, "keys": [record.key for record in records]}
+        write_whole(folder / "captions.md", text.encode())
+        write_whole(folder / "captions.json", (json.dumps(kept, indent=1) + "\n").encode())
+        world = world_of(world_given(arguments.world))
+        page = examples(records[:SHOWN], captions, world, of)
+        write_whole(folder / "captions.png", png_bytes(page))
+        print(f"wrote {folder}/captions.md, captions.json and captions.png")

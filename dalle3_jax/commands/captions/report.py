@@ -1,0 +1,199 @@
+"""`dalle3-jax captions report`: how the captions of any source are written."""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files as resources
+from pathlib import Path
+
+from dalle3_jax.commands.sample import Parser
+from dalle3_jax.commands.scenes import world_given
+from dalle3_jax.data import files
+from dalle3_jax.data.caches.sidecars import Sidecars, records_of
+from dalle3_jax.data.records import BadRecord
+from dalle3_jax.data.sources import ScenesSource, Source, opened
+from dalle3_jax.evaluation import plots
+from dalle3_jax.evaluation.captions import style_plots
+from dalle3_jax.evaluation.captions.style import style
+from dalle3_jax.evaluation.captions.style_distance import distance
+from dalle3_jax.evaluation.captions.style_report import markdown, plain
+from dalle3_jax.pipeline.request import write_whole
+from dalle3_jax.stages.inputs import EMBEDDED
+from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
+
+EXAMPLES = """examples:
+  dalle3-jax captions report scenes --count 2000
+  dalle3-jax captions report DATA CAPTIONS --prompts prompts.txt --out report     # a dataset, and what recaption wrote
+  dalle3-jax captions report captions.txt --tokenizer t5-v1_1-xxl --length 256
+
+A SOURCE is scenes or scenes:WORLD (a name, JSON that describes a part, or its .json file), a folder of data, a folder
+that `recaption` wrote, a .txt with a caption a line, or a .jsonl with a "prompt", "caption" or "text" a line."""
+
+FIELDS = ("prompt", "caption", "text")
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    found = Parser(
+        "dalle3-jax captions report",
+        description="Say how captions are written: first words, case, ends, lengths, duplicates, vocabulary.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    found.add_argument("source", nargs="+", help="where captions are; all versions of all sources are compared")
+    found.add_argument("--versions", metavar="A,B", help="only these versions")
+    found.add_argument("--count", type=int, default=2000, metavar="N", help="captions of each (default 2000)")
+    told = "scenes (default), whole, a tokenizer.json, or a folder with one"
+    found.add_argument("--tokenizer", default="scenes", metavar="NAME", help=told)
+    found.add_argument("--length", type=int, default=64, metavar="N", help="tokens that a model reads (default 64)")
+    found.add_argument("--prompts", metavar="FILE", help="prompts of users, .txt or .jsonl, to measure distances to")
+    found.add_argument("--out", metavar="DIR", help="folder for report.md, report.json and report.png")
+    return found
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The captions of one source: of which pictures, where that is known, and version -> texts."""
+
+    origin: str
+    versions: Mapping[str, Sequence[str]]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2."""
+    arguments = parser().parse_args(argv)
+    try:
+        return run(arguments)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reads, reports, and with --out writes."""
+    check(arguments)
+    tokenizer = tokenizer_of(arguments.tokenizer)
+    prompts = lines_of(Path(arguments.prompts), arguments.count) if arguments.prompts else []
+    sources = {source: captions_in(source, arguments.count) for source in arguments.source}
+    captions = chosen(named(sources), arguments.versions)
+    found = {name: style(texts, tokenizer.count, arguments.length) for name, texts in captions.items()}
+    distances = {name: distance(texts, prompts) for name, texts in captions.items()} if prompts else {}
+    text = markdown(found, distances) + origins_text(sources)
+    print(text)
+    if arguments.out:
+        folder = Path(arguments.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "report.md", text.encode())
+        write_whole(folder / "report.json", (json.dumps(plain(found, distances), indent=1) + "\n").encode())
+        write_whole(folder / "report.png", style_plots.figure(captions, found, tokenizer.count))
+        print(f"wrote {folder}/report.md, report.json and report.png")
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """ValueError where the arguments make no sense, all of it at once."""
+    said = [
+        f"--{name} {value} must be at least 1" for name in ("count", "length") if (value := vars(arguments)[name]) < 1
+    ]
+    if double := sorted({name for name in arguments.source if arguments.source.count(name) > 1}):
+        said.append(f"{', '.join(double)} is given twice: leave it out once")
+    if arguments.out and not plots.available():
+        said.append('--out draws with matplotlib: pip install "dalle3_jax[eval]"')
+    if arguments.out and Path(arguments.out).exists() and not Path(arguments.out).is_dir():
+        said.append(f"--out {arguments.out} is a file: name a folder")
+    if said:
+        raise ValueError("; ".join(said))
+
+
+def tokenizer_of(name: str) -> Tokenizer:
+    """An embedded tokenizer, or one of a file or a folder."""
+    if name in EMBEDDED:
+        return Tokenizer.from_json((resources("dalle3_jax.data.scenes") / EMBEDDED[name]).read_text(encoding="utf-8"))
+    return Tokenizer.from_json(folder_tokenizer(name), name) if Path(name).is_dir() else Tokenizer.load(name)
+
+
+def named(sources: Mapping[str, Captions]) -> dict[str, Sequence[str]]:
+    """All captions under their version, with their source where several have that version."""
+    found: dict[str, Sequence[str]] = {}
+    for source, captions in sources.items():
+        for version, texts in captions.versions.items():
+            found[version if version not in found else f"{version} of {source}"] = texts
+    return found
+
+
+def chosen(captions: dict[str, Sequence[str]], versions: str | None) -> dict[str, Sequence[str]]:
+    """Those of the versions that were asked for; ValueError where there is none of a name."""
+    wanted = versions.split(",") if versions else list(captions)
+    if missing := [version for version in wanted if version not in captions]:
+        raise ValueError(f"--versions {', '.join(missing)}: there are {', '.join(captions)}")
+    return {version: captions[version] for version in wanted}
+
+
+def origins_text(sources: Mapping[str, Captions]) -> str:
+    """A line for captions of different pictures: what repeats, and which words, then hangs on more than the writing."""
+    origins = {source: captions.origin for source, captions in sources.items() if captions.origin}
+    if len(set(origins.values())) < 2:
+        return ""
+    said = "; ".join(f"{source} of {origin}" for source, origin in origins.items())
+    return f"\nNot of the same pictures, so duplicates and words are not to be compared: {said}\n"
+
+
+def captions_in(source: str, count: int) -> Captions:
+    """The first captions of a source; ValueError where there are none."""
+    kind, _, world = source.partition(":")
+    if kind == "scenes":
+        return of_records(ScenesSource(world_given(world or "first"), length=count), count)
+    if source.endswith((".txt", ".jsonl")):
+        return Captions("", {Path(source).stem: lines_of(Path(source), count)})
+    if files.entry(files.joined(source, "captions.json")) is not None:
+        written = Sidecars.open(source)
+        return Captions(written.record["source"], {written.version: list(said(written, count))})
+    return of_records(opened(source), count)
+
+
+def said(written: Sidecars, count: int) -> Iterator[str]:
+    """The first captions of a folder of `recaption`; records without one are passed over."""
+    for index in range(min(count, len(written))):
+        with contextlib.suppress(BadRecord):
+            yield written[index][1]
+
+
+def of_records(source: Source, count: int) -> Captions:
+    """The captions of the first records; bad records are passed over."""
+    found: dict[str, list[str]] = {}
+    for index in range(min(count, len(source))):
+        with contextlib.suppress(BadRecord):
+            for version, text in source[index].captions.items():
+                found.setdefault(version, []).append(text)
+    if not found:
+        raise ValueError(f"{source.fingerprint} has no captions")
+    return Captions(records_of(source.fingerprint), found)
+
+
+def lines_of(path: Path, count: int) -> list[str]:
+    """The captions or prompts of a file: one a line, or one JSON object a line."""
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()][:count]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {str(path)!r}: {error}") from None
+    if path.suffix == ".jsonl":
+        lines = [text_of(line, path) for line in lines]
+    if not lines:
+        raise ValueError(f"{path} holds no line")
+    return lines
+
+
+def text_of(line: str, path: Path) -> str:
+    """The text of a line of JSON."""
+    try:
+        row = json.loads(line)
+        found = next(row[field] for field in FIELDS if field in row)
+    except (ValueError, TypeError, StopIteration):
+        found = None
+    if not isinstance(found, str):
+        raise ValueError(f"{path}: {line[:60]!r} must be a JSON object with a text as {', '.join(FIELDS)}")
+    return found

@@ -1,0 +1,64 @@
+"""`dalle3-jax evaluate compare A B`: two checkpoints on the same prompts and the same noise."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dalle3_jax.commands.evaluate.cli import FAILURES, common, prepare
+from dalle3_jax.commands.sample import Parser, load, progress_bar
+from dalle3_jax.pipeline.request import png_bytes, write_whole
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    found = Parser(
+        "dalle3-jax evaluate compare",
+        description="Score two checkpoints on the same prompts and noise; intervals are of the paired differences.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    found.add_argument("first", metavar="A", help="release, workdir, or demo")
+    found.add_argument("second", metavar="B", help="the same; a positive difference is in its favour")
+    return common(found)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2 before any picture is made."""
+    arguments = parser().parse_args(argv)
+    try:
+        pipelines = [load(arguments.first), load(arguments.second)]
+        evaluate, folder, _ = prepare(arguments, pipelines)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    from dalle3_jax.evaluation.comparison import Comparison
+
+    reports = []
+    try:
+        for side, pipeline in zip(("first", "second"), pipelines, strict=True):
+            with progress_bar() as (_, progress):
+                reports.append(evaluate(pipeline, progress=progress))
+            write_whole(folder / f"{side}.md", reports[-1].markdown().encode())
+        compared = Comparison(names(arguments.first, arguments.second), *reports)
+    except FAILURES as error:
+        print(f"error: {error}; what was measured before is in {folder}", file=sys.stderr)
+        return 1
+    print(compared.markdown())
+    try:
+        write_whole(folder / "comparison.md", compared.markdown().encode())
+        write_whole(folder / "comparison.json", (json.dumps(compared.plain(), indent=1) + "\n").encode())
+        if (page := compared.sheet()) is not None:
+            write_whole(folder / "comparison.png", png_bytes(page))
+    except OSError as error:
+        print(f"error: {error}; the table above is all that is left of this run", file=sys.stderr)
+        return 1
+    print(f"wrote {folder}/comparison.md, comparison.json, comparison.png (where they differ), first.md and second.md")
+    return 0
+
+
+def names(first: str, second: str) -> tuple[str, str]:
+    """Short names for two checkpoints that differ."""
+    one, two = Path(first).name, Path(second).name
+    return (one, two) if one != two else (first, second)

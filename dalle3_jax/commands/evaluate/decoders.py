@@ -1,0 +1,206 @@
+"""`dalle3-jax evaluate decoders`: what each decoder keeps of pictures, how it spells, and what it costs."""
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dalle3_jax.commands.evaluate.cli import FAILURES
+from dalle3_jax.commands.sample import Parser, load
+from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, bar, fewer, sources_of
+from dalle3_jax.pipeline.album import Album, slug
+from dalle3_jax.pipeline.request import MAX_SIDE, png_bytes, write_whole
+
+if TYPE_CHECKING:
+    from dalle3_jax.evaluation.decoders.quality import Decode, Judges, Latents, Study
+    from dalle3_jax.pipeline import Pipeline
+
+EXAMPLES = """examples:
+  dalle3-jax evaluate decoders --decoders runs/demo/decoder        with the teacher of the shipped decoder
+  dalle3-jax evaluate decoders --count 100 --sizes 128 --teacher-count 0
+
+Latents come from true pictures with drawn words, from scenes as the base model would have made them, and from prompts.
+Each decoder gets the same ones with the same seeds. A teacher (a decoder that was not distilled) takes part twice: in
+one step, which the report calls regression, and in many.
+
+OUTDIR holds report.md (what is printed), report.json (that, and the values of every picture), plots, and zoomed
+pictures side by side; all of it is written anew after each source."""
+
+SAMPLES = "consistency, 2 steps, samples"  # at a temperature of 1, whatever the decoder's own is
+SLOW = 50  # pictures of sources after the first that a decoder in many steps makes; none of larger ones
+
+
+class Plan(NamedTuple):
+    """What is measured: sources (side, how to make it), decoders, the limits of slow ones, judges, what is missing."""
+
+    sources: list[tuple[int, Callable[[], "Latents"]]]
+    decoders: Mapping[str, "Decode"]
+    limits: Mapping[str, int]
+    judges: "Judges"
+    missing: list[str]
+    settings: dict[str, Any]
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    found = Parser(
+        "dalle3-jax evaluate decoders",
+        description="Compare the decoders of a release: what they keep of pictures, how they spell, and their time.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = found.add_argument
+    add("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
+    add("--decoders", nargs="+", default=[], metavar="PATH", help="releases or stages whose decoders join in")
+    add("--count", type=int, default=300, metavar="N", help="pictures of each source (default 300)")
+    add("--steps", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="of the consistency decoder (1 2 4)")
+    add("--teacher-steps", type=int, default=50, metavar="N", help="of a decoder that is not distilled (default 50)")
+    told = f"pictures of the first source that it makes in so many steps (default 300); {SLOW} of others; 0: none"
+    add("--teacher-count", type=int, default=300, metavar="N", help=told)
+    told = f"sides of pictures with words; after the first, at most {STUDIED} pictures each (128 192 256 384)"
+    add("--sizes", type=int, nargs="+", default=[128, 192, 256, 384], metavar="N", help=told)
+    add("--seed", type=int, default=1, metavar="N", help="of scenes and noise (default 1)")
+    add("--reader", default="reader", metavar="PATH", help="release of a scene reader (default: the shipped)")
+    told = "pictures of 128x128 decoded at once, fewer of larger ones (default 8)"
+    add("--batch-size", type=int, default=8, metavar="N", help=told)
+    add("--outdir", default="decoders", metavar="DIR", help="folder to write to (default decoders)")
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2 before any picture is made."""
+    arguments = parser().parse_args(argv)
+    try:
+        check(arguments)
+        pipeline = load(arguments.checkpoint, arguments.decoders)
+        plan, folder = prepare(arguments, pipeline), Album(arguments.outdir).folder
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for line in plan.missing:
+        print(f"note: not measured: {line}", file=sys.stderr)
+    from dalle3_jax.evaluation.decoders.quality_plots import markdown
+
+    study = None
+    try:
+        for study in studies(plan, arguments.batch_size):
+            write(study, folder)
+    except FAILURES as error:
+        kept = f"what was measured before is in {folder}" if study else "nothing was measured"
+        print(f"error: {error}; {kept}", file=sys.stderr)
+        return 1
+    assert study is not None  # there is always the first size
+    print(markdown(study))
+    print(f"wrote {folder}/report.md, report.json, plots and zoomed pictures")
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raises ValueError with all that is wrong with the numbers."""
+    least = {"count": 6, "teacher_steps": 2, "teacher_count": 0, "seed": 0, "batch_size": 1}
+    given = [(name, getattr(arguments, name), low) for name, low in least.items()]
+    given += [("steps", steps, 1) for steps in arguments.steps]
+    found = [f"--{name.replace('_', '-')} {value} must be at least {low}" for name, value, low in given if value < low]
+    if arguments.seed + arguments.count > 2**32:
+        found.append(f"--seed {arguments.seed} must be at most {2**32 - arguments.count}, for the pictures that follow")
+    found += [f"--sizes {side}: at most {MAX_SIDE}" for side in arguments.sizes if side > MAX_SIDE]
+    for name in ("steps", "sizes"):
+        if len(set(values := getattr(arguments, name))) < len(values):
+            found.append(f"--{name} {' '.join(map(str, values))}: each once")
+    if found:
+        raise ValueError("; ".join(found))
+
+
+def prepare(arguments: argparse.Namespace, pipeline: "Pipeline") -> Plan:
+    """What will be measured; ValueError for what cannot be."""
+    import jax
+
+    from dalle3_jax.evaluation import plots
+    from dalle3_jax.evaluation.decoders.quality import Judges
+    from dalle3_jax.reading.ocr import INSTALL
+    from dalle3_jax.reading.scene_reader import Reader
+    from dalle3_jax.reading.word_reader import find_word_reader
+
+    given = {name: getattr(arguments, name) for name in ("count", "sizes", "seed", "batch_size")}
+    sources = sources_of(pipeline, **given)
+    judges = Judges(find_word_reader(), Reader.load(arguments.reader))
+    decoders, missing = chosen(arguments, pipeline)
+    missing += [] if judges.words else [f"drawn words: {INSTALL}"]
+    missing += [] if plots.available() else [f"plots: {plots.INSTALL}"]
+    used = {"checkpoint": pipeline.release.digest, "device": jax.devices()[0].device_kind, "sources": SOURCES}
+    used |= {"word_reader": judges.words.name if judges.words else ""}
+    used |= {name: getattr(arguments, name) for name in ("count", "seed", "sizes", "batch_size", "teacher_count")}
+    return Plan(sources, decoders, {teacher(arguments): arguments.teacher_count}, judges, missing, used)
+
+
+def chosen(arguments: argparse.Namespace, pipeline: "Pipeline") -> tuple[dict[str, "Decode"], list[str]]:
+    """The decoders to compare, by label, and which of those that could be compared the release lacks."""
+    wanted: dict[str, tuple[str, int | None, float | None]] = {"vae": ("vae", None, None)}
+    wanted |= {"refiner": ("refiner", None, None)}
+    wanted |= {f"consistency, {n} step{'s' * (n > 1)}": ("consistency", n, None) for n in arguments.steps}
+    wanted |= {SAMPLES: ("consistency", 2, 1.0), "regression": ("diffusion", 1, None)}
+    wanted |= {teacher(arguments): ("diffusion", arguments.teacher_steps, None)}
+    found: dict[str, Decode] = {}
+    for label, (name, steps, temperature) in wanted.items():
+        if name in pipeline.decoders:
+            found[label] = functools.partial(decoded, pipeline, name, steps, temperature)
+    lacking = dict.fromkeys(name for name, *_ in wanted.values() if name not in pipeline.decoders)
+    return found, [f"{name}: this release has no such decoder; add one by --decoders PATH" for name in lacking]
+
+
+def decoded(
+    pipeline: "Pipeline",
+    name: str,
+    steps: int | None,
+    temperature: float | None,
+    latents: np.ndarray,
+    seeds: np.ndarray,
+) -> np.ndarray:
+    """The images that a decoder makes of latents, on the host."""
+    import jax.numpy as jnp
+
+    how = {"decoder": name, "steps": steps, "temperature": temperature}
+    return np.asarray(pipeline.decode(jnp.asarray(latents), seeds.tolist(), **how))
+
+
+def teacher(arguments: argparse.Namespace) -> str:
+    """The label of the decoder that was not distilled, in all its steps."""
+    return f"teacher, {arguments.teacher_steps} steps"
+
+
+def studies(plan: Plan, batch_size: int) -> Iterator["Study"]:
+    """Measures source after source; all that is known after each."""
+    from dalle3_jax.evaluation.decoders.quality import Study, measure
+
+    done = []
+    for side, make in plan.sources:
+        rows, size = make(), fewer(batch_size, side)
+        most = SLOW if side <= plan.sources[0][0] else 0
+        limits = {label: min(limit, most) if done else limit for label, limit in plan.limits.items()}
+        found = measure(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=bar)
+        done.append((rows, found))
+        yield Study(plan.settings, list(done), plan.missing)
+
+
+def write(study: "Study", folder: Path) -> None:
+    """All files of what is known so far, each written whole."""
+    from dalle3_jax.evaluation import plots
+    from dalle3_jax.evaluation.decoders import quality_plots
+
+    write_whole(folder / "report.md", quality_plots.markdown(study).encode())
+    write_whole(folder / "report.json", (json.dumps(study.plain(), allow_nan=False) + "\n").encode())
+    for rows, found in study.measured:
+        if rows.truths is not None:
+            write_whole(folder / f"zoom-{slug(rows.source)}.png", png_bytes(quality_plots.zoom(rows, found)))
+    if plots.available():
+        for source, rows in study.rows().items():
+            write_whole(folder / f"measures-{slug(source)}.png", quality_plots.panels(rows, source))
+        if found := study.letters():
+            title = "Words read exactly, by the size of their letters"
+            write_whole(folder / "letters.png", quality_plots.letters(found, title))

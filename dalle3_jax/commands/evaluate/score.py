@@ -1,0 +1,167 @@
+"""`dalle3-jax evaluate`: how well a model's pictures follow prompts whose every part is known."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dalle3_jax.commands.evaluate.cli import FAILURES, bar, common, prepare
+from dalle3_jax.commands.sample import Parser, load, progress_bar
+from dalle3_jax.pipeline.jobs import parse_size
+from dalle3_jax.pipeline.request import png_bytes, write_whole
+
+if TYPE_CHECKING:
+    from dalle3_jax.captioning import CaptionModel
+    from dalle3_jax.data.scenes import World
+    from dalle3_jax.evaluation.likeness import Sources
+    from dalle3_jax.evaluation.report import Report
+    from dalle3_jax.pipeline import Pipeline
+
+EXAMPLES = """examples:
+  dalle3-jax evaluate                                         the demo on the 600 prompts of the suite
+  dalle3-jax evaluate --suite first --count 300               the demo on held-out scenes of its own world
+  dalle3-jax evaluate --checkpoint runs/demo --suite my.jsonl --seeds 4 --outdir runs/demo/evaluation
+  dalle3-jax evaluate --captioner runs/demo/captioner_descriptive --suite first      with our CLIP score
+  dalle3-jax evaluate --protocol both                         the prompts as they are, and at length
+  dalle3-jax evaluate compare A B                             two checkpoints on the same noise
+  dalle3-jax evaluate votes A B --outdir page                 a page on which people choose between their pictures
+  dalle3-jax evaluate elo votes.jsonl                         their choices as ratings
+  dalle3-jax evaluate decoders                                what each decoder keeps of pictures, and its time
+
+OUTDIR holds report.md (what is printed), report.json (that, and every prompt with what was read in its picture), plots
+of the rates, the best, the median and the worst pictures, and those nearest to the training set."""
+
+LIKENESS = "likeness to true pictures"
+SEARCHED = 8_000  # training records: one or two minutes on two cores
+
+
+def parser() -> Parser:
+    """The command's arguments; what is left at None is the release's own default."""
+    found = Parser(
+        "dalle3-jax evaluate",
+        description="Score a model: its pictures of prompts with labels are read by a network that is not told them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    found.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
+    told = f"training pictures to look for copies among, at most all (default {SEARCHED:,}); 0: no likeness"
+    found.add_argument("--neighbours", type=int, default=SEARCHED, metavar="N", help=told)
+    told = "a captioner's release or stage: its image-text similarity, our CLIP score, joins the report"
+    found.add_argument("--captioner", metavar="PATH", help=told)
+    return common(found)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2 before any picture is made."""
+    if argv and argv[0] in ("compare", "votes", "elo", "decoders"):
+        from dalle3_jax.commands.evaluate import compare, decoders, votes
+
+        others = {"compare": compare.main, "votes": votes.main, "elo": votes.elo, "decoders": decoders.main}
+        return others[argv[0]](argv[1:])
+    arguments = parser().parse_args(argv)
+    try:
+        pipeline = load(arguments.checkpoint)
+        captioner = captioner_of(arguments.captioner)
+        evaluate, folder, world = prepare(arguments, [pipeline])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    sources, missing = prospects(arguments, pipeline, world)
+    for line in missing:
+        print(f"note: not measured: {line}", file=sys.stderr)
+    try:
+        with progress_bar() as (_, progress):
+            report = lacking(evaluate(pipeline, progress=progress), *missing)
+        report = with_similarity(report, captioner)
+    except FAILURES as error:
+        print(f"error: {error}; nothing was measured", file=sys.stderr)
+        return 1
+    print(report.markdown())
+    try:
+        write(report, folder, {})
+        if sources:
+            report, extra = with_likeness(report, sources, arguments)
+            write(report, folder, extra)
+            print(report.likeness.markdown() if report.likeness else f"not measured: {report.unmeasured[-1]}")
+    except OSError as error:
+        print(f"error: {error}; the table above is all that is left of this run", file=sys.stderr)
+        return 1
+    print(f"wrote {folder}/report.md, report.json, plots and sheets")
+    return 0
+
+
+def prospects(
+    arguments: argparse.Namespace, pipeline: "Pipeline", world: "World"
+) -> tuple["Sources | None", list[str]]:
+    """The true pictures for the likeness, None without; and what will not be measured, and why."""
+    from dalle3_jax.evaluation import plots
+    from dalle3_jax.evaluation.likeness import sources
+
+    missing = [] if plots.available() else [f"plots: {plots.INSTALL}"]
+    size = parse_size(arguments.size) if arguments.size else pipeline.defaults["size"]
+    try:
+        found = sources(pipeline.release.training, world.name, size) if arguments.neighbours else None
+    except ValueError as error:
+        return None, [*missing, f"{LIKENESS}: {error}"]
+    return found, missing
+
+
+def captioner_of(path: str | None) -> "CaptionModel | None":
+    """The captioner that scores pictures, where one is asked for."""
+    if path is None:
+        return None
+    from dalle3_jax.captioning import CaptionModel
+
+    return CaptionModel.load(path)
+
+
+def with_similarity(report: "Report", captioner: "CaptionModel | None") -> "Report":
+    """The report with our CLIP score, where there is a captioner."""
+    if captioner is None:
+        return report
+    from dalle3_jax.evaluation.similarity import similarity
+
+    found = {
+        protocol: similarity(captioner, [o for o in report.outcomes if o.protocol == protocol], report.truths)
+        for protocol in report.rows
+    }
+    return replace(report, similarity=found)
+
+
+def lacking(report: "Report", *lines: str) -> "Report":
+    """The report, with more that was not measured."""
+    return replace(report, unmeasured=[*report.unmeasured, *lines])
+
+
+def with_likeness(
+    report: "Report", sources: "Sources", arguments: argparse.Namespace
+) -> tuple["Report", Mapping[str, Any]]:
+    """The report with distances to true pictures and copies of the training set, and the sheet of these."""
+    from dalle3_jax.evaluation.likeness import likeness
+    from dalle3_jax.reading.scene_reader import Reader
+
+    wanted = next(iter(report.rows)), 0, (*report.settings["size"], 3)
+    true = {truth.prompt.id: truth.image for truth in report.truths}
+    made = [o for o in report.outcomes if (o.protocol, o.round, o.image.shape) == wanted and o.prompt.id in true]
+    pairs = [o.image for o in made], [true[o.prompt.id] for o in made]
+    try:
+        found, sheet = likeness(Reader.load(arguments.reader), *pairs, sources, arguments.neighbours, bar)
+    except ValueError as error:
+        return lacking(report, f"{LIKENESS}: {error}"), {}
+    return replace(report, likeness=found), {"neighbours": sheet}
+
+
+def write(report: "Report", folder: Path, extra: Mapping[str, Any]) -> None:
+    """The report's files, each written whole."""
+    from dalle3_jax.evaluation import plots
+
+    write_whole(folder / "report.md", report.markdown().encode())
+    write_whole(folder / "report.json", (json.dumps(report.plain(), indent=1, allow_nan=False) + "\n").encode())
+    for name, lines in report.rows.items() if plots.available() else ():
+        write_whole(folder / f"rates-{name}.png", plots.rates(lines, f"{name} prompts. {report.head()}"))
+    for name, sheet in {**report.sheets(), **extra}.items():
+        write_whole(folder / f"{name}.png", png_bytes(sheet))

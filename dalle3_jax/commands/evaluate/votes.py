@@ -1,0 +1,131 @@
+"""`dalle3-jax evaluate votes A B` makes a page on which people choose; `evaluate elo` reads their votes."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dalle3_jax.commands.evaluate.cli import FAILURES, last_of_sizes, wrong
+from dalle3_jax.commands.sample import Parser, load, progress_bar
+from dalle3_jax.pipeline.album import Album
+from dalle3_jax.pipeline.jobs import parse_size
+
+if TYPE_CHECKING:
+    from dalle3_jax.evaluation.prompts import Prompt
+    from dalle3_jax.evaluation.votes.elo import Vote
+    from dalle3_jax.pipeline import Pipeline
+    from dalle3_jax.pipeline.request import Request
+
+
+def parser() -> Parser:
+    """The arguments of `votes`."""
+    found = Parser(
+        "dalle3-jax evaluate votes",
+        description="Make pictures of the same prompts with several checkpoints, and a page on which people vote.",
+        epilog="Open DIR/index.html in any browser; it needs no network. Its button saves the votes as a .jsonl,\n"
+        "which `dalle3-jax evaluate elo` reads, as many of them as there are voters.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    found.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more: release, workdir, or demo")
+    found.add_argument("--suite", default="scenes", metavar="NAME", help="scenes, a world, or a .jsonl of prompts")
+    found.add_argument("--count", type=int, default=40, metavar="N", help="prompts to vote on (default 40)")
+    found.add_argument("--seed", type=int, default=0, metavar="N", help="of pictures and sides (default 0)")
+    found.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: each release's first size")
+    found.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
+    found.add_argument("--outdir", default="votes", metavar="DIR", help="an empty or new folder (default votes)")
+    found.set_defaults(seeds=1)
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Makes the page; bad input gives one line and status 2 before any picture is made."""
+    arguments = parser().parse_args(argv)
+    try:
+        jobs, prompts, folder, notes = prepare(arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for note in notes:
+        print(f"note: left out: {note}", file=sys.stderr)
+    from dalle3_jax.evaluation.votes.page import write_page
+
+    pictures = {}
+    try:
+        for name, (pipeline, requests) in jobs.items():
+            with progress_bar() as (_, progress):
+                made = dict(pipeline.generate(requests, batch_size=arguments.batch_size, progress=progress))
+            pictures[name] = [made[i].image for i in range(len(made))]
+        page = write_page(folder, pictures, [(prompt.id, prompt.text) for prompt in prompts], seed=arguments.seed)
+    except FAILURES as error:
+        print(f"error: {error}; no page was made", file=sys.stderr)
+        return 1
+    print(f"wrote {page}: open it in a browser and vote")
+    return 0
+
+
+def prepare(
+    arguments: argparse.Namespace,
+) -> tuple[dict[str, tuple["Pipeline", list["Request"]]], list["Prompt"], Path, list[str]]:
+    """Checks everything; returns what each checkpoint makes, the prompts, the empty folder, and what is left out."""
+    from dalle3_jax.evaluation.score import planned
+    from dalle3_jax.evaluation.suites import named
+
+    if found := [*wrong(arguments), *_names_twice(arguments.checkpoints)]:
+        raise ValueError("; ".join(found))
+    folder = Path(arguments.outdir)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not an empty folder: give another --outdir")
+    settings = {"size": parse_size(arguments.size)} if arguments.size else {}
+    pipelines = {name: load(name) for name in arguments.checkpoints}
+    prompts, _, left_out = named(arguments.suite, arguments.count, seed=arguments.seed)
+    jobs = {}
+    for name, pipeline in pipelines.items():
+        plan = planned(pipeline, prompts, ("short",), 1, arguments.seed, settings)
+        jobs[name] = pipeline, [request for *_, request in plan]
+        pipeline.check(last_of_sizes(jobs[name][1]))
+    return jobs, prompts, Album(folder).folder, left_out
+
+
+def _names_twice(names: Sequence[str]) -> list[str]:
+    """What keeps these from being compared."""
+    if len(set(names)) < max(len(names), 2):
+        return ["give at least two checkpoints, each once"]
+    return []
+
+
+def elo(argv: Sequence[str]) -> int:
+    """Prints ratings and win rates of files of votes; bad input gives one line and status 2."""
+    found = Parser(
+        "dalle3-jax evaluate elo",
+        description="Ratings of the systems that people chose between: Bradley-Terry on the Elo scale, mean 1000.",
+        allow_abbrev=False,
+    )
+    found.add_argument("files", nargs="+", metavar="VOTES", help="files that the page saved")
+    from dalle3_jax.evaluation.votes.elo import read_votes
+
+    try:
+        votes = [vote for file in found.parse_args(argv).files for vote in read_votes(file)]
+        print(told(votes))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def told(votes: Sequence["Vote"]) -> str:
+    """Ratings and win rates as Markdown tables."""
+    from dalle3_jax.evaluation.tables import percent, span, table
+    from dalle3_jax.evaluation.votes.elo import ratings, win_rates
+
+    rows = [
+        [name, f"{rating.value:.0f}", f"{rating.low:.0f} to {rating.high:.0f}", str(rating.votes)]
+        for name, rating in ratings(votes).items()
+    ]
+    duels = [
+        [f"{a} before {b}", percent(rate.value), span(rate), str(rate.prompts)]
+        for (a, b), rate in win_rates(votes).items()
+    ]
+    first = table(["system", "rating", "95 % interval", "votes"], rows)
+    return f"{first}\n\n{table(['', 'votes', '95 % interval', 'prompts'], duels)}"

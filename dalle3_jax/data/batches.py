@@ -1,0 +1,210 @@
+"""From a source to an endless stream of batches: deterministic, sharded by process, resumable to the batch.
+
+    source -> order (bucket of each batch, record of each row) -> row (caption, crop) -> batch -> this process's batches
+
+Every draw of a row is keyed by (seed, epoch, index), so that a batch is a pure function of its number: the state of the
+iterator is that number alone, and n processes share out exactly the rows that one process would see.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import grain
+import numpy as np
+
+from dalle3_jax.data import sources
+from dalle3_jax.data.bad_records import Ledger
+from dalle3_jax.data.buckets import Size, buckets_of
+from dalle3_jax.data.caches.sidecars import Captioned, captioned, drawn_at
+from dalle3_jax.data.order import Drawn, Order, Place, Shuffled
+from dalle3_jax.data.records import BadRecord
+from dalle3_jax.data.rows import Batch, Targets, Tokenize, finish, row_of, tokenized
+from dalle3_jax.data.settings import settings_of, sizes_of
+from dalle3_jax.data.sources import ENDLESS, ScenesSource, Source
+
+__all__ = ["Batch", "Batches", "Targets", "Tokenize", "batches", "source_of", "tokenized"]
+
+ATTEMPTS = 100
+"""Records that are tried for a row before the run is given up."""
+
+
+def source_of(data: Mapping[str, Any]) -> Source:
+    """The source that data.source names, without data.sidecars; one that draws pictures draws them at data.size."""
+    settings = settings_of(data)
+    if settings["source"] != "scenes":
+        return sources.opened(settings["source"], settings["split"], settings["fields"])
+    height, width = settings["size"]
+    world = {**settings["part"], "of": settings["world"]} if settings["part"] else settings["world"]
+    frames = tuple((height, width) for height, width in settings["frames"])
+    return ScenesSource(world, settings["seed"], height, width, ENDLESS, settings["split"], frames)
+
+
+def batches(
+    data: Mapping[str, Any],
+    *,
+    tokenize: Tokenize | None,
+    glyphs: Tokenize | None = None,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    source: Source | None = None,
+    latents: Sequence[Any] | None = None,
+    targets: Targets | None = None,
+) -> "Batches":
+    """An endless iterator over this process's batches of `batch_size` rows each.
+
+    A batch holds `images` float32 [b h w 3] in [-1, 1], or `latents` where a cache of them is given; with a tokenizer
+    also `ids`, `mask` and `sizes` (original height and width, crop top and left in the scaled picture, target height
+    and width), and with `glyphs` (the tokenizer of quoted text) `glyph_ids` and `glyph_mask` of the same captions; and
+    what `targets` makes of each record, always in the same shapes. All rows of a batch have one of the buckets' sizes,
+    the same on every process. Joined in the order of the processes, their batches are the batch of one process.
+    `source` stands in for the one that `data` names; with a tokenizer it has the captions of `data.sidecars` too.
+    """
+    settings = settings_of(data)
+    if batch_size < 1 or not 0 <= process_index < process_count:
+        raise ValueError(f"batch size {batch_size}, process {process_index} of {process_count}: not a share of a batch")
+    sizes, given = sizes_of(settings), source_of(settings) if source is None else source
+    read = captioned(given, settings["sidecars"] if tokenize is not None else ())
+    order = order_of(read, sizes, batch_size * process_count, int(seed), latents, settings["records"])
+    reader = Reader(read, sizes, settings, int(seed), tokenize is not None, latents, targets)
+    if tokenize is not None:
+        reader.check_captions()
+    ledger = Ledger(settings["max_bad"])
+
+    def row(position: int) -> dict[str, Any]:
+        return reader.usable(order(int(position)), order, ledger)
+
+    def collate(rows: Sequence[dict[str, Any]]) -> Batch:
+        return finish(rows, settings, tokenize, glyphs)
+
+    rows = grain.MapDataset.range(ENDLESS).map(row).batch(batch_size, drop_remainder=True, batch_fn=collate)
+    options = grain.ReadOptions(num_threads=settings["threads"], prefetch_buffer_size=settings["prefetch"])
+
+    def example(place: Place) -> Batch:
+        return collate([reader.usable(place, order, Ledger(1.0))] * batch_size)
+
+    firsts = (order.first(bucket) for bucket in range(len(sizes)))
+    examples = [partial(example, place) for place in firsts if place is not None]
+    return Batches(rows[process_index::process_count], options, ledger, examples)
+
+
+class Batches(Iterator[Batch]):
+    """The batches of one process, without end.
+
+    `waited` is how many seconds `next` took in all; `bad` counts records that could not be used, by reason; `examples`
+    are batches of the shapes that will come, one of each bucket.
+    """
+
+    def __init__(
+        self,
+        rows: grain.MapDataset,
+        options: grain.ReadOptions,
+        ledger: Ledger,
+        examples: Sequence[Callable[[], Batch]] = (),
+    ) -> None:
+        """The batches of `rows` from the first on."""
+        self._rows, self._options, self._ledger = rows, options, ledger
+        self._taken, self.examples, self.waited = 0, examples, 0.0
+        self._iterator = iter(rows.to_iter_dataset(options))
+
+    def __next__(self) -> Batch:
+        """The next batch; ValueError where too many records cannot be used."""
+        began = time.monotonic()
+        batch = next(self._iterator)
+        self._ledger.check()
+        self.waited += time.monotonic() - began
+        self._taken += 1
+        return batch
+
+    @property
+    def bad(self) -> Mapping[str, int]:
+        """Records that could not be used, by reason, since this process began."""
+        return self._ledger.counts
+
+    def get_state(self) -> dict[str, int]:
+        """How many batches were taken: all that resuming needs, with any number of processes."""
+        return {"batches": self._taken}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Go on after so many batches."""
+        self._taken = int(state["batches"])
+        self._iterator = iter(self._rows[self._taken :].to_iter_dataset(self._options))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What makes rows of records."""
+
+    source: Source | Captioned
+    sizes: Sequence[Size]
+    settings: Mapping[str, Any]
+    seed: int
+    text: bool
+    latents: Sequence[Any] | None
+    targets: Targets | None
+
+    @cached_property
+    def opened(self) -> tuple[Source | Captioned, ...]:
+        """The source of each bucket: scenes are drawn at its size, pictures brought to it."""
+        return tuple(drawn_at(self.source, height, width) for height, width in self.sizes)
+
+    def __call__(self, place: Place) -> dict[str, Any]:
+        """The row; BadRecord where its record cannot be used."""
+        key = (self.seed, place.epoch, place.record)
+        how = {"text": self.text, "latents": self.latents, "targets": self.targets}
+        return row_of(self.opened[place.bucket], place.record, self.sizes[place.bucket], self.settings, key, **how)
+
+    def usable(self, place: Place, order: Order, ledger: Ledger) -> dict[str, Any]:
+        """The row, or that of another record of its bucket where it cannot be used."""
+        for attempt in range(ATTEMPTS):
+            try:
+                row = self(place)
+                ledger.good()
+                return row
+            except BadRecord as error:
+                ledger.bad(place.record, error)
+                place = order.another(place, attempt)
+        ledger.check()
+        raise ValueError(f"{ATTEMPTS} records in a row cannot be used; by reason: {dict(ledger.counts)}")
+
+    def check_captions(self) -> None:
+        """ValueError where the settings ask for versions of captions that the first good record does not have."""
+        wanted = {version for version, weight in self.settings["captions"].items() if weight > 0}
+        for index in range(min(ATTEMPTS, len(self.source))):
+            try:
+                captions = self.source[index].captions
+            except BadRecord:
+                continue
+            if missing := sorted(wanted - set(captions)):
+                raise ValueError(f"data.captions asks for {missing}: the records have {sorted(captions)}")
+            return
+
+
+def order_of(
+    source: Source | Captioned,
+    sizes: Sequence[Size],
+    batch: int,
+    seed: int,
+    latents: Sequence[Any] | None,
+    records: int = 0,
+) -> Order:
+    """The order in which the records, or the first so many, stand in batches of `batch` rows over all processes."""
+    length = len(source) if latents is None else len(latents)
+    if records > length:
+        raise ValueError(f"data.records is {records}, and there are only {length}: 0 takes all")
+    length = records or length
+    if isinstance(source, Captioned):
+        source.check(length)
+    if length == ENDLESS:
+        return Drawn(len(sizes), batch, seed)
+    if len(sizes) == 1:
+        return Shuffled([np.arange(length, dtype=np.int64)], batch, seed)
+    known = source.sizes(0, length)
+    if known is None:  # scenes whose latents are cached
+        raise ValueError("data.latents and several data.buckets: scenes are drawn at any size; use one, or data.cache")
+    buckets = buckets_of(known, sizes)
+    return Shuffled([np.flatnonzero(buckets == bucket) for bucket in range(len(sizes))], batch, seed)

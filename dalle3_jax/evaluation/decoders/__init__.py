@@ -1,0 +1,1 @@
+"""What decoders keep of pictures, how they spell, and what they cost."""

@@ -1,0 +1,143 @@
+"""What the sample command is asked for: prompts from arguments and files, each with its own settings, as requests."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dalle3_jax.pipeline.request import Request
+
+MAX_PICTURES = 1_000_000
+SHOWN = 8
+AUTO = "auto"
+"""The size that is chosen from the prompt."""
+KEYS = {
+    "prompt": (str, "a text"),
+    "negative_prompt": (str, "a text"),
+    "seed": (int, "a whole number"),
+    "size": (str, 'a text like "128x128"'),
+    "n": (int, "a whole number"),
+    "steps": (int, "a whole number"),
+    "sampler": (str, "a sampler's name"),
+    "spacing": (str, "a spacing's name"),
+    "guidance_scale": ((int, float), "a number"),
+    "guidance_interval": (list, "a list of two numbers"),
+    "guidance_rescale": ((int, float), "a number"),
+    "decoder": (str, "a decoder's name"),
+    "decoder_steps": (int, "a whole number"),
+    "tile": (int, "a whole number"),
+    "original_prompt": (str, "a text"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One prompt with the settings given for it alone, and where it stands, for messages."""
+
+    source: str
+    settings: Mapping[str, Any]
+
+
+def size_or_auto(text: str) -> tuple[int, int] | str:
+    """(height, width) from WIDTHxHEIGHT; "auto" stays what it is."""
+    if text.strip().lower() == AUTO:
+        return AUTO
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) from WIDTHxHEIGHT."""
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text.strip().lower())
+    if not match:
+        raise ValueError(f"{text!r} is no size: write WIDTHxHEIGHT, for example 128x128")
+    return int(match[2]), int(match[1])
+
+
+def read_lines(prompts: Sequence[str], file: str | None) -> list[Line]:
+    """The prompts of the command line, then those of the file: one a line, or one JSON object a line in a .jsonl.
+
+    Raises one ValueError that names every line that cannot be used.
+    """
+    lines = [Line(f"--prompt {number}", {"prompt": prompt}) for number, prompt in enumerate(prompts, start=1)]
+    if file is not None:
+        lines += _read_file(Path(file))
+    if not lines:
+        where = f"{file} holds no prompts" if file else "there is no prompt"
+        raise ValueError(f"{where}: give --prompt TEXT, or --prompts-file FILE with one prompt a line")
+    return lines
+
+
+def requests(
+    lines: Sequence[Line], make: Callable[..., Request], problems: Callable[[Request], list[str]], *, seed: int, n: int
+) -> list[Request]:
+    """A request for each picture: `n` a line, picture i of all with seed + i, or a line's own seed counted within it.
+
+    Raises one ValueError that names every line with a setting that cannot be used.
+    """
+    counts = [line.settings.get("n", n) for line in lines]
+    if min(counts) < 1 or sum(counts) > MAX_PICTURES:
+        raise ValueError(f"the number of pictures must be at least 1 a prompt and at most {MAX_PICTURES:,} in all")
+    made, found, index = [], [], 0
+    for line, count in zip(lines, counts, strict=True):
+        own = {key: value for key, value in line.settings.items() if key not in ("seed", "n")}
+        first = line.settings.get("seed", seed + index)
+        made += [make(**own, seed=first + i) for i in range(count)]
+        ends = dict.fromkeys((made[-count], made[-1]))  # the smallest and the largest seed
+        found += [f"{line.source}: {problem}" for request in ends for problem in problems(request)]
+        index += count
+    _raise(found)
+    return made
+
+
+def _read_file(path: Path) -> list[Line]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
+        raise ValueError(f"cannot read the prompts file {str(path)!r}: {error}") from None
+    numbered = [
+        (f"{path} line {number}", line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()
+    ]
+    if path.suffix != ".jsonl":
+        return [Line(source, {"prompt": line.strip()}) for source, line in numbered]
+    lines, found = [], []
+    for source, line in numbered:
+        try:
+            lines.append(Line(source, _parse(line)))
+        except ValueError as error:
+            found.append(f"{source}: {error}")
+    _raise(found)
+    return lines
+
+
+def _parse(line: str) -> dict[str, Any]:
+    """The settings of one line of a .jsonl."""
+    try:
+        settings = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError('not an object like {"prompt": "a panda"}')
+    found = [] if "prompt" in settings else ["it has no prompt"]
+    found += [f"unknown key {key!r} (known are {', '.join(KEYS)})" for key in settings if key not in KEYS]
+    found += [
+        f"{key} must be {what}, not {settings[key]!r}"
+        for key, (kind, what) in KEYS.items()
+        if key in settings and (not isinstance(settings[key], kind) or isinstance(settings[key], bool))
+    ]
+    interval = settings.get("guidance_interval", [0, 1])
+    if isinstance(interval, list) and [type(time) in (int, float) for time in interval] != [True, True]:
+        found.append(f"guidance_interval must be a list of two numbers, not {interval!r}")
+    if found:
+        raise ValueError("; ".join(found))
+    return settings | ({"size": size_or_auto(settings["size"])} if "size" in settings else {})
+
+
+def _raise(found: Sequence[str]) -> None:
+    if found:
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise ValueError("; ".join(found[:SHOWN]) + more)

@@ -1,0 +1,267 @@
+"""The programs that a pipeline compiles: text to condition, noise, steps of the sampling loop, latents to images."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from dalle3_jax.checkpoints.latents import Decoding, Latent
+from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
+from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.pipeline.request import HALO
+from dalle3_jax.pipeline.tiling import tiled
+from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
+
+# What of an image's noise a key is for: fold_in(key, INITIAL), ...; a decoder's own key is folded likewise.
+INITIAL, LOOP, DECODER = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class System:
+    """The static half of a pipeline, hashable: pipelines that differ in parameters only share compiled programs."""
+
+    text_encoder: nn.Module
+    unet: nn.Module
+    vae: nn.Module
+    schedule: schedules.Schedule
+    prediction: str
+    latent: Latent
+    xfnet: nn.Module | None = None  # text encoders that give a condition themselves, CLIP's, have none
+    text_encoder_2: nn.Module | None = None
+    glyph_encoder: nn.Module | None = None
+    spacing: spacings.Spacing = field(default_factory=spacings.Spacing)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The static half of a decoder or refiner; `times` are where it is evaluated, the top first."""
+
+    module: DecoderUNet
+    schedule: schedules.Schedule
+    prediction: str
+    sampler: str
+    times: tuple[float, ...]
+    clamp: bool
+    temperature: float
+    latent: Latent
+
+    @classmethod
+    def of(cls, module: DecoderUNet, decoding: Decoding, steps: int | None = None) -> "Decoder":
+        """The decoder that a release describes, at its own number of steps or at another; ValueError for bad times."""
+        own = decoding.times if steps in (None, len(decoding.times)) else ()
+        times = own or consistency.times(decoding.top, steps or decoding.steps)
+        consistency.check_times(times, decoding.top)
+        schedule = schedules.build(**decoding.schedule)
+        prediction.check(schedule, decoding.prediction)
+        sampler = {"consistency": "consistency", "diffusion": "ddim"}[decoding.kind]
+        rest = decoding.clamp, decoding.temperature, decoding.shown
+        return cls(module, schedule, decoding.prediction, sampler, times, *rest)
+
+
+class Guidance(NamedTuple):
+    """Classifier-free guidance, one value an image, so that none of them is part of the program."""
+
+    scale: Float[Array, " b"]
+    first: Float[Array, " b"]
+    last: Float[Array, " b"]
+    rescale: Float[Array, " b"]
+
+
+@contextlib.contextmanager
+def over(mesh: Mesh | None, rows: int) -> Iterator[None]:
+    """Within, programs run with so many images split over all devices of the mesh, if there is one and they divide.
+
+    A TPU's attention kernel must be told so, or that they do not: XLA's partitioner cannot split it.
+    """
+    if mesh is None:
+        yield
+        return
+    axes = None if rows % mesh.size else mesh.axis_names
+    with jax.set_mesh(mesh), nn.logical_axis_rules((("batch", axes),)):
+        yield
+
+
+@functools.partial(jax.jit, static_argnames="system")
+def encode(
+    params: Params,
+    ids: Int[Array, "b l"],
+    mask: Bool[Array, "b l"],
+    glyphs: tuple[Int[Array, "b g"], Bool[Array, "b g"]] | None = None,
+    *,
+    system: System,
+) -> Condition:
+    """What the UNet is told of tokenized prompts, and of the bytes of what they quote where the system reads those."""
+    features = _apply(system.text_encoder, params["text_encoder"], ids, mask)
+    if system.xfnet is None:
+        second = system.text_encoder_2
+        return features.beside(_apply(second, params["text_encoder_2"], ids, mask)) if second else features
+    if system.glyph_encoder is None or glyphs is None:
+        return _apply(system.xfnet, params["xfnet"], features, mask)
+    letters = _apply(system.glyph_encoder, params["glyph_encoder"], *glyphs)
+    return _apply(system.xfnet, params["xfnet"], features, mask, (letters, glyphs[1]))
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def start(seeds: Array, deviation: Float[Array, ""], *, shape: tuple[int, int, int]) -> tuple[samplers.State, Array]:
+    """Noise of this deviation at the first time and the keys of the loop; an image's depend on its seed alone."""
+    keys = keys_of(seeds)
+    initial, loop = folded(keys, INITIAL), folded(keys, LOOP)
+    return samplers.initial(deviation * samplers.noise(initial, shape)), loop
+
+
+def denoiser(params: Params, condition: Condition, *, system: System) -> Denoise:
+    """The base model's Denoise on the rows of a condition."""
+
+    def network(x_t: Array, t: Array) -> Array:
+        sizes = _size_ids(system, len(x_t), x_t.shape)
+        return _apply(system.unet, params["unet"], x_t, t, condition, sizes)
+
+    return prediction.denoiser(network, system.schedule, system.prediction)
+
+
+@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "count"))
+def advance(
+    params: Params,
+    condition: Condition,
+    null: Condition | None,
+    guide: Guidance | None,
+    state: samplers.State,
+    keys: Array,
+    first: Int[Array, ""],
+    *,
+    system: System,
+    sampler: str,
+    steps: int,
+    count: int,
+) -> samplers.State:
+    """Steps first to first + count - 1 of the sampling loop, guided away from `null` where it is given."""
+    rows = condition
+    if null is not None:
+        rows = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
+    denoise = denoiser(params, rows, system=system)
+    if guide is not None:
+        interval = (guide.first, guide.last)
+        denoise = guidance.classifier_free(denoise, guide.scale, system.schedule, interval, guide.rescale)
+    times = spacings.times(system.schedule, steps, system.spacing, sampler)
+    return samplers.advance(samplers.SAMPLERS[sampler], denoise, system.schedule, state, times, keys, first, count)
+
+
+@functools.partial(jax.jit, static_argnames=("system", "steps"))
+def resample(
+    params: Params,
+    condition: Condition,
+    latents: Float[Array, "b h w c"],
+    seeds: Array,
+    strength: Float[Array, ""],
+    *,
+    system: System,
+    steps: int,
+) -> Float[Array, "b h w c"]:
+    """Latents noised to t = strength and brought back to 0 in steps of DDIM, without guidance."""
+    keys = keys_of(seeds)
+    fresh = samplers.noise(folded(keys, INITIAL), latents.shape[1:])
+    x = system.schedule.alpha(strength) * latents + system.schedule.sigma(strength) * fresh
+    times = strength * jnp.linspace(1.0, 0.0, steps + 1)
+    denoise = denoiser(params, condition, system=system)
+    return samplers.sample(samplers.ddim, denoise, system.schedule, x, times, folded(keys, LOOP))
+
+
+@functools.partial(jax.jit, static_argnames="vae")
+def encode_images(params: Params, images: Any, *, vae: nn.Module) -> Float[Array, "b h w c"]:
+    """The mean of the VAE's own latents of images (b H W 3) in [-1, 1]; `params` are the VAE's."""
+    mean, _ = _apply(vae, params, images, method="encode")
+    return mean
+
+
+@functools.partial(jax.jit, static_argnames=("system", "tile"))
+def decode(
+    params: Params, latents: Float[Array, "b h w c"], *, system: System, tile: int = 0
+) -> Float[Array, "b H W 3"]:
+    """Images from the UNet's latents: un-normalised here, once, and decoded, in windows of `tile` cells or whole."""
+
+    def decoded(latents: Array) -> Array:
+        return _apply(system.vae, params["vae"], latents, method="decode")
+
+    return _tiled(decoded, tile)(system.latent.restored(latents))
+
+
+@functools.partial(jax.jit, static_argnames="system")
+def decode_split(params: Params, latents: Float[Array, "b h w c"], *, system: System) -> Float[Array, "b H W 3"]:
+    """The same with the rows of every image split over all devices of the mesh in use, and equal to it.
+
+    Convolutions exchange the rows at their borders, norms add up their statistics, attention passes keys round: no
+    device ever holds a whole feature map. The latents' rows must divide over the devices.
+    """
+    axes = jax.sharding.get_abstract_mesh().axis_names
+    with nn.logical_axis_rules((("height", axes),)):
+        latents = nn.with_logical_constraint(system.latent.restored(latents), (None, "height", None, None))
+        images = _apply(system.vae, params["vae"], latents, method="decode")
+        return nn.with_logical_constraint(images, (None, "height", None, None))
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "tile"))
+def draw(
+    params: Params, latents: Float[Array, "b h w c"], seeds: Array, *, decoder: Decoder, tile: int = 0
+) -> Float[Array, "b H W c_out"]:
+    """Images, or a refiner's latents, from latents normalised as the decoder wants them.
+
+    An image's noise depends on its seed alone, and is other noise than that of its latents.
+    """
+
+    # Tiled at every step, not as a whole: the noise and every estimate are those of the whole image.
+    whole = _tiled(functools.partial(_apply, decoder.module, params), tile)
+
+    def network(x_t: Array, t: Array) -> Array:
+        return whole(x_t, t, latents)
+
+    keys = folded(keys_of(seeds), DECODER)
+    height, width = (side * decoder.module.factor for side in latents.shape[1:3])
+    noise = samplers.noise(folded(keys, INITIAL), (height, width, decoder.module.image_channels))
+    denoise = prediction.denoiser(network, decoder.schedule, decoder.prediction, decoder.clamp)
+    times = jnp.asarray((*decoder.times, 0.0))
+    x = decoder.temperature * decoder.schedule.sigma(times[0]) * noise
+    step = samplers.SAMPLERS[decoder.sampler]
+    if decoder.sampler == "consistency":
+        step = functools.partial(samplers.consistency, temperature=decoder.temperature)
+    return samplers.sample(step, denoise, decoder.schedule, x, times, folded(keys, LOOP))
+
+
+def keys_of(seeds: Array) -> Array:
+    """Each image's own key."""
+    return jax.vmap(functools.partial(jax.random.key, impl="threefry2x32"))(seeds)  # whatever the user's default is
+
+
+def folded(keys: Array, purpose: int) -> Array:
+    """Keys for one purpose."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, purpose)
+
+
+def _apply(module: nn.Module, params: Params, *inputs: Any, method: str | None = None) -> Any:
+    return module.apply({"params": params}, *inputs, method=method)
+
+
+def _tiled(function: Callable[..., Array], tile: int) -> Callable[..., Array]:
+    """The function in windows of `tile` cells of the latents; 0: the function."""
+    return tiled(function, tile=tile, halo=HALO) if tile else function
+
+
+def _size_ids(system: System, rows: int, shape: tuple[int, ...]) -> Float[Array, "b s"] | None:
+    """Original size, no crop, target size: what the UNet is told of a picture that is to be whole."""
+    if not system.unet.size_ids:
+        return None
+    height, width = (side * system.latent.factor for side in shape[1:3])
+    ids = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
+    return jnp.broadcast_to(ids, (rows, len(ids)))
+
+
+def chunk(steps: int) -> int:
+    """The steps between two reports of progress: about ten reports, and a divisor so that one program runs them all."""
+    return max(count for count in range(1, max(steps // 10, 1) + 1) if steps % count == 0)

@@ -1,0 +1,191 @@
+"""What sampling with a config's networks costs on chips that need not be here: text, the sampling loop, decoding.
+
+The programs are those of `dalle3_jax.pipeline.programs`, laid out as `sample` has them: every chip holds all
+networks and makes its own images.
+"""
+
+import functools
+import inspect
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from dalle3_jax.checkpoints.shapes import abstract_params
+from dalle3_jax.diffusion import schedules
+from dalle3_jax.models.glyph import text_side
+from dalle3_jax.pipeline import programs
+from dalle3_jax.planning import costs, estimate, hlo
+from dalle3_jax.planning.chips import Topology
+from dalle3_jax.planning.flops import flops
+from dalle3_jax.planning.report import Plan, findings, seconds
+from dalle3_jax.planning.training_step import devices_of, networks, plain_latent, unplaced
+from dalle3_jax.stages.config import plain
+
+__all__ = ["Part", "plan_sampling", "sampling"]
+
+
+class Part(NamedTuple):
+    """One program and the shapes that it is called with, the networks' parameters first."""
+
+    function: Any
+    arguments: tuple[Any, ...]
+
+
+class Measured(NamedTuple):
+    """Costs of a program, the bytes that it takes beside its arguments and for its code, seconds of compiling it."""
+
+    costs: costs.Costs
+    temporaries: int = 0
+    code: int = 0
+    took: float = 0.0
+
+
+LEFT_OUT = {
+    "full": (),
+    "quick": ("the chip's own layouts, fusions and kernels (compiled for a CPU)", "collectives", "the program's code"),
+    "estimate": ("HBM traffic", "temporaries", "collectives", "the program's code"),
+}
+
+
+def plan_sampling(
+    config: ConfigDict, name: str, where: Topology, bucket: tuple[int, int], images: int, how: str
+) -> Plan:
+    """The plan of so many images made at once, by the config's sampler; `how` is full, quick or estimate.
+
+    Raises ValueError where the images do not divide over the chips or a network is missing.
+    """
+    if images < 1 or images % where.chips:
+        raise ValueError(f"--images={images} does not divide over {where.chips} chips: use a multiple of {where.chips}")
+    devices = np.asarray(devices_of(where)) if how == "full" else None
+    axes = (AxisType.Auto,)
+    mesh = AbstractMesh((where.chips,), ("data",), axis_types=axes) if devices is None else Mesh(devices, ("data",))
+    parts = sampling(config, bucket, images, mesh)
+    if isinstance(mesh, Mesh):
+        found = {part: compiled(program, mesh, images) for part, program in parts.items()}
+    elif how == "quick":
+        one = AbstractMesh((1,), ("data",), axis_types=axes)
+        alone = sampling(config, bucket, images // where.chips, one)
+        found = {part: compiled(program, None, images) for part, program in alone.items()}
+    else:
+        found = {part: traced(program, where.chips) for part, program in parts.items()}
+    params = {name: tree for part in parts.values() for name, tree in part.arguments[0].items()}
+    batch = max(estimate.shard_bytes(part.arguments[1:]) for part in parts.values())
+    memory = {"networks": estimate.shard_bytes(params), "batch": batch}
+    if how != "estimate":
+        memory["temporaries"] = max(one.temporaries for one in found.values())
+    if how == "full":
+        memory["programs"] = sum(one.code for one in found.values())
+    total = _sum([one.costs for one in found.values()])
+    capacity = int(where.chip.memory)
+    return Plan(
+        how=how,
+        what=f"sampling in {config.sample.steps} steps of {config.sample.sampler}",
+        config=name,
+        topology=where.name,
+        mesh=dict(mesh.shape),
+        bucket=bucket,
+        batch=images,
+        inputs="prompts",
+        parameters={part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in params.items()},
+        memory=memory,
+        capacity=capacity,
+        flops=total.flops,
+        model_flops=sum(traced(part, where.chips).costs.flops for part in parts.values()),
+        bytes=total.bytes,
+        collectives=total.by_kind(),
+        seconds=seconds(total.flops, total.bytes, total.collectives, where),
+        findings=findings(memory, capacity, total.collectives, total.constants, {}),
+        left_out=("decoders other than the VAE's", *LEFT_OUT[how], *costs.uncounted(total)),
+        compile_seconds=sum(one.took for one in found.values()),
+        parts={part: one.costs.flops for part, one in found.items()},
+    )
+
+
+def sampling(config: ConfigDict, bucket: tuple[int, int], images: int, mesh: Mesh | AbstractMesh) -> dict[str, Part]:
+    """The programs that make a batch of images, by what they do."""
+    dtype, modules = jnp.dtype(config.train.dtype), networks(config)
+    if missing := [name for name in ("text_encoder", "unet", "vae") if name not in modules]:
+        raise ValueError(f"sampling needs {', '.join(missing)}: plan a stage that has their sections in config.model")
+    names = (*text_side(modules), "unet", "vae")
+    whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+    latent = plain_latent(modules["vae"])
+    used: dict[str, Any] = {name: modules[name] for name in names}
+    system = programs.System(
+        **used,
+        schedule=schedules.build(**plain(config.model.diffusion.schedule)),
+        prediction=config.model.diffusion.prediction,
+        latent=latent,
+    )
+    boxed = nn.unbox(abstract_params(modules, names))
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=whole), boxed)
+
+    def split(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows if leaf.ndim else whole), tree
+        )
+
+    def text(length: int) -> tuple[Any, Any]:
+        return tuple(split(jax.ShapeDtypeStruct((images, length), kind)) for kind in (jnp.int32, jnp.bool_))
+
+    texts = text(config.data.text_length)
+    texts += (text(config.data.glyph_length),) if "glyph_encoder" in names else ()
+    encode = functools.partial(programs.encode, system=system)
+    condition = split(jax.eval_shape(encode, params, *texts))
+    height, width = (side // latent.factor for side in bucket)
+    seeds = jax.ShapeDtypeStruct((images,), jnp.uint32), jax.ShapeDtypeStruct((), jnp.float32)
+    start = functools.partial(programs.start, shape=(height, width, latent.channels))
+    state, keys = split(jax.eval_shape(start, *seeds))
+    guide = programs.Guidance(*[split(jax.ShapeDtypeStruct((images,), jnp.float32))] * 4)
+    guided = config.sample.guidance_scale != 1
+    against = (condition, guide) if guided else (None, None)
+    loop = functools.partial(_loop, system=system, sampler=config.sample.sampler, steps=config.sample.steps)
+    text_params = {name: params[name] for name in text_side(modules)}
+    return {
+        "text": Part(encode, (text_params, *texts)),
+        "loop": Part(loop, ({"unet": params["unet"]}, condition, *against, state, keys)),
+        "decoding": Part(functools.partial(programs.decode, system=system), ({"vae": params["vae"]}, state.x)),
+    }
+
+
+def compiled(part: Part, mesh: Mesh | None, images: int) -> Measured:
+    """Measured as compiled for the mesh's devices; for this machine's one, of a device's own images, without one."""
+    arguments = part.arguments if mesh else unplaced(part.arguments)
+    began = time.monotonic()
+    with programs.over(mesh, images):
+        program = jax.jit(part.function).lower(*arguments).compile()
+    took = time.monotonic() - began
+    found = costs.measure(hlo.parse(program.as_text() or ""), mesh.size if mesh else 1)
+    stats: Any = program.memory_analysis()
+    held = stats.temp_size_in_bytes + stats.output_size_in_bytes
+    return Measured(found, held, stats.generated_code_size_in_bytes, took)
+
+
+def traced(part: Part, chips: int) -> Measured:
+    """FLOPs of a chip's share of the traced program."""
+    jaxpr = jax.make_jaxpr(part.function)(*unplaced(part.arguments))
+    return Measured(costs.Costs(flops(jaxpr) / chips, 0.0, (), ()))
+
+
+def _loop(params: Any, condition: Any, null: Any, guide: Any, state: Any, keys: Any, **how: Any) -> Any:
+    """The whole loop; where it begins is no argument, so that its length is known."""
+    advance = inspect.unwrap(programs.advance)
+    return advance(params, condition, null, guide, state, keys, 0, count=how["steps"], **how)
+
+
+def _sum(found: Sequence[costs.Costs]) -> costs.Costs:
+    """Of programs that run one after another."""
+    return costs.Costs(
+        sum(one.flops for one in found),
+        sum(one.bytes for one in found),
+        tuple(one for part in found for one in part.collectives),
+        tuple(one for part in found for one in part.constants),
+        tuple(one for part in found for one in part.unknown),
+    )

@@ -1,0 +1,295 @@
+"""What a revised prompt owes the original: every quoted word, count, colour, thing and relation, in one description.
+
+After DALL-E 3's paper, appendices C and D: a prompt is made longer, and judged by whether it still says what was asked.
+"""
+
+import re
+from collections.abc import Sequence
+
+from dalle3_jax.prompting.claims import SEVERAL, Claims, Relation, claims
+from dalle3_jax.prompting.lexicon import COLOURS, NUMBERS, Lexicon
+from dalle3_jax.text.glyphs import QUOTED, quoted
+
+__all__ = ["LEAST", "MOST", "content_words", "is_usable", "lost", "malformed", "stem"]
+
+LEAST, MOST = 15, 80
+"""Words of a description."""
+
+NEGATIONS = ("no", "without", "not", "never", "nothing", "none")
+INVERSE = {"right of": "left of", "below": "above", "in front of": "behind"}
+EMPTY = frozenset(
+    {
+        *("a", "an", "the", "and", "or", "but", "of", "in", "on", "at", "to", "for", "with", "by", "from", "as", "is"),
+        *(
+            "are",
+            "be",
+            "was",
+            "were",
+            "there",
+            "here",
+            "it",
+            "its",
+            "this",
+            "that",
+            "these",
+            "those",
+            "them",
+            "they",
+            "their",
+            "his",
+            "her",
+        ),
+        *(
+            "him",
+            "he",
+            "she",
+            "you",
+            "your",
+            "me",
+            "my",
+            "i",
+            "we",
+            "our",
+            "us",
+            "one",
+            "ones",
+            "some",
+            "any",
+            "each",
+            "other",
+        ),
+        *(
+            "another",
+            "just",
+            "only",
+            "also",
+            "very",
+            "really",
+            "so",
+            "then",
+            "than",
+            "into",
+            "onto",
+            "over",
+            "under",
+            "above",
+            "below",
+            "between",
+            "next",
+        ),
+        *(
+            "left",
+            "right",
+            "behind",
+            "front",
+            "top",
+            "bottom",
+            "side",
+            "near",
+            "upper",
+            "lower",
+            "centre",
+            "center",
+            "middle",
+            "see",
+            "please",
+            "draw",
+            "paint",
+        ),
+        *(
+            "make",
+            "create",
+            "generate",
+            "show",
+            "shows",
+            "showing",
+            "depict",
+            "depicts",
+            "picture",
+            "image",
+            "photo",
+            "photograph",
+            "drawing",
+            "illustration",
+            "painting",
+            "render",
+            "give",
+        ),
+        *(
+            "want",
+            "need",
+            "would",
+            "like",
+            "can",
+            "could",
+            "should",
+            "must",
+            "will",
+            "have",
+            "has",
+            "having",
+            "being",
+            "do",
+            "does",
+            "up",
+            "out",
+        ),
+        *(
+            "off",
+            "where",
+            "while",
+            "which",
+            "who",
+            "whose",
+            "what",
+            "when",
+            "how",
+            "all",
+            "both",
+            "exactly",
+            "together",
+        ),
+    }
+)
+"""Words that ask for nothing by themselves."""
+ANSWERS = re.compile(
+    r"^\s*(here(?:'s| is| are)\b|sure[,!. ]|certainly|of course|as an ai|i (?:can|cannot|can't|am|'m)\b)", re.I
+)
+MARKUP = re.compile(r"^\s*(?:[-*#>]|\d+[.)])\s|```|\*\*|https?://|</?\w+>", re.M)
+
+
+def lost(prompt: str, revised: str, lexicon: Lexicon | None = None) -> tuple[str, ...]:
+    """What a revised prompt does not keep, in words for people; nothing where it keeps all.
+
+    With a lexicon its things are counted and compared with care, and none may be added; all other words of content
+    have to be there again, in singular or plural.
+    """
+    found = [f'the quoted "{word}"' for word in quoted(prompt) if word not in quoted(revised)]
+    if lexicon is not None:
+        found += unlike(claims(prompt, lexicon), claims(revised, lexicon), negated(prompt))
+    asked, given = QUOTED.sub(" ", prompt), QUOTED.sub(" ", revised)
+    present = {stem(word) for word in words_of(given)}
+    found += [f"the word {word!r}" for word in content_words(asked) if stem(word) not in present]
+    found += [f"{pair[0]} {pair[1]}" for pair in unpaired(asked, given)]
+    found += [f"that there is to be no {word}" for word in negated(asked) if not_negated(word, given)]
+    return tuple(dict.fromkeys(found))
+
+
+def malformed(revised: str, prompt: str = "") -> tuple[str, ...]:
+    """What is wrong with an answer as one description of 15 to 80 words, in words for people."""
+    found, count = [], len(revised.split())
+    if not LEAST <= count <= MOST:
+        found.append(f"it has {count} words, not {LEAST} to {MOST}")
+    if ANSWERS.match(revised) or MARKUP.search(revised) or len(revised.strip().splitlines()) > 1:
+        found.append("it is no plain description")
+    if not is_usable(revised):
+        found.append("it holds characters that cannot be shown")
+    if foreign(revised) > 0.3 and foreign(prompt) <= 0.3:
+        found.append("it is in another script than the prompt")
+    return tuple(found)
+
+
+def is_usable(text: str) -> bool:
+    """Whether a text is valid Unicode without control characters."""
+    return not any(
+        0xD800 <= ord(letter) <= 0xDFFF or (not letter.isprintable() and letter not in "\n\t ") for letter in text
+    )
+
+
+def foreign(text: str) -> float:
+    """The share of its letters that are not Latin."""
+    letters = [letter for letter in text if letter.isalpha()]
+    return sum(ord(letter) > 0x24F for letter in letters) / max(len(letters), 1)
+
+
+def unlike(asked: Claims, given: Claims, unwanted: Sequence[str]) -> list[str]:
+    """How what is said of things differs from what was asked."""
+    away = {stem(word) for word in unwanted}
+    wanted = {name: n for name, n in asked.things.items() if stem(name.split()[-1]) not in away}
+    found = []
+    for name, number in wanted.items():
+        said = given.things.get(name)
+        if said is None:
+            found.append(f"the {name}")
+        elif number != said and not (SEVERAL in (number, said) and max(number, said) != 1):
+            found.append(f"the number of the {name}: {number}, not {said}")
+    found += [f"nothing else: it adds a {name}" for name in given.things if name not in asked.things]
+    found += [
+        f"the {name} being {tint}"
+        for name, tints in asked.tints.items()
+        for tint in tints
+        if tint not in given.tints.get(name, ())
+    ]
+    told = {turned(relation) for relation in given.relations}
+    found += [f"{' '.join(relation)}" for relation in asked.relations if turned(relation) not in told]
+    found += [f"the {name} {place}" for name, place in asked.places.items() if given.places.get(name, place) != place]
+    if asked.backgrounds and {*given.backgrounds} != {*asked.backgrounds}:
+        found.append(f"the background: {', '.join(asked.backgrounds)}")
+    return found
+
+
+def turned(relation: Relation) -> Relation:
+    """The relation in one of the two ways to say it."""
+    first, name, *others = relation
+    if name == "between":
+        return (first, name, *sorted(others))
+    return (others[0], INVERSE[name], first) if name in INVERSE else relation
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case; digits are words too."""
+    return re.findall(r"[^\W_]+(?:['\u2019-][^\W_]+)*", text.lower())
+
+
+def content_words(text: str) -> list[str]:
+    """The words that ask for something: no articles, prepositions, numbers, nor words that speak of the picture."""
+    return [word for word in dict.fromkeys(words_of(text)) if word not in EMPTY and not counts(word)]
+
+
+def counts(word: str) -> bool:
+    """Whether a word is a number or says that there is none: these are compared with what they count."""
+    return word.isdigit() or word in NUMBERS or word in NEGATIONS
+
+
+def stem(word: str) -> str:
+    """One form for singular and plural: cherries, cherry; foxes, fox; leaves, leaf."""
+    word = word.lower()
+    for ending, instead in (("ies", "y"), ("ves", "f"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"), ("sses", "ss")):
+        if word.endswith(ending) and len(word) > len(ending) + 1:
+            return word.removesuffix(ending) + instead
+    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3 else word
+
+
+def unpaired(asked: str, given: str) -> list[tuple[str, str]]:
+    """(number or colour, word): those that stand before a word of content and no longer do."""
+    return [pair for pair in bound(asked) if pair not in bound(given)]
+
+
+def bound(text: str) -> set[tuple[str, str]]:
+    """Numbers and colours with the next word of content behind each, at most three words on; numbers as digits."""
+    words, found = words_of(text), set()
+    for i, word in enumerate(words):
+        number = word if word.isdigit() else str(NUMBERS.index(word)) if word in NUMBERS[2:] else ""
+        if not number and word not in COLOURS:
+            continue
+        near = [other for other in words[i + 1 : i + 4] if other not in EMPTY and (other not in COLOURS or not number)]
+        if near:
+            found.add((number or word, stem(near[0])))
+    return found
+
+
+def negated(text: str) -> list[str]:
+    """The words that are asked not to be there: the first of content after each negation."""
+    words = words_of(text)
+    found = []
+    for i, word in enumerate(words):
+        if word in NEGATIONS[:3]:
+            found += [other for other in words[i + 1 : i + 4] if other not in EMPTY and other not in COLOURS][:1]
+    return found
+
+
+def not_negated(word: str, given: str) -> bool:
+    """Whether a text speaks of a word, and not only to say that it is not there."""
+    words = [stem(other) for other in words_of(given)]
+    places = [i for i, other in enumerate(words) if other == stem(word)]
+    return bool(places) and not all({*words[max(0, i - 3) : i]} & {*NEGATIONS} for i in places)

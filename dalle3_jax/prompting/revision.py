@@ -1,0 +1,114 @@
+"""What `sample --upsample` does: prompts are revised before anything is drawn, shown, and kept to be edited."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dalle3_jax.pipeline.jobs import Line
+from dalle3_jax.pipeline.request import shortened, write_whole
+from dalle3_jax.prompting.chat import Chat
+from dalle3_jax.prompting.lexicon import Lexicon
+from dalle3_jax.prompting.upsampler import Backend, template, upsample
+
+__all__ = ["add_flags", "check", "lexicon_of_training", "revised"]
+
+BACKENDS = ("none", "template", "chat")
+KEY, BASE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
+OFFICIAL = "https://api.openai.com/v1"
+FILE = "prompts.jsonl"
+"""What was revised, in the form of --prompts-file."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of prompt upsampling."""
+    group = parser.add_argument_group("prompt upsampling (docs/prompts.md)")
+    told = "rewrite prompts as the captions that models are trained on: template (offline) or chat (a language model)"
+    group.add_argument("--upsample", choices=BACKENDS, default="none", help=f"{told}; default none")
+    told = f"a server with OpenAI's /chat/completions (default: ${BASE}, else {OFFICIAL}); its key is ${KEY}"
+    group.add_argument("--chat-url", metavar="URL", help=told)
+    group.add_argument("--chat-model", metavar="NAME", default="gpt-4o-mini", help="(default %(default)s)")
+    told = "seconds for each prompt, after which it is used as it is (default %(default)s)"
+    group.add_argument("--chat-timeout", type=float, metavar="S", default=30.0, help=told)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """ValueError for a chat server that cannot be one, before anything is loaded."""
+    if arguments.upsample == "chat":
+        chat(arguments)
+
+
+def chat(arguments: argparse.Namespace) -> Chat:
+    """The chat backend that the flags and the environment name; its answers are kept in the user's cache."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    url = arguments.chat_url or os.environ.get(BASE) or OFFICIAL
+    key, folder = os.environ.get(KEY, ""), home / "dalle3_jax" / "prompts"
+    return Chat(url, arguments.chat_model, key, deadline=arguments.chat_timeout, cache=folder)
+
+
+def revised(lines: Sequence[Line], arguments: argparse.Namespace, training: Mapping[str, Any]) -> list[Line]:
+    """The lines with revised prompts, each shown; OUTDIR/prompts.jsonl holds them, to be edited and given again.
+
+    `training` is what the release says of its own: of a model of scenes, their words are the lexicon. A line that has
+    an "original_prompt" was revised before.
+    """
+    if arguments.upsample == "none":
+        return list(lines)
+    lexicon = lexicon_of_training(training)
+    backend: Backend = template(lexicon) if arguments.upsample == "template" else chat(arguments)
+    found = [revise(line, backend, lexicon) for line in lines]
+    folder = Path(arguments.outdir)
+    content = "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for line in found)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / FILE, content.encode("utf-8", "replace"))
+    except OSError as error:
+        raise ValueError(f"cannot write {folder / FILE}: {error.strerror}; give another --outdir") from None
+    print(f"note: revised prompts are in {folder / FILE}: edit them and give it as --prompts-file", file=sys.stderr)
+    return found
+
+
+def revise(line: Line, backend: Backend, lexicon: Lexicon | None) -> Line:
+    """One line, said to the user."""
+    prompt = line.settings["prompt"]
+    if line.settings.get("original_prompt"):
+        return line
+    # A model's own words bound what is kept, not what a language model may add.
+    made = upsample(prompt, backend, lexicon=lexicon)
+    if made.notice:
+        print(
+            f"note: {shown(prompt)!r} is drawn as {'it is' if made.revised == prompt else 'asked'}: {made.notice}",
+            file=sys.stderr,
+        )
+    if made.revised == prompt:
+        return line
+    print(f"{shown(prompt)} -> {made.revised}", file=sys.stderr)
+    return replace(line, settings={**line.settings, "prompt": made.revised, "original_prompt": prompt})
+
+
+def shown(prompt: str) -> str:
+    """A prompt as a terminal can show it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shortened(prompt))
+
+
+def plain(line: Line) -> dict[str, Any]:
+    """A line's settings as JSON has them."""
+    settings = dict(line.settings)
+    size = settings.get("size")
+    return settings | ({"size": f"{size[1]}x{size[0]}"} if isinstance(size, tuple) else {})
+
+
+def lexicon_of_training(training: Mapping[str, Any]) -> Lexicon | None:
+    """The words of the scenes that a release was trained on; None for any other data."""
+    data = training.get("config", {}).get("data", {})
+    if not data or data.get("source", "scenes") != "scenes":
+        return None
+    from dalle3_jax.data.scenes import world_of
+    from dalle3_jax.prompting.scene_lexicon import lexicon_of
+
+    name, part = data.get("world", "first"), data.get("part", {})
+    return lexicon_of(world_of({"of": name, **part} if part else name))

@@ -1,0 +1,122 @@
+"""What `sample --size auto` does: a size for each prompt, with the reason."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dalle3_jax.pipeline.jobs import AUTO, Line, size_or_auto
+from dalle3_jax.pipeline.request import size_text
+from dalle3_jax.prompting import revision
+from dalle3_jax.prompting.aspect import Head, chosen
+
+if TYPE_CHECKING:
+    from dalle3_jax.checkpoints.releases import Release
+    from dalle3_jax.pipeline import Pipeline
+
+__all__ = ["Sizing", "add_flag", "sizes_of", "sizing"]
+
+Sizing = Callable[[Sequence[Line]], list[Line]]
+"""Lines -> the lines with a size of their own wherever "auto" was asked for; each choice is printed with its reason."""
+
+SHIPPED = Path(str(files("dalle3_jax") / "releases" / "size_head"))
+GRID = 16
+ASPECTS = ((1, 1), (7, 4), (4, 7))
+"""Width and height of DALL-E 3's three sizes."""
+
+
+def add_flag(group: Any) -> None:
+    """The flag that names a size head of the user's own."""
+    told = "a size head for --size auto, which chooses among its own sizes: the stage size_head's folder, or a release"
+    group.add_argument("--size-head", metavar="PATH", help=f"{told} (default: the demo's, for the demo)")
+
+
+def sizing(lines: Sequence[Line], arguments: argparse.Namespace, pipeline: "Pipeline") -> Sizing:
+    """What gives these lines their sizes, once their prompts are revised; ValueError for a head that does not fit."""
+    default = arguments.size and size_or_auto(arguments.size)
+
+    def is_auto(line: Line) -> bool:
+        return line.settings.get("size", default) == AUTO
+
+    if not any(map(is_auto, lines)):
+        if arguments.size_head is not None:
+            raise ValueError(f"--size-head {arguments.size_head} is for --size auto, which nothing asks for: add that")
+        return list
+    sizes, head = head_of(arguments.size_head, pipeline)
+    chat = asking(arguments)
+    return lambda given: [choose(line, sizes, chat, head) if is_auto(line) else line for line in given]
+
+
+def choose(line: Line, sizes: Sequence[tuple[int, int]], chat: Callable[[str], str] | None, head: Head | None) -> Line:
+    """One line, said to the user: the words of the user count, where the prompt was revised."""
+    prompt = line.settings.get("original_prompt") or line.settings["prompt"]
+    choice = chosen(prompt, sizes, chat=chat, head=head)
+    print(f"{size_text(choice.size)} for {revision.shown(prompt)!r}: {choice.reason}", file=sys.stderr)
+    return replace(line, settings={**line.settings, "size": choice.size})
+
+
+def sizes_of(pipeline: "Pipeline") -> list[tuple[int, int]]:
+    """The release's sizes (height, width); where it names only one, that and a wide and a tall one of its area."""
+    known = list(pipeline.release.sizes)
+    if len(known) > 1:
+        return known
+    height, width = known[0] if known else pipeline.defaults["size"]
+    side = (height * width) ** 0.5
+    found = [
+        tuple(
+            max(GRID, round(side * (part / other) ** 0.5 / GRID) * GRID)
+            for part, other in ((down, across), (across, down))
+        )
+        for across, down in ASPECTS
+    ]
+    return list(dict.fromkeys([(height, width), *((row[0], row[1]) for row in found[1:])]))
+
+
+def asking(arguments: argparse.Namespace) -> Callable[[str], str] | None:
+    """A function that asks the chat server, where prompts are upsampled by one."""
+    if arguments.upsample != "chat":
+        return None
+    backend = revision.chat(arguments)
+    return lambda question: backend.asked([{"role": "user", "content": question}])
+
+
+def head_of(given: str | None, pipeline: "Pipeline") -> tuple[list[tuple[int, int]], Head | None]:
+    """The sizes to choose from and the head: the user's own, or the shipped one where it knows encoder and sizes."""
+    from dalle3_jax.checkpoints.releases import load_release
+    from dalle3_jax.loading.open import find_release
+
+    release = load_release(SHIPPED if given is None else find_release(given), ["size_head"])
+    buckets, fits = [*release.modules["size_head"].buckets], knows(release, pipeline)
+    if given is not None:
+        if not fits:
+            told = "was trained on another text encoder than the checkpoint's"
+            raise ValueError(f"--size-head {given} {told}: train one on it, and leave --dtype out, which rounds it")
+        return buckets, reading(release, pipeline)
+    sizes = sizes_of(pipeline)
+    return sizes, reading(release, pipeline) if fits and buckets == sizes else None
+
+
+def knows(release: "Release", pipeline: "Pipeline") -> bool:
+    """Whether a head was trained on the features that the pipeline's text encoder makes."""
+    from dalle3_jax.checkpoints.releases import weights_digest
+
+    encoder = pipeline.release.params.get("text_encoder")
+    return encoder is not None and release.text.get("encoder") == weights_digest(encoder)
+
+
+def reading(release: "Release", pipeline: "Pipeline") -> Head:
+    """The head as a function of a prompt, on the pipeline's text encoder; one program for all prompts."""
+    import jax
+
+    module: Any = release.modules["size_head"]
+
+    @jax.jit
+    def chances(params: Any, ids: Any, mask: Any) -> Any:
+        features = pipeline.system.text_encoder.apply({"params": params["text_encoder"]}, ids, mask)
+        return jax.nn.softmax(module.apply({"params": params["size_head"]}, features, mask))[0]
+
+    params = {**release.params, "text_encoder": pipeline.release.params["text_encoder"]}
+    return lambda prompt: chances(params, *pipeline.tokenizer([prompt], release.text["length"])).tolist()

@@ -1,0 +1,231 @@
+"""The offline upsampler: a prompt is read with a lexicon and written again as descriptive captions are written.
+
+What the lexicon does not know stays in the prompt's own words, framed by a sentence about the composition.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from dalle3_jax.prompting.claims import SEVERAL, Claims, claims
+from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, lost, negated, stem
+from dalle3_jax.prompting.lexicon import NUMBERS, Lexicon
+from dalle3_jax.text.glyphs import QUOTED
+
+__all__ = ["edited", "write"]
+
+FRAMES = (
+    "The picture is calm and clear, with even light, and it shows just what is described and nothing more.",
+    "Everything is in full view in soft, even light, and the composition is simple and well balanced.",
+    "The view is clear and uncluttered, the light is soft, and nothing distracts from what is shown.",
+)
+OPENINGS = re.compile(
+    r"^(?:please\s+)?(?:draw|paint|make|create|generate|show|give|render|design)\s+(?:me\s+)?"
+    r"|^i(?:'d| would)? (?:like|want|need)(?: to see)?\s+",
+    re.I,
+)
+PICTURE = re.compile(
+    r"^(?:an?|the)\s+(?:picture|image|photo|drawing|illustration|painting)\s+(?:of|showing|with)\s+", re.I
+)
+SPOTS = (("left", "right"), ("right", "left"))
+
+
+def write(prompt: str, lexicon: Lexicon | None = None, seed: int = 0) -> str:
+    """The prompt as a description of 15 to 80 words; the same for the same prompt and seed.
+
+    Places and a background that the prompt leaves open are chosen, for captions say them too; nothing else is added.
+    What has that length already, or more, stays as it is.
+    """
+    choose = Chooser(f"{seed} {prompt}")
+    tries = [framed(prompt, choose)]
+    if lexicon is not None:
+        said = without(claims(prompt, lexicon), negated(prompt))
+        tries.insert(0, extended(prompt, said, lexicon, choose))
+        if covers(said, prompt, lexicon):
+            tries.insert(0, composed(said, lexicon, choose))
+    if len(prompt.split()) >= LEAST:
+        tries = [prompt]
+    fine = [text for text in tries if LEAST <= len(text.split()) <= MOST and not lost(prompt, text, lexicon)]
+    return (fine or tries)[0]
+
+
+def without(said: Claims, names: Sequence[str]) -> Claims:
+    """What is said but for things that are asked not to be there."""
+    away = {stem(name) for name in names}
+    kept = {name: number for name, number in said.things.items() if not {stem(one) for one in name.split()} & away}
+    return replace(said, things=kept)
+
+
+def extended(prompt: str, said: Claims, lexicon: Lexicon, choose: "Chooser") -> str:
+    """The prompt's own words, and sentences about where its things are."""
+    if not 0 < len(said.things) <= 6:
+        return ""
+    first = opened(prompt)
+    where = [
+        sentence.replace("It is", f"The {next(iter(said.things))} is") for sentence in positions(said, lexicon, choose)
+    ]
+    return " ".join(ended([f"{first}.", *where], choose))
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Draws that hang on the prompt and on what is chosen, not on what was chosen before."""
+
+    key: str
+
+    def __call__(self, options: Sequence[str], what: str) -> str:
+        """One of the options."""
+        digest = blake2b(f"{self.key} {what}".encode("utf-8", "replace"), digest_size=4).digest()
+        return options[int.from_bytes(digest, "little") % len(options)]
+
+
+def framed(prompt: str, choose: Chooser) -> str:
+    """The prompt's own words as a sentence, and one about the composition."""
+    return f"{opened(prompt)}. {choose(FRAMES, 'frame')}"
+
+
+def opened(prompt: str) -> str:
+    """The prompt without the words that ask for a picture, and without its last stop."""
+    whole = " ".join(prompt.split())
+    said = PICTURE.sub("", OPENINGS.sub("", whole)).rstrip(" .!,;:") or whole
+    return said[:1].upper() + said[1:]
+
+
+def ended(parts: Sequence[str], choose: Chooser) -> list[str]:
+    """The sentences, of which the last says that this is all."""
+    if parts[-1].endswith(("nothing else in view.", "no other objects.")):
+        return list(parts)
+    return [*parts, choose(("There are no other objects in view.", "Nothing else is in view."), "closing")]
+
+
+def covers(said: Claims, prompt: str, lexicon: Lexicon) -> bool:
+    """Whether the lexicon's words are all that the prompt asks for: up to six things, each in a number, and quotes."""
+    if not said.things or said.words or sum(max(n, 2) for n in said.things.values()) > 12 or len(said.things) > 6:
+        return False
+    known = " ".join([*lexicon.things, *lexicon.things.values(), *said.backgrounds, *lexicon.colours])
+    phrases = [phrase for name in said.backgrounds for phrase in lexicon.backgrounds[name]]
+    stems = {stem(word) for word in content_words(" ".join([known, *phrases]))}
+    return all(stem(word) in stems for word in content_words(QUOTED.sub(" ", prompt)))
+
+
+def composed(said: Claims, lexicon: Lexicon, choose: Chooser) -> str:
+    """What is said, in sentences like those of descriptive captions."""
+    things = list(said.things)
+    background = said.backgrounds[0] if said.backgrounds else choose(sorted(lexicon.backgrounds) or [""], "background")
+    phrases = lexicon.backgrounds.get(background, ("",))
+    where = f" {choose(phrases[:2], 'where')}" if phrases[0] else ""
+    opening = choose(("The picture shows", "A picture of"), "opening")
+    opening = f"{opening} {listed([counted(name, said, lexicon) for name in things])}{where}."
+    parts = [opening, *positions(said, lexicon, choose)]
+    return " ".join(" ".join(ended(parts, choose)).split())
+
+
+def positions(said: Claims, lexicon: Lexicon, choose: Chooser) -> list[str]:
+    """Sentences about where things are: as the prompt says, or else as is natural."""
+    things = list(said.things)
+    names = {name: plain(name, said, lexicon) for name in things}
+    stated = [
+        f"The {names[first]} {verb(said, first)} {phrase(name, others, names, lexicon)}."
+        for first, name, *others in said.relations
+    ]
+    spoken = {name for relation in said.relations for name in (relation[0], *relation[2:])}
+    stated += [
+        f"The {names[name]} {verb(said, name)} {lexicon.places[place][0]} of the frame."
+        for name, place in said.places.items()
+        if name not in spoken
+    ]
+    if stated:
+        return stated
+    numbers = [said.things[name] for name in things]
+    if len(things) == 1 and numbers[0] == 1:
+        place = lexicon.places.get("centre", ("in the centre",))[0]
+        return [f"It is placed {place} of the frame, with nothing else in view."]
+    if len(things) == 1:
+        way = choose(("side by side", "close together", "next to each other"), "arrangement")
+        sure = f"exactly {word(numbers[0])} of them" if numbers[0] != SEVERAL else "several of them"
+        return [f"There are {sure}, {way}, and no other objects."]
+    if len(things) == 2:
+        one, other = choose(SPOTS[0], "spot"), ""
+        other = "right" if one == "left" else "left"
+        spots = [lexicon.places[spot][0] for spot in (one, other)]
+        where = [f"the {names[name]} {verb(said, name)} {spot}" for name, spot in zip(things, spots, strict=True)]
+        return [f"The {' and '.join(where).removeprefix('the ')}."]
+    return [f"From left to right they are {listed([f'the {names[name]}' for name in things])}."]
+
+
+def phrase(name: str, others: Sequence[str], names: Mapping[str, str], lexicon: Lexicon) -> str:
+    """A relation in words."""
+    if name == "between":
+        return f"between the {names[others[0]]} and the {names[others[1]]}"
+    return f"{lexicon.relations[name][0]} the {names[others[0]]}"
+
+
+def counted(name: str, said: Claims, lexicon: Lexicon) -> str:
+    """Things with their number and colour: "a red car", "three owls"."""
+    number, tints = said.things[name], said.tints.get(name, ())
+    if len(tints) > 1:
+        return listed([f"a {tint} {name}" for tint in tints])
+    text = " ".join([*tints, name if number == 1 else lexicon.things[name]])
+    if number == 1:
+        article = (
+            ("an" if tints[0][0] in "aeiou" else "a")
+            if tints
+            else lexicon.articles.get(name, "an" if name[0] in "aeiou" else "a")
+        )
+        return f"{article} {text}"
+    return text if number == SEVERAL else f"{word(number)} {text}"
+
+
+def plain(name: str, said: Claims, lexicon: Lexicon) -> str:
+    """Things as they are called once they were introduced."""
+    return name if said.things[name] == 1 else lexicon.things[name]
+
+
+def verb(said: Claims, name: str) -> str:
+    """is or are."""
+    return "is" if said.things[name] == 1 else "are"
+
+
+def word(number: int) -> str:
+    """A number in words where there is one."""
+    return NUMBERS[number] if number < len(NUMBERS) else str(number)
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+REMOVED = re.compile(r"\b(?:remove|delete|drop|without|no|take away|get rid of)\b", re.I)
+
+
+def edited(earlier: str, edit: str, lexicon: Lexicon, seed: int = 0) -> str:
+    """The description of an earlier prompt after an edit ("add a fox", "make it blue", "in the snow instead").
+
+    Written anew, so that it grows no longer with every turn; "" where the edit is not understood.
+    """
+    before, change = claims(earlier, lexicon), claims(edit, lexicon)
+    after = changed(before, change, edit, lexicon)
+    if after == before or not after.things:
+        return ""
+    text = composed(after, lexicon, Chooser(f"{seed} {earlier}"))
+    return text if dict(claims(text, lexicon).things) == dict(after.things) else ""
+
+
+def changed(before: Claims, change: Claims, edit: str, lexicon: Lexicon) -> Claims:
+    """What is said after an edit."""
+    things, tints = dict(before.things), {name: shades for name, shades in before.tints.items() if shades}
+    if REMOVED.search(edit):
+        things = {name: number for name, number in things.items() if name not in change.things}
+    else:
+        things |= change.things
+        tints |= {name: shades for name, shades in change.tints.items() if shades}
+        colours = [colour for colour in lexicon.colours if re.search(rf"\b{colour}\b", edit, re.I)]
+        if colours and not change.things and things:
+            tints[list(things)[-1]] = (colours[0],)
+    stated = change.relations or before.relations
+    kept = tuple(one for one in stated if {one[0], *one[2:]} <= things.keys())
+    places = {name: place for name, place in {**before.places, **change.places}.items() if name in things}
+    backgrounds = change.backgrounds or before.backgrounds
+    return Claims(things, {name: tints.get(name, ()) for name in things}, kept, places, backgrounds, before.words)

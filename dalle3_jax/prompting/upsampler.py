@@ -1,0 +1,159 @@
+"""Prompts brought into the form of the captions that a model was trained on (DALL-E 3's paper, appendix C).
+
+from dalle3_jax.prompting.upsampler import template, upsample
+
+print(upsample("a panda", template()).revised)
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dalle3_jax.prompting import template as templates
+from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, is_usable, lost, malformed
+from dalle3_jax.prompting.lexicon import Lexicon
+from dalle3_jax.text.glyphs import quoted
+
+__all__ = ["Ask", "Backend", "BackendError", "Revised", "Turn", "as_is", "template", "upsample"]
+
+ATTEMPTS = 3
+GROWTH = 1.25
+"""How much longer a description may get by an edit."""
+
+AS_IS = re.compile(
+    r"I NEED to test how the tool works with extremely simple prompts\.\s*"
+    r"DO NOT add any detail,\s*just use it AS-IS:\s*"  # what users of the hosted DALL-E 3 are told to write
+    r"|^\s*(?:as[- ]is|verbatim|exact(?:ly)?|raw)\s*:\s*"
+    r"|\b(?:use (?:exactly )?this (?:exact )?prompt(?: exactly| as it is| as[- ]is| verbatim)?|do(?:n't| not) "
+    r"(?:change|revise|rewrite|expand|modify|add to) (?:this|the|my) prompt"
+    r"|(?:just )?use (?:it|this|the prompt) (?:as[- ]is|verbatim))\s*[:.,!]*\s*",
+    re.I,
+)
+"""How users ask to be taken at their word."""
+
+
+class BackendError(Exception):
+    """A backend has no answer; the message says why."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An earlier turn of a conversation: what the user said, and the description that it led to."""
+
+    said: str
+    revised: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a backend is asked: a prompt, the turns before it, and what its last answer lost."""
+
+    prompt: str
+    previous: tuple[Turn, ...] = ()
+    attempt: int = 0
+    complaints: tuple[str, ...] = ()
+
+
+Backend = Callable[[Ask], str]
+"""Answers with one description; BackendError where it cannot."""
+
+
+@dataclass(frozen=True)
+class Revised:
+    """A prompt and what is to be drawn in its place; `notice` says why that is the prompt itself, where it is."""
+
+    prompt: str
+    revised: str
+    notice: str = ""
+
+
+def upsample(
+    prompt: str, backend: Backend, *, lexicon: Lexicon | None = None, previous: Sequence[Turn] = ()
+) -> Revised:
+    """The backend's description of the prompt where it keeps all that was asked, else the prompt as it was.
+
+    A prompt that asks to be used as it is, is left alone, but for the words that ask it. With `previous` turns the
+    prompt is an edit of what they led to, and the answer a new description of the whole.
+    """
+    if not prompt.strip():
+        return Revised(prompt, prompt, "there is nothing to revise")
+    if not is_usable(prompt):
+        return Revised(prompt, prompt, "it holds characters that are no text")
+    if (plain := as_is(prompt)) is not None:
+        return Revised(prompt, plain, "it asks to be used as it is")
+    complaints: tuple[str, ...] = ()
+    for attempt in range(ATTEMPTS):
+        try:
+            answer = bare(backend(Ask(prompt, tuple(previous), attempt, complaints)))
+        except BackendError as error:
+            return Revised(prompt, prompt, str(error))
+        complaints = wrong(prompt, answer, lexicon, previous)
+        if not complaints:
+            return Revised(prompt, answer)
+    return Revised(prompt, prompt, f"the revised prompt was not kept: {'; '.join(complaints[:4])}")
+
+
+def bare(answer: str) -> str:
+    """An answer without blanks around it, nor quotes around the whole of it."""
+    answer = answer.strip()
+    return answer[1:-1].strip() if re.fullmatch(r'"[^"]*[.!]"', answer) else answer
+
+
+def as_is(prompt: str) -> str | None:
+    """The prompt without the words by which it asks to be used as it is; None where it does not ask."""
+    if not AS_IS.search(prompt):
+        return None
+    return AS_IS.sub(" ", prompt).strip() or prompt
+
+
+def wrong(prompt: str, answer: str, lexicon: Lexicon | None, previous: Sequence[Turn]) -> tuple[str, ...]:
+    """What keeps an answer from being used."""
+    found = malformed(answer, prompt)
+    if not previous:
+        return (*found, *(f"it lost {what}" for what in lost(prompt, answer, lexicon)))
+    found += tuple(f"it lost {what}" for what in missed(prompt, answer))
+    before = len(previous[-1].revised.split())
+    if len(answer.split()) > max(GROWTH * before, LEAST + len(prompt.split()) + before // 2):
+        found = (*found, f"it grew from {before} to {len(answer.split())} words")
+    return found
+
+
+def missed(edit: str, answer: str) -> list[str]:
+    """What an edit asks for by name and the answer does not say: quotes, and words of content, unless it removes."""
+    found = [f'the quoted "{word}"' for word in quoted(edit) if word not in quoted(answer)]
+    if templates.REMOVED.search(edit):
+        return found
+    ordinary = {
+        "add",
+        "change",
+        "make",
+        "instead",
+        "replace",
+        "turn",
+        "put",
+        "move",
+        "more",
+        "now",
+        "too",
+        "background",
+    }
+    here = {templates.stem(word) for word in content_words(answer)}
+    return found + [
+        f"the word {w!r}" for w in content_words(edit) if w not in ordinary and templates.stem(w) not in here
+    ]
+
+
+def template(lexicon: Lexicon | None = None, seed: int = 0) -> Backend:
+    """The backend that needs nothing but a lexicon: see `dalle3_jax.prompting.template`."""
+
+    def answer(ask: Ask) -> str:
+        if not ask.previous:
+            if len(ask.prompt.split()) > MOST:
+                raise BackendError(f"it has more than {MOST} words already")
+            return templates.write(ask.prompt, lexicon, seed)
+        text = templates.edited(ask.previous[-1].revised, ask.prompt, lexicon, seed) if lexicon else ""
+        if not text:
+            raise BackendError("the template backend does not understand this edit: write the whole prompt again")
+        return text
+
+    return answer

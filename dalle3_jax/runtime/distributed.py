@@ -1,0 +1,157 @@
+"""What commands set up before they compute: the other processes, the cache of compiled programs, a lock."""
+
+import fcntl
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+
+from dalle3_jax.runtime.cluster import Hosts
+from dalle3_jax.runtime.signals import EXIT_SAVED
+
+__all__ = ["EXIT_PEER", "concluded", "distributed", "enable_compilation_cache", "exclusive", "leave"]
+
+EXIT_PEER = 69
+"""Exit code when another process of the run was lost: EX_UNAVAILABLE."""
+
+CONNECT_SECONDS = 300.0
+"""How long the processes of a run wait for the last of them to start."""
+
+HEARTBEAT_SECONDS = 60
+"""After so long without a sign of life a process counts as dead, and its peers end."""
+
+LINGER_SECONDS = 3
+"""So long process 0 waits before it fails: with it the others would be cut off before they could say why they fail."""
+
+
+def distributed(hosts: Hosts, connect_seconds: float = CONNECT_SECONDS) -> None:
+    """Join the other processes of the run through jax.distributed; nothing where there is one alone.
+
+    Call it before anything asks jax for its devices. On CPUs the processes talk through gloo. Raises ValueError when
+    they cannot, or the cluster does not say who they are; when they have not all met within `connect_seconds`, this
+    process says so and ends with code 2 (jax would abort it).
+    """
+    if not hosts.several or jax.distributed.is_initialized():
+        return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    named = {"coordinator_address": hosts.coordinator, "num_processes": hosts.processes, "process_id": hosts.process}
+    how = {} if hosts.found else {**named, "cluster_detection_method": "deactivate"}
+    late = threading.Timer(connect_seconds, lambda: os._exit(failed(unmet(hosts, connect_seconds), 2)))
+    late.daemon = True
+    late.start()
+    try:
+        jax.distributed.initialize(
+            **how,
+            initialization_timeout=int(connect_seconds) + 60,  # its own end comes after ours
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError, OSError) as error:  # OSError: the metadata server of a TPU VM
+        raise ValueError(f"{unmet(hosts, connect_seconds)} ({first_line(error)})") from None
+    finally:
+        late.cancel()
+
+
+def unmet(hosts: Hosts, seconds: float) -> str:
+    """What to say when the processes did not meet."""
+    if hosts.found:
+        return (
+            f"the processes that {hosts.found} started did not meet within {seconds:g} s: see that all of them run, "
+            "name them by --coordinator, --processes and --process, or go alone with --processes 1"
+        )
+    return (
+        f"process {hosts.process} of {hosts.processes} could not meet the others at {hosts.coordinator} within "
+        f"{seconds:g} s: see that all of them run, that process 0 is on that host and that the port is free and open"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def concluded(job: Callable[[], int]) -> int:
+    """The exit code of a job whose errors are one line: 2 for bad input, 1 for a failure, 69 for a lost peer."""
+    try:
+        return leave(job())
+    except ValueError as error:
+        return leave(failed(error, 2))
+    except (FloatingPointError, OSError) as error:
+        return leave(failed(error, 1))
+    except jax.errors.JaxRuntimeError as error:
+        if not jax.distributed.is_initialized() or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        return leave(failed(lost(error), EXIT_PEER))
+    except BaseException:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        return leave(1)
+
+
+def failed(error: object, code: int) -> int:
+    """Says the error in one line, and gives the code back."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+def lost(error: BaseException) -> str:
+    """What to say when the processes cannot compute together any more."""
+    return (
+        f"process {jax.process_index()} cannot go on with the others ({first_line(error)}): one of them has probably "
+        "ended, and its log says why. The same command on all hosts goes on from what was saved"
+    )
+
+
+def leave(code: int) -> int:
+    """The exit code; but one of several processes that fails ends here and now.
+
+    At an ordinary exit jax would wait for the peers, which wait for this process's part of their next computation.
+    """
+    if code in (0, EXIT_SAVED) or not jax.distributed.is_initialized():
+        return code
+    if jax.process_index() == 0:
+        time.sleep(LINGER_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def enable_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache directory, so that a second start compiles nothing.
+
+    JAX_COMPILATION_CACHE_DIR names another folder, as it does everywhere in JAX.
+    """
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "dalle3_jax" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process (the first of a run); ValueError when another holds it or it cannot be written.
+
+    The lock is the kernel's: it ends with the process, however that ends.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise ValueError(f"cannot write {folder}: {error.strerror}; give a --workdir that can be written") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"another process is training in {folder}; wait for it or use another workdir") from None
+        yield

@@ -1,0 +1,90 @@
+"""The stage `captioner`: a captioner learns from pictures and one version of their captions."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from dalle3_jax.captioning import CaptionModel
+from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.data import batches
+from dalle3_jax.data.transforms import decode
+from dalle3_jax.models.captioner import Captioner
+from dalle3_jax.pipeline.contact_sheet import Cell, Line, sheet
+from dalle3_jax.stages import inputs
+from dalle3_jax.stages.networks import System
+from dalle3_jax.stages.stage import Stage, apply, described
+from dalle3_jax.text.tokenizers import Tokenizer
+from dalle3_jax.training import logging
+from dalle3_jax.training.objectives.captioner import captioning_loss
+from dalle3_jax.typing import Params
+
+__all__ = ["captioner"]
+
+COMPARED = 256
+"""Held-out pictures among whose captions a preview looks for each picture's own."""
+
+
+def captioner(config: ConfigDict, workdir: Path, system: System) -> Stage:
+    """Contrastive and language-model loss on the data's captions; from nothing, or on from config.init.captioner."""
+    system.require("captioner")
+    module, tokenizer = system.modules["captioner"], inputs.tokenizer(config)
+    check_captioner(config, module, tokenizer)
+    weights = config.train.captioning
+    loss_fn = captioning_loss(
+        functools.partial(apply, module),
+        start_id=module.start_id,
+        contrastive=weights.contrastive,
+        caption=weights.caption,
+    )
+
+    def release(ema: Params, step: int) -> Release:
+        params = {"captioner": ema["captioner"]}
+        told = {"length": config.data.text_length}
+        training = described(config, step)
+        return Release({"captioner": module}, params, text=told, training=training, tokenizer=tokenizer.to_json())
+
+    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
+        source = batches.source_of(inputs.data_section(config, split="held_out"))
+        records = [source[index] for index in range(COMPARED)]
+        pictures = [decode(record.image, record.key) for record in records]
+        model = CaptionModel(release(ema, step))
+        shown = pictures[: config.sample.count]
+        cells = [Cell(Image.fromarray(p), (Line(t),)) for p, t in zip(shown, model.captions(shown), strict=True)]
+        logging.save_image(path, sheet(cells, columns=min(len(cells), 6), width=192, title=f"step {step:,}"))
+        version = max(config.data.captions.items(), key=lambda item: item[1])[0]
+        texts = [record.captions[version] for record in records]
+        products = model.image_vectors(pictures) @ model.text_vectors(texts).T
+        return {"agreement": float(np.mean(products.argmax(-1) == np.arange(len(products))))}
+
+    return Stage(loss_fn, functools.partial(inputs.batches, config, tokenizer), preview, release)
+
+
+def check_captioner(config: ConfigDict, module: Any, tokenizer: Tokenizer) -> None:
+    """Raise ValueError with all that keeps this captioner from reading the config's pictures and captions."""
+    if not isinstance(module, Captioner):
+        raise ValueError(f"config.model.captioner is a {type(module).__name__}: leave `network` out")
+    found, size = [], tuple(config.data.size)
+    if config.data.buckets or config.data.crop or size != tuple(module.image_size):
+        found.append(f"it reads pictures of {tuple(module.image_size)}: set data.size to that, no buckets and no crop")
+    if config.data.text_length != module.positions:
+        found.append(
+            f"it has {module.positions} positions, data.text_length is {config.data.text_length}: make them one"
+        )
+    if tokenizer.vocab_size > module.vocab_size:
+        found.append(f"it knows {module.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}: raise vocab_size")
+    if (tokenizer.start is None) == (module.start_id is None):
+        begins = (
+            "begins texts itself, set start_id to None" if tokenizer.start is not None else "does not, set start_id"
+        )
+        found.append(f"start_id is {module.start_id}, and the tokenizer {begins}")
+    if tokenizer.eos != module.eos_id:
+        found.append(f"eos_id is {module.eos_id}: set the tokenizer's, {tokenizer.eos}")
+    if config.data.dropout:
+        found.append("data.dropout must be 0: an empty caption teaches nothing")
+    if found:
+        raise ValueError(f"config.model.captioner: {'; '.join(found)}")

@@ -1,0 +1,59 @@
+"""What the stages of distillation share: the component that learns, its teacher, and the objective."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.diffusion import schedules
+from dalle3_jax.stages.networks import System
+from dalle3_jax.training import tasks
+from dalle3_jax.training.objectives import diffusion as objectives
+from dalle3_jax.typing import LossFn
+
+__all__ = ["DECODERS", "learnt", "loss", "taught"]
+
+DECODERS = ("decoder", "refiner")
+"""The components that turn latents into images, or into better ones."""
+
+
+def learnt(config: ConfigDict, components: tuple[str, ...]) -> str:
+    """The one component that the stage trains; ValueError where it is none of those it can, or several."""
+    trainable = tuple(config.train.trainable)
+    if len(trainable) != 1 or trainable[0] not in components:
+        raise ValueError(f"train.trainable is {trainable}: this stage trains {' or '.join(components)} alone")
+    return trainable[0]
+
+
+def taught(system: System, component: str) -> Release:
+    """The release of the component's teacher; ValueError where there is none or what it holds is none."""
+    release = system.releases.get(component)
+    if release is None:
+        raise ValueError(f"there is no teacher: name its release in config.init.{component}")
+    if component in DECODERS:
+        kind = release.decoders[component].kind if component in release.decoders else "unknown"
+        if kind != "diffusion":
+            raise ValueError(f"config.init.{component} is of kind {kind}: a teacher is of kind diffusion")
+        if found := system.latent().misfits(release.decoders[component].latent):
+            raise ValueError(f"config.init.{component} was trained on other latents: {'; '.join(found)}")
+    return release
+
+
+def loss(config: ConfigDict, pose: tasks.Pose, component: str, diffusion: Mapping[str, Any]) -> LossFn:
+    """The objective of distillation with the config's settings; `diffusion` holds schedule and prediction."""
+    how = config.train.consistency
+    first, last = how.parts
+    if not 1 <= first <= last:
+        raise ValueError(f"train.consistency.parts {tuple(how.parts)}: two numbers from 1 up, the second no smaller")
+    return objectives.consistency_loss(
+        pose,
+        component,
+        schedule=schedules.build(**diffusion["schedule"]),
+        predict=diffusion["prediction"],
+        top=how.top,
+        parts=(first, last),
+        steps=config.train.steps,
+        teacher=how.teacher,
+        guidance_scale=how.guidance_scale,
+    )

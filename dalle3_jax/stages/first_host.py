@@ -1,0 +1,48 @@
+"""What one host does for all: previews and releases, from parameters that lie on every host's devices."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dalle3_jax.checkpoints.shapes import abstract_params
+from dalle3_jax.runtime import processes
+from dalle3_jax.stages.networks import System
+from dalle3_jax.stages.stage import Stage
+from dalle3_jax.stages.table import STAGES
+from dalle3_jax.training import sharding
+from dalle3_jax.typing import Params
+
+__all__ = ["on_first_host"]
+
+T = TypeVar("T")
+
+
+def on_first_host(
+    config: ConfigDict, workdir: Path, system: System, stage: Stage, ema: Params, use: Callable[[Stage, Params], T]
+) -> T | None:
+    """`use(stage, ema)`; of several processes the first alone calls it, and the others wait and get None.
+
+    All of them give their parts of the parameters; the first lays them over its own devices, and builds a stage of
+    what lies there. All processes must call this at the same step.
+    """
+    if jax.process_count() == 1:
+        return use(stage, ema)
+    loaded, average = processes.gathered(system.loaded), processes.gathered(ema)
+    result = None
+    if jax.process_index() == 0:
+        mesh = sharding.make_mesh({"fsdp": -1}, jax.local_devices())
+        with jax.set_mesh(mesh):
+            own = replace(system, loaded=laid(loaded, system, mesh))
+            result = use(STAGES[config.train.stage](config, workdir, own), laid(average, system, mesh))
+    processes.barrier("the first host has done its work")
+    return result
+
+
+def laid(params: Params, system: System, mesh: Mesh) -> Params:
+    """Parameters in memory, on the devices of the mesh as the networks' axes say."""
+    return jax.device_put(params, sharding.shardings(abstract_params(system.modules, params.keys()), mesh))

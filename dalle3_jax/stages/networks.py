@@ -1,0 +1,117 @@
+"""The networks of a stage: new ones from config.model, trained or public ones that config.init names."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dalle3_jax.checkpoints.releases import Latent, Release
+from dalle3_jax.checkpoints.shapes import abstract_params, example_inputs
+from dalle3_jax.loading.open import open_release
+from dalle3_jax.models.build import build_models, fields_of
+from dalle3_jax.stages.config import plain
+from dalle3_jax.training import sharding
+from dalle3_jax.training.state import init_params
+from dalle3_jax.typing import Key, Params
+
+__all__ = ["System", "found_checkpoint", "load_system"]
+
+
+@dataclass(frozen=True)
+class System:
+    """The networks of a stage, those that config.init loaded with their parameters on the mesh."""
+
+    modules: dict[str, nn.Module]
+    loaded: dict[str, Params]
+    releases: dict[str, Release]
+    trainable: tuple[str, ...]
+
+    @property
+    def frozen(self) -> dict[str, Params]:
+        """Parameters that do not learn."""
+        return {name: params for name, params in self.loaded.items() if name not in self.trainable}
+
+    def require(self, *names: str) -> None:
+        """Raise ValueError unless all these components are there."""
+        if missing := [name for name in names if name not in self.modules]:
+            raise ValueError(f"the stage needs {', '.join(missing)}: add sections to config.model or config.init")
+
+    def latent(self) -> Latent:
+        """The latent space of the loaded VAE, checked against the UNet."""
+        latent = self.releases["vae"].latent if "vae" in self.releases else None
+        if latent is None:
+            raise ValueError("the VAE must come from a release that knows its latents: set config.init.vae")
+        unet = self.modules.get("unet")
+        if unet and (unet.in_channels, unet.out_channels) != (latent.channels, latent.channels):
+            raise ValueError(
+                f"config.model.unet has {unet.in_channels} channels in and {unet.out_channels} out, "
+                f"the latents of its VAE {latent.channels}: set both to that"
+            )
+        return latent
+
+    def boxed(self) -> dict[str, Any]:
+        """Abstract parameters that learn, with their logical axes."""
+        return abstract_params(self.modules, self.trainable)
+
+    def init(self, key: Key) -> dict[str, Any]:
+        """Fresh parameters of what learns; the loaded ones take their place afterwards."""
+        inputs = {name: example_inputs(self.modules[name], self.modules) for name in self.trainable}
+        return nn.unbox(init_params({name: self.modules[name] for name in self.trainable}, inputs, key))
+
+
+def load_system(config: ConfigDict, workdir: Path, mesh: Mesh) -> System:
+    """Networks from config.model, and from the checkpoints of config.init; names everything that does not fit."""
+    dtype = jnp.dtype(config.train.dtype)
+    trainable = tuple(config.train.trainable)
+    modules = build_models(plain(config.model), dtype)
+    place = functools.partial(sharding.shardings, mesh=mesh)
+    loaded, releases = {}, {}
+    for name, where in config.init.items():
+        kept = jnp.float32 if name in trainable else dtype
+        checkpoint = found_checkpoint(workdir, where)
+        try:
+            release = open_release(checkpoint, [name], kept, place)
+        except ValueError as error:
+            raise ValueError(f"config.init.{name}: {error}") from None
+        module = modules.setdefault(name, release.modules[name].clone(dtype=dtype))
+        if differ := differences(module, release.modules[name]):
+            raise ValueError(
+                f"config.model.{name} differs from the network in {checkpoint} in {differ}: leave the section out"
+            )
+        loaded[name], releases[name] = release.params[name], release
+    if unknown := sorted(set(trainable) - set(modules)):
+        raise ValueError(
+            f"train.trainable names {', '.join(unknown)}: give config.model or config.init sections for them"
+        )
+    if idle := sorted(set(modules) - set(trainable) - set(loaded)):
+        raise ValueError(f"{', '.join(idle)} would stay at random: name them in train.trainable or in config.init")
+    return System(modules, loaded, releases, trainable)
+
+
+def differences(module: nn.Module, other: nn.Module) -> str:
+    """The fields in which two networks differ and could not share parameters or results; `remat` is not one."""
+    if type(module) is not type(other):
+        return "kind"
+    fields, others = fields_of(module), fields_of(other)
+    return ", ".join(name for name in fields if fields[name] != others[name] and name != "remat")
+
+
+def found_checkpoint(workdir: Path, where: str) -> str | Path:
+    """What an entry of config.init means: a stage of this workdir first, else whatever `open_release` takes.
+
+    Raises ValueError for a single word that is neither.
+    """
+    places = (workdir / where / "release", workdir / where)
+    for place in places:
+        if (place / "model.json").is_file():
+            return place
+    if where != "demo" and Path(where).name == where and not Path(where).exists():
+        raise ValueError(
+            f"config.init names {where!r}, but there is no release in {places[0]} or {where}: train that first"
+        )
+    return where

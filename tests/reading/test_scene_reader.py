@@ -1,0 +1,215 @@
+"""The reader of scenes: what the network says becomes what the picture shows, no more and no less."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax.checkpoints.releases import Release, save_release
+from dalle3_jax.models.scene_reader import SceneReader, Sight
+from dalle3_jax.reading import scene_reader
+from dalle3_jax.reading.scene_reader import BATCH, NATURAL, Reader, Reading, Seen, agree, decode, found, truth
+from dalle3_jax.training.objectives.scene_reader import boxes_of, cells_of, heat_of
+from tests.networks import normal, randomised
+
+MODULE = SceneReader(
+    ("cat", "dog", "hat"), (NATURAL, "red", "blue"), ("3d", "flat"), ("beach", "snow"), channels=(4, 8, 8), hidden=8
+)
+READER = Reader(MODULE, randomised(MODULE, normal(1, 16, 16, 3)))
+
+
+def image(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def said(reading: Reading, rows: int = 16, columns: int = 16, certainty: float = 9.0) -> Sight:
+    """What a faultless network says of a picture that shows this."""
+    objects = reading.objects
+    centres = jnp.array([[[seen.x, seen.y] for seen in objects]]).reshape(1, -1, 2)
+    sides = jnp.array([[seen.size for seen in objects]])
+    cells = cells_of(centres, rows, columns)
+    heat = (
+        heat_of(cells, sides, jnp.ones(cells.shape, bool), rows, columns) if objects else jnp.zeros((1, rows, columns))
+    )
+    outputs = {
+        "concepts": [MODULE.concepts.index(seen.concept) for seen in objects],
+        "tints": [MODULE.tints.index(seen.tint or NATURAL) for seen in objects],
+        "styles": [MODULE.styles.index(reading.style) for _ in objects],
+    }
+    rest = {}
+    for name, size in (("concepts", 3), ("tints", 3), ("styles", 2)):
+        rest[name] = np.zeros((1, rows * columns, size), np.float32)
+        rest[name][0, cells[0], outputs[name]] = certainty
+    boxes = np.zeros((1, rows * columns, 3), np.float32)
+    boxes[0, cells[0]] = boxes_of(centres, sides, rows, columns)[0]
+    backgrounds = certainty * np.eye(2, dtype=np.float32)[[MODULE.backgrounds.index(reading.background)]]
+    logits = np.array(certainty * (2.0 * heat - 1.0), np.float32)
+    return Sight(
+        logits, rest["concepts"], rest["tints"], boxes, rest["styles"], backgrounds, np.zeros((1, 16), np.float32)
+    )
+
+
+def read_back(reading: Reading, rows: int = 16, columns: int = 16, threshold: float = 0.4) -> Reading:
+    [back] = decode(said(reading, rows, columns), MODULE, threshold)
+    return back
+
+
+def same(one: Reading, two: Reading) -> None:
+    """Assert that both show the same, objects in any order."""
+    assert (one.background, one.style, len(one.objects)) == (two.background, two.style, len(two.objects))
+    for a, b in zip(*(sorted(r.objects, key=lambda seen: (seen.x, seen.y)) for r in (one, two)), strict=True):
+        assert (a.concept, a.tint) == (b.concept, b.tint)
+        assert (a.x, a.y, a.size) == pytest.approx((b.x, b.y, b.size), abs=1e-5)
+
+
+SCENE = Reading(
+    "snow",
+    "flat",
+    (Seen("cat", "", 0.31, 0.27, 0.4), Seen("hat", "red", 0.7, 0.8, 0.3), Seen("cat", "blue", 0.9, 0.1, 0.16)),
+)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(16, 16), (16, 24), (24, 16)])
+def test_faultless_answers_are_read_back_exactly(rows, columns):
+    same(read_back(SCENE, rows, columns), SCENE)
+    same(read_back(replace(SCENE, style="3d", objects=()), rows, columns), replace(SCENE, style="3d", objects=()))
+
+
+def test_the_style_is_that_of_the_objects_together_and_of_no_other_cell():
+    sight = said(SCENE)
+    sight.styles[0, ~sight.styles[0].any(axis=-1)] = [50.0, 0.0]  # cells that hold no object
+    assert decode(sight, MODULE, 0.4)[0].style == "flat"
+    cell = 4 * 16 + 4  # the first object is in doubt, the others outvote it
+    assert sight.styles[0, cell].tolist() == [0.0, 9.0]
+    sight.styles[0, cell] = [17.0, 0.0]
+    assert decode(sight, MODULE, 0.4)[0].style == "flat"
+    sight.styles[0, cell] = [19.0, 0.0]
+    assert decode(sight, MODULE, 0.4)[0].style == "3d"
+
+
+def test_neighbours_two_cells_apart_are_both_kept():
+    for step in ((2, 0), (0, 2), (2, 2), (3, 0), (0, 3)):
+        near = Seen("dog", "", (7.5 + step[0]) / 16, (7.5 + step[1]) / 16, 0.16)
+        scene = replace(SCENE, objects=(Seen("cat", "", 7.5 / 16, 7.5 / 16, 0.16), near))
+        same(read_back(scene), scene)
+
+
+def test_eight_touching_objects_are_kept():
+    spots = [(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)][:8]
+    scene = replace(SCENE, objects=tuple(Seen("dog", "red", *spot, 0.3) for spot in spots))
+    same(read_back(scene), scene)
+
+
+def test_only_the_hottest_of_neighbouring_cells_is_an_object():
+    sight = said(replace(SCENE, objects=(Seen("cat", "", 0.5, 0.5, 0.3),)))
+    sight.heat[0, 8, 9] = 3.0  # hot, but beside the centre
+    [reading] = decode(sight, MODULE, 0.4)
+    assert [seen.concept for seen in reading.objects] == ["cat"]
+
+
+def test_two_peaks_that_mean_the_same_place_are_one_object_the_surer_one():
+    sight = said(replace(SCENE, objects=(Seen("cat", "", 8.5 / 16, 0.5, 0.5),)))
+    sight.heat[0, 8, 10] = 12.0  # surer, two cells to the right, pointing back
+    sight.boxes[0, 8 * 16 + 10] = [0.0, -1.9, np.log(8.0)]
+    sight.concepts[0, 8 * 16 + 10] = [0, 0, 5]
+    [reading] = decode(sight, MODULE, 0.4)
+    assert [seen.concept for seen in reading.objects] == ["hat"]
+
+
+def test_peaks_count_from_the_threshold_on():
+    sight = said(SCENE)
+    sight.heat[0][sight.heat[0] > 8.9] = np.log(0.6 / 0.4)
+    assert len(decode(sight, MODULE, 0.59)[0].objects) == 3
+    assert len(decode(sight, MODULE, 0.61)[0].objects) == 0
+    assert decode(sight, MODULE, 0.59)[0].objects[0].score == pytest.approx(0.6)
+
+
+def test_a_natural_tint_has_no_name():
+    assert {seen.tint for seen in read_back(SCENE).objects} == {"", "red", "blue"}
+
+
+LABELS = {
+    "background": "beach",
+    "style": "flat",
+    "objects": [
+        {"concept": "cat", "tint": "red", "box": [0.25, 0.1, 0.5, 0.6]},
+        {"concept": "dog", "box": [0.5, 0.5, 0.75, 1.0]},
+    ],
+}
+
+
+def test_truth_is_what_the_labels_say():
+    wanted = truth(LABELS, 64, 128)
+    assert wanted == Reading("beach", "flat", (Seen("cat", "red", 0.375, 0.35, 0.5), Seen("dog", "", 0.625, 0.75, 0.5)))
+    assert truth({"background": "beach", "objects": []}, 64, 64) == Reading("beach", "3d", ())
+
+
+def test_a_reading_agrees_with_itself_in_any_order_and_with_nothing_else():
+    turned = replace(SCENE, objects=SCENE.objects[::-1])
+    assert agree(turned, SCENE)
+    assert found(turned, SCENE) == 3
+    first, *rest = SCENE.objects
+    wrong = [
+        replace(SCENE, background="beach"),
+        replace(SCENE, style="3d"),
+        replace(SCENE, objects=tuple(rest)),
+        replace(SCENE, objects=(*SCENE.objects, first)),
+        *(
+            replace(SCENE, objects=(replace(first, **change), *rest))
+            for change in ({"concept": "dog"}, {"tint": "red"}, {"x": first.x + 0.21}, {"y": first.y - 0.21})
+        ),
+    ]
+    assert not any(agree(reading, SCENE) for reading in wrong)
+    assert agree(replace(SCENE, objects=(replace(first, x=first.x + 0.19), *rest)), SCENE)
+
+
+def test_places_are_compared_in_sides_whatever_the_frame():
+    one, two = (Reading("snow", "flat", (Seen("cat", "", x, 0.5, 0.4),)) for x in (0.5, 0.65))
+    assert agree(one, two, (64, 64))
+    assert not agree(one, two, (64, 128))
+    assert agree(one, two, (128, 64))
+
+
+def test_one_object_is_not_found_twice():
+    twice = replace(SCENE, objects=(SCENE.objects[0], SCENE.objects[0]))
+    assert found(replace(SCENE, objects=SCENE.objects[:1]), twice) == 1
+
+
+def test_nothing_has_no_style():
+    assert agree(Reading("snow", "flat", ()), Reading("snow", "3d", ()))
+
+
+@pytest.mark.parametrize(
+    ("size", "read_at"),
+    [((64, 64), (128, 128)), ((128, 128), (128, 128)), ((256, 384), (128, 192)), ((96, 64), (192, 128))],
+)
+def test_pictures_are_read_at_a_shorter_side_of_128(size, read_at):
+    assert scene_reader.reading_size(*size) == read_at
+
+
+def test_any_number_of_pictures_runs_one_program_and_neighbours_do_not_matter():
+    images = image(BATCH + 3, 32, 32)
+    whole = READER.features(images)
+    assert whole.shape == (BATCH + 3, MODULE.width)
+    before = scene_reader.look._cache_size()
+    np.testing.assert_allclose(READER.features(images[5:7]), whole[5:7], rtol=1e-4, atol=1e-4)
+    assert len(READER.read(images)) == BATCH + 3
+    assert scene_reader.look._cache_size() == before
+    assert READER.features(images[:0]).shape == (0, MODULE.width)
+    assert READER.read(images[:0]) == []
+    assert np.abs(whole[0] - whole[1]).max() > 1e-3
+
+
+def test_pixels_reach_the_network_in_its_range():
+    levels = np.broadcast_to(np.array([0, 255], np.uint8)[:, None, None, None], (2, 128, 128, 3))
+    given = MODULE.apply({"params": READER.params}, jnp.stack([-jnp.ones((128, 128, 3)), jnp.ones((128, 128, 3))]))
+    np.testing.assert_allclose(READER.features(levels), given.features, rtol=1e-4, atol=1e-4)
+
+
+def test_a_release_is_loaded_with_its_names(tmp_path):
+    save_release(tmp_path / "reader", Release({"reader": MODULE}, {"reader": READER.params}), "float32")
+    reader = Reader.load(tmp_path / "reader")
+    assert reader.module == MODULE
+    images = image(2, 32, 32)
+    np.testing.assert_allclose(reader.features(images), READER.features(images), rtol=1e-5, atol=1e-5)

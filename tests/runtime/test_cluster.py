@@ -1,0 +1,132 @@
+"""Who takes part in a run: by flags, found in the environment, or nobody else; and a sample run of two hosts."""
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dalle3_jax.runtime.cluster import ALONE, Hosts, cluster, hosts_of, split_flags
+from scripts.faults.hosts import ended, free_port
+from tests.commands.outputs import contents, manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = argparse.Namespace(coordinator=None, processes=None, process=None)
+TWO = ["--coordinator", "10.0.0.2:8476", "--processes", "2", "--process"]
+
+
+def test_flags_stand_anywhere_among_those_of_another_parser():
+    words = ["--config", "a.py:vae", "--process=1", "--processes", "2", "--workdir", "W", "--coordinator=h:1"]
+    assert split_flags(words) == (Hosts("h:1", 2, 1), ["--config", "a.py:vae", "--workdir", "W"])
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([*TWO, "2"], "--process '2': use 0 to 1"),
+        ([*TWO, "-1"], "--process"),
+        ([*TWO], "--process: expected one argument"),
+        (["--process", "0"], "--coordinator and --processes must be given too"),
+        (["--processes", "2"], "--coordinator and --process must be given too"),
+        (["--coordinator", "h", "--processes", "2", "--process", "0"], "--coordinator 'h': use HOST:PORT"),
+        (["--coordinator", "h:99999", "--processes", "2", "--process", "0"], "use HOST:PORT"),
+        (["--coordinator", "h:1", "--processes", "none", "--process", "0"], "--processes 'none'"),
+        (["--coordinator", ":1", "--processes", "0", "--process", "0"], "--coordinator ':1': use HOST:PORT, as"),
+    ],
+)
+def test_flags_that_name_no_run_are_refused(words, named):
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        split_flags(words)
+    assert named in str(caught.value)
+
+
+def test_all_that_is_wrong_with_the_flags_comes_at_once():
+    with pytest.raises(ValueError, match=r"--coordinator ':1'.*; --processes '0'"):
+        split_flags(["--coordinator", ":1", "--processes", "0", "--process", "0"])
+
+
+SLURM = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_PROCID": "3"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, ""),
+        (SLURM, "slurm"),
+        ({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, ""),
+        ({"SLURM_NTASKS": "16", "SLURM_PROCID": "0"}, ""),  # in the batch script, outside a step
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "ompi"),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, ""),
+        ({"TPU_WORKER_HOSTNAMES": "a,b,c,d"}, "tpu"),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, ""),  # a notebook, or a slice of one host
+        ({"TPU_PROCESS_ADDRESSES": "a:1,b:1"}, "tpu"),
+        ({"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"}, "tpu"),
+        ({"MEGASCALE_NUM_SLICES": "1"}, ""),
+    ],
+)
+def test_launchers_are_found_by_what_they_leave_in_the_environment(environment, found):
+    assert cluster(environment) == found
+    assert hosts_of(NOBODY, environment) == Hosts(found=found)
+    assert hosts_of(NOBODY, environment).several == bool(found)
+
+
+def test_one_process_by_its_flag_looks_for_nobody():
+    arguments = argparse.Namespace(coordinator=None, processes="1", process=None)
+    assert hosts_of(arguments, SLURM) == ALONE
+    assert not ALONE.several
+
+
+@pytest.mark.parametrize("chip", ["accel0", "vfio/0"])
+def test_a_tpu_machine_is_known_by_its_chips(tmp_path, monkeypatch, chip):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "libtpu")
+    assert cluster({}, tmp_path) == ""
+    (tmp_path / chip).parent.mkdir(exist_ok=True)
+    (tmp_path / chip).touch()
+    assert cluster({}, tmp_path) == "tpu"
+    assert cluster({"JAX_PLATFORMS": "cpu"}, tmp_path) == ""
+    assert cluster({"TPU_SKIP_MDS_QUERY": "1"}, tmp_path) == ""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert cluster({}, tmp_path) == ""
+
+
+def share(release: Path, out: Path, *words: str) -> list[str]:
+    """Runs the sample command as two processes that must end well; returns what each printed."""
+    port, environment = free_port(), {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "dalle3_jax", "sample", "--checkpoint", str(release), "--outdir", str(out), *words]
+    processes = []
+    for index in range(2):
+        flags = [f"--coordinator=localhost:{port}", "--processes=2", f"--process={index}"]
+        log = out.with_name(f"log-{index}").open("wb")
+        processes.append(
+            subprocess.Popen(
+                [*command, *flags], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        )
+        log.close()
+    codes = [ended(process, 100) for process in processes]
+    printed = [out.with_name(f"log-{index}").read_text() for index in range(2)]
+    assert codes == [0, 0], printed
+    return printed
+
+
+def test_two_hosts_share_the_pictures_that_one_would_make(run, out, release_folder):
+    words = ["--prompt", "a panda", "--prompt", "two cats", "-n", "2", "--batch-size", "2"]
+    assert run(*words, "--grid") == 0
+    together = out.with_name("together")
+    together.mkdir()
+    [kept] = [path for path in out.glob("a-panda-1-*")]
+    (together / kept.name).write_bytes(kept.read_bytes())  # of a run that was stopped
+    printed = share(release_folder, together, *words, "--grid")
+    assert contents(together) == contents(out)
+    assert {line["file"]: line for line in manifest(together)} == {line["file"]: line for line in manifest(out)}
+    assert len(manifest(together)) == 4
+    assert [text.count(".png") for text in printed] == [3, 1]  # two and the grid; one, the other was there already
+    assert "note: 1 of 2 pictures are there already" in printed[1]
+
+
+def test_one_picture_is_not_shared(run, capsys):
+    assert run("--repeat", "a.png", *TWO, "0") == 2
+    assert "--repeat makes one picture: run it on one host" in capsys.readouterr().err

@@ -1,0 +1,114 @@
+"""The stages of decoders on the tiny config: from teacher to two steps, and what is refused before anything runs."""
+
+import io
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dalle3_jax.checkpoints.releases import load_release
+from dalle3_jax.commands.export import export
+from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.stages.train import main
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
+
+
+def run(workdir: Path, stage: str, *overrides: str) -> tuple[int, str]:
+    """The exit code and what a short run prints of errors."""
+    config = ["--config", str(ROOT / f"configs/tiny.py:{stage}"), "--workdir", str(workdir)]
+    stderr = io.StringIO()
+    with redirect_stderr(stderr):
+        code = main([*config, "--config.train.steps=4", "--config.train.log_every=1", *overrides])
+    return code, stderr.getvalue()
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VAE, base model, decoder and refiner, each with its distilled one, after four steps each."""
+    folder = tmp_path_factory.mktemp("decoders")
+    for stage in ("vae", "base", "decoder", "distill", "refiner", "distill_refiner", "distill_base"):
+        preview = ["--config.sample.every=4"] if stage in ("decoder", "distill_refiner") else []
+        assert run(folder, stage, *preview)[0] == 0, stage
+    return folder
+
+
+def test_every_stage_says_what_it_decodes_and_how(workdir):
+    vae = load_release(workdir / "vae" / "release")
+    assert vae.latent is not None
+    kinds = {"decoder": "diffusion", "distill": "consistency", "refiner": "diffusion", "distill_refiner": "consistency"}
+    for stage, kind in kinds.items():
+        release = load_release(workdir / stage / "release")
+        [(component, how)] = release.decoders.items()
+        assert (component, how.kind) == ("refiner" if "refiner" in stage else "decoder", kind)
+        assert how.latent == vae.latent
+    assert load_release(workdir / "distill" / "release").decoders["decoder"].prediction == "x0_skip"
+
+
+def test_a_distilled_decoder_begins_at_its_teacher_and_leaves_it(workdir):
+    before, after = (load_release(workdir / stage / "release").params["decoder"] for stage in ("decoder", "distill"))
+    gaps = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()), before, after)
+    assert 0 < max(jax.tree.leaves(gaps)) < 0.05
+
+
+def test_previews_compare_with_the_vae(workdir):
+    for stage in ("decoder", "distill_refiner"):
+        assert (workdir / stage / "samples" / "00000004.png").stat().st_size > 0
+        assert '"held_out/vae_psnr"' in (workdir / stage / "metrics.jsonl").read_text()
+
+
+def test_export_joins_decoders_to_the_base_model(workdir, tmp_path):
+    export(workdir / "base", tmp_path / "all", add=[str(workdir / "distill"), str(workdir / "distill_refiner")])
+    pipeline = Pipeline.load(tmp_path / "all")
+    assert pipeline.decoders == ("vae", "consistency", "refiner")
+    assert pipeline.request("a").decoder == "vae"
+    export(tmp_path / "all", tmp_path / "again", decoder="consistency")
+    assert Pipeline.load(tmp_path / "again").request("a").decoder == "consistency"
+    with pytest.raises(ValueError, match="unknown decoder 'diffusion'"):
+        export(tmp_path / "all", tmp_path / "wrong", decoder="diffusion")
+    with pytest.raises(ValueError, match="holds no decoder"):
+        export(tmp_path / "all", tmp_path / "wrong", add=[str(workdir / "vae")])
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_teacher_joins_a_pipeline_by_its_folder(workdir):
+    pipeline = Pipeline.load(workdir, decoders=[workdir / "decoder"])
+    assert pipeline.decoders == ("vae", "diffusion")
+
+
+def test_a_distilled_base_model_samples_in_few_steps_without_guidance(workdir):
+    pipeline = Pipeline.load(workdir / "distill_base")
+    request = pipeline.request("a panda")
+    assert (request.sampler, request.guidance_scale, request.steps) == ("consistency", 1.0, 2)
+    assert len(pipeline("a panda")) == 1
+
+
+def test_consistency_training_needs_no_teacher(workdir):
+    places = [f"--config.init.{part}={workdir / part}" for part in ("vae", "decoder")]
+    assert run(workdir / "alone", "distill", "--config.train.consistency.teacher=False", *places)[0] == 0
+    assert load_release(workdir / "alone" / "distill" / "release").decoders["decoder"].kind == "consistency"
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "told"),
+    [
+        ("distill", ["--config.init.decoder=distill"], "of kind consistency: a teacher is of kind diffusion"),
+        ("distill", ["--config.train.consistency.parts=(8,2)"], "train.consistency.parts (8, 2)"),
+        ("decoder", ["--config.train.crop=12"], "train.crop 12: it must be a multiple of 8"),
+        ("decoder", ["--config.model.decoder.latent_channels=3"], "latent_channels is 3, not 4"),
+        ("decoder", ["--config.train.perturbation.resampled=0.5"], "the stage needs text_encoder, xfnet, unet"),
+        ("refiner", ["--config.model.refiner.factor=8"], "factor is 8, not 1"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(workdir, tmp_path, stage, overrides, told):
+    for part in ("vae", "base", "decoder", "distill", "refiner"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "release").symlink_to(workdir / part / "release")
+    code, text = run(tmp_path, stage, *overrides)
+    assert code == 2
+    assert told in text
+    assert text.count("\n") == 1

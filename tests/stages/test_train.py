@@ -1,0 +1,320 @@
+"""The train command on the tiny config: what users and operators see."""
+
+import functools
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax.checkpoints.releases import load_release
+from dalle3_jax.checkpoints.training import steps
+from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.reading.scene_reader import Reader
+from dalle3_jax.runtime.distributed import exclusive
+from dalle3_jax.runtime.signals import EXIT_SAVED
+from dalle3_jax.stages import base as drawing
+from dalle3_jax.stages.train import main
+from dalle3_jax.text.glyphs import encode
+from scripts.faults.trainings import arrays
+
+ROOT = Path(__file__).parents[2]
+STEPS = 8
+AFTER_TEXT = """
+from configs import tiny
+
+def get_config(stage):
+    c = tiny.base()
+    del c.model["text_encoder"], c.model["xfnet"]
+    c.init.text_encoder = c.init.xfnet = "text"
+    c.train.trainable = ("xfnet", "unet")
+    return c
+"""
+LETTERS_FIRST = """
+from configs import tiny
+
+def get_config(stage):
+    c = tiny.text()
+    del c.model["text_encoder"]
+    c.init.text_encoder = "before"
+    c.data.glyph_length = 12
+    c.model.glyph_encoder = tiny.glyphs().model.glyph_encoder
+    c.model.xfnet.glyphs = True
+    c.train.trainable = ("glyph_encoder", "xfnet", "latent_head")
+    return c
+"""
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
+
+
+def arguments(workdir: Path, *overrides: str, stage: str = "vae") -> list[str]:
+    """The command line of a short run."""
+    config = ["--config", str(ROOT / f"configs/tiny.py:{stage}"), "--workdir", str(workdir)]
+    return [*config, f"--config.train.steps={STEPS}", "--config.train.save_every=2", *overrides]
+
+
+def end(workdir: Path) -> dict[str, np.ndarray]:
+    """Everything in the newest checkpoint."""
+    folder = workdir / "vae" / "checkpoints"
+    return arrays(folder / f"{steps(folder)[-1]:08d}")
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """What a stage wrote of its steps."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if a[name].tobytes() != b[name].tobytes()] == []
+
+
+def failing(*words: str) -> str:
+    """What a run with bad input prints."""
+    stderr = io.StringIO()
+    with redirect_stderr(stderr):
+        assert main(list(words)) == 2
+    text = stderr.getvalue()
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1
+    return text
+
+
+def launch(workdir: Path, *overrides: str) -> subprocess.Popen:
+    """The same command as a process."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments(workdir, *overrides)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def wait_for_a_save(process: subprocess.Popen, workdir: Path) -> None:
+    """Until the run has begun to save its first step."""
+    while process.poll() is None and not list((workdir / "vae" / "checkpoints").glob("0*")):
+        time.sleep(0.01)
+    assert process.poll() is None, process.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("whole")
+    assert main(arguments(workdir, "--config.sample.every=4")) == 0
+    return workdir
+
+
+def test_run_leaves_release_metrics_samples_and_records(whole):
+    folder = whole / "vae"
+    release = load_release(folder / "release")
+    assert release.latent.channels == 4
+    assert release.training["steps"] == STEPS
+    lines = metrics(folder)
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert {"loss", "psnr", "grad_norm", "learning_rate", "images_per_second", "skipped"} <= lines[0].keys()
+    assert [path.name for path in sorted((folder / "samples").iterdir())] == ["00000004.png", "00000008.png"]
+    assert json.loads((folder / "config.json").read_text())["train"]["stage"] == "vae"
+    assert "jax" in json.loads((folder / "versions.json").read_text())
+
+
+def test_release_holds_the_average(whole):
+    release, saved = load_release(whole / "vae" / "release"), end(whole)
+    kernel = release.params["vae"]["encoder"]["conv_in"]["kernel"]
+    average = saved["['ema']['vae']['encoder']['conv_in']['kernel']"]
+    np.testing.assert_array_equal(kernel, average.astype(np.float16))
+    assert np.abs(average - saved["['params']['vae']['encoder']['conv_in']['kernel']"]).max() > 1e-5
+
+
+def test_sigkill_then_resume_ends_as_the_uninterrupted_run(whole, tmp_path):
+    process = launch(tmp_path)
+    wait_for_a_save(process, tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert main(arguments(tmp_path)) == 0
+    assert_same(end(tmp_path), end(whole))
+
+
+def test_sigterm_saves_and_says_how_to_go_on(whole, tmp_path):
+    process = launch(tmp_path, "--config.train.steps=100000")
+    wait_for_a_save(process, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate()
+    assert process.returncode == EXIT_SAVED
+    saved = steps(tmp_path / "vae" / "checkpoints")[-1]
+    assert f"saved at step {saved}; run the same command again" in stderr.decode()
+
+
+def test_finished_run_started_again_changes_nothing(whole):
+    before = end(whole), (whole / "vae" / "metrics.jsonl").read_text()
+    assert main(arguments(whole)) == 0
+    assert_same(end(whole), before[0])
+    assert (whole / "vae" / "metrics.jsonl").read_text() == before[1]
+
+
+def test_changed_config_is_refused_by_the_keys_that_changed(whole):
+    words = arguments(whole, "--config.train.batch_size=4", "--config.data.seed=3", "--config.train.learning_rate=1.0")
+    error = failing(*words)
+    assert "data.seed: 0 -> 3" in error
+    assert "train.batch_size: 8 -> 4" in error
+    assert "learning_rate" not in error
+
+
+def test_second_run_in_the_same_folder_is_refused(whole):
+    with exclusive(whole / "vae"):
+        assert "another process is training" in failing(*arguments(whole))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("--config.train.learning_rat=1.0", "learning_rat"),
+        ("--config.train.dtype=float8", "train.dtype is 'float8'"),
+        ("--config.train.steps=many", "many"),
+        ("--config.data.crop=48", "data.crop is 48"),
+        ("--config.train.batch_size=0", "train.batch_size is 0"),
+        ("--config.mesh.data=3", "mesh (data=3"),
+        ("--config.train.accumulate=3", "multiple of 3"),
+        ("--config.train.stage=cooking", "train.stage is 'cooking'"),
+        ("--config.data.world=flat", "flat"),
+        ("--config.model.vae.latent_chanels=4", "latent_chanels"),
+        ("--oddity=1", "oddity"),
+    ],
+)
+def test_bad_setting_is_named_before_anything_is_written(tmp_path, override, named):
+    assert named in failing(*arguments(tmp_path, override))
+    assert not (tmp_path / "vae" / "checkpoints").exists()
+
+
+def test_missing_flags_and_stages_are_named(tmp_path):
+    assert "--config and --workdir must be given" in failing()
+    assert "'oven'" in failing(*arguments(tmp_path, stage="oven"))
+    assert "there.py" in failing("--config", str(tmp_path / "there.py"), "--workdir", str(tmp_path))
+
+
+def test_base_without_its_vae_is_told_to_train_that_first(tmp_path):
+    error = failing(*arguments(tmp_path, stage="base"))
+    assert "config.init names 'vae'" in error
+    assert "train that first" in error
+
+
+def test_base_goes_on_from_the_text_stage_leaves_its_encoder_alone_and_is_scored(
+    whole, reader_folder, tmp_path, monkeypatch
+):
+    shutil.copytree(whole / "vae", tmp_path / "vae")
+    assert main(arguments(tmp_path, "--config.sample.every=8", stage="text")) == 0
+    last = metrics(tmp_path / "text")[-1]
+    assert last["explained"] < 1
+    assert [path.name for path in (tmp_path / "text" / "samples").iterdir()] == ["00000008.png"]
+
+    config = tmp_path / "config.py"
+    config.write_text(AFTER_TEXT)
+    monkeypatch.setattr(drawing.Reader, "load", functools.partial(Reader.load, reader_folder))
+    words = ["--config.train.steps=4", "--config.sample.suite=first", "--config.sample.suite_count=6"]
+    words += ["--config.sample.every=4", "--config.sample.prompts=()"]
+    assert main(["--config", f"{config}:base", "--workdir", str(tmp_path), *words]) == 0
+    figures = [line for line in metrics(tmp_path / "base") if "held_out/all prompts" in line]
+    assert [line["step"] for line in figures] == [4]
+    assert all(0 <= share <= 1 for name, share in figures[0].items() if name != "step")
+    text, base = (load_release(tmp_path / stage / "release").params for stage in ("text", "base"))
+    old, new = (jax.tree.leaves(params["text_encoder"]) for params in (text, base))
+    assert all((a == b).all() for a, b in zip(old, new, strict=True))
+    assert (text["xfnet"]["queries"] != base["xfnet"]["queries"]).any()
+    assert "latent_head" not in base
+
+
+def test_a_suite_that_is_not_there_is_named_before_the_first_step(whole, tmp_path):
+    shutil.copytree(whole / "vae", tmp_path / "vae")
+    assert "nowhere.jsonl" in failing(*arguments(tmp_path, "--config.sample.suite=nowhere.jsonl", stage="base"))
+    assert not (tmp_path / "base" / "checkpoints").exists()
+
+
+def test_a_head_that_does_not_fit_is_told_all_at_once(whole, tmp_path):
+    shutil.copytree(whole / "vae", tmp_path / "vae")
+    wrong = [f"--config.model.{name}" for name in ("latent_head.patch=4", "latent_head.channels=5", "xfnet.queries=3")]
+    error = failing(*arguments(tmp_path, *wrong, stage="text"))
+    assert "grid and patch cover (64, 64) pixels, data.size is (32, 32)" in error
+    assert "channels is 5, the latents of the VAE have 4" in error
+    assert "grid (2, 2) wants an xfnet of kind resampler with 4 queries" in error
+    assert not (tmp_path / "text" / "checkpoints").exists()
+
+
+@pytest.fixture(scope="module")
+def lettered(whole, tmp_path_factory) -> Path:
+    """The workdir of a base stage that reads quoted text."""
+    workdir = tmp_path_factory.mktemp("glyphs")
+    shutil.copytree(whole / "vae", workdir / "vae")
+    assert main(arguments(workdir, "--config.train.steps=3", "--config.sample.every=3", stage="glyphs")) == 0
+    return workdir
+
+
+def test_a_glyph_encoder_learns_and_is_released(lettered):
+    folder = lettered / "base"
+    release = load_release(folder / "release")
+    assert release.text == {"length": 16, "glyph_length": 12}
+    assert [path.name for path in (folder / "samples").iterdir()] == ["00000003.png"]
+    saved = arrays(folder / "checkpoints" / "00000003")
+    bias = saved["['params']['xfnet']['project_glyphs']['bias']"]
+    assert np.abs(bias).max() > 0
+
+
+def test_only_quoted_text_changes_the_tokens_of_glyphs(lettered):
+    pipeline = Pipeline.load(lettered)
+    prompts = ['a "cat"', 'a "dog"', 'one "cat"', "a cat"]
+    said = pipeline.encode(prompts)
+    glyphs = said.mask[:, 16:]
+    assert glyphs.sum(1).tolist() == [4, 4, 4, 0]
+    encoder, params = pipeline.system.glyph_encoder, pipeline.params["glyph_encoder"]
+    ids, mask = map(jnp.asarray, encode(prompts, 12))
+    letters = encoder.apply({"params": params}, ids, mask)
+    assert (letters[0] == letters[2]).all()
+    assert np.abs(letters[0] - letters[1])[mask[0]].max() > 1e-3
+    assert np.abs(said.vector[0] - said.vector[1]).max() > 0
+    assert len(pipeline(prompts[0], steps=2)) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("--config.data.glyph_length=0", "but not a glyph_length above 0"),
+        ("--config.model.xfnet.glyphs=False", "but not xfnet.glyphs"),
+        ("--config.model.glyph_encoder.vocab_size=200", "glyph_encoder.vocab_size is 200"),
+        ("--config.data.glyph_length=-1", "glyph_length"),
+    ],
+)
+def test_glyphs_that_lack_a_part_are_refused(whole, tmp_path, override, named):
+    shutil.copytree(whole / "vae", tmp_path / "vae")
+    assert named in failing(*arguments(tmp_path, override, stage="glyphs"))
+    assert not (tmp_path / "base" / "checkpoints").exists()
+
+
+def test_the_text_stage_teaches_glyphs_beside_a_frozen_encoder(lettered, tmp_path):
+    shutil.copytree(lettered / "vae", tmp_path / "vae")
+    shutil.copytree(lettered / "base", tmp_path / "before")
+    config = tmp_path / "config.py"
+    config.write_text(LETTERS_FIRST)
+    words = ["--config", f"{config}:text", "--workdir", str(tmp_path), "--config.train.steps=2"]
+    assert main([*words, "--config.sample.every=2"]) == 0
+    release, before = (load_release(tmp_path / name / "release") for name in ("text", "before"))
+    assert set(release.modules) == {"text_encoder", "glyph_encoder", "xfnet", "latent_head"}
+    same, learnt = (release.params[name]["token_embedding"]["embedding"] for name in ("text_encoder", "glyph_encoder"))
+    assert (same == before.params["text_encoder"]["token_embedding"]["embedding"]).all()
+    assert np.isfinite(learnt).all()
+    assert len(list((tmp_path / "text" / "samples").iterdir())) == 1
+
+
+def test_workdir_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in failing(*arguments(tmp_path / "file"))
+
+
+def test_help_is_shown(capsys):
+    assert main(["--help"]) == 0
+    assert "--workdir W" in capsys.readouterr().out
