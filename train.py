@@ -2,7 +2,7 @@
 
 import sys
 
-from dalle3_jax.stages.train import main
+from dalle3_jax.commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

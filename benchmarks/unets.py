@@ -10,8 +10,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from flax import linen as nn
 
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.unet import Level, UNet
-from dalle3_jax.models.xfnet import Condition
 
 HEAD_SIZE = 64
 SPREAD = 0.02

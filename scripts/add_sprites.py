@@ -23,7 +23,7 @@ from make_sprites import QUALITY, Draw, encoded, fetch, fitted, vectors, write_t
 from PIL import Image
 
 from dalle3_jax.data.scenes.concepts import COLUMNS, CONCEPTS, Concept
-from dalle3_jax.pipeline.request import write_whole
+from dalle3_jax.files import write_whole
 
 ICONS = {"twemoji": "@iconify-json/twemoji@1.2.5", "openmoji": "@iconify-json/openmoji@1.2.29"}
 STAMPS = "tuxpaint-stamps-default"

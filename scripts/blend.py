@@ -15,7 +15,7 @@ import numpy as np
 
 from dalle3_jax.data import batches
 from dalle3_jax.data.records import Record
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 
 BATCH = 500
 VERSIONS = ("", "descriptive", "alt")

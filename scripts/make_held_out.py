@@ -76,7 +76,7 @@ def main() -> None:
     with file.open("x", encoding="utf-8") as empty:
         empty.write("{}\n")  # the package reads the lists of its worlds when it is imported
     try:
-        from dalle3_jax.pipeline.request import write_whole
+        from dalle3_jax.files import write_whole
 
         rows = LISTS[world]()
         write_whole(file, written(rows).encode())

@@ -29,7 +29,7 @@ from PIL import Image
 
 from dalle3_jax.data.scenes.concepts import COLUMNS
 from dalle3_jax.data.scenes.tints import TINTS, nearness, ruling, shades, straight, tinted
-from dalle3_jax.pipeline.request import write_whole
+from dalle3_jax.files import write_whole
 
 SPRITES = Path(__file__).parents[1] / "dalle3_jax/data/scenes/sprites"
 PACKAGES = (

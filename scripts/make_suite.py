@@ -22,7 +22,7 @@ from dalle3_jax.data.scenes.scenery import ALSO_THERE, DETAILS
 from dalle3_jax.data.scenes.world import Cell, World
 from dalle3_jax.evaluation.prompts import KINDS, Labels, Prompt, line_of
 from dalle3_jax.evaluation.suites import CAPTION, COMMITTED, held_out, labelled
-from dalle3_jax.pipeline.request import write_whole
+from dalle3_jax.files import write_whole
 
 SEED, EACH = 20261125, 50
 

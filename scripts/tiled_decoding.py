@@ -25,11 +25,11 @@ from dalle3_jax.data.transforms import unit
 from dalle3_jax.evaluation import plots
 from dalle3_jax.evaluation.suites import some, suite
 from dalle3_jax.evaluation.tables import table
-from dalle3_jax.loading.open import find_release
+from dalle3_jax.files import write_whole
+from dalle3_jax.loading.locate import find_release
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.pipeline import programs
-from dalle3_jax.pipeline.request import HALO, write_whole
-from dalle3_jax.pipeline.tiling import tiled
+from dalle3_jax.pipeline.tiling import HALO, tiled
 from dalle3_jax.stages.stage import apply
 from dalle3_jax.typing import Array, Params
 

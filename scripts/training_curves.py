@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dalle3_jax.evaluation import plots
-from dalle3_jax.pipeline.request import write_whole
+from dalle3_jax.files import write_whole
 
 Lines = Sequence[Mapping[str, float]]
 

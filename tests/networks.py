@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.models.condition import Condition
 
 
 def abstract(module: nn.Module, *args, **kwargs):

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dalle3_jax.ablations.summary import COLOURS, Result, by_variant, line
+from dalle3_jax.ablations.summary import Result, by_variant, line
+from dalle3_jax.evaluation.plots import COLOURS
 
 __all__ = ["figure"]
 

@@ -19,7 +19,7 @@ from dalle3_jax.diffusion import prediction
 from dalle3_jax.evaluation.prompts import Prompt
 from dalle3_jax.evaluation.score import ocr_for, score
 from dalle3_jax.evaluation.suites import drawn
-from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.stages.inputs import data_section

@@ -10,7 +10,7 @@ import jax
 
 from dalle3_jax.ablations.study import Study, folder_of
 from dalle3_jax.checkpoints.records import read_record
-from dalle3_jax.loading.open import find_release
+from dalle3_jax.loading.locate import find_release
 from dalle3_jax.pipeline.album import slug
 from dalle3_jax.reading import scene_reader
 from dalle3_jax.stages.config import plain

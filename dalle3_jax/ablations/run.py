@@ -1,6 +1,5 @@
-"""`dalle3-jax ablate`: trains and measures what an ablation compares, and leaves its table and plot."""
+"""The runs of an ablation: trained, measured, and brought together as a table and a plot."""
 
-import argparse
 import contextlib
 import json
 import sys
@@ -18,61 +17,16 @@ from dalle3_jax.ablations.caption_study import CaptionPrompts, write_captions
 from dalle3_jax.ablations.study import CURVES, SHIPPED, Study, folder_of
 from dalle3_jax.ablations.summary import Result, figure, markdown
 from dalle3_jax.checkpoints.training import steps, verify
-from dalle3_jax.commands.sample import Parser
-from dalle3_jax.evaluation import plots
-from dalle3_jax.loading.open import DEMO
+from dalle3_jax.files import write_whole
+from dalle3_jax.loading.locate import DEMO
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.album import slug
-from dalle3_jax.pipeline.request import write_whole
-from dalle3_jax.runtime.distributed import enable_compilation_cache, exclusive
+from dalle3_jax.runtime.distributed import exclusive
 from dalle3_jax.stages.config import plain
 from dalle3_jax.stages.networks import load_system
 from dalle3_jax.stages.table import STAGES
 from dalle3_jax.stages.train import prepare, train
 from dalle3_jax.training import sharding
-
-EXAMPLES = """examples:
-  dalle3-jax ablate configs/ablations/prediction.py --workdir runs/prediction
-  dalle3-jax ablate configs/ablations/sampling.py --workdir runs/sampling --out docs/images
-
-Run the same command again to go on: what is measured is not trained again. Several processes of it, on this machine or
-on others that see W, share out the runs, once the first has made what all runs share. Exit codes: 0 done; 2 bad
-input; 1 failed; 75 stopped by SIGTERM or SIGINT with everything saved. W holds the stages that all runs share,
-runs/VARIANT/SEED/, a JSON for each measured run in results/, and NAME.md and NAME.png."""
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command; bad input gives one line and status 2 before anything is trained."""
-    parser = Parser(
-        "dalle3-jax ablate",
-        description="Train and measure the variants of an ablation; write a table and a plot.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("config", help="the ablation, a file like configs/ablations/prediction.py")
-    parser.add_argument("--workdir", required=True, metavar="W", help="folder of the runs")
-    parser.add_argument("--out", metavar="DIR", help="folder for another copy of the table and the plot")
-    arguments = parser.parse_args(argv)
-    workdir = Path(arguments.workdir).absolute()
-    try:
-        if not plots.available():
-            raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
-        study = studies.load(Path(arguments.config), workdir)
-        results.check(study, workdir)
-        enable_compilation_cache()
-        if code := fill(study, workdir):
-            return code
-        if lacking := results.lacking(study, workdir):
-            print(f"other processes are still at {', '.join(lacking)}; the last one to end writes the table")
-            return 0
-        return publish(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (FloatingPointError, OSError) as error:
-        print(f"error: {error}; the same command goes on from what is saved", file=sys.stderr)
-        return 1
 
 
 def fill(study: Study, workdir: Path) -> int:

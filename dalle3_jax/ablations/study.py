@@ -15,16 +15,15 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.ablations import measures
 from dalle3_jax.checkpoints.records import read_record
-from dalle3_jax.commands.checks import check
 from dalle3_jax.data.settings import settings_of
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
-from dalle3_jax.loading.open import find_release
+from dalle3_jax.loading.locate import find_release
 from dalle3_jax.models.build import build_models
 from dalle3_jax.pipeline import request as pictures
 from dalle3_jax.pipeline.album import slug
 from dalle3_jax.pipeline.request import make_request
-from dalle3_jax.stages.config import plain
+from dalle3_jax.stages.config import check, plain
 from dalle3_jax.stages.inputs import data_section
 from dalle3_jax.stages.networks import found_checkpoint
 from dalle3_jax.stages.table import STAGES

@@ -7,11 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dalle3_jax.evaluation.plots import COLOURS, MARKERS
 from dalle3_jax.evaluation.tables import percent, table
-
-# Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vP*"
 
 
 class Result(NamedTuple):

@@ -17,12 +17,13 @@ from dalle3_jax.captioning.species import General, digest_of, species
 from dalle3_jax.data import files
 from dalle3_jax.data.caches import sidecar_writer, sidecars
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.sources import ScenesSource, Source
+from dalle3_jax.data.sources import Source
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode
 from dalle3_jax.reading import ocr
 from dalle3_jax.runtime import processes
 from dalle3_jax.runtime.distributed import enable_compilation_cache
-from dalle3_jax.training.logging import versions
+from dalle3_jax.runtime.versions import versions
 
 __all__ = ["Guards", "Recaptioned", "captioning_of", "made_by", "recaption"]
 

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
@@ -16,7 +17,7 @@ from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
-from dalle3_jax.models.xfnet import Condition, XFNet
+from dalle3_jax.models.xfnet import XFNet
 
 
 def abstract_params(modules: Mapping[str, nn.Module], names: Collection[str] | None = None) -> dict[str, Any]:

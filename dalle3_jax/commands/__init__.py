@@ -9,7 +9,7 @@ COMMANDS = {
     "recaption": ("dalle3_jax.commands.recaption", "write new captions for a dataset, beside it"),
     "captions": ("dalle3_jax.commands.captions", "report how captions are written, or measure how true they are"),
     "plan": ("dalle3_jax.commands.plan", "say what a training step costs on TPUs that are not here"),
-    "evaluate": ("dalle3_jax.commands.evaluate.score", "score a model on held-out scenes"),
+    "evaluate": ("dalle3_jax.commands.evaluate", "score a model on held-out scenes"),
     "ablate": ("dalle3_jax.ablations.run", "train and measure the variants of an ablation, to a table and a plot"),
     "scenes": ("dalle3_jax.commands.scenes", "draw a contact sheet of the embedded dataset, or write it as TFDS"),
 }

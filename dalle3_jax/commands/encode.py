@@ -16,14 +16,13 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from dalle3_jax.commands import encoding
 from dalle3_jax.data import batches, files
 from dalle3_jax.data.caches import latent_cache
-from dalle3_jax.data.sources import ENDLESS
+from dalle3_jax.data.sources.scenes import ENDLESS
 from dalle3_jax.runtime import cluster
 from dalle3_jax.runtime import processes as others
 from dalle3_jax.runtime.distributed import concluded, distributed, enable_compilation_cache
-from dalle3_jax.stages import inputs
+from dalle3_jax.stages import inputs, latents
 from dalle3_jax.stages.config import load
 from dalle3_jax.stages.latents import checked_tokenizer
 from dalle3_jax.stages.networks import System, load_system
@@ -49,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--text", action="store_true", help=told)
     made.add_argument("--count", type=int, default=0, metavar="N", help="only the first N records (scenes need it)")
     told = "rows that are encoded together, on all devices of a host (default: 32)"
-    made.add_argument("--batch-size", type=int, default=encoding.LATENTS_BATCH, metavar="N", help=told)
+    made.add_argument("--batch-size", type=int, default=latents.LATENTS_BATCH, metavar="N", help=told)
     cluster.add_flags(made)
     return made
 
@@ -102,11 +101,11 @@ def encode(
     with jax.set_mesh(mesh):
         system: System = load_system(config, workdir, mesh)
         tokenizer = checked_tokenizer(config, system) if text else None
-        made = encoding.made_by(config, source, system, tokenizer)
+        made = latents.made_by(config, source, system, tokenizer)
         if not files.is_remote(folder):
             others.agree(Path(folder), made)
-        encoder = encoding.encoder_of(config, system, mesh, batch_size, tokenizer)
-        encoding.fill(config, folder, made, source, encoder, count or len(source))
+        encoder = latents.encoder_of(config, system, mesh, batch_size, tokenizer)
+        latents.fill(config, folder, made, source, encoder, count or len(source))
     return latent_cache.open_cache(folder, made)
 
 

@@ -23,11 +23,11 @@ from dalle3_jax.captioning import CaptionModel, Decoding
 from dalle3_jax.captioning.loop import METHODS
 from dalle3_jax.captioning.recaption import Guards, Recaptioned, captioning_of, made_by, recaption
 from dalle3_jax.captioning.species import read_names
-from dalle3_jax.commands.scenes import size_of, world_given
+from dalle3_jax.commands.cli import size_of, world_given
 from dalle3_jax.data import batches, settings
 from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.scenes import SPLITS
-from dalle3_jax.data.sources import ENDLESS
+from dalle3_jax.data.sources.scenes import ENDLESS
 from dalle3_jax.runtime import cluster
 from dalle3_jax.runtime.distributed import concluded, distributed
 from dalle3_jax.stages import inputs

@@ -1,23 +1,24 @@
 """`dalle3-jax sample`: prompts to pictures, in batches, into a folder that a later run completes."""
 
 import argparse
-import contextlib
 import functools
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from dalle3_jax.commands.cli import Parser, load, progress_bar
+from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.contact_sheet import Cell, Line, sheet
 from dalle3_jax.pipeline.jobs import AUTO, read_lines, requests, size_or_auto
-from dalle3_jax.pipeline.request import Request, png_bytes, read_settings, request_of, shortened, write_whole
+from dalle3_jax.pipeline.png import png_bytes, read_settings
+from dalle3_jax.pipeline.request import Request, request_of, shortened
 from dalle3_jax.prompting import revision, size_head
 from dalle3_jax.runtime.cluster import add_flags, hosts_of
 
@@ -43,14 +44,6 @@ nothing twice. Run on several hosts, with an OUTDIR that they share, each makes 
 OPTIONS = ("size", "steps", "sampler", "guidance_scale", "guidance_interval", "guidance_rescale", "negative_prompt")
 OPTIONS += ("decoder", "decoder_steps", "tile", "spacing")
 MAX_GRID = 400
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and leave with status 2."""
-        self.exit(2, f"error: {message}; --help says more\n")
 
 
 def parser() -> Parser:
@@ -253,23 +246,6 @@ def compared(difference: np.ndarray | None) -> str:
     return f"differs by at most {difference.max()}/255, in {(difference > 0).mean():.2%} of the values"
 
 
-def load(
-    checkpoint: str, decoders: Sequence[str] = (), dtype: str | None = None, variant: str | None = None
-) -> "Pipeline":
-    """The pipeline, of several hosts on all devices of each; imported here: help and typing errors come at once."""
-    import jax
-
-    from dalle3_jax.checkpoints.weights import check_type
-    from dalle3_jax.pipeline import Pipeline
-    from dalle3_jax.runtime.distributed import enable_compilation_cache
-
-    enable_compilation_cache()
-    how = {"dtype": check_type(dtype or "float32"), "variant": variant, "progress": sys.stderr.isatty()}
-    if jax.process_count() > 1 and jax.local_device_count() > 1:
-        how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
-    return Pipeline.load(checkpoint, decoders=decoders, **how)
-
-
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings of the command line that go to every prompt without its own."""
     options = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
@@ -281,19 +257,6 @@ def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def flag(name: str) -> str:
     """The command line's name of an argument."""
     return "-n" if name == "n" else "--" + name.replace("_", "-")
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[tuple[tqdm, Callable[[int, int, Any], None]]]:
-    """A bar over the sampler's steps (on terminals only) and the callback that moves it."""
-    with tqdm(unit="step", desc="sampling", disable=None) as bar:
-
-        def progress(done: int, total: int, _: Any) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        # Always given: with and without a terminal the same programs run, and the compilation cache has them.
-        yield bar, progress
 
 
 def caption(prompt: str) -> str:

@@ -6,19 +6,18 @@ dalle3-jax scenes --tfds folder --count 10000 --split held_out
 """
 
 import argparse
-import json
 import sys
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dalle3_jax.commands.cli import size_of, world_given
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, WORLDS
-from dalle3_jax.data.sources import ScenesSource
-from dalle3_jax.pipeline.request import write_whole
+from dalle3_jax.data.sources.scenes import ScenesSource
+from dalle3_jax.files import write_whole
 
 INK, PAPER = (40, 44, 52), (255, 255, 255)
 FONT, LINE, GAP = 12, 15, 12
@@ -67,27 +66,6 @@ def run(arguments: argparse.Namespace) -> None:
     records = [source[index] for index in range(arguments.rows * arguments.columns)]
     save(contact_sheet(records, arguments.columns, arguments.caption), arguments.out)
     print(arguments.out)
-
-
-def world_given(text: str) -> str | dict[str, Any]:
-    """The name of a world, or what JSON says of a part of one, as it stands or in a file."""
-    described = Path(text).read_text(encoding="utf-8") if text.endswith(".json") else text
-    if not described.lstrip().startswith("{"):
-        return described.strip()
-    try:
-        return json.loads(described)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--world {text}: {error}; write JSON, as in '{{\"words\": 0}}'") from None
-
-
-def size_of(text: str) -> tuple[int, int]:
-    """(width, height) of "WIDTHxHEIGHT"."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ValueError(f"size {text!r}: write WIDTHxHEIGHT, as in 128x128")
-    if min(int(width), int(height)) < 32 or int(width) % 8 or int(height) % 8:
-        raise ValueError(f"size {text!r}: both sides must be multiples of 8 and at least 32")
-    return int(width), int(height)
 
 
 def contact_sheet(records: list[Record], columns: int, caption: str) -> Image.Image:

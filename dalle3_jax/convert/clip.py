@@ -1,14 +1,150 @@
-"""CLIP's tensors as transformers names them: its text encoder, alone or with the projection, and both towers."""
+"""CLIP as transformers writes it: config.json of many versions, and the text encoder's and both towers' tensors."""
 
 import functools
 from collections.abc import Mapping
 from typing import Any
 
-from dalle3_jax.convert.clip_configs import text_config, text_module, whole_config, whole_module
+from dalle3_jax.convert.configs import check, is_size, refuse
 from dalle3_jax.convert.layout import Layout
 from dalle3_jax.convert.rules import Rule, conv, embedding, linear, norm
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 
-__all__ = ["TEXT", "TEXT_WITH_PROJECTION", "WHOLE"]
+__all__ = ["TEXT", "TEXT_WITH_PROJECTION", "WHOLE", "text_config", "text_module", "whole_config", "whole_module"]
+
+TOWER = {
+    "hidden_size": "width",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "intermediate_size": "mlp_width",
+    "hidden_act": "activation",
+    "layer_norm_eps": "eps",
+}
+"""Options that both towers have -> the fields of ours."""
+
+TEXT_DEFAULTS = {
+    "hidden_size": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "intermediate_size": 2048,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "vocab_size": 49408,
+    "max_position_embeddings": 77,
+    "projection_dim": 512,
+    "eos_token_id": 49407,
+}
+VISION_DEFAULTS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "image_size": 224,
+    "patch_size": 32,
+}
+"""What transformers 5 takes for a key that is missing."""
+
+LEGACY_EOS = 2
+"""The end token of old configs, wrong for every public vocabulary: a text then ends at its largest id."""
+
+NO_SIZES = ("hidden_act", "layer_norm_eps")
+
+
+def text_module(config: Mapping[str, Any], projected: bool = False) -> CLIPTextEncoder:
+    """The text encoder of a config.json, as Stable Diffusion 1 calls it: all layers, the final norm, its own padding.
+
+    A pipeline that calls it otherwise clones it with `skip`, `normed` and `pad_id`. `projected` is whether the vector
+    is projected, which the public class says and not the options.
+    """
+    options = {**TEXT_DEFAULTS, **config}
+    # Where nothing is projected the option is there all the same, and means nothing.
+    sizes = [name for name in TEXT_DEFAULTS if projected or name != "projection_dim"]
+    refuse("CLIP text encoder", _problems(options, sizes))
+    return CLIPTextEncoder(
+        vocab_size=options["vocab_size"],
+        positions=options["max_position_embeddings"],
+        projection=options["projection_dim"] if projected else 0,
+        eos_id=_eos_id(options),
+        **_fields(options),
+    )
+
+
+def text_config(encoder: CLIPTextEncoder) -> dict[str, Any]:
+    """The config.json of a text encoder. Which of its features a pipeline takes stands in no config."""
+    with_projection = {"projection_dim": encoder.projection} if encoder.projection else {}
+    return {
+        "architectures": ["CLIPTextModelWithProjection" if encoder.projection else "CLIPTextModel"],
+        **_text_options(encoder, encoder),
+        **with_projection,
+    }
+
+
+def whole_module(config: Mapping[str, Any]) -> CLIP:
+    """Both towers of a config.json, whose options stand under text_config and vision_config."""
+    text, vision = _section(config, "text", TEXT_DEFAULTS), _section(config, "vision", VISION_DEFAULTS)
+    top = {"projection_dim": 512, **config}
+    problems = _problems(top, ["projection_dim"])
+    problems += [f"text_config {problem}" for problem in _problems(text, TEXT_DEFAULTS)]
+    problems += [f"vision_config {problem}" for problem in _problems(vision, VISION_DEFAULTS)]
+    refuse("CLIP", problems)
+    return CLIP(
+        text=Tower(**_fields(text)),
+        vision=Tower(**_fields(vision)),
+        vocab_size=text["vocab_size"],
+        projection=top["projection_dim"],
+        positions=text["max_position_embeddings"],
+        image_size=vision["image_size"],
+        patch=vision["patch_size"],
+        eos_id=_eos_id(text),
+    )
+
+
+def whole_config(clip: CLIP) -> dict[str, Any]:
+    """The config.json of both towers."""
+    width = {"projection_dim": clip.projection}
+    vision = {"model_type": "clip_vision_model", "image_size": clip.image_size, "patch_size": clip.patch}
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        **width,
+        "text_config": {**_text_options(clip, clip.text), **width},
+        "vision_config": {**vision, **_tower_options(clip.vision), **width},
+    }
+
+
+def _section(config: Mapping[str, Any], tower: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one tower; the older `_dict`, where there is one, replaces the newer section as a whole."""
+    return {**defaults, **(config.get(f"{tower}_config_dict") or config.get(f"{tower}_config") or {})}
+
+
+def _problems(options: Mapping[str, Any], names: Mapping[str, Any] | list[str]) -> list[str]:
+    problems = check(options, {"hidden_act": ["quick_gelu", "gelu"], "num_channels": 3})
+    wrong = [name for name in names if name not in NO_SIZES and not is_size(options[name])]
+    return problems + [f"{name}={options[name]!r} (supported: one positive whole number)" for name in wrong]
+
+
+def _eos_id(options: Mapping[str, Any]) -> int | None:
+    return None if options["eos_token_id"] == LEGACY_EOS else options["eos_token_id"]
+
+
+def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {ours: options[theirs] for theirs, ours in TOWER.items()}
+
+
+def _tower_options(tower: Tower | CLIPTextEncoder) -> dict[str, Any]:
+    return {theirs: getattr(tower, ours) for theirs, ours in TOWER.items()}
+
+
+def _text_options(network: CLIPTextEncoder | CLIP, tower: Tower | CLIPTextEncoder) -> dict[str, Any]:
+    return {
+        "model_type": "clip_text_model",
+        "vocab_size": network.vocab_size,
+        "max_position_embeddings": network.positions,
+        "eos_token_id": LEGACY_EOS if network.eos_id is None else network.eos_id,
+        **_tower_options(tower),
+    }
+
 
 Config = Mapping[str, Any]
 

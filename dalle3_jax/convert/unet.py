@@ -1,15 +1,202 @@
-"""diffusers' UNet2DConditionModel: the UNets of Stable Diffusion 1, 2 and XL, and others of their form."""
+"""diffusers' UNet2DConditionModel, of Stable Diffusion 1, 2, XL and their like: config.json and the tensors."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from dalle3_jax.convert.blocks import mlp, residual, spatial_transformer
+from dalle3_jax.convert.configs import check, is_size, refuse
 from dalle3_jax.convert.layout import Layout
 from dalle3_jax.convert.rules import Rule, conv, norm
-from dalle3_jax.convert.unet_config import config, module
-from dalle3_jax.models.unet import UNet
+from dalle3_jax.models.unet import SIZE_ID_WIDTH, Level, UNet
 
-__all__ = ["LAYOUT"]
+__all__ = ["LAYOUT", "config", "module"]
+
+CLASS = "UNet2DConditionModel"
+SIZE_IDS = 6
+"""Of SDXL: original height and width, top and left of the crop, target height and width."""
+
+TIME: dict[str, Literal["add", "scale_shift"]] = {"default": "add", "scale_shift": "scale_shift"}
+"""resnet_time_scale_shift -> our time_conditioning."""
+
+DOWN = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
+"""Blocks on the way down, with and without transformers -> their mirror images on the way up."""
+
+DEFAULTS = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "cross_attention_dim": 1280,
+    "transformer_layers_per_block": 1,
+    "reverse_transformer_layers_per_block": None,
+    "attention_head_dim": 8,
+    "addition_embed_type": None,
+    "addition_time_embed_dim": None,
+    "projection_class_embeddings_input_dim": None,
+    "time_embedding_dim": None,
+    "resnet_time_scale_shift": "default",
+}
+"""What diffusers takes for options that old configs lack."""
+
+SUPPORTED = {
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "act_fn": ["silu", "swish"],
+    "norm_eps": 1e-5,
+    "use_linear_projection": [False, True],
+    "addition_embed_type": [None, "text_time"],
+    "resnet_time_scale_shift": list(TIME),
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "attention_type": "default",
+}
+"""The values of each option for which there is a UNet here; further options must be off."""
+
+OFF = (
+    *("center_input_sample", "only_cross_attention", "dual_cross_attention", "mid_block_only_cross_attention"),
+    *("num_attention_heads", "encoder_hid_dim", "encoder_hid_dim_type", "class_embed_type", "num_class_embeds"),
+    *("resnet_skip_time_act", "time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim"),
+    *("class_embeddings_concat", "cross_attention_norm"),
+)
+IGNORED = ("sample_size", "upcast_attention", "dropout", "addition_embed_type_num_heads")
+
+
+def module(config: Mapping[str, Any]) -> UNet:
+    """The UNet of a config.json; raises ValueError naming every option that is not supported."""
+    options = DEFAULTS | dict(config)
+    problems = check(options, SUPPORTED | {name: [None, False] for name in OFF}, DEFAULTS, IGNORED)
+    levels = _levels(options, problems)
+    values = {name: _whole(options, name, problems) for name in ("in_channels", "out_channels", "norm_num_groups")}
+    pooled = options["addition_embed_type"] is not None
+    unet = UNet(
+        levels=levels,
+        in_channels=values["in_channels"],
+        out_channels=values["out_channels"],
+        time_conditioning=TIME.get(str(options["resnet_time_scale_shift"]), "add"),
+        modulate_first=False,
+        affine=True,
+        pooled=pooled,
+        size_ids=SIZE_IDS if pooled else 0,
+        context_width=_whole(options, "cross_attention_dim", problems),
+        vector_width=_vector_width(options, problems) if pooled else 0,
+        middle_depth=_per_level(options, "transformer_layers_per_block", len(levels), problems)[-1],
+        groups=values["norm_num_groups"],
+        embedding_ratio=_embedding_ratio(options, levels[0].channels, problems),
+    )
+    refuse(CLASS, list(dict.fromkeys(problems)))
+    return unet
+
+
+def config(unet: UNet) -> dict[str, Any]:
+    """The config.json of a UNet; raises ValueError naming every field that diffusers has no option for."""
+    refuse(f"UNet, as {CLASS},", _unsaid(unet))
+    down = ["CrossAttnDownBlock2D" if level.depth else "DownBlock2D" for level in unet.levels]
+    depths = [level.depth or 1 for level in unet.levels]
+    blocks = [level.blocks for level in unet.levels]
+    added = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": SIZE_ID_WIDTH,
+        "projection_class_embeddings_input_dim": unet.vector_width + unet.size_ids * SIZE_ID_WIDTH,
+    }
+    return {
+        "_class_name": CLASS,
+        "in_channels": unet.in_channels,
+        "out_channels": unet.out_channels,
+        "down_block_types": down,
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "up_block_types": [DOWN[kind] for kind in reversed(down)],
+        "block_out_channels": [level.channels for level in unet.levels],
+        "layers_per_block": blocks[0] if len({*blocks}) == 1 else blocks,
+        "transformer_layers_per_block": [*depths[:-1], unet.middle_depth],
+        "attention_head_dim": [level.heads for level in unet.levels],
+        "cross_attention_dim": unet.context_width,
+        "norm_num_groups": unet.groups,
+        "time_embedding_dim": unet.embedding_ratio * unet.levels[0].channels,
+        "resnet_time_scale_shift": next(theirs for theirs, ours in TIME.items() if ours == unet.time_conditioning),
+        "use_linear_projection": True,
+        **(added if unet.pooled else {}),
+    }
+
+
+def _levels(options: Mapping[str, Any], problems: list[str]) -> tuple[Level, ...]:
+    channels, down, up = (options[name] for name in ("block_out_channels", "down_block_types", "up_block_types"))
+    count = len(channels) if isinstance(channels, list | tuple) and channels else 1
+    known = isinstance(down, list | tuple) and len(down) == count and all(kind in list(DOWN) for kind in down)
+    if known:
+        problems += check({"up_block_types": up}, {"up_block_types": [[DOWN[kind] for kind in reversed(down)]]})
+    else:
+        problems.append(f"down_block_types={down!r} (supported: {count} of {', '.join(DOWN)})")
+    columns = ("block_out_channels", "layers_per_block", "transformer_layers_per_block", "attention_head_dim")
+    widths, blocks, depths, heads = (_per_level(options, name, count, problems) for name in columns)
+    reverse = "reverse_transformer_layers_per_block"
+    if options[reverse] is not None and _per_level(options, reverse, count, problems) != depths[::-1]:
+        problems.append(f"{reverse}={options[reverse]!r} (supported: the mirror image of the way down)")
+    if any(width % n for width, n in zip(widths, heads, strict=True)):
+        problems.append(f"attention_head_dim={options['attention_head_dim']!r} (numbers of heads that divide {widths})")
+    depths = [depth if known and down[i].startswith("Cross") else 0 for i, depth in enumerate(depths)]
+    return tuple(map(Level, widths, blocks, depths, heads))
+
+
+def _per_level(options: Mapping[str, Any], name: str, levels: int, problems: list[str]) -> tuple[int, ...]:
+    """One whole number a level, of an option that is one for all, or a list; lists in it must repeat one number."""
+    value = options[name]
+    numbers = [_uniform(item) for item in value] if isinstance(value, list | tuple) else [value] * levels
+    if len(numbers) == levels and all(map(is_size, numbers)):
+        return tuple(numbers)
+    problems.append(f"{name}={value!r} (supported: one positive whole number for each of {levels} levels)")
+    return (1,) * levels
+
+
+def _uniform(value: Any) -> Any:
+    """The number that a list repeats."""
+    repeats = isinstance(value, list | tuple) and value and all(item == value[0] for item in value)
+    return value[0] if repeats else value
+
+
+def _whole(options: Mapping[str, Any], name: str, problems: list[str]) -> int:
+    value = _uniform(options[name])
+    if not is_size(value):
+        problems.append(f"{name}={options[name]!r} (supported: a positive whole number)")
+    return value if is_size(value) else 1
+
+
+def _vector_width(options: Mapping[str, Any], problems: list[str]) -> int:
+    """What the size ids leave of the width of text_time's input."""
+    name, sizes = "projection_class_embeddings_input_dim", SIZE_IDS * SIZE_ID_WIDTH
+    problems += check(options, {"addition_time_embed_dim": SIZE_ID_WIDTH})
+    width = _whole(options, name, problems) - sizes
+    if width <= 0:
+        problems.append(f"{name}={options[name]!r} (supported: above the {sizes} of {SIZE_IDS} size ids)")
+    return width
+
+
+def _embedding_ratio(options: Mapping[str, Any], top: int, problems: list[str]) -> int:
+    width = options["time_embedding_dim"] or 4 * top
+    if not is_size(width) or width % top:
+        problems.append(f"time_embedding_dim={width!r} (supported: multiples of {top})")
+        return 4
+    return width // top
+
+
+def _unsaid(unet: UNet) -> Sequence[str]:
+    """The fields that diffusers has no option for."""
+    supported: dict[str, Any] = {"qk_norm": False, "size_ids": SIZE_IDS if unet.pooled else 0}
+    if unet.time_conditioning == "scale_shift":
+        supported |= {"modulate_first": False, "affine": True}
+    if depth := unet.levels[-1].depth:
+        supported["middle_depth"] = depth
+    problems = check({name: getattr(unet, name) for name in supported}, supported)
+    widths = ("context_width", "vector_width") if unet.pooled else ("context_width",)
+    wanted = [name for name in (*widths, "middle_depth") if not getattr(unet, name)]
+    return problems + [f"{name}=0 (supported: positive whole numbers)" for name in wanted]
 
 
 def rules(config: Mapping[str, Any]) -> list[Rule]:

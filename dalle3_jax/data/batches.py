@@ -23,7 +23,8 @@ from dalle3_jax.data.order import Drawn, Order, Place, Shuffled
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.rows import Batch, Targets, Tokenize, finish, row_of, tokenized
 from dalle3_jax.data.settings import settings_of, sizes_of
-from dalle3_jax.data.sources import ENDLESS, ScenesSource, Source
+from dalle3_jax.data.sources import Source
+from dalle3_jax.data.sources.scenes import ENDLESS, ScenesSource
 
 __all__ = ["Batch", "Batches", "Targets", "Tokenize", "batches", "source_of", "tokenized"]
 

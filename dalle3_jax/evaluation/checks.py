@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dalle3_jax.data.scenes.layouts import place_at
 from dalle3_jax.evaluation.prompts import Labels, Wanted
-from dalle3_jax.reading.ocr import exact
+from dalle3_jax.evaluation.words import exact
 from dalle3_jax.reading.scene_reader import Reading, Seen
 
 EDGE = 0.1

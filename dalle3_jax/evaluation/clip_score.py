@@ -11,7 +11,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from dalle3_jax import convert
+from dalle3_jax.captioning import CaptionModel
 from dalle3_jax.convert.configs import check, refuse
 from dalle3_jax.convert.folders import read_json
+from dalle3_jax.evaluation.outcomes import Outcome, Truth
+from dalle3_jax.evaluation.statistics import Rate, bootstrap
+from dalle3_jax.evaluation.tables import table
 from dalle3_jax.models.clip import CLIP
 from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int, Params
@@ -140,3 +144,39 @@ def _edge(size: Any, name: str) -> int | None:
 
 def _is_colour(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 3 and all(type(x) in (int, float) for x in value)
+
+
+class Similarity(NamedTuple):
+    """100 times the cosine of pictures and prompts: the model's, with other prompts, and of faultless pictures."""
+
+    model: Rate
+    shuffled: float
+    true: float | None
+
+
+def similarity(captioner: CaptionModel, outcomes: Sequence[Outcome], truths: Sequence[Truth]) -> Similarity:
+    """Of pictures made of prompts of one protocol, at the captioner's size; of long prompts it reads what fits."""
+    texts = [said(one) for one in outcomes]
+    images, vectors = captioner.image_vectors([one.image for one in outcomes]), captioner.text_vectors(texts)
+    own = 100 * np.einsum("nv,nv->n", images, vectors)
+    others = 100 * np.einsum("nv,nv->n", images, np.roll(vectors, 1, 0))
+    pairs = [(one.image, one.prompt.text) for one in truths]
+    true = captioner.similarity([image for image, _ in pairs], [text for _, text in pairs]).mean() if pairs else None
+    return Similarity(bootstrap(own), float(others.mean()), None if true is None else float(true))
+
+
+def said(one: Outcome) -> str:
+    """What the model was given."""
+    return one.prompt.upsampled or one.prompt.text if one.protocol == "upsampled" else one.prompt.text
+
+
+def markdown(found: dict[str, Similarity]) -> str:
+    """A row a protocol."""
+    rows = [
+        [
+            *(name, f"{one.model.value:.1f}", f"{one.model.low:.1f} to {one.model.high:.1f}", f"{one.shuffled:.1f}"),
+            "-" if one.true is None else f"{one.true:.1f}",
+        ]
+        for name, one in found.items()
+    ]
+    return table(["prompts", "100 x cosine", "95 % interval", "other prompts", "true scenes"], rows)

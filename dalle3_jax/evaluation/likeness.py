@@ -12,7 +12,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from dalle3_jax.data.batches import source_of
-from dalle3_jax.data.sources import ScenesSource, Source
+from dalle3_jax.data.sources import Source
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode
 from dalle3_jax.evaluation.distances import Copying, Distance, copying, frechet, kernel, nearest, precision
 from dalle3_jax.evaluation.statistics import Rate

@@ -1,4 +1,4 @@
-"""Plots of evaluations; needs matplotlib, of the extra `eval`."""
+"""Plots of evaluations, and the colours that all plots share; needs matplotlib, of the extra `eval`."""
 
 import textwrap
 from collections.abc import Mapping
@@ -9,6 +9,10 @@ from dalle3_jax.evaluation.outcomes import Row
 
 INSTALL = 'matplotlib is not installed, so there are none: pip install "dalle3_jax[eval]"'
 SEEN, HELD_OUT, CONTROL, CEILING = "#0072b2", "#d55e00", "#999999", "#000000"  # told apart by all (Okabe and Ito)
+
+# Okabe and Ito's colours, told apart by colour-blind readers; markers tell them apart in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*"
 
 
 def available() -> bool:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dalle3_jax.evaluation.clip_score import Similarity
+from dalle3_jax.evaluation.clip_score import markdown as similarities
 from dalle3_jax.evaluation.likeness import Likeness
 from dalle3_jax.evaluation.outcomes import Outcome, Row, Truth, rows, shares
-from dalle3_jax.evaluation.similarity import Similarity
-from dalle3_jax.evaluation.similarity import markdown as similarities
 from dalle3_jax.evaluation.tables import control, percent, span, table
+from dalle3_jax.evaluation.words import Score, by_length
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, Cell, Line, sheet
-from dalle3_jax.reading.ocr import Score, by_length
 
 SHOWN = 12  # pictures on a sheet
 

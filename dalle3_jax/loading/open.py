@@ -1,4 +1,4 @@
-"""What a name can stand for: a release, a training workdir, a folder of diffusers or transformers, an id of the hub."""
+"""A release of what a name stands for; public weights become one as they are read."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -11,9 +11,9 @@ from dalle3_jax import convert
 from dalle3_jax.checkpoints.records import read_record
 from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.checkpoints.weights import STORED
-from dalle3_jax.convert.folders import no_weights, read_json, weight_files
+from dalle3_jax.convert.folders import read_json, weight_files
 from dalle3_jax.loading import diffusers
-from dalle3_jax.loading.hub import fetch, is_hub_id
+from dalle3_jax.loading.locate import find_folder
 from dalle3_jax.loading.stable_diffusion import described
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
@@ -21,9 +21,8 @@ from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 
-__all__ = ["DEMO", "find_folder", "find_release", "open_release", "stored_type"]
+__all__ = ["open_release", "stored_type"]
 
-DEMO = Path(__file__).parents[1] / "releases" / "demo"
 COMPONENTS: dict[type[nn.Module], tuple[str, ...]] = {
     T5Encoder: ("text_encoder", "glyph_encoder"),
     CLIPTextEncoder: ("text_encoder", "text_encoder_2"),
@@ -71,53 +70,6 @@ def stored_type(name: str | Path, variant: str | None = None) -> str:
     else:
         kinds = convert.stored_types(folder, variant)
     return kinds.pop() if len(kinds) == 1 and kinds <= STORED.keys() else "float32"
-
-
-def find_release(name: str | Path) -> Path:
-    """The folder that "demo", a release's folder or a training workdir stands for; ValueError when there is none."""
-    if str(name) == "demo":
-        return DEMO
-    given = Path(name)
-    for folder in (given, given / "release", given / "base" / "release"):
-        if (folder / "model.json").is_file():
-            return folder
-    what = "holds no release" if given.is_dir() else "is not a folder"
-    raise ValueError(
-        f'the checkpoint {str(name)!r} {what}: give "demo", the folder of a release (with its model.json) or a '
-        "training workdir; `dalle3-jax export WORKDIR FOLDER` makes a release of a run's newest checkpoint"
-    )
-
-
-def find_folder(name: str | Path, variant: str | None = None) -> Path:
-    """Where the checkpoint of this name is, fetched from the hub if it has to be; ValueError when there is none.
-
-    It is a folder, or one file of safetensors. A path that exists goes before an id of the hub.
-    """
-    given = Path(name)
-    if given.is_file():
-        if given.suffix != ".safetensors":
-            raise ValueError(f"{given} cannot be used: {no_weights([given.name])}")
-        return given
-    if _is_public(given):
-        return given
-    if is_hub_id(name):
-        return fetch(str(name), variant)
-    try:
-        return find_release(name)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; a folder of diffusers (with its model_index.json) or an id of the hub, organisation/name, do too"
-        ) from None
-
-
-def _is_public(folder: Path) -> bool:
-    """Whether a folder holds what diffusers or transformers wrote, or a flat file of OpenAI's decoder, not a run."""
-    if (folder / "model_index.json").is_file():
-        return True
-    is_run = (folder / "release" / "model.json").is_file() or (folder / "checkpoints").is_dir()
-    is_release = (folder / "model.json").is_file()
-    described = (folder / "config.json").is_file() or any(folder.glob("*.safetensors"))
-    return described and not is_run and not is_release
 
 
 def _alone(path: Path, components: Collection[str] | None, shardings: Any, title: str, how: dict[str, Any]) -> Release:

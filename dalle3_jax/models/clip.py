@@ -12,7 +12,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.kv_cache import causal
 from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm, partitioned

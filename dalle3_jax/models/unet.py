@@ -6,7 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.nn.layers import EmbeddingMLP, conv, sinusoids
 from dalle3_jax.nn.norms import GroupNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample

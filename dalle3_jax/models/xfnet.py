@@ -4,27 +4,16 @@ All that is published of DALL-E 3's is that T5's outputs are "cross-attended to 
 choice.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.layers import dense, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import GEGLU, TransformerBlock, stacked
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
-
-
-class Condition(NamedTuple):
-    """What the UNet is told of the text."""
-
-    tokens: Float[Array, "b m d"]
-    mask: Bool[Array, "b m"]
-    vector: Float[Array, "b v"]
-
-    def beside(self, second: "Condition") -> "Condition":
-        """One condition of two text encoders: each token's features of both, and the second's vector (SDXL)."""
-        return second._replace(tokens=jnp.concatenate([self.tokens, second.tokens], axis=-1))
 
 
 class ResamplerBlock(nn.Module):

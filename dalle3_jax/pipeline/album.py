@@ -8,7 +8,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from dalle3_jax.pipeline.request import Picture, Request, read_settings, request_of
+from dalle3_jax.pipeline.png import Picture, read_settings
+from dalle3_jax.pipeline.request import Request, request_of
 
 MANIFEST = "manifest.jsonl"
 

@@ -23,12 +23,14 @@ from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.diffusion import prediction, samplers, schedules
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.loading.open import open_release
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.glyph import check_glyphs, text_side
-from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline.batching import groups
 from dalle3_jax.pipeline.decoders import decoders_of, drawn
+from dalle3_jax.pipeline.png import Picture
 from dalle3_jax.pipeline.prompt_cache import TEXT_SIDE, encoded, stacked, zeroed
-from dalle3_jax.pipeline.request import Picture, Request, groups, make_request, problems, shortened
+from dalle3_jax.pipeline.request import Request, make_request, problems, shortened
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array, Float

@@ -14,10 +14,9 @@ from jax.sharding import Mesh
 from dalle3_jax.checkpoints.latents import Decoding, Latent
 from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
 from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.decoder import DecoderUNet
-from dalle3_jax.models.xfnet import Condition
-from dalle3_jax.pipeline.request import HALO
-from dalle3_jax.pipeline.tiling import tiled
+from dalle3_jax.pipeline.tiling import HALO, tiled
 from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
 
 # What of an image's noise a key is for: fold_in(key, INITIAL), ...; a decoder's own key is folded likewise.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import jax
 import numpy as np
 
-from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.models.condition import Condition
 
 __all__ = ["TEXT_SIDE", "Encode", "encoded", "stacked", "zeroed"]
 

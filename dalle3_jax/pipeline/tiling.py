@@ -13,7 +13,10 @@ from jax import lax
 
 from dalle3_jax.typing import Array, Float, Int
 
-__all__ = ["tiled"]
+__all__ = ["HALO", "tiled"]
+
+HALO = 8
+"""Cells of the latents on each side of a decoded tile that only serve what lies further in."""
 
 
 class _Windows(NamedTuple):

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.jobs import Line
-from dalle3_jax.pipeline.request import shortened, write_whole
+from dalle3_jax.pipeline.request import shortened
 from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.prompting.lexicon import Lexicon
 from dalle3_jax.prompting.upsampler import Backend, template, upsample

@@ -86,7 +86,7 @@ def asking(arguments: argparse.Namespace) -> Callable[[str], str] | None:
 def head_of(given: str | None, pipeline: "Pipeline") -> tuple[list[tuple[int, int]], Head | None]:
     """The sizes to choose from and the head: the user's own, or the shipped one where it knows encoder and sizes."""
     from dalle3_jax.checkpoints.releases import load_release
-    from dalle3_jax.loading.open import find_release
+    from dalle3_jax.loading.locate import find_release
 
     release = load_release(SHIPPED if given is None else find_release(given), ["size_head"])
     buckets, fits = [*release.modules["size_head"].buckets], knows(release, pipeline)

@@ -9,7 +9,7 @@ from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.diffusion import schedules
 from dalle3_jax.stages.networks import System
 from dalle3_jax.training import tasks
-from dalle3_jax.training.objectives import diffusion as objectives
+from dalle3_jax.training.objectives.consistency import consistency_loss
 from dalle3_jax.typing import LossFn
 
 __all__ = ["DECODERS", "learnt", "loss", "taught"]
@@ -46,7 +46,7 @@ def loss(config: ConfigDict, pose: tasks.Pose, component: str, diffusion: Mappin
     first, last = how.parts
     if not 1 <= first <= last:
         raise ValueError(f"train.consistency.parts {tuple(how.parts)}: two numbers from 1 up, the second no smaller")
-    return objectives.consistency_loss(
+    return consistency_loss(
         pose,
         component,
         schedule=schedules.build(**diffusion["schedule"]),

@@ -16,7 +16,7 @@ from dalle3_jax.data import batches
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import World
 from dalle3_jax.data.scenes.tints import TINTS
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode
 from dalle3_jax.models.scene_reader import STRIDE, SceneReader
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, Cell, Line, sheet

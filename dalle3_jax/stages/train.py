@@ -1,15 +1,4 @@
-"""Train one stage of a config, or go on where it stopped.
-
-    python train.py --config configs/demo.py:vae --workdir W [--config.train.steps=1000 ...]
-
-Files go to W/STAGE/: checkpoints/, metrics.jsonl, tensorboard/, samples/, config.json, versions.json and, at the end,
-release/. Run the same command again to go on. On several hosts run it on all of them: TPU pods, SLURM and Open MPI are
-found; elsewhere add --coordinator HOST:PORT --processes N --process I (docs/pods.md).
-
-Exit codes: 0 done; 2 bad input; 1 failed; 75 stopped by SIGTERM or SIGINT with everything saved. Of a run on several
-hosts also 69: another process was lost (134 where jax itself ends this one for that); and 70: no step has finished for
-train.hang_minutes.
-"""
+"""Training of one stage of a config, top to bottom: set-up, restoring, the loop, previews, the release."""
 
 import contextlib
 import functools
@@ -26,25 +15,24 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import save_release
 from dalle3_jax.checkpoints.training import Checkpointer, steps
-from dalle3_jax.commands.checks import check
-from dalle3_jax.commands.steps import updates
 from dalle3_jax.runtime import processes as hosts
-from dalle3_jax.runtime.cluster import split_flags
-from dalle3_jax.runtime.distributed import concluded, distributed, enable_compilation_cache, exclusive
+from dalle3_jax.runtime.distributed import enable_compilation_cache, exclusive
 from dalle3_jax.runtime.signals import EXIT_SAVED, stop_requests
+from dalle3_jax.runtime.versions import versions
 from dalle3_jax.runtime.watchdog import Watchdog
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.config import check_unchanged, load, plain
+from dalle3_jax.stages.config import check, check_unchanged, plain
 from dalle3_jax.stages.first_host import on_first_host
 from dalle3_jax.stages.networks import System, load_system
-from dalle3_jax.stages.table import STAGES, Stage
-from dalle3_jax.training import logging, sharding
+from dalle3_jax.stages.stage import Stage
+from dalle3_jax.stages.table import STAGES
+from dalle3_jax.training import logging, optimizer, sharding
 from dalle3_jax.training.progress import Progress
 from dalle3_jax.training.state import TrainState, create, state_shardings, with_shardings
 from dalle3_jax.training.step import Step, compile_step, make_step
 from dalle3_jax.typing import Array, Params
 
-__all__ = ["main", "train"]
+__all__ = ["train", "updates"]
 
 
 class Run(NamedTuple):
@@ -60,22 +48,6 @@ class Run(NamedTuple):
     checkpointer: Checkpointer
     position: Mapping[str, Any] | None  # of the data iterator, when restored
     alone: Callable[[Params, Callable[[Stage, Params], Any]], Any]  # (ema, what the first host does with stage and ema)
-
-
-def main(argv: list[str]) -> int:
-    """The command: reads the config, meets the other hosts, and trains; errors are one line."""
-
-    def job() -> int:
-        processes, rest = split_flags(argv)
-        loaded = load(rest)
-        if loaded is None:
-            print(__doc__)
-            return 0
-        check(loaded[0], STAGES)
-        distributed(processes)
-        return train(*loaded)
-
-    return concluded(job)
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
@@ -117,7 +89,7 @@ def record_run(config: ConfigDict, folder: Path, system: System) -> None:
         check_unchanged(folder / "config.json", record)
     if jax.process_index() == 0:
         logging.write_json(folder / "config.json", record)
-        logging.write_json(folder / "versions.json", logging.versions())
+        logging.write_json(folder / "versions.json", versions())
 
 
 def prepare(config: ConfigDict, folder: Path, mesh: Mesh, system: System, stage: Stage) -> tuple[Run, TrainState, int]:
@@ -201,3 +173,21 @@ def preview(run: Run, state: TrainState, step: int, writer: logging.MetricsWrite
     figures = run.alone(state.ema, lambda stage, ema: stage.preview(ema, path, step))
     if figures:
         writer.write(step, {f"held_out/{name}": value for name, value in figures.items()})
+
+
+def updates(config: ConfigDict, boxed: Any) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimiser for the parameters that learn, and its learning rate after so many updates."""
+    c = config.train
+    schedule = optimizer.learning_rate(c.learning_rate, c.steps, c.warmup, c.constant)
+    if unknown := sorted(set(c.rates) - set(c.trainable)):
+        raise ValueError(f"train.rates names {', '.join(unknown)}, which train.trainable {tuple(c.trainable)} lacks")
+    adamw = optimizer.adamw(
+        schedule,
+        b1=c.b1,
+        b2=c.b2,
+        weight_decay=c.weight_decay,
+        clip=c.clip,
+        mask=optimizer.decayed(boxed),
+        rates=dict(c.rates),
+    )
+    return adamw, schedule

@@ -1,11 +1,9 @@
 """What a run writes for people: metrics (JSONL, TensorBoard, wandb), picture grids, versions."""
 
-import importlib.metadata
 import io
 import json
 import math
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,7 @@ from PIL import Image
 
 from dalle3_jax.typing import Float
 
-__all__ = ["MetricsWriter", "save_image", "save_rows", "versions", "write_json"]
-
-LIBRARIES = ("dalle3_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+__all__ = ["MetricsWriter", "save_image", "save_rows", "write_json"]
 
 
 class MetricsWriter:
@@ -99,18 +95,6 @@ def save_image(path: Path, image: Image.Image) -> None:
     content = io.BytesIO()
     image.save(content, format="PNG")
     write_whole(path, content.getvalue())
-
-
-def versions() -> dict[str, Any]:
-    """Libraries and devices of this run."""
-    found = {"python": platform.python_version(), "machine": platform.platform()}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-            found[name] = "source"
-    device = jax.devices()[0]
-    return {**found, "device": device.device_kind, "devices": jax.device_count(), "processes": jax.process_count()}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,6 +18,7 @@ from dalle3_jax.ablations import measures, results, run
 from dalle3_jax.ablations import study as studies
 from dalle3_jax.ablations.summary import Result, figure, markdown
 from dalle3_jax.checkpoints.records import read_record, sealed
+from dalle3_jax.commands.ablate import main
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading import scene_reader
 from dalle3_jax.runtime.signals import EXIT_SAVED
@@ -98,7 +99,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, unoptimized: None, release_f
         half, full = common, common | {"train.release_dtype": "float32"}
         for seeds, variants in (((0,), {"half": half, "full": full}), ((0, 1), {"half": half})):
             words = [str(write(folder, seeds=seeds, variants=variants)), "--workdir", str(folder / "W")]
-            assert run.main([*words, "--out", str(folder / f"out{len(seeds)}")]) == 0
+            assert main([*words, "--out", str(folder / f"out{len(seeds)}")]) == 0
     return folder, seen
 
 
@@ -147,7 +148,7 @@ def test_a_finished_ablation_trains_and_measures_nothing_again(whole, monkeypatc
     for name in ("follow", "errors", "unet_seconds"):
         monkeypatch.delattr(measures, name)
     monkeypatch.setattr(run, "train", lambda config, workdir: {"vae": 0}[config.train.stage])
-    assert run.main([str(folder / "predictions.py"), "--workdir", str(folder / "W")]) == 0
+    assert main([str(folder / "predictions.py"), "--workdir", str(folder / "W")]) == 0
     assert before == (files(folder / "W" / "runs"), files(folder / "W" / "results"))
 
 
@@ -164,7 +165,7 @@ def test_a_stopped_ablation_says_so_and_keeps_what_is_measured(whole, tmp_path, 
         return EXIT_SAVED if config.train.stage == "base" else 0
 
     monkeypatch.setattr(run, "train", stopped)
-    assert run.main([str(folder / "predictions.py"), "--workdir", str(tmp_path / "W")]) == EXIT_SAVED
+    assert main([str(folder / "predictions.py"), "--workdir", str(tmp_path / "W")]) == EXIT_SAVED
     assert trained == [("vae", 0), ("base", 1)]
     assert (tmp_path / "W" / "results" / "half-0.json").read_bytes() == kept
     assert not (tmp_path / "W" / "predictions.md").exists()
@@ -173,7 +174,7 @@ def test_a_stopped_ablation_says_so_and_keeps_what_is_measured(whole, tmp_path, 
 def test_results_of_other_settings_are_refused(whole, tmp_path, capsys):
     folder, _ = whole
     path = write(tmp_path, variants={"half": {"train.learning_rate": 0.5}})
-    assert run.main([str(path), "--workdir", str(folder / "W")]) == 2
+    assert main([str(path), "--workdir", str(folder / "W")]) == 2
     assert "half-0.json" in (error := capsys.readouterr().err)
     assert "made with other settings" in error
 
@@ -224,7 +225,7 @@ def test_results_of_another_release_are_refused_at_the_start_and_before_the_tabl
 
     monkeypatch.setattr(measures, "follow", follow)
     for _ in range(2):
-        assert run.main(words) == 2
+        assert main(words) == 2
         assert "another release or reader: " + str(tmp_path / "W" / "results" / "few-0.json") in capsys.readouterr().err
         assert not (tmp_path / "W" / "predictions.md").exists()
 
@@ -271,7 +272,7 @@ def test_the_table_names_the_machines_that_trained(tmp_path):
     ],
 )
 def test_what_cannot_be_run_is_one_line_before_anything_is_written(tmp_path, capsys, changes, message):
-    assert run.main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
+    assert main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -281,14 +282,14 @@ def test_what_cannot_be_run_is_one_line_before_anything_is_written(tmp_path, cap
 
 def test_without_matplotlib_nothing_is_trained_and_the_remedy_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert run.main([str(write(tmp_path)), "--workdir", str(tmp_path / "W")]) == 2
+    assert main([str(write(tmp_path)), "--workdir", str(tmp_path / "W")]) == 2
     assert 'needs matplotlib: pip install "dalle3_jax[eval]"' in capsys.readouterr().err
     assert not (tmp_path / "W").exists()
 
 
 def test_several_problems_are_named_together(tmp_path, capsys):
     path = write(tmp_path, variants={"v": {"train.learning_rat": 1.0, "model.diffusion.prediction": "w"}})
-    assert run.main([str(path), "--workdir", str(tmp_path / "W")]) == 2
+    assert main([str(path), "--workdir", str(tmp_path / "W")]) == 2
     error = capsys.readouterr().err
     assert "learning_rat" in error
     assert "unknown prediction 'w'" in error
@@ -309,7 +310,7 @@ def test_a_finished_release_is_measured_over_settings(release_folder, tmp_path, 
         measure={"prompts": {"count": 6}},
         axes=("guidance_scale", "steps"),
     )
-    assert run.main([str(path), "--workdir", str(tmp_path / "W")]) == 0
+    assert main([str(path), "--workdir", str(tmp_path / "W")]) == 0
     rows = (tmp_path / "W" / "predictions.md").read_text().splitlines()
     assert [row.split("|")[2:4] for row in rows if row.startswith("| 2 3.0")] == [[" 20.0 %     ", " 30.0 % "]]
     assert len(list((tmp_path / "W" / "results").iterdir())) == 4
@@ -409,9 +410,9 @@ def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_process
     (tmp_path / "small.py").write_text(CAPTIONED)
     command = [str(path), "--workdir", str(tmp_path / "W")]
     with run.exclusive(tmp_path / "W" / "runs" / "own" / "0"):  # another process is at it
-        assert run.main(command) == 0
+        assert main(command) == 0
     assert "other processes are still at own, seed 0" in capsys.readouterr().out
-    assert run.main(command) == 0
+    assert main(command) == 0
     made = {name: json.loads((tmp_path / "W" / "results" / f"{name}-0.json").read_text()) for name in ("alt", "own")}
     assert made["alt"]["captions"].keys() == made["own"]["captions"].keys() == {"1", "2"}
     assert made["alt"]["ceilings"]["descriptive: right"] == 1.0
@@ -435,5 +436,5 @@ def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_process
     ],
 )
 def test_a_study_of_captions_that_cannot_be_made_is_refused(changes, said, tmp_path, capsys):
-    assert run.main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
+    assert main([str(write(tmp_path, **changes)), "--workdir", str(tmp_path / "W")]) == 2
     assert said in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dalle3_jax.stages import train
+from dalle3_jax.commands.train import main
 from scripts.faults.bad_configs import BAD
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
@@ -13,7 +13,7 @@ LATER = ("batch_size=7", "accumulate=3", "mesh.tensor", "mesh.slices=0", "init.v
 
 @pytest.mark.parametrize("flag", [flag for flag in BAD if not any(part in flag for part in LATER)])
 def test_a_bad_config_is_answered_by_the_name_of_its_key(flag, tmp_path, capsys):
-    assert train.main(["--config=configs/tiny.py:base", f"--workdir={tmp_path / 'W'}", flag]) == 2
+    assert main(["--config=configs/tiny.py:base", f"--workdir={tmp_path / 'W'}", flag]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(said) == 1
     assert BAD[flag] in said[0]
@@ -22,7 +22,7 @@ def test_a_bad_config_is_answered_by_the_name_of_its_key(flag, tmp_path, capsys)
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path, capsys):
     flags = ["--config.train.ema=2.0", "--config.data.dropout=3.0", "--config.model.unet.groups=3"]
-    assert train.main(["--config=configs/tiny.py:base", f"--workdir={tmp_path}", *flags]) == 2
+    assert main(["--config=configs/tiny.py:base", f"--workdir={tmp_path}", *flags]) == 2
     said = capsys.readouterr().err
     for key in ("config.train.ema is 2.0", "config.data.dropout is 3.0", "no multiple of its 3 groups"):
         assert key in said

@@ -14,6 +14,7 @@ from flax import linen as nn
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.commands import plan
 from dalle3_jax.models.build import build_models
+from dalle3_jax.planning import training_step
 from dalle3_jax.planning.chips import topology
 from dalle3_jax.stages.config import load, plain
 from tests.commands import tiny_pod
@@ -42,7 +43,9 @@ def estimates():
     found = {}
     for name, (slices, batch, inputs) in ways.items():
         [config, _] = load([f"--config={CONFIG}", "--workdir=plan", f"--config.train.batch_size={batch}"])
-        found[name] = json.loads(plan.plan(config, CONFIG, topology(slices), (32, 64), inputs, "estimate").to_json())
+        found[name] = json.loads(
+            training_step.plan(config, CONFIG, topology(slices), (32, 64), inputs, "estimate").to_json()
+        )
     return found
 
 

@@ -18,7 +18,7 @@ from dalle3_jax.checkpoints.releases import Release, save_release
 from dalle3_jax.commands import recaption
 from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.caches.sidecars import Sidecars
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode, stretched
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import Tower

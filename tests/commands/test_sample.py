@@ -14,7 +14,7 @@ from PIL import Image
 
 from dalle3_jax.pipeline.album import Album, slug
 from dalle3_jax.pipeline.jobs import parse_size
-from dalle3_jax.pipeline.request import read_settings
+from dalle3_jax.pipeline.png import read_settings
 from tests.commands.outputs import contents, manifest
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ from flax import linen as nn
 
 from dalle3_jax.checkpoints.releases import Release, load_release, save_release, weights_digest
 from dalle3_jax.models.size_head import SizeHead
-from dalle3_jax.pipeline.request import Request, read_settings
+from dalle3_jax.pipeline.png import read_settings
+from dalle3_jax.pipeline.request import Request
 from tests.commands.outputs import manifest
 
 

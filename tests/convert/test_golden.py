@@ -19,11 +19,11 @@ from dalle3_jax.convert.folders import read_json
 from dalle3_jax.diffusion import prediction, samplers, schedules
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
-from dalle3_jax.models.xfnet import Condition
 from dalle3_jax.pipeline import Pipeline, programs
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -8,7 +8,7 @@ import pytest
 
 from dalle3_jax.data.batches import batches
 from dalle3_jax.data.scenes import FIRST, record, world_of
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import unit
 
 SMALL = {"size": (32, 32), "text_length": 24, "seed": 3}

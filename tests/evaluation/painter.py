@@ -11,7 +11,8 @@ from dalle3_jax.data.scenes import FIRST, labels, render
 from dalle3_jax.evaluation.suites import drawn
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.pipeline.request import Picture, Request
+from dalle3_jax.pipeline.png import Picture
+from dalle3_jax.pipeline.request import Request
 from dalle3_jax.reading.scene_reader import Reader, Reading, truth
 
 SIZE, COUNT = (64, 64), 45

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode
 from dalle3_jax.evaluation.likeness import BLOCK, LEAST, Sources, likeness, sources
 from dalle3_jax.models.scene_reader import SceneReader

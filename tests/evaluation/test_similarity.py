@@ -4,9 +4,9 @@ import numpy as np
 
 from dalle3_jax.captioning import CaptionModel
 from dalle3_jax.evaluation.checks import Sight
+from dalle3_jax.evaluation.clip_score import markdown, similarity
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
 from dalle3_jax.evaluation.prompts import Labels, Prompt
-from dalle3_jax.evaluation.similarity import markdown, similarity
 from dalle3_jax.reading.scene_reader import Reading
 
 AXES = {"a": 0, "b": 1, "long a": 2}

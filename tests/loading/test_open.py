@@ -12,7 +12,8 @@ from jax.sharding import SingleDeviceSharding
 from dalle3_jax import convert
 from dalle3_jax.checkpoints.releases import save_release
 from dalle3_jax.loading import open
-from dalle3_jax.loading.open import DEMO, find_folder, open_release, stored_type
+from dalle3_jax.loading.locate import DEMO, find_folder
+from dalle3_jax.loading.open import open_release, stored_type
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder

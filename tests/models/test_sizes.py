@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.vae import VAE
-from dalle3_jax.models.xfnet import Condition, XFNet
+from dalle3_jax.models.xfnet import XFNet
 from tests.networks import abstract, count
 
 T5 = {  # width, mlp width, layers, heads: parameters of the encoder

@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 
-from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.models.condition import Condition
 from tests.parity import folders, references
 
 SLOWEST = 3.0

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 import torch
 
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.unet import Level, UNet
-from dalle3_jax.models.xfnet import Condition
 from tests.parity import folders, references, weights
 
 pytestmark = pytest.mark.network("UNet", "diffusers UNet2DConditionModel")

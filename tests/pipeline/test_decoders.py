@@ -11,7 +11,8 @@ from dalle3_jax.checkpoints.latents import Decoding
 from dalle3_jax.checkpoints.releases import load_release, save_release
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.pipeline import to_pixels
-from dalle3_jax.pipeline.request import read_settings, request_of
+from dalle3_jax.pipeline.png import read_settings
+from dalle3_jax.pipeline.request import request_of
 from tests.tiny import tiny_decoders, tiny_release
 
 

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from dalle3_jax.checkpoints.releases import Release, save_release
-from dalle3_jax.loading.open import DEMO, find_release
-from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.loading.locate import DEMO, find_release
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.pipeline import to_pixels
+from dalle3_jax.pipeline.png import Picture, parameters, read_settings
 from dalle3_jax.pipeline.programs import chunk
-from dalle3_jax.pipeline.request import Picture, parameters, read_settings, request_of
+from dalle3_jax.pipeline.request import request_of
 from tests.tiny import tiny_release
 
 BATCH = 2  # most tests share the programs of this batch size, 16x16 pixels and 4 steps of ddim

@@ -8,7 +8,9 @@ import pytest
 
 from dalle3_jax.diffusion.schedules import ScaledLinear
 from dalle3_jax.pipeline import Pipeline, programs
-from dalle3_jax.pipeline.request import groups, parameters, request_of
+from dalle3_jax.pipeline.batching import groups
+from dalle3_jax.pipeline.png import parameters
+from dalle3_jax.pipeline.request import request_of
 from tests.tiny import tiny_release
 
 LEADING = {"kind": "leading", "offset": 300}

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from dalle3_jax.evaluation.statistics import Rate
-from dalle3_jax.reading.ocr import Ocr, by_length, edits, exact, find_ocr
+from dalle3_jax.evaluation.words import by_length, edits, exact
+from dalle3_jax.reading.ocr import Ocr, find_ocr
 
 INK, PLATE, GROUND = (214, 36, 40), (252, 250, 242), (90, 150, 200)
 TRUE = ("owl", "OPEN", "Market", "ELEPHANT", "Adventure")

@@ -9,7 +9,7 @@ from dalle3_jax.data.scenes.lettering import FONTS, Word
 from dalle3_jax.data.scenes.record import fractions
 from dalle3_jax.data.scenes.signs import letter_size as drawn_size
 from dalle3_jax.data.scenes.signs import paint_words, sign_box
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.reading.word_reader import Lettered, WordReader, find_word_reader, letter_size, window, words_of
 
 

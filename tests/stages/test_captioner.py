@@ -10,16 +10,16 @@ from configs import tiny
 from dalle3_jax.captioning import CaptionModel, Decoding
 from dalle3_jax.checkpoints.records import read_record
 from dalle3_jax.commands import captions as command
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.commands.train import main
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode
-from dalle3_jax.stages import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def trained(workdir, stage, *settings):
-    return train.main(["--config", str(ROOT / f"configs/tiny.py:{stage}"), "--workdir", str(workdir), *settings])
+    return main(["--config", str(ROOT / f"configs/tiny.py:{stage}"), "--workdir", str(workdir), *settings])
 
 
 @pytest.fixture(scope="module")

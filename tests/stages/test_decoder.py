@@ -10,8 +10,8 @@ import pytest
 
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.commands.export import export
+from dalle3_jax.commands.train import main
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.stages.train import main
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,10 +12,10 @@ from jax.sharding import NamedSharding
 from configs import tiny
 from dalle3_jax import convert
 from dalle3_jax.checkpoints.releases import Release, load_release
+from dalle3_jax.commands.train import main
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.stages.networks import System, load_system
-from dalle3_jax.stages.train import main
 from dalle3_jax.training.sharding import make_mesh
 from tests import public_folders
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dalle3_jax.checkpoints.releases import load_release, weights_digest
-from dalle3_jax.loading.open import DEMO
-from dalle3_jax.stages import train
+from dalle3_jax.commands.train import main
+from dalle3_jax.loading.locate import DEMO
 from dalle3_jax.stages.size_head import scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -19,7 +19,7 @@ FRAMES = "((32, 32), (24, 40), (40, 24))"
 def trained(workdir, *settings, frames=FRAMES, buckets=FRAMES):
     small = [f"--config.data.frames={frames}", f"--config.model.size_head.buckets={buckets}", "--config.train.warmup=5"]
     small += ["--config.train.steps=60", "--config.train.batch_size=16", "--config.sample.every=60"]
-    return train.main(
+    return main(
         ["--config", str(CONFIG), "--workdir", str(workdir), f"--config.init.text_encoder={DEMO}", *small, *settings]
     )
 

@@ -19,12 +19,12 @@ import pytest
 
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.checkpoints.training import steps
+from dalle3_jax.commands.train import main
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.runtime.distributed import exclusive
 from dalle3_jax.runtime.signals import EXIT_SAVED
 from dalle3_jax.stages import base as drawing
-from dalle3_jax.stages.train import main
 from dalle3_jax.text.glyphs import encode
 from scripts.faults.trainings import arrays
 

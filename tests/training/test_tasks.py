@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.models.xfnet import Condition
+from dalle3_jax.models.condition import Condition
 from dalle3_jax.training.tasks import Perturbation, conditioned, decoding, drawing, perturbed
 
 KEY = jax.random.key(0)

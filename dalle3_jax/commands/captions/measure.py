@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from dalle3_jax.commands.sample import Parser
-from dalle3_jax.commands.scenes import world_given
+from dalle3_jax.commands.cli import Parser, world_given
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, world_of
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode
 from dalle3_jax.evaluation.captions.accuracy import Measured, examples, markdown, measured, retrieval
 from dalle3_jax.evaluation.tables import percent, span, table
-from dalle3_jax.pipeline.request import png_bytes, write_whole
+from dalle3_jax.files import write_whole
+from dalle3_jax.pipeline.png import png_bytes
 
 EXAMPLES = """examples:
   dalle3-jax captions measure --captioner descriptive=runs/demo-cpu/captioner_descriptive --out runs/captions

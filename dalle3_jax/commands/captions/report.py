@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
 
-from dalle3_jax.commands.sample import Parser
-from dalle3_jax.commands.scenes import world_given
+from dalle3_jax.commands.cli import Parser, world_given
 from dalle3_jax.data import files
 from dalle3_jax.data.caches.sidecars import Sidecars, records_of
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.sources import ScenesSource, Source, opened
+from dalle3_jax.data.sources import Source, opened
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.evaluation import plots
 from dalle3_jax.evaluation.captions import style_plots
 from dalle3_jax.evaluation.captions.style import style
 from dalle3_jax.evaluation.captions.style_distance import distance
 from dalle3_jax.evaluation.captions.style_report import markdown, plain
-from dalle3_jax.pipeline.request import write_whole
+from dalle3_jax.files import write_whole
 from dalle3_jax.stages.inputs import EMBEDDED
 from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
 

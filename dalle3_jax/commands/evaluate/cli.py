@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from dalle3_jax.commands.sample import Parser
+from dalle3_jax.commands.cli import Parser
 from dalle3_jax.data.scenes import SCATTERED, WORLDS
 from dalle3_jax.data.scenes.scene import SPLITS
 from dalle3_jax.pipeline.album import Album

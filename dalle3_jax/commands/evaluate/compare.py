@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dalle3_jax.commands.cli import Parser, load, progress_bar
 from dalle3_jax.commands.evaluate.cli import FAILURES, common, prepare
-from dalle3_jax.commands.sample import Parser, load, progress_bar
-from dalle3_jax.pipeline.request import png_bytes, write_whole
+from dalle3_jax.files import write_whole
+from dalle3_jax.pipeline.png import png_bytes
 
 
 def parser() -> Parser:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dalle3_jax.commands.cli import Parser, load
 from dalle3_jax.commands.evaluate.cli import FAILURES
-from dalle3_jax.commands.sample import Parser, load
 from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, bar, fewer, sources_of
+from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album, slug
-from dalle3_jax.pipeline.request import MAX_SIDE, png_bytes, write_whole
+from dalle3_jax.pipeline.png import png_bytes
+from dalle3_jax.pipeline.request import MAX_SIDE
 
 if TYPE_CHECKING:
     from dalle3_jax.evaluation.decoders.quality import Decode, Judges, Latents, Study

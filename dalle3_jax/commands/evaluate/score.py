@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dalle3_jax.commands.cli import Parser, load, progress_bar
 from dalle3_jax.commands.evaluate.cli import FAILURES, bar, common, prepare
-from dalle3_jax.commands.sample import Parser, load, progress_bar
+from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.jobs import parse_size
-from dalle3_jax.pipeline.request import png_bytes, write_whole
+from dalle3_jax.pipeline.png import png_bytes
 
 if TYPE_CHECKING:
     from dalle3_jax.captioning import CaptionModel
@@ -123,7 +124,7 @@ def with_similarity(report: "Report", captioner: "CaptionModel | None") -> "Repo
     """The report with our CLIP score, where there is a captioner."""
     if captioner is None:
         return report
-    from dalle3_jax.evaluation.similarity import similarity
+    from dalle3_jax.evaluation.clip_score import similarity
 
     found = {
         protocol: similarity(captioner, [o for o in report.outcomes if o.protocol == protocol], report.truths)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dalle3_jax.commands.cli import Parser, load, progress_bar
 from dalle3_jax.commands.evaluate.cli import FAILURES, last_of_sizes, wrong
-from dalle3_jax.commands.sample import Parser, load, progress_bar
 from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.jobs import parse_size
 

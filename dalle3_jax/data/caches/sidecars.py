@@ -24,7 +24,8 @@ from jaxtyping import Int32
 from dalle3_jax.data import files
 from dalle3_jax.data.caches.latent_cache import Records
 from dalle3_jax.data.records import BadRecord, Record
-from dalle3_jax.data.sources import ScenesSource, Source
+from dalle3_jax.data.sources import Source
+from dalle3_jax.data.sources.scenes import ScenesSource
 
 __all__ = ["Captioned", "Sidecars", "captioned", "drawn_at", "records_of"]
 

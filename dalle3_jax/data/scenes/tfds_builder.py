@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from dalle3_jax.data.records import Record
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import encode
 
 VERSIONS = ("alt", "short", "descriptive")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dalle3_jax.ablations.summary import COLOURS
 from dalle3_jax.evaluation.captions.style import Style, first_word
+from dalle3_jax.evaluation.plots import COLOURS
 
 __all__ = ["figure"]
 

@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from scipy.ndimage import uniform_filter1d
 
-from dalle3_jax.ablations.summary import COLOURS, MARKERS
 from dalle3_jax.evaluation.decoders.quality import BASELINE, TRUE, Bin, Decoded, Latents, Row, Study
+from dalle3_jax.evaluation.plots import COLOURS, MARKERS
 from dalle3_jax.evaluation.statistics import Difference, Rate
 from dalle3_jax.evaluation.tables import table
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, Cell, Line, sheet

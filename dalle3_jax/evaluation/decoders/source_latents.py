@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dalle3_jax.data.scenes import FIRST, render
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode, unit
 
 if TYPE_CHECKING:

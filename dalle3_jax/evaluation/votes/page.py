@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.pipeline.request import png_bytes, write_whole
+from dalle3_jax.files import write_whole
+from dalle3_jax.pipeline.png import png_bytes
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 QUESTION = "Which picture shows better what the text says?"

@@ -8,7 +8,7 @@ import pytest
 from dalle3_jax.data.batches import batches
 from dalle3_jax.data.caches import latent_cache, latent_writer, sidecars
 from dalle3_jax.data.caches.sidecars import Captioned, Sidecars, captioned
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from tests.data.caches.test_sidecars import SOURCE, build, expected, made_of
 
 

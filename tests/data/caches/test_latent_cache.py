@@ -17,7 +17,8 @@ from dalle3_jax.data.batches import batches
 from dalle3_jax.data.caches import latent_cache, latent_writer
 from dalle3_jax.data.caches.latent_cache import open_cache
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.sources import ScenesSource, opened
+from dalle3_jax.data.sources import opened
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode, unit
 from scripts import make_bad_records
 

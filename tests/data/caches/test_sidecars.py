@@ -17,7 +17,8 @@ from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.caches.sidecar_writer import Captioning, begin, chunks_of, conclude, unwritten, write
 from dalle3_jax.data.caches.sidecars import Sidecars, captioned
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.sources import ScenesSource, opened
+from dalle3_jax.data.sources import opened
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode
 from scripts import make_bad_records
 

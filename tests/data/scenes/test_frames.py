@@ -5,7 +5,7 @@ import pytest
 
 from dalle3_jax.data.batches import batches, source_of
 from dalle3_jax.data.scenes import FIRST, scene
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode
 
 FRAMES = ((32, 32), (24, 40), (40, 24))

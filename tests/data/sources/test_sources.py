@@ -12,7 +12,8 @@ import pytest
 
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.scenes import WHOLE
-from dalle3_jax.data.sources import ScenesSource, TFDSSource, opened
+from dalle3_jax.data.sources import TFDSSource, opened
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode, encode
 
 NINE = ["cat", "lion", "tiger", "wolf", "cow", "bear", "fox", "owl", "pig"]

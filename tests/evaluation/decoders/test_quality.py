@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from dalle3_jax.data.scenes import FIRST, render
-from dalle3_jax.data.sources import ScenesSource
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import unit
 from dalle3_jax.evaluation.decoders import quality_plots
 from dalle3_jax.evaluation.decoders.quality import (

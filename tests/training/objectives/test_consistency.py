@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.training.objectives.diffusion import consistency_loss
+from dalle3_jax.training.objectives.consistency import consistency_loss
 from dalle3_jax.training.tasks import Problem
 
 KEY = jax.random.key(1)

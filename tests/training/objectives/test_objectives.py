@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.models.xfnet import Condition
-from dalle3_jax.training.objectives.diffusion import diffusion_loss, shifted, stratified_times, text_loss, vae_loss
+from dalle3_jax.models.condition import Condition
+from dalle3_jax.training.objectives.diffusion import diffusion_loss, shifted, stratified_times
+from dalle3_jax.training.objectives.text import text_loss
+from dalle3_jax.training.objectives.vae import vae_loss
 from dalle3_jax.training.tasks import drawing
 
 KEY = jax.random.key(0)

@@ -1,0 +1,56 @@
+"""`dalle3-jax ablate`: trains and measures what an ablation compares, and leaves its table and plot."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dalle3_jax.ablations import results
+from dalle3_jax.ablations import study as studies
+from dalle3_jax.ablations.run import fill, publish
+from dalle3_jax.commands.cli import Parser
+from dalle3_jax.evaluation import plots
+from dalle3_jax.runtime.distributed import enable_compilation_cache
+
+EXAMPLES = """examples:
+  dalle3-jax ablate configs/ablations/prediction.py --workdir runs/prediction
+  dalle3-jax ablate configs/ablations/sampling.py --workdir runs/sampling --out docs/images
+
+Run the same command again to go on: what is measured is not trained again. Several processes of it, on this machine or
+on others that see W, share out the runs, once the first has made what all runs share. Exit codes: 0 done; 2 bad
+input; 1 failed; 75 stopped by SIGTERM or SIGINT with everything saved. W holds the stages that all runs share,
+runs/VARIANT/SEED/, a JSON for each measured run in results/, and NAME.md and NAME.png."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2 before anything is trained."""
+    parser = Parser(
+        "dalle3-jax ablate",
+        description="Train and measure the variants of an ablation; write a table and a plot.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", help="the ablation, a file like configs/ablations/prediction.py")
+    parser.add_argument("--workdir", required=True, metavar="W", help="folder of the runs")
+    parser.add_argument("--out", metavar="DIR", help="folder for another copy of the table and the plot")
+    arguments = parser.parse_args(argv)
+    workdir = Path(arguments.workdir).absolute()
+    try:
+        if not plots.available():
+            raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
+        study = studies.load(Path(arguments.config), workdir)
+        results.check(study, workdir)
+        enable_compilation_cache()
+        if code := fill(study, workdir):
+            return code
+        if lacking := results.lacking(study, workdir):
+            print(f"other processes are still at {', '.join(lacking)}; the last one to end writes the table")
+            return 0
+        return publish(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (FloatingPointError, OSError) as error:
+        print(f"error: {error}; the same command goes on from what is saved", file=sys.stderr)
+        return 1

@@ -1,0 +1,141 @@
+"""The PNG of an image, and how it was made, written into it and read back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from dalle3_jax.files import write_whole
+from dalle3_jax.pipeline.request import Request
+
+CHUNK = "dalle3_jax"
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+)
+SAMPLER_TITLES = {
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "heun": "Heun",
+    "dpmsolver++": "DPM++ 2M",
+    "dpmsolver++_sde": "DPM++ 2M SDE",
+    "unipc": "UniPC",
+}
+SPACING_TITLES = {
+    "uniform": "SGM Uniform",
+    "trailing": "SGM Uniform",
+    "leading": "DDIM",
+    "linspace": "Uniform",
+    "karras": "Karras",
+}
+"""stable-diffusion-webui's names of what it has alike."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image together with the request, the digest of the release and the batch size that made it."""
+
+    image: Image.Image
+    request: Request
+    checkpoint: str
+    batch_size: int
+
+    @property
+    def prompt(self) -> str:
+        """The prompt, uncut."""
+        return self.request.prompt
+
+    @property
+    def seed(self) -> int:
+        """The picture's own seed."""
+        return self.request.seed
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it was made, in plain values: the content of the PNG's `dalle3_jax` chunk."""
+        made = asdict(self.request)
+        if not made["original_prompt"]:
+            del made["original_prompt"]
+        height, width = made.pop("size")
+        made |= {"width": width, "height": height, "guidance_interval": list(made["guidance_interval"])}
+        made |= {"batch_size": self.batch_size, "checkpoint": self.checkpoint}
+        return made | {"software": software(), "digitalSourceType": SOURCE_TYPE}
+
+    def png(self) -> bytes:
+        """The PNG file: A1111's `parameters`, our JSON, and XMP with the source type of generated media."""
+        texts = {"parameters": parameters(self.settings), CHUNK: json.dumps(self.settings)}
+        return png_bytes(self.image, texts)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the PNG whole: it has its name only when all of it is on the disk."""
+        write_whole(Path(path), self.png())
+
+
+def png_bytes(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
+    """A PNG file with text chunks, and the XMP that tells any reader that the picture was generated."""
+    info = PngInfo()
+    for key, text in (texts or {}).items():
+        info.add_text(key, text)
+    info.add_itxt("XML:com.adobe.xmp", XMP)
+    file = BytesIO()
+    image.save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def software() -> str:
+    """The package and its version."""
+    try:
+        return f"dalle3_jax {version('dalle3_jax')}"
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "dalle3_jax"
+
+
+def parameters(made: Mapping[str, Any]) -> str:
+    """The text that stable-diffusion-webui writes under `parameters` and many tools read."""
+    lines = [made["prompt"]]
+    if made["negative_prompt"]:
+        lines.append(f"Negative prompt: {made['negative_prompt']}")
+    fields = {
+        "Steps": made["steps"],
+        "Sampler": SAMPLER_TITLES.get(made["sampler"], made["sampler"]),
+        "Schedule type": SPACING_TITLES.get(made["spacing"], made["spacing"]),
+        "CFG scale": f"{made['guidance_scale']:g}",
+        "Seed": made["seed"],
+        "Size": f"{made['width']}x{made['height']}",
+        "Decoder": "" if made["decoder"] == "vae" else made["decoder"],
+        "Model hash": made["checkpoint"][:10],
+        "Version": made["software"],
+    }
+    lines.append(", ".join(f"{key}: {value}" for key, value in fields.items() if value != ""))
+    # A PNG text ends at a NUL, and surrogates are no text.
+    return "\n".join(lines).replace("\0", " ").encode("utf-8", "replace").decode()
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The `dalle3_jax` chunk of a PNG; ValueError when there is none or the file is no PNG."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            # Texts after the pixels are in .text alone, which reads the pixels too.
+            text = image.info.get(CHUNK) or getattr(image, "text", {}).get(CHUNK)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"cannot read {path} as a PNG: {error}") from None
+    if text is None:
+        raise ValueError(f"{path} does not say how it was made: it has no {CHUNK} chunk")
+    try:
+        made = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"the {CHUNK} chunk of {path} is damaged: {error}") from None
+    if not isinstance(made, dict):
+        raise ValueError(f"the {CHUNK} chunk of {path} is damaged: it is not an object")
+    return made

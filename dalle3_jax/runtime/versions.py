@@ -1,0 +1,23 @@
+"""Libraries and devices of a run."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+import jax
+
+__all__ = ["versions"]
+
+LIBRARIES = ("dalle3_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def versions() -> dict[str, Any]:
+    """Libraries and devices of this run."""
+    found = {"python": platform.python_version(), "machine": platform.platform()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            found[name] = "source"
+    device = jax.devices()[0]
+    return {**found, "device": device.device_kind, "devices": jax.device_count(), "processes": jax.process_count()}

@@ -1,0 +1,67 @@
+"""Consistency distillation: what one step of a teacher says two neighbouring times owe each other."""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from dalle3_jax.diffusion import consistency, prediction
+from dalle3_jax.diffusion.schedules import Schedule
+from dalle3_jax.training.objectives.diffusion import by_quarter
+from dalle3_jax.training.tasks import Network, Pose
+from dalle3_jax.typing import Array, Denoise, Key, LossFn, Params
+
+__all__ = ["consistency_loss"]
+
+
+def consistency_loss(
+    pose: Pose,
+    component: str,
+    *,
+    schedule: Schedule,
+    predict: str,
+    top: float,
+    parts: tuple[int, int],
+    steps: int,
+    teacher: bool = True,
+    guidance_scale: float = 1.0,
+) -> LossFn:
+    """Distance between what the component sees at t and what its moving average sees at the time before.
+
+    Consistency distillation (arXiv 2303.01469 algorithm 2): `frozen["teacher"]` takes the step from t to the time
+    before, guided where `guidance_scale` is not 1 (arXiv 2310.04378); without a teacher (algorithm 3) the step follows
+    the noise that was put in. [0, top] is cut into parts[0] parts, doubled up to parts[1] over `steps` training steps.
+    `frozen["run"]` holds the average `ema` and the `step`, as `make_step` gives them.
+    """
+    if predict not in prediction.CONSISTENT:
+        known = ", ".join(prediction.CONSISTENT)
+        raise ValueError(f"a consistency model must give back x at t = 0: use one of {known}, not {predict!r}")
+
+    def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
+        time_key, noise_key, pose_key = jax.random.split(key, 3)
+        problem = pose({**frozen, **params}, batch, pose_key)
+        x0, run = problem.x0, frozen["run"]
+
+        def denoise(network: Network, weights: Params) -> Denoise:
+            return prediction.denoiser(functools.partial(network, weights), schedule, predict)
+
+        count = consistency.discretisation(run["step"], steps, *parts)
+        t, s = consistency.neighbours(time_key, len(x0), count, top)
+        eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
+        x_t = schedule.alpha(t)[:, None, None, None] * x0 + schedule.sigma(t)[:, None, None, None] * eps
+        end = x0
+        if teacher:
+            end = denoise(problem.network, frozen["teacher"])(x_t, t)
+            if guidance_scale != 1 and problem.null is not None:
+                null = denoise(problem.null, frozen["teacher"])(x_t, t)
+                end = null + guidance_scale * (end - null)
+        x_s = consistency.towards(schedule, x_t, end, t, s)
+        target = denoise(problem.network, run["ema"][component])(x_s, s)
+        found = denoise(problem.network, params[component])(x_t, t)
+        distance = consistency.pseudo_huber(found, jax.lax.stop_gradient(target))
+        loss = jnp.mean(distance)
+        error = jnp.mean(jnp.square(found - x0), axis=(1, 2, 3))
+        return loss, {"loss": loss, "parts": count.astype(jnp.float32), **by_quarter(error, t)}
+
+    return loss_fn
