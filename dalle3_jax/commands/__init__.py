@@ -1,7 +1,7 @@
 """The commands by name; each is a file with `main(argv) -> int`, imported only when it is asked for."""
 
 COMMANDS = {
-    "train": ("dalle3_jax.stages.train", "train one stage of a config, or go on where it stopped"),
+    "train": ("dalle3_jax.commands.train", "train one stage of a config, or go on where it stopped"),
     "sample": ("dalle3_jax.commands.sample", "turn prompts into pictures"),
     "convert": ("dalle3_jax.commands.convert", "write public weights as a release"),
     "export": ("dalle3_jax.commands.export", "write a release from a training workdir"),
@@ -10,6 +10,6 @@ COMMANDS = {
     "captions": ("dalle3_jax.commands.captions", "report how captions are written, or measure how true they are"),
     "plan": ("dalle3_jax.commands.plan", "say what a training step costs on TPUs that are not here"),
     "evaluate": ("dalle3_jax.commands.evaluate", "score a model on held-out scenes"),
-    "ablate": ("dalle3_jax.ablations.run", "train and measure the variants of an ablation, to a table and a plot"),
+    "ablate": ("dalle3_jax.commands.ablate", "train and measure the variants of an ablation, to a table and a plot"),
     "scenes": ("dalle3_jax.commands.scenes", "draw a contact sheet of the embedded dataset, or write it as TFDS"),
 }

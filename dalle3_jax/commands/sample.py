@@ -20,6 +20,7 @@ from dalle3_jax.pipeline.jobs import AUTO, read_lines, requests, size_or_auto
 from dalle3_jax.pipeline.png import png_bytes, read_settings
 from dalle3_jax.pipeline.request import Request, request_of, shortened
 from dalle3_jax.prompting import revision, size_head
+from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.runtime.cluster import add_flags, hosts_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def parser() -> Parser:
     what.add_argument("--seed", type=int, metavar="N", help="seed of the first picture (default 0)")
     told = "multiples of 8, or auto: chosen from each prompt (default: the release's first size)"
     what.add_argument("--size", metavar="WIDTHxHEIGHT", help=told)
-    size_head.add_flag(what)
+    told = "a size head for --size auto, which chooses among its own sizes: the stage size_head's folder, or a release"
+    what.add_argument("--size-head", metavar="PATH", help=f"{told} (default: the demo's, for the demo)")
     how = found.add_argument_group("how to make it (defaults come from the release)")
     told = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
     how.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
@@ -94,9 +96,29 @@ def parser() -> Parser:
     where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
     where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
     where.add_argument("--overwrite", action="store_true", help="make pictures again that are there already")
-    revision.add_flags(found)
+    add_upsampling_flags(found)
     add_flags(found)
     return found
+
+
+def add_upsampling_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of prompt upsampling."""
+    group = parser.add_argument_group("prompt upsampling (docs/prompts.md)")
+    told = "rewrite prompts as the captions that models are trained on: template (offline) or chat (a language model)"
+    names = ("none", "template", "chat")
+    group.add_argument("--upsample", choices=names, default="none", help=f"{told}; default none")
+    told = f"a server with OpenAI's /chat/completions (default: ${revision.BASE}, else {revision.OFFICIAL}); "
+    group.add_argument("--chat-url", metavar="URL", help=f"{told}its key is ${revision.KEY}")
+    group.add_argument("--chat-model", metavar="NAME", default="gpt-4o-mini", help="(default %(default)s)")
+    told = "seconds for each prompt, after which it is used as it is (default %(default)s)"
+    group.add_argument("--chat-timeout", type=float, metavar="S", default=30.0, help=told)
+
+
+def chat_of(arguments: argparse.Namespace) -> Chat | None:
+    """The language model that revises prompts, where one does; ValueError for a server that cannot be one."""
+    if arguments.upsample != "chat":
+        return None
+    return revision.chat(arguments.chat_url, arguments.chat_model, arguments.chat_timeout)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -135,15 +157,18 @@ def share(arguments: argparse.Namespace) -> int:
 def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks everything; returns what makes the pictures."""
     lines = read_lines(arguments.prompt or [], arguments.prompts_file)
-    revision.check(arguments)
+    chat = chat_of(arguments)
     options = given_options(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
     pipeline = load(arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant)
     make = functools.partial(pipeline.request, **options)
     pipeline.check([make(prompt="", seed=arguments.seed or 0)])
-    sized = size_head.sizing(lines, arguments, pipeline)
-    lines = sized(revision.revised(lines, arguments, pipeline.release.training))
+    size = size_or_auto(arguments.size) if arguments.size else None
+    sized = size_head.sizing(lines, pipeline, size, arguments.size_head, chat)
+    if arguments.upsample != "none":
+        lines = revision.revised(lines, chat, Path(arguments.outdir), pipeline.release.training)
+    lines = sized(lines)
     seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
     wanted = list(dict.fromkeys(requests(lines, make, pipeline.problems, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:

@@ -1,6 +1,5 @@
-"""What `sample --upsample` does: prompts are revised before anything is drawn, shown, and kept to be edited."""
+"""Revised prompts: made before anything is drawn, shown, and kept to be edited."""
 
-import argparse
 import json
 import os
 import sys
@@ -16,53 +15,30 @@ from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.prompting.lexicon import Lexicon
 from dalle3_jax.prompting.upsampler import Backend, template, upsample
 
-__all__ = ["add_flags", "check", "lexicon_of_training", "revised"]
+__all__ = ["BASE", "KEY", "OFFICIAL", "chat", "lexicon_of_training", "revised"]
 
-BACKENDS = ("none", "template", "chat")
 KEY, BASE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 OFFICIAL = "https://api.openai.com/v1"
 FILE = "prompts.jsonl"
 """What was revised, in the form of --prompts-file."""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of prompt upsampling."""
-    group = parser.add_argument_group("prompt upsampling (docs/prompts.md)")
-    told = "rewrite prompts as the captions that models are trained on: template (offline) or chat (a language model)"
-    group.add_argument("--upsample", choices=BACKENDS, default="none", help=f"{told}; default none")
-    told = f"a server with OpenAI's /chat/completions (default: ${BASE}, else {OFFICIAL}); its key is ${KEY}"
-    group.add_argument("--chat-url", metavar="URL", help=told)
-    group.add_argument("--chat-model", metavar="NAME", default="gpt-4o-mini", help="(default %(default)s)")
-    told = "seconds for each prompt, after which it is used as it is (default %(default)s)"
-    group.add_argument("--chat-timeout", type=float, metavar="S", default=30.0, help=told)
-
-
-def check(arguments: argparse.Namespace) -> None:
-    """ValueError for a chat server that cannot be one, before anything is loaded."""
-    if arguments.upsample == "chat":
-        chat(arguments)
-
-
-def chat(arguments: argparse.Namespace) -> Chat:
-    """The chat backend that the flags and the environment name; its answers are kept in the user's cache."""
+def chat(url: str | None, model: str, seconds: float) -> Chat:
+    """The chat backend of a server, or of the environment's; its answers are kept in the user's cache."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    url = arguments.chat_url or os.environ.get(BASE) or OFFICIAL
     key, folder = os.environ.get(KEY, ""), home / "dalle3_jax" / "prompts"
-    return Chat(url, arguments.chat_model, key, deadline=arguments.chat_timeout, cache=folder)
+    return Chat(url or os.environ.get(BASE) or OFFICIAL, model, key, deadline=seconds, cache=folder)
 
 
-def revised(lines: Sequence[Line], arguments: argparse.Namespace, training: Mapping[str, Any]) -> list[Line]:
-    """The lines with revised prompts, each shown; OUTDIR/prompts.jsonl holds them, to be edited and given again.
+def revised(lines: Sequence[Line], by: Chat | None, folder: Path, training: Mapping[str, Any]) -> list[Line]:
+    """The lines with prompts revised by a language model, or offline; folder/prompts.jsonl holds them, to be edited.
 
-    `training` is what the release says of its own: of a model of scenes, their words are the lexicon. A line that has
-    an "original_prompt" was revised before.
+    Each is shown. `training` is what the release says of its own: of a model of scenes, their words are the lexicon.
+    A line that has an "original_prompt" was revised before.
     """
-    if arguments.upsample == "none":
-        return list(lines)
     lexicon = lexicon_of_training(training)
-    backend: Backend = template(lexicon) if arguments.upsample == "template" else chat(arguments)
+    backend: Backend = by or template(lexicon)
     found = [revise(line, backend, lexicon) for line in lines]
-    folder = Path(arguments.outdir)
     content = "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for line in found)
     try:
         folder.mkdir(parents=True, exist_ok=True)

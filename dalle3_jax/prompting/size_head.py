@@ -1,6 +1,5 @@
-"""What `sample --size auto` does: a size for each prompt, with the reason."""
+"""Sizes for prompts that ask for "auto": said in the prompt, or chosen by a language model or a size head."""
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,16 +7,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dalle3_jax.pipeline.jobs import AUTO, Line, size_or_auto
+from dalle3_jax.pipeline.jobs import AUTO, Line
 from dalle3_jax.pipeline.request import size_text
 from dalle3_jax.prompting import revision
 from dalle3_jax.prompting.aspect import Head, chosen
+from dalle3_jax.prompting.chat import Chat
 
 if TYPE_CHECKING:
     from dalle3_jax.checkpoints.releases import Release
     from dalle3_jax.pipeline import Pipeline
 
-__all__ = ["Sizing", "add_flag", "sizes_of", "sizing"]
+__all__ = ["Sizing", "sizes_of", "sizing"]
 
 Sizing = Callable[[Sequence[Line]], list[Line]]
 """Lines -> the lines with a size of their own wherever "auto" was asked for; each choice is printed with its reason."""
@@ -28,26 +28,28 @@ ASPECTS = ((1, 1), (7, 4), (4, 7))
 """Width and height of DALL-E 3's three sizes."""
 
 
-def add_flag(group: Any) -> None:
-    """The flag that names a size head of the user's own."""
-    told = "a size head for --size auto, which chooses among its own sizes: the stage size_head's folder, or a release"
-    group.add_argument("--size-head", metavar="PATH", help=f"{told} (default: the demo's, for the demo)")
+def sizing(
+    lines: Sequence[Line],
+    pipeline: "Pipeline",
+    default: tuple[int, int] | str | None = None,
+    path: str | None = None,
+    chat: Chat | None = None,
+) -> Sizing:
+    """What gives these lines their sizes, once their prompts are revised; ValueError for a head that does not fit.
 
-
-def sizing(lines: Sequence[Line], arguments: argparse.Namespace, pipeline: "Pipeline") -> Sizing:
-    """What gives these lines their sizes, once their prompts are revised; ValueError for a head that does not fit."""
-    default = arguments.size and size_or_auto(arguments.size)
+    `default` is the size of lines without one, `path` a size head of the user's own, `chat` who is asked before it.
+    """
 
     def is_auto(line: Line) -> bool:
         return line.settings.get("size", default) == AUTO
 
     if not any(map(is_auto, lines)):
-        if arguments.size_head is not None:
-            raise ValueError(f"--size-head {arguments.size_head} is for --size auto, which nothing asks for: add that")
+        if path is not None:
+            raise ValueError(f"--size-head {path} is for --size auto, which nothing asks for: add that")
         return list
-    sizes, head = head_of(arguments.size_head, pipeline)
-    chat = asking(arguments)
-    return lambda given: [choose(line, sizes, chat, head) if is_auto(line) else line for line in given]
+    sizes, head = head_of(path, pipeline)
+    ask = chat and (lambda question: chat.asked([{"role": "user", "content": question}]))
+    return lambda given: [choose(line, sizes, ask, head) if is_auto(line) else line for line in given]
 
 
 def choose(line: Line, sizes: Sequence[tuple[int, int]], chat: Callable[[str], str] | None, head: Head | None) -> Line:
@@ -73,14 +75,6 @@ def sizes_of(pipeline: "Pipeline") -> list[tuple[int, int]]:
         for across, down in ASPECTS
     ]
     return list(dict.fromkeys([(height, width), *((row[0], row[1]) for row in found[1:])]))
-
-
-def asking(arguments: argparse.Namespace) -> Callable[[str], str] | None:
-    """A function that asks the chat server, where prompts are upsampled by one."""
-    if arguments.upsample != "chat":
-        return None
-    backend = revision.chat(arguments)
-    return lambda question: backend.asked([{"role": "user", "content": question}])
 
 
 def head_of(given: str | None, pipeline: "Pipeline") -> tuple[list[tuple[int, int]], Head | None]:

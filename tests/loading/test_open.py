@@ -11,7 +11,7 @@ from jax.sharding import SingleDeviceSharding
 
 from dalle3_jax import convert
 from dalle3_jax.checkpoints.releases import save_release
-from dalle3_jax.loading import open
+from dalle3_jax.loading import locate
 from dalle3_jax.loading.locate import DEMO, find_folder
 from dalle3_jax.loading.open import open_release, stored_type
 from dalle3_jax.models.clip import CLIPTextEncoder
@@ -43,7 +43,7 @@ def hub(monkeypatch, sd_folder) -> list[tuple]:
         calls.append(arguments)
         return sd_folder
 
-    monkeypatch.setattr(open, "fetch", fetch)
+    monkeypatch.setattr(locate, "fetch", fetch)
     return calls
 
 

@@ -1,4 +1,4 @@
-"""`dalle3-jax evaluate`: how well a model's pictures follow prompts whose every part is known."""
+"""`dalle3-jax evaluate` itself: how well a model's pictures follow prompts whose every part is known."""
 
 import argparse
 import json
@@ -58,11 +58,6 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before any picture is made."""
-    if argv and argv[0] in ("compare", "votes", "elo", "decoders"):
-        from dalle3_jax.commands.evaluate import compare, decoders, votes
-
-        others = {"compare": compare.main, "votes": votes.main, "elo": votes.elo, "decoders": decoders.main}
-        return others[argv[0]](argv[1:])
     arguments = parser().parse_args(argv)
     try:
         pipeline = load(arguments.checkpoint)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from dalle3_jax.checkpoints.latents import Decoding, Latent
 from dalle3_jax.checkpoints.releases import Release, load_release, save_release
-from dalle3_jax.commands.evaluate.score import main
+from dalle3_jax.commands.evaluate import main
 from dalle3_jax.models.build import build_models
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading.word_reader import WordReader

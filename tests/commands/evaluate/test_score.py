@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from dalle3_jax.checkpoints.releases import save_release
-from dalle3_jax.commands.evaluate import votes
-from dalle3_jax.commands.evaluate.score import main
+from dalle3_jax.commands.evaluate import main, votes
 from dalle3_jax.pipeline import Pipeline
 from tests.tiny import tiny_release
 
