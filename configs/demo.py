@@ -41,26 +41,29 @@ PROMPTS = (
 
 
 def vae():
-    """8x KL autoencoder with 8 channels on crops."""
+    """8x KL autoencoder with 16 channels on crops of the whole world, words and all styles, 3D most often."""
     c = common.get_config()
     c.train.stage = "vae"
     c.train.trainable = ("vae",)
     c.model.vae = {
-        "latent_channels": 8,
-        "patch": 2,
-        "channels": (32, 64, 96),
-        "decoder_channels": (48, 96, 128),
+        "latent_channels": 16,
+        "patch": 4,
+        "channels": (48, 96),
+        "decoder_channels": (96, 192),
         "blocks": 1,
         "decoder_blocks": 2,
         "norm": "rms",
         "attention": False,
         "quant_convs": False,
     }
+    c.data.world = "whole"
+    c.data.part = {"styles": ("3d", "3d", "flat", "noto")}
     c.data.crop = 64
-    c.train.steps = 5_000
+    c.train.steps = 16_000
     c.train.batch_size = 8
     c.train.learning_rate = 2e-3
     c.train.weight_decay = 0.0
+    c.sample.every = 4_000
     return c
 
 
