@@ -13,6 +13,7 @@ from dalle3_jax.commands.config import plain
 from dalle3_jax.commands.networks import applied, checked_tokenizer, latent_batches, lengths
 from dalle3_jax.commands.stage import Stage, described
 from dalle3_jax.commands.systems import System
+from dalle3_jax.data.settings import sizes_of
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.evaluation.detector import Reader
 from dalle3_jax.evaluation.prompts import shortened
@@ -87,7 +88,7 @@ def results(
             latent,
             diffusion={key: diffusion[key] for key in ("schedule", "prediction")},
             text=lengths(config),
-            sizes=(tuple(config.data.size),),
+            sizes=sizes_of(config.data),
             sampling=dict(sampling),
             training=described(config, step),
             tokenizer=tokenizer.to_json(),

@@ -1,8 +1,8 @@
 """What is said of a scene, in three versions or four, by filling the blanks of sentence patterns.
 
 `alt` is short, noisy and sometimes wrong, as alternative texts on the web are; `short` names the objects alone, with
-their numbers and tints; `descriptive` says everything: also where they are, the words exactly, the background. The whole world has
-`prompt` beside them: what people type (typed.py).
+their numbers and tints; `descriptive` says everything: also where they are, the words exactly, the background. The
+whole world has `prompt` beside them: what people type (typed.py).
 """
 
 import re
