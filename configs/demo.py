@@ -61,7 +61,7 @@ def vae():
     c.data.world = "whole"
     c.data.part = {"styles": ("3d", "3d", "flat", "noto")}
     c.data.crop = 64
-    c.train.steps = 16_000
+    c.train.steps = 28_000
     c.train.batch_size = 8
     c.train.learning_rate = 2e-3
     c.train.weight_decay = 0.0
