@@ -33,44 +33,65 @@ from ml_collections import ConfigDict
 from configs import common
 
 PROMPTS = (
-    "a panda on the left and an apple on the right",
-    "three frogs on a beach",
-    "a penguin above a guitar",
-    "one rocket in the top right corner",
+    "a panda on a beach",
+    "a red car to the left of a blue house",
+    "3 penguins in the snow",
+    'a sign that says "HELLO"',
+    "a cat on a skateboard at night",
+    "a fox, an owl and a castle from left to right in the forest",
 )
 
 
 def vae():
-    """8x KL autoencoder with 8 channels on crops."""
+    """8x KL autoencoder with 16 channels on crops of the whole world, words and all styles, 3D most often."""
     c = common.get_config()
     c.train.stage = "vae"
     c.train.trainable = ("vae",)
     c.model.vae = {
-        "latent_channels": 8,
-        "patch": 2,
-        "channels": (32, 64, 96),
-        "decoder_channels": (48, 96, 128),
+        "latent_channels": 16,
+        "patch": 4,
+        "channels": (48, 96),
+        "decoder_channels": (96, 192),
         "blocks": 1,
         "decoder_blocks": 2,
         "norm": "rms",
         "attention": False,
         "quant_convs": False,
     }
+    c.data.world = "whole"
+    c.data.part = {"styles": ("3d", "3d", "flat", "noto")}
     c.data.crop = 64
-    c.train.steps = 5_000
+    c.train.steps = 28_000
     c.train.batch_size = 8
     c.train.learning_rate = 2e-3
     c.train.weight_decay = 0.0
+    c.sample.every = 4_000
     return c
 
 
+SHAPES = ((128, 128), (96, 176), (176, 96))
+PART = {
+    "styles": ("3d",),
+    "kinds": {
+        **{"one": 0.28, "two": 0.22, "count": 0.18, "single": 0.06},
+        **{"row": 0.10, "between": 0.06, "sign": 0.06, "scenery": 0.04},
+    },
+    "words": 0.4,
+    "longest_word": 8,
+    "invented": 0.4,
+}
+"""The demo's world: all 429 things of the whole one in 3D, tinted or not, words of up to 8 letters, 15 backgrounds."""
+
+
 def captioned():
-    """What the stages that read captions share."""
+    """What the stages that read captions share: the world, and half of the captions as people type."""
     c = common.get_config()
-    c.init.vae = "vae"
-    c.data.captions = {"descriptive": 0.80, "short": 0.15, "alt": 0.05}
-    c.data.text_length = 40
-    c.data.latents = 32_000
+    c.data.world = "whole"
+    c.data.part = PART
+    c.data.captions = {"descriptive": 0.45, "prompt": 0.50, "short": 0.05, "alt": 0.0}
+    c.data.tokenizer = "typed"
+    c.data.text_length = 120
+    c.data.glyph_length = 24
     c.train.constant = 0.6
     c.train.ema = 0.998
     c.sample.prompts = PROMPTS
@@ -78,58 +99,76 @@ def captioned():
 
 
 def text():
-    """Text encoder and xfnet learn to say what the latents of a caption look like on the average."""
+    """Text encoder, glyph encoder and xfnet learn what a picture of a caption looks like, small and on the average."""
     c = captioned()
     c.train.stage = "text"
-    c.train.trainable = ("text_encoder", "xfnet", "latent_head")
+    c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "latent_head")
     c.model.text_encoder = {
-        "vocab_size": 1024,
-        "width": 128,
+        "vocab_size": 3072,
+        "width": 192,
         "layers": 3,
-        "heads": 4,
+        "heads": 6,
         "head_size": 32,
-        "mlp_width": 384,
+        "mlp_width": 512,
+        "relative_std": 2.0,
+    }
+    c.model.glyph_encoder = {
+        "vocab_size": 384,
+        "width": 96,
+        "layers": 2,
+        "heads": 3,
+        "head_size": 32,
+        "mlp_width": 256,
         "relative_std": 2.0,
     }
     c.model.xfnet = {
         "kind": "resampler",
-        "width": 128,
-        "vector_width": 128,
+        "width": 192,
+        "vector_width": 192,
         "layers": 2,
-        "heads": 4,
-        "queries": 16,
+        "heads": 6,
+        "queries": 64,
+        "glyphs": True,
     }
-    c.model.latent_head = {"grid": (4, 4), "patch": 4, "channels": 8}
+    c.model.latent_head = {"grid": (8, 8), "patch": 4, "channels": 3}
+    c.data.dropout = 0.05
+    c.data.text_length = 96  # the longest tenth of the captions loses its end: a fifth less work
     c.train.steps = 3_200
     c.train.batch_size = 64
     c.train.learning_rate = 1e-3
     c.train.warmup = 100
+    c.sample.every = 800
     return c
 
 
 def base():
-    """The UNet learns to draw, with the frozen text encoder and the xfnet of the `text` stage."""
+    """The UNet learns to draw in the latents, and the text side goes on learning beside it."""
     c = captioned()
     c.train.stage = "base"
-    c.train.trainable = ("xfnet", "unet")
-    c.init.text_encoder = c.init.xfnet = "text"
+    c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "unet")
+    c.init.vae = "vae"
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "text"
     c.model.unet = {
-        "in_channels": 8,
-        "out_channels": 8,
+        "in_channels": 16,
+        "out_channels": 16,
         "groups": 16,
         "embedding_ratio": 2,
+        "size_ids": 6,
         "levels": (
-            ConfigDict({"channels": 64, "blocks": 1, "depth": 0}),
-            ConfigDict({"channels": 96, "blocks": 1, "depth": 1, "heads": 3}),
-            ConfigDict({"channels": 128, "blocks": 1, "depth": 1, "heads": 4}),
+            ConfigDict({"channels": 96, "blocks": 1, "depth": 0}),
+            ConfigDict({"channels": 160, "blocks": 1, "depth": 1, "heads": 5}),
+            ConfigDict({"channels": 256, "blocks": 1, "depth": 1, "heads": 8}),
         ),
     }
-    c.train.steps = 6_600
+    c.data.frames = c.data.buckets = SHAPES
+    c.train.steps = 40_000
     c.train.batch_size = 16
     c.train.learning_rate = 1e-3
+    c.train.rates.text_encoder = 0.2
+    c.train.rates.glyph_encoder = 0.3
     c.train.rates.xfnet = 0.3
     c.train.time_shift = 1.5
-    c.sample.every = 2_000
+    c.sample.every = 4_000
     return c
 
 
@@ -157,7 +196,7 @@ def decoder():
     c.model.decoder = {
         "channels": (80, 112),
         "blocks": 1,
-        "latent_channels": 8,
+        "latent_channels": 16,
         "out_channels": 3,
         "patch": 4,
         "time_entries": 0,
@@ -200,9 +239,9 @@ def refiner():
     c.model.refiner = {
         "channels": (40, 48),
         "blocks": 1,
-        "image_channels": 8,
-        "latent_channels": 8,
-        "out_channels": 8,
+        "image_channels": 16,
+        "latent_channels": 16,
+        "out_channels": 16,
         "factor": 1,
         "time_entries": 0,
         "embedding_ratio": 2,

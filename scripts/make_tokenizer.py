@@ -1,7 +1,9 @@
-"""Writes an embedded tokenizer: python scripts/make_tokenizer.py scenes|whole
+"""Writes an embedded tokenizer: python scripts/make_tokenizer.py scenes|whole|typed
 
     scenes  the demo's, learnt on the world `first`: 1,024 entries, lower-cased
     whole   learnt on the whole world: at most 3,072 entries; it keeps capitals, since drawn words are spelt exactly
+    typed   the same with prompts as people type them and all names of things, lower-cased: for models that read quoted
+            words as bytes beside it
 
 Byte-level BPE, so that names of concepts are single tokens and yet nothing that anybody types is unknown; ids as T5 has
 them: 0 pads, 1 ends. Quoted words teach nothing: those that training shows and those it never shows are spelt alike.
@@ -18,6 +20,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from dalle3_jax.data.scenes import FIRST, WHOLE, World, captions, scene
+from dalle3_jax.data.scenes.naming import SYNONYMS
 
 FOLDER = Path(__file__).parents[1] / "dalle3_jax/data/scenes"
 SPECIAL = ("<pad>", "</s>", "<unk>")
@@ -32,11 +35,13 @@ class Recipe:
     file: str
     entries: int
     cased: bool
+    versions: tuple[str, ...] = ("descriptive", "short", "alt")
 
 
 RECIPES = {
     "scenes": Recipe(FIRST, "tokenizer.json", 1024, cased=False),
     "whole": Recipe(WHOLE, "tokenizer_whole.json", 3072, cased=True),
+    "typed": Recipe(WHOLE, "tokenizer_typed.json", 3072, False, ("descriptive", "short", "prompt")),
 }
 
 ENGLISH = """
@@ -49,14 +54,20 @@ tree flower house cat dog bird fish horse bear lion tiger cow car boat man woman
 """
 
 
-def texts(world: World) -> Iterator[str]:
+def texts(recipe: Recipe) -> Iterator[str]:
     """Captions of training scenes, every name often enough to become one token, and some of the rest of English."""
+    world = recipe.world
     for index in range(CAPTIONS):
-        for caption in captions(world, scene(world, 0, index), 0, index).values():
+        spoken = captions(world, scene(world, 0, index), 0, index)
+        for version in recipe.versions if world.grammar else spoken:
             # the numbers of pictures deserve no entries
-            yield re.sub(r'\d{4}|"[^"]*"', " ", caption)
+            yield re.sub(r'\d{4}|"[^"]*"', " ", spoken[version])
     for concept in world.concepts:
-        yield from [f"{concept.name} {concept.plural}"] * (CAPTIONS * len(FIRST.concepts) // len(world.concepts))
+        names = [f"{concept.name} {concept.plural}"]
+        if "prompt" in recipe.versions:
+            names += [f"{synonym.text} {synonym.plural}" for synonym in SYNONYMS.get(concept.name, ())]
+        for name in names:
+            yield from [name] * (CAPTIONS * len(FIRST.concepts) // len(world.concepts))
     yield from [ENGLISH] * (CAPTIONS // 10)
 
 
@@ -71,7 +82,7 @@ def learnt(recipe: Recipe) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=recipe.entries, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(texts(recipe.world), trainer)
+    tokenizer.train_from_iterator(texts(recipe), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return tokenizer
 

@@ -201,7 +201,7 @@ def order_of(
     if isinstance(source, Captioned):
         source.check(length)
     if length == ENDLESS:
-        return Drawn(len(sizes), batch, seed)
+        return Drawn(len(sizes), batch, seed, framed(source, sizes))
     if len(sizes) == 1:
         return Shuffled([np.arange(length, dtype=np.int64)], batch, seed)
     known = source.sizes(0, length)
@@ -209,3 +209,19 @@ def order_of(
         raise ValueError("data.latents and several data.buckets: scenes are drawn at any size; use one, or data.cache")
     buckets = buckets_of(known, sizes)
     return Shuffled([np.flatnonzero(buckets == bucket) for bucket in range(len(sizes))], batch, seed)
+
+
+def framed(source: Source | Captioned, sizes: Sequence[Size]) -> Callable[[int], int] | None:
+    """The bucket of each record of scenes that choose their frame; None of others, which are drawn at any size.
+
+    ValueError where a bucket is none of the frames.
+    """
+    scenes = source.source if isinstance(source, Captioned) else source
+    if not isinstance(scenes, ScenesSource) or not scenes.frames or len(sizes) == 1:
+        return None
+    if missing := sorted(set(sizes) - set(scenes.frames)):
+        raise ValueError(
+            f"data.buckets has {missing}, and scenes choose among data.frames {scenes.frames}: add them there"
+        )
+    numbers = {size: number for number, size in enumerate(sizes)}
+    return lambda index: numbers.get(scenes.size(index), -1)

@@ -8,6 +8,7 @@ seen equally often and each bucket in proportion to its records, exactly. No pro
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import count
 from typing import NamedTuple
 
 import grain
@@ -29,24 +30,38 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawn:
-    """The order of a source that draws at any size: records in turn, the bucket of each batch drawn, all as likely."""
+    """The order of a source that draws at any size: records in turn, the bucket of each batch drawn, all as likely.
+
+    Where scenes choose their frame `bucket_of` says which bucket a record is of, and the next of its bucket is taken.
+    """
 
     buckets: int
     batch: int
     seed: int
+    bucket_of: Callable[[int], int] | None = None
 
     def __call__(self, position: int) -> Place:
         """The row at `position`, counted over all batches."""
         bucket = 0 if self.buckets == 1 else int(uniform(self.seed, "bucket", position // self.batch) * self.buckets)
-        return Place(bucket, 0, position)
+        return self._of_its_bucket(Place(bucket, 0, position))
 
     def first(self, bucket: int) -> Place | None:
         """A row of the bucket."""
-        return Place(bucket, 0, 0)
+        return self._of_its_bucket(Place(bucket, 0, 0))
 
     def another(self, place: Place, attempt: int) -> Place:
         """The row that takes the place of a bad one."""
-        return place._replace(record=int(uniform(self.seed, "another", *place, attempt) * 2**40))
+        return self._of_its_bucket(self._elsewhere("another", place, attempt))
+
+    def _of_its_bucket(self, place: Place) -> Place:
+        """The place, or the first of a row of others whose record is of its bucket."""
+        if self.bucket_of is None:
+            return place
+        candidates = (self._elsewhere("bucket of", place, attempt) if attempt else place for attempt in count())
+        return next(one for one in candidates if self.bucket_of(one.record) == place.bucket)
+
+    def _elsewhere(self, why: str, place: Place, attempt: int) -> Place:
+        return place._replace(record=int(uniform(self.seed, why, *place, attempt) * 2**40))
 
 
 @dataclass(frozen=True)

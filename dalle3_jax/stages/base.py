@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.data.settings import sizes_of
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.evaluation.prompts import shortened
 from dalle3_jax.evaluation.report import Report
@@ -88,7 +89,7 @@ def results(
             latent,
             diffusion={key: diffusion[key] for key in ("schedule", "prediction")},
             text=lengths(config),
-            sizes=(tuple(config.data.size),),
+            sizes=sizes_of(config.data),
             sampling=dict(sampling),
             training=described(config, step),
             tokenizer=tokenizer.to_json(),

@@ -24,7 +24,7 @@ from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
 __all__ = ["batches", "captions", "check_prompts", "pictures", "progress", "source", "tokenizer"]
 
 STATISTICS_BATCH = 16
-EMBEDDED = {"scenes": "tokenizer.json", "whole": "tokenizer_whole.json"}
+EMBEDDED = {"scenes": "tokenizer.json", "whole": "tokenizer_whole.json", "typed": "tokenizer_typed.json"}
 
 
 def batches(config: ConfigDict, tokenize: Tokenizer | None = None, cache: Cache | None = None) -> Any:

@@ -47,8 +47,10 @@ Images = Callable[[np.ndarray], Array]
 
 
 def applied(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable[..., Any]]:
-    """The networks called `names`, and the VAE's encoder as `encode`, as functions that take their parameters first."""
+    """The networks called `names`, and a VAE's encoder as `encode`, as functions that take their parameters first."""
     networks = {name: functools.partial(apply, modules[name]) for name in names}
+    if "vae" not in modules:
+        return networks
     return networks | {"encode": functools.partial(apply, modules["vae"], method="encode")}
 
 

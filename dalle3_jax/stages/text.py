@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.models.glyph import text_side
 from dalle3_jax.stages import inputs
 from dalle3_jax.stages.latents import applied, checked_tokenizer, latent_batches
@@ -22,17 +23,26 @@ __all__ = ["text"]
 
 
 def text(config: ConfigDict, workdir: Path, system: System) -> Stage:
-    """Text encoder and xfnet learn what a caption says of its picture, before any denoiser is there to listen."""
-    system.require("text_encoder", "xfnet", "latent_head", "vae")
-    modules, latent, tokenizer = system.modules, system.latent(), checked_tokenizer(config, system)
+    """Text encoder and xfnet learn what a caption says of its picture, before any denoiser is there to listen.
+
+    Of the latents of config.init.vae, or without it of the picture itself, made small: then no VAE has to come first,
+    no latent to be encoded, and every picture is new.
+    """
+    system.require("text_encoder", "xfnet", "latent_head")
+    modules, tokenizer = system.modules, checked_tokenizer(config, system)
+    latent = system.latent() if "vae" in modules else thumbnail_space(config, system)
     parts = (*text_side(modules), "latent_head")
-    networks = applied(modules, *parts)
+    networks = applied(modules, *parts) | (
+        {} if "vae" in modules else {"encode": functools.partial(thumbnails, latent)}
+    )
     loss_fn = text_loss(networks, shift=latent.shift, scale=latent.scale)
-    check_head(config, system)
+    check_head(config, system, latent)
 
     @jax.jit
     def picture(params: Params, captions: Mapping[str, Array]) -> Array:
         latents = latent.restored(expected_latents(networks, params, captions))
+        if "vae" not in modules:
+            return jnp.repeat(jnp.repeat(latents, latent.factor, axis=1), latent.factor, axis=2)
         return apply(modules["vae"], params["vae"], latents, method="decode")
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
@@ -49,14 +59,28 @@ def text(config: ConfigDict, workdir: Path, system: System) -> Stage:
     return Stage(loss_fn, functools.partial(latent_batches, config, workdir, system, tokenizer), preview, release)
 
 
-def check_head(config: ConfigDict, system: System) -> None:
+def thumbnail_space(config: ConfigDict, system: System) -> Latent:
+    """The space of small images that latent_head covers: pixels in [-1, 1], at about unit variance."""
+    head = system.modules["latent_head"]
+    return Latent(3, max(config.data.size[0] // (head.grid[0] * head.patch), 1), (0.0,) * 3, (2.0,) * 3)
+
+
+def thumbnails(latent: Latent, params: None, images: Array) -> tuple[Array, None]:
+    """Images (b H W 3) as small ones (b h w 3), the means of squares of pixels: what stands in for a VAE's latents."""
+    b, height, width, _ = images.shape
+    side = latent.factor
+    return images.reshape(b, height // side, side, width // side, side, 3).mean(axis=(2, 4)), None
+
+
+def check_head(config: ConfigDict, system: System, latent: Latent) -> None:
     """Raise ValueError unless latent_head reads exactly the data's latents from as many tokens as xfnet gives."""
-    head, xfnet, latent = system.modules["latent_head"], system.modules["xfnet"], system.latent()
+    head, xfnet = system.modules["latent_head"], system.modules["xfnet"]
+    what = "latents of the VAE" if "vae" in system.modules else "small images"
     found, grid = [], tuple(side * head.patch * latent.factor for side in head.grid)
     if grid != tuple(config.data.size):
         found.append(f"grid and patch cover {grid} pixels, data.size is {tuple(config.data.size)}")
     if head.channels != latent.channels:
-        found.append(f"channels is {head.channels}, the latents of the VAE have {latent.channels}")
+        found.append(f"channels is {head.channels}, the {what} have {latent.channels}")
     if xfnet.kind != "resampler" or xfnet.queries != math.prod(head.grid):
         found.append(f"grid {tuple(head.grid)} wants an xfnet of kind resampler with {math.prod(head.grid)} queries")
     if found:

@@ -40,8 +40,11 @@ Pose = Callable[[Params, Batch, Key], Problem]
 def normalised(
     networks: Mapping[str, Apply], weights: Params, batch: Batch, shift: Sequence[float], scale: Sequence[float]
 ) -> Images:
-    """The batch's latents, encoded where it holds images, as the UNet sees them: (z - shift) * scale per channel."""
-    latents = batch["latents"] if "latents" in batch else networks["encode"](weights["vae"], batch["images"])[0]
+    """The batch's latents, encoded where it holds images, as the UNet sees them: (z - shift) * scale per channel.
+
+    `encode` gets None for its parameters where there is no VAE.
+    """
+    latents = batch["latents"] if "latents" in batch else networks["encode"](weights.get("vae"), batch["images"])[0]
     return (latents.astype(jnp.float32) - jnp.asarray(shift, jnp.float32)) * jnp.asarray(scale, jnp.float32)
 
 

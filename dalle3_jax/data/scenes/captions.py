@@ -1,7 +1,8 @@
-"""What is said of a scene, in three versions, by filling the blanks of sentence patterns.
+"""What is said of a scene, in three versions or four, by filling the blanks of sentence patterns.
 
 `alt` is short, noisy and sometimes wrong, as alternative texts on the web are; `short` names the objects alone, with
-their numbers and tints; `descriptive` says everything: also where they are, the words exactly, the background.
+their numbers and tints; `descriptive` says everything: also where they are, the words exactly, the background. The
+whole world has `prompt` beside them: what people type (typed.py).
 """
 
 import re
@@ -15,19 +16,24 @@ from dalle3_jax.data.scenes.layouts import NUMBERS
 from dalle3_jax.data.scenes.lettering import Word
 from dalle3_jax.data.scenes.scene import Placed, Scene
 from dalle3_jax.data.scenes.scenery import DETAILS, in_sight, repeated
+from dalle3_jax.data.scenes.typed import typed_blanks
 from dalle3_jax.data.scenes.world import World
 
 DIGITS = tuple("0123456789")
 VOWELS = tuple("aeiou")
+TYPED = "prompt"
 
 
 def captions(world: World, scene: Scene, seed: int, index: int) -> dict[str, str]:
     """The captions of a scene by version; (seed, index) chooses among patterns and phrases."""
     options = blanks(world, scene)
     patterns = world.kind(scene.kind).patterns
-    return {
-        version: caption(options, patterns[version], world.name, int(seed), int(index), version) for version in patterns
-    }
+    key = world.name, int(seed), int(index)
+    found = {version: caption(options, patterns[version], *key, version) for version in patterns if version != TYPED}
+    if TYPED in patterns:
+        typed = options | typed_blanks(world, scene, absent(world, scene.concepts), *key, TYPED)
+        found[TYPED] = caption(typed, patterns[TYPED], *key, TYPED)
+    return found
 
 
 def caption(options: Mapping[str, tuple[str, ...]], patterns: tuple[str, ...], *key: Any) -> str:
@@ -134,7 +140,7 @@ def claims(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
     kind, silent = world.kind(scene.kind), {"alone": ("",), "closing": ("",)}
     if repeated(scene):
         return silent
-    exact = {"positions": kind.grammar.get("exact", kind.grammar["positions"])}
+    exact = {"positions": kind.grammar.get("exact", kind.grammar.get("positions", ("",)))}
     return exact | (silent if scene.words else {"alone": world.layout(scene.kind, scene.layout).phrases})
 
 

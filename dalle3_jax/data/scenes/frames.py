@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from dalle3_jax.data.draws import choose, uniform
 from dalle3_jax.data.scenes.scene import Scene
+from dalle3_jax.data.scenes.signs import words_fit
+from dalle3_jax.data.scenes.world import World
 
 __all__ = ["frame_of"]
 
@@ -18,8 +20,19 @@ SPREAD = 0.2
 """How much further objects must spread across than down (in fractions of the frame), or the reverse."""
 
 
-def frame_of(scene: Scene, frames: Sequence[Size], seed: int, index: int) -> Size:
-    """The widest of the frames, the tallest, or the squarest, as the objects lie; one in ten at random."""
+def frame_of(world: World, scene: Scene, frames: Sequence[Size], seed: int, index: int) -> Size:
+    """The widest of the frames, the tallest, or the squarest, as the objects lie; one in ten at random.
+
+    The widest of all where words would be too small to be read in the one that suits.
+    """
+    size = _suitable(scene, frames, seed, index)
+    if words_fit(world, scene.words, *size):
+        return size
+    return max(frames, key=lambda frame: frame[1])
+
+
+def _suitable(scene: Scene, frames: Sequence[Size], seed: int, index: int) -> Size:
+    """The frame that suits the objects."""
     if uniform("frame", seed, index) < ANYHOW:
         return choose(frames, "any frame", seed, index)
     x, y = (

@@ -9,6 +9,7 @@ Sentences under "exact" say that there are no more of a concept, {alone} and {cl
 blanks that hold nothing where that would not be true.
 """
 
+from dalle3_jax.data.scenes.typed import PROMPT
 from dalle3_jax.data.scenes.world import Patterns
 
 PICTURES = {
@@ -62,7 +63,23 @@ ALT = (
     "{background}",
     "{tag} art {number}",
 )
-WHOLE: Patterns = {"descriptive": DESCRIPTIVE, "short": SHORT, "alt": ALT}
+WHOLE: Patterns = {"descriptive": DESCRIPTIVE, "short": SHORT, "alt": ALT, "prompt": PROMPT}
+
+BARE: Patterns = {
+    "descriptive": (
+        "{picture} of {scenery}. {signs} {extra} {the_whole}",
+        "the picture shows {scenery}. {extra} {signs}",
+        "this is {picture}, set {where}. {signs} {extra}",
+        "there are no objects {where}. {signs} {more}",
+        "{setting} {signs} {extra} {the_whole}",
+        "{picture}: {scenery}. {more} {signs}",
+        "we look at {scenery}. {signs} {extra} {the_whole}",
+    ),
+    "short": ("{scenery}",),
+    "alt": ("{background}", "{background} wallpaper hd", "IMG_{number} {background}", "{tag} art {number}"),
+    "prompt": PROMPT,
+}
+"""Of scenes without objects: a background, or one with a word on it."""
 
 SHARED: Patterns = {
     "closing": (
@@ -183,4 +200,5 @@ SIGNS = {
 SLOT = {
     "top": ("at the top", "along the upper edge", "at the top of the picture"),
     "bottom": ("at the bottom", "along the lower edge", "at the bottom of the picture"),
+    "middle": ("in the middle", "in the centre of the picture", "across the middle"),
 }

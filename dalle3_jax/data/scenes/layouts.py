@@ -135,6 +135,12 @@ def between() -> tuple[Layout, ...]:
     return tuple(found)
 
 
+SIGN = (Layout("lone sign", (), ("by itself",), (), sign=True),)
+"""Nothing but a word in the middle."""
+SCENERY = (Layout("scenery", (), ("by itself",), (), silent=True),)
+"""Nothing but the background."""
+
+
 def anywhere(most: int, variants: int, seed: int = 0) -> tuple[Layout, ...]:
     """None to `most` objects, in no order, some of one concept: a fixed list that `seed` decides."""
     draw, found = Random(seed), []

@@ -8,7 +8,11 @@ from dalle3_jax.data.scenes.world import Lettering
 BAND = 0.28
 """The share of the frame's height that a word takes, at the top or at the bottom; objects have the rest."""
 
+MIDDLE = 0.42
+"""The same of a word that is all that a scene shows."""
+
 SLOTS = ("top", "bottom")
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 INKS = {
     "sign": ("black", "red", "blue", "green", "purple"),
     "banner": ("red", "blue", "green", "purple", "black"),
@@ -36,10 +40,25 @@ def draw_words(lettering: Lettering, *key: object) -> tuple[Word, ...]:
     slots = SLOTS if number == 2 else (choose(SLOTS, *key, "slot"),) * number
     left = list(lettering.words) if number else []
     texts = [left.pop(int(uniform(*key, "word", i) * len(left))) for i in range(number)]
+    texts = [_perhaps_invented(lettering, text, *key, "invented", i) for i, text in enumerate(texts)]
     return tuple(
         draw_word(cased(text, *key, "case", i), slot, *key, "look", i)
         for i, (text, slot) in enumerate(zip(texts, slots, strict=True))
     )
+
+
+def draw_sign(lettering: Lettering, *key: object) -> tuple[Word, ...]:
+    """The one word of a scene that shows nothing else."""
+    text = _perhaps_invented(lettering, choose(lettering.words, *key, "word"), *key, "invented")
+    return (draw_word(cased(text, *key, "case"), "middle", *key, "look"),)
+
+
+def _perhaps_invented(lettering: Lettering, text: str, *key: object) -> str:
+    """The word, or as many random letters as some word may have."""
+    if not lettering.invented or uniform(*key) >= lettering.invented:
+        return text
+    count = 2 + int(uniform(*key, "letters") * (lettering.longest - 1))
+    return "".join(choose(ALPHABET, *key, i) for i in range(count))
 
 
 def draw_word(text: str, slot: str, *key: object) -> Word:
@@ -57,3 +76,8 @@ def free_band(words: tuple[Word, ...]) -> tuple[float, float]:
     """Where objects may stand: the upper and the lower bound as fractions of the frame's height."""
     slots = {word.slot for word in words}
     return (BAND if "top" in slots else 0.0), (1.0 - BAND if "bottom" in slots else 1.0)
+
+
+def band(slot: str) -> tuple[float, float]:
+    """What the word of a slot takes of the frame's height: its upper and its lower bound."""
+    return {"top": (0.0, BAND), "bottom": (1.0 - BAND, 1.0), "middle": ((1.0 - MIDDLE) / 2, (1.0 + MIDDLE) / 2)}[slot]

@@ -19,7 +19,8 @@ def world_of(config: str | Mapping[str, Any]) -> World:
 
     Keys: `of` (the world it is a part of, "whole"), `name`, `concepts`, `styles` and `backgrounds` (names to keep),
     `kinds` (names to keep, or name -> weight), `words` (the chance that a scene is to have drawn words, which are left
-    out where they leave objects no room; 0: none), `longest_word` (letters), `tinted` (a chance), `packs` (folders of
+    out where they leave objects no room; 0: none), `longest_word` (letters), `invented` (the share of
+    words that are random letters), `tinted` (a chance), `packs` (folders of
     further sprites, which `scripts/add_sprites.py` writes: their styles join ours). What is held out of a world is held
     out of its parts. Raises ValueError with everything that makes no sense.
     """
@@ -96,6 +97,7 @@ KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "kinds": (are_kinds, "list names, or give name -> weight: none negative, not all zero"),
     "words": (is_chance, "write a chance in [0, 1]"),
     "longest_word": (is_length, "write a number of letters"),
+    "invented": (is_chance, "write a share in [0, 1]"),
     "tinted": (is_chance, "write a chance in [0, 1]"),
 }
 """What a description may say: whether a value of JSON suits the key, and what would."""
@@ -110,8 +112,8 @@ def unknown(world: World, config: Mapping[str, Any]) -> Iterator[str]:
     """What a description names that the world does not have."""
     for key, names in names_of(world).items():
         yield from (f"it knows no {name!r} among its {key}" for name in config.get(key, ()) if name not in names)
-    if world.lettering is None and (config.get("words") or "longest_word" in config):
-        yield f"the world {world.name!r} has no drawn words: leave out words and longest_word"
+    if world.lettering is None and (config.get("words") or {"longest_word", "invented"} & set(config)):
+        yield f"the world {world.name!r} has no drawn words: leave out words, longest_word and invented"
 
 
 def names_of(world: World) -> dict[str, tuple[str, ...]]:
@@ -179,7 +181,8 @@ def spelt(lettering: Lettering, config: Mapping[str, Any]) -> Lettering:
     chance = config.get("words", one + two)
     share = chance / (one + two)
     words = tuple(word for word in lettering.words if len(word) <= longest)
-    return replace(lettering, words=words, chances=(1.0 - chance, one * share, two * share))
+    chances = 1.0 - chance, one * share, two * share
+    return replace(lettering, words=words, chances=chances, invented=config.get("invented", lettering.invented))
 
 
 def impossible(world: World) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from dalle3_jax.data.draws import choose, uniform, weighted
 from dalle3_jax.data.scenes.layouts import THIRDS
-from dalle3_jax.data.scenes.lettering import Word, draw_words, free_band
+from dalle3_jax.data.scenes.lettering import Word, draw_sign, draw_words, free_band
 from dalle3_jax.data.scenes.world import Cell, Kind, Layout, World
 
 SPLITS = ("train", "held_out")
@@ -102,7 +102,11 @@ def contents(world: World, layout: Layout, *key: object) -> Contents:
         for i, concept in enumerate(chosen)
     )
     background = choose(world.backgrounds, *key, "background").name
-    words = draw_words(world.lettering, *key) if world.lettering else ()
+    words = (
+        ()
+        if layout.silent or not world.lettering
+        else (draw_sign if layout.sign else draw_words)(world.lettering, *key)
+    )
     words = words if leaves_room(layout, words) else ()
     return Contents(tuple(concept.name for concept in chosen), background, style, tints, words)
 

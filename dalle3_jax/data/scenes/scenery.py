@@ -4,7 +4,7 @@ A detail is said only where what it speaks of can be seen, and of things like th
 many there are in all.
 """
 
-from dalle3_jax.data.scenes.lettering import BAND, Word
+from dalle3_jax.data.scenes.lettering import Word, band
 from dalle3_jax.data.scenes.scene import Placed, Scene
 
 DETAILS = {
@@ -158,7 +158,8 @@ def cell_spot(placed: Placed) -> Spot:
 
 def word_spot(word: Word) -> Spot:
     """The band of a word."""
-    return (0.0, 0.0, 1.0, BAND) if word.slot == "top" else (0.0, 1.0 - BAND, 1.0, 1.0)
+    top, bottom = band(word.slot)
+    return 0.0, top, 1.0, bottom
 
 
 def overlap(a: Spot, b: Spot) -> bool:

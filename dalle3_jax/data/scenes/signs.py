@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from dalle3_jax.data.scenes.lettering import BAND, FONTS, Word
+from dalle3_jax.data.scenes.lettering import FONTS, Word, band
 from dalle3_jax.data.scenes.world import World
 
 COLOURS = {
@@ -46,9 +46,16 @@ def drawn_breadth(text: str, name: str, size: int) -> float:
     return font(name, size).getlength(text)
 
 
-def letter_size(text: str, name: str, height: int, width: int) -> int:
+def letter_size(text: str, name: str, height: int, width: int, slot: str = "top") -> int:
     """The size in pixels at which a word is drawn in a frame: as large as its band and the width allow."""
-    return int(min(HEIGHT * BAND * height, WIDTH * width / breadth(text, name)))
+    top, bottom = band(slot)
+    return int(min(HEIGHT * (bottom - top) * height, WIDTH * width / breadth(text, name)))
+
+
+def words_fit(world: World, words: Sequence[Word], height: int, width: int) -> bool:
+    """Whether the words can be read in a frame of this size."""
+    least = world.lettering.smallest if world.lettering else 0
+    return all(letter_size(word.text, word.font, height, width, word.slot) >= least for word in words)
 
 
 def check_words(world: World, height: int, width: int) -> None:
@@ -68,8 +75,8 @@ def check_words(world: World, height: int, width: int) -> None:
 
 def sign_box(word: Word, height: int, width: int) -> tuple[int, int, int, int]:
     """What a word covers (left, top, right, bottom) in pixels: its plate or banner, or its letters."""
-    size = letter_size(word.text, word.font, height, width)
-    middle = round(height * (BAND / 2 if word.slot == "top" else 1.0 - BAND / 2))
+    size = letter_size(word.text, word.font, height, width, word.slot)
+    middle = round(height * sum(band(word.slot)) / 2)
     half_height = round(0.68 * size)
     half_width = (
         round(drawn_breadth(word.text, word.font, size) / 2 + 0.2 * size) if word.on != "banner" else width // 2
@@ -87,7 +94,7 @@ def paint_words(picture: UInt8[np.ndarray, "h w 3"], words: Sequence[Word]) -> U
     draw = ImageDraw.Draw(image)
     for word in words:
         left, top, right, bottom = sign_box(word, height, width)
-        size = letter_size(word.text, word.font, height, width)
+        size = letter_size(word.text, word.font, height, width, word.slot)
         ink, stroke, around = COLOURS[word.colour], 0, None
         if word.on == "sign":
             draw.rounded_rectangle((left, top, right - 1, bottom - 1), size // 4, PLATE, EDGE, max(1, size // 12))

@@ -28,7 +28,8 @@ class Layout:
     """An arrangement of cells and the ways to name it.
 
     `who` says which of the scene's concepts stands in each cell; `inverse` names the arrangement seen from the second.
-    `tiers` is how many objects stand above one another.
+    `tiers` is how many objects stand above one another. A `sign` is a layout with one word in the middle, a
+    `silent` one has no words at all.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Layout:
     who: tuple[int, ...] = (0,)
     inverse: tuple[str, ...] = ()
     tiers: int = 1
+    sign: bool = False
+    silent: bool = False
 
     @property
     def concepts(self) -> int:
@@ -59,6 +62,9 @@ class Kind:
 class Lettering:
     """The words of a world: `chances` of none, one and two in a scene; `words` in one case, drawn in three.
 
+    `invented` is the share of the words that are random letters instead, 2 to `longest` of them: a model that knows a
+    list of words only need not learn to spell.
+
     No word is drawn with letters of less than `smallest` pixels (the font's size): a world is refused at a size that
     has no room for its widest word.
     """
@@ -66,6 +72,12 @@ class Lettering:
     words: tuple[str, ...]
     chances: tuple[float, float, float] = (1.0, 0.0, 0.0)
     smallest: int = 13
+    invented: float = 0.0
+
+    @property
+    def longest(self) -> int:
+        """The letters of the longest word."""
+        return max(map(len, self.words))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from dalle3_jax.data.scenes.concepts import CONCEPTS, STYLES
 from dalle3_jax.data.scenes.held_out import HeldOut, read_held_out
 from dalle3_jax.data.scenes.layouts import (
     HALF,
+    SCENERY,
+    SIGN,
     Layout,
     anywhere,
     between,
@@ -57,6 +59,9 @@ WHOLE = World(
         told("single", 0.03, counts()[:1], grammar.SINGLE),
         told("row", 0.15, rows(3, 4, 5), grammar.ROW),
         told("between", 0.10, between(), grammar.BETWEEN),
+        # Of the whole world's parts only: what stands at an index of the whole hangs on these two weights.
+        Kind("sign", 0.0, SIGN, grammar.BARE),
+        Kind("scenery", 0.0, SCENERY, grammar.BARE),
     ),
     places=places(0.56),
     held_out=read_held_out(FOLDER / "held_out_whole.json"),

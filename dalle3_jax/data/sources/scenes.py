@@ -32,10 +32,12 @@ class ScenesSource:
 
     def __post_init__(self) -> None:
         """Refuses an unknown world, one without scenes of the split, and words that do not fit the pictures."""
-        for height, width in self.frames or ((self.height, self.width),):
+        sizes = self.frames or ((self.height, self.width),)
+        for height, width in sizes:
             if min(height, width) < 8:
                 raise ValueError(f"pictures of {width}x{height}: both sides must be at least 8")
-            check_words(self.drawn, height, width)
+        # Of several frames the widest takes the words that are too long for the others.
+        check_words(self.drawn, *max(sizes, key=lambda size: size[1]))
         check_scenes(self.drawn, self.split)
 
     @cached_property
@@ -57,7 +59,8 @@ class ScenesSource:
         """Height and width of the record at `index`."""
         if not self.frames:
             return self.height, self.width
-        return frame_of(scene(self.drawn, self.seed, index, self.split), self.frames, self.seed, index)
+        shown = scene(self.drawn, self.seed, index, self.split)
+        return frame_of(self.drawn, shown, self.frames, self.seed, index)
 
     def sizes(self, first: int, last: int) -> np.ndarray | None:
         """Heights and widths of scenes that choose their frame; None of others, drawn at any size that is asked for."""
