@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
-from dalle3_jax.captioning.unquote import article, capital
+from dalle3_jax.text.english import article, capital, plural
 from dalle3_jax.text.glyphs import QUOTED
 
 __all__ = ["General", "digest_of", "read_names", "species"]
@@ -48,13 +48,6 @@ def forms_of(text: str) -> tuple[str, str] | None:
     if not all(words) or len(words) > 2:
         return None
     return (words[0], words[1]) if len(words) == 2 else (words[0], plural(words[0]))
-
-
-def plural(word: str) -> str:
-    """The regular plural."""
-    if re.search(r"[^aeiou]y$", word):
-        return f"{word[:-1]}ies"
-    return f"{word}es" if word.endswith(("s", "x", "z", "ch", "sh")) else f"{word}s"
 
 
 def digest_of(names: Mapping[str, General]) -> str:

@@ -2,7 +2,9 @@
 
 import re
 
-__all__ = ["HOLE", "article", "capital", "without_quote"]
+from dalle3_jax.text.english import article, capital
+
+__all__ = ["HOLE", "without_quote"]
 
 HOLE = "\0"
 """Stands where a quote was taken out."""
@@ -37,8 +39,6 @@ FUNCTION = re.compile(
 )
 """Words before which a quote is a thing of its own; before any other it says what kind of thing that is."""
 
-VOWEL = re.compile(r"(?!eu|one\b|once\b|uni|use|usu)[aeiou]|hour|honest|heir", re.IGNORECASE)
-
 
 def without_quote(sentence: str) -> str:
     """The sentence with its holes closed, still a sentence."""
@@ -60,14 +60,3 @@ def closed(text: str) -> str:
         return before + after.lstrip()
     before = re.sub(r"\b(?:a|an|the)\s+$", "", before, flags=re.I)
     return f"{before}some writing{after}"
-
-
-def article(word: str, like: str = "a") -> str:
-    """The article that stands before a word, with a capital letter where `like` has one."""
-    found = "an" if VOWEL.match(word) else "a"
-    return capital(found) if like[:1].isupper() else found
-
-
-def capital(text: str) -> str:
-    """The text with a capital letter first."""
-    return text[:1].upper() + text[1:]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dalle3_jax.prompting.claims import SEVERAL, Claims, Relation, claims
 from dalle3_jax.prompting.lexicon import COLOURS, NUMBERS, Lexicon
+from dalle3_jax.prompting.ordinary_words import EMPTY
 from dalle3_jax.text.glyphs import QUOTED, quoted
 
 __all__ = ["LEAST", "MOST", "content_words", "is_usable", "lost", "malformed", "stem"]
@@ -17,141 +18,6 @@ LEAST, MOST = 15, 80
 
 NEGATIONS = ("no", "without", "not", "never", "nothing", "none")
 INVERSE = {"right of": "left of", "below": "above", "in front of": "behind"}
-EMPTY = frozenset(
-    {
-        *("a", "an", "the", "and", "or", "but", "of", "in", "on", "at", "to", "for", "with", "by", "from", "as", "is"),
-        *(
-            "are",
-            "be",
-            "was",
-            "were",
-            "there",
-            "here",
-            "it",
-            "its",
-            "this",
-            "that",
-            "these",
-            "those",
-            "them",
-            "they",
-            "their",
-            "his",
-            "her",
-        ),
-        *(
-            "him",
-            "he",
-            "she",
-            "you",
-            "your",
-            "me",
-            "my",
-            "i",
-            "we",
-            "our",
-            "us",
-            "one",
-            "ones",
-            "some",
-            "any",
-            "each",
-            "other",
-        ),
-        *(
-            "another",
-            "just",
-            "only",
-            "also",
-            "very",
-            "really",
-            "so",
-            "then",
-            "than",
-            "into",
-            "onto",
-            "over",
-            "under",
-            "above",
-            "below",
-            "between",
-            "next",
-        ),
-        *(
-            "left",
-            "right",
-            "behind",
-            "front",
-            "top",
-            "bottom",
-            "side",
-            "near",
-            "upper",
-            "lower",
-            "centre",
-            "center",
-            "middle",
-            "see",
-            "please",
-            "draw",
-            "paint",
-        ),
-        *(
-            "make",
-            "create",
-            "generate",
-            "show",
-            "shows",
-            "showing",
-            "depict",
-            "depicts",
-            "picture",
-            "image",
-            "photo",
-            "photograph",
-            "drawing",
-            "illustration",
-            "painting",
-            "render",
-            "give",
-        ),
-        *(
-            "want",
-            "need",
-            "would",
-            "like",
-            "can",
-            "could",
-            "should",
-            "must",
-            "will",
-            "have",
-            "has",
-            "having",
-            "being",
-            "do",
-            "does",
-            "up",
-            "out",
-        ),
-        *(
-            "off",
-            "where",
-            "while",
-            "which",
-            "who",
-            "whose",
-            "what",
-            "when",
-            "how",
-            "all",
-            "both",
-            "exactly",
-            "together",
-        ),
-    }
-)
-"""Words that ask for nothing by themselves."""
 ANSWERS = re.compile(
     r"^\s*(here(?:'s| is| are)\b|sure[,!. ]|certainly|of course|as an ai|i (?:can|cannot|can't|am|'m)\b)", re.I
 )
@@ -190,9 +56,9 @@ def malformed(revised: str, prompt: str = "") -> tuple[str, ...]:
 
 
 def is_usable(text: str) -> bool:
-    """Whether a text is valid Unicode without control characters."""
+    """Whether a text is valid Unicode without control characters; what joins emoji is none."""
     return not any(
-        0xD800 <= ord(letter) <= 0xDFFF or (not letter.isprintable() and letter not in "\n\t ") for letter in text
+        0xD800 <= ord(letter) <= 0xDFFF or (not letter.isprintable() and letter not in "\n\t \u200d") for letter in text
     )
 
 

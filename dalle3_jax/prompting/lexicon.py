@@ -1,11 +1,13 @@
 """The words by which a model's captions name things, colours, places and backgrounds: what prompts are read with."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-__all__ = ["KNOWN", "NUMBERS", "ONE", "PLACES", "RELATIONS", "Lexicon", "alternatives"]
+from dalle3_jax.prompting.ordinary_words import ADJECTIVES
+
+__all__ = ["KNOWN", "NUMBERS", "ONE", "PLACES", "RELATIONS", "Lexicon", "Paraphrases", "alternatives"]
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 ONE = ("a", "an", "one", "single")
@@ -42,9 +44,31 @@ FRAME = ("of the frame", "of the picture", "of the image", "of an image")
 
 
 @dataclass(frozen=True, eq=False)
+class Paraphrases:
+    """Words that a lexicon does not have, and what they come to in it.
+
+    `synonyms`: (singular, plural) of other names by thing, both the same of one that is said without a number
+    ("fries"); `general`: things that a word such as "bird" may stand for, by (singular, plural); `backgrounds` and
+    `colours`: other ways to say them, by name; `emoji`: a name by code points such as "1f43c"; `chinese`: (kind,
+    meaning) by word; `related`: the things nearest to a word of something else; `others`: names of things that are
+    known to be none of the lexicon's.
+    """
+
+    synonyms: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    general: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    backgrounds: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    colours: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    emoji: Mapping[str, str] = field(default_factory=dict)
+    chinese: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    related: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
 class Lexicon:
     """`things`: plural by singular; `articles` of those whose article is not told by their first letter; `backgrounds`:
-    phrases such as "on a beach" by name; places and relations: phrases by name, the first of each the plainest.
+    phrases such as "on a beach" by name; places and relations: phrases by name, the first of each the plainest;
+    `paraphrases`: what else people say for these.
     """
 
     things: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +77,12 @@ class Lexicon:
     backgrounds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     places: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PLACES)
     relations: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: RELATIONS)
+    paraphrases: Paraphrases = field(default_factory=Paraphrases, repr=False)
+
+    @property
+    def synonyms(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
+        """(singular, plural) of other names, by thing."""
+        return self.paraphrases.synonyms
 
     @cached_property
     def scenery(self) -> tuple[re.Pattern[str], dict[str, str]]:
@@ -68,6 +98,7 @@ class Lexicon:
     def vocabulary(self) -> tuple[re.Pattern[str], dict[str, tuple[str, str]], frozenset[str]]:
         """A pattern of (word before, colour, phrase) for all other words, (kind, name) by phrase, and the plurals.
 
+        Common adjectives may stand between: "two small red balloons".
         Kinds are thing, relation, place, order, between and it.
         """
         known: dict[str, tuple[str, str]] = {}
@@ -85,7 +116,9 @@ class Lexicon:
         known |= {phrase: ("order", name) for phrase, name in ORDERS.items()}
         known |= {"between": ("between", "between"), "it": ("it", "it")}
         numbers = "|".join((*NUMBERS, *ONE, *KNOWN, r"\d+"))
-        pattern = rf"(?:\b({numbers}) )?(?:({'|'.join(self.colours)}) )?({alternatives(known).pattern})"
+        adjectives = f"(?:(?:{'|'.join(sorted(ADJECTIVES - {*self.colours}))}) )*"
+        colours = "|".join(self.colours)
+        pattern = rf"(?:\b({numbers}) {adjectives})?(?:({colours}) {adjectives})?({alternatives(known).pattern})"
         plurals = {plural.lower() for name, plural in self.things.items() if plural != name}
         return re.compile(pattern), known, frozenset(plurals - {name.lower() for name in self.things})
 

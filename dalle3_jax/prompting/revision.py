@@ -56,6 +56,8 @@ def revise(line: Line, backend: Backend, lexicon: Lexicon | None) -> Line:
         return line
     # A model's own words bound what is kept, not what a language model may add.
     made = upsample(prompt, backend, lexicon=lexicon)
+    for note in made.notes:
+        print(f"note: {shown(note)}", file=sys.stderr)
     if made.notice:
         print(
             f"note: {shown(prompt)!r} is drawn as {'it is' if made.revised == prompt else 'asked'}: {made.notice}",

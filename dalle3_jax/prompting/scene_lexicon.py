@@ -3,13 +3,16 @@
 from functools import lru_cache
 
 from dalle3_jax.data.scenes import World
+from dalle3_jax.data.scenes.concepts import CONCEPTS, Concept
 from dalle3_jax.data.scenes.grammar import SIDES
 from dalle3_jax.data.scenes.layouts import OVER, PHRASES, TO_THE_LEFT, TO_THE_RIGHT, UNDER
+from dalle3_jax.data.scenes.loose_words import BACKGROUND_WORDS, CHINESE_WORDS, COLOUR_WORDS, EMOJI, GENERAL, RELATED
+from dalle3_jax.data.scenes.naming import SYNONYMS
 from dalle3_jax.data.scenes.scenery import DETAILS
 from dalle3_jax.data.scenes.tints import TINTS
 from dalle3_jax.prompting import claims as reading
 from dalle3_jax.prompting.claims import Claims
-from dalle3_jax.prompting.lexicon import Lexicon
+from dalle3_jax.prompting.lexicon import Lexicon, Paraphrases
 
 __all__ = ["Claims", "claims", "lexicon_of"]
 
@@ -35,4 +38,45 @@ def lexicon_of(world: World) -> Lexicon:
         backgrounds=backgrounds,
         places={name: (*phrases, *SIDES.get(name, ())) for name, phrases in PHRASES.items()},
         relations=RELATIONS,
+        paraphrases=paraphrases_of(world),
     )
+
+
+def paraphrases_of(world: World) -> Paraphrases:
+    """What else people say for a world's things, backgrounds and colours; no synonym that is a name in that world."""
+    names = {concept.name for concept in world.concepts}
+    taken = names | {concept.plural for concept in world.concepts}
+    backgrounds = {background.name for background in world.backgrounds}
+    pairs = {name: [(one.text, one.plural) for one in SYNONYMS.get(name, ())] for name in names}
+    emoji = {code_of_concept(concept): concept.name for concept in world.concepts if concept.code}
+    known = names | backgrounds | {f"{tint} {name}" for tint in TINTS for name in names}
+    return Paraphrases(
+        synonyms={name: tuple(pair for pair in some if not {*pair} & taken) for name, some in pairs.items()},
+        general=GENERAL,
+        backgrounds={name: words for name, words in BACKGROUND_WORDS.items() if name in backgrounds},
+        colours=COLOUR_WORDS,
+        emoji={code: name for code, name in (EMOJI | emoji).items() if name in known},
+        chinese=chinese_of(names, backgrounds),
+        related={word: [name for name in found if name in names] for word, found in RELATED.items()},
+        others=frozenset(other for concept in CONCEPTS if concept.name not in names for other in all_names(concept)),
+    )
+
+
+def all_names(concept: Concept) -> set[str]:
+    """Everything that a concept of the package is called, in both numbers."""
+    others = SYNONYMS[concept.name]
+    return {concept.name, concept.plural, *(other.text for other in others), *(other.plural for other in others)}
+
+
+def code_of_concept(concept: Concept) -> str:
+    """The code points of a concept's emoji as prompts are compared with them."""
+    return concept.code.replace("-fe0f", "")
+
+
+def chinese_of(names: set[str], backgrounds: set[str]) -> dict[str, tuple[str, str]]:
+    """(kind, meaning) by Chinese word; things and backgrounds that a world does not have are any other noun."""
+    known = {"thing": names, "background": backgrounds}
+    return {
+        word: (kind, meaning) if meaning in known.get(kind, (meaning,)) else ("noun", meaning)
+        for word, (kind, meaning) in CHINESE_WORDS.items()
+    }

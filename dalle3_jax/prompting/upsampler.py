@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dalle3_jax.prompting import template as templates
 from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, is_usable, lost, malformed
 from dalle3_jax.prompting.lexicon import Lexicon
+from dalle3_jax.prompting.translation import Translation, translate
 from dalle3_jax.text.glyphs import quoted
 
 __all__ = ["Ask", "Backend", "BackendError", "Revised", "Turn", "as_is", "template", "upsample"]
@@ -60,20 +61,26 @@ Backend = Callable[[Ask], str]
 
 @dataclass(frozen=True)
 class Revised:
-    """A prompt and what is to be drawn in its place; `notice` says why that is the prompt itself, where it is."""
+    """A prompt and what is to be drawn in its place; `notice` says why that is the prompt itself, where it is.
+
+    `notes` say which of its words were replaced by words that the model knows: "bike -> bicycle".
+    """
 
     prompt: str
     revised: str
     notice: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def upsample(
-    prompt: str, backend: Backend, *, lexicon: Lexicon | None = None, previous: Sequence[Turn] = ()
+    prompt: str, backend: Backend, *, lexicon: Lexicon | None = None, previous: Sequence[Turn] = (), seed: int = 0
 ) -> Revised:
     """The backend's description of the prompt where it keeps all that was asked, else the prompt as it was.
 
     A prompt that asks to be used as it is, is left alone, but for the words that ask it. With `previous` turns the
-    prompt is an edit of what they led to, and the answer a new description of the whole.
+    prompt is an edit of what they led to, and the answer a new description of the whole. With a lexicon, emoji,
+    Chinese and other names in the prompt become names that it has, before anybody is asked; `seed` decides what general
+    words such as "bird" become.
     """
     if not prompt.strip():
         return Revised(prompt, prompt, "there is nothing to revise")
@@ -81,16 +88,18 @@ def upsample(
         return Revised(prompt, prompt, "it holds characters that are no text")
     if (plain := as_is(prompt)) is not None:
         return Revised(prompt, plain, "it asks to be used as it is")
+    known = Translation(prompt) if lexicon is None else translate(prompt, lexicon, seed)
     complaints: tuple[str, ...] = ()
     for attempt in range(ATTEMPTS):
         try:
-            answer = bare(backend(Ask(prompt, tuple(previous), attempt, complaints)))
+            answer = bare(backend(Ask(known.text, tuple(previous), attempt, complaints)))
         except BackendError as error:
-            return Revised(prompt, prompt, str(error))
-        complaints = wrong(prompt, answer, lexicon, previous)
+            return Revised(prompt, known.text, str(error), known.notes)
+        complaints = wrong(known.text, answer, lexicon, previous)
         if not complaints:
-            return Revised(prompt, answer)
-    return Revised(prompt, prompt, f"the revised prompt was not kept: {'; '.join(complaints[:4])}")
+            return Revised(prompt, answer, notes=known.notes)
+    notice = f"the revised prompt was not kept: {'; '.join(complaints[:4])}"
+    return Revised(prompt, known.text, notice, known.notes)
 
 
 def bare(answer: str) -> str:

@@ -4,13 +4,13 @@ import json
 from importlib.resources import files
 
 import pytest
-from dalle3_jax.text.lexicon import COLOURS, NUMBERS, PLACES, RELATIONS
 
 from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS
 from dalle3_jax.data.scenes.concepts import CONCEPTS
 from dalle3_jax.data.scenes.layouts import CENTRES
 from dalle3_jax.data.scenes.naming import CHINESE, RESERVED, SYNONYMS, Synonym, parse_synonym, read_names
 from dalle3_jax.data.scenes.tints import TINTS
+from dalle3_jax.prompting.lexicon import COLOURS, NUMBERS, PLACES, RELATIONS
 
 PAIR = tuple(concept for concept in CONCEPTS if concept.name in ("dog", "cat"))
 HEADER = "name,synonyms,chinese\n"

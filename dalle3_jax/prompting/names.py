@@ -1,0 +1,63 @@
+"""The names of a lexicon's things and backgrounds, and what else people call them, by their normal form."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from dalle3_jax.prompting.lexicon import Lexicon
+from dalle3_jax.prompting.phrases import MOST, Word, normalize
+from dalle3_jax.prompting.word_kinds import is_ordinary
+
+__all__ = ["Name", "begins_name", "is_part_of_other_name", "names_of", "scenery_of"]
+
+
+class Name(NamedTuple):
+    """What a phrase may name: `things` is one of the lexicon's, or several that a general word may stand for.
+
+    `plural` is None of a name that is said without a number and means one; `own` are the lexicon's names.
+    """
+
+    things: tuple[str, ...]
+    plural: bool | None
+    own: bool = False
+
+
+@lru_cache(maxsize=16)
+def names_of(lexicon: Lexicon) -> dict[str, Name]:
+    """All names of things by their normal form: the lexicon's own, then synonyms, then general words."""
+    found: dict[str, Name] = {}
+    for name, plural in lexicon.things.items():
+        found[normalize(name)] = Name((name,), None if name == plural else False, own=True)
+    for name, plural in lexicon.things.items():
+        found.setdefault(normalize(plural), Name((name,), True, own=True))
+    groups = [(pair, (name,)) for name, pairs in lexicon.synonyms.items() for pair in pairs]
+    groups += lexicon.paraphrases.general.items()
+    for (singular, plural), candidates in groups:
+        things = tuple(name for name in candidates if name in lexicon.things)
+        if things:
+            found.setdefault(normalize(singular), Name(things, None if singular == plural else False))
+            found.setdefault(normalize(plural), Name(things, True))
+    return found
+
+
+@lru_cache(maxsize=16)
+def scenery_of(lexicon: Lexicon) -> dict[str, str]:
+    """Phrases about backgrounds by their normal form: of each, the lexicon's own phrase that says it."""
+    found = {normalize(phrase): phrase for phrase in lexicon.scenery[1]}
+    for name, phrases in lexicon.paraphrases.backgrounds.items():
+        if name in lexicon.backgrounds:
+            for phrase in phrases:
+                found.setdefault(normalize(phrase), lexicon.backgrounds[name][0])
+    return found
+
+
+def begins_name(words: Sequence[Word], at: int, names: Mapping[str, Name]) -> bool:
+    """Whether a name begins at a word."""
+    return any(" ".join(word.text for word in words[at:end]) in names for end in range(at + 1, at + 1 + MOST))
+
+
+def is_part_of_other_name(text: str, words: Sequence[Word], end: int, names: Mapping[str, Name]) -> bool:
+    """Whether the phrase before the word at `end` goes on in a noun that nobody knows: "fire hydrant"."""
+    if end >= len(words) or text[words[end - 1].end : words[end].start] not in (" ", "-"):
+        return False
+    return not is_ordinary(words[end].text) and not begins_name(words, end, names)
