@@ -16,7 +16,7 @@ from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
-from dalle3_jax.opening import DEMO, find_folder, open_release, stored_type
+from dalle3_jax.opening import DEMO, find_folder, float_type, open_release, stored_type
 from dalle3_jax.pipeline import Pipeline
 from tests import public_folders
 from tests.tiny import tiny_release
@@ -176,10 +176,17 @@ def test_the_stored_type_is_that_of_the_files(sd_folder, tmp_path, dtype):
     assert stored_type(tmp_path / "t5") == dtype
     save_release(tmp_path / "release", tiny_release(), dtype)
     assert stored_type(tmp_path / "release") == dtype
+    assert float_type(tmp_path / "release") == dtype
     copy = Path(shutil.copytree(sd_folder, tmp_path / "copy"))
     shutil.rmtree(copy / "vae")
     public_folders.network(copy / "vae", public_folders.VAE, dtype)
     assert stored_type(copy) == "float32"  # there are several
+
+
+def test_floats_hold_a_release_in_8_bits(tmp_path):
+    save_release(tmp_path / "release", tiny_release(), "int8")
+    assert stored_type(tmp_path / "release") == "int8"
+    assert float_type(tmp_path / "release") == "float32"
 
 
 def test_where_parameters_go_is_asked_by_component(networks, sd_folder):
