@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
+from dalle3_jax.checkpoints.int8 import Quantized
 from dalle3_jax.checkpoints.tensors import is_finite
 from dalle3_jax.typing import Array
 
@@ -26,7 +27,7 @@ class Piece(NamedTuple):
 
     target: str
     layer: int | None
-    view: np.ndarray
+    view: np.ndarray | Quantized
 
 
 def place(
@@ -78,8 +79,8 @@ def _put(piece: Piece, dtype: Any, sharding: Sharding | None) -> Array:
         if values.dtype != dtype:
             return _cast(values, dtype, piece.target)
         # Arrays of the CPU adopt what is in C order as it lies, and would change with the file. Other views keep their
-        # strides: XLA copies transposed arrays several times faster than numpy.
-        return values.copy() if values.flags.c_contiguous else values
+        # strides: XLA copies transposed arrays several times faster than numpy. What was computed lies in no file.
+        return values.copy() if values.flags.c_contiguous and not values.flags.owndata else values
 
     if sharding is None:
         return jax.device_put(part())

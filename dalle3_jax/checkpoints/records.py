@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from dalle3_jax.checkpoints.int8 import INT8
 from dalle3_jax.checkpoints.weights import sha256
 
-FORMAT_VERSION = 1
+FORMAT_VERSION, INT8_VERSION = 1, 2
+"""Of a release, and of one with a component in 8 bits: readers that know the first alone refuse it by its version."""
 FIELDS = {
     "format_version": int,
     "components": dict,
@@ -22,6 +24,11 @@ FIELDS = {
 }
 OPTIONAL = {"decoders": dict}  # of the record; releases of before have none
 COMPONENT = {"class": str, "fields": dict, "parameters": int, "dtype": str, "files": dict}
+
+
+def format_version(components: Mapping[str, Mapping[str, Any]]) -> int:
+    """The lowest version whose readers can read a release of these components."""
+    return INT8_VERSION if _int8(components) else FORMAT_VERSION
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,8 +60,9 @@ def _problems(record: Any) -> list[str]:
     if not isinstance(record, dict):
         return ["it is not an object"]
     version = record.get("format_version")
-    if version != FORMAT_VERSION:
-        return [f"format_version is {version!r} and this dalle3_jax reads {FORMAT_VERSION} (upgrade it if it is older)"]
+    if version not in (FORMAT_VERSION, INT8_VERSION):
+        known = f"{FORMAT_VERSION} and {INT8_VERSION}"
+        return [f"format_version is {version!r} and this dalle3_jax reads {known} (upgrade it if it is older)"]
     problems = _unlike("", record, {**FIELDS, **{name: kind for name, kind in OPTIONAL.items() if name in record}})
     if not problems and _digest({key: value for key, value in record.items() if key != "sha256"}) != record["sha256"]:
         problems.append("its content does not match its own sha256")
@@ -63,7 +71,14 @@ def _problems(record: Any) -> list[str]:
     for name, part in record["components"].items():
         problems += _unlike(f"components.{name}", part, COMPONENT)
         problems += [f"{file!r} is no plain file name" for file in part.get("files", ()) if PurePath(file).name != file]
+    if not problems and version < INT8_VERSION and (names := _int8(record["components"])):
+        problems.append(f"{', '.join(names)} in int8, which format_version {version} has not")
     return problems
+
+
+def _int8(components: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The components that are stored in 8 bits."""
+    return [name for name, part in components.items() if part["dtype"] == INT8.name]
 
 
 def _unlike(where: str, found: Any, fields: Mapping[str, Any]) -> list[str]:

@@ -20,18 +20,21 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Sharding
 
 from dalle3_jax.checkpoints.folders import whole_folder
+from dalle3_jax.checkpoints.int8 import INT8, Quantized, input_axes, joined
 from dalle3_jax.checkpoints.latents import Decoding, Latent
 from dalle3_jax.checkpoints.model_card import model_card
 from dalle3_jax.checkpoints.placing import Piece, place
-from dalle3_jax.checkpoints.records import FORMAT_VERSION, read_record, sealed
+from dalle3_jax.checkpoints.records import format_version, read_record, sealed
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import is_finite
 from dalle3_jax.checkpoints.weights import (
+    BESIDE_INT8,
     BYTES_PER_FILE,
-    STORED,
-    check_type,
+    TYPES,
+    check_release_type,
     read_weights,
     sha256,
+    stored_values,
     write_bytes,
     write_weights,
 )
@@ -62,19 +65,22 @@ class Release:
 def save_release(folder: str | Path, release: Release, dtype: str = "float16") -> None:
     """Writes the release beside `folder` and renames it into place; replaces an older release, nothing else.
 
+    With "int8" the matrices have 8 bits and a scale for each output channel, everything else is float16.
     Raises ValueError when parameters do not fit their networks or a value does not fit `dtype`.
     """
     folder = Path(folder)
-    stored = check_type(dtype)
+    stored = check_release_type(dtype)
     check_target(folder)
     tensors = {name: _flat(jax.device_get(params)) for name, params in release.params.items()}
     if release.modules.keys() != release.params.keys():
         raise ValueError("a release holds the same components as modules and as params")
-    _check_shapes(abstract_params(release.modules), tensors)
+    shapes = abstract_params(release.modules)
+    _check_shapes(shapes, tensors)
+    axes = {name: input_axes(tree) for name, tree in shapes.items()}
     values = sum(value.size for flat in tensors.values() for value in flat.values())
     limit = max(BYTES_PER_FILE, values * stored.itemsize // FILES)
     with whole_folder(folder) as temporary:
-        record = _record(release, stored, temporary, tensors, limit)
+        record = _record(release, stored, temporary, tensors, axes, limit)
         write_bytes(temporary / "MODEL_CARD.md", model_card(record).encode())
         write_bytes(temporary / "model.json", (json.dumps(record, indent=1) + "\n").encode())
 
@@ -105,8 +111,9 @@ def load_release(
         raise ValueError(f"{folder} lacks {', '.join(unknown)}; it holds {', '.join(record['components'])}")
     try:
         modules = {name: _module(part, dtype) for name, part in record["components"].items()}
-        tensors = {name: _read_component(folder, record["components"][name]) for name in names}
+        files = {name: _read_component(folder, record["components"][name]) for name in names}
         shapes = abstract_params(modules, names)
+        tensors = {name: _parameters(record["components"][name], files[name], shapes[name]) for name in names}
         _check_shapes(shapes, tensors)
         latent = record["latent"] and Latent(**_tuples(record["latent"]))
         decoders = {name: _decoding(part) for name, part in record.get("decoders", {}).items()}
@@ -139,7 +146,12 @@ def _flat(params: Params) -> dict[str, Any]:
 
 
 def _record(
-    release: Release, dtype: np.dtype, folder: Path, tensors: Mapping[str, Mapping[str, np.ndarray]], limit: int
+    release: Release,
+    dtype: np.dtype,
+    folder: Path,
+    tensors: Mapping[str, Mapping[str, np.ndarray]],
+    axes: Mapping[str, Mapping[str, tuple[int, ...]]],
+    limit: int,
 ) -> dict:
     """Writes weights and tokenizer into `folder` and returns the content of model.json."""
     components = {
@@ -148,21 +160,20 @@ def _record(
             "fields": fields_of(module),
             "parameters": sum(value.size for value in tensors[name].values()),
             "dtype": dtype.name,
-            "files": write_weights(folder, name, tensors[name], dtype, limit=limit),
+            "files": write_weights(folder, name, tensors[name], dtype, axes=axes[name], limit=limit),
         }
         for name, module in release.modules.items()
     }
     latent = release.latent
     if latent and "vae" in tensors:  # of the values as stored, so that it holds for whoever loads them
-        digest = weights_digest({name: value.astype(dtype) for name, value in tensors["vae"].items()})
-        latent = replace(latent, vae=digest)
+        latent = replace(latent, vae=weights_digest(stored_values(tensors["vae"], dtype, axes["vae"])))
     own = release.latent  # decoders of these latents go on being so
     decoders = {name: replace(of, latent=latent) if of.latent == own else of for name, of in release.decoders.items()}
     tokenizer = release.tokenizer.encode()
     if tokenizer:
         write_bytes(folder / "tokenizer.json", tokenizer)
     content = {
-        "format_version": FORMAT_VERSION,
+        "format_version": format_version(components),
         "components": components,
         "latent": latent and asdict(latent),
         "decoders": {name: asdict(decoding) for name, decoding in decoders.items()},
@@ -183,15 +194,20 @@ def _read_component(folder: Path, part: Mapping[str, Any]) -> dict[str, np.ndarr
         for name, value in read_weights(folder / file, digest).items():
             if name in tensors:
                 raise ValueError(f"{name} is in two files, the second being {file}")
-            if value.dtype != STORED.get(part["dtype"]):
+            if value.dtype not in TYPES.get(part["dtype"], ()):
                 raise ValueError(f"{name} in {file} is {value.dtype}, model.json says {part['dtype']}")
-            if not is_finite(value):
+            if value.dtype != INT8 and not is_finite(value):
                 raise ValueError(f"{name} in {file} holds values that are not finite")
             tensors[name] = value
     return tensors
 
 
-def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def _parameters(part: Mapping[str, Any], tensors: dict[str, np.ndarray], shapes: Any) -> Mapping[str, Any]:
+    """The component's parameters by dotted name: its tensors, or those that they and their scales stand for."""
+    return joined(tensors, input_axes(shapes), BESIDE_INT8) if part["dtype"] == INT8.name else tensors
+
+
+def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, np.ndarray | Quantized]]) -> None:
     """Raises ValueError that lists how the tensors differ from what their networks take."""
     problems = []
     for component, tree in shapes.items():
@@ -211,7 +227,10 @@ def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, 
 
 
 def _placed(
-    tensors: Mapping[str, Mapping[str, np.ndarray]], shapes: Mapping[str, Any], dtype: np.dtype, shardings: Any
+    tensors: Mapping[str, Mapping[str, np.ndarray | Quantized]],
+    shapes: Mapping[str, Any],
+    dtype: np.dtype,
+    shardings: Any,
 ) -> dict[str, Params]:
     """Parameter trees on their devices."""
     if shardings is None or isinstance(shardings, Sharding):

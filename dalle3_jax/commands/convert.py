@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("source", metavar="SRC", help="a folder of diffusers or transformers, an id of the hub, ...")
     parser.add_argument("folder", metavar="DST", help="where the release goes; an older release there is replaced")
-    told = "fp16, bf16 or fp32 (default: as SRC has them, fp32 where it has several)"
+    told = "fp16, bf16, fp32, or int8 for matrices in 8 bits (default: as SRC has them, fp32 where it has several)"
     parser.add_argument("--dtype", metavar="NAME", help=told)
     told = "take SRC's files of this variant, as in model.fp16.safetensors"
     parser.add_argument("--variant", metavar="NAME", help=told)
@@ -42,12 +42,14 @@ def main(argv: Sequence[str]) -> int:
 
 def convert(source: str, folder: str, dtype: str | None = None, variant: str | None = None) -> str:
     """Writes the release and returns a line about it; raises ValueError where a part of SRC cannot be had here."""
+    from dalle3_jax.checkpoints.int8 import INT8
     from dalle3_jax.checkpoints.releases import check_target, save_release
-    from dalle3_jax.checkpoints.weights import check_type
-    from dalle3_jax.loading.open import open_release, stored_type
+    from dalle3_jax.checkpoints.weights import check_release_type, check_type
+    from dalle3_jax.loading.open import float_type, open_release, stored_type
 
     check_target(folder)
-    stored = check_type(dtype or stored_type(source, variant))
-    release = open_release(source, dtype=stored, variant=variant, progress=True)
+    stored = check_release_type(dtype or stored_type(source, variant))
+    read = check_type(float_type(source, variant)) if stored == INT8 else stored  # else rounded twice
+    release = open_release(source, dtype=read, variant=variant, progress=True)
     save_release(folder, release, stored.name)
     return f"{folder}: {', '.join(release.modules)} as {stored.name}"

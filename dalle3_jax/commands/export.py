@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     told = "the run's stage folder, for example runs/demo/base (runs/demo means its base), or a release as it is"
     parser.add_argument("workdir", help=told)
     parser.add_argument("folder", help="where the release goes; an older release there is replaced")
-    told = "float16, bfloat16 or float32 (default: a release's own, and float16 for a run)"
+    told = "float16, bfloat16, float32, or int8 for matrices in 8 bits (default: a release's own, float16 for a run)"
     parser.add_argument("--dtype", metavar="NAME", help=told)
     told = "a release (default), or folders for transformers and diffusers"
     parser.add_argument("--format", choices=("release", "diffusers"), default="release", help=told)
@@ -61,17 +61,18 @@ def export(
 ) -> list[str]:
     """Writes the release and returns what to say of it; ValueError when there is no checkpoint that is good."""
     from dalle3_jax.checkpoints.releases import load_release, save_release
-    from dalle3_jax.checkpoints.weights import check_type
+    from dalle3_jax.checkpoints.weights import check_release_type, check_type
     from dalle3_jax.loading.export_diffusers import publish
-    from dalle3_jax.loading.open import stored_type
+    from dalle3_jax.loading.open import float_type, stored_type
 
     if (workdir / "model.json").is_file():
-        dtype = dtype or stored_type(workdir)
+        dtype = dtype or (stored_type(workdir) if format == "release" else float_type(workdir))
         release = load_release(workdir)
         step = int(release.training.get("steps", 0))
     else:
         release, step = checkpoint_release(workdir)
-    release, stored = joined(release, add, decoder), check_type(dtype or "float16").name
+    check = check_release_type if format == "release" else check_type
+    release, stored = joined(release, add, decoder), check(dtype or "float16").name
     if format == "release":
         save_release(folder, release, stored)
         return [f"{folder}: the release of step {step}"]

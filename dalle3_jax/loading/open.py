@@ -10,7 +10,7 @@ from flax import linen as nn
 from dalle3_jax import convert
 from dalle3_jax.checkpoints.records import read_record
 from dalle3_jax.checkpoints.releases import Release, load_release
-from dalle3_jax.checkpoints.weights import STORED
+from dalle3_jax.checkpoints.weights import STORED, TYPES
 from dalle3_jax.convert.folders import read_json, weight_files
 from dalle3_jax.loading import diffusers
 from dalle3_jax.loading.locate import find_folder
@@ -21,7 +21,7 @@ from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 
-__all__ = ["open_release", "stored_type"]
+__all__ = ["float_type", "open_release", "stored_type"]
 
 COMPONENTS: dict[type[nn.Module], tuple[str, ...]] = {
     T5Encoder: ("text_encoder", "glyph_encoder"),
@@ -60,16 +60,23 @@ def open_release(
 
 
 def stored_type(name: str | Path, variant: str | None = None) -> str:
-    """The type that a checkpoint's weights are stored as, float32 where there are several."""
+    """The type that a checkpoint's weights are stored as, float32 where there are several; int8 of a release only."""
     folder = find_folder(name, variant)
     if (folder / "model.json").is_file():
         kinds = {part["dtype"] for part in read_record(folder)["components"].values()}
-    elif (folder / "model_index.json").is_file():
+        return kinds.pop() if len(kinds) == 1 and kinds <= TYPES.keys() else "float32"
+    if (folder / "model_index.json").is_file():
         parts = described(folder, variant=variant).modules
         kinds = {kind for part in parts for kind in convert.stored_types(folder / part, variant)}
     else:
         kinds = convert.stored_types(folder, variant)
     return kinds.pop() if len(kinds) == 1 and kinds <= STORED.keys() else "float32"
+
+
+def float_type(name: str | Path, variant: str | None = None) -> str:
+    """The floats that hold a checkpoint's weights without loss: its stored type, float32 of a release in int8."""
+    kind = stored_type(name, variant)
+    return kind if kind in STORED else "float32"
 
 
 def _alone(path: Path, components: Collection[str] | None, shardings: Any, title: str, how: dict[str, Any]) -> Release:

@@ -124,7 +124,10 @@ RULES: Mapping[str, Rule] = {
     **{f"train.{key}": COUNT for key in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep")},
     "train.max_skipped": COUNT,
     "train.dtype": (among("float32", "bfloat16"), "use float32 or bfloat16"),
-    "train.release_dtype": (among("float16", "bfloat16", "float32"), "use float16, bfloat16 or float32"),
+    "train.release_dtype": (
+        among("float16", "bfloat16", "float32", "int8"),
+        "use float16, bfloat16, float32 or int8",
+    ),
     "train.name": (lambda value: isinstance(value, str) and "/" not in value, "it must be a plain folder name"),
     "train.learning_rate": (number(0.0, open_end=True), "it must be a number above 0"),
     "train.warmup": NOT_NEGATIVE,

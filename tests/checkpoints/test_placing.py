@@ -143,6 +143,7 @@ SHARES = """
 import jax, numpy as np
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
+from dalle3_jax.checkpoints.int8 import quantize
 from dalle3_jax.checkpoints.placing import Piece, place
 
 mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
@@ -160,13 +161,20 @@ pieces = [Piece(name, None, values[0].view(Watched)) for name in ("flat", "one")
 pieces += [Piece(name, i, values[i].view(Watched)) for i in (1, 0) for name in ("stacked", "short", "split")]
 where = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
 found = place(pieces, dict.fromkeys(specs, values.shape), jnp.dtype(jnp.float32), where)
+largest = sorted({*reads})
 for name, array in found.items():
     expected = values[0] if name in ("flat", "one") else values
     np.testing.assert_array_equal(array, expected)
     assert array.sharding.is_equivalent_to(where[name], array.ndim), (name, array.sharding)
 sizes = {name: {shard.data.size for shard in array.addressable_shards} for name, array in found.items()}
 assert sizes == {"flat": {4}, "one": {32}, "stacked": {8}, "short": {16}, "split": {8}}, sizes
-print("largest reads", sorted({*reads}))
+matrix = quantize(values[0], (0,))
+spied = type(matrix)(matrix.steps.view(Watched), matrix.scale)
+reads.clear()
+[array] = place([Piece("m", None, spied)], {}, jnp.dtype(jnp.float32), {"m": where["flat"]}).values()
+np.testing.assert_array_equal(array, matrix[...])
+assert {shard.data.size for shard in array.addressable_shards} == {4} == {*reads}, reads
+print("largest reads", largest)
 """
 
 

@@ -111,7 +111,7 @@ def test_a_missing_file_is_named(copy, pattern):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda record: record.update(format_version=2), "format_version is 2"),
+        (lambda record: record.update(format_version=3), "format_version is 3"),
         (lambda record: record.pop("latent"), "lacks latent"),
         (lambda record: record.update(pickle="x"), "unknown field 'pickle'"),
         (lambda record: record["components"]["vae"].update({"class": "os.system"}), "unknown network 'os.system'"),

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from dalle3_jax.checkpoints.releases import load_release
+from dalle3_jax.checkpoints.releases import load_release, save_release
 from dalle3_jax.checkpoints.tensors import Tensors
 from dalle3_jax.commands.convert import main
 from dalle3_jax.loading.open import open_release
@@ -48,6 +48,19 @@ def test_weights_are_stored_as_asked_or_as_they_were(sd_folder, tmp_path, given,
     assert main([str(sd_folder), str(tmp_path / "release"), *(["--dtype", given] if given else [])]) == 0
     kinds = {array.dtype.name for path in tmp_path.glob("release/*.safetensors") for array in Tensors(path).values()}
     assert kinds == {stored}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_matrices_are_stored_in_8_bits_where_that_is_asked(dtype, tmp_path, capsys):
+    source = public_folders.network(tmp_path / "t5", public_folders.T5, dtype)
+    assert main([str(source), str(tmp_path / "release"), "--dtype", "int8"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'release'}: text_encoder as int8\n"
+    save_release(tmp_path / "expected", open_release(source), "int8")  # read as float32, and rounded once
+    found = load_release(tmp_path / "release")
+    jax.tree.map(np.testing.assert_array_equal, found.params, load_release(tmp_path / "expected").params)
+    for again in (["--dtype", "int8"], []):  # a release keeps its type, and its values
+        assert main([str(tmp_path / "release"), str(tmp_path / "again"), *again]) == 0
+        assert load_release(tmp_path / "again").digest == found.digest
 
 
 def test_a_network_alone_becomes_a_release(tmp_path):
@@ -164,8 +177,8 @@ def test_all_that_is_wrong_is_said_at_once(sdxl_folder, tmp_path, capsys, monkey
 
 
 def test_an_unknown_type_is_refused_before_src_is_looked_at(tmp_path, capsys, monkeypatch):
-    told = refused([tmp_path / "nowhere", tmp_path / "release", "--dtype", "int8"], capsys, monkeypatch, tmp_path)
-    assert "cannot be stored as 'int8'; one of float16, bfloat16, float32, fp16, bf16, fp32" in told
+    told = refused([tmp_path / "nowhere", tmp_path / "release", "--dtype", "int4"], capsys, monkeypatch, tmp_path)
+    assert "cannot be stored as 'int4'; one of float16, bfloat16, float32, int8, fp16, bf16, fp32" in told
 
 
 def test_something_else_in_the_way_is_left_alone(sd_folder, tmp_path, capsys, monkeypatch):

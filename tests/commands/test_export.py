@@ -1,7 +1,12 @@
-"""`dalle3-jax export`: what is no run, or no finished checkpoint, is said in one line."""
+"""`dalle3-jax export`: what is no run, or no finished checkpoint, is said in one line; releases in other types."""
 
+import jax
+import numpy as np
 import pytest
+from dalle3_jax.opening import open_release
 
+from dalle3_jax.checkpoints.releases import load_release
+from dalle3_jax.checkpoints.tensors import Tensors
 from dalle3_jax.commands.export import find_stage, main
 
 
@@ -27,3 +32,29 @@ def test_a_run_without_a_checkpoint_is_said_in_one_line(tmp_path, capsys):
     (tmp_path / "checkpoints" / "00000004").mkdir(parents=True)  # a save that was killed: it has no manifest
     assert main([str(tmp_path), str(tmp_path / "out")]) == 2
     assert "has no finished checkpoint yet" in capsys.readouterr().err
+
+
+def test_a_release_in_8_bits_stays_one_and_becomes_floats_where_that_is_asked(release_folder, tmp_path):
+    int8, again, half = (str(tmp_path / name) for name in ("int8", "again", "half"))
+    assert main([str(release_folder), int8, "--dtype", "int8"]) == 0
+    assert main([int8, again]) == 0
+    assert main([int8, half, "--dtype", "float16"]) == 0
+    assert load_release(again).digest == load_release(int8).digest != load_release(release_folder).digest
+    exact, halves = (jax.tree.leaves(load_release(name).params) for name in (int8, half))
+    for value, rounded in zip(exact, halves, strict=True):
+        np.testing.assert_array_equal(np.asarray(value, np.float16), rounded)
+
+
+def test_diffusers_get_the_floats_of_a_release_in_8_bits(release_folder, tmp_path, capsys):
+    int8, folder = tmp_path / "int8", tmp_path / "folder"
+    assert main([str(release_folder), str(int8), "--dtype", "int8"]) == 0
+    assert main([str(int8), str(folder), "--format", "diffusers"]) == 0
+    assert {array.dtype.name for path in folder.rglob("*.safetensors") for array in Tensors(path).values()} == {
+        "float32"
+    }
+    found, expected = open_release(folder / "vae").params, load_release(int8).params
+    jax.tree.map(np.testing.assert_array_equal, found["vae"], expected["vae"])
+    capsys.readouterr()
+    assert main([str(int8), str(tmp_path / "other"), "--format", "diffusers", "--dtype", "int8"]) == 2
+    assert "cannot be stored as 'int8'; one of float16, bfloat16, float32, fp16" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

@@ -13,7 +13,7 @@ from dalle3_jax import convert
 from dalle3_jax.checkpoints.releases import save_release
 from dalle3_jax.loading import locate
 from dalle3_jax.loading.locate import DEMO, find_folder
-from dalle3_jax.loading.open import open_release, stored_type
+from dalle3_jax.loading.open import float_type, open_release, stored_type
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
@@ -178,10 +178,17 @@ def test_the_stored_type_is_that_of_the_files(sd_folder, tmp_path, dtype):
     assert stored_type(tmp_path / "t5") == dtype
     save_release(tmp_path / "release", tiny_release(), dtype)
     assert stored_type(tmp_path / "release") == dtype
+    assert float_type(tmp_path / "release") == dtype
     copy = Path(shutil.copytree(sd_folder, tmp_path / "copy"))
     shutil.rmtree(copy / "vae")
     public_folders.network(copy / "vae", public_folders.VAE, dtype)
     assert stored_type(copy) == "float32"  # there are several
+
+
+def test_floats_hold_a_release_in_8_bits(tmp_path):
+    save_release(tmp_path / "release", tiny_release(), "int8")
+    assert stored_type(tmp_path / "release") == "int8"
+    assert float_type(tmp_path / "release") == "float32"
 
 
 def test_where_parameters_go_is_asked_by_component(networks, sd_folder):

@@ -53,6 +53,15 @@ def get_config(stage):
     c.train.trainable = ("glyph_encoder", "xfnet", "latent_head")
     return c
 """
+FROM_INT8 = """
+from configs import tiny
+
+def get_config(folder):
+    c = tiny.vae()
+    del c.model["vae"]
+    c.init.vae = folder
+    return c
+"""
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
 
@@ -308,6 +317,19 @@ def test_the_text_stage_teaches_glyphs_beside_a_frozen_encoder(lettered, tmp_pat
     assert (same == before.params["text_encoder"]["token_embedding"]["embedding"]).all()
     assert np.isfinite(learnt).all()
     assert len(list((tmp_path / "text" / "samples").iterdir())) == 1
+
+
+def test_a_run_releases_matrices_in_8_bits_and_another_goes_on_from_them(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(arguments(first, "--config.train.release_dtype=int8")) == 0
+    folder = first / "vae" / "release"
+    record = json.loads((folder / "model.json").read_text())
+    assert (record["format_version"], record["components"]["vae"]["dtype"]) == (2, "int8")
+    (tmp_path / "config.py").write_text(FROM_INT8)
+    words = ["--config", f"{tmp_path / 'config.py'}:{folder}", "--workdir", str(second), "--config.train.steps=1"]
+    assert main([*words, "--config.train.learning_rate=1e-9", "--config.train.release_dtype=float32"]) == 0
+    before, after = (load_release(name).params["vae"] for name in (folder, second / "vae" / "release"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-8), before, after)
 
 
 def test_workdir_that_cannot_be_written_is_named(tmp_path):
