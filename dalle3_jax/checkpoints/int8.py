@@ -13,7 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Float, Int8
 
-from dalle3_jax.nn.placement import USED
+from dalle3_jax.nn.fsdp import USED
 from dalle3_jax.typing import Params
 
 __all__ = ["INT8", "SCALE", "SUFFIX", "Quantized", "input_axes", "joined", "quantize"]

@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from dalle3_jax.opening import open_release
 
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.checkpoints.tensors import Tensors
 from dalle3_jax.commands.export import find_stage, main
+from dalle3_jax.loading.open import open_release
 
 
 def test_a_workdir_stands_for_its_base_stage(tmp_path):
