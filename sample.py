@@ -2,7 +2,7 @@
 
 import sys
 
-from dalle3_jax.__main__ import run
+from dalle3_jax.__main__ import run_command
 
 if __name__ == "__main__":
-    sys.exit(run("sample", sys.argv[1:]))
+    sys.exit(run_command("sample", sys.argv[1:]))

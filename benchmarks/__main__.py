@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from benchmarks.timing import Result, measure, threads
+from benchmarks.timing import TimingResult, core_count, measure_comparison
 
 NAMES = ("t5", "vae_decode", "unet_forward", "train_step", "sampling_loop")
 VERSIONS = ("jax", "flax", "torch", "diffusers", "transformers")
@@ -18,13 +18,13 @@ HEADER = """\
 |---|---|---|---|---|---|---|---|---|---|---|"""
 
 
-def row(result: Result) -> str:
+def table_row(result: TimingResult) -> str:
     """One line of the table; times are medians, the ratios of single rounds span the brackets."""
     rate = result.gflop / result.ours
     cells = (
         result.comparison.title,
-        seconds(result.ours),
-        seconds(result.theirs),
+        format_seconds(result.ours),
+        format_seconds(result.theirs),
         f"{result.ratio:.2f} ({min(result.ratios):.2f} to {max(result.ratios):.2f})",
         f"{result.comparison.floor:.2f}",
         f"{result.comparison.goal:.2f}",
@@ -37,16 +37,16 @@ def row(result: Result) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """A time in milliseconds below one second."""
     return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"
 
 
-def machine() -> str:
+def machine_line() -> str:
     """One line on what this runs on and with what."""
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     malloc = "GLIBC_TUNABLES set" if os.environ.get("GLIBC_TUNABLES") else "default malloc"
-    return f"{platform.machine()}, {threads()} threads a side, float32, {malloc}; {versions}"
+    return f"{platform.machine()}, {core_count()} threads a side, float32, {malloc}; {versions}"
 
 
 def main() -> None:
@@ -59,17 +59,17 @@ def main() -> None:
     if unknown := sorted(set(options.names) - set(NAMES)):
         parser.error(f"no benchmark {', '.join(unknown)}: choose from {', '.join(NAMES)}")
     rounds = max(2, options.rounds or (2 if options.quick else 7))
-    torch.set_num_threads(threads())
+    torch.set_num_threads(core_count())
 
-    print(machine())
+    print(machine_line())
     results = []
     for name in options.names or NAMES:
-        result = measure(import_module(f"benchmarks.{name}").comparison(options.quick), rounds)
+        result = measure_comparison(import_module(f"benchmarks.{name}").comparison(options.quick), rounds)
         print(f"{result.comparison.title}: {result.comparison.line}; product {result.peak:.0f} GFLOP/s", flush=True)
         results.append(result)
         gc.collect()
     print(f"\n{rounds} rounds; ratio = our time / PyTorch's, below 1 we are faster")
-    print("\n".join([HEADER, *map(row, results)]))
+    print("\n".join([HEADER, *map(table_row, results)]))
 
 
 if __name__ == "__main__":

@@ -30,14 +30,14 @@ def main(argv: list[str]) -> None:
     files = sorted(folder.glob("*.safetensors"))
     size = sum(file.stat().st_size for file in files)
     jax.block_until_ready(jnp.zeros(1))  # what JAX takes for itself is not the import's
-    disk = [timed(lambda: sequential(files))]
-    evict(files)
-    with watched() as peak:
+    disk = [time_call(lambda: read_sequentially(files))]
+    evict_files(files)
+    with peak_memory() as peak:
         begin = time.perf_counter()
         module, params = convert.load(folder, dtype=jnp.bfloat16, progress=True)
         jax.block_until_ready(params)
         seconds = time.perf_counter() - begin
-    disk.append(timed(lambda: sequential(files)))
+    disk.append(time_call(lambda: read_sequentially(files)))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     fast, slow = sorted(disk)
@@ -49,9 +49,9 @@ def main(argv: list[str]) -> None:
     print(f"peak of anonymous memory above the start: {peak[0] / 1e9:.2f} GB, {more:.2f} GB more than the parameters")
 
 
-def sequential(files: list[Path]) -> None:
+def read_sequentially(files: list[Path]) -> None:
     """Reads all bytes in order, in pieces of 16 MiB, from the disk."""
-    evict(files)
+    evict_files(files)
     for file in files:
         with file.open("rb", buffering=0) as stream:
             buffer = bytearray(2**24)
@@ -59,7 +59,7 @@ def sequential(files: list[Path]) -> None:
                 pass
 
 
-def evict(files: list[Path]) -> None:
+def evict_files(files: list[Path]) -> None:
     """Lets the page cache forget the files."""
     os.sync()
     for file in files:
@@ -68,7 +68,7 @@ def evict(files: list[Path]) -> None:
         os.close(descriptor)
 
 
-def timed(function) -> float:
+def time_call(function) -> float:
     """Seconds that a call takes."""
     begin = time.perf_counter()
     function()
@@ -76,13 +76,13 @@ def timed(function) -> float:
 
 
 @contextmanager
-def watched() -> Iterator[list[int]]:
+def peak_memory() -> Iterator[list[int]]:
     """The growth of the process's anonymous memory at its highest, looked at every 10 ms; Linux only."""
-    start, peak, done = anonymous(), [0], threading.Event()
+    start, peak, done = anonymous_bytes(), [0], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.01):
-            peak[0] = max(peak[0], anonymous() - start)
+            peak[0] = max(peak[0], anonymous_bytes() - start)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -93,7 +93,7 @@ def watched() -> Iterator[list[int]]:
         thread.join()
 
 
-def anonymous() -> int:
+def anonymous_bytes() -> int:
     """Bytes of anonymous memory that this process holds."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon"):

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from dalle3_jax.data import batches
-from dalle3_jax.planning.chips import topology
+from dalle3_jax.planning.chips import parse_topology
 
 COUNT = 256
 
@@ -34,13 +34,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
     plan = json.loads(arguments.plan.read_text())
-    where = topology(plan["topology"])
+    where = parse_topology(plan["topology"])
     hosts = where.chips / where.chip.host
     appetite = plan["batch"] / max(plan["seconds"].values()) / hosts
     cores = os.cpu_count() or 1
     print(f"a host of {plan['topology']} on {plan['config']} takes at most {appetite:.0f} images/s; {cores} cores here")
     with tempfile.TemporaryDirectory() as name:
-        folder, tars = made(Path(name))
+        folder, tars = make_datasets(Path(name))
         buckets = ((512, 512), (384, 640), (640, 384))
         sources: dict[str, Mapping[str, Any]] = {
             "folder of JPEGs, 512 px": {"source": str(folder), "size": (512, 512), "buckets": buckets},
@@ -48,14 +48,14 @@ def main() -> None:
             "scenes, drawn at 128 px": {"size": (128, 128)},
         }
         for label, data in sources.items():
-            rate = measured({**data, "threads": 2 * cores, "captions": {"alt": 1.0}}, arguments.seconds)
+            rate = measure_rate({**data, "threads": 2 * cores, "captions": {"alt": 1.0}}, arguments.seconds)
             wanted = cores * appetite / rate
             print(f"{label:<26} {rate:8.0f} images/s, {rate / cores:6.0f} a core: {wanted:5.1f} cores a host")
 
 
-def measured(data: Mapping[str, Any], seconds: float) -> float:
+def measure_rate(data: Mapping[str, Any], seconds: float) -> float:
     """Images a second, the first two batches left out."""
-    stream = batches.batches(data, tokenize=letters, batch_size=32, seed=0)
+    stream = batches.make_batches(data, tokenize=constant_tokenizer, batch_size=32, seed=0)
     for _ in range(2):
         next(stream)
     began, images = time.monotonic(), 0
@@ -64,12 +64,12 @@ def measured(data: Mapping[str, Any], seconds: float) -> float:
     return images / (time.monotonic() - began)
 
 
-def letters(texts: list[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+def constant_tokenizer(texts: list[str], length: int) -> tuple[np.ndarray, np.ndarray]:
     """A tokenizer that costs nothing."""
     return np.ones((len(texts), length), np.int32), np.ones((len(texts), length), bool)
 
 
-def made(folder: Path) -> tuple[Path, Path]:
+def make_datasets(folder: Path) -> tuple[Path, Path]:
     """A folder with a metadata.jsonl and a folder with a tar, of the same JPEGs of photographs' size and detail."""
     plain, tars = folder / "plain", folder / "tars"
     plain.mkdir()

@@ -8,12 +8,12 @@ import torch
 from diffusers import DDIMScheduler
 
 from benchmarks import unets
-from benchmarks.timing import Comparison, count
+from benchmarks.timing import Comparison, count_parameters
 from dalle3_jax.diffusion import samplers
 from dalle3_jax.diffusion.guidance import classifier_free
 from dalle3_jax.diffusion.prediction import denoiser
 from dalle3_jax.diffusion.schedules import ScaledLinear
-from dalle3_jax.diffusion.spacing import times
+from dalle3_jax.diffusion.spacing import sampling_times
 
 STEPS = 20
 SCALE = 5.0
@@ -22,9 +22,9 @@ SCALE = 5.0
 def comparison(quick: bool) -> Comparison:
     """Both loops with random weights, from noise to latents."""
     size, steps = (unets.QUICK, 3) if quick else (unets.FULL, STEPS)
-    module, (_, t, condition) = unets.ours(size), unets.inputs(size, 2)
+    module, (_, t, condition) = unets.our_unet(size), unets.our_inputs(size, 2)
     noise = jax.random.normal(jax.random.key(1), (1, unets.LATENT, unets.LATENT, 4))
-    weights = unets.params(module, jnp.concatenate([noise, noise]), t, condition)
+    weights = unets.random_params(module, jnp.concatenate([noise, noise]), t, condition)
     schedule = ScaledLinear()
 
     @jax.jit
@@ -34,10 +34,12 @@ def comparison(quick: bool) -> Comparison:
 
         denoise = denoiser(network, schedule, "v")
         guided = classifier_free(denoise, scale, schedule)
-        return samplers.sample(samplers.SAMPLERS["ddim"], guided, schedule, noise, times(schedule, steps), keys)
+        return samplers.sample(
+            samplers.SAMPLERS["ddim"], guided, schedule, noise, sampling_times(schedule, steps), keys
+        )
 
     keys = jax.random.split(jax.random.key(2), 1)
-    reference = unets.theirs(size).to(memory_format=torch.channels_last)
+    reference = unets.their_unet(size).to(memory_format=torch.channels_last)
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -60,11 +62,11 @@ def comparison(quick: bool) -> Comparison:
 
     return Comparison(
         title="sampling loop",
-        line=f"{steps} steps of DDIM with guidance, {count(weights) / 1e6:.0f} M parameters, one image of"
+        line=f"{steps} steps of DDIM with guidance, {count_parameters(weights) / 1e6:.0f} M parameters, one image of"
         f" {unets.LATENT}x{unets.LATENT} latents; the diffusers loop, channels_last",
         ours=lambda: loop(weights, condition, noise, SCALE, keys).block_until_ready(),
         theirs=theirs,
-        parameters=(count(weights), count(reference)),
+        parameters=(count_parameters(weights), count_parameters(reference)),
         floor=1.15,
         goal=1.0,
     )

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from benchmarks.timing import Comparison, count
-from benchmarks.unets import params
+from benchmarks.timing import Comparison, count_parameters
+from benchmarks.unets import random_params
 from dalle3_jax.models.t5 import T5Encoder
 
 LENGTH = 128
@@ -19,7 +19,7 @@ def comparison(quick: bool) -> Comparison:
     module = T5Encoder(vocabulary, width=768, layers=layers, heads=12, head_size=64, mlp_width=2048)
     ids = jax.random.randint(jax.random.key(1), (BATCH, LENGTH), 2, vocabulary)
     mask = jnp.ones((BATCH, LENGTH), bool)
-    weights = params(module, ids, mask)
+    weights = random_params(module, ids, mask)
     encode = jax.jit(lambda weights, ids, mask: module.apply({"params": weights}, ids, mask))
 
     config = T5Config(
@@ -44,7 +44,7 @@ def comparison(quick: bool) -> Comparison:
         line=f"{layers} layers of T5 v1.1-base, batch {BATCH}, {LENGTH} tokens; transformers, eager",
         ours=lambda: encode(weights, ids, mask).block_until_ready(),
         theirs=theirs,
-        parameters=(count(weights), count(reference)),
+        parameters=(count_parameters(weights), count_parameters(reference)),
         floor=1.0,
         goal=0.85,
     )

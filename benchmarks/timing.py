@@ -34,7 +34,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Result:
+class TimingResult:
     """Medians in seconds and GFLOP/s of one comparison."""
 
     comparison: Comparison
@@ -56,19 +56,19 @@ class Result:
         return "floor" if self.ratio <= self.comparison.floor else "missed"
 
 
-def threads() -> int:
+def core_count() -> int:
     """The cores that this process may use: XLA takes them all, and torch is given as many."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def measure(comparison: Comparison, rounds: int) -> Result:
+def measure_comparison(comparison: Comparison, rounds: int) -> TimingResult:
     """Load and compile both sides, then run them in turns; raises when they do not hold the same parameters."""
     ours, theirs = comparison.parameters
     if ours != theirs:
         raise ValueError(f"{comparison.title}: {ours:,} parameters against {theirs:,}: not the same network")
-    gflop = flops(comparison.theirs) / 1e9
+    gflop = counted_flops(comparison.theirs) / 1e9
     peak = _peak_product()
-    sides = [_repeated(comparison.ours), _repeated(comparison.theirs), _repeated(peak)]
+    sides = [_time_repeatedly(comparison.ours), _time_repeatedly(comparison.theirs), _time_repeatedly(peak)]
     times = [[] for _ in sides]
     for turn in range(rounds):
         order = range(len(sides)) if turn % 2 == 0 else reversed(range(len(sides)))
@@ -76,10 +76,10 @@ def measure(comparison: Comparison, rounds: int) -> Result:
             times[i].append(sides[i]())
     ours, theirs, product = map(statistics.median, times)
     ratios = tuple(a / b for a, b in zip(times[0], times[1], strict=True))
-    return Result(comparison, ours, theirs, ratios, gflop, 2 * PEAK_SIDE**3 / product / 1e9)
+    return TimingResult(comparison, ours, theirs, ratios, gflop, 2 * PEAK_SIDE**3 / product / 1e9)
 
 
-def flops(side: Side) -> float:
+def counted_flops(side: Side) -> float:
     """Floating point operations of PyTorch's side in products and convolutions; both sides are held to it."""
     # Attention as plain products: the counter does not know the CPU's fused kernel.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -87,14 +87,14 @@ def flops(side: Side) -> float:
     return float(counter.get_total_flops())
 
 
-def count(tree: Any) -> int:
+def count_parameters(tree: Any) -> int:
     """Parameters in a tree of arrays or in a torch module."""
     if isinstance(tree, torch.nn.Module):
         return sum(p.numel() for p in tree.parameters())
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def _repeated(side: Side) -> Callable[[], float]:
+def _time_repeatedly(side: Side) -> Callable[[], float]:
     """A function that runs a warm side often enough and returns seconds per call."""
     side()
     start = time.perf_counter()
@@ -116,4 +116,4 @@ def _peak_product() -> Side:
     x = jnp.asarray(a.numpy())
     product = jax.jit(jnp.matmul)
     sides: list[Side] = [lambda: product(x, x).block_until_ready(), lambda: a @ a]
-    return min(sides, key=lambda side: min(_repeated(side)() for _ in range(3)))
+    return min(sides, key=lambda side: min(_time_repeatedly(side)() for _ in range(3)))

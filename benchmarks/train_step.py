@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import torch
 
 from benchmarks import unets
-from benchmarks.timing import Comparison, count
+from benchmarks.timing import Comparison, count_parameters
 from dalle3_jax.training import optimizer, state
 from dalle3_jax.training.step import make_step
 
@@ -17,10 +17,10 @@ DECAY = 0.01
 EMA = 0.999
 
 
-def our_step(size: unets.Size) -> tuple[Callable[[], object], int]:
+def our_step(size: unets.UNetSize) -> tuple[Callable[[], object], int]:
     """The package's own step with a squared-error loss, its state donated; and the number of parameters."""
-    module, (x, t, condition) = unets.ours(size), unets.inputs(size, BATCH)
-    weights = unets.params(module, x, t, condition)
+    module, (x, t, condition) = unets.our_unet(size), unets.our_inputs(size, BATCH)
+    weights = unets.random_params(module, x, t, condition)
 
     def loss_fn(params, frozen, batch, key):
         del frozen, key
@@ -31,9 +31,9 @@ def our_step(size: unets.Size) -> tuple[Callable[[], object], int]:
     step = jax.jit(make_step(loss_fn, adamw, ema=EMA), donate_argnums=0)
     batch = {"x": x, "t": t, "condition": condition, "target": x[::-1]}
     # Under jit, so that every leaf is a buffer of its own that can be donated.
-    create = jax.jit(lambda weights, key: state.create(weights, adamw, key))
+    create = jax.jit(lambda weights, key: state.create_state(weights, adamw, key))
     current = [create(weights, jax.random.key(2))]
-    parameters = count(weights)
+    parameters = count_parameters(weights)
 
     def run() -> None:
         current[0], metrics = step(current[0], {}, batch)
@@ -42,9 +42,9 @@ def our_step(size: unets.Size) -> tuple[Callable[[], object], int]:
     return run, parameters
 
 
-def their_step(size: unets.Size) -> tuple[Callable[[], object], int]:
+def their_step(size: unets.UNetSize) -> tuple[Callable[[], object], int]:
     """The same in PyTorch, with its fused AdamW and foreach clipping and EMA."""
-    module = unets.theirs(size).train()
+    module = unets.their_unet(size).train()
     x, t, tokens = unets.torch_inputs(size, BATCH)
     target = x.flip(0)
     weights = list(module.parameters())
@@ -60,7 +60,7 @@ def their_step(size: unets.Size) -> tuple[Callable[[], object], int]:
         with torch.no_grad():
             torch._foreach_lerp_(average, weights, 1 - EMA)
 
-    return run, count(module)
+    return run, count_parameters(module)
 
 
 def comparison(quick: bool) -> Comparison:

@@ -4,7 +4,7 @@ import jax
 import torch
 
 from benchmarks import unets
-from benchmarks.timing import Comparison, count
+from benchmarks.timing import Comparison, count_parameters
 
 BATCH = 4
 
@@ -12,11 +12,11 @@ BATCH = 4
 def comparison(quick: bool) -> Comparison:
     """Both UNets with random weights."""
     size = unets.QUICK if quick else unets.FULL
-    module, arguments = unets.ours(size), unets.inputs(size, BATCH)
-    weights = unets.params(module, *arguments)
+    module, arguments = unets.our_unet(size), unets.our_inputs(size, BATCH)
+    weights = unets.random_params(module, *arguments)
     apply = jax.jit(lambda weights, *arguments: module.apply({"params": weights}, *arguments))
 
-    reference = unets.theirs(size).to(memory_format=torch.channels_last)
+    reference = unets.their_unet(size).to(memory_format=torch.channels_last)
     x, t, tokens = unets.torch_inputs(size, BATCH)
     x = x.contiguous(memory_format=torch.channels_last)
 
@@ -26,11 +26,11 @@ def comparison(quick: bool) -> Comparison:
 
     return Comparison(
         title="UNet forward",
-        line=f"{count(weights) / 1e6:.0f} M parameters, {unets.LATENT}x{unets.LATENT} latents, batch {BATCH};"
+        line=f"{count_parameters(weights) / 1e6:.0f} M parameters, {unets.LATENT}x{unets.LATENT} latents, batch {BATCH};"
         " diffusers, channels_last",
         ours=lambda: apply(weights, *arguments).block_until_ready(),
         theirs=theirs,
-        parameters=(count(weights), count(reference)),
+        parameters=(count_parameters(weights), count_parameters(reference)),
         floor=1.4,
         goal=1.2,
     )

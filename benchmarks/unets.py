@@ -20,7 +20,7 @@ TOKENS = 64
 
 
 @dataclass(frozen=True)
-class Size:
+class UNetSize:
     """Channels of the levels, blocks in each and the width of the text."""
 
     channels: tuple[int, ...]
@@ -28,17 +28,17 @@ class Size:
     context: int
 
 
-FULL = Size(channels=(128, 320, 512), blocks=2, context=768)
-QUICK = Size(channels=(64, 128), blocks=1, context=64)
+FULL = UNetSize(channels=(128, 320, 512), blocks=2, context=768)
+QUICK = UNetSize(channels=(64, 128), blocks=1, context=64)
 
 
-def ours(size: Size) -> UNet:
+def our_unet(size: UNetSize) -> UNet:
     """Our UNet with diffusers' variant of scale-shift conditioning: the second norm, with weights of its own."""
     levels = tuple(Level(c, size.blocks, depth=1, heads=c // HEAD_SIZE) for c in size.channels)
     return UNet(levels=levels, affine=True, modulate_first=False, pooled=False)
 
 
-def theirs(size: Size) -> UNet2DConditionModel:
+def their_unet(size: UNetSize) -> UNet2DConditionModel:
     """The same network from diffusers, random weights."""
     levels = len(size.channels)
     return UNet2DConditionModel(
@@ -56,7 +56,7 @@ def theirs(size: Size) -> UNet2DConditionModel:
     ).eval()
 
 
-def inputs(size: Size, batch: int) -> tuple[jax.Array, jax.Array, Condition]:
+def our_inputs(size: UNetSize, batch: int) -> tuple[jax.Array, jax.Array, Condition]:
     """Latents, network times and text for our side."""
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(keys[0], (batch, LATENT, LATENT, 4))
@@ -65,7 +65,7 @@ def inputs(size: Size, batch: int) -> tuple[jax.Array, jax.Array, Condition]:
     return x, jnp.full((batch,), 500.0), Condition(tokens, mask, vector)
 
 
-def torch_inputs(size: Size, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def torch_inputs(size: UNetSize, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Latents, network times and text for theirs."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, 4, LATENT, LATENT, generator=generator)
@@ -73,7 +73,7 @@ def torch_inputs(size: Size, batch: int) -> tuple[torch.Tensor, torch.Tensor, to
     return x, torch.full((batch,), 500.0), tokens
 
 
-def params(module: nn.Module, *arguments: Any) -> Any:
+def random_params(module: nn.Module, *arguments: Any) -> Any:
     """Random parameters of one of our modules, made without compiling its initialisers."""
     shapes = nn.unbox(jax.eval_shape(lambda key: module.init(key, *arguments), jax.random.key(0)))
     draw = np.random.default_rng(0).standard_normal

@@ -4,8 +4,8 @@ import jax
 import torch
 from diffusers import AutoencoderKL
 
-from benchmarks.timing import Comparison, count
-from benchmarks.unets import params
+from benchmarks.timing import Comparison, count_parameters
+from benchmarks.unets import random_params
 from dalle3_jax.models.vae import VAE
 
 
@@ -13,7 +13,7 @@ def comparison(quick: bool) -> Comparison:
     """Both decoders with random weights on latents of 32x32."""
     channels, side = ((32, 64, 64, 64), 8) if quick else ((128, 256, 512, 512), 32)
     module = VAE(channels=channels)
-    weights = params(module, jax.numpy.zeros((1, 64, 64, 3)))
+    weights = random_params(module, jax.numpy.zeros((1, 64, 64, 3)))
     latents = jax.random.normal(jax.random.key(1), (1, side, side, 4))
     decode = jax.jit(lambda weights, z: module.apply({"params": weights}, z, method="decode"))
 
@@ -36,7 +36,7 @@ def comparison(quick: bool) -> Comparison:
         line=f"to {8 * side}x{8 * side}, batch 1; diffusers, channels_last",
         ours=lambda: decode(weights, latents).block_until_ready(),
         theirs=theirs,
-        parameters=(count(weights), count(reference)),
+        parameters=(count_parameters(weights), count_parameters(reference)),
         floor=1.25,
         goal=1.05,
     )

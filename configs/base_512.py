@@ -18,9 +18,9 @@ BUCKETS_256 = ((256, 256), (256, 448), (448, 256), (192, 320), (320, 192))
 BUCKETS_512 = ((512, 512), (512, 896), (896, 512), (384, 640), (640, 384), (448, 576), (576, 448))
 
 
-def shared():
+def shared_config():
     """What both stages share."""
-    c = paper_256.pod()
+    c = paper_256.pod_config()
     level = paper_256.level
     c.model.unet.levels = (level(256, 2, 0), level(512, 2, 1), level(1024, 3, 1), level(1024, 3, 1))
     return c
@@ -28,7 +28,7 @@ def shared():
 
 def base_256():
     """From nothing, at 256 px."""
-    c = shared()
+    c = shared_config()
     c.train.name = "base_256"
     c.data.size = (256, 256)
     c.data.buckets = BUCKETS_256
@@ -38,7 +38,7 @@ def base_256():
 
 def base():
     """On at 512 px, the schedule moved towards noise by the resolution (arXiv 2301.11093 section 3.1)."""
-    c = shared()
+    c = shared_config()
     c.init.xfnet = c.init.unet = "base_256"
     c.model.diffusion.schedule = {"name": "cosine", "shift": 2.0}
     c.data.size = (512, 512)

@@ -14,7 +14,7 @@ that was.
 from configs import common
 
 
-def shared():
+def shared_config():
     """What all stages share."""
     c = common.get_config()
     c.train.stage = "captioner"
@@ -40,7 +40,7 @@ def shared():
 
 def captioner():
     """From nothing, on alternative texts."""
-    c = shared()
+    c = shared_config()
     text = {"width": 768, "layers": 12, "heads": 12, "mlp_width": 3072, "activation": "gelu"}
     c.model.captioner = {
         "vision": {"width": 1024, "layers": 24, "heads": 16, "mlp_width": 4096, "activation": "gelu"},
@@ -62,9 +62,9 @@ def captioner():
     return c
 
 
-def fine_tuned(version):
+def fine_tune(version):
     """On a small set of captions of one kind."""
-    c = shared()
+    c = shared_config()
     c.train.name = f"captioner_{version}"
     c.init.captioner = "captioner"
     c.data.captions = {version: 1.0}
@@ -81,7 +81,7 @@ def get_config(stage: str = "captioner"):
     if stage == "captioner":
         return captioner()
     if stage in ("captioner_short", "captioner_descriptive"):
-        return fine_tuned(stage.removeprefix("captioner_"))
+        return fine_tune(stage.removeprefix("captioner_"))
     raise ValueError(
         f"configs/captioner.py has no stage {stage!r}: use captioner, captioner_short, captioner_descriptive"
     )

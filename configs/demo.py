@@ -83,7 +83,7 @@ PART = {
 """The demo's world: all 429 things of the whole one in 3D, tinted or not, words of up to 8 letters, 15 backgrounds."""
 
 
-def captioned():
+def caption_stage_config():
     """What the stages that read captions share: the world, and half of the captions as people type."""
     c = common.get_config()
     c.data.world = "whole"
@@ -100,7 +100,7 @@ def captioned():
 
 def text():
     """Text encoder, glyph encoder and xfnet learn what a picture of a caption looks like, small and on the average."""
-    c = captioned()
+    c = caption_stage_config()
     c.train.stage = "text"
     c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "latent_head")
     c.model.text_encoder = {
@@ -143,7 +143,7 @@ def text():
 
 def base():
     """The UNet learns to draw in the latents, and the text side goes on learning beside it."""
-    c = captioned()
+    c = caption_stage_config()
     c.train.stage = "base"
     c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "unet")
     c.init.vae = "vae"
@@ -172,7 +172,7 @@ def base():
     return c
 
 
-def decoding():
+def decoder_config():
     """What the decoders share: pictures of the whole world, nine in ten with drawn words."""
     c = common.get_config()
     c.init.vae = "vae"
@@ -190,7 +190,7 @@ def decoding():
 
 def decoder():
     """The pixel decoder as a diffusion model."""
-    c = decoding()
+    c = decoder_config()
     c.train.stage = "decoder"
     c.train.trainable = ("decoder",)
     c.model.decoder = {
@@ -210,7 +210,7 @@ def decoder():
     return c
 
 
-def distilled(c, stage):
+def distill_from(c, stage):
     """What distillation changes of the stage that taught: no new network, fewer and smaller steps."""
     [component] = c.train.trainable
     del c.model[component]
@@ -225,14 +225,14 @@ def distilled(c, stage):
 
 def distill():
     """The pixel decoder as a consistency model, taught by the stage `decoder`."""
-    c = distilled(decoder(), "distill")
+    c = distill_from(decoder(), "distill")
     c.train.steps = 800
     return c
 
 
 def refiner():
     """The latents' own diffusion model, which is given latents as the base model leaves them."""
-    c = decoding()
+    c = decoder_config()
     c.train.stage = "refiner"
     c.train.trainable = ("refiner",)
     c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
@@ -256,14 +256,14 @@ def refiner():
 
 def distill_refiner():
     """The refiner as a consistency model, taught by the stage `refiner`."""
-    c = distilled(refiner(), "distill_refiner")
+    c = distill_from(refiner(), "distill_refiner")
     c.train.steps = 250
     return c
 
 
 def distill_base():
     """The base model in four steps, guidance folded in."""
-    c = captioned()
+    c = caption_stage_config()
     c.train.stage = "distill_base"
     c.train.trainable = ("unet",)
     c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
@@ -278,7 +278,7 @@ def distill_base():
     return c
 
 
-def captioning():
+def captioner_config():
     """What the captioner's stages share."""
     c = common.get_config()
     c.train.stage = "captioner"
@@ -294,7 +294,7 @@ def captioning():
 
 def captioner():
     """The captioner from nothing, on alternative texts as the web has them."""
-    c = captioning()
+    c = captioner_config()
     c.model.captioner = {
         "vision": {"width": 192, "layers": 6, "heads": 6, "mlp_width": 768, "activation": "gelu"},
         "text": {"width": 192, "layers": 2, "heads": 6, "mlp_width": 768, "activation": "gelu"},
@@ -312,9 +312,9 @@ def captioner():
     return c
 
 
-def fine_tuned(version):
+def fine_tune(version):
     """The captioner on a small set of captions of one kind."""
-    c = captioning()
+    c = captioner_config()
     c.train.name = f"captioner_{version}"
     c.init.captioner = "captioner"
     c.data.captions = {version: 1.0}
@@ -326,7 +326,7 @@ def fine_tuned(version):
 
 def captioner_short():
     """The captioner on 4,000 captions of the main subject."""
-    c = fine_tuned("short")
+    c = fine_tune("short")
     c.train.steps = 500
     c.train.learning_rate = 3e-4
     return c
@@ -334,7 +334,7 @@ def captioner_short():
 
 def captioner_descriptive():
     """The captioner on 4,000 captions that say everything: where things are is new to it, and takes longer."""
-    c = fine_tuned("descriptive")
+    c = fine_tune("descriptive")
     c.train.steps = 1_000
     c.train.learning_rate = 1e-3
     return c

@@ -42,7 +42,7 @@ def base():
     return c
 
 
-def wide(stage):
+def enlarge_stage(stage):
     """A decoder's stage of the CPU demo on larger batches, for longer."""
     c = stage()
     c.train.steps *= 4
@@ -51,9 +51,12 @@ def wide(stage):
     return c
 
 
-decoder, distill = functools.partial(wide, demo.decoder), functools.partial(wide, demo.distill)
-refiner, distill_refiner = functools.partial(wide, demo.refiner), functools.partial(wide, demo.distill_refiner)
-distill_base = functools.partial(wide, demo.distill_base)
+decoder, distill = functools.partial(enlarge_stage, demo.decoder), functools.partial(enlarge_stage, demo.distill)
+refiner, distill_refiner = (
+    functools.partial(enlarge_stage, demo.refiner),
+    functools.partial(enlarge_stage, demo.distill_refiner),
+)
+distill_base = functools.partial(enlarge_stage, demo.distill_base)
 
 
 def get_config(stage: str = "base"):

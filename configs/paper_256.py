@@ -30,7 +30,7 @@ def level(channels, blocks, depth):
     return ConfigDict({"channels": channels, "blocks": blocks, "depth": depth, "heads": channels // 128})
 
 
-def pod():
+def pod_config():
     """What the configs for pods share: T5-XXL and Stable Diffusion's VAE, both frozen, and an xfnet of 64 tokens."""
     c = common.get_config()
     c.train.stage = "base"
@@ -74,7 +74,7 @@ def pod():
 
 def base():
     """The UNet and the xfnet, on square crops."""
-    c = pod()
+    c = pod_config()
     c.model.unet.levels = (level(256, 3, 0), level(512, 3, 1), level(1024, 3, 1))
     c.data.size = (256, 256)
     c.train.steps = 500_000

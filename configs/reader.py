@@ -16,7 +16,7 @@ were tinted. Of unspoilt held-out scenes at 128 px it then read 72 % wholly righ
 from configs import common
 
 
-def shared():
+def shared_config():
     """What both stages share."""
     c = common.get_config()
     c.train.stage = "reader"
@@ -32,7 +32,7 @@ def shared():
 
 def reader():
     """From nothing."""
-    c = shared()
+    c = shared_config()
     c.model.reader = {"channels": (48, 96, 160), "blocks": (1, 2, 2), "hidden": 256}
     c.train.steps = 9_000
     c.train.learning_rate = 2e-3
@@ -41,7 +41,7 @@ def reader():
 
 def further():
     """On from the shipped release."""
-    c = shared()
+    c = shared_config()
     c.init.reader = "dalle3_jax/releases/reader"
     c.train.steps = 8_000
     c.train.learning_rate = 1.5e-3

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from configs import common
 
 
-def tiny():
+def tiny_config():
     """What all stages share."""
     c = common.get_config()
     c.data.size = (32, 32)
@@ -33,7 +33,7 @@ def tiny():
 
 def vae():
     """An autoencoder of one level."""
-    c = tiny()
+    c = tiny_config()
     c.train.stage = "vae"
     c.train.trainable = ("vae",)
     c.model.vae = {
@@ -49,9 +49,9 @@ def vae():
     return c
 
 
-def captioned():
+def caption_stage_config():
     """What the stages that read captions share."""
-    c = tiny()
+    c = tiny_config()
     c.init.vae = "vae"
     c.data.text_length = 16
     c.sample.prompts = ("a panda",)
@@ -69,7 +69,7 @@ def captioned():
 
 def text():
     """A resampler of four tokens, one for each quarter of the picture."""
-    c = captioned()
+    c = caption_stage_config()
     c.train.stage = "text"
     c.train.trainable = ("text_encoder", "xfnet", "latent_head")
     c.model.xfnet = {"kind": "resampler", "width": 16, "vector_width": 16, "layers": 1, "heads": 2, "queries": 4}
@@ -79,7 +79,7 @@ def text():
 
 def base():
     """One block of everything, learnt together from nothing."""
-    c = captioned()
+    c = caption_stage_config()
     c.train.stage = "base"
     c.train.trainable = ("text_encoder", "xfnet", "unet")
     c.model.xfnet = {"kind": "transformer", "width": 16, "vector_width": 16, "layers": 1, "heads": 2}
@@ -103,7 +103,7 @@ def glyphs():
 
 def decoder():
     """A pixel decoder of one level."""
-    c = tiny()
+    c = tiny_config()
     c.train.stage = "decoder"
     c.train.trainable = ("decoder",)
     c.init.vae = "vae"
@@ -124,7 +124,7 @@ def decoder():
     return c
 
 
-def distilled(c, stage):
+def distill_from(c, stage):
     """What distillation changes of the stage that taught."""
     [component] = c.train.trainable
     del c.model[component]
@@ -136,12 +136,12 @@ def distilled(c, stage):
 
 def distill():
     """The pixel decoder as a consistency model."""
-    return distilled(decoder(), "distill")
+    return distill_from(decoder(), "distill")
 
 
 def refiner():
     """A refiner of one level, given what the base model makes of latents."""
-    c = captioned()
+    c = caption_stage_config()
     c.train.stage = "refiner"
     c.train.trainable = ("refiner",)
     del c.model.text_encoder
@@ -162,12 +162,12 @@ def refiner():
 
 def distill_refiner():
     """The refiner as a consistency model."""
-    return distilled(refiner(), "distill_refiner")
+    return distill_from(refiner(), "distill_refiner")
 
 
 def distill_base():
     """The base model in two steps."""
-    c = captioned()
+    c = caption_stage_config()
     c.train.stage = "distill_base"
     c.train.trainable = ("unet",)
     del c.model.text_encoder
@@ -180,7 +180,7 @@ def distill_base():
 
 def captioner():
     """A captioner of one layer in each part."""
-    c = tiny()
+    c = tiny_config()
     c.train.stage = "captioner"
     c.train.trainable = ("captioner",)
     tower = {"width": 16, "layers": 1, "heads": 2, "mlp_width": 32, "activation": "gelu"}

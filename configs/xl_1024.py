@@ -14,9 +14,9 @@ from configs.base_512 import BUCKETS_256, BUCKETS_512
 BUCKETS = ((1024, 1024), (1024, 1792), (1792, 1024), (768, 1280), (1280, 768), (896, 1152), (1152, 896))
 
 
-def shared():
+def shared_config():
     """What all stages share: attention from a quarter of the latents' resolution on, most of it at an eighth."""
-    c = paper_256.pod()
+    c = paper_256.pod_config()
     level = paper_256.level
     c.model.unet.levels = (level(512, 2, 0), level(1024, 2, 2), level(1536, 2, 6))
     c.model.unet.middle_depth = 6
@@ -25,7 +25,7 @@ def shared():
 
 def base_256():
     """From nothing, at 256 px."""
-    c = shared()
+    c = shared_config()
     c.train.name = "base_256"
     c.data.size = (256, 256)
     c.data.buckets = BUCKETS_256
@@ -33,9 +33,9 @@ def base_256():
     return c
 
 
-def grown(before, shift):
+def grow_from(before, shift):
     """On from the stage `before`, the schedule moved towards noise by the resolution (arXiv 2301.11093)."""
-    c = shared()
+    c = shared_config()
     c.init.xfnet = c.init.unet = before
     c.model.diffusion.schedule = {"name": "cosine", "shift": shift}
     return c
@@ -43,7 +43,7 @@ def grown(before, shift):
 
 def base_512():
     """On at 512 px."""
-    c = grown("base_256", 2.0)
+    c = grow_from("base_256", 2.0)
     c.train.name = "base_512"
     c.data.size = (512, 512)
     c.data.buckets = BUCKETS_512
@@ -53,7 +53,7 @@ def base_512():
 
 def base():
     """On at 1024 px, on half as many images a step."""
-    c = grown("base_512", 4.0)
+    c = grow_from("base_512", 4.0)
     c.data.size = (1024, 1024)
     c.data.buckets = BUCKETS
     c.train.steps = 100_000

@@ -25,7 +25,7 @@ EXTRAS = {
 }
 
 
-def usage() -> str:
+def usage_text() -> str:
     """The list of commands, one line each."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
@@ -33,20 +33,20 @@ def usage() -> str:
     return "\n".join([head, "", *lines, "", tail])
 
 
-def fail(message: str) -> int:
+def fail_with(message: str) -> int:
     """Print one line to stderr and return the exit status of bad input."""
     print(f"error: {message}", file=sys.stderr)
     return 2
 
 
-def unknown(name: str) -> int:
+def fail_unknown_command(name: str) -> int:
     """Say that there is no such command, and which one may have been meant."""
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}"
-    return fail(f"no command {name!r}: {hint}")
+    return fail_with(f"no command {name!r}: {hint}")
 
 
-def run(name: str, argv: Sequence[str]) -> int:
+def run_command(name: str, argv: Sequence[str]) -> int:
     """Run one command; a library that is not installed is named together with the extra that brings it."""
     try:
         return importlib.import_module(COMMANDS[name][0]).main(list(argv))
@@ -54,7 +54,7 @@ def run(name: str, argv: Sequence[str]) -> int:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        return fail(f"{name} needs {error.name}: pip install 'dalle3_jax[{extra}]'")
+        return fail_with(f"{name} needs {error.name}: pip install 'dalle3_jax[{extra}]'")
     except KeyboardInterrupt:
         return 130
 
@@ -63,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names, with the rest as its own arguments."""
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help", "help"):
-        print(usage())
+        print(usage_text())
         return 0
     if name == "--version":
         print(version("dalle3_jax"))
         return 0
-    return run(name, rest) if name in COMMANDS else unknown(name)
+    return run_command(name, rest) if name in COMMANDS else fail_unknown_command(name)
 
 
 if __name__ == "__main__":

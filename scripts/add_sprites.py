@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from make_sprites import QUALITY, Draw, encoded, fetch, fitted, vectors, write_table
+from make_sprites import QUALITY, Draw, encode_webp, fetch, fit_sprite, vector_drawer, write_table
 from PIL import Image
 
 from dalle3_jax.data.scenes.concepts import COLUMNS, CONCEPTS, Concept
@@ -42,7 +42,7 @@ DISTINCT = 0.35  # of the pixels of a photograph at least this share has a colou
 def icons(source: str, scratch: Path) -> Iterator[tuple[Concept, Image.Image]]:
     """The package's concepts that an Iconify package draws."""
     fetch(scratch, (ICONS[source],))
-    draw: Draw = vectors(scratch / f"@iconify-json_{source}/package")
+    draw: Draw = vector_drawer(scratch / f"@iconify-json_{source}/package")
     for concept in CONCEPTS:
         if (image := draw(concept.code)) is not None:
             yield replace(concept, styles=(source,), tints=()), image
@@ -56,11 +56,11 @@ def stamps(scratch: Path) -> Iterator[tuple[Concept, Image.Image]]:
     for path in sorted(scratch.rglob("stamps/**/*.png")):
         text = path.with_suffix(".txt")
         image = Image.open(path)
-        if text.exists() and photographic(image) and (name := stamp_name(text.read_text(encoding="utf-8"))):
+        if text.exists() and is_photograph(image) and (name := stamp_name(text.read_text(encoding="utf-8"))):
             yield Concept(name, plural(name), "", "an" if name[0] in "aeiou" else "a", ("photo",)), image
 
 
-def photographic(image: Image.Image) -> bool:
+def is_photograph(image: Image.Image) -> bool:
     """Whether a picture has a clear ground and, like a photograph, hardly two pixels of one colour."""
     if image.mode != "RGBA":
         return False
@@ -100,7 +100,7 @@ def write(source: str, out: Path) -> int:
                 continue
             (style,) = concept.styles
             (out / style).mkdir(parents=True, exist_ok=True)
-            write_whole(out / style / f"{concept.file}.webp", encoded(fitted(image), QUALITY["3d"]))
+            write_whole(out / style / f"{concept.file_stem}.webp", encode_webp(fit_sprite(image), QUALITY["3d"]))
             values = (concept.name, concept.plural, concept.article, concept.code, style, "")
             rows[concept.name] = dict(zip(COLUMNS, values, strict=True))
         if source == "tuxpaint":

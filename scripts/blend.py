@@ -22,7 +22,7 @@ VERSIONS = ("", "descriptive", "alt")
 
 
 @dataclass(frozen=True)
-class Captions(ScenesSource):
+class NumberedCaptions(ScenesSource):
     """Records that differ in nothing but their number; as many as a large run reads in a few epochs."""
 
     length: int = 40_000
@@ -33,18 +33,18 @@ class Captions(ScenesSource):
         return Record(str(index), np.zeros((8, 8, 3), np.uint8), 8, 8, texts)
 
 
-def numbered(texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+def tokenize_numbers(texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
     """Captions as (version, record) in the place of token ids."""
     parts = [text.split() or ["", "-1"] for text in texts]
     ids = np.array([[VERSIONS.index(version), int(number)] for version, number in parts], np.int32)
     return ids, np.ones(ids.shape, bool)
 
 
-def drawn(count: int, hosts: int, seed: int = 0) -> np.ndarray:
+def collect_rows(count: int, hosts: int, seed: int = 0) -> np.ndarray:
     """(version, record) of the first `count` rows, in the order of the batches, put together from all hosts."""
     data = {"size": (8, 8), "captions": {"descriptive": 0.95, "alt": 0.05}, "dropout": 0.1, "threads": 1}
-    how = {"tokenize": numbered, "batch_size": BATCH // hosts, "seed": seed, "process_count": hosts}
-    streams = [batches.batches(data, **how, process_index=i, source=Captions()) for i in range(hosts)]
+    how = {"tokenize": tokenize_numbers, "batch_size": BATCH // hosts, "seed": seed, "process_count": hosts}
+    streams = [batches.make_batches(data, **how, process_index=i, source=NumberedCaptions()) for i in range(hosts)]
     return np.concatenate([np.concatenate([next(one)["ids"] for one in streams]) for _ in range(count // BATCH)])
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000, help="draws (default 100,000)")
     found = {}
     for hosts in (1, 2):
-        rows = drawn(parser.parse_args().count, hosts)
+        rows = collect_rows(parser.parse_args().count, hosts)
         counts = Counter(VERSIONS[version] or "(empty)" for version in rows[:, 0].tolist())
         said = ", ".join(f"{name} {n:,} ({n / len(rows):.2%})" for name, n in counts.most_common())
         found[hosts] = sha256(rows.tobytes()).hexdigest()[:16]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from dalle3_jax.commands.cli import progress_bar
 from dalle3_jax.data.scenes import FIRST
-from dalle3_jax.evaluation.suites import drawn
+from dalle3_jax.evaluation.suites import sample_prompts
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.pipeline.contact_sheet import FAINT, Cell, Line, sheet
-from dalle3_jax.pipeline.png import png_bytes
+from dalle3_jax.pipeline.contact_sheet import FAINT, SheetCell, SheetLine, draw_sheet
+from dalle3_jax.pipeline.png import encode_png
 
 DRAW = 32  # the seed of the prompts, which the score does not use
 TITLE = "The demo model: 16 prompts of the training distribution, then 16 of held-out combinations; random seeds"
@@ -31,16 +31,18 @@ def main() -> None:
     arguments = parser.parse_args()
     pipeline = Pipeline.load(arguments.checkpoint)
     chosen = [
-        (split, prompt.text) for split in ("train", "held_out") for prompt in drawn(FIRST, 16, seed=DRAW, split=split)
+        (split, prompt.text)
+        for split in ("train", "held_out")
+        for prompt in sample_prompts(FIRST, 16, seed=DRAW, split=split)
     ]
     with progress_bar() as (_, progress):
         pictures = pipeline([text for _, text in chosen], seed=arguments.seed, progress=progress)
     cells = []
     for (split, text), picture in zip(chosen, pictures, strict=True):
         note = f"{'held out, ' if split == 'held_out' else ''}seed {picture.seed}"
-        cells.append(Cell(picture.image, (Line(text), Line(note, FAINT))))
+        cells.append(SheetCell(picture.image, (SheetLine(text), SheetLine(note, FAINT))))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(arguments.out, png_bytes(sheet(cells, columns=8, title=TITLE)))
+    write_whole(arguments.out, encode_png(draw_sheet(cells, columns=8, title=TITLE)))
     print(arguments.out)
 
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-from safetensors_mutations import mutated, sound
+from safetensors_mutations import mutate_file, valid_file
 
 from dalle3_jax.checkpoints.tensors import FLOATS, Tensors, is_finite
 
@@ -45,7 +45,7 @@ REASONS = {
 }
 
 
-class Outcome(NamedTuple):
+class FuzzOutcome(NamedTuple):
     """What became of one file; `failure` is empty where that was right."""
 
     verdict: str
@@ -54,34 +54,34 @@ class Outcome(NamedTuple):
     failure: str
 
 
-def judged(path: Path, data: bytes, original: bytes) -> Outcome:
+def judge_file(path: Path, data: bytes, original: bytes) -> FuzzOutcome:
     """Writes one file, and reads it whole, here and by the safetensors library."""
     path.write_bytes(data)
-    theirs = _by_library(data)
+    theirs = _read_by_library(data)
     start = time.perf_counter()
     try:
-        ours = _read(path)
+        ours = _read_by_package(path)
     except ValueError as error:
         verdict, failure = f"refused: {_reason(str(error))}", "" if path.name in str(error) else f"unnamed: {error}"
     except Exception as error:
         verdict, failure = "failed", repr(error)
     else:
-        verdict = "read: the same tensors" if ours == _by_library(original) else "read: other tensors"
+        verdict = "read: the same tensors" if ours == _read_by_library(original) else "read: other tensors"
         failure = "" if ours == theirs else "the library refuses it" if theirs is None else "not the library's tensors"
     seconds = time.perf_counter() - start
     slow = f"{seconds:.1f} s" if seconds > SECONDS else ""
-    return Outcome(verdict, theirs is not None, seconds, failure or slow)
+    return FuzzOutcome(verdict, theirs is not None, seconds, failure or slow)
 
 
-def fuzz(folder: Path, count: int, seed: int) -> Iterator[tuple[str, Outcome]]:
+def fuzz(folder: Path, count: int, seed: int) -> Iterator[tuple[str, FuzzOutcome]]:
     """So many mutations, each with its kind; number i of a seed is the same in every run."""
-    original = sound()
+    original = valid_file()
     for i in range(count):
-        kind, data = mutated(original, random.Random(f"{seed} {i}"))
-        yield kind, judged(folder / "mutated.safetensors", data, original)
+        kind, data = mutate_file(original, random.Random(f"{seed} {i}"))
+        yield kind, judge_file(folder / "mutated.safetensors", data, original)
 
 
-def _read(path: Path) -> dict[str, tuple[Any, ...]]:
+def _read_by_package(path: Path) -> dict[str, tuple[Any, ...]]:
     """Every tensor's type, shape and bytes, after looking through those of a float type."""
     tensors = {}
     for name, tensor in Tensors(path).items():
@@ -91,7 +91,7 @@ def _read(path: Path) -> dict[str, tuple[Any, ...]]:
     return tensors
 
 
-def _by_library(data: bytes) -> dict[str, tuple[Any, ...]] | None:
+def _read_by_library(data: bytes) -> dict[str, tuple[Any, ...]] | None:
     """The same by the safetensors library; None where it refuses."""
     try:
         found = safetensors.deserialize(data)

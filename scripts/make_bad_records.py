@@ -26,7 +26,7 @@ PER_TAR = 500
 FORMS = ("tars", "folder")
 
 
-class Files(NamedTuple):
+class RecordFiles(NamedTuple):
     """What stands in the files of a record; None: there is no picture."""
 
     picture: bytes | None
@@ -45,12 +45,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(argv)
     sizes = [(int(height), int(width)) for height, width in (size.split("x") for size in given.size or ["64x64"])]
-    bad = write(given.folder, given.count, given.share, given.form, sizes, given.seed)
+    bad = write_dataset(given.folder, given.count, given.share, given.form, sizes, given.seed)
     print(f"{given.folder}: {given.count} records, {len(bad)} of them bad")
     return 0
 
 
-def write(
+def write_dataset(
     folder: Path,
     count: int,
     share: float = 0.05,
@@ -63,36 +63,36 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     places = np.random.default_rng(seed).permutation(count)[: round(count * share)]
     bad = {int(place): reasons[turn % len(reasons)] for turn, place in enumerate(sorted(places))}
-    records = (made(index, sizes[index % len(sizes)], bad.get(index, ""), seed) for index in range(count))
+    records = (make_record(index, sizes[index % len(sizes)], bad.get(index, ""), seed) for index in range(count))
     {"tars": write_tars, "folder": write_folder}[form](folder, records)
     (folder / "bad.json").write_text(json.dumps(bad, indent=1) + "\n")
     return bad
 
 
-def made(index: int, size: tuple[int, int], reason: str, seed: int) -> Files:
+def make_record(index: int, size: tuple[int, int], reason: str, seed: int) -> RecordFiles:
     """A record with the fault that `reason` names, or without one."""
     height, width = size
     colours = np.random.default_rng((seed, index)).integers(0, 256, (4, 4, 3), np.uint8)
     image = Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC)
     text = f"picture {index} of {width} by {height}".encode()
-    said = json.dumps({"width": width, "height": height, "caption": text.decode(), "key": name_of(index)}).encode()
-    good = Files(saved(image, "JPEG", quality=90), text, said)
+    said = json.dumps({"width": width, "height": height, "caption": text.decode(), "key": record_key(index)}).encode()
+    good = RecordFiles(image_bytes(image, "JPEG", quality=90), text, said)
     match reason:
         case "truncated":
             return good._replace(picture=good.picture[: len(good.picture) // 2])
         case "bomb":
-            return good._replace(picture=saved(Image.new("1", (20_000, 10_000)), "PNG"))
+            return good._replace(picture=image_bytes(Image.new("1", (20_000, 10_000)), "PNG"))
         case "colours":
-            return good._replace(picture=saved(image.convert("CMYK"), "JPEG"))
+            return good._replace(picture=image_bytes(image.convert("CMYK"), "JPEG"))
         case "depth":
             deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
-            return good._replace(picture=saved(deep, "PNG"))
+            return good._replace(picture=image_bytes(deep, "PNG"))
         case "animated":
-            return good._replace(picture=saved(image, "WEBP", save_all=True, append_images=[image.rotate(90)]))
+            return good._replace(picture=image_bytes(image, "WEBP", save_all=True, append_images=[image.rotate(90)]))
         case "empty":
             return good._replace(picture=b"")
         case "format":
-            return good._replace(picture=saved(image, "BMP"))
+            return good._replace(picture=image_bytes(image, "BMP"))
         case "missing":
             return good._replace(picture=None)
         case "encoding":
@@ -106,35 +106,35 @@ def made(index: int, size: tuple[int, int], reason: str, seed: int) -> Files:
     return good
 
 
-def saved(image: Image.Image, format: str, **options: object) -> bytes:
+def image_bytes(image: Image.Image, format: str, **options: object) -> bytes:
     """The bytes of a picture file."""
     stream = io.BytesIO()
     image.save(stream, format, **options)
     return stream.getvalue()
 
 
-def name_of(index: int) -> str:
+def record_key(index: int) -> str:
     """img2dataset's key: the number of the tar and the number in it."""
     return f"{index // PER_TAR:05d}{index % PER_TAR:04d}"
 
 
-def write_tars(folder: Path, records: Iterator[Files]) -> None:
+def write_tars(folder: Path, records: Iterator[RecordFiles]) -> None:
     """PER_TAR records a tar."""
     for number, group in itertools.groupby(enumerate(records), key=lambda row: row[0] // PER_TAR):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as tar:
             for index, record in group:
                 for ending, content in zip(("jpg", "txt", "json"), record, strict=True):
                     if content is not None:
-                        member = tarfile.TarInfo(f"{name_of(index)}.{ending}")
+                        member = tarfile.TarInfo(f"{record_key(index)}.{ending}")
                         member.size = len(content)
                         tar.addfile(member, io.BytesIO(content))
 
 
-def write_folder(folder: Path, records: Iterator[Files]) -> None:
+def write_folder(folder: Path, records: Iterator[RecordFiles]) -> None:
     """Pictures and a metadata.jsonl, whose lines are the JSON with the text in it as `text`."""
     lines = []
     for index, record in enumerate(records):
-        name = f"{name_of(index)}.jpg"
+        name = f"{record_key(index)}.jpg"
         if record.picture is not None:
             (folder / name).write_bytes(record.picture)
         lines.append(b'{"file_name": "' + name.encode() + b'", "text": "' + record.text + b'", "said": ' + record.json)

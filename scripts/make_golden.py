@@ -52,11 +52,11 @@ def main() -> None:
         write_pipeline(folder, pipelines.stable_diffusion, ("text_encoder", "vae"))
         write_pipeline(folder, pipelines.stable_diffusion_xl, ("text_encoder_2", "unet"))
     for path in sorted(folder.iterdir()):
-        print(f"{size(path) / 1000:8.1f} kB  {path.name}")
-    print(f"{size(folder) / 1000:8.1f} kB")
+        print(f"{folder_bytes(path) / 1000:8.1f} kB  {path.name}")
+    print(f"{folder_bytes(folder) / 1000:8.1f} kB")
 
 
-def size(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -65,27 +65,31 @@ def write_networks(folder: Path) -> None:
     """Those that come alone."""
     few = {**T5, "width": 8, "relative_buckets": 16, "relative_max_distance": 30}
     whole = references.made(transformers.T5ForConditionalGeneration, references.t5_config(few, vocabulary=384))
-    write(folder / "t5_v1_1", t5(T5), expected.t5)
-    write(folder / "t5_v1_0", t5({**T5, "activation": "relu"}), expected.t5)
-    write(folder / "ul2", t5({**T5, "activation": "gated_silu"}), expected.t5, max_shard_size="4KB")
-    write(folder / "byt5", whole, expected.t5)
+    write_network(folder / "t5_v1_1", t5_encoder(T5), expected.t5)
+    write_network(folder / "t5_v1_0", t5_encoder({**T5, "activation": "relu"}), expected.t5)
+    write_network(folder / "ul2", t5_encoder({**T5, "activation": "gated_silu"}), expected.t5, max_shard_size="4KB")
+    write_network(folder / "byt5", whole, expected.t5)
 
     projected = {**TEXT, "hidden_act": "gelu", "eos_token_id": 30}
-    write(folder / "clip_text", references.clip_text(projected, projected=True), expected.clip_text)
-    write(folder / "clip", references.clip(TEXT, VISION), expected.clip)
+    write_network(folder / "clip_text", references.clip_text(projected, projected=True), expected.clip_text)
+    write_network(folder / "clip", references.clip(TEXT, VISION), expected.clip)
 
     shifted = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
     sixteen = references.vae({**VAE, "latent_channels": 16, "quant_convs": False}, **shifted)
-    write(folder / "vae_16_channels", sixteen, expected.vae)
-    write(folder / "vae_old_names", references.vae(VAE), expected.vae)
+    write_network(folder / "vae_16_channels", sixteen, expected.vae)
+    write_network(folder / "vae_old_names", references.vae(VAE), expected.vae)
     rename_projections(folder / "vae_old_names" / "diffusion_pytorch_model.safetensors")
 
     v = diffusers.DDIMScheduler(prediction_type="v_prediction", clip_sample=False, **pipelines.SCHEDULE)
     unet = functools.partial(expected.unet, scheduler=v)
-    write(folder / "unet_sd2", references.unet({**UNET, "linear": True}), unet)
+    write_network(folder / "unet_sd2", references.unet({**UNET, "linear": True}), unet)
     v.save_pretrained(folder / "unet_sd2")
-    write(folder / "unet_scale_shift", references.unet({**UNET, "depths": (0, 1), "scale_shift": True}), expected.unet)
-    write(folder / "consistency_decoder", references.consistency_decoder((4, 8), groups=2), expected.consistency)
+    write_network(
+        folder / "unet_scale_shift", references.unet({**UNET, "depths": (0, 1), "scale_shift": True}), expected.unet
+    )
+    write_network(
+        folder / "consistency_decoder", references.consistency_decoder((4, 8), groups=2), expected.consistency
+    )
 
 
 def write_captioner(folder: Path) -> None:
@@ -102,12 +106,12 @@ def write_captioner(folder: Path) -> None:
     (folder / "fields.json").write_text(json.dumps(CAPTIONER) + "\n")
 
 
-def t5(fields: references.Fields) -> torch.nn.Module:
+def t5_encoder(fields: references.Fields) -> torch.nn.Module:
     """An encoder alone."""
     return references.made(transformers.T5EncoderModel, references.t5_config(fields))
 
 
-def write(folder: Path, model: torch.nn.Module, run: Callable[..., expected.Expected], **saved: Any) -> None:
+def write_network(folder: Path, model: torch.nn.Module, run: Callable[..., expected.Expected], **saved: Any) -> None:
     """The folder of a network, anew."""
     shutil.rmtree(folder, ignore_errors=True)
     to_half(model)

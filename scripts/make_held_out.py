@@ -61,7 +61,7 @@ def whole() -> Rows:
 LISTS = {"first": first, "whole": whole}
 
 
-def written(rows: Rows) -> str:
+def format_lists(rows: Rows) -> str:
     """The lists in a readable order, one row a line."""
     blocks = (f'"{key}": [\n' + ",\n".join("  " + json.dumps(row) for row in rows[key]) + "\n]" for key in rows)
     return "{\n" + ",\n".join(blocks) + "\n}\n"
@@ -79,7 +79,7 @@ def main() -> None:
         from dalle3_jax.files import write_whole
 
         rows = LISTS[world]()
-        write_whole(file, written(rows).encode())
+        write_whole(file, format_lists(rows).encode())
     except BaseException:
         file.unlink()
         raise

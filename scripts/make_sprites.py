@@ -28,7 +28,14 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from dalle3_jax.data.scenes.concepts import COLUMNS
-from dalle3_jax.data.scenes.tints import TINTS, nearness, ruling, shades, straight, tinted
+from dalle3_jax.data.scenes.tints import (
+    TINTS,
+    apply_tint,
+    dominant_tint,
+    hue_weight,
+    saturation_and_value,
+    unpremultiply,
+)
 from dalle3_jax.files import write_whole
 
 SPRITES = Path(__file__).parents[1] / "dalle3_jax/data/scenes/sprites"
@@ -52,7 +59,7 @@ PLAIN = {
 SHARE, RULING, CHANGE = 0.4, 0.75, 0.12  # what a hue must cover for a tint, and how far a tint must carry it
 
 Draw = Callable[[str], Image.Image | None]
-Picture = UInt8[np.ndarray, "h w 4"]
+SpritePixels = UInt8[np.ndarray, "h w 4"]
 
 
 def fetch(folder: Path, packages: tuple[str, ...]) -> None:
@@ -65,7 +72,7 @@ def fetch(folder: Path, packages: tuple[str, ...]) -> None:
             archive.extractall(folder / package.rpartition("@")[0].replace("/", "_"), filter="data")
 
 
-def bitmaps(folder: Path) -> Draw:
+def bitmap_drawer(folder: Path) -> Draw:
     """Draws the emoji of a code from a folder of WebP files named by code."""
 
     def draw(code: str) -> Image.Image | None:
@@ -75,7 +82,7 @@ def bitmaps(folder: Path) -> Draw:
     return draw
 
 
-def vectors(folder: Path) -> Draw:
+def vector_drawer(folder: Path) -> Draw:
     """Draws the emoji of a code from an Iconify package: SVG bodies by name, names by code without fe0f."""
     from resvg_py import svg_to_bytes
 
@@ -93,7 +100,7 @@ def vectors(folder: Path) -> Draw:
     return draw
 
 
-def fitted(image: Image.Image) -> Image.Image:
+def fit_sprite(image: Image.Image) -> Image.Image:
     """The picture cropped to what is visible, its longer side SIZE pixels."""
     image = image.crop(image.getchannel("A").point([255 * (alpha >= VISIBLE) for alpha in range(256)]).getbbox())
     scale = SIZE / max(image.size)
@@ -102,43 +109,46 @@ def fitted(image: Image.Image) -> Image.Image:
     return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
 
 
-def encoded(image: Image.Image, quality: int) -> bytes:
+def encode_webp(image: Image.Image, quality: int) -> bytes:
     """The picture as WebP."""
     buffer = BytesIO()
     image.save(buffer, "WEBP", quality=quality, alpha_quality=90, method=6)
     return buffer.getvalue()
 
 
-def tints(pictures: list[Picture]) -> list[str]:
+def common_tints(pictures: list[SpritePixels]) -> list[str]:
     """The tints that suit a thing in all its styles; fewer than three are none."""
-    suiting = [suits(picture) for picture in pictures]
+    suiting = [suitable_tints(picture) for picture in pictures]
     names = [name for name in TINTS if all(name in names for names in suiting)]
     return names if len(names) >= 3 else []
 
 
-def suits(picture: Picture) -> set[str]:
+def suitable_tints(picture: SpritePixels) -> set[str]:
     """The tints that one hue of a picture can take on and that then look like themselves, unlike the thing before.
 
     None when that hue covers less than SHARE of the picture or less than RULING of what is coloured in it.
     """
-    natural = ruling(picture)
+    natural = dominant_tint(picture)
     shown = picture[..., 3] > 127
-    colours = straight(picture[shown])
-    saturation, value = shades(colours)
+    colours = unpremultiply(picture[shown])
+    saturation, value = saturation_and_value(colours)
     coloured = (saturation > 0.25) & (value > 0.15)
-    ruled = coloured & (nearness(colours, natural.hue) > 0.5)
+    ruled = coloured & (hue_weight(colours, natural.hue) > 0.5)
     if ruled.mean() < SHARE or ruled.sum() < RULING * coloured.sum():
         return set()
-    after = {name: straight(tinted(picture, natural, tint)[shown])[ruled].mean(0) for name, tint in TINTS.items()}
+    after = {
+        name: unpremultiply(apply_tint(picture, natural, tint)[shown])[ruled].mean(0) for name, tint in TINTS.items()
+    }
     before = colours[ruled].mean(0)
     return {
         name
         for name, colour in after.items()
-        if named(colour) == name != named(before) and np.linalg.norm(oklab(colour) - oklab(before)) > CHANGE
+        if nearest_tint(colour) == name != nearest_tint(before)
+        and np.linalg.norm(oklab(colour) - oklab(before)) > CHANGE
     }
 
 
-def named(colour: np.ndarray) -> str:
+def nearest_tint(colour: np.ndarray) -> str:
     """The tint that is nearest to a colour."""
     wheel = {name: np.array(hsv_to_rgb(tint.hue / 360, *tint[1:])) for name, tint in TINTS.items()}
     return min(wheel, key=lambda name: float(np.linalg.norm(oklab(wheel[name]) - oklab(colour))))
@@ -152,17 +162,17 @@ def oklab(colour: np.ndarray) -> np.ndarray:
     return np.array(axes) @ np.cbrt(np.array(cones) @ linear)
 
 
-def drawn(row: dict[str, str], draws: dict[str, Draw]) -> dict[str, str]:
+def write_sprites(row: dict[str, str], draws: dict[str, Draw]) -> dict[str, str]:
     """Writes the sprites of a row; the row with its styles and tints."""
     pictures = {}
     for style, draw in draws.items():
         if (image := draw(row["code"])) is None:
             continue
         (SPRITES / style).mkdir(exist_ok=True)
-        picture = fitted(image)
-        write_whole(SPRITES / style / f"{row['name'].replace(' ', '_')}.webp", encoded(picture, QUALITY[style]))
+        picture = fit_sprite(image)
+        write_whole(SPRITES / style / f"{row['name'].replace(' ', '_')}.webp", encode_webp(picture, QUALITY[style]))
         pictures[style] = np.frombuffer(picture.convert("RGBa").tobytes(), np.uint8).reshape(*picture.size[::-1], 4)
-    chosen = [] if row["name"] in PLAIN else tints(list(pictures.values()))
+    chosen = [] if row["name"] in PLAIN else common_tints(list(pictures.values()))
     return row | {"styles": " ".join(pictures), "tints": " ".join(chosen)}
 
 
@@ -175,7 +185,7 @@ def write_table(path: Path, rows: Iterable[dict[str, str]]) -> None:
     write_whole(path, table.getvalue().encode())
 
 
-def misnamed(rows: list[dict[str, str]], folder: Path) -> list[str]:
+def name_mismatches(rows: list[dict[str, str]], folder: Path) -> list[str]:
     """What emojibase calls each emoji that the table calls by none of those words."""
     known = {row["hexcode"].lower(): row for row in json.loads((folder / "en/data.json").read_text())}
     found = []
@@ -197,13 +207,13 @@ def main() -> None:
         if source is None:
             fetch(folder, PACKAGES)
         draws = {
-            "3d": bitmaps(folder / "@lobehub_fluent-emoji-3d/package/assets"),
-            "flat": vectors(folder / "@iconify-json_fluent-emoji-flat/package"),
-            "noto": vectors(folder / "@iconify-json_noto/package"),
+            "3d": bitmap_drawer(folder / "@lobehub_fluent-emoji-3d/package/assets"),
+            "flat": vector_drawer(folder / "@iconify-json_fluent-emoji-flat/package"),
+            "noto": vector_drawer(folder / "@iconify-json_noto/package"),
         }
         with (SPRITES / "concepts.csv").open(newline="") as file:
-            rows = [drawn(row, draws) for row in csv.DictReader(file)]
-        print(*misnamed(rows, folder / "emojibase-data/package"), sep="\n")
+            rows = [write_sprites(row, draws) for row in csv.DictReader(file)]
+        print(*name_mismatches(rows, folder / "emojibase-data/package"), sep="\n")
     write_table(SPRITES / "concepts.csv", rows)
     total = sum(path.stat().st_size for path in SPRITES.glob("*/*.webp"))
     print(

@@ -14,30 +14,30 @@ from pathlib import Path
 from suite_recipes import DRAWING, MANNER, ON, RECIPES, SAID, SHAPES, TALL, WIDE, Recipe
 
 from dalle3_jax.data.draws import choose
-from dalle3_jax.data.scenes.captions import Filled, blanks, captions, sentences
+from dalle3_jax.data.scenes.captions import RandomFormat, blanks, capitalise_sentences, make_captions
 from dalle3_jax.data.scenes.held_out import HeldOut
 from dalle3_jax.data.scenes.parts import world_of
-from dalle3_jax.data.scenes.scene import Scene, scene
+from dalle3_jax.data.scenes.scene import Scene, sample_scene
 from dalle3_jax.data.scenes.scenery import ALSO_THERE, DETAILS
 from dalle3_jax.data.scenes.world import Cell, World
-from dalle3_jax.evaluation.prompts import KINDS, Labels, Prompt, line_of
-from dalle3_jax.evaluation.suites import CAPTION, COMMITTED, held_out, labelled
+from dalle3_jax.evaluation.prompts import KINDS, Labels, Prompt, prompt_to_json
+from dalle3_jax.evaluation.suites import CAPTION, COMMITTED, is_held_out, scene_labels
 from dalle3_jax.files import write_whole
 
 SEED, EACH = 20261125, 50
 
 
-def aspect(shown: Scene) -> tuple[int, int]:
+def scene_aspect(shown: Scene) -> tuple[int, int]:
     """Width : height for which an arrangement is made."""
     return TALL if shown.layout in ("above", "below") or shown.layout.startswith("column") else WIDE
 
 
-def lettered(shown: Scene) -> str:
+def words_template(shown: Scene) -> str:
     """What is said of the words of a scene; how they look is left open, and drawn with the blanks."""
     return " and ".join(f"{{on_{word.slot}}}" for word in shown.words)
 
 
-def unwanted(world: World, shown: Scene, *key: object) -> str:
+def absent_concept(world: World, shown: Scene, *key: object) -> str:
     """A concept that is not there, and by no word of whose name anything there or in the background is called."""
     there = {word for name in shown.concepts for word in name.split()}
     there |= set(re.findall(r"\w{3,}", " ".join(DETAILS[shown.background])))
@@ -46,7 +46,7 @@ def unwanted(world: World, shown: Scene, *key: object) -> str:
 
 def options(world: World, shown: Scene, absent: str) -> dict[str, tuple[str, ...]]:
     """The ways to fill each blank: those of captions, and those of people."""
-    letters = lettered(shown)
+    letters = words_template(shown)
     return blanks(world, shown) | {
         "said": SAID.get(shown.kind, ()),
         "between": ("between", "in between"),
@@ -55,8 +55,8 @@ def options(world: World, shown: Scene, absent: str) -> dict[str, tuple[str, ...
         "letters": (letters,),
         "sign": (f"there should also be {letters}, spelt exactly like that." if letters else "",),
         "absent": (world.concept(absent).plural,),
-        "shape": SHAPES[aspect(shown)],
-        "line": ("column" if aspect(shown) == TALL else "row",),
+        "shape": SHAPES[scene_aspect(shown)],
+        "line": ("column" if scene_aspect(shown) == TALL else "row",),
         **{
             f"on_{word.slot}": tuple(
                 way.format(text=word.text, colour=word.colour, slot=word.slot) for way in ON[word.on]
@@ -66,7 +66,7 @@ def options(world: World, shown: Scene, absent: str) -> dict[str, tuple[str, ...
     }
 
 
-def named(labels: Labels, used: set[str], absent: str) -> Labels:
+def named_labels(labels: Labels, used: set[str], absent: str) -> Labels:
     """What is left of a scene's labels when only what the used blanks say is asked for."""
     return replace(
         labels,
@@ -78,32 +78,32 @@ def named(labels: Labels, used: set[str], absent: str) -> Labels:
     )
 
 
-def rounded(cell: Cell) -> Cell:
+def round_cell(cell: Cell) -> Cell:
     """The cell to a thousandth of the frame: a tenth of a pixel."""
     return replace(cell, x=round(cell.x, 3), y=round(cell.y, 3), size=round(cell.size, 3))
 
 
-def candidate(kind: str, world: World, shown: Scene, split: str, index: int) -> Prompt:
+def make_candidate(kind: str, world: World, shown: Scene, split: str, index: int) -> Prompt:
     """The prompt of a kind that says a scene, the one at an index."""
     key = (world.name, split, index)
-    absent = unwanted(world, shown, *key, "absent")
-    filled = Filled(options(world, shown, absent), key)
+    absent = absent_concept(world, shown, *key, "absent")
+    filled = RandomFormat(options(world, shown, absent), key)
     text = " ".join(choose(RECIPES[kind].patterns, *key, "pattern").format_map(filled).split())
-    labels = named(labelled(world, shown), set(filled), absent)
-    placed = tuple(replace(one, cell=rounded(one.cell)) for one in shown.objects)
+    labels = named_labels(scene_labels(world, shown), set(filled), absent)
+    placed = tuple(replace(one, cell=round_cell(one.cell)) for one in shown.objects)
     return Prompt(
         id="",
         kind=kind,
-        text=sentences(text) if text.endswith(".") else text,
+        text=capitalise_sentences(text) if text.endswith(".") else text,
         labels=labels,
-        held_out=held_out(world, labels),
-        upsampled=captions(world, shown, SEED, index)[CAPTION],
-        aspect=aspect(shown) if "shape" in filled else (1, 1),
+        held_out=is_held_out(world, labels),
+        upsampled=make_captions(world, shown, SEED, index)[CAPTION],
+        aspect=scene_aspect(shown) if "shape" in filled else (1, 1),
         scene=replace(shown, objects=placed),
     )
 
 
-def fits(recipe: Recipe, prompt: Prompt) -> bool:
+def fits_recipe(recipe: Recipe, prompt: Prompt) -> bool:
     """Whether a prompt is large enough for its recipe, and names no background that shows its objects too."""
     shown, names = prompt.labels, {wanted.concept for wanted in prompt.labels.objects}
     return (
@@ -114,26 +114,26 @@ def fits(recipe: Recipe, prompt: Prompt) -> bool:
     )
 
 
-def candidates(kind: str, split: str) -> Iterator[Prompt]:
+def make_candidates(kind: str, split: str) -> Iterator[Prompt]:
     """Prompts of a kind that fit its recipe, its kinds of scene in turn, no text twice."""
     recipe = RECIPES[kind]
     world = world_of({"name": f"suite, {kind}", "kinds": list(recipe.kinds), **recipe.part})
     texts: set[str] = set()
     for index in count():
         turn = recipe.kinds[len(texts) % len(recipe.kinds)]
-        shown = scene(world, SEED, index, split)
+        shown = sample_scene(world, SEED, index, split)
         if shown.kind == turn:
-            prompt = candidate(kind, world, shown, split, index)
-            if fits(recipe, prompt) and prompt.held_out == (split == "held_out") and prompt.text not in texts:
+            prompt = make_candidate(kind, world, shown, split, index)
+            if fits_recipe(recipe, prompt) and prompt.held_out == (split == "held_out") and prompt.text not in texts:
                 texts.add(prompt.text)
                 yield prompt
 
 
-def prompts() -> Iterator[Prompt]:
+def suite_prompts() -> Iterator[Prompt]:
     """The suite, kind by kind: first what training shows, then what it never shows."""
     for kind in KINDS:
         half = EACH // 2
-        both = [*islice(candidates(kind, "train"), half), *islice(candidates(kind, "held_out"), half)]
+        both = [*islice(make_candidates(kind, "train"), half), *islice(make_candidates(kind, "held_out"), half)]
         yield from (replace(prompt, id=f"{kind.replace(' ', '-')}-{i:02}") for i, prompt in enumerate(both, 1))
 
 
@@ -147,7 +147,7 @@ def main() -> None:
         parser.error(f"{args.file} exists: --force writes it anew, and what was measured with it no longer compares")
     if world_of("whole").held_out == HeldOut():
         parser.error("nothing is held out of the whole world: run scripts/make_held_out.py whole first")
-    lines = [line_of(prompt) for prompt in prompts()]
+    lines = [prompt_to_json(prompt) for prompt in suite_prompts()]
     write_whole(args.file, ("\n".join(lines) + "\n").encode())
     print(f"{len(lines)} prompts in {args.file}")
 

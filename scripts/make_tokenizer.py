@@ -7,7 +7,7 @@
 
 Byte-level BPE, so that names of concepts are single tokens and yet nothing that anybody types is unknown; ids as T5 has
 them: 0 pads, 1 ends. Quoted words teach nothing: those that training shows and those it never shows are spelt alike.
-The last line says how long captions are, for `data.text_length`.
+The last line says how long captions are, for `data_errors.text_length`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from dalle3_jax.data.scenes import FIRST, WHOLE, World, captions, scene
+from dalle3_jax.data.scenes import FIRST, WHOLE, World, make_captions, sample_scene
 from dalle3_jax.data.scenes.naming import SYNONYMS
 
 FOLDER = Path(__file__).parents[1] / "dalle3_jax/data/scenes"
@@ -28,7 +28,7 @@ CAPTIONS = 20_000
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TokenizerRecipe:
     """What a tokenizer is learnt on, how large it is, and whether it knows capitals."""
 
     world: World
@@ -39,9 +39,9 @@ class Recipe:
 
 
 RECIPES = {
-    "scenes": Recipe(FIRST, "tokenizer.json", 1024, cased=False),
-    "whole": Recipe(WHOLE, "tokenizer_whole.json", 3072, cased=True),
-    "typed": Recipe(WHOLE, "tokenizer_typed.json", 3072, False, ("descriptive", "short", "prompt")),
+    "scenes": TokenizerRecipe(FIRST, "tokenizer.json", 1024, cased=False),
+    "whole": TokenizerRecipe(WHOLE, "tokenizer_whole.json", 3072, cased=True),
+    "typed": TokenizerRecipe(WHOLE, "tokenizer_typed.json", 3072, False, ("descriptive", "short", "prompt")),
 }
 
 ENGLISH = """
@@ -54,11 +54,11 @@ tree flower house cat dog bird fish horse bear lion tiger cow car boat man woman
 """
 
 
-def texts(recipe: Recipe) -> Iterator[str]:
+def training_texts(recipe: TokenizerRecipe) -> Iterator[str]:
     """Captions of training scenes, every name often enough to become one token, and some of the rest of English."""
     world = recipe.world
     for index in range(CAPTIONS):
-        spoken = captions(world, scene(world, 0, index), 0, index)
+        spoken = make_captions(world, sample_scene(world, 0, index), 0, index)
         for version in recipe.versions if world.grammar else spoken:
             # the numbers of pictures deserve no entries
             yield re.sub(r'\d{4}|"[^"]*"', " ", spoken[version])
@@ -71,7 +71,7 @@ def texts(recipe: Recipe) -> Iterator[str]:
     yield from [ENGLISH] * (CAPTIONS // 10)
 
 
-def learnt(recipe: Recipe) -> Tokenizer:
+def train_tokenizer(recipe: TokenizerRecipe) -> Tokenizer:
     """The tokenizer of a recipe."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     lower = [normalizers.NFKC(), normalizers.Lowercase()]
@@ -82,15 +82,15 @@ def learnt(recipe: Recipe) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=recipe.entries, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(texts(recipe), trainer)
+    tokenizer.train_from_iterator(training_texts(recipe), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return tokenizer
 
 
-def lengths(tokenizer: Tokenizer, world: World) -> list[int]:
+def caption_lengths(tokenizer: Tokenizer, world: World) -> list[int]:
     """The tokens of descriptive captions of scenes that it was not learnt on."""
     rows = range(CAPTIONS, 2 * CAPTIONS)
-    said = [captions(world, scene(world, 0, index), 0, index)["descriptive"] for index in rows]
+    said = [make_captions(world, sample_scene(world, 0, index), 0, index)["descriptive"] for index in rows]
     return [len(encoding.ids) for encoding in tokenizer.encode_batch(said)]
 
 
@@ -99,9 +99,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Writes an embedded tokenizer.")
     parser.add_argument("world", choices=RECIPES)
     recipe = RECIPES[parser.parse_args().world]
-    tokenizer, file = learnt(recipe), FOLDER / recipe.file
+    tokenizer, file = train_tokenizer(recipe), FOLDER / recipe.file
     tokenizer.save(str(file), pretty=False)
-    middle, most = np.percentile(lengths(tokenizer, recipe.world), (50, 99.9))
+    middle, most = np.percentile(caption_lengths(tokenizer, recipe.world), (50, 99.9))
     print(f"{tokenizer.get_vocab_size()} entries in {file}; captions: median {middle:.0f}, 99.9 % {most:.0f} tokens")
 
 

@@ -15,22 +15,22 @@ import numpy as np
 from tqdm import tqdm
 
 from dalle3_jax.data.draws import choose, uniform
-from dalle3_jax.data.scenes import WHOLE, Scene, render
-from dalle3_jax.evaluation.checks import Sight, judge, right
+from dalle3_jax.data.scenes import WHOLE, Scene, render_scene
+from dalle3_jax.evaluation.checks import ImageReading, passes_all_checks, run_checks
 from dalle3_jax.evaluation.prompts import Labels, Prompt
-from dalle3_jax.evaluation.score import look
-from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled
-from dalle3_jax.evaluation.suites import some, suite
-from dalle3_jax.evaluation.tables import percent, span, table
+from dalle3_jax.evaluation.score import read_images
+from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled_rate
+from dalle3_jax.evaluation.suites import load_suite, pick_evenly
+from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
 from dalle3_jax.reading.ocr import Ocr, find_ocr
 from dalle3_jax.reading.scene_reader import Reader
 
 SIZES = {True: (128, 128), False: (96, 176)}
-Doctor = Callable[[Scene, Labels, str], Scene | None]
+Perturb = Callable[[Scene, Labels, str], Scene | None]
 """(scene, labels, key) -> the scene with one thing wrong, None where that would be nothing wrong."""
 
 
-def swapped(scene: Scene, labels: Labels, key: str) -> Scene | None:
+def swap_places(scene: Scene, labels: Labels, key: str) -> Scene | None:
     """The first and the last object have changed places, where the prompt relates them."""
     if not labels.relations:
         return None
@@ -39,12 +39,12 @@ def swapped(scene: Scene, labels: Labels, key: str) -> Scene | None:
     return replace(scene, objects=tuple(moved.get(id(placed), placed) for placed in scene.objects))
 
 
-def fewer(scene: Scene, labels: Labels, key: str) -> Scene | None:
+def remove_object(scene: Scene, labels: Labels, key: str) -> Scene | None:
     """The last object is gone."""
     return replace(scene, objects=scene.objects[:-1]) if len(scene.objects) > 1 else None
 
 
-def more(scene: Scene, labels: Labels, key: str) -> Scene | None:
+def add_object(scene: Scene, labels: Labels, key: str) -> Scene | None:
     """One object more, of the first one's concept, where nothing else stands."""
     first = scene.objects[0]
     side = min(first.cell.size, 0.3)
@@ -62,13 +62,13 @@ def more(scene: Scene, labels: Labels, key: str) -> Scene | None:
     return replace(scene, objects=(*scene.objects, replace(first, cell=cell)))
 
 
-def restyled(scene: Scene, labels: Labels, key: str) -> Scene | None:
+def change_style(scene: Scene, labels: Labels, key: str) -> Scene | None:
     """Another style, where the prompt names one."""
     others = [style for style in WHOLE.styles if style != scene.style]
     return replace(scene, style=choose(others, key, "style")) if labels.style else None
 
 
-def retinted(scene: Scene, labels: Labels, key: str) -> Scene | None:
+def change_tint(scene: Scene, labels: Labels, key: str) -> Scene | None:
     """The first tinted object in another tint."""
     for i, placed in enumerate(scene.objects):
         others = [tint for tint in WHOLE.concept(placed.concept).tints if tint != placed.tint]
@@ -78,13 +78,13 @@ def retinted(scene: Scene, labels: Labels, key: str) -> Scene | None:
     return None
 
 
-def elsewhere(scene: Scene, labels: Labels, key: str) -> Scene | None:
+def change_background(scene: Scene, labels: Labels, key: str) -> Scene | None:
     """Another background, where the prompt names one."""
     others = [row.name for row in WHOLE.backgrounds if row.name != scene.background]
     return replace(scene, background=choose(others, key, "background")) if labels.background else None
 
 
-def misspelt(scene: Scene, labels: Labels, key: str) -> Scene | None:
+def misspell_word(scene: Scene, labels: Labels, key: str) -> Scene | None:
     """One letter of the first word is another."""
     if not labels.words:
         return None
@@ -97,37 +97,37 @@ def misspelt(scene: Scene, labels: Labels, key: str) -> Scene | None:
     return replace(scene, words=(spelt, *others))
 
 
-FAULTS: dict[str, tuple[Doctor, str]] = {
-    "places swapped": (swapped, "relations"),
-    "one fewer": (fewer, "counts"),
-    "one more": (more, "counts"),
-    "another style": (restyled, "style"),
-    "another tint": (retinted, "tints"),
-    "another background": (elsewhere, "background"),
-    "a misspelt word": (misspelt, "words"),
+FAULTS: dict[str, tuple[Perturb, str]] = {
+    "places swapped": (swap_places, "relations"),
+    "one fewer": (remove_object, "counts"),
+    "one more": (add_object, "counts"),
+    "another style": (change_style, "style"),
+    "another tint": (change_tint, "tints"),
+    "another background": (change_background, "background"),
+    "a misspelt word": (misspell_word, "words"),
 }
 """Fault -> what makes it, and the check that it is about."""
 
 
-def seen(reader: Reader, ocr: Ocr | None, prompts: list[Prompt], scenes: list[Scene]) -> list[Sight]:
+def read_scenes(reader: Reader, ocr: Ocr | None, prompts: list[Prompt], scenes: list[Scene]) -> list[ImageReading]:
     """What is read in the drawn scenes, each of the aspect of its prompt."""
     sizes = [SIZES[p.aspect == (1, 1)] if p.aspect[0] >= p.aspect[1] else SIZES[False][::-1] for p in prompts]
-    images = [render(WHOLE, scene, *size) for scene, size in zip(scenes, sizes, strict=True)]
-    return look(reader, ocr, images, [bool(prompt.labels.words) for prompt in prompts])
+    images = [render_scene(WHOLE, scene, *size) for scene, size in zip(scenes, sizes, strict=True)]
+    return read_images(reader, ocr, images, [bool(prompt.labels.words) for prompt in prompts])
 
 
-def failing(results: Iterable[dict[str, bool]]) -> Rate:
+def failure_rate(results: Iterable[dict[str, bool]]) -> Rate:
     """The share of pictures in which not all checks hold."""
     return bootstrap(np.array([not all(checks.values()) for checks in results]))
 
 
-def cells(name: str, rate: Rate, noticed: Rate | None = None) -> list[str]:
+def table_line(name: str, rate: Rate, noticed: Rate | None = None) -> list[str]:
     """A line of the table."""
     return [
         name,
         str(rate.prompts),
-        f"{percent(rate.value)} ({span(rate)})",
-        f"{percent(noticed.value)} ({span(noticed)}) of {noticed.prompts}" if noticed else "-",
+        f"{format_percent(rate.value)} ({format_interval(rate)})",
+        f"{format_percent(noticed.value)} ({format_interval(noticed)}) of {noticed.prompts}" if noticed else "-",
     ]
 
 
@@ -139,22 +139,26 @@ def main() -> None:
     parser.add_argument("--reader", default="reader", help="release of a scene reader (default: the shipped)")
     arguments = parser.parse_args()
     reader, ocr = Reader.load(arguments.reader), None if arguments.no_words else find_ocr()
-    prompts = [prompt for prompt in some(suite(), arguments.count) if prompt.scene]
-    sights = seen(reader, ocr, prompts, [prompt.scene for prompt in prompts if prompt.scene])
-    before = {prompt.id: judge(sight, prompt.labels) for prompt, sight in zip(prompts, sights, strict=True)}
-    lines = [cells("nothing wrong", failing(before.values()))]
+    prompts = [prompt for prompt in pick_evenly(load_suite(), arguments.count) if prompt.scene]
+    sights = read_scenes(reader, ocr, prompts, [prompt.scene for prompt in prompts if prompt.scene])
+    before = {prompt.id: run_checks(sight, prompt.labels) for prompt, sight in zip(prompts, sights, strict=True)}
+    lines = [table_line("nothing wrong", failure_rate(before.values()))]
     for name, (doctor, check) in tqdm(FAULTS.items(), unit="fault"):
         rows = [(prompt, doctor(prompt.scene, prompt.labels, prompt.id)) for prompt in prompts if prompt.scene]
         spoilt = [(prompt, scene) for prompt, scene in rows if scene and check in before[prompt.id]]
         if not spoilt:
             continue
         kept, scenes = map(list, zip(*spoilt, strict=True))
-        after = [judge(sight, p.labels) for p, sight in zip(kept, seen(reader, ocr, kept, scenes), strict=True)]
+        after = [
+            run_checks(sight, p.labels) for p, sight in zip(kept, read_scenes(reader, ocr, kept, scenes), strict=True)
+        ]
         noticed = [not checks[check] for p, checks in zip(kept, after, strict=True) if before[p.id][check]]
-        lines.append(cells(name, failing(after), bootstrap(np.array(noticed))))
-    others = shuffled(right, sights, [prompt.labels for prompt in prompts])
-    lines.append(cells("another prompt", Rate(1.0 - others.value, 1.0 - others.high, 1.0 - others.low, others.prompts)))
-    print(table(["true scenes with", "scenes", "scored as wrong", "by the check it is about"], lines))
+        lines.append(table_line(name, failure_rate(after), bootstrap(np.array(noticed))))
+    others = shuffled_rate(passes_all_checks, sights, [prompt.labels for prompt in prompts])
+    lines.append(
+        table_line("another prompt", Rate(1.0 - others.value, 1.0 - others.high, 1.0 - others.low, others.prompts))
+    )
+    print(markdown_table(["true scenes with", "scenes", "scored as wrong", "by the check it is about"], lines))
 
 
 if __name__ == "__main__":

@@ -37,10 +37,10 @@ def main(argv: list[str]) -> None:
     config = {"architectures": ["T5EncoderModel"], "model_type": "t5", "vocab_size": 32128, "d_kv": 64, **sizes}
     config |= {"feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 32, "layer_norm_epsilon": 1e-6}
     (arguments.folder / "config.json").write_text(json.dumps(config, indent=2))
-    write(arguments.folder, list(shapes(**sizes)), np.random.default_rng(arguments.seed))
+    write_shards(arguments.folder, list(tensor_shapes(**sizes)), np.random.default_rng(arguments.seed))
 
 
-def shapes(d_model: int, d_ff: int, num_layers: int, num_heads: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def tensor_shapes(d_model: int, d_ff: int, num_layers: int, num_heads: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes, in the order of the public files."""
     yield "shared.weight", (32128, d_model)
     for i in range(num_layers):
@@ -56,7 +56,7 @@ def shapes(d_model: int, d_ff: int, num_layers: int, num_heads: int) -> Iterator
     yield "encoder.final_layer_norm.weight", (d_model,)
 
 
-def write(folder: Path, tensors: list[tuple[str, tuple[int, ...]]], rng: np.random.Generator) -> None:
+def write_shards(folder: Path, tensors: list[tuple[str, tuple[int, ...]]], rng: np.random.Generator) -> None:
     """The shards and their index."""
     groups: list[list[tuple[str, tuple[int, ...]]]] = [[]]
     for name, shape in tensors:

@@ -18,7 +18,7 @@ from dalle3_jax.files import write_whole
 Lines = Sequence[Mapping[str, float]]
 
 
-def read(workdir: Path, stage: str) -> list[dict[str, float]]:
+def read_metrics(workdir: Path, stage: str) -> list[dict[str, float]]:
     """What the stage wrote of its steps."""
     path = workdir / stage / "metrics.jsonl"
     if not path.is_file():
@@ -26,14 +26,14 @@ def read(workdir: Path, stage: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def series(lines: Lines, name: str) -> tuple[np.ndarray, np.ndarray]:
+def metric_series(lines: Lines, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of a metric where it was written."""
     found = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
     steps, values = zip(*found, strict=True) if found else ((), ())
     return np.array(steps), np.array(values)
 
 
-def draw(stages: Mapping[str, Lines], path: Path) -> None:
+def plot_curves(stages: Mapping[str, Lines], path: Path) -> None:
     """Writes the figure."""
     from io import BytesIO
 
@@ -43,10 +43,10 @@ def draw(stages: Mapping[str, Lines], path: Path) -> None:
     axes: Any = figure.subplots(2, len(stages), squeeze=False, sharex="col")
     for column, (stage, lines) in enumerate(stages.items()):
         above, below = axes[:, column]
-        above.plot(*series(lines, "loss"), color=plots.SEEN)
+        above.plot(*metric_series(lines, "loss"), color=plots.SEEN)
         above.set(title=stage, ylabel="loss", yscale="log")
         for name, label, colour in (("psnr", stage, plots.HELD_OUT), ("vae_psnr", "VAE", plots.CEILING)):
-            below.plot(*series(lines, f"held_out/{name}"), "o-", markersize=3, color=colour, label=label)
+            below.plot(*metric_series(lines, f"held_out/{name}"), "o-", markersize=3, color=colour, label=label)
         below.set(xlabel="step", ylabel="PSNR of held-out pictures, dB")
         below.legend(frameon=False)
     written = BytesIO()
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("stages", nargs="+", metavar="stage")
     parser.add_argument("--out", type=Path, default=Path("curves.png"))
     arguments = parser.parse_args()
-    draw({stage: read(arguments.workdir, stage) for stage in arguments.stages}, arguments.out)
+    plot_curves({stage: read_metrics(arguments.workdir, stage) for stage in arguments.stages}, arguments.out)
     print(arguments.out)
 
 

@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh
 import dalle3_jax
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.models.build import build_models
-from dalle3_jax.stages.config import plain
+from dalle3_jax.stages.config import plain_config
 from dalle3_jax.training import sharding
 
 RELEASES = Path(dalle3_jax.__file__).with_name("releases")
@@ -28,7 +28,7 @@ def parameters(name: str) -> int:
     config = importlib.import_module(f"configs.{name}")
     modules = {}
     for stage in STAGES:
-        modules |= build_models(plain(config.get_config(stage).model))
+        modules |= build_models(plain_config(config.get_config(stage).model))
     del modules["latent_head"]  # it teaches, and is not shipped
     assert {"decoder", "refiner"} <= modules.keys()
     return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(modules)))
@@ -40,7 +40,7 @@ def test_every_stage_builds_and_names_what_learns(name):
     for stage in STAGES + TAUGHT + (CAPTIONERS if hasattr(config, "captioner") else ()):
         found = config.get_config(stage)
         assert stage in (found.train.stage, found.train.name)
-        assert set(found.train.trainable) <= set(build_models(plain(found.model))) | set(found.init)
+        assert set(found.train.trainable) <= set(build_models(plain_config(found.model))) | set(found.init)
 
 
 @pytest.mark.parametrize("name", DEMOS)
@@ -60,13 +60,13 @@ PODS = {
 @pytest.mark.parametrize(("name", "stage"), PODS)
 def test_a_pod_s_networks_have_the_stated_sizes_and_split_evenly_over_256_devices(name, stage):
     config = importlib.import_module(f"configs.{name}").get_config(stage)
-    modules = build_models(plain(config.model), jnp.bfloat16)
+    modules = build_models(plain_config(config.model), jnp.bfloat16)
     boxed = abstract_params(modules)
     counts = {part: sum(leaf.size for leaf in jax.tree.leaves(boxed[part])) for part in boxed}
     assert tuple(round(counts[part] / 1e6) for part in ("unet", "xfnet")) == PODS[name, stage]
     assert counts["text_encoder"] == 4_762_310_656
     mesh = AbstractMesh((1, 16, 16, 1), sharding.AXES)
-    layout = sharding.shardings(boxed, mesh)
+    layout = sharding.param_shardings(boxed, mesh)
     shards = jax.tree.map(lambda leaf, at: math.prod(at.shard_shape(leaf.shape)), nn.unbox(boxed), layout)
     # Whole on every device: biases, weights of norms, xfnet's queries. T5's 32,128 rows are split over 16 devices only.
     for part, vectors in (("unet", 1_400_000), ("xfnet", 140_000), ("text_encoder", 8_300_000)):

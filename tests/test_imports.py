@@ -143,7 +143,7 @@ def test_a_room_imports_only_what_the_table_says(name):
         ("dalle3_jax.stages.train", "import wandb"),
         ("dalle3_jax.pipeline.programs", "from dalle3_jax.training import step"),
         ("dalle3_jax.data.sources", "from dalle3_jax.data.scenes import tfds_builder"),
-        ("dalle3_jax.commands.scenes", "from dalle3_jax.data.scenes.tfds_builder import write"),
+        ("dalle3_jax.commands.scenes", "from dalle3_jax.data.scenes.tfds_builder import write_dataset"),
     ],
 )
 def test_the_walk_sees_a_trespass(module, source):
@@ -170,7 +170,7 @@ def test_no_command_imports_another():
         ("dalle3_jax.diffusion.samplers", "import jax.numpy as jnp"),
         ("dalle3_jax.data.scenes.tfds_builder", "import tensorflow_datasets as tfds"),
         ("dalle3_jax.commands.scenes", "def f():\n    from dalle3_jax.data.scenes.tfds_builder import write"),
-        ("dalle3_jax.evaluation.score", "from dalle3_jax.pipeline.png import Picture"),
+        ("dalle3_jax.evaluation.score", "from dalle3_jax.pipeline.png import GeneratedImage"),
         ("dalle3_jax.data.records", "from dalle3_jax.files import write_whole"),
     ],
 )

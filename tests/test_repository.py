@@ -122,5 +122,5 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, capsys):
         raise ModuleNotFoundError("No module named 'orbax'", name="orbax.checkpoint")
 
     monkeypatch.setattr(entry.importlib, "import_module", absent)
-    assert entry.run("train", []) == 2
+    assert entry.run_command("train", []) == 2
     assert "dalle3_jax[train]" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import tokenizers
 from flax import linen as nn
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from dalle3_jax.checkpoints.latents import Decoding, Latent
+from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.checkpoints.shapes import example_inputs
 from dalle3_jax.data.scenes import WHOLE
@@ -105,8 +105,8 @@ def tiny_decoders() -> Release:
         modules=release.modules | modules,
         params=release.params | {name: randomised(module, modules, 9) for name, module in modules.items()},
         decoders={
-            "decoder": Decoding("consistency", latent, prediction="x0_skip", top=0.985, clamp=True),
-            "refiner": Decoding("consistency", latent, prediction="x0_skip", top=0.985, steps=1),
+            "decoder": DecoderSettings("consistency", latent, prediction="x0_skip", top=0.985, clamp=True),
+            "refiner": DecoderSettings("consistency", latent, prediction="x0_skip", top=0.985, steps=1),
         },
     )
 

@@ -14,7 +14,7 @@ from configs import demo
 
 def base():
     """A UNet learns to draw what the demo's frozen text side says."""
-    c = demo.captioned()
+    c = demo.caption_stage_config()
     c.train.stage = "base"
     c.train.trainable = ("unet",)
     c.init.vae = c.init.text_encoder = c.init.xfnet = "demo"
@@ -42,7 +42,7 @@ def base():
     return c
 
 
-def captioned():
+def captioned_base():
     """A UNet learns a dozen things on four backgrounds, well enough in five minutes to show what captions do."""
     c = base()
     c.train.steps = 1_440
@@ -102,7 +102,7 @@ def words():
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"base": base, "captioned": captioned, "xfnet": xfnet, "vae": vae, "words": words}
+    stages = {"base": base, "captioned": captioned_base, "xfnet": xfnet, "vae": vae, "words": words}
     if stage not in stages:
         raise ValueError(f"configs/ablations/small.py has no stage {stage!r}: use {', '.join(stages)}")
     return stages[stage]()

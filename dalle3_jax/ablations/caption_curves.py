@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from dalle3_jax.ablations.summary import Result, by_variant, line
+from dalle3_jax.ablations.summary import RunResult, by_variant, plot_runs
 from dalle3_jax.evaluation.plots import COLOURS
 
-__all__ = ["figure"]
+__all__ = ["caption_curves_figure"]
 
 SHARES = ("objects", "right")
 """The measures that are drawn beside the similarity; shares of what was asked for."""
 
 
-def figure(title: str, budget: str, results: Sequence[Result], groups: Mapping[str, Sequence[str]]) -> bytes:
+def caption_curves_figure(
+    title: str, budget: str, results: Sequence[RunResult], groups: Mapping[str, Sequence[str]]
+) -> bytes:
     """The plot as a PNG: a row a group of variants, a column a measure of the prompts of one version.
 
     Dotted lines are faultless pictures.
@@ -32,7 +34,7 @@ def figure(title: str, budget: str, results: Sequence[Result], groups: Mapping[s
     grid = sheet.subplots(len(rows), len(names), squeeze=False, sharey="col")
     for axes, (group, members) in zip(grid, rows.items(), strict=True):
         for ax, name in zip(axes, names, strict=True):
-            draw(ax, name, {member: variants[member] for member in members})
+            draw_measure(ax, name, {member: variants[member] for member in members})
             ax.set(title=f"{group}\n{name}" if group else name)
         axes[0].legend(frameon=False, fontsize=7)
     sheet.suptitle(f"{title}\n{budget}", fontsize=9)
@@ -41,13 +43,13 @@ def figure(title: str, budget: str, results: Sequence[Result], groups: Mapping[s
     return content.getvalue()
 
 
-def draw(ax: Any, name: str, variants: Mapping[str, Sequence[Result]]) -> None:
+def draw_measure(ax: Any, name: str, variants: Mapping[str, Sequence[RunResult]]) -> None:
     """One measure over the training steps, a line a variant with a thin one for each of its seeds."""
     share = name.partition(": ")[2] in SHARES
     scale = 100 if share else 1
     for i, (variant, runs) in enumerate(variants.items()):
         values = [[scale * row[name] for row in one.captions.values()] for one in runs]
-        line(ax, i % len(COLOURS), list(runs[0].captions), values, variant)
+        plot_runs(ax, i % len(COLOURS), list(runs[0].captions), values, variant)
     ceilings = [scale * one.ceilings[name] for runs in variants.values() for one in runs if name in one.ceilings]
     if ceilings:
         ax.axhline(float(np.mean(ceilings)), linestyle=":", color="black", linewidth=1)

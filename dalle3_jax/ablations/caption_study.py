@@ -7,12 +7,18 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dalle3_jax.ablations.measures import named_world
-from dalle3_jax.captioning import CaptionModel, Decoding
-from dalle3_jax.captioning.recaption import Guards, captioning_of, made_by, recaption
+from dalle3_jax.ablations.measures import data_world
+from dalle3_jax.captioning import CaptionDecoding, CaptionModel
+from dalle3_jax.captioning.recaption import Guards, captions_metadata, make_captioning, recaption
 from dalle3_jax.data import batches as pipeline
 from dalle3_jax.data.scenes import World
-from dalle3_jax.evaluation.captions.following import flat, followed, prompts_of, score_pictures, true_pictures
+from dalle3_jax.evaluation.captions.following import (
+    flatten_scores,
+    generate_and_score,
+    render_true_images,
+    score_images,
+    version_prompts,
+)
 from dalle3_jax.evaluation.prompts import Prompt
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading.scene_reader import Reader
@@ -38,26 +44,26 @@ class CaptionPrompts:
 
         `prompts` names the stage of the workdir whose captioner scores each.
         """
-        world = named_world(data)
-        texts = {version: prompts_of(world, version, count) for version in prompts}
+        world = data_world(data)
+        texts = {version: version_prompts(world, version, count) for version in prompts}
         captioners = {version: CaptionModel.load(workdir / stage) for version, stage in prompts.items()}
         return cls(world, texts, captioners, Reader.load())
 
-    def follow(self, pipeline: Pipeline) -> dict[str, float]:
+    def score(self, pipeline: Pipeline) -> dict[str, float]:
         """ "version: measure" -> value, of a model's pictures."""
-        return flat(
+        return flatten_scores(
             {
-                version: followed(pipeline, prompts, self.reader, self.captioners[version])
+                version: generate_and_score(pipeline, prompts, self.reader, self.captioners[version])
                 for version, prompts in self.prompts.items()
             }
         )
 
     def ceilings(self, size: tuple[int, int]) -> dict[str, float]:
         """The same of faultless pictures."""
-        return flat(
+        return flatten_scores(
             {
-                version: score_pictures(
-                    true_pictures(prompts, self.world, size), prompts, self.reader, self.captioners[version]
+                version: score_images(
+                    render_true_images(prompts, self.world, size), prompts, self.reader, self.captioners[version]
                 )
                 for version, prompts in self.prompts.items()
             }
@@ -66,8 +72,8 @@ class CaptionPrompts:
 
 def write_captions(config: ConfigDict, captioner: Path, version: str, folder: Path) -> None:
     """A captioner's captions of the records that a config trains on, or what is missing of them."""
-    source = pipeline.source_of(data_section(config))
-    model, decoding, guards = CaptionModel.load(captioner), Decoding(), Guards("keep")
-    made = made_by(source, version, model, decoding, guards)
-    captioning = captioning_of(source, model, decoding, guards)
+    source = pipeline.open_source(data_section(config))
+    model, decoding, guards = CaptionModel.load(captioner), CaptionDecoding(), Guards("keep")
+    made = captions_metadata(source, version, model, decoding, guards)
+    captioning = make_captioning(source, model, decoding, guards)
     recaption(str(folder), source, made, captioning, config.data.latents or config.data.records)

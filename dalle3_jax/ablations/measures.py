@@ -11,21 +11,29 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dalle3_jax.data.batches import source_of
+from dalle3_jax.data.batches import open_source
 from dalle3_jax.data.scenes import World, world_of
 from dalle3_jax.data.settings import are_fields, is_whole
-from dalle3_jax.data.transforms import decode, unit
+from dalle3_jax.data.transforms import decode_image, normalise_pixels
 from dalle3_jax.diffusion import prediction
 from dalle3_jax.evaluation.prompts import Prompt
-from dalle3_jax.evaluation.score import ocr_for, score
-from dalle3_jax.evaluation.suites import drawn
+from dalle3_jax.evaluation.score import ocr_for, score_model
+from dalle3_jax.evaluation.suites import sample_prompts
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.stages.inputs import data_section
 from dalle3_jax.typing import Array, Float, Params
 
-__all__ = ["HeldOut", "errors", "follow", "held_out", "problems", "prompts_of", "unet_seconds"]
+__all__ = [
+    "HeldOutBatch",
+    "denoising_errors",
+    "held_out_batch",
+    "measure_errors",
+    "prompt_shares",
+    "unet_seconds",
+    "world_prompts",
+]
 
 
 def is_time(value: Any) -> bool:
@@ -33,14 +41,14 @@ def is_time(value: Any) -> bool:
     return isinstance(value, float) and 0.0 < value < 1.0
 
 
-def each(suits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def nonempty_list_of(suits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """Whether it is a list of such values, and not an empty one."""
     return lambda values: isinstance(values, tuple | list) and len(values) > 0 and all(map(suits, values))
 
 
 POSITIVE = functools.partial(is_whole, least=1)
-WHOLE, WHOLES = (POSITIVE, "a whole number above 0"), (each(POSITIVE), "whole numbers above 0")
-TIMES = (each(is_time), "numbers between 0 and 1")
+WHOLE, WHOLES = (POSITIVE, "a whole number above 0"), (nonempty_list_of(POSITIVE), "whole numbers above 0")
+TIMES = (nonempty_list_of(is_time), "numbers between 0 and 1")
 SCORERS = (are_fields, "the captioner's stage by version of captions, as {'alt': 'captioner'}")
 MEASURES = {
     "error": {"times": TIMES, "records": WHOLE, "points": WHOLE},
@@ -50,7 +58,7 @@ MEASURES = {
 }
 
 
-def problems(asked: Mapping[str, Any]) -> list[str]:
+def measure_errors(asked: Mapping[str, Any]) -> list[str]:
     """What is wrong with a study's {measure: settings}."""
     found = [] if asked else [f"nothing to measure: measure takes {', '.join(MEASURES)}"]
     for name, settings in asked.items():
@@ -65,7 +73,7 @@ def problems(asked: Mapping[str, Any]) -> list[str]:
     return found
 
 
-class HeldOut(NamedTuple):
+class HeldOutBatch(NamedTuple):
     """Records that no run trains on: their latents as the UNet sees them, the noise they get, their captions."""
 
     x0: Float[Array, "b h w c"]
@@ -73,18 +81,18 @@ class HeldOut(NamedTuple):
     captions: list[str]
 
 
-def held_out(pipeline: Pipeline, config: ConfigDict, records: int) -> HeldOut:
+def held_out_batch(pipeline: Pipeline, config: ConfigDict, records: int) -> HeldOutBatch:
     """The first `records` held-out ones of the config's data, with the caption version that it shows most."""
-    source = source_of(data_section(config, split="held_out"))
+    source = open_source(data_section(config, split="held_out"))
     chosen = [source[index] for index in range(records)]
     version = max(config.data.captions.items(), key=lambda item: item[1])[0]
-    images = unit(np.stack([decode(record.image) for record in chosen]))
+    images = normalise_pixels(np.stack([decode_image(record.image) for record in chosen]))
     x0 = pipeline.encode_images(images)
     eps = jax.random.normal(jax.random.key(0), x0.shape)
-    return HeldOut(x0, eps, [record.captions[version] for record in chosen])
+    return HeldOutBatch(x0, eps, [record.captions[version] for record in chosen])
 
 
-def errors(pipeline: Pipeline, rows: HeldOut, times: Sequence[float]) -> list[float]:
+def denoising_errors(pipeline: Pipeline, rows: HeldOutBatch, times: Sequence[float]) -> list[float]:
     """Mean squared error of x0 at each time, in the UNet's latents: one scale whatever the network predicts."""
     condition = pipeline.encode(rows.captions)
     return [
@@ -93,22 +101,22 @@ def errors(pipeline: Pipeline, rows: HeldOut, times: Sequence[float]) -> list[fl
     ]
 
 
-def follow(pipeline: Pipeline, count: int, seed: int, **settings: Any) -> dict[str, float]:
+def prompt_shares(pipeline: Pipeline, count: int, seed: int, **settings: Any) -> dict[str, float]:
     """Measure -> share of held-out prompts that were followed: all that an ablation knows of the suite."""
     data = pipeline.release.training.get("config", {}).get("data", {})
-    prompts, world = prompts_of(data, count, seed)
-    return score(
+    prompts, world = world_prompts(data, count, seed)
+    return score_model(
         pipeline, prompts, Reader.load(), ocr_for(prompts), world=world, seed=seed, ceilings=False, **settings
     ).shares()
 
 
-def prompts_of(data: Mapping[str, Any], count: int, seed: int = 0) -> tuple[list[Prompt], World]:
+def world_prompts(data: Mapping[str, Any], count: int, seed: int = 0) -> tuple[list[Prompt], World]:
     """Held-out prompts of the world that this data section trains on; ValueError where it gives no such list."""
-    world = named_world(data)
-    return drawn(world, count, seed=seed), world
+    world = data_world(data)
+    return sample_prompts(world, count, seed=seed), world
 
 
-def named_world(data: Mapping[str, Any]) -> World:
+def data_world(data: Mapping[str, Any]) -> World:
     """The world that a data section names, or the part of it."""
     name, part = data.get("world", "first"), data.get("part", {})
     return world_of({"of": name, **part} if part else name)
@@ -141,19 +149,19 @@ def unet_call(pipeline: Pipeline, length: int, batch: int) -> functools.partial:
     texts = [(np.zeros((batch, length), np.int32), np.ones((batch, length), bool))]
     if glyphs := pipeline.release.text.get("glyph_length"):
         texts.append((np.zeros((batch, glyphs), np.int32), np.ones((batch, glyphs), bool)))
-    condition = programs.encode(pipeline.params, *texts[0], *texts[1:], system=system)
+    condition = programs.encode_prompts(pipeline.params, *texts[0], *texts[1:], system=system)
     x = jnp.zeros((batch, *(side // system.latent.factor for side in sides), system.latent.channels))
-    return functools.partial(network, pipeline.params["unet"], x, jnp.full(batch, 0.5), condition, system=system)
+    return functools.partial(apply_unet, pipeline.params["unet"], x, jnp.full(batch, 0.5), condition, system=system)
 
 
 @functools.partial(jax.jit, static_argnames="system")
-def network(
+def apply_unet(
     params: Params,
     x_t: Float[Array, "b h w c"],
     t: Float[Array, " b"],
     condition: Condition,
     *,
-    system: programs.System,
+    system: programs.PipelineSpec,
 ) -> Float[Array, "b h w c"]:
     """One evaluation of the UNet at the network times t; whole pictures where it wants size ids."""
     sizes = None
@@ -171,12 +179,12 @@ def x0_error(
     t: Float[Array, ""],
     condition: Condition,
     *,
-    system: programs.System,
+    system: programs.PipelineSpec,
 ) -> Float[Array, ""]:
     """Mean squared error of the x0 that the network means at time t."""
 
     def output(x_t: Float[Array, "b h w c"], network_time: Float[Array, " b"]) -> Float[Array, "b h w c"]:
-        return network(params, x_t, network_time, condition, system=system)
+        return apply_unet(params, x_t, network_time, condition, system=system)
 
     denoise = prediction.denoiser(output, system.schedule, system.prediction)
     x_t = system.schedule.alpha(t) * x0 + system.schedule.sigma(t) * eps

@@ -14,73 +14,73 @@ from ml_collections import ConfigDict
 from dalle3_jax.ablations import caption_curves, measures, results
 from dalle3_jax.ablations import study as studies
 from dalle3_jax.ablations.caption_study import CaptionPrompts, write_captions
-from dalle3_jax.ablations.study import CURVES, SHIPPED, Study, folder_of
-from dalle3_jax.ablations.summary import Result, figure, markdown
-from dalle3_jax.checkpoints.training import steps, verify
+from dalle3_jax.ablations.study import CURVES, SHIPPED, Study, stage_folder_name
+from dalle3_jax.ablations.summary import RunResult, ablation_figure, ablation_markdown
+from dalle3_jax.checkpoints.training import finished_steps, verify_step
 from dalle3_jax.files import write_whole
 from dalle3_jax.loading.locate import DEMO
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.album import slug
-from dalle3_jax.runtime.distributed import exclusive
-from dalle3_jax.stages.config import plain
-from dalle3_jax.stages.networks import load_system
+from dalle3_jax.runtime.distributed import lock_folder
+from dalle3_jax.stages.config import plain_config
+from dalle3_jax.stages.networks import load_stage_networks
 from dalle3_jax.stages.table import STAGES
-from dalle3_jax.stages.train import prepare, train
+from dalle3_jax.stages.train import prepare_run, train_stage
 from dalle3_jax.training import sharding
 
 
-def fill(study: Study, workdir: Path) -> int:
+def run_study(study: Study, workdir: Path) -> int:
     """Trains and measures what results/ lacks; returns the exit code of a training that ended early, else 0."""
     (workdir / "latents").mkdir(parents=True, exist_ok=True)
-    with exclusive(workdir / "shared"):
-        link(workdir / SHIPPED, DEMO)
+    with lock_folder(workdir / "shared"):
+        replace_symlink(workdir / SHIPPED, DEMO)
         for config in study.shared:
-            if code := train(config, workdir):
+            if code := train_stage(config, workdir):
                 return code
         for version, captioner in study.captions.items():
             config = next(iter(next(iter(study.runs.values())).values()))
-            write_captions(config, workdir / captioner, version, studies.sidecars(workdir, version))
+            write_captions(config, workdir / captioner, version, studies.captions_folder(workdir, version))
     for seed in study.seeds:
         for variant in study.settings:
-            if code := fill_one(study, workdir, variant, seed):
+            if code := run_variant(study, workdir, variant, seed):
                 return code
     return 0
 
 
-def fill_one(study: Study, workdir: Path, variant: str, seed: int) -> int:
+def run_variant(study: Study, workdir: Path, variant: str, seed: int) -> int:
     """Trains and measures one run, unless that is done or another process is at it."""
-    file, folder = results.path(workdir, variant, seed), workdir / "runs" / slug(variant) / str(seed)
+    file, folder = results.result_path(workdir, variant, seed), workdir / "runs" / slug(variant) / str(seed)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(exclusive(folder))
+            stack.enter_context(lock_folder(folder))
         except ValueError as error:
             print(f"{study.name}: {variant}, seed {seed} is left to another process ({error})", file=sys.stderr)
             return 0
         if file.exists():
             return 0
-        run_folder(study, workdir, variant, seed)
-        given = results.settings(study, workdir, variant, seed)
+        prepare_run_folder(study, workdir, variant, seed)
+        given = results.run_settings(study, workdir, variant, seed)
         print(f"{study.name}: {variant}, seed {seed}", file=sys.stderr)
-        if study.runs and (code := train(study.runs[variant][seed], folder)):
+        if study.runs and (code := train_stage(study.runs[variant][seed], folder)):
             return code
         if study.runs:
             made = measure_run(study, workdir, variant, seed, folder)
         else:
             made = measure_release(study, variant, seed)
-        results.keep(file, made, given)
+        results.write_result(file, made, given)
     return 0
 
 
-def run_folder(study: Study, workdir: Path, variant: str, seed: int) -> Path:
+def prepare_run_folder(study: Study, workdir: Path, variant: str, seed: int) -> Path:
     """The workdir of one run, where the shared stages and latents appear as if they were its own."""
     folder = workdir / "runs" / slug(variant) / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (SHIPPED, "latents", *map(folder_of, study.shared)):
-        link(folder / name, Path("../../..") / name)
+    for name in (SHIPPED, "latents", *map(stage_folder_name, study.shared)):
+        replace_symlink(folder / name, Path("../../..") / name)
     return folder
 
 
-def link(path: Path, target: Path) -> None:
+def replace_symlink(path: Path, target: Path) -> None:
     """A symbolic link, made anew: the package may have moved since."""
     path.unlink(missing_ok=True)
     path.symlink_to(target)
@@ -89,57 +89,59 @@ def link(path: Path, target: Path) -> None:
 def measure_run(study: Study, workdir: Path, variant: str, seed: int, folder: Path) -> dict[str, Any]:
     """Errors and followed captions at the saved steps, prompts on the release, and the seconds of the training."""
     config, asked = study.runs[variant][seed], study.measure
-    found: dict[str, Any] = {"curve": {}, "rates": {}, "seconds": seconds(folder / config.train.stage, config)}
+    found: dict[str, Any] = {"curve": {}, "rates": {}, "seconds": training_seconds(folder / config.train.stage, config)}
     if {*CURVES} & {*asked}:
-        found |= curves(study, config, workdir, folder)
+        found |= measure_curves(study, config, workdir, folder)
     if "prompts" in asked:
         pipeline = Pipeline.load(folder / config.train.stage / "release")
-        found["rates"] = measures.follow(pipeline, seed=0, **asked["prompts"])
+        found["rates"] = measures.prompt_shares(pipeline, seed=0, **asked["prompts"])
     return found
 
 
 def measure_release(study: Study, variant: str, seed: int) -> dict[str, Any]:
     """Prompts on the finished release with a variant's settings; the seed is that of prompts and pictures."""
     pipeline = Pipeline.load(study.release)
-    rates = measures.follow(pipeline, seed=seed, **study.measure["prompts"], **study.settings[variant])
+    rates = measures.prompt_shares(pipeline, seed=seed, **study.measure["prompts"], **study.settings[variant])
     return {"curve": {}, "rates": rates, "seconds": 0.0}
 
 
-def curves(study: Study, config: ConfigDict, workdir: Path, folder: Path) -> dict[str, Any]:
+def measure_curves(study: Study, config: ConfigDict, workdir: Path, folder: Path) -> dict[str, Any]:
     """Measure -> step -> what is measured of the averaged weights of each saved step."""
     found: dict[str, Any] = {"curve": {}}
     error, captions, rows = study.measure.get("error"), study.measure.get("captions"), None
-    asked: Any = captions and CaptionPrompts.of(plain(config.data), workdir, **captions)
+    asked: Any = captions and CaptionPrompts.of(plain_config(config.data), workdir, **captions)
     if asked:
         found |= {"captions": {}, "ceilings": asked.ceilings(tuple(config.data.size))}
-    for step, pipeline in saved(config, folder):
+    for step, pipeline in saved_pipelines(config, folder):
         if error:
-            rows = rows or measures.held_out(pipeline, config, error["records"])
-            found["curve"][str(step)] = measures.errors(pipeline, rows, error["times"])
+            rows = rows or measures.held_out_batch(pipeline, config, error["records"])
+            found["curve"][str(step)] = measures.denoising_errors(pipeline, rows, error["times"])
         if asked:
             found["captions"][str(step)] = asked.follow(pipeline)
     return found
 
 
-def saved(config: ConfigDict, workdir: Path) -> Iterator[tuple[int, Pipeline]]:
+def saved_pipelines(config: ConfigDict, workdir: Path) -> Iterator[tuple[int, Pipeline]]:
     """The pipeline of the averaged weights at each point of a training."""
     folder = workdir / config.train.stage
-    mesh = sharding.make_mesh(plain(config.mesh))
+    mesh = sharding.make_mesh(plain_config(config.mesh))
     with jax.set_mesh(mesh), ocp.StandardCheckpointer() as orbax:
-        system = load_system(config, workdir, mesh)
+        system = load_stage_networks(config, workdir, mesh)
         stage = STAGES[config.train.stage](config, workdir, system)
-        run, state, _ = prepare(config, folder, mesh, system, stage)
+        run, state, _ = prepare_run(config, folder, mesh, system, stage)
         run.checkpointer.close()
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
         every = config.train.save_every  # a run that was stopped has saved elsewhere too
-        for step in (one for one in steps(folder / "checkpoints") if one % every == 0 or one == config.train.steps):
+        for step in (
+            one for one in finished_steps(folder / "checkpoints") if one % every == 0 or one == config.train.steps
+        ):
             place = folder / "checkpoints" / f"{step:08d}"
-            if wrong := verify(place):
+            if wrong := verify_step(place):
                 raise ValueError(f"{place}: {'; '.join(wrong)}: remove {folder}, and it is trained again")
             yield step, Pipeline(stage.release(orbax.restore(place.absolute() / "state", shapes).ema, step))
 
 
-def seconds(folder: Path, config: ConfigDict) -> float:
+def training_seconds(folder: Path, config: ConfigDict) -> float:
     """How long the steps of a run took, compilation and stops left out."""
     total, before = 0.0, 0
     for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
@@ -151,27 +153,29 @@ def seconds(folder: Path, config: ConfigDict) -> float:
     return total
 
 
-def publish(study: Study, workdir: Path, folders: Sequence[Path]) -> int:
+def write_ablation_report(study: Study, workdir: Path, folders: Sequence[Path]) -> int:
     """Writes table and plot of all results into every folder, and prints the table."""
-    unet = unet_times(study, workdir) if "unet_time" in study.measure else {}
-    results.check(study, workdir)  # a release that was replaced meanwhile is none that the others were made with
+    unet = unet_seconds_by_variant(study, workdir) if "unet_time" in study.measure else {}
+    results.check_results(
+        study, workdir
+    )  # a release that was replaced meanwhile is none that the others were made with
     found, machines = [], []
     for variant in study.settings:
         for seed in study.seeds:
-            made = json.loads(results.path(workdir, variant, seed).read_text())
+            made = json.loads(results.result_path(workdir, variant, seed).read_text())
             errors = by_step(made["curve"])
             unets, captions = unet.get(variant, {}), by_step(made.get("captions", {}))
             measured = errors, made["rates"], made["seconds"], unets, captions, made.get("ceilings", {})
-            found.append(Result(variant, seed, *measured))
+            found.append(RunResult(variant, seed, *measured))
             machines.append(made["machine"])
     times = tuple(study.measure.get("error", {}).get("times", ()))
     places = {name: tuple(values[axis] for axis in study.axes) for name, values in study.settings.items()}
-    given = budget(study, machines)
-    table = markdown(study.title, given, found, times)
+    given = budget_text(study, machines)
+    table = ablation_markdown(study.title, given, found, times)
     if "captions" in study.measure:
-        plot = caption_curves.figure(study.title, given, found, study.groups)
+        plot = caption_curves.caption_curves_figure(study.title, given, found, study.groups)
     else:
-        plot = figure(study.title, given, found, times, study.axes, places)
+        plot = ablation_figure(study.title, given, found, times, study.axes, places)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / f"{study.name}.md", table.encode())
@@ -185,23 +189,23 @@ def by_step(curve: Mapping[str, Any]) -> dict[int, Any]:
     return dict(sorted((int(step), values) for step, values in curve.items()))
 
 
-def unet_times(study: Study, workdir: Path) -> dict[str, dict[int, float]]:
+def unet_seconds_by_variant(study: Study, workdir: Path) -> dict[str, dict[int, float]]:
     """Variant -> caption length -> seconds of one evaluation of its UNet; kept like the other results."""
     file, asked, seed = workdir / "results" / "unet_time.json", study.measure["unet_time"], study.seeds[0]
-    runs = {name: results.settings(study, workdir, name, seed) for name in study.runs}
+    runs = {name: results.run_settings(study, workdir, name, seed) for name in study.runs}
     given = json.loads(json.dumps({"runs": runs, **asked}))
     made: Mapping[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if made.get("settings") != given:
         pipelines = {
-            name: Pipeline.load(run_folder(study, workdir, name, seed) / seeds[seed].train.stage / "release")
+            name: Pipeline.load(prepare_run_folder(study, workdir, name, seed) / seeds[seed].train.stage / "release")
             for name, seeds in study.runs.items()
         }
-        results.keep(file, {"seconds": measures.unet_seconds(pipelines, **asked)}, given)
+        results.write_result(file, {"seconds": measures.unet_seconds(pipelines, **asked)}, given)
         made = json.loads(file.read_text())
     return {name: {int(length): value for length, value in row.items()} for name, row in made["seconds"].items()}
 
 
-def budget(study: Study, machines: Sequence[Mapping[str, Any]]) -> str:
+def budget_text(study: Study, machines: Sequence[Mapping[str, Any]]) -> str:
     """What each run was given, in words."""
     names = [
         f"{one['cores']} CPU core{'s' * (one['cores'] > 1)}" if one["device"] == "cpu" else one["device"]

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.ablations import measures
 from dalle3_jax.checkpoints.records import read_record
-from dalle3_jax.data.settings import settings_of
+from dalle3_jax.data.settings import resolve_settings
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.loading.locate import find_release
@@ -23,12 +23,12 @@ from dalle3_jax.models.build import build_models
 from dalle3_jax.pipeline import request as pictures
 from dalle3_jax.pipeline.album import slug
 from dalle3_jax.pipeline.request import make_request
-from dalle3_jax.stages.config import check, plain
+from dalle3_jax.stages.config import check_stage_config, plain_config
 from dalle3_jax.stages.inputs import data_section
-from dalle3_jax.stages.networks import found_checkpoint
+from dalle3_jax.stages.networks import resolve_checkpoint
 from dalle3_jax.stages.table import STAGES
 
-__all__ = ["SHIPPED", "Study", "folder_of", "load", "sidecars"]
+__all__ = ["SHIPPED", "Study", "captions_folder", "load_study", "stage_folder_name"]
 
 FIELDS = {
     "title": "",
@@ -67,33 +67,35 @@ class Study:
     budget: str
 
 
-def load(path: Path, workdir: Path) -> Study:
+def load_study(path: Path, workdir: Path) -> Study:
     """The study in a file; one ValueError with everything that would keep its runs from being made."""
-    given = read(path)
-    if found := wrong_fields(given):
+    given = read_config_file(path)
+    if found := field_errors(given):
         raise ValueError(f"{path}: {'; '.join(found)}")
     fields = {**FIELDS, **given}
-    shared = tuple(stage(path, spec) for spec in fields["base"][:-1])
+    shared = tuple(stage_config(path, spec) for spec in fields["base"][:-1])
     runs: dict[str, dict[int, ConfigDict]] = {}
     for variant, values in fields["variants"].items() if fields["base"] else ():
         runs[variant] = {}
         for seed in fields["seeds"]:
-            config, wrong = changed(stage(path, fields["base"][-1]), variant, values)
+            config, wrong = with_overrides(stage_config(path, fields["base"][-1]), variant, values)
             config.train.seed = seed  # of new parameters, data order and noise: variants are compared in pairs
-            config.data.sidecars = tuple(str(sidecars(workdir, version)) for version in fields["captions"])
+            config.data.sidecars = tuple(str(captions_folder(workdir, version)) for version in fields["captions"])
             prepare_points(config, fields["measure"])
             runs[variant][seed] = config
             found += wrong
     last = [run[fields["seeds"][0]] for run in runs.values()]
     for config in (*shared, *last):
-        found += problems(config, workdir, [folder_of(config) for config in shared])
+        found += stage_errors(config, workdir, [stage_folder_name(config) for config in shared])
     count = fields["measure"].get("prompts", {}).get("count")
     if count and not any(found):  # a data section with mistakes has no world to ask
-        found += [refusal(lambda data=config.data: measures.prompts_of(plain(data), count)) for config in last]
+        found += [
+            error_message(lambda data=config.data: measures.world_prompts(plain_config(data), count)) for config in last
+        ]
     if wrong := {config.train.stage for config in last} - {"base"}:
         found.append(f"base ends with stage {wrong.pop()!r}: only one that draws, base, can be measured")
-    found += caption_problems(fields, shared)
-    found += [] if runs else release_problems(fields)
+    found += caption_errors(fields, shared)
+    found += [] if runs else release_errors(fields)
     if found := list(filter(None, found)):
         raise ValueError(f"{path}: {'; '.join(dict.fromkeys(found))}")
     return Study(
@@ -107,11 +109,11 @@ def load(path: Path, workdir: Path) -> Study:
     )
 
 
-def read(path: Path, *arguments: str) -> ConfigDict:
+def read_config_file(path: Path, *arguments: str) -> ConfigDict:
     """`get_config` of a config file; ValueError when there is none, or when it raises."""
     if not path.is_file():
         raise ValueError(f"there is no config file {path}")
-    with importable(path):
+    with importable_configs(path):
         try:
             return runpy.run_path(str(path))["get_config"](*arguments)
         except (KeyError, TypeError, SyntaxError, ImportError, AttributeError) as error:
@@ -119,7 +121,7 @@ def read(path: Path, *arguments: str) -> ConfigDict:
 
 
 @contextmanager
-def importable(path: Path) -> Iterator[None]:
+def importable_configs(path: Path) -> Iterator[None]:
     """Lets a config import others as `configs.NAME`: the folder that holds `configs` is searched meanwhile."""
     roots = [str(parent) for parent in path.resolve().parents if (parent / "configs" / "common.py").is_file()]
     before = list(sys.path)
@@ -130,33 +132,33 @@ def importable(path: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def stage(path: Path, spec: str) -> ConfigDict:
+def stage_config(path: Path, spec: str) -> ConfigDict:
     """The config that "FILE.py:STAGE" names, FILE as seen from here or from a folder above the ablation's file."""
     file, _, name = spec.partition(":")
     places = [Path(file), *(parent / file for parent in path.resolve().parents)]
-    return read(next((place for place in places if place.is_file()), places[0]), name or "base")
+    return read_config_file(next((place for place in places if place.is_file()), places[0]), name or "base")
 
 
-def wrong_fields(given: ConfigDict) -> list[str]:
+def field_errors(fields: ConfigDict) -> list[str]:
     """What is wrong with the fields themselves."""
-    found = [f"unknown field {name!r}: the fields are {', '.join(FIELDS)}" for name in set(given) - set(FIELDS)]
-    if not given.get("variants"):
+    found = [f"unknown field {name!r}: the fields are {', '.join(FIELDS)}" for name in set(fields) - set(FIELDS)]
+    if not fields.get("variants"):
         found.append("no variants: name at least one")
-    names = [slug(name) for name in given.get("variants", {})]
+    names = [slug(name) for name in fields.get("variants", {})]
     if len(set(names)) < len(names):
         found.append(f"variants with names too much alike: {', '.join(names)}")
-    seeds = given.get("seeds", FIELDS["seeds"])
+    seeds = fields.get("seeds", FIELDS["seeds"])
     if not seeds or len(set(seeds)) < len(seeds):
         found.append(f"seeds {seeds}: at least one is needed, each once")
-    if bool(given.get("base")) == bool(given.get("release")):
+    if bool(fields.get("base")) == bool(fields.get("release")):
         found.append("either base (what is trained) or release (what is only measured) must be given")
-    measure = given.get("measure", {})
-    if given.get("release") and set(measure) - {"prompts"}:
+    measure = fields.get("measure", {})
+    if fields.get("release") and set(measure) - {"prompts"}:
         found.append("a finished release can be measured by prompts only")
-    return found + measures.problems(measure)
+    return found + measures.measure_errors(measure)
 
 
-def changed(config: ConfigDict, variant: str, values: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
+def with_overrides(config: ConfigDict, variant: str, values: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
     """The config with a variant's values {dotted key: value}, and what could not be set."""
     found = []
     for key, value in values.items():
@@ -182,19 +184,19 @@ def prepare_points(config: ConfigDict, measure: Mapping[str, Mapping[str, Any]])
         config.train.save_minutes = 1e9
 
 
-def folder_of(config: ConfigDict) -> str:
+def stage_folder_name(config: ConfigDict) -> str:
     """What a stage's folder in a workdir is called."""
     return config.train.name or config.train.stage
 
 
-def sidecars(workdir: Path, version: str) -> Path:
+def captions_folder(workdir: Path, version: str) -> Path:
     """Where a study keeps the captions that its captioners write."""
     return workdir / "captions" / version
 
 
-def caption_problems(fields: Mapping[str, Any], shared: Sequence[ConfigDict]) -> list[str]:
+def caption_errors(fields: Mapping[str, Any], shared: Sequence[ConfigDict]) -> list[str]:
     """Captioners that are named and not trained, groups of unknown variants, two measures with other points."""
-    captioners = [folder_of(config) for config in shared if config.train.stage == "captioner"]
+    captioners = [stage_folder_name(config) for config in shared if config.train.stage == "captioner"]
     scorers = fields["measure"].get("captions", {}).get("prompts", {})
     named = [*fields["captions"].values(), *scorers.values()]
     found = [
@@ -207,25 +209,25 @@ def caption_problems(fields: Mapping[str, Any], shared: Sequence[ConfigDict]) ->
     return found
 
 
-def problems(config: ConfigDict, workdir: Path, earlier: list[str]) -> list[str]:
+def stage_errors(config: ConfigDict, workdir: Path, earlier: list[str]) -> list[str]:
     """What keeps a stage from being trained, once the stages in `earlier` are."""
 
     def diffusion() -> None:
-        section = plain(config.model.diffusion)
-        prediction.check(schedules.build(**section["schedule"]), section["prediction"])
+        section = plain_config(config.model.diffusion)
+        prediction.check_prediction(schedules.build_schedule(**section["schedule"]), section["prediction"])
 
     checks: list[Callable[[], Any]] = [
-        lambda: check(config, STAGES),
-        lambda: build_models(plain(config.model)),
-        lambda: settings_of(data_section(config)),
+        lambda: check_stage_config(config, STAGES),
+        lambda: build_models(plain_config(config.model)),
+        lambda: resolve_settings(data_section(config)),
         diffusion,
     ]
     given = [where for where in config.init.values() if where not in (SHIPPED, *earlier)]
-    checks += [lambda where=where: find_release(found_checkpoint(workdir, where)) for where in given]
-    return [message for message in map(refusal, checks) if message]
+    checks += [lambda where=where: find_release(resolve_checkpoint(workdir, where)) for where in given]
+    return [message for message in map(error_message, checks) if message]
 
 
-def refusal(action: Callable[[], Any]) -> str:
+def error_message(action: Callable[[], Any]) -> str:
     """The message of the ValueError that an action raises, or nothing."""
     try:
         action()
@@ -234,25 +236,25 @@ def refusal(action: Callable[[], Any]) -> str:
     return ""
 
 
-def release_problems(fields: Mapping[str, Any]) -> list[str]:
+def release_errors(fields: Mapping[str, Any]) -> list[str]:
     """What keeps a finished release from being measured with each variant's settings."""
 
     def prompts() -> None:
         trained = read_record(find_release(fields["release"]))["training"].get("config", {})
-        measures.prompts_of(trained.get("data", {}), fields["measure"]["prompts"]["count"])
+        measures.world_prompts(trained.get("data", {}), fields["measure"]["prompts"]["count"])
 
-    found = [refusal(prompts)]
+    found = [error_message(prompts)]
     for variant, values in fields["variants"].items():
-        wrong = [refusal(lambda values=values: check_settings(values))]
+        wrong = [error_message(lambda values=values: check_sampling_settings(values))]
         wrong += [f"it has no {axis}, which axes names" for axis in fields["axes"] if axis not in values]
         found += [f"variant {variant!r}: {message}" for message in wrong if message]
     return found
 
 
-def check_settings(values: Mapping[str, Any]) -> None:
+def check_sampling_settings(values: Mapping[str, Any]) -> None:
     """ValueError for sampling settings that are none, or that no picture can be made with; seeds are the study's."""
     if "seed" in values:
         raise ValueError("seed is set by the study's seeds")
     request = make_request("", SETTINGS | dict(values))
-    if found := pictures.problems(request, SAMPLERS, 8):
+    if found := pictures.request_errors(request, SAMPLERS, 8):
         raise ValueError("; ".join(found))

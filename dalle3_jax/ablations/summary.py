@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dalle3_jax.evaluation.plots import COLOURS, MARKERS
-from dalle3_jax.evaluation.tables import percent, table
+from dalle3_jax.evaluation.tables import format_percent, markdown_table
 
 
-class Result(NamedTuple):
+class RunResult(NamedTuple):
     """What was measured of one run; `captions` and their `ceilings` are those of `caption_prompts.score_pictures`."""
 
     variant: str
@@ -24,63 +24,68 @@ class Result(NamedTuple):
     ceilings: Mapping[str, float] = MappingProxyType({})  # of faultless pictures
 
 
-def markdown(title: str, budget: str, results: Sequence[Result], times: Sequence[float]) -> str:
+def ablation_markdown(title: str, budget: str, results: Sequence[RunResult], times: Sequence[float]) -> str:
     """Title, budget and a table: a row a variant; means over seeds, with the least and the greatest."""
-    columns: dict[str, Callable[[Result], str | float]] = {}
-    columns |= {f"x0 error, t = {t:g}": lambda one, i=i: final(one)[i] for i, t in enumerate(times)}
+    columns: dict[str, Callable[[RunResult], str | float]] = {}
+    columns |= {f"x0 error, t = {t:g}": lambda one, i=i: final_errors(one)[i] for i, t in enumerate(times)}
     columns |= {name: lambda one, name=name: one.rates[name] for name in results[0].rates}
-    columns |= {name: lambda one, name=name: reached(one)[name] for name in reached(results[0])}
+    columns |= {
+        name: lambda one, name=name: final_caption_scores(one)[name] for name in final_caption_scores(results[0])
+    }
     columns |= {"training, s": lambda one: one.seconds} if any(one.seconds for one in results) else {}
     columns |= {f"UNet, ms at {m} tokens": lambda one, m=m: 1000 * one.unet[m] for m in results[0].unet}
     rows = []
     for variant, runs in by_variant(results).items():
-        cells = [summary([value(one) for one in runs], form_of(name, runs[0])) for name, value in columns.items()]
+        cells = [
+            mean_and_range([value(one) for one in runs], column_format(name, runs[0]))
+            for name, value in columns.items()
+        ]
         rows.append([variant, *cells])
     if ceilings := results[0].ceilings:
-        cells = [form_of(name, results[0])(ceilings[name]) if name in ceilings else "-" for name in columns]
+        cells = [column_format(name, results[0])(ceilings[name]) if name in ceilings else "-" for name in columns]
         rows.append(["faultless pictures", *cells])
     count = len({one.seed for one in results})
     seeds = f"Means over {count} seeds, with the least and the greatest." if count > 1 else "One seed."
-    return "\n\n".join([f"### {title}", f"{budget} {seeds}", table(["", *columns], rows)]) + "\n"
+    return "\n\n".join([f"### {title}", f"{budget} {seeds}", markdown_table(["", *columns], rows)]) + "\n"
 
 
-def form_of(name: str, one: Result) -> Callable[[float], str]:
+def column_format(name: str, one: RunResult) -> Callable[[float], str]:
     """How a column's values are written."""
-    if name in one.rates or (name in reached(one) and not name.endswith("similarity")):
-        return percent
-    if name in reached(one):
+    if name in one.rates or (name in final_caption_scores(one) and not name.endswith("similarity")):
+        return format_percent
+    if name in final_caption_scores(one):
         return "{:.1f}".format
     return "{:.3g}".format if "error" in name or "UNet" in name else "{:,.0f}".format
 
 
-def summary(values: Sequence[Any], form: Callable[[float], str]) -> str:
+def mean_and_range(values: Sequence[Any], form: Callable[[float], str]) -> str:
     """The mean, and the range where there is one."""
     mean, low, high = form(float(np.mean(values))), form(min(values)), form(max(values))
     return mean if len(set(values)) == 1 else f"{mean} ({low} to {high})"
 
 
-def by_variant(results: Sequence[Result]) -> dict[str, list[Result]]:
+def by_variant(results: Sequence[RunResult]) -> dict[str, list[RunResult]]:
     """The runs of each variant, in order."""
-    found: dict[str, list[Result]] = {}
+    found: dict[str, list[RunResult]] = {}
     for one in results:
         found.setdefault(one.variant, []).append(one)
     return found
 
 
-def final(one: Result) -> list[float]:
+def final_errors(one: RunResult) -> list[float]:
     """The errors at the last step that was measured."""
     return one.curve[max(one.curve)]
 
 
-def reached(one: Result) -> Mapping[str, float]:
+def final_caption_scores(one: RunResult) -> Mapping[str, float]:
     """How captions were followed at the last step that was measured."""
     return one.captions[max(one.captions)] if one.captions else {}
 
 
-def figure(
+def ablation_figure(
     title: str,
     budget: str,
-    results: Sequence[Result],
+    results: Sequence[RunResult],
     times: Sequence[float],
     axes: Sequence[str] = (),
     places: Mapping[str, tuple] | None = None,
@@ -123,7 +128,7 @@ def figure(
     return content.getvalue()
 
 
-def line(ax: Any, i: int, x: Sequence[int | float], runs: Sequence[Sequence[float]], label: str) -> None:
+def plot_runs(ax: Any, i: int, x: Sequence[int | float], runs: Sequence[Sequence[float]], label: str) -> None:
     """The mean of several runs as a line, and each of them as a thin one."""
     style = {"color": COLOURS[i % len(COLOURS)]}
     if len(runs) > 1:
@@ -131,10 +136,10 @@ def line(ax: Any, i: int, x: Sequence[int | float], runs: Sequence[Sequence[floa
     ax.plot(x, np.mean(runs, 0), marker=MARKERS[i % len(MARKERS)], markersize=4, linewidth=1.8, label=label, **style)
 
 
-def draw_curves(ax: Any, variants: Mapping[str, Sequence[Result]]) -> None:
+def draw_curves(ax: Any, variants: Mapping[str, Sequence[RunResult]]) -> None:
     """Mean error over the times, by step."""
     for i, (name, runs) in enumerate(variants.items()):
-        line(
+        plot_runs(
             ax,
             i,
             list(runs[0].curve),
@@ -144,21 +149,21 @@ def draw_curves(ax: Any, variants: Mapping[str, Sequence[Result]]) -> None:
     ax.set(xlabel="training step", ylabel="x0 error, mean over t (held out)", yscale="log")
 
 
-def draw_errors(ax: Any, variants: Mapping[str, Sequence[Result]], times: Sequence[float]) -> None:
+def draw_errors(ax: Any, variants: Mapping[str, Sequence[RunResult]], times: Sequence[float]) -> None:
     """The last error, by time."""
     for i, (name, runs) in enumerate(variants.items()):
-        line(ax, i, times, [final(one) for one in runs], name)
+        plot_runs(ax, i, times, [final_errors(one) for one in runs], name)
     ax.set(xlabel="t (0: picture, 1: noise)", ylabel="x0 error at the end (held out)", yscale="log")
 
 
-def draw_times(ax: Any, variants: Mapping[str, Sequence[Result]]) -> None:
+def draw_times(ax: Any, variants: Mapping[str, Sequence[RunResult]]) -> None:
     """Milliseconds of one evaluation of the UNet, by length of the caption."""
     for i, (name, runs) in enumerate(variants.items()):
-        line(ax, i, list(runs[0].unet), [[1000 * seconds for seconds in runs[0].unet.values()]], name)
+        plot_runs(ax, i, list(runs[0].unet), [[1000 * seconds for seconds in runs[0].unet.values()]], name)
     ax.set(xlabel="length of the caption (tokens)", ylabel="UNet, one evaluation (ms)", ylim=(0, None))
 
 
-def draw_rates(ax: Any, variants: Mapping[str, Sequence[Result]]) -> None:
+def draw_rates(ax: Any, variants: Mapping[str, Sequence[RunResult]]) -> None:
     """A row for each rate, a mark for each variant's mean and small ones for its seeds."""
     names = list(next(iter(variants.values()))[0].rates)
     for i, (variant, runs) in enumerate(variants.items()):
@@ -173,7 +178,7 @@ def draw_rates(ax: Any, variants: Mapping[str, Sequence[Result]]) -> None:
 
 def draw_rate(
     ax: Any,
-    variants: Mapping[str, Sequence[Result]],
+    variants: Mapping[str, Sequence[RunResult]],
     metric: str,
     axes: Sequence[str],
     places: Mapping[str, tuple],
@@ -184,5 +189,5 @@ def draw_rate(
         chosen = sorted((place[0], name) for name, place in places.items() if place[1:] == rest)
         runs = [[100 * one.rates[metric] for one in variants[name]] for _, name in chosen]
         label = ", ".join(f"{value} {axis}" for axis, value in zip(axes[1:], rest, strict=True))
-        line(ax, i, [x for x, _ in chosen], np.transpose(runs).tolist(), label)
+        plot_runs(ax, i, [x for x, _ in chosen], np.transpose(runs).tolist(), label)
     ax.set(title=metric, xlabel=axes[0].replace("_", " "), ylabel="prompts followed (%)", ylim=(-3, 103))

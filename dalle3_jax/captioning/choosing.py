@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from dalle3_jax.typing import Array, Bool, Float, Int
 
-__all__ = ["beams", "best", "greedy", "nucleus"]
+__all__ = ["beam_step", "best_beam", "greedy", "sample_nucleus"]
 
 NEVER = -1e30
 """The score of what must not be chosen; finite, so that sums of it stay numbers."""
@@ -18,7 +18,7 @@ def greedy(logits: Float[Array, "b vocab"]) -> Int[Array, " b"]:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
-def nucleus(
+def sample_nucleus(
     logits: Float[Array, "b vocab"], keys: Array, positions: Int[Array, " b"], temperature: float, top_p: float
 ) -> Int[Array, " b"]:
     """One of the fewest tokens whose chances sum to `top_p` (arXiv 1904.09751), drawn by a row's key and position.
@@ -35,7 +35,7 @@ def nucleus(
 
 
 @functools.partial(jax.vmap, in_axes=(0, 0, 0, None))
-def beams(
+def beam_step(
     logits: Float[Array, "n vocab"], scores: Float[Array, " n"], done: Bool[Array, " n"], eos: int
 ) -> tuple[Int[Array, " n"], Int[Array, " n"], Float[Array, " n"]]:
     """Of each picture's `n` texts and every token after them the `n` likeliest: (text, token, log likelihood).
@@ -50,6 +50,6 @@ def beams(
     return (places // vocab).astype(jnp.int32), (places % vocab).astype(jnp.int32), values
 
 
-def best(scores: Float[Array, "b n"], lengths: Int[Array, "b n"], penalty: float) -> Int[Array, " b"]:
+def best_beam(scores: Float[Array, "b n"], lengths: Int[Array, "b n"], penalty: float) -> Int[Array, " b"]:
     """Which text of each picture is the best: by log likelihood over length to the power of `penalty`."""
     return jnp.argmax(scores / jnp.maximum(lengths, 1).astype(jnp.float32) ** penalty, axis=-1)

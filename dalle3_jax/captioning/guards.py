@@ -10,12 +10,12 @@ import unicodedata
 from collections.abc import Collection
 from typing import NamedTuple
 
-from dalle3_jax.captioning.unquote import HOLE, without_quote
+from dalle3_jax.captioning.unquote import HOLE, remove_quotes
 from dalle3_jax.text.glyphs import QUOTED
 
-__all__ = ["cleaned", "doubtful", "words"]
+__all__ = ["clean_caption", "doubtful_quotes", "drop_doubtful_quotes"]
 
-Guarded = tuple[str, tuple[str, ...]]
+GuardedCaption = tuple[str, tuple[str, ...]]
 """A caption, and a flag for each change."""
 
 CONTROLS = "\u200b\ufeff\ufffd\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -35,11 +35,11 @@ class Quote(NamedTuple):
     """A quote with its marks, what it says, and the end of a sentence that stands within it ("" where none does)."""
 
     text: str
-    said: str
+    content: str
     end: str
 
 
-def cleaned(caption: str) -> Guarded:
+def clean_caption(caption: str) -> GuardedCaption:
     """The caption in one line, without control characters, halves of characters and marks of direction."""
     kept = "".join(" " if c.isspace() else c for c in caption if c.isspace() or not is_control(c))
     flags = ("control",) if any(is_control(c) and c not in "\t\n\r" for c in caption) else ()
@@ -51,50 +51,50 @@ def is_control(character: str) -> bool:
     return character in CONTROLS or unicodedata.category(character) in ("Cc", "Cs", "Co")
 
 
-def doubtful(caption: str, alt: str, seen: Collection[str] = ()) -> tuple[str, ...]:
+def doubtful_quotes(caption: str, alt: str, seen: Collection[str] = ()) -> tuple[str, ...]:
     """What the caption quotes that neither the alternative text has nor an OCR has `seen` in the picture."""
-    return tuple(quote.said for quote in taken_out(caption)[1] if not confirmed(quote.said, alt, seen))
+    return tuple(quote.content for quote in extract_quotes(caption)[1] if not is_confirmed(quote.content, alt, seen))
 
 
-def confirmed(said: str, alt: str, seen: Collection[str]) -> bool:
+def is_confirmed(quote: str, alt: str, seen: Collection[str]) -> bool:
     """Whether the alternative text has the words one after the other, or each of them was seen; case does not count."""
-    wanted, known = listed(said), listed(alt)
+    wanted, known = split_casefold(quote), split_casefold(alt)
     starts = range(len(known) - len(wanted) + 1)
-    read = {word for text in seen for word in listed(text)}
+    read = {word for text in seen for word in split_casefold(text)}
     return bool(wanted) and (any(known[i : i + len(wanted)] == wanted for i in starts) or read.issuperset(wanted))
 
 
-def listed(text: str) -> list[str]:
+def split_casefold(text: str) -> list[str]:
     """The words of a text, in small letters."""
     return [word.casefold() for word in WORD.findall(text)]
 
 
-def words(caption: str, alt: str, seen: Collection[str] = ()) -> Guarded:
+def drop_doubtful_quotes(caption: str, alt: str, seen: Collection[str] = ()) -> GuardedCaption:
     """The caption without the quotes that are doubtful.
 
     A sentence that holds one is dropped ("words_dropped"), unless it is the first, holds a confirmed quote too or is
     pointed at by the next one: then only the quote goes, and 'that says "OPEN"' is "with writing" ("words_replaced").
     """
-    if not doubtful(caption, alt, seen):
+    if not doubtful_quotes(caption, alt, seen):
         return caption, ()
-    masked, quotes = taken_out(caption)
+    masked, quotes = extract_quotes(caption)
     rest = iter(quotes)
     sentences = SPLIT.split(masked)
     kept: list[str] = []
     flags: list[str] = []
     for sentence, following in zip(sentences, [*sentences[1:], ""], strict=True):
         held = [next(rest) for _ in range(sentence.count(HOLE))]
-        good = [confirmed(quote.said, alt, seen) for quote in held]
+        good = [is_confirmed(quote.content, alt, seen) for quote in held]
         if held and kept and not any(good) and not POINTING.match(following):
             flags.append("words_dropped")
             continue
         flags += ["words_replaced"] * good.count(False)
-        kept.append(filled(sentence, held, good))
-    left, more = words(" ".join(kept), alt, seen)  # quotes may have stood around quotes
+        kept.append(restore_quotes(sentence, held, good))
+    left, more = drop_doubtful_quotes(" ".join(kept), alt, seen)  # quotes may have stood around quotes
     return left, (*flags, *more)
 
 
-def taken_out(caption: str) -> tuple[str, list[Quote]]:
+def extract_quotes(caption: str) -> tuple[str, list[Quote]]:
     """(The caption with holes for its quotes, the quotes); a sentence that ends within a quote ends behind its hole."""
     quotes: list[Quote] = []
 
@@ -109,10 +109,10 @@ def taken_out(caption: str) -> tuple[str, list[Quote]]:
     return OPEN.sub(out, QUOTED.sub(out, caption.replace(HOLE, ""))), quotes
 
 
-def filled(sentence: str, quotes: list[Quote], good: list[bool]) -> str:
+def restore_quotes(sentence: str, quotes: list[Quote], good: list[bool]) -> str:
     """The sentence with its good quotes put back, and rewritten without the others."""
     parts = sentence.split(HOLE)
     whole = parts[0]
     for quote, is_good, part in zip(quotes, good, parts[1:], strict=True):
         whole += quote.text + part.removeprefix(quote.end) if is_good else HOLE + part
-    return without_quote(whole) if HOLE in whole else whole
+    return remove_quotes(whole) if HOLE in whole else whole

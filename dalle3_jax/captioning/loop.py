@@ -7,18 +7,26 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from dalle3_jax.captioning.choosing import beams, best, greedy, nucleus
-from dalle3_jax.models.captioner import Cache, Captioner, empty_cache
+from dalle3_jax.captioning.choosing import beam_step, best_beam, greedy, sample_nucleus
+from dalle3_jax.models.captioner import Captioner, CaptionerCache, empty_cache
 from dalle3_jax.typing import Array, Bool, Float, Int, Params
 
-__all__ = ["Decoding", "Method", "State", "advance", "begin", "chosen", "packed"]
+__all__ = [
+    "CaptionDecoding",
+    "DecodingState",
+    "Method",
+    "best_texts",
+    "decode_tokens",
+    "pack_unfinished",
+    "start_decoding",
+]
 
 Method = Literal["greedy", "top_p", "beam"]
 METHODS = get_args(Method)
 
 
 @dataclass(frozen=True)
-class Decoding:
+class CaptionDecoding:
     """How captions are written.
 
     greedy: the likeliest token each time. top_p: one drawn at `temperature` from the fewest tokens whose chances sum to
@@ -52,7 +60,7 @@ class Decoding:
         return self.beams if self.method == "beam" else 1
 
 
-class State(NamedTuple):
+class DecodingState(NamedTuple):
     """Where the texts of b pictures stand, `n` of each (1 unless there are beams); rows are picture by picture."""
 
     tokens: Int[Array, "b n l"]
@@ -62,66 +70,68 @@ class State(NamedTuple):
     logits: Float[Array, "b n vocab"]
     positions: Int[Array, " b"]
     keys: Array  # of random draws, one a picture
-    names: Int[Array, " b"]  # what a picture is called by whoever asks; below 0: nobody does
-    cache: Cache  # rows of b x n
+    image_ids: Int[Array, " b"]  # what a picture is called by whoever asks; below 0: nobody does
+    cache: CaptionerCache  # rows of b x n
 
 
 @functools.partial(jax.jit, static_argnames=("module", "decoding"))
-def begin(
+def start_decoding(
     params: Params,
     images: Float[Array, "b h w 3"],
     keys: Array,
-    names: Int[Array, " b"],
+    image_ids: Int[Array, " b"],
     start: Int[Array, ""],
     *,
     module: Captioner,
-    decoding: Decoding,
-) -> State:
+    decoding: CaptionDecoding,
+) -> DecodingState:
     """The state in which pictures in [-1, 1] have been read and every text has begun with `start`."""
     b, n = len(images), decoding.width
     cache = empty_cache(module, b)
     ids, zeros = jnp.full(b, start, jnp.int32), jnp.zeros(b, jnp.int32)
-    logits, cache = _step(module, params, ids, zeros, cache, images)
+    logits, cache = _decoder_step(module, params, ids, zeros, cache, images)
     cache = jax.tree.map(lambda x: jnp.repeat(x, n, axis=1), cache)
     length = decoding.length or module.positions
     # Beams begin alike: only the first may be chosen from, or all would stay alike.
     scores = jnp.broadcast_to(jnp.where(jnp.arange(n) == 0, 0.0, -jnp.inf), (b, n))
-    return State(
+    return DecodingState(
         tokens=jnp.zeros((b, n, min(length, module.positions)), jnp.int32),
         lengths=jnp.zeros((b, n), jnp.int32),
-        done=jnp.broadcast_to((names < 0)[:, None], (b, n)),
+        done=jnp.broadcast_to((image_ids < 0)[:, None], (b, n)),
         scores=scores,
         logits=jnp.broadcast_to(logits[:, None], (b, n, logits.shape[-1])),
         positions=zeros,
         keys=keys,
-        names=names,
+        image_ids=image_ids,
         cache=cache,
     )
 
 
 @functools.partial(jax.jit, static_argnames=("module", "decoding"), donate_argnames=("state",))
-def advance(params: Params, state: State, count: Int[Array, ""], *, module: Captioner, decoding: Decoding) -> State:
+def decode_tokens(
+    params: Params, state: DecodingState, count: Int[Array, ""], *, module: Captioner, decoding: CaptionDecoding
+) -> DecodingState:
     """Writes `count` more tokens of every text, or fewer where all are done before."""
 
-    def going(carry: tuple[State, Array]) -> Array:
+    def going(carry: tuple[DecodingState, Array]) -> Array:
         state, left = carry
         return (left > 0) & ~state.done.all()
 
-    def write(carry: tuple[State, Array]) -> tuple[State, Array]:
+    def write(carry: tuple[DecodingState, Array]) -> tuple[DecodingState, Array]:
         state, left = carry
-        return _written(params, state, module, decoding), left - 1
+        return _write_token(params, state, module, decoding), left - 1
 
     return jax.lax.while_loop(going, write, (state, count))[0]
 
 
-def _written(params: Params, state: State, module: Captioner, decoding: Decoding) -> State:
+def _write_token(params: Params, state: DecodingState, module: Captioner, decoding: CaptionDecoding) -> DecodingState:
     """One more token of every text that is not done."""
     b, n, length = state.tokens.shape
     if decoding.method == "beam":
-        source, token, scores = beams(state.logits, state.scores, state.done, module.eos_id)
-        state = _reordered(state, source)._replace(scores=scores)
+        source, token, scores = beam_step(state.logits, state.scores, state.done, module.eos_id)
+        state = _reorder_beams(state, source)._replace(scores=scores)
     elif decoding.method == "top_p":
-        drawn = nucleus(state.logits[:, 0], state.keys, state.positions, decoding.temperature, decoding.top_p)
+        drawn = sample_nucleus(state.logits[:, 0], state.keys, state.positions, decoding.temperature, decoding.top_p)
         token = drawn[:, None]
     else:
         token = greedy(state.logits.reshape(b * n, -1)).reshape(b, n)
@@ -131,12 +141,12 @@ def _written(params: Params, state: State, module: Captioner, decoding: Decoding
     positions = state.positions + 1
     done = state.done | (token == module.eos_id) | (positions >= length)[:, None]
     at = jnp.repeat(jnp.minimum(positions, module.positions - 1), n)
-    logits, cache = _step(module, params, token.reshape(-1), at, state.cache)
+    logits, cache = _decoder_step(module, params, token.reshape(-1), at, state.cache)
     logits = logits.reshape(b, n, -1)
     return state._replace(tokens=tokens, lengths=lengths, done=done, logits=logits, positions=positions, cache=cache)
 
 
-def _reordered(state: State, source: Int[Array, "b n"]) -> State:
+def _reorder_beams(state: DecodingState, source: Int[Array, "b n"]) -> DecodingState:
     """Each picture's texts in another order, some of them more than once."""
     b, n = source.shape
     rows = (jnp.arange(b)[:, None] * n + source).reshape(-1)
@@ -154,7 +164,7 @@ def _reordered(state: State, source: Int[Array, "b n"]) -> State:
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1))
-def packed(first: State, second: State) -> tuple[State, State]:
+def pack_unfinished(first: DecodingState, second: DecodingState) -> tuple[DecodingState, DecodingState]:
     """The rows of two states with those that are not done in front: what is left to write fills fewer batches."""
     n = first.done.shape[1]
     both = jnp.concatenate([first.done.all(-1), second.done.all(-1)])
@@ -166,24 +176,24 @@ def packed(first: State, second: State) -> tuple[State, State]:
         return half_one, half_two
 
     halves: list[dict[str, Any]] = [{}, {}]
-    for name in State._fields:
+    for name in DecodingState._fields:
         one, two = getattr(first, name), getattr(second, name)
         index, axis = (rows, 1) if name == "cache" else (order, 0)
         pairs = [split(x, y, index, axis) for x, y in zip(*map(jax.tree.leaves, (one, two)), strict=True)]
         for half, leaves in zip(halves, zip(*pairs, strict=True), strict=True):
             half[name] = jax.tree.unflatten(jax.tree.structure(one), leaves)
-    return State(**halves[0]), State(**halves[1])
+    return DecodingState(**halves[0]), DecodingState(**halves[1])
 
 
 @functools.partial(jax.jit, static_argnames="decoding")
-def chosen(state: State, *, decoding: Decoding) -> tuple[Int[Array, "b l"], Int[Array, " b"]]:
+def best_texts(state: DecodingState, *, decoding: CaptionDecoding) -> tuple[Int[Array, "b l"], Int[Array, " b"]]:
     """The best text of each picture and its length, with its end token where it has one."""
-    pick = best(state.scores, state.lengths, decoding.length_penalty)
+    pick = best_beam(state.scores, state.lengths, decoding.length_penalty)
     rows = jnp.arange(len(pick))
     return state.tokens[rows, pick], state.lengths[rows, pick]
 
 
-def _step(
-    module: Captioner, params: Params, ids: Array, positions: Array, cache: Cache, images: Array | None = None
+def _decoder_step(
+    module: Captioner, params: Params, ids: Array, positions: Array, cache: CaptionerCache, images: Array | None = None
 ) -> Any:
     return module.apply({"params": params}, ids, positions, cache, images, method="step")

@@ -17,7 +17,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from dalle3_jax.captioning.loop import Decoding, State, advance, begin, chosen, packed
+from dalle3_jax.captioning.loop import (
+    CaptionDecoding,
+    DecodingState,
+    best_texts,
+    decode_tokens,
+    pack_unfinished,
+    start_decoding,
+)
 from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.text.tokenizers import Tokenizer
@@ -25,7 +32,7 @@ from dalle3_jax.typing import Array, Float, Params
 
 __all__ = ["CaptionModel"]
 
-Picture = UInt8[np.ndarray, "_ _ 3"]
+ImageArray = UInt8[np.ndarray, "_ _ 3"]
 SEGMENT = 12
 """Tokens after which texts that are done make room for others."""
 
@@ -51,8 +58,8 @@ class CaptionModel:
 
     def captions(
         self,
-        images: Sequence[Picture],
-        decoding: Decoding | None = None,
+        images: Sequence[ImageArray],
+        decoding: CaptionDecoding | None = None,
         *,
         seeds: Sequence[int] | None = None,
         batch_size: int = 64,
@@ -62,39 +69,39 @@ class CaptionModel:
         Texts of one batch are written together; those that end early make room for those of later pictures, so that no
         batch waits long for its longest.
         """
-        decoding = decoding or Decoding()
+        decoding = decoding or CaptionDecoding()
         if batch_size < 1 or (seeds is not None and len(seeds) != len(images)):
             raise ValueError(
                 f"batch size {batch_size}, {len(images)} pictures: at least 1, and a seed for every picture"
             )
         found: dict[int, str] = {}
-        for state in self._finished(
-            self._begun(images, range(len(images)) if seeds is None else seeds, batch_size, decoding), decoding
+        for state in self._decode_batches(
+            self._start_batches(images, range(len(images)) if seeds is None else seeds, batch_size, decoding), decoding
         ):
-            tokens, lengths = chosen(state, decoding=decoding)
-            self._collect(found, *map(np.asarray, (state.names, state.done.all(-1), tokens, lengths)))
+            tokens, lengths = best_texts(state, decoding=decoding)
+            self._collect(found, *map(np.asarray, (state.image_ids, state.done.all(-1), tokens, lengths)))
         return [found[i] for i in range(len(images))]
 
     def similarity(
-        self, images: Sequence[Picture], texts: Sequence[str], batch_size: int = 64
+        self, images: Sequence[ImageArray], texts: Sequence[str], batch_size: int = 64
     ) -> Float[np.ndarray, " n"]:
         """100 times the cosine of each picture and its text: a CLIP score by our own captioner."""
         if isinstance(texts, str) or len(images) != len(texts):
             raise ValueError(f"{len(images)} pictures: give a list with the text of every picture")
         return 100.0 * np.sum(self.image_vectors(images, batch_size) * self.text_vectors(texts, batch_size), axis=-1)
 
-    def image_vectors(self, images: Sequence[Picture], batch_size: int = 64) -> Float[np.ndarray, "n v"]:
+    def image_vectors(self, images: Sequence[ImageArray], batch_size: int = 64) -> Float[np.ndarray, "n v"]:
         """Unit vectors of pictures."""
-        run = functools.partial(_vectors, self.params, module=self.module, method="encode_image")
-        pixels = (self.prepared(part) for part in _parts(images, batch_size))
-        return _joined([run((batch,)) for batch in pixels], len(images))
+        run = functools.partial(_encode, self.params, module=self.module, method="encode_image")
+        pixels = (self.prepare_images(part) for part in _padded_batches(images, batch_size))
+        return _concatenate([run((batch,)) for batch in pixels], len(images))
 
     def text_vectors(self, texts: Sequence[str], batch_size: int = 64) -> Float[np.ndarray, "n v"]:
         """Unit vectors of texts."""
-        run = functools.partial(_vectors, self.params, module=self.module, method="encode_text")
-        return _joined([run(self.begun(part)) for part in _parts(texts, batch_size)], len(texts))
+        run = functools.partial(_encode, self.params, module=self.module, method="encode_text")
+        return _concatenate([run(self.tokenize(part)) for part in _padded_batches(texts, batch_size)], len(texts))
 
-    def begun(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids and mask of texts, with the token before them that begins each."""
         start, length = self.module.start_id, self.module.positions
         if start is None:
@@ -103,15 +110,15 @@ class CaptionModel:
         before = np.full((len(texts), 1), start, ids.dtype)
         return np.concatenate([before, ids], 1), np.concatenate([np.ones_like(before, bool), mask], 1)
 
-    def prepared(self, images: Sequence[Picture]) -> Float[np.ndarray, "b h w 3"]:
+    def prepare_images(self, images: Sequence[ImageArray]) -> Float[np.ndarray, "b h w 3"]:
         """Pictures as the network sees them: all of each, brought to its size, in [-1, 1]."""
         height, width = self.module.image_size
-        pixels = np.stack([_resized(image, height, width) for image in images])
+        pixels = np.stack([_resize(image, height, width) for image in images])
         return pixels.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1.0)
 
-    def _begun(
-        self, images: Sequence[Picture], seeds: Sequence[int], batch_size: int, decoding: Decoding
-    ) -> Iterator[State]:
+    def _start_batches(
+        self, images: Sequence[ImageArray], seeds: Sequence[int], batch_size: int, decoding: CaptionDecoding
+    ) -> Iterator[DecodingState]:
         """The states of all batches of pictures; a short one is filled up with rows that are done."""
         start = self.module.start_id if self.module.start_id is not None else self.tokenizer.start
         for first in range(0, len(images), batch_size):
@@ -121,11 +128,11 @@ class CaptionModel:
             numbers = np.asarray([seeds[max(int(name), first)] for name in names], np.uint32)
             keys = jax.vmap(jax.random.key)(numbers)
             how = {"module": self.module, "decoding": decoding}
-            yield begin(self.params, self.prepared(rows), keys, names, np.int32(start or 0), **how)
+            yield start_decoding(self.params, self.prepare_images(rows), keys, names, np.int32(start or 0), **how)
 
-    def _finished(self, batches: Iterator[State], decoding: Decoding) -> Iterator[State]:
+    def _decode_batches(self, batches: Iterator[DecodingState], decoding: CaptionDecoding) -> Iterator[DecodingState]:
         """States some of whose texts are done, each row in as many as it takes until it is."""
-        write = functools.partial(advance, self.params, module=self.module, decoding=decoding)
+        write = functools.partial(decode_tokens, self.params, module=self.module, decoding=decoding)
         waiting = None  # what earlier batches have left, fewer rows than a batch
         for state in batches:
             state = write(state, np.int32(SEGMENT))
@@ -133,41 +140,41 @@ class CaptionModel:
             if waiting is None:
                 waiting = state
                 continue
-            full, waiting = packed(waiting, state)
+            full, waiting = pack_unfinished(waiting, state)
             while not full.done.all(-1).any() and not waiting.done.all():
                 full = write(full, np.int32(SEGMENT))
                 yield full
-                full, waiting = packed(full, waiting)
+                full, waiting = pack_unfinished(full, waiting)
             if not full.done.all():
                 waiting = full
         if waiting is not None and not waiting.done.all():
             yield write(waiting, np.int32(self.module.positions))
 
     def _collect(
-        self, found: dict[int, str], names: np.ndarray, done: np.ndarray, tokens: np.ndarray, lengths: np.ndarray
+        self, captions: dict[int, str], image_ids: np.ndarray, done: np.ndarray, tokens: np.ndarray, lengths: np.ndarray
     ) -> None:
-        for row in np.flatnonzero(done & (names >= 0)):
+        for row in np.flatnonzero(done & (image_ids >= 0)):
             kept = [int(token) for token in tokens[row, : lengths[row]] if token != self.module.eos_id]
-            found[int(names[row])] = self.tokenizer.backend.decode(kept).strip()  # sub-words begin with a space
+            captions[int(image_ids[row])] = self.tokenizer.backend.decode(kept).strip()  # sub-words begin with a space
 
 
 @functools.partial(jax.jit, static_argnames=("module", "method"))
-def _vectors(params: Params, inputs: Any, *, module: Captioner, method: str) -> Float[Array, "b v"]:
+def _encode(params: Params, inputs: Any, *, module: Captioner, method: str) -> Float[Array, "b v"]:
     return jnp.asarray(module.apply({"params": params}, *inputs, method=method))
 
 
-def _parts(rows: Sequence[Any], size: int) -> Iterator[list[Any]]:
+def _padded_batches(rows: Sequence[Any], size: int) -> Iterator[list[Any]]:
     """The rows in batches of one size, the last one filled up with its last row."""
     for first in range(0, len(rows), size):
         part = list(rows[first : first + size])
         yield part + part[-1:] * (size - len(part))
 
 
-def _joined(batches: Sequence[Any], count: int) -> np.ndarray:
+def _concatenate(batches: Sequence[Any], count: int) -> np.ndarray:
     return np.concatenate([np.asarray(batch) for batch in batches])[:count]
 
 
-def _resized(image: Picture, height: int, width: int) -> Picture:
+def _resize(image: ImageArray, height: int, width: int) -> ImageArray:
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))

@@ -12,20 +12,20 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from dalle3_jax.captioning import Decoding, guards
-from dalle3_jax.captioning.species import General, digest_of, species
+from dalle3_jax.captioning import CaptionDecoding, guards
+from dalle3_jax.captioning.species import General, generalise_species, names_digest
 from dalle3_jax.data import files
 from dalle3_jax.data.caches import sidecar_writer, sidecars
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode
+from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.reading import ocr
 from dalle3_jax.runtime import processes
 from dalle3_jax.runtime.distributed import enable_compilation_cache
 from dalle3_jax.runtime.versions import versions
 
-__all__ = ["Guards", "Recaptioned", "captioning_of", "made_by", "recaption"]
+__all__ = ["Guards", "RecaptionResult", "captions_metadata", "make_captioning", "recaption"]
 
 LOOKED_AT = 100
 """Records among which the first good one shows what versions of captions there are."""
@@ -41,7 +41,7 @@ class Guards:
     names: Mapping[str, General] = field(default_factory=dict)
 
     @functools.cached_property
-    def reader(self) -> ocr.Ocr | None:
+    def ocr_reader(self) -> ocr.Ocr | None:
         """The OCR; ValueError where it is asked for and there is none."""
         found = ocr.find_ocr() if self.words == "ocr" else None
         if self.words == "ocr" and found is None:
@@ -49,29 +49,29 @@ class Guards:
         return found
 
     @property
-    def described(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """What a folder says of them."""
-        words = self.reader.name if self.reader else self.words
-        return {"words": words, "species": digest_of(self.names) if self.names else ""}
+        words = self.ocr_reader.name if self.ocr_reader else self.words
+        return {"words": words, "species": names_digest(self.names) if self.names else ""}
 
     def __call__(self, source: Source, index: int, alt: str, text: str) -> tuple[str, tuple[str, ...]]:
         """What is kept of a text about the record at `index`, and a flag for each change.
 
         The OCR looks at the picture as the source has it, and only where the alternative text does not decide.
         """
-        caption, flags = guards.cleaned(text)
-        if self.words != "keep" and guards.doubtful(caption, alt):
-            seen = self.reader.read(decode(source[index].image)) if self.reader else ()
-            caption, more = guards.words(caption, alt, seen)
+        caption, flags = guards.clean_caption(text)
+        if self.words != "keep" and guards.doubtful_quotes(caption, alt):
+            seen = self.ocr_reader.read(decode_image(source[index].image)) if self.ocr_reader else ()
+            caption, more = guards.drop_doubtful_quotes(caption, alt, seen)
             flags += more
         if self.names:
-            caption, more = species(caption, alt, self.names)
+            caption, more = generalise_species(caption, alt, self.names)
             flags += more
         return caption, flags
 
 
 @dataclass(frozen=True)
-class Recaptioned:
+class RecaptionResult:
     """A finished folder: what its captions.json says, how many records this process wrote now, and in what time."""
 
     record: Mapping[str, Any]
@@ -79,29 +79,31 @@ class Recaptioned:
     seconds: float
 
 
-def made_by(source: Source, version: str, captioner: Any, decoding: Decoding, guarded: Guards) -> dict[str, Any]:
+def captions_metadata(
+    source: Source, version: str, captioner: Any, decoding: CaptionDecoding, guards: Guards
+) -> dict[str, Any]:
     """What captions are made from; another value of any of it, but of the date and the software, is another folder."""
-    made = {"captioner": captioner.digest, "decoding": asdict(decoding), "guards": guarded.described}
+    made = {"captioner": captioner.digest, "decoding": asdict(decoding), "guards": guards.metadata}
     if isinstance(source, ScenesSource):
         made["drawn"] = [source.height, source.width]
     made |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), "software": versions()}
-    same = {"format": sidecars.FORMAT, "version": version, "source": sidecars.records_of(source.fingerprint)}
+    same = {"format": sidecars.FORMAT, "version": version, "source": sidecars.sizeless_fingerprint(source.fingerprint)}
     return {**same, "chunk": sidecars.CHUNK, "made": made}
 
 
-def captioning_of(
-    source: Source, captioner: Any, decoding: Decoding, guarded: Guards, batch_size: int = 64, threads: int = 4
-) -> sidecar_writer.Captioning:
+def make_captioning(
+    source: Source, captioner: Any, decoding: CaptionDecoding, guards: Guards, batch_size: int = 64, threads: int = 4
+) -> sidecar_writer.CaptionFunctions:
     """The captioner and the guards as functions; what `top_p` draws hangs on a record's place alone."""
 
     def captions(pictures: list[np.ndarray], places: list[int]) -> list[str]:
         return captioner.captions(pictures, decoding, seeds=places, batch_size=batch_size)
 
     size = tuple(captioner.module.image_size)
-    return sidecar_writer.Captioning(captions, functools.partial(guarded, source), size, threads)
+    return sidecar_writer.CaptionFunctions(captions, functools.partial(guards, source), size, threads)
 
 
-def check_version(source: Source, version: str) -> None:
+def check_new_version(source: Source, version: str) -> None:
     """ValueError where the records have captions of that version already."""
     for index in range(min(LOOKED_AT, len(source))):
         try:
@@ -116,42 +118,42 @@ def check_version(source: Source, version: str) -> None:
 def recaption(
     folder: str,
     source: Source,
-    made: Mapping[str, Any],
-    captioning: sidecar_writer.Captioning,
+    metadata: Mapping[str, Any],
+    captioning: sidecar_writer.CaptionFunctions,
     count: int,
     *,
     most_bad: float = 0.01,
-) -> Recaptioned:
+) -> RecaptionResult:
     """Writes what is missing of the captions of the first `count` records, by all processes together."""
     if not 0 < count <= len(source):
         raise ValueError(f"{count} records are to be captioned and the source has {len(source)}")
-    check_version(source, made["version"])
+    check_new_version(source, metadata["version"])
     enable_compilation_cache()
     if not files.is_remote(folder):
-        processes.agree(Path(folder), sidecar_writer.compared(made))
+        processes.check_agreement(Path(folder), sidecar_writer.comparable_metadata(metadata))
     if jax.process_index() == 0:
-        sidecar_writer.begin(folder, made)
+        sidecar_writer.start_sidecars(folder, metadata)
     processes.barrier("the captions are begun")
-    mine = sidecar_writer.chunks_of(count, jax.process_index(), jax.process_count())
-    missing = sidecar_writer.unwritten(folder, mine)
+    mine = sidecar_writer.chunks_of_process(count, jax.process_index(), jax.process_count())
+    missing = sidecar_writer.missing_chunks(folder, mine)
     began = time.monotonic()
-    with bar_over(mine, missing) as bar:
-        sidecar_writer.write(folder, source, captioning, missing, most_bad=most_bad, progress=bar.update)
+    with caption_bar(mine, missing) as bar:
+        sidecar_writer.write_chunks(folder, source, captioning, missing, max_bad=most_bad, progress=bar.update)
     seconds = time.monotonic() - began
     processes.barrier("all captions are written")
     if jax.process_index() == 0:
-        sidecar_writer.conclude(folder, count)
+        sidecar_writer.finish_sidecars(folder, count)
     processes.barrier("the captions are whole")
-    return Recaptioned(sidecars.Sidecars.open(folder).record, records_in(missing), seconds)
+    return RecaptionResult(sidecars.Sidecars.open(folder).manifest, count_records(missing), seconds)
 
 
-def bar_over(chunks: Sequence[sidecar_writer.Chunk], missing: Sequence[sidecar_writer.Chunk]) -> tqdm:
+def caption_bar(chunks: Sequence[sidecar_writer.Chunk], missing: Sequence[sidecar_writer.Chunk]) -> tqdm:
     """A bar over a process's records, begun where it goes on; the first process's is seen."""
-    total = records_in(chunks)
+    total = count_records(chunks)
     how = {"desc": "captioning", "unit": "image", "dynamic_ncols": True, "disable": jax.process_index() > 0}
-    return tqdm(total=total, initial=total - records_in(missing), **how)
+    return tqdm(total=total, initial=total - count_records(missing), **how)
 
 
-def records_in(chunks: Sequence[sidecar_writer.Chunk]) -> int:
+def count_records(chunks: Sequence[sidecar_writer.Chunk]) -> int:
     """How many records the chunks hold."""
     return sum(chunk.records for chunk in chunks)

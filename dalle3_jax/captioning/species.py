@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
-from dalle3_jax.text.english import article, capital, plural
+from dalle3_jax.text.english import article_for, capital, regular_plural
 from dalle3_jax.text.glyphs import QUOTED
 
-__all__ = ["General", "digest_of", "read_names", "species"]
+__all__ = ["General", "generalise_species", "names_digest", "read_names"]
 
 
 class General(NamedTuple):
@@ -32,7 +32,7 @@ def read_names(text: str) -> dict[str, General]:
     for number, line in enumerate(text.splitlines(), 1):
         line = line.partition("#")[0].strip()
         name, _, general = line.partition(":")
-        names, generals = forms_of(name), forms_of(general)
+        names, generals = parse_forms(name), parse_forms(general)
         if names and generals:
             found |= {form: General(word, names) for form, word in zip(names, generals, strict=True)}
         elif line:
@@ -42,20 +42,20 @@ def read_names(text: str) -> dict[str, General]:
     return found
 
 
-def forms_of(text: str) -> tuple[str, str] | None:
+def parse_forms(text: str) -> tuple[str, str] | None:
     """Singular and plural of "goose, geese" or of "orchid"; None where it is neither."""
     words = [" ".join(word.split()).lower() for word in text.split(",")]
     if not all(words) or len(words) > 2:
         return None
-    return (words[0], words[1]) if len(words) == 2 else (words[0], plural(words[0]))
+    return (words[0], words[1]) if len(words) == 2 else (words[0], regular_plural(words[0]))
 
 
-def digest_of(names: Mapping[str, General]) -> str:
+def names_digest(names: Mapping[str, General]) -> str:
     """A name for the list."""
     return sha256(repr(sorted(names.items())).encode()).hexdigest()[:16]
 
 
-def species(caption: str, alt: str, names: Mapping[str, General]) -> tuple[str, tuple[str, ...]]:
+def generalise_species(caption: str, alt: str, names: Mapping[str, General]) -> tuple[str, tuple[str, ...]]:
     """The caption with the general word for every name that the alternative text lacks; a flag "species" for each.
 
     The article before a name follows; what is quoted stays as it is.
@@ -71,7 +71,7 @@ def species(caption: str, alt: str, names: Mapping[str, General]) -> tuple[str, 
             return found[0]
         flags.append("species")
         word = capital(name.word) if found[2][0].isupper() else name.word
-        return f"{article(word, found[1])} {word}" if found[1] else word
+        return f"{article_for(word, found[1])} {word}" if found[1] else word
 
     parts: list[str] = []
     end = 0

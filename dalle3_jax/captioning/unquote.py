@@ -2,9 +2,9 @@
 
 import re
 
-from dalle3_jax.text.english import article, capital
+from dalle3_jax.text.english import article_for, capital
 
-__all__ = ["HOLE", "without_quote"]
+__all__ = ["HOLE", "remove_quotes"]
 
 HOLE = "\0"
 """Stands where a quote was taken out."""
@@ -40,23 +40,25 @@ FUNCTION = re.compile(
 """Words before which a quote is a thing of its own; before any other it says what kind of thing that is."""
 
 
-def without_quote(sentence: str) -> str:
+def remove_quotes(sentence: str) -> str:
     """The sentence with its holes closed, still a sentence."""
     text = sentence
     for pattern, instead in RULES:
         text = pattern.sub(instead, text)
     while HOLE in text:
-        text = closed(text)
+        text = close_hole(text)
     text = re.sub(r"\s+([.,;:!?])", r"\1", " ".join(text.split()))
     return capital(text) if re.match(rf"\W*[A-Z{HOLE}]", sentence) else text
 
 
-def closed(text: str) -> str:
+def close_hole(text: str) -> str:
     """The text with its first hole closed: left out before the noun that it belongs to, else called some writing."""
     before, _, after = text.partition(HOLE)
     following = re.match(r" ([\w-]+)", after)
     if following and not FUNCTION.match(following[1]):
-        before = re.sub(r"\b(a|an)(\s+)$", lambda found: article(following[1], found[1]) + found[2], before, flags=re.I)
+        before = re.sub(
+            r"\b(a|an)(\s+)$", lambda found: article_for(following[1], found[1]) + found[2], before, flags=re.I
+        )
         return before + after.lstrip()
     before = re.sub(r"\b(?:a|an|the)\s+$", "", before, flags=re.I)
     return f"{before}some writing{after}"

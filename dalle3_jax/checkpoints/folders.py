@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `target` that takes its place when the block ends well.
 
     What stood at `target` before is kept as `NAME.previous` until the new one stands there. ValueError when nothing
@@ -24,22 +24,22 @@ def whole_folder(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)  # mkdtemp lets only its owner in
-        _replace(temporary, target)
+        _move_into_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _replace(temporary: Path, target: Path) -> None:
+def _move_into_place(temporary: Path, target: Path) -> None:
     previous = target.with_name(f"{target.name}.previous")
     if target.exists():
         shutil.rmtree(previous, ignore_errors=True)
         target.rename(previous)
     temporary.rename(target)
-    _sync(target.parent)
+    _fsync(target.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def _sync(folder: Path) -> None:
+def _fsync(folder: Path) -> None:
     """Makes renames within a folder last through a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

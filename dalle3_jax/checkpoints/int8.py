@@ -13,7 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Float, Int8
 
-from dalle3_jax.nn.fsdp import USED
+from dalle3_jax.nn.fsdp import COMPUTE_AXES
 from dalle3_jax.typing import Params
 
 __all__ = ["INT8", "SCALE", "SUFFIX", "Quantized", "input_axes", "joined", "quantize"]
@@ -101,7 +101,7 @@ def joined(
 def _inputs(leaf: Any) -> tuple[int, ...]:
     """Axes before the last that are inputs, or have no name: those of space."""
     names = getattr(leaf, "names", None) or (None,) * jnp.ndim(leaf)
-    return tuple(axis for axis, name in enumerate(names[:-1]) if name is None or name in USED)
+    return tuple(axis for axis, name in enumerate(names[:-1]) if name is None or name in COMPUTE_AXES)
 
 
 def _problems(tensors: Mapping[str, np.ndarray], axes: Mapping[str, tuple[int, ...]], other: np.dtype) -> Iterator[str]:

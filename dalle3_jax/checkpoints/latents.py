@@ -26,15 +26,15 @@ class Latent:
         if not (np.isfinite(self.shift).all() and np.isfinite(self.scale).all() and min(self.scale) > 0):
             raise ValueError("latent shifts must be finite and scales positive")
 
-    def normalised(self, latents: Array) -> Array:
+    def normalise(self, latents: Array) -> Array:
         """What the UNet works in, from the VAE's own latents (b h w c)."""
         return (latents - jnp.asarray(self.shift)) * jnp.asarray(self.scale)
 
-    def restored(self, latents: Array) -> Array:
+    def denormalise(self, latents: Array) -> Array:
         """The VAE's own latents (b h w c) from those that the UNet works in."""
         return latents / jnp.asarray(self.scale) + jnp.asarray(self.shift)
 
-    def misfits(self, other: "Latent") -> list[str]:
+    def mismatches(self, other: "Latent") -> list[str]:
         """Why latents of the other space cannot be turned into ones of this; empty where they can.
 
         Shift and scale may differ where both are of one VAE that is known: its own latents lie between. A space that
@@ -44,11 +44,13 @@ class Latent:
         if not (self.vae and other.vae):
             fields += ["shift", "scale"]
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in fields]
-        return [f"{name} {_short(theirs)}, not {_short(ours)}" for name, ours, theirs in pairs if ours != theirs]
+        return [
+            f"{name} {_abbreviate(theirs)}, not {_abbreviate(ours)}" for name, ours, theirs in pairs if ours != theirs
+        ]
 
 
 @dataclass(frozen=True)
-class Decoding:
+class DecoderSettings:
     """How a network turns latents of a space into images, or a refiner into better ones.
 
     `kind` is "consistency" (its few evaluations re-noise to the `times`) or "diffusion" (DDIM in `steps` steps);
@@ -80,7 +82,7 @@ class Decoding:
             )
 
     @property
-    def shown(self) -> Latent:
+    def network_latent(self) -> Latent:
         """What the network is shown of the VAE's own latents: `latent`, less the mean, over the deviation."""
         if not self.mean:
             return self.latent
@@ -89,5 +91,5 @@ class Decoding:
         return replace(own, shift=shift, scale=scale)
 
 
-def _short(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     return value[:10] + "..." if isinstance(value, str) and len(value) > 10 else repr(value)

@@ -9,18 +9,18 @@ def model_card(record: Mapping[str, Any]) -> str:
     """The card's Markdown for the content of a model.json."""
     sections = [
         "# A dalle3_jax release",
-        _purpose(record),
-        "## Components\n\n" + _components(record["components"]),
-        *_settings("Latents", record["latent"]),
-        *_settings("Decoders", record.get("decoders")),
-        *_settings("Diffusion", record["diffusion"]),
-        *_settings("Sampling defaults", record["sampling"]),
-        *_settings("Training", record["training"]),
+        _purpose_section(record),
+        "## Components\n\n" + _component_table(record["components"]),
+        *_settings_section("Latents", record["latent"]),
+        *_settings_section("Decoders", record.get("decoders")),
+        *_settings_section("Diffusion", record["diffusion"]),
+        *_settings_section("Sampling defaults", record["sampling"]),
+        *_settings_section("Training", record["training"]),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _purpose(record: Mapping[str, Any]) -> str:
+def _purpose_section(record: Mapping[str, Any]) -> str:
     if "unet" not in record["components"]:
         return "Parts of a text-to-image model; `init` of a training config takes this folder."
     sizes = ", ".join(f"{width}x{height}" for height, width in record["sizes"]) or "any multiple of the latent's factor"
@@ -34,7 +34,7 @@ def _purpose(record: Mapping[str, Any]) -> str:
     )
 
 
-def _components(components: Mapping[str, Any]) -> str:
+def _component_table(components: Mapping[str, Any]) -> str:
     rows = ["| component | class | parameters | stored as |", "|---|---|---|---|"]
     rows += [
         f"| {name} | {part['class']} | {part['parameters']:,} | {part['dtype']}, {len(part['files'])} file(s) |"
@@ -43,16 +43,16 @@ def _components(components: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def _settings(title: str, values: Mapping[str, Any] | None) -> list[str]:
+def _settings_section(title: str, values: Mapping[str, Any] | None) -> list[str]:
     """A section with one line a setting, or nothing when there are none."""
     if not values:
         return []
-    lines = [f"- {key.replace('_', ' ')}: {_plain(value)}" for key, value in values.items() if key != "config"]
+    lines = [f"- {key.replace('_', ' ')}: {_format_value(value)}" for key, value in values.items() if key != "config"]
     section = f"## {title}\n\n" + "\n".join(lines)
     if "config" in values:
         section += f"\n\nIts config:\n\n```json\n{json.dumps(values['config'], indent=1)}\n```"
     return [section]
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return value if isinstance(value, str) else f"`{json.dumps(value)}`"

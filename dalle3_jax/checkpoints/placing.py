@@ -16,7 +16,7 @@ from dalle3_jax.checkpoints.int8 import Quantized
 from dalle3_jax.checkpoints.tensors import is_finite
 from dalle3_jax.typing import Array
 
-__all__ = ["Piece", "ahead", "place"]
+__all__ = ["Piece", "map_ahead", "place_arrays"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     view: np.ndarray | Quantized
 
 
-def place(
+def place_arrays(
     pieces: Iterable[Piece],
     shapes: Mapping[str, tuple[int, ...]],
     dtype: Any,
@@ -45,9 +45,9 @@ def place(
 
     def read(piece: Piece) -> tuple[Piece, Array]:
         sharding = shardings[piece.target]
-        return piece, _put(piece, dtype, sharding if piece.layer is None else _of_slice(sharding))
+        return piece, _put_piece(piece, dtype, sharding if piece.layer is None else _slice_sharding(sharding))
 
-    for (target, index, _), array in ahead(read, pieces):
+    for (target, index, _), array in map_ahead(read, pieces):
         sharding = shardings[target]
         if index is None:
             arrays[target] = array
@@ -59,7 +59,7 @@ def place(
     return arrays
 
 
-def ahead(function: Callable[[T], U], items: Iterable[T], depth: int = 1) -> Iterator[U]:
+def map_ahead(function: Callable[[T], U], items: Iterable[T], depth: int = 1) -> Iterator[U]:
     """function(item) of each item in order, the next `depth` of them under way in a thread while one is in use."""
     iterator = iter(items)
 
@@ -73,7 +73,7 @@ def ahead(function: Callable[[T], U], items: Iterable[T], depth: int = 1) -> Ite
             yield found.pop()
 
 
-def _put(piece: Piece, dtype: Any, sharding: Sharding | None) -> Array:
+def _put_piece(piece: Piece, dtype: Any, sharding: Sharding | None) -> Array:
     def part(index: Any = ()) -> np.ndarray:
         values = piece.view[(*index, ...)]  # with the dots a single number stays an array
         if values.dtype != dtype:
@@ -111,7 +111,7 @@ def _fill(stacked: Array, layer: Array, index: Array, sharding: Sharding | None)
     return filled if sharding is None else jax.lax.with_sharding_constraint(filled, sharding)
 
 
-def _of_slice(sharding: Sharding | None) -> Sharding | None:
+def _slice_sharding(sharding: Sharding | None) -> Sharding | None:
     """Where one layer of a stacked parameter lies: as the whole does, without its first axis."""
     if not isinstance(sharding, NamedSharding):
         return sharding

@@ -31,7 +31,7 @@ def format_version(components: Mapping[str, Mapping[str, Any]]) -> int:
     return INT8_VERSION if _int8(components) else FORMAT_VERSION
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+def seal_record(content: Mapping[str, Any]) -> dict[str, Any]:
     """The record with the SHA-256 of its other fields; what JSON cannot hold raises ValueError."""
     try:
         return {**content, "sha256": _digest(content)}
@@ -50,12 +50,12 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}; copy or export the release again") from None
-    if problems := _problems(record):
+    if problems := _record_errors(record):
         raise ValueError(f"{path} is damaged: {'; '.join(problems)}; copy or export the release again")
     return record
 
 
-def _problems(record: Any) -> list[str]:
+def _record_errors(record: Any) -> list[str]:
     """Everything that keeps the record from being used; the version first, since it decides all the rest."""
     if not isinstance(record, dict):
         return ["it is not an object"]
@@ -63,13 +63,15 @@ def _problems(record: Any) -> list[str]:
     if version not in (FORMAT_VERSION, INT8_VERSION):
         known = f"{FORMAT_VERSION} and {INT8_VERSION}"
         return [f"format_version is {version!r} and this dalle3_jax reads {known} (upgrade it if it is older)"]
-    problems = _unlike("", record, {**FIELDS, **{name: kind for name, kind in OPTIONAL.items() if name in record}})
+    problems = _field_errors(
+        "", record, {**FIELDS, **{name: kind for name, kind in OPTIONAL.items() if name in record}}
+    )
     if not problems and _digest({key: value for key, value in record.items() if key != "sha256"}) != record["sha256"]:
         problems.append("its content does not match its own sha256")
     if problems:
         return problems
     for name, part in record["components"].items():
-        problems += _unlike(f"components.{name}", part, COMPONENT)
+        problems += _field_errors(f"components.{name}", part, COMPONENT)
         problems += [f"{file!r} is no plain file name" for file in part.get("files", ()) if PurePath(file).name != file]
     if not problems and version < INT8_VERSION and (names := _int8(record["components"])):
         problems.append(f"{', '.join(names)} in int8, which format_version {version} has not")
@@ -81,16 +83,16 @@ def _int8(components: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [name for name, part in components.items() if part["dtype"] == INT8.name]
 
 
-def _unlike(where: str, found: Any, fields: Mapping[str, Any]) -> list[str]:
+def _field_errors(where: str, value: Any, fields: Mapping[str, Any]) -> list[str]:
     """How an object differs from the fields it should have."""
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         return [f"{where} is not an object"]
-    problems = [f"{where} lacks {name}".strip() for name in fields if name not in found]
-    problems += [f"{where} has an unknown field {name!r}".strip() for name in found if name not in fields]
+    problems = [f"{where} lacks {name}".strip() for name in fields if name not in value]
+    problems += [f"{where} has an unknown field {name!r}".strip() for name in value if name not in fields]
     return problems + [
-        f"{where} {name} is a {type(found[name]).__name__}".strip()
+        f"{where} {name} is a {type(value[name]).__name__}".strip()
         for name, kind in fields.items()
-        if name in found and not isinstance(found[name], kind)
+        if name in value and not isinstance(value[name], kind)
     ]
 
 

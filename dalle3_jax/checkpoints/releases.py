@@ -19,12 +19,12 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Sharding
 
-from dalle3_jax.checkpoints.folders import whole_folder
+from dalle3_jax.checkpoints.folders import atomic_folder
 from dalle3_jax.checkpoints.int8 import INT8, Quantized, input_axes, joined
-from dalle3_jax.checkpoints.latents import Decoding, Latent
+from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.model_card import model_card
-from dalle3_jax.checkpoints.placing import Piece, place
-from dalle3_jax.checkpoints.records import format_version, read_record, sealed
+from dalle3_jax.checkpoints.placing import Piece, place_arrays
+from dalle3_jax.checkpoints.records import format_version, read_record, seal_record
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import is_finite
 from dalle3_jax.checkpoints.weights import (
@@ -38,7 +38,7 @@ from dalle3_jax.checkpoints.weights import (
     write_bytes,
     write_weights,
 )
-from dalle3_jax.models.build import build, fields_of, kind_of
+from dalle3_jax.models.build import build_module, module_fields, module_kind
 from dalle3_jax.typing import Params
 
 FILES = 64
@@ -52,7 +52,7 @@ class Release:
     modules: dict[str, nn.Module]
     params: dict[str, Params]
     latent: Latent | None = None
-    decoders: dict[str, Decoding] = field(default_factory=dict)
+    decoders: dict[str, DecoderSettings] = field(default_factory=dict)
     diffusion: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()
@@ -71,7 +71,7 @@ def save_release(folder: str | Path, release: Release, dtype: str = "float16") -
     folder = Path(folder)
     stored = check_release_type(dtype)
     check_target(folder)
-    tensors = {name: _flat(jax.device_get(params)) for name, params in release.params.items()}
+    tensors = {name: _leaves_by_name(jax.device_get(params)) for name, params in release.params.items()}
     if release.modules.keys() != release.params.keys():
         raise ValueError("a release holds the same components as modules and as params")
     shapes = abstract_params(release.modules)
@@ -79,8 +79,8 @@ def save_release(folder: str | Path, release: Release, dtype: str = "float16") -
     axes = {name: input_axes(tree) for name, tree in shapes.items()}
     values = sum(value.size for flat in tensors.values() for value in flat.values())
     limit = max(BYTES_PER_FILE, values * stored.itemsize // FILES)
-    with whole_folder(folder) as temporary:
-        record = _record(release, stored, temporary, tensors, axes, limit)
+    with atomic_folder(folder) as temporary:
+        record = _write_contents(release, stored, temporary, tensors, axes, limit)
         write_bytes(temporary / "MODEL_CARD.md", model_card(record).encode())
         write_bytes(temporary / "model.json", (json.dumps(record, indent=1) + "\n").encode())
 
@@ -110,18 +110,18 @@ def load_release(
     if unknown := sorted(set(names) - set(record["components"])):
         raise ValueError(f"{folder} lacks {', '.join(unknown)}; it holds {', '.join(record['components'])}")
     try:
-        modules = {name: _module(part, dtype) for name, part in record["components"].items()}
+        modules = {name: _build_module(part, dtype) for name, part in record["components"].items()}
         files = {name: _read_component(folder, record["components"][name]) for name in names}
         shapes = abstract_params(modules, names)
         tensors = {name: _parameters(record["components"][name], files[name], shapes[name]) for name in names}
         _check_shapes(shapes, tensors)
-        latent = record["latent"] and Latent(**_tuples(record["latent"]))
-        decoders = {name: _decoding(part) for name, part in record.get("decoders", {}).items()}
+        latent = record["latent"] and Latent(**_lists_to_tuples(record["latent"]))
+        decoders = {name: _parse_decoder_settings(part) for name, part in record.get("decoders", {}).items()}
     except (ValueError, TypeError) as error:
         raise ValueError(f"cannot use the release {folder}: {error}") from None
     return Release(
         modules={name: modules[name] for name in names},
-        params=_placed(tensors, shapes, jnp.dtype(dtype or jnp.float32), shardings),
+        params=_place_params(tensors, shapes, jnp.dtype(dtype or jnp.float32), shardings),
         latent=latent,
         decoders={name: part for name, part in decoders.items() if name in names},
         sizes=tuple((height, width) for height, width in record["sizes"]),
@@ -140,12 +140,12 @@ def weights_digest(params: Params) -> str:
     return digest.hexdigest()
 
 
-def _flat(params: Params) -> dict[str, Any]:
+def _leaves_by_name(params: Params) -> dict[str, Any]:
     """Dotted names and values."""
     return flatten_dict(nn.unbox(params), sep=".")
 
 
-def _record(
+def _write_contents(
     release: Release,
     dtype: np.dtype,
     folder: Path,
@@ -156,8 +156,8 @@ def _record(
     """Writes weights and tokenizer into `folder` and returns the content of model.json."""
     components = {
         name: {
-            "class": kind_of(module),
-            "fields": fields_of(module),
+            "class": module_kind(module),
+            "fields": module_fields(module),
             "parameters": sum(value.size for value in tensors[name].values()),
             "dtype": dtype.name,
             "files": write_weights(folder, name, tensors[name], dtype, axes=axes[name], limit=limit),
@@ -180,11 +180,11 @@ def _record(
         "tokenizer": {"file": "tokenizer.json", "sha256": sha256(tokenizer)} if tokenizer else None,
         **{key: getattr(release, key) for key in ("diffusion", "text", "sizes", "sampling", "training")},
     }
-    return sealed(content)
+    return seal_record(content)
 
 
-def _module(part: Mapping[str, Any], dtype: Any) -> nn.Module:
-    return build(part["class"], part["fields"], dtype=dtype or jnp.float32)
+def _build_module(part: Mapping[str, Any], dtype: Any) -> nn.Module:
+    return build_module(part["class"], part["fields"], dtype=dtype or jnp.float32)
 
 
 def _read_component(folder: Path, part: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -211,7 +211,7 @@ def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, 
     """Raises ValueError that lists how the tensors differ from what their networks take."""
     problems = []
     for component, tree in shapes.items():
-        leaves = _flat(tree)
+        leaves = _leaves_by_name(tree)
         expected = {name: leaf.shape for name, leaf in leaves.items()}
         found = {name: value.shape for name, value in tensors[component].items()}
         problems += [f"{component} lacks {name}" for name in sorted(expected.keys() - found.keys())]
@@ -226,7 +226,7 @@ def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, 
         raise ValueError("parameters do not fit the networks: " + "; ".join(problems[:8]) + more)
 
 
-def _placed(
+def _place_params(
     tensors: Mapping[str, Mapping[str, np.ndarray | Quantized]],
     shapes: Mapping[str, Any],
     dtype: np.dtype,
@@ -237,11 +237,11 @@ def _placed(
         wanted: Mapping[str, Any] = {name: dict.fromkeys(flat, shardings) for name, flat in tensors.items()}
     else:
         asked = jax.tree.broadcast(shardings(shapes), nn.unbox(shapes))  # one may stand for many
-        wanted = {name: _flat(tree) for name, tree in asked.items()}
+        wanted = {name: _leaves_by_name(tree) for name, tree in asked.items()}
     trees = {}
     for name, flat in tensors.items():
         pieces = (Piece(path, None, view) for path, view in flat.items())
-        trees[name] = unflatten_dict(place(pieces, {}, dtype, wanted[name]), sep=".")
+        trees[name] = unflatten_dict(place_arrays(pieces, {}, dtype, wanted[name]), sep=".")
     return trees
 
 
@@ -258,11 +258,11 @@ def _read_tokenizer(folder: Path, entry: Mapping[str, str] | None) -> str:
     return data.decode()
 
 
-def _decoding(part: Mapping[str, Any]) -> Decoding:
-    return Decoding(**{**_tuples(part), "latent": Latent(**_tuples(part["latent"]))})
+def _parse_decoder_settings(part: Mapping[str, Any]) -> DecoderSettings:
+    return DecoderSettings(**{**_lists_to_tuples(part), "latent": Latent(**_lists_to_tuples(part["latent"]))})
 
 
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _lists_to_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
 
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["DTYPES", "FLOATS", "Tensors", "equal", "is_finite"]
+__all__ = ["DTYPES", "FLOATS", "Tensors", "have_same_bytes", "is_finite"]
 
 FLOATS = {
     "F16": np.dtype(np.float16),
@@ -50,8 +50,8 @@ class Tensors(Mapping[str, np.ndarray]):
     def __init__(self, path: Path):
         self.path = path
         try:
-            self._data, self._start, header = _opened(path)
-            self._entries = _checked(header, len(self._data))
+            self._data, self._start, header = _map_file(path)
+            self._entries = _check_header(header, len(self._data))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a weight file that can be trusted: {error}") from None
         except OSError as error:
@@ -96,7 +96,7 @@ def is_finite(array: np.ndarray) -> bool:
     return all((block & ~sign).max() < infinity for block in blocks)
 
 
-def equal(a: np.ndarray, b: np.ndarray) -> bool:
+def have_same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays hold the same bytes, compared block by block."""
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return False
@@ -105,7 +105,7 @@ def equal(a: np.ndarray, b: np.ndarray) -> bool:
     return all(np.array_equal(first[block], second[block]) for block in blocks)
 
 
-def _opened(path: Path) -> tuple[np.ndarray, int, Any]:
+def _map_file(path: Path) -> tuple[np.ndarray, int, Any]:
     """The mapped bytes behind the header, where they begin in the file, and the header."""
     if not path.is_file():
         raise ValueError("it is no file" if path.exists() else "there is no such file")
@@ -121,24 +121,24 @@ def _opened(path: Path) -> tuple[np.ndarray, int, Any]:
         if length > MAX_HEADER:
             raise ValueError(f"its header has {length} bytes; more than {MAX_HEADER} is not believed")
         file.seek(8)
-        header = _parsed(file.read(length))
+        header = _parse_header(file.read(length))
         data = np.memmap(file, np.uint8, "r", 8 + length) if size > 8 + length else np.frombuffer(b"", np.uint8)
     return data, 8 + length, header
 
 
-def _parsed(text: bytes) -> Any:
+def _parse_header(text: bytes) -> Any:
     if not text.startswith(b"{"):
         raise ValueError("its header is not JSON")
     return json.loads(
         text.decode("utf-8"),
-        object_pairs_hook=_unique,
+        object_pairs_hook=_reject_duplicate_names,
         parse_int=_whole_number,
-        parse_float=_no_number,
-        parse_constant=_no_number,
+        parse_float=_reject_number,
+        parse_constant=_reject_number,
     )
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name occurs twice in its header")
@@ -146,19 +146,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole_number(text: str) -> int:
-    return int(text) if text.isdigit() and len(text) < 20 else _no_number(text)
+    return int(text) if text.isdigit() and len(text) < 20 else _reject_number(text)
 
 
-def _no_number(text: str) -> NoReturn:
+def _reject_number(text: str) -> NoReturn:
     raise ValueError(f"its header holds {text[:20]}, where only sizes belong")
 
 
-def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[np.dtype, tuple[int, ...], int, int]]:
+def _check_header(header: dict[str, Any], size: int) -> dict[str, tuple[np.dtype, tuple[int, ...], int, int]]:
     """The entries in the order of their bytes, which must follow each other without a gap to the end of the file."""
     notes = header.pop("__metadata__", {})
     if not isinstance(notes, dict) or not all(map(_is_text, (*notes, *notes.values()))):
         raise ValueError("its __metadata__ is not a table of texts")
-    entries = sorted(((name, *_entry(name, entry)) for name, entry in header.items()), key=lambda entry: entry[3:])
+    entries = sorted(
+        ((name, *_parse_entry(name, entry)) for name, entry in header.items()), key=lambda entry: entry[3:]
+    )
     place = 0
     for name, _, _, begin, end in entries:
         if begin != place:
@@ -169,7 +171,7 @@ def _checked(header: dict[str, Any], size: int) -> dict[str, tuple[np.dtype, tup
     return {name: (dtype, shape, begin, end) for name, dtype, shape, begin, end in entries}
 
 
-def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
+def _parse_entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
     if len(name) > MAX_NAME or not NAME.fullmatch(name) or ".." in name:
         raise ValueError(f"{name[:40]!r} is no name of a tensor: letters, digits, '_', '-' and single dots make one")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:

@@ -27,14 +27,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-__all__ = ["Checkpointer", "Restored", "steps", "verify"]
+__all__ = ["Checkpointer", "RestoredCheckpoint", "finished_steps", "verify_step"]
 
 MANIFEST = "manifest.json"
 NONE, DAMAGED = -1, -2
 """Instead of a step: nothing was saved yet; nothing that was saved is good."""
 
 
-class Restored(NamedTuple):
+class RestoredCheckpoint(NamedTuple):
     """What a checkpoint holds."""
 
     step: int
@@ -42,22 +42,22 @@ class Restored(NamedTuple):
     data: Mapping[str, Any]
 
 
-def steps(folder: Path) -> list[int]:
+def finished_steps(folder: Path) -> list[int]:
     """Finished steps, oldest first."""
     return sorted(int(path.parent.name) for path in Path(folder).glob(f"*/{MANIFEST}") if path.parent.name.isdigit())
 
 
-def verify(folder: Path) -> list[str]:
+def verify_step(folder: Path) -> list[str]:
     """What differs between a step's files and its manifest; empty when it is good."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        if _sealed({name: manifest[name] for name in ("files", "arrays")}) != manifest:
+        if _seal_manifest({name: manifest[name] for name in ("files", "arrays")}) != manifest:
             return [f"{MANIFEST} is damaged: it does not match its own sha256"]
-        expected, found = manifest["files"], _files(folder)
+        expected, found = manifest["files"], _step_files(folder)
         problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
         problems += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
         same = sorted(expected.keys() & found.keys())
-        digests = _digests({name: found[name] for name in same})
+        digests = _file_digests({name: found[name] for name in same})
         return problems + [f"{name} is damaged" for name in same if digests[name] != expected[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST} cannot be read: {error}"]
@@ -78,14 +78,14 @@ class Checkpointer:
         """Copy the state off the devices and write it in the background; what failed last time is raised here."""
         self.wait()
         target = self.folder / f"{step:08d}"
-        if _first_says(int((target / MANIFEST).exists() and not verify(target))):
+        if _from_first_process(int((target / MANIFEST).exists() and not verify_step(target))):
             return
         if jax.process_index() == 0:
             _make_room(target)
             (target / "data.json").write_text(json.dumps(data))
         _barrier(f"checkpoint {step} has room")
         self._orbax.save(target / "state", state)
-        arrays = _describe(state)
+        arrays = _array_specs(state)
         self._thread = threading.Thread(target=self._finish, args=(target, arrays), name="checkpoint")
         self._thread.start()
 
@@ -99,12 +99,12 @@ class Checkpointer:
             said = f"{type(error).__name__}: {error}"[:300]  # a store describes itself at length
             raise OSError(f"saving a checkpoint in {self.folder} failed: {said}") from error
 
-    def restore(self, abstract: Any) -> Restored | None:
+    def restore(self, abstract: Any) -> RestoredCheckpoint | None:
         """The newest good step laid out as `abstract` says, or None before the first save.
 
         Raises ValueError when the checkpoint is of another model, and when no finished step is good.
         """
-        good = _first_says(self._newest() if jax.process_index() == 0 else NONE)
+        good = _from_first_process(self._newest() if jax.process_index() == 0 else NONE)
         if good == NONE:
             return None
         if good == DAMAGED:
@@ -114,9 +114,9 @@ class Checkpointer:
                 "restore the folder from a copy, or move it away to begin again"
             )
         target = self.folder / f"{good:08d}"
-        _check_arrays(json.loads((target / MANIFEST).read_text())["arrays"], _describe(abstract), target)
+        _check_arrays(json.loads((target / MANIFEST).read_text())["arrays"], _array_specs(abstract), target)
         data = json.loads((target / "data.json").read_text())
-        return Restored(good, self._orbax.restore(target / "state", abstract), data)
+        return RestoredCheckpoint(good, self._orbax.restore(target / "state", abstract), data)
 
     def close(self) -> None:
         """Finish what is under way."""
@@ -125,9 +125,9 @@ class Checkpointer:
 
     def _newest(self) -> int:
         """The newest good step, NONE before the first save, DAMAGED where no finished step is good; says why not."""
-        finished, self._rejected = steps(self.folder), []
+        finished, self._rejected = finished_steps(self.folder), []
         for step in reversed(finished):
-            problems = verify(self.folder / f"{step:08d}")
+            problems = verify_step(self.folder / f"{step:08d}")
             if not problems:
                 return step
             self._rejected.append(f"step {step}: {'; '.join(problems[:3])}")
@@ -138,9 +138,11 @@ class Checkpointer:
         try:
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
-                files = _digests(_files(target))
-                _write_whole(target / MANIFEST, json.dumps(_sealed({"files": files, "arrays": arrays}), indent=1))
-                for step in steps(self.folder)[: -self.keep]:
+                files = _file_digests(_step_files(target))
+                _write_whole(
+                    target / MANIFEST, json.dumps(_seal_manifest({"files": files, "arrays": arrays}), indent=1)
+                )
+                for step in finished_steps(self.folder)[: -self.keep]:
                     shutil.rmtree(self.folder / f"{step:08d}")
         except BaseException as error:  # handed to the main thread
             self._error = error
@@ -156,23 +158,23 @@ def _make_room(target: Path) -> None:
     target.mkdir(parents=True)
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _step_files(folder: Path) -> dict[str, Path]:
     paths = (path for path in folder.rglob("*") if path.is_file() and path.name != f"{MANIFEST}.tmp")
     return {path.relative_to(folder).as_posix(): path for path in paths if path != folder / MANIFEST}
 
 
-def _digests(files: Mapping[str, Path]) -> dict[str, str]:
+def _file_digests(files: Mapping[str, Path]) -> dict[str, str]:
     """SHA-256 of each file, eight at a time: hashing lets go of the interpreter, and disks gain by it."""
     with ThreadPoolExecutor(8) as pool:
-        return dict(zip(files, pool.map(_digest, files.values()), strict=True))
+        return dict(zip(files, pool.map(_file_digest, files.values()), strict=True))
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+def _seal_manifest(content: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest with the SHA-256 of its other fields."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -187,19 +189,19 @@ def _write_whole(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _describe(tree: Any) -> dict[str, list[Any]]:
+def _array_specs(tree: Any) -> dict[str, list[Any]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves}
 
 
-def _check_arrays(found: Mapping[str, Any], wanted: Mapping[str, Any], target: Path) -> None:
+def _check_arrays(stored: Mapping[str, Any], expected: Mapping[str, Any], target: Path) -> None:
     """Orbax would cast a wrong type silently and name a wrong shape obscurely."""
-    differ = [name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]
+    differ = [name for name in sorted(stored.keys() | expected.keys()) if stored.get(name) != expected.get(name)]
     if differ:
         first = differ[0]
         raise ValueError(
             f"{target} is of another model: {len(differ)} arrays differ, the first {first}: "
-            f"saved {found.get(first)}, expected {wanted.get(first)}; use another workdir, or its own config"
+            f"saved {stored.get(first)}, expected {expected.get(first)}; use another workdir, or its own config"
         )
 
 
@@ -208,7 +210,7 @@ def _barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def _first_says(value: int) -> int:
+def _from_first_process(value: int) -> int:
     """The first process's value on all of them, so that none goes another way for what its disk shows it."""
     if jax.process_count() == 1:
         return value

@@ -53,7 +53,9 @@ def write_weights(
     tensor larger than the limit has a file to itself.
     """
     given = axes or {}
-    groups = parts({name: _bytes(name, tensor, dtype, given) for name, tensor in sorted(tensors.items())}, limit)
+    groups = split_by_size(
+        {name: _bytes(name, tensor, dtype, given) for name, tensor in sorted(tensors.items())}, limit
+    )
     hashes = {}
     for number, names in enumerate(groups, start=1):
         file = f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
@@ -81,7 +83,7 @@ def write_part(
     return sha256(data)
 
 
-def parts(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+def split_by_size(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
     """Groups of names whose files, of tensors of these bytes, stay under the limit; in the order of the names."""
     groups, left = [], 0
     for name, size in sizes.items():
@@ -114,7 +116,7 @@ def read_weights(path: Path, expected_sha256: str) -> Tensors:
     return Tensors(path)
 
 
-def check_type(dtype: str) -> np.dtype:
+def parse_dtype(dtype: str) -> np.dtype:
     """The numpy type of a name, or of its short form, that all weights can be stored as; ValueError for others."""
     return _known_type(dtype, STORED)
 

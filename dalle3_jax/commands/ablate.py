@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dalle3_jax.ablations import results
 from dalle3_jax.ablations import study as studies
-from dalle3_jax.ablations.run import fill, publish
-from dalle3_jax.commands.cli import Parser
+from dalle3_jax.ablations.run import run_study, write_ablation_report
+from dalle3_jax.commands.cli import CommandParser
 from dalle3_jax.evaluation import plots
 from dalle3_jax.runtime.distributed import enable_compilation_cache
 
@@ -24,7 +24,7 @@ runs/VARIANT/SEED/, a JSON for each measured run in results/, and NAME.md and NA
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before anything is trained."""
-    parser = Parser(
+    parser = CommandParser(
         "dalle3-jax ablate",
         description="Train and measure the variants of an ablation; write a table and a plot.",
         epilog=EXAMPLES,
@@ -37,17 +37,17 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     workdir = Path(arguments.workdir).absolute()
     try:
-        if not plots.available():
+        if not plots.has_matplotlib():
             raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
-        study = studies.load(Path(arguments.config), workdir)
-        results.check(study, workdir)
+        study = studies.load_study(Path(arguments.config), workdir)
+        results.check_results(study, workdir)
         enable_compilation_cache()
-        if code := fill(study, workdir):
+        if code := run_study(study, workdir):
             return code
-        if lacking := results.lacking(study, workdir):
+        if lacking := results.missing_runs(study, workdir):
             print(f"other processes are still at {', '.join(lacking)}; the last one to end writes the table")
             return 0
-        return publish(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
+        return write_ablation_report(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

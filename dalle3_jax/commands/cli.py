@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
 
 
-class Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -22,18 +22,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; --help says more\n")
 
 
-def load(
+def open_pipeline(
     checkpoint: str, decoders: Sequence[str] = (), dtype: str | None = None, variant: str | None = None
 ) -> "Pipeline":
     """The pipeline, of several hosts on all devices of each; imported here: help and typing errors come at once."""
     import jax
 
-    from dalle3_jax.checkpoints.weights import check_type
+    from dalle3_jax.checkpoints.weights import parse_dtype
     from dalle3_jax.pipeline import Pipeline
     from dalle3_jax.runtime.distributed import enable_compilation_cache
 
     enable_compilation_cache()
-    how = {"dtype": check_type(dtype or "float32"), "variant": variant, "progress": sys.stderr.isatty()}
+    how = {"dtype": parse_dtype(dtype or "float32"), "variant": variant, "progress": sys.stderr.isatty()}
     if jax.process_count() > 1 and jax.local_device_count() > 1:
         how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
     return Pipeline.load(checkpoint, decoders=decoders, **how)
@@ -52,7 +52,7 @@ def progress_bar() -> Iterator[tuple[tqdm, Callable[[int, int, Any], None]]]:
         yield bar, progress
 
 
-def world_given(text: str) -> str | dict[str, Any]:
+def parse_world(text: str) -> str | dict[str, Any]:
     """The name of a world, or what JSON says of a part of one, as it stands or in a file."""
     described = Path(text).read_text(encoding="utf-8") if text.endswith(".json") else text
     if not described.lstrip().startswith("{"):
@@ -63,7 +63,7 @@ def world_given(text: str) -> str | dict[str, Any]:
         raise ValueError(f"--world {text}: {error}; write JSON, as in '{{\"words\": 0}}'") from None
 
 
-def size_of(text: str) -> tuple[int, int]:
+def parse_scene_size(text: str) -> tuple[int, int]:
     """(width, height) of "WIDTHxHEIGHT"."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal()):

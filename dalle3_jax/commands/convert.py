@@ -33,23 +33,23 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--variant", metavar="NAME", help=told)
     arguments = parser.parse_args(argv)
     try:
-        print(convert(arguments.source, arguments.folder, arguments.dtype, arguments.variant))
+        print(convert_to_release(arguments.source, arguments.folder, arguments.dtype, arguments.variant))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def convert(source: str, folder: str, dtype: str | None = None, variant: str | None = None) -> str:
+def convert_to_release(source: str, folder: str, dtype: str | None = None, variant: str | None = None) -> str:
     """Writes the release and returns a line about it; raises ValueError where a part of SRC cannot be had here."""
     from dalle3_jax.checkpoints.int8 import INT8
     from dalle3_jax.checkpoints.releases import check_target, save_release
-    from dalle3_jax.checkpoints.weights import check_release_type, check_type
-    from dalle3_jax.loading.open import float_type, open_release, stored_type
+    from dalle3_jax.checkpoints.weights import check_release_type, parse_dtype
+    from dalle3_jax.loading.open import float_type, open_release, stored_dtype
 
     check_target(folder)
-    stored = check_release_type(dtype or stored_type(source, variant))
-    read = check_type(float_type(source, variant)) if stored == INT8 else stored  # else rounded twice
+    stored = check_release_type(dtype or stored_dtype(source, variant))
+    read = parse_dtype(float_type(source, variant)) if stored == INT8 else stored  # else rounded twice
     release = open_release(source, dtype=read, variant=variant, progress=True)
     save_release(folder, release, stored.name)
     return f"{folder}: {', '.join(release.modules)} as {stored.name}"

@@ -21,17 +21,17 @@ from dalle3_jax.data.caches import latent_cache
 from dalle3_jax.data.sources.scenes import ENDLESS
 from dalle3_jax.runtime import cluster
 from dalle3_jax.runtime import processes as others
-from dalle3_jax.runtime.distributed import concluded, distributed, enable_compilation_cache
+from dalle3_jax.runtime.distributed import enable_compilation_cache, initialize_distributed, run_job
 from dalle3_jax.stages import inputs, latents
-from dalle3_jax.stages.config import load
+from dalle3_jax.stages.config import load_config
 from dalle3_jax.stages.latents import checked_tokenizer
-from dalle3_jax.stages.networks import System, load_system
+from dalle3_jax.stages.networks import StageNetworks, load_stage_networks
 from dalle3_jax.training import sharding
 
-__all__ = ["encode", "main"]
+__all__ = ["encode_dataset", "main"]
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="dalle3-jax encode",
@@ -49,31 +49,33 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--count", type=int, default=0, metavar="N", help="only the first N records (scenes need it)")
     told = "rows that are encoded together, on all devices of a host (default: 32)"
     made.add_argument("--batch-size", type=int, default=latents.LATENTS_BATCH, metavar="N", help=told)
-    cluster.add_flags(made)
+    cluster.add_host_flags(made)
     return made
 
 
 def main(argv: list[str]) -> int:
     """The command; errors are one line."""
-    arguments, rest = parser().parse_known_args(argv)
+    arguments, rest = build_parser().parse_known_args(argv)
 
     def job() -> int:
-        processes = cluster.hosts_of(arguments)
-        loaded = load([f"--config={arguments.config}", f"--workdir={arguments.workdir}", *rest])
+        processes = cluster.find_hosts(arguments)
+        loaded = load_config([f"--config={arguments.config}", f"--workdir={arguments.workdir}", *rest])
         assert loaded is not None
         if arguments.batch_size < 1 or arguments.count < 0:
             raise ValueError(f"--batch-size {arguments.batch_size}, --count {arguments.count}: give numbers from 1")
-        distributed(processes)
-        config = only(loaded[0], arguments.text, arguments.checkpoint)
-        cache = encode(config, loaded[1], arguments.outdir, arguments.text, arguments.count, arguments.batch_size)
+        initialize_distributed(processes)
+        config = encoding_config(loaded[0], arguments.text, arguments.checkpoint)
+        cache = encode_dataset(
+            config, loaded[1], arguments.outdir, arguments.text, arguments.count, arguments.batch_size
+        )
         if jax.process_index() == 0:
-            print(summary(cache))
+            print(cache_summary(cache))
         return 0
 
-    return concluded(job)
+    return run_job(job)
 
 
-def only(config: ConfigDict, text: bool, checkpoint: str | None = None) -> ConfigDict:
+def encoding_config(config: ConfigDict, text: bool, checkpoint: str | None = None) -> ConfigDict:
     """The config with the networks alone that encode, none of which learns; from the checkpoint where one is given."""
     config = config.copy_and_resolve_references()
     config.unlock()
@@ -89,29 +91,29 @@ def only(config: ConfigDict, text: bool, checkpoint: str | None = None) -> Confi
     return config
 
 
-def encode(
+def encode_dataset(
     config: ConfigDict, workdir: Path, folder: str, text: bool = False, count: int = 0, batch_size: int = 32
-) -> latent_cache.Cache:
+) -> latent_cache.LatentCache:
     """Writes the cache of the config's data, or what is missing of it; `count` records, 0: all of them."""
     enable_compilation_cache()
-    source = batches.source_of(inputs.data_section(config))
+    source = batches.open_source(inputs.data_section(config))
     if not count and len(source) == ENDLESS:
         raise ValueError("scenes have no end: say by --count how many records are to be encoded")
     mesh = sharding.make_mesh({"fsdp": -1}, jax.local_devices())
     with jax.set_mesh(mesh):
-        system: System = load_system(config, workdir, mesh)
+        system: StageNetworks = load_stage_networks(config, workdir, mesh)
         tokenizer = checked_tokenizer(config, system) if text else None
-        made = latents.made_by(config, source, system, tokenizer)
+        made = latents.config_cache_metadata(config, source, system, tokenizer)
         if not files.is_remote(folder):
-            others.agree(Path(folder), made)
-        encoder = latents.encoder_of(config, system, mesh, batch_size, tokenizer)
-        latents.fill(config, folder, made, source, encoder, count or len(source))
+            others.check_agreement(Path(folder), made)
+        encoder = latents.cache_encoder(config, system, mesh, batch_size, tokenizer)
+        latents.fill_cache(config, folder, made, source, encoder, count or len(source))
     return latent_cache.open_cache(folder, made)
 
 
-def summary(cache: latent_cache.Cache) -> str:
+def cache_summary(cache: latent_cache.LatentCache) -> str:
     """What the command says at its end."""
-    left = ", ".join(f"{count} {reason}" for reason, count in sorted(cache.record["bad"].items()))
-    size = sum(size for shard in cache.record["shards"] for size in shard["files"].values())
-    share = f"{size / max(len(cache) - len(cache.bad), 1):,.0f} bytes a record"
+    left = ", ".join(f"{count} {reason}" for reason, count in sorted(cache.manifest["bad"].items()))
+    size = sum(size for shard in cache.manifest["shards"] for size in shard["files"].values())
+    share = f"{size / max(len(cache) - len(cache.bad_records), 1):,.0f} bytes a record"
     return f"{cache.folder}: {len(cache)} records, {share}; left out: {left or 'none'}"

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     try:
         given = Path(arguments.workdir), Path(arguments.folder), arguments.dtype, arguments.add, arguments.decoder
-        for line in export(*given, format=arguments.format):
+        for line in export_release(*given, format=arguments.format):
             print(line)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def export(
+def export_release(
     workdir: Path,
     folder: Path,
     dtype: str | None = None,
@@ -61,26 +61,26 @@ def export(
 ) -> list[str]:
     """Writes the release and returns what to say of it; ValueError when there is no checkpoint that is good."""
     from dalle3_jax.checkpoints.releases import load_release, save_release
-    from dalle3_jax.checkpoints.weights import check_release_type, check_type
-    from dalle3_jax.loading.export_diffusers import publish
-    from dalle3_jax.loading.open import float_type, stored_type
+    from dalle3_jax.checkpoints.weights import check_release_type, parse_dtype
+    from dalle3_jax.loading.export_diffusers import export_diffusers
+    from dalle3_jax.loading.open import float_type, stored_dtype
 
     if (workdir / "model.json").is_file():
-        dtype = dtype or (stored_type(workdir) if format == "release" else float_type(workdir))
+        dtype = dtype or (stored_dtype(workdir) if format == "release" else float_type(workdir))
         release = load_release(workdir)
         step = int(release.training.get("steps", 0))
     else:
         release, step = checkpoint_release(workdir)
-    check = check_release_type if format == "release" else check_type
-    release, stored = joined(release, add, decoder), check(dtype or "float16").name
+    check = check_release_type if format == "release" else parse_dtype
+    release, stored = with_decoders(release, add, decoder), check(dtype or "float16").name
     if format == "release":
         save_release(folder, release, stored)
         return [f"{folder}: the release of step {step}"]
-    written, left = publish(release, folder, stored)
+    written, left = export_diffusers(release, folder, stored)
     return [f"{folder}: {', '.join(written)}", *(f"not written, {reason}" for reason in left)]
 
 
-def joined(release: "Release", add: Sequence[str], decoder: str | None) -> "Release":
+def with_decoders(release: "Release", add: Sequence[str], decoder: str | None) -> "Release":
     """The release with the decoders of others; ValueError where one is of other latents, or the default is unknown."""
     from dalle3_jax.loading.open import open_release
     from dalle3_jax.pipeline import Pipeline
@@ -102,7 +102,7 @@ def joined(release: "Release", add: Sequence[str], decoder: str | None) -> "Rele
         release = replace(release, sampling=release.sampling | {"decoder": decoder})
     if add or decoder is not None:
         pipeline = Pipeline(release)
-        pipeline.check([pipeline.request("")])
+        pipeline.check_requests([pipeline.request("")])
     return release
 
 
@@ -111,26 +111,26 @@ def checkpoint_release(workdir: Path) -> tuple["Release", int]:
     import jax
     from ml_collections import ConfigDict
 
-    from dalle3_jax.checkpoints.training import steps
-    from dalle3_jax.stages.networks import load_system
+    from dalle3_jax.checkpoints.training import finished_steps
+    from dalle3_jax.stages.networks import load_stage_networks
     from dalle3_jax.stages.table import STAGES
-    from dalle3_jax.stages.train import prepare
+    from dalle3_jax.stages.train import prepare_run
     from dalle3_jax.training.sharding import make_mesh
 
-    stage_folder = find_stage(workdir)
-    if not steps(stage_folder / "checkpoints"):
+    stage_folder = find_stage_folder(workdir)
+    if not finished_steps(stage_folder / "checkpoints"):
         raise ValueError(f"{stage_folder} has no finished checkpoint yet; train further, then export")
     config = ConfigDict(json.loads((stage_folder / "config.json").read_text()))
     mesh = make_mesh({"data": -1})
     with jax.set_mesh(mesh):
-        system = load_system(config, stage_folder.parent, mesh)
+        system = load_stage_networks(config, stage_folder.parent, mesh)
         stage = STAGES[config.train.stage](config, stage_folder.parent, system)
-        run, state, step = prepare(config, stage_folder, mesh, system, stage)
+        run, state, step = prepare_run(config, stage_folder, mesh, system, stage)
         run.checkpointer.close()
         return stage.release(state.ema, step), step
 
 
-def find_stage(workdir: Path) -> Path:
+def find_stage_folder(workdir: Path) -> Path:
     """The folder of the stage that a workdir means: itself, or its base stage."""
     for folder in (workdir, workdir / "base"):
         if (folder / "config.json").is_file():

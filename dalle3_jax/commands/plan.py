@@ -18,11 +18,11 @@ from pathlib import Path
 import jax
 
 from dalle3_jax.pipeline.jobs import parse_size
-from dalle3_jax.planning.chips import topology
-from dalle3_jax.planning.report import markdown
+from dalle3_jax.planning.chips import parse_topology
+from dalle3_jax.planning.report import plan_markdown
 from dalle3_jax.planning.sampling import plan_sampling
-from dalle3_jax.planning.training_step import INPUTS, plan
-from dalle3_jax.stages.config import load
+from dalle3_jax.planning.training_step import INPUTS, plan_training
+from dalle3_jax.stages.config import load_config
 from dalle3_jax.training.logging import write_whole
 
 __all__ = ["main"]
@@ -31,7 +31,7 @@ SAMPLED = 2
 """Images that a chip samples at once: `sample` makes eight on a host of four chips."""
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="dalle3-jax plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -52,11 +52,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """The command; errors are one line."""
-    arguments, rest = parser().parse_known_args(argv)
+    arguments, rest = build_parser().parse_known_args(argv)
     jax.config.update("jax_platforms", "cpu")
     try:
-        where = topology(arguments.topology)
-        loaded = load([f"--config={arguments.config}", "--workdir=plan", *rest])
+        where = parse_topology(arguments.topology)
+        loaded = load_config([f"--config={arguments.config}", "--workdir=plan", *rest])
         assert loaded is not None
         config = loaded[0]
         buckets = config.data.buckets or (config.data.size,)
@@ -69,19 +69,19 @@ def main(argv: list[str]) -> int:
         if arguments.what == "sample":
             found = plan_sampling(*asked, sampled if arguments.images is None else arguments.images, how)
         else:
-            found = plan(*asked, arguments.inputs or "images", how)
+            found = plan_training(*asked, arguments.inputs or "images", how)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if arguments.json:
-        sys.stdout.write(found.to_json()) if arguments.json == "-" else _write(arguments.json, found.to_json())
+        sys.stdout.write(found.to_json()) if arguments.json == "-" else _write_text(arguments.json, found.to_json())
     if arguments.out:
-        _write(f"{arguments.out}.json", found.to_json())
-        _write(f"{arguments.out}.md", markdown(found, where))
+        _write_text(f"{arguments.out}.json", found.to_json())
+        _write_text(f"{arguments.out}.md", plan_markdown(found, where))
     if arguments.json != "-":
-        print(markdown(found, where), end="")
+        print(plan_markdown(found, where), end="")
     return 0
 
 
-def _write(path: str, text: str) -> None:
+def _write_text(path: str, text: str) -> None:
     write_whole(Path(path), text.encode())

@@ -19,19 +19,19 @@ from typing import Any
 
 import jax
 
-from dalle3_jax.captioning import CaptionModel, Decoding
+from dalle3_jax.captioning import CaptionDecoding, CaptionModel
 from dalle3_jax.captioning.loop import METHODS
-from dalle3_jax.captioning.recaption import Guards, Recaptioned, captioning_of, made_by, recaption
+from dalle3_jax.captioning.recaption import Guards, RecaptionResult, captions_metadata, make_captioning, recaption
 from dalle3_jax.captioning.species import read_names
-from dalle3_jax.commands.cli import size_of, world_given
+from dalle3_jax.commands.cli import parse_scene_size, parse_world
 from dalle3_jax.data import batches, settings
 from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.scenes import SPLITS
 from dalle3_jax.data.sources.scenes import ENDLESS
 from dalle3_jax.runtime import cluster
-from dalle3_jax.runtime.distributed import concluded, distributed
+from dalle3_jax.runtime.distributed import initialize_distributed, run_job
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.config import load
+from dalle3_jax.stages.config import load_config
 
 __all__ = ["main"]
 
@@ -39,7 +39,7 @@ DATA_FLAGS = ("split", "size", "seed", "max_bad")
 """Flags that say of --source what a config says in its data section."""
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="dalle3-jax recaption",
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--words", choices=("ocr", "alt", "keep"), default="ocr", help=f"{told} (default: ocr)")
     told = "lines as 'orchid: flower': names that only alternative texts may bring in, and what stands for them"
     group.add_argument("--species", type=Path, metavar="FILE", help=told)
-    cluster.add_flags(made)
+    cluster.add_host_flags(made)
     return made
 
 
@@ -77,7 +77,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     """How captions are written; the defaults are those of Decoding."""
-    group, usual = parser.add_argument_group("how captions are written"), Decoding()
+    group, usual = parser.add_argument_group("how captions are written"), CaptionDecoding()
     group.add_argument("--method", choices=METHODS, default=usual.method, help="(default: %(default)s)")
     group.add_argument("--temperature", type=float, default=usual.temperature, help="of top_p (default: %(default)s)")
     group.add_argument("--top-p", type=float, default=usual.top_p, help="of top_p (default: %(default)s)")
@@ -88,31 +88,31 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str]) -> int:
     """The command; errors are one line."""
-    arguments, rest = parser().parse_known_args(argv)
+    arguments, rest = build_parser().parse_known_args(argv)
 
     def job() -> int:
-        processes = cluster.hosts_of(arguments)
-        decoding, guards = checked(arguments, rest)
-        distributed(processes)
+        processes = cluster.find_hosts(arguments)
+        decoding, guards = parse_caption_flags(arguments, rest)
+        initialize_distributed(processes)
         captioner = CaptionModel.load(arguments.captioner)
-        data = data_of(arguments, rest, captioner.module.image_size)
-        source, threads, most_bad = batches.source_of(data), data["threads"], data["max_bad"]
+        data = data_section_from_flags(arguments, rest, captioner.module.image_size)
+        source, threads, most_bad = batches.open_source(data), data["threads"], data["max_bad"]
         if not arguments.count and len(source) == ENDLESS:
             raise ValueError("scenes have no end: say by --count how many records are to be captioned")
-        made = made_by(source, arguments.version, captioner, decoding, guards)
-        captioning = captioning_of(source, captioner, decoding, guards, arguments.batch_size, threads)
+        made = captions_metadata(source, arguments.version, captioner, decoding, guards)
+        captioning = make_captioning(source, captioner, decoding, guards, arguments.batch_size, threads)
         done = recaption(arguments.outdir, source, made, captioning, arguments.count or len(source), most_bad=most_bad)
         if jax.process_index() == 0:
-            print(summary(arguments.outdir, done))
+            print(recaption_summary(arguments.outdir, done))
         return 0
 
-    return concluded(job)
+    return run_job(job)
 
 
-def checked(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[Decoding, Guards]:
+def parse_caption_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[CaptionDecoding, Guards]:
     """How captions are written and guarded; ValueError with all that is wrong with the flags."""
     wrong, made = [], []
-    makers = (decoding_of, guards_of, functools.partial(data_of, rest=rest))
+    makers = (decoding_from_flags, guards_from_flags, functools.partial(data_section_from_flags, rest=rest))
     if not sidecars.VERSION.fullmatch(arguments.version):
         wrong.append(f"--version {arguments.version!r}: use small letters, digits and _")
     if arguments.batch_size < 1 or arguments.count < 0:
@@ -132,13 +132,13 @@ def checked(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[Decodin
     return made[0], made[1]
 
 
-def decoding_of(arguments: argparse.Namespace) -> Decoding:
+def decoding_from_flags(arguments: argparse.Namespace) -> CaptionDecoding:
     """How captions are written."""
     names = ("method", "temperature", "top_p", "beams", "length_penalty", "length")
-    return Decoding(**{name: getattr(arguments, name) for name in names})
+    return CaptionDecoding(**{name: getattr(arguments, name) for name in names})
 
 
-def guards_of(arguments: argparse.Namespace) -> Guards:
+def guards_from_flags(arguments: argparse.Namespace) -> Guards:
     """What captions may say."""
     names = {}
     if arguments.species:
@@ -147,27 +147,29 @@ def guards_of(arguments: argparse.Namespace) -> Guards:
         except ValueError as error:
             raise ValueError(f"--species {arguments.species}: {error}") from None
     guards = Guards(arguments.words, names)
-    assert guards.described  # which asks for the OCR
+    assert guards.metadata  # which asks for the OCR
     return guards
 
 
-def data_of(arguments: argparse.Namespace, rest: Sequence[str], drawn: Sequence[int] = (128, 128)) -> dict[str, Any]:
-    """The data section that the flags or the config name, with its defaults; scenes are `drawn` at that size."""
+def data_section_from_flags(
+    arguments: argparse.Namespace, rest: Sequence[str], scene_size: Sequence[int] = (128, 128)
+) -> dict[str, Any]:
+    """The data section that the flags or the config name, with its defaults; scenes are `scene_size` at that size."""
     if arguments.config:
-        loaded = load([f"--config={arguments.config}", "--workdir=.", *rest])
+        loaded = load_config([f"--config={arguments.config}", "--workdir=.", *rest])
         assert loaded is not None
-        return settings.settings_of(inputs.data_section(loaded[0]))
+        return settings.resolve_settings(inputs.data_section(loaded[0]))
     kind, _, world = arguments.source.partition(":")
-    data: dict[str, Any] = {"source": arguments.source, "size": tuple(drawn), "threads": 4}
+    data: dict[str, Any] = {"source": arguments.source, "size": tuple(scene_size), "threads": 4}
     if kind == "scenes":
-        data |= {"source": "scenes", "world": world_given(world or "first")}
+        data |= {"source": "scenes", "world": parse_world(world or "first")}
     if arguments.size:
-        data["size"] = size_of(arguments.size)[::-1]
+        data["size"] = parse_scene_size(arguments.size)[::-1]
     given = {name: getattr(arguments, name) for name in ("split", "seed", "max_bad")}
-    return settings.settings_of(data | {name: value for name, value in given.items() if value is not None})
+    return settings.resolve_settings(data | {name: value for name, value in given.items() if value is not None})
 
 
-def summary(folder: str, done: Recaptioned) -> str:
+def recaption_summary(folder: str, done: RecaptionResult) -> str:
     """What the command says at its end."""
     record = done.record
     pace = f"{done.written / done.seconds:.1f} records/s" if done.written else "nothing was left to do"

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.commands.cli import Parser, load, progress_bar
+from dalle3_jax.commands.cli import CommandParser, open_pipeline, progress_bar
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album
-from dalle3_jax.pipeline.contact_sheet import Cell, Line, sheet
-from dalle3_jax.pipeline.jobs import AUTO, read_lines, requests, size_or_auto
-from dalle3_jax.pipeline.png import png_bytes, read_settings
-from dalle3_jax.pipeline.request import Request, request_of, shortened
+from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
+from dalle3_jax.pipeline.jobs import AUTO, make_requests, parse_size_or_auto, read_prompt_lines
+from dalle3_jax.pipeline.png import encode_png, read_metadata
+from dalle3_jax.pipeline.request import Request, request_from_metadata, shorten
 from dalle3_jax.prompting import revision, size_head
 from dalle3_jax.prompting.chat import Chat
-from dalle3_jax.runtime.cluster import add_flags, hosts_of
+from dalle3_jax.runtime.cluster import add_host_flags, find_hosts
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
@@ -47,9 +47,9 @@ OPTIONS += ("decoder", "decoder_steps", "tile", "spacing")
 MAX_GRID = 400
 
 
-def parser() -> Parser:
+def build_parser() -> CommandParser:
     """The command's arguments; what is left at None is the release's own default."""
-    found = Parser(
+    found = CommandParser(
         "dalle3-jax sample",
         description="Turn prompts into pictures.",
         epilog=EXAMPLES,
@@ -97,7 +97,7 @@ def parser() -> Parser:
     where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
     where.add_argument("--overwrite", action="store_true", help="make pictures again that are there already")
     add_upsampling_flags(found)
-    add_flags(found)
+    add_host_flags(found)
     return found
 
 
@@ -118,18 +118,18 @@ def chat_of(arguments: argparse.Namespace) -> Chat | None:
     """The language model that revises prompts, where one does; ValueError for a server that cannot be one."""
     if arguments.upsample != "chat":
         return None
-    return revision.chat(arguments.chat_url, arguments.chat_model, arguments.chat_timeout)
+    return revision.chat_backend(arguments.chat_url, arguments.chat_model, arguments.chat_timeout)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before anything is computed."""
-    arguments = parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
-        if hosts_of(arguments).several:
+        if find_hosts(arguments).is_distributed:
             if arguments.upsample == "chat":
                 raise ValueError("--upsample chat on several hosts: revise the prompts on one, then give prompts.jsonl")
-            return share(arguments)
-        job = prepare_repeat(arguments) if arguments.repeat is not None else prepare(arguments)
+            return sample_share(arguments)
+        job = prepare_repeat(arguments) if arguments.repeat is not None else prepare_sampling(arguments)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -140,41 +140,43 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
-def share(arguments: argparse.Namespace) -> int:
+def sample_share(arguments: argparse.Namespace) -> int:
     """Make this host's share of the pictures, beside the other hosts that make theirs."""
-    from dalle3_jax.runtime.distributed import concluded, distributed
+    from dalle3_jax.runtime.distributed import initialize_distributed, run_job
 
     if arguments.repeat is not None:
         raise ValueError("--repeat makes one picture: run it on one host, with --processes 1")
 
     def job() -> int:
-        distributed(hosts_of(arguments))
-        return prepare(arguments)()
+        initialize_distributed(find_hosts(arguments))
+        return prepare_sampling(arguments)()
 
-    return concluded(job)
+    return run_job(job)
 
 
-def prepare(arguments: argparse.Namespace) -> Callable[[], int]:
+def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks everything; returns what makes the pictures."""
-    lines = read_lines(arguments.prompt or [], arguments.prompts_file)
+    lines = read_prompt_lines(arguments.prompt or [], arguments.prompts_file)
     chat = chat_of(arguments)
-    options = given_options(arguments)
+    options = request_options(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
-    pipeline = load(arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant)
+    pipeline = open_pipeline(
+        arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant
+    )
     make = functools.partial(pipeline.request, **options)
-    pipeline.check([make(prompt="", seed=arguments.seed or 0)])
-    size = size_or_auto(arguments.size) if arguments.size else None
-    sized = size_head.sizing(lines, pipeline, size, arguments.size_head, chat)
+    pipeline.check_requests([make(prompt="", seed=arguments.seed or 0)])
+    size = parse_size_or_auto(arguments.size) if arguments.size else None
+    sized = size_head.size_assigner(lines, pipeline, size, arguments.size_head, chat)
     if arguments.upsample != "none":
-        lines = revision.revised(lines, chat, Path(arguments.outdir), pipeline.release.training)
+        lines = revision.revise_lines(lines, chat, Path(arguments.outdir), pipeline.release.training)
     lines = sized(lines)
     seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
-    wanted = list(dict.fromkeys(requests(lines, make, pipeline.problems, seed=seed, n=n)))
+    wanted = list(dict.fromkeys(make_requests(lines, make, pipeline.request_errors, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
         raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
     album = open_album(arguments.outdir, [request.identity(pipeline.release.digest) for request in wanted])
-    return functools.partial(fill, album, pipeline, wanted, arguments)
+    return functools.partial(fill_album, album, pipeline, wanted, arguments)
 
 
 def open_album(folder: str, identities: list[str]) -> Album:
@@ -184,16 +186,16 @@ def open_album(folder: str, identities: list[str]) -> Album:
     if jax.process_count() > 1:
         from dalle3_jax.runtime import processes
 
-        processes.agree(Path(folder), {"pictures": identities})
-    return Album(folder, lists=jax.process_index() == 0)
+        processes.check_agreement(Path(folder), {"pictures": identities})
+    return Album(folder, writes_manifest=jax.process_index() == 0)
 
 
-def fill(album: Album, pipeline: "Pipeline", wanted: list[Request], arguments: argparse.Namespace) -> int:
+def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], arguments: argparse.Namespace) -> int:
     """Makes what the album lacks (of several hosts: of this one's share), saving each picture as its batch is done."""
     import jax
 
-    mine = wanted[jax.process_index() :: jax.process_count()]
-    for notice in pipeline.notices(mine):
+    mine = requests[jax.process_index() :: jax.process_count()]
+    for notice in pipeline.truncation_notices(mine):
         print(f"note: {notice}", file=sys.stderr)
     digest = pipeline.release.digest
     missing = [request for request in mine if arguments.overwrite or not album.has(request, digest)]
@@ -201,25 +203,25 @@ def fill(album: Album, pipeline: "Pipeline", wanted: list[Request], arguments: a
         print(f"note: {len(mine) - len(missing)} of {len(mine)} pictures are there already", file=sys.stderr)
     with progress_bar() as (bar, progress):
         # Sized by all that is wanted: a run that goes on makes the same bits as one that was never stopped.
-        size = arguments.batch_size or pipeline.default_batch(wanted)
+        size = arguments.batch_size or pipeline.default_batch_size(requests)
         if arguments.drop_text_encoder:
             texts = [text for request in missing for text in (request.prompt, request.negative_prompt)]
             pipeline.drop_text_encoder(texts, size)
         for _, picture in pipeline.generate(missing, batch_size=size, progress=progress):
             bar.write(str(album.add(picture)), file=sys.stdout)
     if jax.process_count() > 1:
-        list_others(album, wanted, digest)
-    if arguments.grid and album.lists:
-        print(save_grid(album, wanted, digest))
+        list_other_hosts(album, requests, digest)
+    if arguments.grid and album.writes_manifest:
+        print(save_grid(album, requests, digest))
     return 0
 
 
-def list_others(album: Album, wanted: list[Request], digest: str) -> None:
+def list_other_hosts(album: Album, requests: list[Request], digest: str) -> None:
     """Wait for the other hosts, whose pictures the first one lists; OSError where one of them is not there."""
     from dalle3_jax.runtime import processes
 
     processes.barrier("pictures are made")
-    if album.lists and (lacking := [request for request in wanted if not album.has(request, digest)]):
+    if album.writes_manifest and (lacking := [request for request in requests if not album.has(request, digest)]):
         raise OSError(f"{len(lacking)} pictures of other hosts cannot be seen in {album.folder}")
 
 
@@ -227,23 +229,25 @@ def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks the picture and that the release is the one that made it; returns what makes it again."""
     others = ("prompt", "prompts_file", "n", "seed", "batch_size", "size_head", *OPTIONS)
     if clash := [name for name in others if getattr(arguments, name) is not None]:
-        raise ValueError(f"--repeat takes its settings from the picture; leave out {', '.join(map(flag, clash))}")
-    made = read_settings(arguments.repeat)
-    request, size, digest = request_of(made), made.get("batch_size"), str(made.get("checkpoint"))
+        raise ValueError(f"--repeat takes its settings from the picture; leave out {', '.join(map(flag_name, clash))}")
+    made = read_metadata(arguments.repeat)
+    request, size, digest = request_from_metadata(made), made.get("batch_size"), str(made.get("checkpoint"))
     if not isinstance(size, int) or not 1 <= size <= 4096:
         raise ValueError(f"the settings in {arguments.repeat} are damaged: a batch size of {size!r}")
-    pipeline = load(arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant)
-    pipeline.check([request])
+    pipeline = open_pipeline(
+        arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant
+    )
+    pipeline.check_requests([request])
     if digest != pipeline.release.digest:
         raise ValueError(
             f"{arguments.repeat} was made with the release {digest[:10]}, and {arguments.checkpoint} is "
             f"{pipeline.release.digest[:10]}: give its own --checkpoint"
         )
     album = Album(arguments.outdir)
-    return functools.partial(make_again, album, pipeline, request, size, arguments)
+    return functools.partial(repeat_image, album, pipeline, request, size, arguments)
 
 
-def make_again(
+def repeat_image(
     album: Album, pipeline: "Pipeline", request: Request, batch_size: int, arguments: argparse.Namespace
 ) -> int:
     """Makes the picture in a batch of the same size, saves it beside others as NAME.repeat.png, and compares."""
@@ -258,11 +262,11 @@ def make_again(
     after = np.asarray(picture.image, np.int16)
     difference = np.abs(before - after) if before.shape == after.shape else None
     print(path)
-    print(compared(difference))
+    print(difference_text(difference))
     return 0
 
 
-def compared(difference: np.ndarray | None) -> str:
+def difference_text(difference: np.ndarray | None) -> str:
     """How a repeated picture differs, for people."""
     if difference is None:
         return "the picture was resized since it was made"
@@ -271,32 +275,32 @@ def compared(difference: np.ndarray | None) -> str:
     return f"differs by at most {difference.max()}/255, in {(difference > 0).mean():.2%} of the values"
 
 
-def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
+def request_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings of the command line that go to every prompt without its own."""
     options = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
-    if "size" in options and (size := size_or_auto(options.pop("size"))) != AUTO:
+    if "size" in options and (size := parse_size_or_auto(options.pop("size"))) != AUTO:
         options["size"] = size  # otherwise every line has its own
     return options
 
 
-def flag(name: str) -> str:
+def flag_name(name: str) -> str:
     """The command line's name of an argument."""
     return "-n" if name == "n" else "--" + name.replace("_", "-")
 
 
-def caption(prompt: str) -> str:
+def printable_prompt_line(prompt: str) -> str:
     """The prompt as one line that can be drawn."""
-    return "".join(letter if letter.isprintable() else " " for letter in shortened(prompt, 160))
+    return "".join(letter if letter.isprintable() else " " for letter in shorten(prompt, 160))
 
 
-def save_grid(album: Album, wanted: list[Request], digest: str) -> Path:
+def save_grid(album: Album, requests: list[Request], digest: str) -> Path:
     """One sheet of all pictures with their prompts, named for what it shows."""
-    identities = "".join(request.identity(digest) for request in wanted)
+    identities = "".join(request.identity(digest) for request in requests)
     path = album.folder / f"grid-{hashlib.sha256(identities.encode()).hexdigest()[:10]}.png"
     cells = []
-    for request in wanted:
+    for request in requests:
         with Image.open(album.path(request, digest), formats=["PNG"]) as image:
-            cells.append(Cell(image.convert("RGB"), (Line(caption(request.prompt)),)))
+            cells.append(SheetCell(image.convert("RGB"), (SheetLine(printable_prompt_line(request.prompt)),)))
     width = max(256, min(max(cell.image.width for cell in cells), 512))
-    write_whole(path, png_bytes(sheet(cells, columns=math.ceil(math.sqrt(len(cells))), width=width)))
+    write_whole(path, encode_png(draw_sheet(cells, columns=math.ceil(math.sqrt(len(cells))), width=width)))
     return path

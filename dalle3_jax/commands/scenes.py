@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dalle3_jax.commands.cli import size_of, world_given
+from dalle3_jax.commands.cli import parse_scene_size, parse_world
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, WORLDS
 from dalle3_jax.data.sources.scenes import ScenesSource
@@ -26,14 +26,14 @@ FONT, LINE, GAP = 12, 15, 12
 def main(argv: list[str]) -> int:
     """Runs the command; 2 where the arguments make no sense or the output cannot be written."""
     try:
-        run(parser().parse_args(argv))
+        run(build_parser().parse_args(argv))
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     result = argparse.ArgumentParser("dalle3-jax scenes", description="Looks at the embedded dataset, or writes it.")
     output = result.add_mutually_exclusive_group(required=True)
@@ -54,17 +54,17 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes what was asked for and says where."""
-    width, height = size_of(arguments.size)
+    width, height = parse_scene_size(arguments.size)
     if min(arguments.rows, arguments.columns, arguments.count) < 1:
         raise ValueError("--rows, --columns and --count must be at least 1")
-    source = ScenesSource(world_given(arguments.world), arguments.seed, height, width, split=arguments.split)
+    source = ScenesSource(parse_world(arguments.world), arguments.seed, height, width, split=arguments.split)
     if arguments.tfds:
-        from dalle3_jax.data.scenes.tfds_builder import write
+        from dalle3_jax.data.scenes.tfds_builder import write_dataset
 
-        print(write(arguments.tfds, source, arguments.count))
+        print(write_dataset(arguments.tfds, source, arguments.count))
         return
     records = [source[index] for index in range(arguments.rows * arguments.columns)]
-    save(contact_sheet(records, arguments.columns, arguments.caption), arguments.out)
+    save_contact_sheet(contact_sheet(records, arguments.columns, arguments.caption), arguments.out)
     print(arguments.out)
 
 
@@ -73,7 +73,7 @@ def contact_sheet(records: list[Record], columns: int, caption: str) -> Image.Im
     font = ImageFont.load_default(FONT)
     width, height = records[0].width, records[0].height
     shown = max(width, 128)  # a caption needs room under a small picture
-    texts = [wrapped(record.captions[caption], font, shown) for record in records]
+    texts = [wrap_caption(record.captions[caption], font, shown) for record in records]
     below = LINE * max(map(len, texts)) + 6
     rows = -(-len(records) // columns)
     sheet = Image.new("RGB", (GAP + columns * (shown + GAP), GAP + rows * (height + below + GAP)), PAPER)
@@ -86,7 +86,7 @@ def contact_sheet(records: list[Record], columns: int, caption: str) -> Image.Im
     return sheet
 
 
-def wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
+def wrap_caption(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
     """The text in lines of at most `width` pixels, broken between words."""
     lines = [""]
     for word in text.split():
@@ -95,7 +95,7 @@ def wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width
     return lines
 
 
-def save(sheet: Image.Image, path: Path) -> None:
+def save_contact_sheet(sheet: Image.Image, path: Path) -> None:
     """Writes the sheet."""
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: the contact sheet is a PNG, name it .png")

@@ -11,11 +11,11 @@ hosts also 69: another process was lost (134 where jax itself ends this one for 
 train.hang_minutes.
 """
 
-from dalle3_jax.runtime.cluster import split_flags
-from dalle3_jax.runtime.distributed import concluded, distributed
-from dalle3_jax.stages.config import check, load
+from dalle3_jax.runtime.cluster import split_host_flags
+from dalle3_jax.runtime.distributed import initialize_distributed, run_job
+from dalle3_jax.stages.config import check_stage_config, load_config
 from dalle3_jax.stages.table import STAGES
-from dalle3_jax.stages.train import train
+from dalle3_jax.stages.train import train_stage
 
 __all__ = ["main"]
 
@@ -24,13 +24,13 @@ def main(argv: list[str]) -> int:
     """The command: reads the config, meets the other hosts, and trains; errors are one line."""
 
     def job() -> int:
-        processes, rest = split_flags(argv)
-        loaded = load(rest)
+        processes, rest = split_host_flags(argv)
+        loaded = load_config(rest)
         if loaded is None:
             print(__doc__)
             return 0
-        check(loaded[0], STAGES)
-        distributed(processes)
-        return train(*loaded)
+        check_stage_config(loaded[0], STAGES)
+        initialize_distributed(processes)
+        return train_stage(*loaded)
 
-    return concluded(job)
+    return run_job(job)

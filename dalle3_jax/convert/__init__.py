@@ -5,7 +5,7 @@ from dalle3_jax import convert
 encoder, params = convert.load("t5-v1_1-xxl")
 """
 
-from dalle3_jax.convert.decoder import decoding
-from dalle3_jax.convert.networks import LAYOUTS, config_of, load, module_of, save, stored_types
+from dalle3_jax.convert.decoder import decoder_settings
+from dalle3_jax.convert.networks import LAYOUTS, load, public_config, read_module, save, stored_types
 
-__all__ = ["LAYOUTS", "config_of", "decoding", "load", "module_of", "save", "stored_types"]
+__all__ = ["LAYOUTS", "decoder_settings", "load", "public_config", "read_module", "save", "stored_types"]

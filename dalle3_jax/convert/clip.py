@@ -4,12 +4,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from dalle3_jax.convert.configs import check, is_size, refuse
-from dalle3_jax.convert.layout import Layout
+from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_options
+from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Rule, conv, embedding, linear, norm
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 
-__all__ = ["TEXT", "TEXT_WITH_PROJECTION", "WHOLE", "text_config", "text_module", "whole_config", "whole_module"]
+__all__ = ["TEXT", "TEXT_WITH_PROJECTION", "WHOLE", "clip_config", "clip_module", "text_config", "text_module"]
 
 TOWER = {
     "hidden_size": "width",
@@ -60,13 +60,13 @@ def text_module(config: Mapping[str, Any], projected: bool = False) -> CLIPTextE
     options = {**TEXT_DEFAULTS, **config}
     # Where nothing is projected the option is there all the same, and means nothing.
     sizes = [name for name in TEXT_DEFAULTS if projected or name != "projection_dim"]
-    refuse("CLIP text encoder", _problems(options, sizes))
+    raise_unsupported("CLIP text encoder", _clip_option_errors(options, sizes))
     return CLIPTextEncoder(
         vocab_size=options["vocab_size"],
         positions=options["max_position_embeddings"],
         projection=options["projection_dim"] if projected else 0,
         eos_id=_eos_id(options),
-        **_fields(options),
+        **_tower_fields(options),
     )
 
 
@@ -80,17 +80,17 @@ def text_config(encoder: CLIPTextEncoder) -> dict[str, Any]:
     }
 
 
-def whole_module(config: Mapping[str, Any]) -> CLIP:
+def clip_module(config: Mapping[str, Any]) -> CLIP:
     """Both towers of a config.json, whose options stand under text_config and vision_config."""
-    text, vision = _section(config, "text", TEXT_DEFAULTS), _section(config, "vision", VISION_DEFAULTS)
+    text, vision = _tower_section(config, "text", TEXT_DEFAULTS), _tower_section(config, "vision", VISION_DEFAULTS)
     top = {"projection_dim": 512, **config}
-    problems = _problems(top, ["projection_dim"])
-    problems += [f"text_config {problem}" for problem in _problems(text, TEXT_DEFAULTS)]
-    problems += [f"vision_config {problem}" for problem in _problems(vision, VISION_DEFAULTS)]
-    refuse("CLIP", problems)
+    problems = _clip_option_errors(top, ["projection_dim"])
+    problems += [f"text_config {problem}" for problem in _clip_option_errors(text, TEXT_DEFAULTS)]
+    problems += [f"vision_config {problem}" for problem in _clip_option_errors(vision, VISION_DEFAULTS)]
+    raise_unsupported("CLIP", problems)
     return CLIP(
-        text=Tower(**_fields(text)),
-        vision=Tower(**_fields(vision)),
+        text=Tower(**_tower_fields(text)),
+        vision=Tower(**_tower_fields(vision)),
         vocab_size=text["vocab_size"],
         projection=top["projection_dim"],
         positions=text["max_position_embeddings"],
@@ -100,7 +100,7 @@ def whole_module(config: Mapping[str, Any]) -> CLIP:
     )
 
 
-def whole_config(clip: CLIP) -> dict[str, Any]:
+def clip_config(clip: CLIP) -> dict[str, Any]:
     """The config.json of both towers."""
     width = {"projection_dim": clip.projection}
     vision = {"model_type": "clip_vision_model", "image_size": clip.image_size, "patch_size": clip.patch}
@@ -113,13 +113,13 @@ def whole_config(clip: CLIP) -> dict[str, Any]:
     }
 
 
-def _section(config: Mapping[str, Any], tower: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _tower_section(config: Mapping[str, Any], tower: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The options of one tower; the older `_dict`, where there is one, replaces the newer section as a whole."""
     return {**defaults, **(config.get(f"{tower}_config_dict") or config.get(f"{tower}_config") or {})}
 
 
-def _problems(options: Mapping[str, Any], names: Mapping[str, Any] | list[str]) -> list[str]:
-    problems = check(options, {"hidden_act": ["quick_gelu", "gelu"], "num_channels": 3})
+def _clip_option_errors(options: Mapping[str, Any], names: Mapping[str, Any] | list[str]) -> list[str]:
+    problems = unsupported_options(options, {"hidden_act": ["quick_gelu", "gelu"], "num_channels": 3})
     wrong = [name for name in names if name not in NO_SIZES and not is_size(options[name])]
     return problems + [f"{name}={options[name]!r} (supported: one positive whole number)" for name in wrong]
 
@@ -128,7 +128,7 @@ def _eos_id(options: Mapping[str, Any]) -> int | None:
     return None if options["eos_token_id"] == LEGACY_EOS else options["eos_token_id"]
 
 
-def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
+def _tower_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     return {ours: options[theirs] for theirs, ours in TOWER.items()}
 
 
@@ -162,46 +162,46 @@ LAYER = {
 
 def text_rules(config: Config) -> list[Rule]:
     """The table of a text encoder alone; transformers 5 leaves the prefix away, all others write it."""
-    return _text("text_model.", "") + _text("", "")
+    return _text_table("text_model.", "") + _text_table("", "")
 
 
 def projected_text_rules(config: Config) -> list[Rule]:
     """The table of a text encoder with its projection."""
-    return _text("text_model.", "") + linear("text_projection", "projection", bias=False)
+    return _text_table("text_model.", "") + linear("text_projection", "projection", bias=False)
 
 
-def whole_rules(config: Config) -> list[Rule]:
+def clip_rules(config: Config) -> list[Rule]:
     """The table of both towers."""
     return [
-        *_text("text_model.", "text_encoder."),
+        *_text_table("text_model.", "text_encoder."),
         *linear("text_projection", "text_encoder.projection", bias=False),
-        *_vision("vision_model.", "vision_encoder."),
+        *_vision_table("vision_model.", "vision_encoder."),
         *linear("visual_projection", "vision_projection", bias=False),
         Rule("logit_scale", "logit_scale"),
     ]
 
 
-def _text(source: str, target: str) -> list[Rule]:
+def _text_table(source: str, target: str) -> list[Rule]:
     return [
         *embedding(f"{source}embeddings.token_embedding", f"{target}token_embedding"),
         *embedding(f"{source}embeddings.position_embedding", f"{target}position_embedding"),
-        *_layers(source, target),
+        *_layer_table(source, target),
         *norm(f"{source}final_layer_norm", f"{target}final_norm"),
     ]
 
 
-def _vision(source: str, target: str) -> list[Rule]:
+def _vision_table(source: str, target: str) -> list[Rule]:
     return [
         Rule(f"{source}embeddings.class_embedding", f"{target}class_embedding"),
         *conv(f"{source}embeddings.patch_embedding", f"{target}patch_embedding", bias=False),
         *embedding(f"{source}embeddings.position_embedding", f"{target}position_embedding"),
         *norm(f"{source}pre_layrnorm", f"{target}pre_norm"),  # so spelt
-        *_layers(source, target),
+        *_layer_table(source, target),
         *norm(f"{source}post_layernorm", f"{target}final_norm"),
     ]
 
 
-def _layers(source: str, target: str) -> list[Rule]:
+def _layer_table(source: str, target: str) -> list[Rule]:
     table = []
     for theirs, ours in LAYER.items():
         rules = norm if ours.startswith("norm") else linear
@@ -212,8 +212,8 @@ def _layers(source: str, target: str) -> list[Rule]:
 POSITION_IDS = tuple(f"{prefix}embeddings.position_ids" for prefix in ("", "text_model.", "vision_model."))
 """Counts from 0, which old files hold as if they were weights."""
 
-TEXT = Layout(text_module, text_rules, text_config, POSITION_IDS)
-TEXT_WITH_PROJECTION = Layout(
+TEXT = NetworkLayout(text_module, text_rules, text_config, POSITION_IDS)
+TEXT_WITH_PROJECTION = NetworkLayout(
     functools.partial(text_module, projected=True), projected_text_rules, text_config, POSITION_IDS
 )
-WHOLE = Layout(whole_module, whole_rules, whole_config, POSITION_IDS)
+WHOLE = NetworkLayout(clip_module, clip_rules, clip_config, POSITION_IDS)

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-__all__ = ["are_sizes", "check", "check_extent", "is_size", "refuse", "unsized"]
+__all__ = ["are_sizes", "check_extent", "is_size", "raise_unsupported", "size_errors", "unsupported_options"]
 
 MOST = 1000
 
 
-def check(
+def unsupported_options(
     config: Mapping[str, Any],
     supported: Mapping[str, Any],
     known: Collection[str] = (),
@@ -23,7 +23,7 @@ def check(
     problems = []
     for name, allowed in supported.items():
         values = allowed if isinstance(allowed, list | tuple | set | frozenset) else (allowed,)
-        if name in config and not any(_same(config[name], value) for value in values):
+        if name in config and not any(_matches_exactly(config[name], value) for value in values):
             problems.append(f"{name}={config[name]!r} (supported: {', '.join(map(repr, values))})")
     if known or ignored:
         read = {*supported, *known, *ignored}
@@ -34,10 +34,10 @@ def check(
     return problems
 
 
-def refuse(what: str, problems: Sequence[str]) -> None:
+def raise_unsupported(what: str, errors: Sequence[str]) -> None:
     """Raises one ValueError with all problems of a config, if there are any."""
-    if problems:
-        raise ValueError(f"this {what} has options that are not supported: {'; '.join(problems)}")
+    if errors:
+        raise ValueError(f"this {what} has options that are not supported: {'; '.join(errors)}")
 
 
 def check_extent(config: Mapping[str, Any]) -> None:
@@ -63,13 +63,13 @@ def are_sizes(values: Any) -> bool:
     return isinstance(values, list | tuple) and len(values) > 0 and all(map(is_size, values))
 
 
-def unsized(options: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def size_errors(options: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """A text for each of these options that is no size."""
     return [f"{name}={options[name]!r} (a positive whole number)" for name in names if not is_size(options[name])]
 
 
-def _same(value: Any, allowed: Any) -> bool:
+def _matches_exactly(value: Any, allowed: Any) -> bool:
     """Equal, lists and tuples alike, but True is not 1."""
     if isinstance(value, list) and isinstance(allowed, list | tuple):
-        return len(value) == len(allowed) and all(map(_same, value, allowed))
+        return len(value) == len(allowed) and all(map(_matches_exactly, value, allowed))
     return isinstance(value, bool) == isinstance(allowed, bool) and value == allowed

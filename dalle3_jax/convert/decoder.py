@@ -4,16 +4,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dalle3_jax.checkpoints.latents import Decoding, Latent
+from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.convert import flat_decoder
-from dalle3_jax.convert.blocks import mlp, residual
-from dalle3_jax.convert.configs import are_sizes, check, is_size, refuse, unsized
-from dalle3_jax.convert.layout import Layout
+from dalle3_jax.convert.blocks import mlp_rules, residual_rules
+from dalle3_jax.convert.configs import are_sizes, is_size, raise_unsupported, size_errors, unsupported_options
+from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Rule, conv, embedding, norm
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.vae import VAE
 
-__all__ = ["FLAT", "LAYOUT", "decoding", "encoder_options"]
+__all__ = ["FLAT", "LAYOUT", "decoder_settings", "encoder_options"]
 
 CLASS = "ConsistencyDecoderVAE"
 LATENT_MEAN = (0.38862467, 0.02253063, 0.07381133, -0.0171294)
@@ -55,7 +55,7 @@ IGNORED = (
 def module(config: Mapping[str, Any]) -> DecoderUNet:
     """The UNet of a config.json; raises ValueError naming every option that is not supported."""
     options = DEFAULTS | dict(config)
-    refuse(CLASS, _problems(options))
+    raise_unsupported(CLASS, _decoder_option_errors(options))
     learned = options["decoder_time_embedding_type"] == "learned"
     return DecoderUNet(
         channels=tuple(options["decoder_block_out_channels"]),
@@ -81,10 +81,14 @@ def rules(config: Mapping[str, Any]) -> list[Rule]:
     return [
         *conv("decoder_unet.conv_in", "conv_in"),
         *embedding("decoder_unet.time_proj", "time_table"),
-        *mlp("decoder_unet.time_embedding", "time_embedding"),
+        *mlp_rules("decoder_unet.time_embedding", "time_embedding"),
         *norm("decoder_unet.conv_norm_out", "norm_out"),
         *conv("decoder_unet.conv_out", "conv_out"),
-        *(rule for theirs, ours in blocks.items() for rule in residual(f"decoder_unet.{theirs}", ours, "scale_shift")),
+        *(
+            rule
+            for theirs, ours in blocks.items()
+            for rule in residual_rules(f"decoder_unet.{theirs}", ours, "scale_shift")
+        ),
     ]
 
 
@@ -102,7 +106,9 @@ def config(unet: DecoderUNet) -> dict[str, Any]:
         "embedding_ratio": 4,
         "factor": [2**i for i in range(len(ENCODER_CHANNELS))],
     }
-    refuse(f"DecoderUNet, as {CLASS},", check({name: getattr(unet, name) for name in supported}, supported))
+    raise_unsupported(
+        f"DecoderUNet, as {CLASS},", unsupported_options({name: getattr(unet, name) for name in supported}, supported)
+    )
     levels = len(unet.channels)
     encoder = ENCODER_CHANNELS[: unet.factor.bit_length()]
     return {
@@ -125,7 +131,9 @@ def encoder_options(vae: VAE) -> dict[str, Any]:
     """The options of the encoder that goes with a decoder; ValueError where diffusers' encoder there is another."""
     supported = {"latent_channels": len(LATENT_MEAN), "patch": 1, "norm": "group"}
     supported |= {"attention": True, "quant_convs": True}
-    refuse(f"VAE, beside {CLASS},", check({name: getattr(vae, name) for name in supported}, supported))
+    raise_unsupported(
+        f"VAE, beside {CLASS},", unsupported_options({name: getattr(vae, name) for name in supported}, supported)
+    )
     return {
         "encoder_block_out_channels": list(vae.channels),
         "encoder_down_block_types": ["DownEncoderBlock2D"] * len(vae.channels),
@@ -134,12 +142,12 @@ def encoder_options(vae: VAE) -> dict[str, Any]:
     }
 
 
-def decoding(config: Mapping[str, Any]) -> Decoding:
+def decoder_settings(config: Mapping[str, Any]) -> DecoderSettings:
     """How the decoder of a config.json (of the flat layout: {}) makes images of its VAE's latents, in two steps."""
     factor, scaling = module(config).factor, config.get("scaling_factor", DEFAULTS["scaling_factor"])
     if not isinstance(scaling, int | float) or not 0 < scaling < math.inf:
         raise ValueError(f"scaling_factor={scaling!r}: a positive number multiplies latents")
-    return Decoding(
+    return DecoderSettings(
         kind="consistency",
         latent=Latent(
             channels=len(LATENT_MEAN),
@@ -156,11 +164,11 @@ def decoding(config: Mapping[str, Any]) -> Decoding:
     )
 
 
-def _problems(options: Mapping[str, Any]) -> list[str]:
+def _decoder_option_errors(options: Mapping[str, Any]) -> list[str]:
     sizes = ("decoder_layers_per_block", "decoder_norm_num_groups", "decoder_out_channels")
     if options["decoder_time_embedding_type"] == "learned":
         sizes += ("decoder_num_train_timesteps",)
-    problems = unsized(options, sizes)
+    problems = size_errors(options, sizes)
     lists = ("decoder_block_out_channels", "encoder_block_out_channels")
     wrong = [name for name in lists if not are_sizes(options[name])]
     problems += [f"{name}={options[name]!r} (a list of positive whole numbers)" for name in wrong]
@@ -170,10 +178,10 @@ def _problems(options: Mapping[str, Any]) -> list[str]:
         supported |= {"decoder_down_block_types": [[DOWN] * levels], "decoder_up_block_types": [[UP] * levels]}
     if is_size(options["decoder_out_channels"]) and options["decoder_out_channels"] < 3:
         problems.append(f"decoder_out_channels={options['decoder_out_channels']} (the first 3 are the image)")
-    return problems + check(options, supported, DEFAULTS, IGNORED)
+    return problems + unsupported_options(options, supported, DEFAULTS, IGNORED)
 
 
-LAYOUT = Layout(module, rules, config, ignored=("encoder.*", "quant_conv.*"))
+LAYOUT = NetworkLayout(module, rules, config, ignored=("encoder.*", "quant_conv.*"))
 
-FLAT = Layout(flat_decoder.module, flat_decoder.rules, config)
+FLAT = NetworkLayout(flat_decoder.module, flat_decoder.rules, config)
 """Its `module` and `rules` take {name of a tensor: shape} for a config; it is written as diffusers' class."""

@@ -35,10 +35,10 @@ IMAGE_CHANNELS = 3
 
 def module(shapes: Shapes) -> DecoderUNet:
     """The UNet of tensors with these names and shapes; ValueError naming those it is known by that are not there."""
-    bare = {_bare(name): shape for name, shape in shapes.items()}
-    table = _time_table(bare)
+    bare = {_strip_prefix(name): shape for name, shape in shapes.items()}
+    table = _time_table_name(bare)
     ranks = {"down_0_conv_0.f_1.w": 4, "embed_image.f.w": 4, "output.f.w": 4, "embed_time.f_1.w": 2, table: 2}
-    levels, blocks = _count(bare, "down_{}_conv_0.f_1.w"), _count(bare, "down_0_conv_{}.f_1.w")
+    levels, blocks = _count_levels(bare, "down_{}_conv_0.f_1.w"), _count_levels(bare, "down_0_conv_{}.f_1.w")
     ranks |= {f"down_{i}_conv_0.f_1.w": 4 for i in range(levels)}
     wrong = [name for name, rank in ranks.items() if len(bare.get(name, ())) != rank or 0 in bare[name]]
     if not wrong and bare["embed_image.f.w"][1] <= IMAGE_CHANNELS:
@@ -72,25 +72,25 @@ def rules(shapes: Shapes) -> list[Rule]:
     layers = dict(TOP)
     for theirs, ours in blocks.items():
         layers |= {f"{theirs}.{layer}": (f"{ours}.{name}", kind) for layer, (name, kind) in BLOCK.items()}
-    table = [rule for source, (target, kind) in layers.items() for rule in _layer(source, target, kind)]
-    names = {_bare(name): name for name in shapes}
-    table.append(Rule(_time_table(names), "time_table.embedding"))
+    table = [rule for source, (target, kind) in layers.items() for rule in _layer_rules(source, target, kind)]
+    names = {_strip_prefix(name): name for name in shapes}
+    table.append(Rule(_time_table_name(names), "time_table.embedding"))
     return [rule._replace(source=names.get(rule.source, rule.source)) for rule in table]
 
 
-def _bare(name: str) -> str:
+def _strip_prefix(name: str) -> str:
     return name.rpartition("blocks.")[2]
 
 
-def _time_table(names: Collection[str]) -> str:
+def _time_table_name(names: Collection[str]) -> str:
     return next((name for name in TIME_TABLES if name in names), TIME_TABLES[0])
 
 
-def _count(names: Collection[str], template: str) -> int:
+def _count_levels(names: Collection[str], template: str) -> int:
     return next(i for i in itertools.count() if template.format(i) not in names)
 
 
-def _layer(source: str, target: str, kind: Transform) -> list[Rule]:
+def _layer_rules(source: str, target: str, kind: Transform) -> list[Rule]:
     if kind is AS_IS:
         return [Rule(f"{source}.g", f"{target}.scale"), Rule(f"{source}.b", f"{target}.bias")]
     return [Rule(f"{source}.w", f"{target}.kernel", kind), Rule(f"{source}.b", f"{target}.bias")]

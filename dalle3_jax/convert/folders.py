@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["class_name", "no_weights", "read_index", "read_json", "weight_files", "weight_names"]
+__all__ = ["class_name", "no_weights_message", "read_index", "read_json", "weight_files", "weight_names"]
 
 STEMS = ("diffusion_pytorch_model", "model")
 STEM = rf"(?P<stem>{'|'.join(STEMS)})"
@@ -36,21 +36,21 @@ def weight_names(names: Collection[str], variant: str | None = None) -> tuple[st
     """
     matches = [match for name in names for kind in (SINGLE, INDEX, SHARD) if (match := kind.fullmatch(name))]
     if not matches:
-        raise ValueError(no_weights(names))
-    chosen = _chosen({_variant(match) for match in matches}, variant)
-    return next(found for stem in STEMS if (found := _of_stem(names, stem, chosen)))
+        raise ValueError(no_weights_message(names))
+    chosen = _choose_variant({_variant_of(match) for match in matches}, variant)
+    return next(found for stem in STEMS if (found := _files_of_stem(names, stem, chosen)))
 
 
-def no_weights(names: Collection[str]) -> str:
+def no_weights_message(names: Collection[str]) -> str:
     """Why these files (paths, or names alone) are no weights that can be read, and what to do about it."""
     text = "there are no weights that can be read: they are called " + " or ".join(
         f"{stem}.safetensors" for stem in STEMS
     )
     if others := [name for name in names if name.endswith(".safetensors")]:
-        text += f"; rename one of {_listed(others)} if it holds this network alone"
+        text += f"; rename one of {_abbreviate(others)} if it holds this network alone"
     if unsafe := [name for name in names if PurePosixPath(name).suffix in UNSAFE]:
         text += (
-            f"; {_listed(unsafe)} can run code when opened, or need other frameworks, and are never read: "
+            f"; {_abbreviate(unsafe)} can run code when opened, or need other frameworks, and are never read: "
             "get the same weights as safetensors, or make them on a machine you trust: load them there with "
             "transformers or diffusers and call save_pretrained(folder, safe_serialization=True)"
         )
@@ -74,7 +74,7 @@ def weight_files(folder: Path, variant: str | None = None) -> tuple[list[Path], 
     index = read_index(folder / index_name)
     files = sorted(set(index.values()))
     if missing := [name for name in files if name not in names]:
-        raise ValueError(f"{folder} lacks {_listed(missing)}, which {index_name} names; copy or download it again")
+        raise ValueError(f"{folder} lacks {_abbreviate(missing)}, which {index_name} names; copy or download it again")
     return [folder / name for name in files], index
 
 
@@ -90,7 +90,7 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
     if len(data) > limit:
         raise ValueError(f"{path} has more than {limit} bytes, too many for a file that describes a network")
     try:
-        content = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+        content = json.loads(data.decode("utf-8"), object_pairs_hook=_reject_duplicate_keys)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON that can be trusted: {error}") from None
     if not isinstance(content, dict):
@@ -105,7 +105,7 @@ def read_index(path: Path) -> dict[str, str]:
         raise ValueError(f"{path} has no weight_map of tensors to files; copy or download it again")
     names = {str(name) for name in index.values() if not (isinstance(name, str) and PLAIN.fullmatch(name))}
     if names:
-        raise ValueError(f"{path} names {_listed(sorted(names))}: shards are plain names ending in .safetensors")
+        raise ValueError(f"{path} names {_abbreviate(sorted(names))}: shards are plain names ending in .safetensors")
     return index
 
 
@@ -120,37 +120,37 @@ def class_name(config: Mapping[str, Any]) -> str:
     raise ValueError("config.json names no class: it has neither _class_name nor architectures")
 
 
-def _variant(match: re.Match[str]) -> str:
+def _variant_of(match: re.Match[str]) -> str:
     parts = match.groupdict()
     return parts["variant"] or parts.get("behind") or ""
 
 
-def _chosen(variants: set[str], asked: str | None) -> str:
+def _choose_variant(variants: set[str], requested: str | None) -> str:
     """One of the variants that are there, "" being full precision."""
-    order = [asked] if asked else ["", "fp16", *(variants if len(variants) == 1 else ())]
+    order = [requested] if requested else ["", "fp16", *(variants if len(variants) == 1 else ())]
     if found := [variant for variant in order if variant in variants]:
         return found[0]
-    there = _listed(sorted(variant or "full precision" for variant in variants))
-    if asked:
-        raise ValueError(f"there are no weights of variant {asked!r}; there are {there}")
+    there = _abbreviate(sorted(variant or "full precision" for variant in variants))
+    if requested:
+        raise ValueError(f"there are no weights of variant {requested!r}; there are {there}")
     raise ValueError(f"there are weights of several variants, none of them full precision; name one of {there}")
 
 
-def _of_stem(names: Collection[str], stem: str, variant: str) -> tuple[str | None, list[str]] | None:
+def _files_of_stem(names: Collection[str], stem: str, variant: str) -> tuple[str | None, list[str]] | None:
     """What `weight_names` returns, of files with this stem and variant; None when there are none."""
     suffix = f".{variant}" if variant else ""
     single, index = f"{stem}{suffix}.safetensors", f"{stem}.safetensors.index{suffix}.json"
     if single in names:
         return None, [single]
     matches = [match for name in sorted(names) if (match := SHARD.fullmatch(name))]
-    shards = [match for match in matches if match["stem"] == stem and _variant(match) == variant]
+    shards = [match for match in matches if match["stem"] == stem and _variant_of(match) == variant]
     if index not in names:
-        _check_numbers(shards)
+        _check_shard_numbers(shards)
     found = index if index in names else None
     return (found, [match[0] for match in shards]) if found or shards else None
 
 
-def _check_numbers(shards: Sequence[re.Match[str]]) -> None:
+def _check_shard_numbers(shards: Sequence[re.Match[str]]) -> None:
     """Without an index only the numbers tell whether all shards are there, once each."""
     counts = sorted({int(shard["count"]) for shard in shards})
     if len(counts) > 1:
@@ -158,17 +158,17 @@ def _check_numbers(shards: Sequence[re.Match[str]]) -> None:
     numbers = sorted(int(shard["number"]) for shard in shards)
     expected = [number for count in counts for number in range(1, count + 1)]
     if missing := sorted(set(expected) - set(numbers)):
-        raise ValueError(f"shards are missing: {_listed([_renumbered(shards[0], number) for number in missing])}")
+        raise ValueError(f"shards are missing: {_abbreviate([_shard_name(shards[0], number) for number in missing])}")
     if numbers != expected:
         raise ValueError(f"there are more shards than {len(expected)}, and no index tells which count")
 
 
-def _renumbered(shard: re.Match[str], number: int) -> str:
+def _shard_name(shard: re.Match[str], number: int) -> str:
     """The name of another shard of the same set."""
     return f"{shard.string[: shard.start('number')]}{number:05}{shard.string[shard.end('number') :]}"
 
 
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose keys occur once: the library would keep the last of several in silence."""
     seen = {}
     for key, value in pairs:
@@ -178,6 +178,6 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return seen
 
 
-def _listed(names: Sequence[str]) -> str:
+def _abbreviate(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -7,12 +7,12 @@ from flax import linen as nn
 
 from dalle3_jax.convert.rules import Rule
 
-__all__ = ["Layout"]
+__all__ = ["NetworkLayout"]
 
 Config = Mapping[str, Any]
 
 
-class Layout(NamedTuple):
+class NetworkLayout(NamedTuple):
     """One public class.
 
     `module` and `rules` read a config.json, `config` writes one: each raises a ValueError that names every option, or

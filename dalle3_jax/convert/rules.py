@@ -22,12 +22,12 @@ __all__ = [
     "Transform",
     "conv",
     "embedding",
+    "export_moves",
+    "import_moves",
     "linear",
     "matches",
-    "moves",
     "norm",
     "pointwise",
-    "sources",
 ]
 
 Shape = tuple[int, ...]
@@ -77,8 +77,8 @@ class Move(NamedTuple):
 
 def linear(source: str, target: str, bias: bool = True, kernel: Transform = LINEAR) -> list[Rule]:
     """The rules of a dense layer: `weight` and `bias` to `kernel` and `bias`."""
-    rules = [Rule(f"{source}.weight", _leaf(target, "kernel"), kernel)]
-    return rules + ([Rule(f"{source}.bias", _leaf(target, "bias"))] if bias else [])
+    rules = [Rule(f"{source}.weight", _with_leaf(target, "kernel"), kernel)]
+    return rules + ([Rule(f"{source}.bias", _with_leaf(target, "bias"))] if bias else [])
 
 
 def pointwise(source: str, target: str, bias: bool = True) -> list[Rule]:
@@ -93,35 +93,35 @@ def conv(source: str, target: str, bias: bool = True) -> list[Rule]:
 
 def norm(source: str, target: str, bias: bool = True) -> list[Rule]:
     """Those of a normalisation: `weight` and `bias` to `scale` and `bias`."""
-    rules = [Rule(f"{source}.weight", _leaf(target, "scale"))]
-    return rules + ([Rule(f"{source}.bias", _leaf(target, "bias"))] if bias else [])
+    rules = [Rule(f"{source}.weight", _with_leaf(target, "scale"))]
+    return rules + ([Rule(f"{source}.bias", _with_leaf(target, "bias"))] if bias else [])
 
 
 def embedding(source: str, target: str) -> list[Rule]:
     """That of a table of vectors."""
-    return [Rule(f"{source}.weight", _leaf(target, "embedding"))]
+    return [Rule(f"{source}.weight", _with_leaf(target, "embedding"))]
 
 
-def moves(rules: Sequence[Rule], tensors: Mapping[str, Shape], params: Mapping[str, Shape]) -> list[Move]:
+def import_moves(rules: Sequence[Rule], tensors: Mapping[str, Shape], params: Mapping[str, Shape]) -> list[Move]:
     """Where each tensor goes, in the order of `tensors`; ValueError listing all that does not fit on either side.
 
     `params` are dotted paths with their shapes.
     """
     found, problems = [], []
-    literal, patterns = _split(rules)
+    literal, patterns = _split_rules(rules)
     for name in tensors:
-        candidates = literal.get(name, []) + _by_pattern(name, patterns)
+        candidates = literal.get(name, []) + _moves_by_pattern(name, patterns)
         if len(candidates) == 1:
             found.append(candidates[0])
         else:
             what = f"matches {len(candidates)} rules" if candidates else "has no place here"
             problems.append(f"tensor {name} {tensors[name]} {what}")
-    problems += [problem for move in found if (problem := _misfit(move, tensors, params))]
-    _refuse(problems, _unfilled(found, params))
+    problems += [problem for move in found if (problem := _move_error(move, tensors, params))]
+    _raise_mismatches(problems, _fill_errors(found, params))
     return found
 
 
-def sources(rules: Sequence[Rule], params: Mapping[str, Shape]) -> list[Move]:
+def export_moves(rules: Sequence[Rule], params: Mapping[str, Shape]) -> list[Move]:
     """What is to be written of `params` (dotted paths with their shapes), by the first rule of each target.
 
     ValueError listing the parameters that no rule writes.
@@ -137,7 +137,7 @@ def sources(rules: Sequence[Rule], params: Mapping[str, Shape]) -> list[Move]:
                     seen.add(key)
                     values = name[1] | ({rule.target[len(path) + 2 : -2]: index} if bracket else {})
                     found.append(Move(rule.source.format(**values), *key, rule.transform))
-    _refuse([], _unfilled(found, params))
+    _raise_mismatches([], _fill_errors(found, params))
     return found
 
 
@@ -146,7 +146,7 @@ def matches(patterns: Iterable[str], name: str) -> bool:
     return any(_regex(pattern).fullmatch(name) for pattern in patterns)
 
 
-def _leaf(target: str, leaf: str) -> str:
+def _with_leaf(target: str, leaf: str) -> str:
     path, bracket, rest = target.partition("[")
     return f"{path}.{leaf}{bracket}{rest}"
 
@@ -157,7 +157,7 @@ def _regex(template: str) -> re.Pattern[str]:
     return re.compile(text + (".*" if template.endswith("*") else ""))
 
 
-def _split(rules: Sequence[Rule]) -> tuple[dict[str, list[Move]], list[tuple[re.Pattern[str], Rule]]]:
+def _split_rules(rules: Sequence[Rule]) -> tuple[dict[str, list[Move]], list[tuple[re.Pattern[str], Rule]]]:
     """Rules without placeholders by their tensor's name, and the others with their patterns."""
     literal: dict[str, list[Move]] = {}
     for rule in rules:
@@ -166,7 +166,7 @@ def _split(rules: Sequence[Rule]) -> tuple[dict[str, list[Move]], list[tuple[re.
     return literal, [(_regex(rule.source), rule) for rule in rules if "{" in rule.source]
 
 
-def _by_pattern(name: str, patterns: Sequence[tuple[re.Pattern[str], Rule]]) -> list[Move]:
+def _moves_by_pattern(name: str, patterns: Sequence[tuple[re.Pattern[str], Rule]]) -> list[Move]:
     fits = ((rule, regex.fullmatch(name)) for regex, rule in patterns)
     return [_move(name, rule, fit.groupdict()) for rule, fit in fits if fit]
 
@@ -183,7 +183,7 @@ def _instances(path: str, params: Collection[str]) -> list[tuple[str, dict[str, 
     return [(name, fit.groupdict()) for name in params if (fit := _regex(path).fullmatch(name))]
 
 
-def _misfit(move: Move, tensors: Mapping[str, Shape], params: Mapping[str, Shape]) -> str:
+def _move_error(move: Move, tensors: Mapping[str, Shape], params: Mapping[str, Shape]) -> str:
     """Why a tensor cannot fill what its rule names; empty when it can."""
     wanted, shape = params.get(move.target), tensors[move.source]
     if wanted is None:
@@ -199,14 +199,14 @@ def _misfit(move: Move, tensors: Mapping[str, Shape], params: Mapping[str, Shape
     return "" if found == wanted else f"tensor {move.source} {shape} gives {found}, {move.target} takes {wanted}"
 
 
-def _unfilled(found: Sequence[Move], params: Mapping[str, Shape]) -> list[str]:
+def _fill_errors(moves: Sequence[Move], params: Mapping[str, Shape]) -> list[str]:
     """The parameters, or slices, that are filled never or more than once."""
-    counts = Counter((move.target, move.layer) for move in found)
-    stacked = {move.target for move in found if move.layer is not None}
+    counts = Counter((move.target, move.layer) for move in moves)
+    stacked = {move.target for move in moves if move.layer is not None}
     problems = []
     for name, shape in params.items():
         if name in stacked:
-            problems += _missing_layers(name, shape[0], counts)
+            problems += _missing_layer_errors(name, shape[0], counts)
         elif (name, None) not in counts:
             problems.append(f"parameter {name} {shape} is not filled")
     for (name, index), count in counts.items():
@@ -215,7 +215,7 @@ def _unfilled(found: Sequence[Move], params: Mapping[str, Shape]) -> list[str]:
     return problems
 
 
-def _missing_layers(name: str, layers: int, filled: Collection[tuple[str, int | None]]) -> list[str]:
+def _missing_layer_errors(name: str, layers: int, filled: Collection[tuple[str, int | None]]) -> list[str]:
     """The first layers that are not there: of a network that says it has millions, not all."""
     absent = (str(index) for index in range(layers) if (name, index) not in filled)
     missing = list(itertools.islice(absent, SHOWN + 1))
@@ -223,12 +223,12 @@ def _missing_layers(name: str, layers: int, filled: Collection[tuple[str, int | 
     return [f"parameter {name} lacks layers {', '.join(missing[:SHOWN])}{more}"] if missing else []
 
 
-def _refuse(*sides: Sequence[str]) -> None:
-    lines = [line for side in sides for line in _shortened(side)]
+def _raise_mismatches(*sides: Sequence[str]) -> None:
+    lines = [line for side in sides for line in _shorten_lines(side)]
     if lines:
         raise ValueError("weights do not fit the network:\n  " + "\n  ".join(lines))
 
 
-def _shortened(lines: Sequence[str]) -> list[str]:
+def _shorten_lines(lines: Sequence[str]) -> list[str]:
     more = [f"... and {len(lines) - SHOWN} more like these"] if len(lines) > SHOWN else []
     return [*lines[:SHOWN], *more]

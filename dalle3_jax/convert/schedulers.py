@@ -8,7 +8,7 @@ releases name, is read as DDIM at the same times.
 from collections.abc import Mapping
 from typing import Any
 
-from dalle3_jax.convert.configs import check, is_size, refuse
+from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_options
 from dalle3_jax.convert.scheduler_options import (
     OPTIONS,
     PREDICTIONS,
@@ -19,7 +19,7 @@ from dalle3_jax.convert.scheduler_options import (
     Scheduler,
 )
 
-__all__ = ["read", "write"]
+__all__ = ["read_scheduler", "write_scheduler"]
 
 Config = Mapping[str, Any]
 
@@ -30,7 +30,7 @@ SOLVERS = ("dpmsolver++", "dpmsolver++_sde", "unipc")
 """Samplers whose timesteps are whole, also those of Karras' sigmas."""
 
 
-def read(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_scheduler(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """(The diffusion section of a release, its sampling section) that a scheduler_config.json amounts to.
 
     Raises ValueError for a class that is not built, or naming every option that is not.
@@ -40,7 +40,7 @@ def read(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"unknown scheduler {name!r}: use the scheduler_config.json of one of {', '.join(SCHEDULERS)}")
     scheduler = SCHEDULERS[name]
     own = {**scheduler.defaults, **{key: config[key] for key in config if key in scheduler.defaults}}
-    refuse(name, _problems(scheduler, own, config))
+    raise_unsupported(name, _scheduler_option_errors(scheduler, own, config))
     sampler = scheduler.sampler
     if own.get("algorithm_type") == "sde-dpmsolver++":
         sampler = "dpmsolver++_sde"
@@ -48,10 +48,10 @@ def read(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     return section | {"spacing": _spacing(sampler, own)}, {"sampler": sampler}
 
 
-def _problems(scheduler: Scheduler, own: Config, config: Config) -> list[str]:
+def _scheduler_option_errors(scheduler: Scheduler, own: Config, config: Config) -> list[str]:
     """What of a class's options cannot be had, and what of a config no class here knows."""
     supported = {key: values for key, values in {**SUPPORTED, **scheduler.supported}.items() if key in own}
-    found = check({**config, **own}, supported, OPTIONS, WITHOUT_MEANING)
+    found = unsupported_options({**config, **own}, supported, OPTIONS, WITHOUT_MEANING)
     if not is_size(own["num_train_timesteps"]) or not (own["steps_offset"] == 0 or is_size(own["steps_offset"])):
         found.append("num_train_timesteps and steps_offset that are not whole numbers of steps")
     if not all(isinstance(own[end], float) and 0 < own[end] < 1 for end in ("beta_start", "beta_end")):
@@ -83,7 +83,7 @@ def _spacing(sampler: str, own: Config) -> dict[str, Any]:
     return laid | {"kind": "karras", "within": within}
 
 
-def write(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
+def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
     """The scheduler_config.json of a release's diffusion and sampling sections; `read` is its inverse.
 
     "uniform" times are written as "trailing", their like at whole entries. Raises ValueError naming all that cannot be
@@ -94,12 +94,12 @@ def write(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str
     named = {"dpmsolver++_sde": "dpmsolver++"}.get(sampler, sampler)
     name = next((name for name, scheduler in SCHEDULERS.items() if scheduler.sampler == named), "")
     options = SCHEDULERS[name].defaults if name else {}
-    if found := _unsayable(schedule, diffusion["prediction"], spacing, sampler, options):
+    if found := _export_errors(schedule, diffusion["prediction"], spacing, sampler, options):
         raise ValueError(f"no scheduler of diffusers does this: {'; '.join(found)}")
     karras = spacing["kind"] == "karras"
     kind = spacing["within"] if karras else spacing["kind"]
     values = {
-        **_table(schedule),
+        **_beta_table_options(schedule),
         "prediction_type": next(theirs for theirs, ours in PREDICTIONS.items() if ours == diffusion["prediction"]),
         "timestep_spacing": "trailing" if kind == "uniform" else kind,
         "steps_offset": spacing["offset"],
@@ -112,7 +112,7 @@ def write(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str
     return {"_class_name": name, **{option: value for option, value in values.items() if option in options}}
 
 
-def _table(schedule: Config) -> dict[str, Any]:
+def _beta_table_options(schedule: Config) -> dict[str, Any]:
     if schedule["name"] == "cosine":
         return {"num_train_timesteps": schedule["steps"], "beta_schedule": "squaredcos_cap_v2"}
     default = {"beta_start": 0.00085, "beta_end": 0.012, "steps": 1000, "zero_terminal_snr": False, "power": 2}
@@ -126,7 +126,7 @@ def _table(schedule: Config) -> dict[str, Any]:
     }
 
 
-def _unsayable(schedule: Config, prediction: str, spacing: Config, sampler: str, options: Config) -> list[str]:
+def _export_errors(schedule: Config, prediction: str, spacing: Config, sampler: str, options: Config) -> list[str]:
     """What of a release's sections has no words there, for a class with these options."""
     cosine = schedule["name"] == "cosine"
     found = [] if options else [f"the sampler {sampler}"]

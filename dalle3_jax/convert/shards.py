@@ -34,7 +34,7 @@ class Shards(Mapping[str, np.ndarray]):
             problems += [f"{name} is not in {index[name]}, as the index says" for name in absent]
             problems += [f"{name} of {file} is not in the index" for name, file in found.items() if name not in index]
         if problems:
-            raise ValueError(f"{', '.join(map(str, files))}: {_listed(problems)}")
+            raise ValueError(f"{', '.join(map(str, files))}: {_join_errors(problems)}")
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._files[name][name]
@@ -59,9 +59,9 @@ class Shards(Mapping[str, np.ndarray]):
         found = ((name, file.dtype(name).name, file.path.name) for name, file in files)
         wrong = [f"{name} in {file} is {kind}" for name, kind, file in found if kind not in KINDS]
         if wrong:
-            raise ValueError(f"{_listed(wrong)}; weights are {', '.join(KINDS)}")
+            raise ValueError(f"{_join_errors(wrong)}; weights are {', '.join(KINDS)}")
 
-    def finite(self, name: str) -> np.ndarray:
+    def read_finite(self, name: str) -> np.ndarray:
         """A tensor of a float type, after looking it through; ValueError naming the file where it is not finite."""
         tensor = self[name]
         if not is_finite(tensor):
@@ -70,6 +70,6 @@ class Shards(Mapping[str, np.ndarray]):
         return tensor
 
 
-def _listed(problems: Sequence[str]) -> str:
-    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return "; ".join(problems[:SHOWN]) + more
+def _join_errors(errors: Sequence[str]) -> str:
+    more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+    return "; ".join(errors[:SHOWN]) + more

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dalle3_jax.convert.configs import check, is_size, refuse
-from dalle3_jax.convert.layout import Layout
+from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_options
+from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Rule, embedding, linear, norm
 from dalle3_jax.models.t5 import Activation, T5Encoder
 
@@ -20,13 +20,13 @@ WHAT = "T5 config"
 def module(config: Mapping[str, Any]) -> T5Encoder:
     """The encoder of a config.json; raises ValueError naming every option that is not supported."""
     sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
-    problems = check(config, {"feed_forward_proj": list(ACTIVATIONS), "layer_norm_epsilon": 1e-6})
+    problems = unsupported_options(config, {"feed_forward_proj": list(ACTIVATIONS), "layer_norm_epsilon": 1e-6})
     problems += [f"{name} is missing or no positive whole number" for name in sizes if not is_size(config.get(name))]
     buckets, distance = (config.get(name, usual) for name, usual in RELATIVE.items())
     if not is_size(buckets) or not is_size(distance) or not 1 <= buckets // 4 < distance:
         told = "at least 4, and a distance above a quarter of it"
         problems.append(f"{' and '.join(RELATIVE)} are {buckets!r} and {distance!r} (supported: {told})")
-    refuse(WHAT, problems)
+    raise_unsupported(WHAT, problems)
     return T5Encoder(
         vocab_size=config["vocab_size"],
         width=config["d_model"],
@@ -84,7 +84,7 @@ def config(encoder: T5Encoder) -> dict[str, Any]:
     }
 
 
-LAYOUT = Layout(
+LAYOUT = NetworkLayout(
     module,
     rules,
     config,

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from dalle3_jax.convert.blocks import mlp, residual, spatial_transformer
-from dalle3_jax.convert.configs import check, is_size, refuse
-from dalle3_jax.convert.layout import Layout
+from dalle3_jax.convert.blocks import mlp_rules, residual_rules, spatial_transformer_rules
+from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_options
+from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Rule, conv, norm
 from dalle3_jax.models.unet import SIZE_ID_WIDTH, Level, UNet
 
@@ -72,9 +72,9 @@ IGNORED = ("sample_size", "upcast_attention", "dropout", "addition_embed_type_nu
 def module(config: Mapping[str, Any]) -> UNet:
     """The UNet of a config.json; raises ValueError naming every option that is not supported."""
     options = DEFAULTS | dict(config)
-    problems = check(options, SUPPORTED | {name: [None, False] for name in OFF}, DEFAULTS, IGNORED)
-    levels = _levels(options, problems)
-    values = {name: _whole(options, name, problems) for name in ("in_channels", "out_channels", "norm_num_groups")}
+    problems = unsupported_options(options, SUPPORTED | {name: [None, False] for name in OFF}, DEFAULTS, IGNORED)
+    levels = _read_levels(options, problems)
+    values = {name: _read_size(options, name, problems) for name in ("in_channels", "out_channels", "norm_num_groups")}
     pooled = options["addition_embed_type"] is not None
     unet = UNet(
         levels=levels,
@@ -85,19 +85,19 @@ def module(config: Mapping[str, Any]) -> UNet:
         affine=True,
         pooled=pooled,
         size_ids=SIZE_IDS if pooled else 0,
-        context_width=_whole(options, "cross_attention_dim", problems),
-        vector_width=_vector_width(options, problems) if pooled else 0,
-        middle_depth=_per_level(options, "transformer_layers_per_block", len(levels), problems)[-1],
+        context_width=_read_size(options, "cross_attention_dim", problems),
+        vector_width=_read_vector_width(options, problems) if pooled else 0,
+        middle_depth=_read_per_level(options, "transformer_layers_per_block", len(levels), problems)[-1],
         groups=values["norm_num_groups"],
-        embedding_ratio=_embedding_ratio(options, levels[0].channels, problems),
+        embedding_ratio=_read_embedding_ratio(options, levels[0].channels, problems),
     )
-    refuse(CLASS, list(dict.fromkeys(problems)))
+    raise_unsupported(CLASS, list(dict.fromkeys(problems)))
     return unet
 
 
 def config(unet: UNet) -> dict[str, Any]:
     """The config.json of a UNet; raises ValueError naming every field that diffusers has no option for."""
-    refuse(f"UNet, as {CLASS},", _unsaid(unet))
+    raise_unsupported(f"UNet, as {CLASS},", _inexpressible_fields(unet))
     down = ["CrossAttnDownBlock2D" if level.depth else "DownBlock2D" for level in unet.levels]
     depths = [level.depth or 1 for level in unet.levels]
     blocks = [level.blocks for level in unet.levels]
@@ -126,74 +126,76 @@ def config(unet: UNet) -> dict[str, Any]:
     }
 
 
-def _levels(options: Mapping[str, Any], problems: list[str]) -> tuple[Level, ...]:
+def _read_levels(options: Mapping[str, Any], errors: list[str]) -> tuple[Level, ...]:
     channels, down, up = (options[name] for name in ("block_out_channels", "down_block_types", "up_block_types"))
     count = len(channels) if isinstance(channels, list | tuple) and channels else 1
     known = isinstance(down, list | tuple) and len(down) == count and all(kind in list(DOWN) for kind in down)
     if known:
-        problems += check({"up_block_types": up}, {"up_block_types": [[DOWN[kind] for kind in reversed(down)]]})
+        errors += unsupported_options(
+            {"up_block_types": up}, {"up_block_types": [[DOWN[kind] for kind in reversed(down)]]}
+        )
     else:
-        problems.append(f"down_block_types={down!r} (supported: {count} of {', '.join(DOWN)})")
+        errors.append(f"down_block_types={down!r} (supported: {count} of {', '.join(DOWN)})")
     columns = ("block_out_channels", "layers_per_block", "transformer_layers_per_block", "attention_head_dim")
-    widths, blocks, depths, heads = (_per_level(options, name, count, problems) for name in columns)
+    widths, blocks, depths, heads = (_read_per_level(options, name, count, errors) for name in columns)
     reverse = "reverse_transformer_layers_per_block"
-    if options[reverse] is not None and _per_level(options, reverse, count, problems) != depths[::-1]:
-        problems.append(f"{reverse}={options[reverse]!r} (supported: the mirror image of the way down)")
+    if options[reverse] is not None and _read_per_level(options, reverse, count, errors) != depths[::-1]:
+        errors.append(f"{reverse}={options[reverse]!r} (supported: the mirror image of the way down)")
     if any(width % n for width, n in zip(widths, heads, strict=True)):
-        problems.append(f"attention_head_dim={options['attention_head_dim']!r} (numbers of heads that divide {widths})")
+        errors.append(f"attention_head_dim={options['attention_head_dim']!r} (numbers of heads that divide {widths})")
     depths = [depth if known and down[i].startswith("Cross") else 0 for i, depth in enumerate(depths)]
     return tuple(map(Level, widths, blocks, depths, heads))
 
 
-def _per_level(options: Mapping[str, Any], name: str, levels: int, problems: list[str]) -> tuple[int, ...]:
+def _read_per_level(options: Mapping[str, Any], name: str, levels: int, errors: list[str]) -> tuple[int, ...]:
     """One whole number a level, of an option that is one for all, or a list; lists in it must repeat one number."""
     value = options[name]
-    numbers = [_uniform(item) for item in value] if isinstance(value, list | tuple) else [value] * levels
+    numbers = [_repeated_value(item) for item in value] if isinstance(value, list | tuple) else [value] * levels
     if len(numbers) == levels and all(map(is_size, numbers)):
         return tuple(numbers)
-    problems.append(f"{name}={value!r} (supported: one positive whole number for each of {levels} levels)")
+    errors.append(f"{name}={value!r} (supported: one positive whole number for each of {levels} levels)")
     return (1,) * levels
 
 
-def _uniform(value: Any) -> Any:
+def _repeated_value(value: Any) -> Any:
     """The number that a list repeats."""
     repeats = isinstance(value, list | tuple) and value and all(item == value[0] for item in value)
     return value[0] if repeats else value
 
 
-def _whole(options: Mapping[str, Any], name: str, problems: list[str]) -> int:
-    value = _uniform(options[name])
+def _read_size(options: Mapping[str, Any], name: str, errors: list[str]) -> int:
+    value = _repeated_value(options[name])
     if not is_size(value):
-        problems.append(f"{name}={options[name]!r} (supported: a positive whole number)")
+        errors.append(f"{name}={options[name]!r} (supported: a positive whole number)")
     return value if is_size(value) else 1
 
 
-def _vector_width(options: Mapping[str, Any], problems: list[str]) -> int:
+def _read_vector_width(options: Mapping[str, Any], errors: list[str]) -> int:
     """What the size ids leave of the width of text_time's input."""
     name, sizes = "projection_class_embeddings_input_dim", SIZE_IDS * SIZE_ID_WIDTH
-    problems += check(options, {"addition_time_embed_dim": SIZE_ID_WIDTH})
-    width = _whole(options, name, problems) - sizes
+    errors += unsupported_options(options, {"addition_time_embed_dim": SIZE_ID_WIDTH})
+    width = _read_size(options, name, errors) - sizes
     if width <= 0:
-        problems.append(f"{name}={options[name]!r} (supported: above the {sizes} of {SIZE_IDS} size ids)")
+        errors.append(f"{name}={options[name]!r} (supported: above the {sizes} of {SIZE_IDS} size ids)")
     return width
 
 
-def _embedding_ratio(options: Mapping[str, Any], top: int, problems: list[str]) -> int:
+def _read_embedding_ratio(options: Mapping[str, Any], top: int, errors: list[str]) -> int:
     width = options["time_embedding_dim"] or 4 * top
     if not is_size(width) or width % top:
-        problems.append(f"time_embedding_dim={width!r} (supported: multiples of {top})")
+        errors.append(f"time_embedding_dim={width!r} (supported: multiples of {top})")
         return 4
     return width // top
 
 
-def _unsaid(unet: UNet) -> Sequence[str]:
+def _inexpressible_fields(unet: UNet) -> Sequence[str]:
     """The fields that diffusers has no option for."""
     supported: dict[str, Any] = {"qk_norm": False, "size_ids": SIZE_IDS if unet.pooled else 0}
     if unet.time_conditioning == "scale_shift":
         supported |= {"modulate_first": False, "affine": True}
     if depth := unet.levels[-1].depth:
         supported["middle_depth"] = depth
-    problems = check({name: getattr(unet, name) for name in supported}, supported)
+    problems = unsupported_options({name: getattr(unet, name) for name in supported}, supported)
     widths = ("context_width", "vector_width") if unet.pooled else ("context_width",)
     wanted = [name for name in (*widths, "middle_depth") if not getattr(unet, name)]
     return problems + [f"{name}=0 (supported: positive whole numbers)" for name in wanted]
@@ -205,36 +207,36 @@ def rules(config: Mapping[str, Any]) -> list[Rule]:
     time, dense = unet.time_conditioning, config.get("use_linear_projection", False)
     table = [
         *conv("conv_in", "conv_in"),
-        *mlp("time_embedding", "time_embedding"),
-        *mlp("add_embedding", "condition_embedding"),
-        *residual("mid_block.resnets.0", "middle_block_0", time),
-        *spatial_transformer("mid_block.attentions.0", "middle_transformer", dense),
-        *residual("mid_block.resnets.1", "middle_block_1", time),
+        *mlp_rules("time_embedding", "time_embedding"),
+        *mlp_rules("add_embedding", "condition_embedding"),
+        *residual_rules("mid_block.resnets.0", "middle_block_0", time),
+        *spatial_transformer_rules("mid_block.attentions.0", "middle_transformer", dense),
+        *residual_rules("mid_block.resnets.1", "middle_block_1", time),
         *norm("conv_norm_out", "norm_out"),
         *conv("conv_out", "conv_out"),
     ]
-    for stage, number, target, depth in _stages(unet):
-        table += residual(f"{stage}.resnets.{number}", f"{target}_block", time)
+    for stage, number, target, depth in _block_names(unet):
+        table += residual_rules(f"{stage}.resnets.{number}", f"{target}_block", time)
         if depth:
-            table += spatial_transformer(f"{stage}.attentions.{number}", f"{target}_transformer", dense)
+            table += spatial_transformer_rules(f"{stage}.attentions.{number}", f"{target}_transformer", dense)
     for i in range(len(unet.levels)):
         table += conv(f"down_blocks.{i}.downsamplers.0.conv", f"down_{i}_downsample.conv")
-        table += conv(f"{_up(unet, i)}.upsamplers.0.conv", f"up_{i}_upsample.conv")
+        table += conv(f"{_up_block(unet, i)}.upsamplers.0.conv", f"up_{i}_upsample.conv")
     return table
 
 
-def _stages(unet: UNet) -> list[tuple[str, int, str, int]]:
+def _block_names(unet: UNet) -> list[tuple[str, int, str, int]]:
     """(their block, number of a residual block in it, our name of both, layers of the transformer behind it)."""
     stages = []
     for i, level in enumerate(unet.levels):
         stages += [(f"down_blocks.{i}", j, f"down_{i}_{j}", level.depth) for j in range(level.blocks)]
-        stages += [(_up(unet, i), j, f"up_{i}_{j}", level.depth) for j in range(level.blocks + 1)]
+        stages += [(_up_block(unet, i), j, f"up_{i}_{j}", level.depth) for j in range(level.blocks + 1)]
     return stages
 
 
-def _up(unet: UNet, level: int) -> str:
+def _up_block(unet: UNet, level: int) -> str:
     """diffusers counts blocks on the way up from the lowest resolution."""
     return f"up_blocks.{len(unet.levels) - 1 - level}"
 
 
-LAYOUT = Layout(module, rules, config)
+LAYOUT = NetworkLayout(module, rules, config)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dalle3_jax.convert.blocks import attention, residual
-from dalle3_jax.convert.configs import are_sizes, check, is_size, refuse, unsized
-from dalle3_jax.convert.layout import Layout
+from dalle3_jax.convert.blocks import attention_rules, residual_rules
+from dalle3_jax.convert.configs import are_sizes, is_size, raise_unsupported, size_errors, unsupported_options
+from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Rule, conv, linear, norm
 from dalle3_jax.models.vae import VAE
 
@@ -35,7 +35,7 @@ OLD_PROJECTIONS = {"query": "query", "key": "key", "value": "value", "proj_attn"
 def module(config: Mapping[str, Any]) -> VAE:
     """The VAE of a config.json; raises ValueError naming every option that is not supported."""
     options = DEFAULTS | dict(config)
-    refuse(CLASS, _problems(options))
+    raise_unsupported(CLASS, _vae_option_errors(options))
     quant, post_quant = options["use_quant_conv"], options["use_post_quant_conv"]
     return VAE(
         latent_channels=options["latent_channels"],
@@ -54,8 +54,8 @@ def rules(config: Mapping[str, Any]) -> list[Rule]:
     vae = module(config)
     levels = range(len(vae.channels))
     return [
-        *_half("encoder", "down", dict(zip(levels, levels, strict=True)), vae.blocks),
-        *_half("decoder", "up", dict(zip(levels, reversed(levels), strict=True)), vae.decoder_blocks),
+        *_half_rules("encoder", "down", dict(zip(levels, levels, strict=True)), vae.blocks),
+        *_half_rules("decoder", "up", dict(zip(levels, reversed(levels), strict=True)), vae.decoder_blocks),
         *conv("quant_conv", "quant_conv"),
         *conv("post_quant_conv", "post_quant_conv"),
     ]
@@ -73,7 +73,9 @@ def config(vae: VAE) -> dict[str, Any]:
         "decoder_channels": [None, vae.channels],
         "decoder_blocks": vae.blocks + 1,
     }
-    refuse(f"VAE, as {CLASS},", check({name: getattr(vae, name) for name in fields}, supported))
+    raise_unsupported(
+        f"VAE, as {CLASS},", unsupported_options({name: getattr(vae, name) for name in fields}, supported)
+    )
     levels = len(vae.channels)
     return {
         "_class_name": CLASS,
@@ -117,13 +119,13 @@ def latent_options(shift: tuple[float, ...], scale: tuple[float, ...]) -> dict[s
     return {"scaling_factor": 1.0, "latents_mean": list(shift), "latents_std": [1 / value for value in scale]}
 
 
-def _half(name: str, part: str, levels: Mapping[int, int], blocks: int) -> list[Rule]:
+def _half_rules(name: str, part: str, levels: Mapping[int, int], blocks: int) -> list[Rule]:
     """The encoder or the decoder; `levels` are our numbers of levels with theirs."""
     table = [
         *conv(f"{name}.conv_in", f"{name}.conv_in"),
-        *residual(f"{name}.mid_block.resnets.0", f"{name}.middle_block_0"),
-        *_pixel_attention(f"{name}.mid_block.attentions.0", f"{name}.middle_attention"),
-        *residual(f"{name}.mid_block.resnets.1", f"{name}.middle_block_1"),
+        *residual_rules(f"{name}.mid_block.resnets.0", f"{name}.middle_block_0"),
+        *_pixel_attention_rules(f"{name}.mid_block.attentions.0", f"{name}.middle_attention"),
+        *residual_rules(f"{name}.mid_block.resnets.1", f"{name}.middle_block_1"),
         *norm(f"{name}.conv_norm_out", f"{name}.norm_out"),
         *conv(f"{name}.conv_out", f"{name}.conv_out"),
     ]
@@ -131,19 +133,19 @@ def _half(name: str, part: str, levels: Mapping[int, int], blocks: int) -> list[
         source, target = f"{name}.{part}_blocks.{theirs}", f"{name}.level_{ours}"
         table += conv(f"{source}.{part}samplers.0.conv", f"{target}_{part}sample.conv")
         for i in range(blocks):
-            table += residual(f"{source}.resnets.{i}", f"{target}_block_{i}")
+            table += residual_rules(f"{source}.resnets.{i}", f"{target}_block_{i}")
     return table
 
 
-def _pixel_attention(source: str, target: str) -> list[Rule]:
+def _pixel_attention_rules(source: str, target: str) -> list[Rule]:
     """Under the names of today and of the first files."""
-    table = norm(f"{source}.group_norm", f"{target}.norm") + attention(source, f"{target}.attention", bias=True)
+    table = norm(f"{source}.group_norm", f"{target}.norm") + attention_rules(source, f"{target}.attention", bias=True)
     for theirs, ours in OLD_PROJECTIONS.items():
         table += linear(f"{source}.{theirs}", f"{target}.attention.{ours}")
     return table
 
 
-def _problems(options: Mapping[str, Any]) -> list[str]:
+def _vae_option_errors(options: Mapping[str, Any]) -> list[str]:
     channels = options["block_out_channels"]
     sizes = ("layers_per_block", "latent_channels", "norm_num_groups")
     switches = ("mid_block_add_attention", "use_quant_conv", "use_post_quant_conv")
@@ -153,14 +155,14 @@ def _problems(options: Mapping[str, Any]) -> list[str]:
         "act_fn": ["silu", "swish"],
         **{name: [True, False] for name in switches},
     }
-    problems = unsized(options, sizes)
+    problems = size_errors(options, sizes)
     if are_sizes(channels):
         types = ("down_block_types", "up_block_types")
         supported |= {name: [DEFAULTS[name] * len(channels)] for name in types}
     else:
         problems.append(f"block_out_channels={channels!r} (a list of positive whole numbers)")
     known, ignored = {*DEFAULTS, *STATISTICS}, ("sample_size", "force_upcast")
-    return problems + check(options, supported, known, ignored)
+    return problems + unsupported_options(options, supported, known, ignored)
 
 
 def _are_finite(values: Any, count: int) -> bool:
@@ -170,4 +172,4 @@ def _are_finite(values: Any, count: int) -> bool:
     return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
 
 
-LAYOUT = Layout(module, rules, config)
+LAYOUT = NetworkLayout(module, rules, config)

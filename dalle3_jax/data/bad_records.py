@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dalle3_jax.data.records import BadRecord
 
-__all__ = ["Ledger"]
+__all__ = ["BadRecordCounter"]
 
 FIRST = 1000
 """Rows read before a share is judged."""
@@ -14,22 +14,22 @@ HOPELESS = 100
 """Bad records at the very beginning, with no good one among them, that stop a run."""
 
 
-class Ledger:
+class BadRecordCounter:
     """What a process has met of bad records. Threads write in it; the training reads it between batches."""
 
-    def __init__(self, most: float) -> None:
-        """`most` is the share of bad records above which `check` raises."""
-        self._most, self._lock = most, threading.Lock()
+    def __init__(self, max_bad: float) -> None:
+        """`max_bad` is the share of bad records above which `check_share` raises."""
+        self._most, self._lock = max_bad, threading.Lock()
         self._read, self._seen = 0, set[int]()
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, BadRecord] = {}
 
-    def good(self) -> None:
+    def count_good(self) -> None:
         """One more row was read."""
         with self._lock:
             self._read += 1
 
-    def bad(self, index: int, error: BadRecord) -> None:
+    def count_bad(self, index: int, error: BadRecord) -> None:
         """The record at `index` is bad; met again, it is not counted again."""
         with self._lock:
             if index not in self._seen:
@@ -43,7 +43,7 @@ class Ledger:
         with self._lock:
             return dict(self._counts)
 
-    def check(self) -> None:
+    def check_share(self) -> None:
         """ValueError where too many of the records read were bad: their number by reason, an example of each."""
         with self._lock:
             bad, rows = self._counts.total(), self._read + self._counts.total()

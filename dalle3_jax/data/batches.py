@@ -16,34 +16,34 @@ import grain
 import numpy as np
 
 from dalle3_jax.data import sources
-from dalle3_jax.data.bad_records import Ledger
-from dalle3_jax.data.buckets import Size, buckets_of
-from dalle3_jax.data.caches.sidecars import Captioned, captioned, drawn_at
-from dalle3_jax.data.order import Drawn, Order, Place, Shuffled
+from dalle3_jax.data.bad_records import BadRecordCounter
+from dalle3_jax.data.buckets import Size, nearest_buckets
+from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars, source_at_size
+from dalle3_jax.data.order import Order, Place, SequentialOrder, ShuffledOrder
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.rows import Batch, Targets, Tokenize, finish, row_of, tokenized
-from dalle3_jax.data.settings import settings_of, sizes_of
+from dalle3_jax.data.rows import Batch, Targets, Tokenize, collate_rows, make_row, tokenize_batch
+from dalle3_jax.data.settings import bucket_sizes, resolve_settings
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ENDLESS, ScenesSource
 
-__all__ = ["Batch", "Batches", "Targets", "Tokenize", "batches", "source_of", "tokenized"]
+__all__ = ["Batch", "Batches", "Targets", "Tokenize", "make_batches", "open_source", "tokenize_batch"]
 
 ATTEMPTS = 100
 """Records that are tried for a row before the run is given up."""
 
 
-def source_of(data: Mapping[str, Any]) -> Source:
+def open_source(data: Mapping[str, Any]) -> Source:
     """The source that data.source names, without data.sidecars; one that draws pictures draws them at data.size."""
-    settings = settings_of(data)
+    settings = resolve_settings(data)
     if settings["source"] != "scenes":
-        return sources.opened(settings["source"], settings["split"], settings["fields"])
+        return sources.open_folder_source(settings["source"], settings["split"], settings["fields"])
     height, width = settings["size"]
     world = {**settings["part"], "of": settings["world"]} if settings["part"] else settings["world"]
     frames = tuple((height, width) for height, width in settings["frames"])
     return ScenesSource(world, settings["seed"], height, width, ENDLESS, settings["split"], frames)
 
 
-def batches(
+def make_batches(
     data: Mapping[str, Any],
     *,
     tokenize: Tokenize | None,
@@ -63,32 +63,32 @@ def batches(
     and width), and with `glyphs` (the tokenizer of quoted text) `glyph_ids` and `glyph_mask` of the same captions; and
     what `targets` makes of each record, always in the same shapes. All rows of a batch have one of the buckets' sizes,
     the same on every process. Joined in the order of the processes, their batches are the batch of one process.
-    `source` stands in for the one that `data` names; with a tokenizer it has the captions of `data.sidecars` too.
+    `source` stands in for the one that `data` names; with a tokenizer it has the captions of `data_errors.sidecars` too.
     """
-    settings = settings_of(data)
+    settings = resolve_settings(data)
     if batch_size < 1 or not 0 <= process_index < process_count:
         raise ValueError(f"batch size {batch_size}, process {process_index} of {process_count}: not a share of a batch")
-    sizes, given = sizes_of(settings), source_of(settings) if source is None else source
-    read = captioned(given, settings["sidecars"] if tokenize is not None else ())
-    order = order_of(read, sizes, batch_size * process_count, int(seed), latents, settings["records"])
-    reader = Reader(read, sizes, settings, int(seed), tokenize is not None, latents, targets)
+    sizes, given = bucket_sizes(settings), open_source(settings) if source is None else source
+    read = add_sidecars(given, settings["sidecars"] if tokenize is not None else ())
+    order = make_order(read, sizes, batch_size * process_count, int(seed), latents, settings["records"])
+    reader = RowReader(read, sizes, settings, int(seed), tokenize is not None, latents, targets)
     if tokenize is not None:
         reader.check_captions()
-    ledger = Ledger(settings["max_bad"])
+    ledger = BadRecordCounter(settings["max_bad"])
 
     def row(position: int) -> dict[str, Any]:
-        return reader.usable(order(int(position)), order, ledger)
+        return reader.read_usable(order(int(position)), order, ledger)
 
     def collate(rows: Sequence[dict[str, Any]]) -> Batch:
-        return finish(rows, settings, tokenize, glyphs)
+        return collate_rows(rows, settings, tokenize, glyphs)
 
     rows = grain.MapDataset.range(ENDLESS).map(row).batch(batch_size, drop_remainder=True, batch_fn=collate)
     options = grain.ReadOptions(num_threads=settings["threads"], prefetch_buffer_size=settings["prefetch"])
 
     def example(place: Place) -> Batch:
-        return collate([reader.usable(place, order, Ledger(1.0))] * batch_size)
+        return collate([reader.read_usable(place, order, BadRecordCounter(1.0))] * batch_size)
 
-    firsts = (order.first(bucket) for bucket in range(len(sizes)))
+    firsts = (order.first_place(bucket) for bucket in range(len(sizes)))
     examples = [partial(example, place) for place in firsts if place is not None]
     return Batches(rows[process_index::process_count], options, ledger, examples)
 
@@ -104,7 +104,7 @@ class Batches(Iterator[Batch]):
         self,
         rows: grain.MapDataset,
         options: grain.ReadOptions,
-        ledger: Ledger,
+        ledger: BadRecordCounter,
         examples: Sequence[Callable[[], Batch]] = (),
     ) -> None:
         """The batches of `rows` from the first on."""
@@ -116,7 +116,7 @@ class Batches(Iterator[Batch]):
         """The next batch; ValueError where too many records cannot be used."""
         began = time.monotonic()
         batch = next(self._iterator)
-        self._ledger.check()
+        self._ledger.check_share()
         self.waited += time.monotonic() - began
         self._taken += 1
         return batch
@@ -137,10 +137,10 @@ class Batches(Iterator[Batch]):
 
 
 @dataclass(frozen=True)
-class Reader:
+class RowReader:
     """What makes rows of records."""
 
-    source: Source | Captioned
+    source: Source | CaptionedSource
     sizes: Sequence[Size]
     settings: Mapping[str, Any]
     seed: int
@@ -149,27 +149,29 @@ class Reader:
     targets: Targets | None
 
     @cached_property
-    def opened(self) -> tuple[Source | Captioned, ...]:
+    def bucket_sources(self) -> tuple[Source | CaptionedSource, ...]:
         """The source of each bucket: scenes are drawn at its size, pictures brought to it."""
-        return tuple(drawn_at(self.source, height, width) for height, width in self.sizes)
+        return tuple(source_at_size(self.source, height, width) for height, width in self.sizes)
 
     def __call__(self, place: Place) -> dict[str, Any]:
         """The row; BadRecord where its record cannot be used."""
         key = (self.seed, place.epoch, place.record)
         how = {"text": self.text, "latents": self.latents, "targets": self.targets}
-        return row_of(self.opened[place.bucket], place.record, self.sizes[place.bucket], self.settings, key, **how)
+        return make_row(
+            self.bucket_sources[place.bucket], place.record, self.sizes[place.bucket], self.settings, key, **how
+        )
 
-    def usable(self, place: Place, order: Order, ledger: Ledger) -> dict[str, Any]:
+    def read_usable(self, place: Place, order: Order, ledger: BadRecordCounter) -> dict[str, Any]:
         """The row, or that of another record of its bucket where it cannot be used."""
         for attempt in range(ATTEMPTS):
             try:
                 row = self(place)
-                ledger.good()
+                ledger.count_good()
                 return row
             except BadRecord as error:
-                ledger.bad(place.record, error)
-                place = order.another(place, attempt)
-        ledger.check()
+                ledger.count_bad(place.record, error)
+                place = order.replacement(place, attempt)
+        ledger.check_share()
         raise ValueError(f"{ATTEMPTS} records in a row cannot be used; by reason: {dict(ledger.counts)}")
 
     def check_captions(self) -> None:
@@ -185,8 +187,8 @@ class Reader:
             return
 
 
-def order_of(
-    source: Source | Captioned,
+def make_order(
+    source: Source | CaptionedSource,
     sizes: Sequence[Size],
     batch: int,
     seed: int,
@@ -198,25 +200,25 @@ def order_of(
     if records > length:
         raise ValueError(f"data.records is {records}, and there are only {length}: 0 takes all")
     length = records or length
-    if isinstance(source, Captioned):
-        source.check(length)
+    if isinstance(source, CaptionedSource):
+        source.check_count(length)
     if length == ENDLESS:
-        return Drawn(len(sizes), batch, seed, framed(source, sizes))
+        return SequentialOrder(len(sizes), batch, seed, framed(source, sizes))
     if len(sizes) == 1:
-        return Shuffled([np.arange(length, dtype=np.int64)], batch, seed)
+        return ShuffledOrder([np.arange(length, dtype=np.int64)], batch, seed)
     known = source.sizes(0, length)
     if known is None:  # scenes whose latents are cached
         raise ValueError("data.latents and several data.buckets: scenes are drawn at any size; use one, or data.cache")
-    buckets = buckets_of(known, sizes)
-    return Shuffled([np.flatnonzero(buckets == bucket) for bucket in range(len(sizes))], batch, seed)
+    buckets = nearest_buckets(known, sizes)
+    return ShuffledOrder([np.flatnonzero(buckets == bucket) for bucket in range(len(sizes))], batch, seed)
 
 
-def framed(source: Source | Captioned, sizes: Sequence[Size]) -> Callable[[int], int] | None:
+def framed(source: Source | CaptionedSource, sizes: Sequence[Size]) -> Callable[[int], int] | None:
     """The bucket of each record of scenes that choose their frame; None of others, which are drawn at any size.
 
     ValueError where a bucket is none of the frames.
     """
-    scenes = source.source if isinstance(source, Captioned) else source
+    scenes = source.source if isinstance(source, CaptionedSource) else source
     if not isinstance(scenes, ScenesSource) or not scenes.frames or len(sizes) == 1:
         return None
     if missing := sorted(set(sizes) - set(scenes.frames)):

@@ -7,18 +7,18 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-__all__ = ["Size", "bucket_of", "buckets_of", "resized"]
+__all__ = ["Size", "nearest_bucket", "nearest_buckets", "resize_and_crop"]
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
 
-def bucket_of(height: int, width: int, buckets: Sequence[Size]) -> int:
+def nearest_bucket(height: int, width: int, buckets: Sequence[Size]) -> int:
     """The bucket nearest in aspect ratio, by the logarithm; of equally near ones the largest."""
-    return int(buckets_of(np.array([[height, width]]), buckets)[0])
+    return int(nearest_buckets(np.array([[height, width]]), buckets)[0])
 
 
-def buckets_of(sizes: Int[np.ndarray, "n 2"], buckets: Sequence[Size]) -> UInt8[np.ndarray, " n"]:
+def nearest_buckets(sizes: Int[np.ndarray, "n 2"], buckets: Sequence[Size]) -> UInt8[np.ndarray, " n"]:
     """`bucket_of` for every row of heights and widths, a million of them in a second."""
     order = sorted(range(len(buckets)), key=lambda i: -buckets[i][0] * buckets[i][1])
     shapes = np.array([math.log(buckets[i][0] / buckets[i][1]) for i in order])
@@ -30,7 +30,7 @@ def buckets_of(sizes: Int[np.ndarray, "n 2"], buckets: Sequence[Size]) -> UInt8[
     return found
 
 
-def resized(
+def resize_and_crop(
     pixels: UInt8[np.ndarray, "h w 3"], bucket: Size, down: float = 0.5, across: float = 0.5
 ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], int, int]:
     """The picture scaled to cover the bucket and cropped to it, and the crop's top and left in the scaled picture.

@@ -23,7 +23,7 @@ def choose(options: Sequence[T], *key: Any) -> T:
     return options[int(uniform(*key) * len(options))]
 
 
-def weighted(options: Sequence[T], weights: Sequence[float], *key: Any) -> T:
+def weighted_choice(options: Sequence[T], weights: Sequence[float], *key: Any) -> T:
     """One of `options` in proportion to `weights`."""
     totals = list(accumulate(weights))
     point = uniform(*key) * totals[-1]

@@ -23,7 +23,7 @@ BLOCK = 8 * 2**20
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """A file in a folder; `version` is another one after every change: a modification time, an ETag, a generation."""
 
     path: str
@@ -46,32 +46,32 @@ def is_remote(path: str | Path) -> bool:
     return "://" in str(path) and not str(path).startswith("file://")
 
 
-def joined(folder: str | Path, name: str) -> str:
+def join_path(folder: str | Path, name: str) -> str:
     """The path of a file in a folder."""
     return f"{str(folder).rstrip('/')}/{name}"
 
 
-def listed(folder: str | Path) -> list[Entry]:
+def list_files(folder: str | Path) -> list[FileEntry]:
     """The files of a folder, not of those in it, by name; none where there is no such folder."""
     store, path = _store(folder)
     try:
         found = store.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted((_entry(folder, row) for row in found if row["type"] == "file"), key=lambda entry: entry.path)
+    return sorted((_file_entry(folder, row) for row in found if row["type"] == "file"), key=lambda entry: entry.path)
 
 
-def entry(path: str | Path) -> Entry | None:
+def find_file(path: str | Path) -> FileEntry | None:
     """What a listing says of one file; None where there is none."""
     store, inner = _store(path)
     try:
         row = store.info(inner)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return _entry(str(path).rpartition("/")[0], row) if row["type"] == "file" else None
+    return _file_entry(str(path).rpartition("/")[0], row) if row["type"] == "file" else None
 
 
-def read(path: str | Path, start: int | None = None, end: int | None = None) -> bytes:
+def read_bytes(path: str | Path, start: int | None = None, end: int | None = None) -> bytes:
     """The bytes from `start` to `end`, all of them by default; FileNotFoundError where there is no such file."""
     if not is_remote(path):
         return _read_local(path, start or 0, end)
@@ -79,7 +79,7 @@ def read(path: str | Path, start: int | None = None, end: int | None = None) -> 
     return store.cat_file(inner, start=start, end=end)  # pyright: ignore[reportReturnType]
 
 
-def opened(path: str | Path) -> Any:
+def open_file(path: str | Path) -> Any:
     """The file to be read from end to end, or skipped through."""
     store, inner = _store(path)
     return store.open(inner, "rb", **({"block_size": BLOCK, "cache_type": "readahead"} if is_remote(path) else {}))
@@ -91,12 +91,12 @@ def write_whole(path: str | Path, content: bytes) -> None:
         store, inner = _store(path)
         store.pipe_file(inner, content)  # a bucket shows objects whole
         return
-    with written_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yields a file of this machine to be filled, which becomes the one at `path` when the block ends well."""
     folder = None if is_remote(path) else Path(path).parent
     if folder is not None:
@@ -110,15 +110,15 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             store, inner = _store(path)
             store.put_file(str(temporary), inner)
         else:
-            _sync(temporary)
+            _fsync(temporary)
             temporary.chmod(0o644)  # mkstemp lets only its owner in
             temporary.replace(path)
-            _sync(folder)
+            _fsync(folder)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def local_copies(entries: Sequence[Entry]) -> Path:
+def local_copies(entries: Sequence[FileEntry]) -> Path:
     """A folder of this machine with the files of one folder: itself, or copies made at the first call and kept."""
     folder = entries[0].path.rpartition("/")[0]
     if not is_remote(folder):
@@ -129,7 +129,7 @@ def local_copies(entries: Sequence[Entry]) -> Path:
         copy = copies / entry.name
         if not copy.is_file() or copy.stat().st_size != entry.size:
             store, inner = _store(entry.path)
-            with written_whole(copy) as temporary:
+            with atomic_file(copy) as temporary:
                 store.get_file(inner, str(temporary))
     return copies
 
@@ -145,9 +145,9 @@ def _store(path: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
         raise ValueError(f"{str(path)!r} cannot be read: {error}; give a path or a gs:// address") from None
 
 
-def _entry(folder: str | Path, row: dict[str, Any]) -> Entry:
+def _file_entry(folder: str | Path, row: dict[str, Any]) -> FileEntry:
     version = next((row[name] for name in ("generation", "etag", "ETag", "mtime", "created") if row.get(name)), "")
-    return Entry(joined(folder, row["name"].rstrip("/").rpartition("/")[2]), int(row["size"]), str(version))
+    return FileEntry(join_path(folder, row["name"].rstrip("/").rpartition("/")[2]), int(row["size"]), str(version))
 
 
 def _read_local(path: str | Path, start: int, end: int | None) -> bytes:
@@ -165,7 +165,7 @@ def _read_local(path: str | Path, start: int, end: int | None) -> bytes:
         os.close(descriptor)
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -17,7 +17,7 @@ from jaxtyping import Int, UInt8, UInt64
 
 from dalle3_jax.data.draws import uniform
 
-__all__ = ["Drawn", "Order", "Place", "Shuffled", "mixed"]
+__all__ = ["Order", "Place", "SequentialOrder", "ShuffledOrder", "splitmix64"]
 
 
 class Place(NamedTuple):
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SequentialOrder:
     """The order of a source that draws at any size: records in turn, the bucket of each batch drawn, all as likely.
 
     Where scenes choose their frame `bucket_of` says which bucket a record is of, and the next of its bucket is taken.
@@ -45,11 +45,11 @@ class Drawn:
         bucket = 0 if self.buckets == 1 else int(uniform(self.seed, "bucket", position // self.batch) * self.buckets)
         return self._of_its_bucket(Place(bucket, 0, position))
 
-    def first(self, bucket: int) -> Place | None:
+    def first_place(self, bucket: int) -> Place | None:
         """A row of the bucket."""
         return self._of_its_bucket(Place(bucket, 0, 0))
 
-    def another(self, place: Place, attempt: int) -> Place:
+    def replacement(self, place: Place, attempt: int) -> Place:
         """The row that takes the place of a bad one."""
         return self._of_its_bucket(self._elsewhere("another", place, attempt))
 
@@ -65,7 +65,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Shuffled:
+class ShuffledOrder:
     """The order of a source with records of given buckets: `members[b]` are the records of bucket b."""
 
     members: Sequence[Int[np.ndarray, " _"]]
@@ -83,58 +83,63 @@ class Shuffled:
             for bucket, rows in enumerate(self.members)
         )
         object.__setattr__(self, "streams", streams)
-        object.__setattr__(self, "_laid", lru_cache(maxsize=4)(self._lay))
+        object.__setattr__(self, "_laid", lru_cache(maxsize=4)(self._shuffle_cycle))
 
     def __call__(self, position: int) -> Place:
         """The row at `position`, counted over all batches."""
         number, row = divmod(position, self.batch)
-        bucket, turn = self.turn(number)
+        bucket, turn = self.bucket_and_turn(number)
         epoch, _ = divmod(turn * self.batch + row, len(self.members[bucket]))
-        return Place(bucket, epoch, self.record(bucket, turn * self.batch + row))
+        return Place(bucket, epoch, self.record_at(bucket, turn * self.batch + row))
 
-    def turn(self, number: int) -> tuple[int, int]:
+    def bucket_and_turn(self, number: int) -> tuple[int, int]:
         """The bucket of a batch, and how many batches of that bucket came before it."""
         cycle = number * self.batch // sum(map(len, self.members))
-        while self.begins(cycle + 1) <= number:
+        while self.batches_before_cycle(cycle + 1) <= number:
             cycle += 1
-        while self.begins(cycle) > number:
+        while self.batches_before_cycle(cycle) > number:
             cycle -= 1
-        laid, place = self._laid(cycle), number - self.begins(cycle)
+        laid, place = self._laid(cycle), number - self.batches_before_cycle(cycle)
         bucket = int(laid[place])
-        return bucket, self.filled(bucket, cycle) + int(np.count_nonzero(laid[:place] == bucket))
+        return bucket, self.bucket_batches_before(bucket, cycle) + int(np.count_nonzero(laid[:place] == bucket))
 
-    def begins(self, cycle: int) -> int:
+    def batches_before_cycle(self, cycle: int) -> int:
         """How many batches come before a cycle."""
-        return sum(self.filled(bucket, cycle) for bucket in range(len(self.members)))
+        return sum(self.bucket_batches_before(bucket, cycle) for bucket in range(len(self.members)))
 
-    def filled(self, bucket: int, cycle: int) -> int:
+    def bucket_batches_before(self, bucket: int, cycle: int) -> int:
         """How many batches of a bucket come before a cycle: those that so many epochs of its records fill."""
         return cycle * len(self.members[bucket]) // self.batch
 
-    def record(self, bucket: int, place: int) -> int:
+    def record_at(self, bucket: int, place: int) -> int:
         """The record at a place of the bucket's stream, which is one epoch after the other, each shuffled anew."""
         return int(self.members[bucket][self.streams[bucket][place]])
 
-    def first(self, bucket: int) -> Place | None:
+    def first_place(self, bucket: int) -> Place | None:
         """A row of the bucket, None where it has no records."""
         return Place(bucket, 0, int(self.members[bucket][0])) if len(self.members[bucket]) else None
 
-    def another(self, place: Place, attempt: int) -> Place:
+    def replacement(self, place: Place, attempt: int) -> Place:
         """The row of the same bucket that takes the place of a bad one."""
         drawn = uniform(self.seed, "another", *place, attempt) * len(self.members[place.bucket])
         return place._replace(record=int(self.members[place.bucket][int(drawn)]))
 
-    def _lay(self, cycle: int) -> UInt8[np.ndarray, " _"]:
+    def _shuffle_cycle(self, cycle: int) -> UInt8[np.ndarray, " _"]:
         """The buckets of a cycle's batches, shuffled."""
-        counts = [self.filled(b, cycle + 1) - self.filled(b, cycle) for b in range(len(self.members))]
+        counts = [
+            self.bucket_batches_before(b, cycle + 1) - self.bucket_batches_before(b, cycle)
+            for b in range(len(self.members))
+        ]
         buckets = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
-        return buckets[np.argsort(mixed(np.arange(len(buckets), dtype=np.uint64), self.seed, cycle), kind="stable")]
+        return buckets[
+            np.argsort(splitmix64(np.arange(len(buckets), dtype=np.uint64), self.seed, cycle), kind="stable")
+        ]
 
 
-Order = Drawn | Shuffled
+Order = SequentialOrder | ShuffledOrder
 
 
-def mixed(numbers: UInt64[np.ndarray, " n"], *key: int) -> UInt64[np.ndarray, " n"]:
+def splitmix64(numbers: UInt64[np.ndarray, " n"], *key: int) -> UInt64[np.ndarray, " n"]:
     """A hash of each number under a key (splitmix64, as in its reference code): the same on every machine for ever."""
     with np.errstate(over="ignore"):
         z = (numbers + np.uint64(int(uniform(*key) * 2**53))) * np.uint64(0x9E3779B97F4A7C15)

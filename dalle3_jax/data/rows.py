@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from dalle3_jax.data.buckets import Size, resized
-from dalle3_jax.data.caches.sidecars import Captioned
-from dalle3_jax.data.draws import uniform, weighted
+from dalle3_jax.data.buckets import Size, resize_and_crop
+from dalle3_jax.data.caches.sidecars import CaptionedSource
+from dalle3_jax.data.draws import uniform, weighted_choice
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import Source
-from dalle3_jax.data.transforms import crop, decode, unit
+from dalle3_jax.data.transforms import crop_square, decode_image, normalise_pixels
 
-__all__ = ["Batch", "Targets", "Tokenize", "finish", "row_of", "tokenized"]
+__all__ = ["Batch", "Targets", "Tokenize", "collate_rows", "make_row", "tokenize_batch"]
 
 AXES = ("top", "left")
 Tokenize = Callable[[list[str], int], tuple[np.ndarray, np.ndarray]]
@@ -20,8 +20,8 @@ Batch = dict[str, np.ndarray]
 Targets = Callable[[Record], Mapping[str, np.ndarray]]
 
 
-def row_of(
-    source: Source | Captioned,
+def make_row(
+    source: Source | CaptionedSource,
     index: int,
     bucket: Size,
     settings: Mapping[str, Any],
@@ -40,12 +40,12 @@ def row_of(
     row: dict[str, Any] = dict(targets(record)) if targets else {}
     cached: Mapping[str, Any] = {}
     if latents is None:
-        pixels = decode(record.image, record.key)
+        pixels = decode_image(record.image, record.key)
         height, width = pixels.shape[:2]
-        pixels, top, left = resized(pixels, bucket, uniform(*key, "down"), uniform(*key, "across"))
+        pixels, top, left = resize_and_crop(pixels, bucket, uniform(*key, "down"), uniform(*key, "across"))
         if side := settings["crop"]:
             down, across = (int(uniform(*key, name) * (n - side + 1)) for name, n in zip(AXES, bucket, strict=True))
-            pixels, top, left = crop(pixels, down, across, side), top + down, left + across
+            pixels, top, left = crop_square(pixels, down, across, side), top + down, left + across
         row["images"] = pixels
         sizes = [height, width, top, left, *pixels.shape[:2]]
     else:
@@ -55,42 +55,44 @@ def row_of(
         sizes = cached.get("sizes", [record.height, record.width, 0, 0, record.height, record.width])
     if text:
         row["sizes"] = np.array(sizes, np.float32)
-        version = drawn_version(record, settings, key)
+        version = sample_caption_version(record, settings, key)
         row["caption"] = record.captions[version] if version else ""
         if f"features/{version}" in cached:
             row |= {name: cached[f"{name}/{version}"] for name in ("features", "mask")}
     return row
 
 
-def drawn_version(record: Record, settings: Mapping[str, Any], key: tuple) -> str:
+def sample_caption_version(record: Record, settings: Mapping[str, Any], key: tuple) -> str:
     """One of the versions of a record's captions by the configured probabilities, or "" for none at all."""
     if uniform(*key, "dropout") < settings["dropout"]:
         return ""
     versions, weights = zip(*settings["captions"].items(), strict=True)
-    version = weighted(versions, weights, *key, "caption")
+    version = weighted_choice(versions, weights, *key, "caption")
     if version not in record.captions:
         raise BadRecord("caption", record.key, f"no caption {version!r}, only {', '.join(sorted(record.captions))}")
     return version
 
 
-def finish(
+def collate_rows(
     rows: Sequence[dict[str, Any]], settings: Mapping[str, Any], tokenize: Tokenize | None, glyphs: Tokenize | None
 ) -> Batch:
     """Rows as the arrays of a batch."""
     batch = {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "caption"}
     if "images" in batch:
-        batch["images"] = unit(batch["images"])
+        batch["images"] = normalise_pixels(batch["images"])
     if "latents" in batch:
         batch["latents"] = batch["latents"].astype(np.float32)
     if tokenize is not None:
-        texts = tokenized([row["caption"] for row in rows], settings, tokenize, glyphs)
+        texts = tokenize_batch([row["caption"] for row in rows], settings, tokenize, glyphs)
         batch = {**texts, **batch}
         if "features" in batch:
             del batch["ids"]  # the text encoder has read them
     return batch
 
 
-def tokenized(captions: list[str], settings: Mapping[str, Any], tokenize: Tokenize, glyphs: Tokenize | None) -> Batch:
+def tokenize_batch(
+    captions: list[str], settings: Mapping[str, Any], tokenize: Tokenize, glyphs: Tokenize | None
+) -> Batch:
     """Captions as the arrays of a batch."""
     ids, mask = tokenize(captions, settings["text_length"])
     if glyphs is None:

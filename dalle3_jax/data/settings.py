@@ -6,14 +6,14 @@ from typing import Any
 DEFAULTS: Mapping[str, Any] = {
     "source": "scenes",  # or a folder: of a TFDS dataset, of WebDataset tars, or with a metadata.jsonl
     "world": "first",
-    "part": {},  # of the world: what `data.scenes.world_of` takes
+    "part": {},  # of the world: what `data_errors.scenes.world_of` takes
     "split": "train",
     "size": (128, 128),  # height, width
     "buckets": (),  # sizes (height, width) that batches have; (): size alone
     "frames": (),  # sizes (height, width) of which each scene has the one that suits it; (): all have `size`
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
     "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
-    "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.sources.captions_beside.FIELDS`
+    "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data_errors.sources.captions_beside.FIELDS`
     "sidecars": (),  # folders of further versions of captions, as `dalle3-jax recaption` writes them
     "dropout": 0.1,  # how often a caption is left empty
     "text_length": 64,
@@ -28,23 +28,23 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def settings_of(data: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_settings(section: Mapping[str, Any]) -> dict[str, Any]:
     """The data section with its defaults; ValueError names everything that is wrong with it."""
-    given = {key: data[key] for key in data}
+    given = {key: section[key] for key in section}
     if unknown := sorted(set(given) - set(DEFAULTS)):
         raise ValueError(f"unknown data settings {unknown}: choose from {sorted(DEFAULTS)}")
     settings = {**DEFAULTS, **given}
     wrong = [name for name, (suits, _) in CHECKS.items() if not suits(settings[name])]
     remedies = {name: remedy for name, (_, remedy) in CHECKS.items()}
     side = settings["crop"] or 0
-    if not is_whole(side, 0) or (not {"size", "buckets"} & {*wrong} and side > min(map(min, sizes_of(settings)))):
+    if not is_whole(side, 0) or (not {"size", "buckets"} & {*wrong} and side > min(map(min, bucket_sizes(settings)))):
         wrong, remedies["crop"] = ["crop", *wrong], "a crop must fit into the picture, 0 for none"
     if wrong:
         raise ValueError("; ".join(f"data.{name} is {settings[name]!r}: {remedies[name]}" for name in wrong))
     return settings
 
 
-def sizes_of(settings: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+def bucket_sizes(settings: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     """The sizes (height, width) that batches may have."""
     return tuple((height, width) for height, width in settings["buckets"] or (settings["size"],))
 
@@ -54,16 +54,16 @@ def is_whole(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def is_size(value: Any) -> bool:
+def is_image_size(value: Any) -> bool:
     """Whether it is height and width of pictures that a network can halve three times."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         return False
     return all(is_whole(side, 8) and side % 8 == 0 for side in value)
 
 
-def are_sizes(value: Any) -> bool:
+def are_image_sizes(value: Any) -> bool:
     """Whether it is sizes of pictures, each of them once."""
-    if not isinstance(value, tuple | list) or not all(is_size(size) for size in value):
+    if not isinstance(value, tuple | list) or not all(is_image_size(size) for size in value):
         return False
     return len(set(map(tuple, value))) == len(value)
 
@@ -95,9 +95,9 @@ def are_weights(value: Any) -> bool:
 CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "world": (lambda value: isinstance(value, str | Mapping), "name a world, or describe a part of one"),
     "part": (lambda value: isinstance(value, Mapping), "describe it by the keys of `data.scenes.world_of`"),
-    "size": (is_size, "height and width must be positive multiples of 8"),
-    "frames": (are_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
-    "buckets": (are_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
+    "size": (is_image_size, "height and width must be positive multiples of 8"),
+    "frames": (are_image_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
+    "buckets": (are_image_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
     "captions": (are_weights, "the probabilities of the versions must not be negative, nor all be zero"),
     "fields": (are_fields, "name the version of captions that each field is, as {'prompt': 'descriptive'}"),
     "sidecars": (are_folders, "name the folders that dalle3-jax recaption wrote, as ('captions',), each of them once"),

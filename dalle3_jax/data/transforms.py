@@ -15,7 +15,7 @@ LARGEST = 64_000_000
 """Pixels of the largest picture that is decoded: one of more is a mistake or an attack, and costs gigabytes."""
 
 
-def decode(image: bytes | np.ndarray, key: str = "") -> UInt8[np.ndarray, "h w 3"]:
+def decode_image(image: bytes | np.ndarray, key: str = "") -> UInt8[np.ndarray, "h w 3"]:
     """The pixels of a record's image; BadRecord with its reason where there is no picture that training can use."""
     if not isinstance(image, bytes):
         return image
@@ -25,7 +25,7 @@ def decode(image: bytes | np.ndarray, key: str = "") -> UInt8[np.ndarray, "h w 3
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(BytesIO(image), formats=FORMATS)
-        check(opened, image, key)
+        check_image(opened, image, key)
         return np.array(opened.convert("RGB"))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise BadRecord("bomb", key, str(error)) from None
@@ -39,7 +39,7 @@ def decode(image: bytes | np.ndarray, key: str = "") -> UInt8[np.ndarray, "h w 3
         raise BadRecord("truncated", key, f"the picture cannot be decoded: {error}") from None
 
 
-def check(opened: Image.Image, image: bytes, key: str) -> None:
+def check_image(opened: Image.Image, image: bytes, key: str) -> None:
     """BadRecord for pictures that would decode to something else than what they show, or to too much."""
     if opened.width * opened.height > LARGEST:
         raise BadRecord("bomb", key, f"the picture has {opened.width} x {opened.height} pixels, over {LARGEST:,}")
@@ -52,25 +52,25 @@ def check(opened: Image.Image, image: bytes, key: str) -> None:
         raise BadRecord("depth", key, "the picture has 16 bits a channel or more")
 
 
-def encode(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def image_to_png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
     """The pixels as PNG, which loses nothing."""
     stream = BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
-def crop(pixels: UInt8[np.ndarray, "h w 3"], top: int, left: int, side: int) -> UInt8[np.ndarray, "s s 3"]:
+def crop_square(pixels: UInt8[np.ndarray, "h w 3"], top: int, left: int, side: int) -> UInt8[np.ndarray, "s s 3"]:
     """The square of `side` pixels whose top left corner is given."""
     return pixels[top : top + side, left : left + side]
 
 
-def stretched(pixels: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+def stretch_image(pixels: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The whole picture at another size, whatever its shape was."""
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def unit(pixels: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def normalise_pixels(pixels: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Pixels as float32 in [-1, 1]."""
     return pixels.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1.0)

@@ -11,20 +11,27 @@ import jax.numpy as jnp
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Float, Int, Key
 
-__all__ = ["check_times", "discretisation", "neighbours", "pseudo_huber", "times", "towards"]
+__all__ = [
+    "adjacent_times",
+    "check_consistency_times",
+    "consistency_times",
+    "ddim_to",
+    "discretisation",
+    "pseudo_huber",
+]
 
 Images = Float[Array, "b h w c"]
 Rows = Float[Array, " b"]
 
 
-def times(top: float, steps: int) -> tuple[float, ...]:
+def consistency_times(top: float, steps: int) -> tuple[float, ...]:
     """Where `steps` steps evaluate the model: from `top` down, evenly spaced, without the end at 0."""
     if steps < 1:
         raise ValueError(f"{steps} consistency steps: at least 1 is needed")
     return tuple(top * (steps - i) / steps for i in range(steps))
 
 
-def check_times(times: tuple[float, ...], top: float) -> None:
+def check_consistency_times(times: tuple[float, ...], top: float) -> None:
     """Raise ValueError unless the times fall from `top`, where the model was taught that x is noise, to above 0."""
     if not times or not math.isclose(times[0], top, abs_tol=1e-6):
         raise ValueError(f"a schedule of times {times} does not start at the top, {top}: there alone x is only noise")
@@ -43,14 +50,14 @@ def discretisation(step: Int[Array, ""], steps: int, first: int, last: int) -> I
     return jnp.minimum(first * 2 ** jnp.floor(step / interval).astype(jnp.int32), last)
 
 
-def neighbours(key: Key, count: int, parts: Int[Array, ""], top: float) -> tuple[Rows, Rows]:
+def adjacent_times(key: Key, count: int, parts: Int[Array, ""], top: float) -> tuple[Rows, Rows]:
     """Times t and s < t of `count` images, next to each other among `parts` even parts of [0, top]."""
     uniform = (jnp.arange(count) + jax.random.uniform(key, (count,))) / count  # one in each of `count` even strata
     index = jnp.minimum(jnp.floor(uniform * parts), parts - 1)
     return top * (index + 1) / parts, top * index / parts
 
 
-def towards(schedule: Schedule, x_t: Images, x0: Images, t: Rows, s: Rows) -> Images:
+def ddim_to(schedule: Schedule, x_t: Images, x0: Images, t: Rows, s: Rows) -> Images:
     """Each image at time s < t on the line of x_t and x0: a step of DDIM (arXiv 2010.02502 eq. 12), t above 0."""
     alpha_t, sigma_t, alpha_s, sigma_s = (
         of(time)[:, None, None, None] for time in (t, s) for of in (schedule.alpha, schedule.sigma)

@@ -32,12 +32,16 @@ def classifier_free(
         extra = jnp.where((t >= first) & (t <= last), scale - 1, 0).reshape(-1, 1, 1, 1)
         guided = conditional + extra * (conditional - null)
         clean = 0 if schedule is None else schedule.alpha(t).reshape(-1, 1, 1, 1) * x_t
-        return guided + _excess(clean - guided, clean - conditional) * jnp.reshape(jnp.asarray(rescale), (-1, 1, 1, 1))
+        return guided + _rescale_correction(clean - guided, clean - conditional) * jnp.reshape(
+            jnp.asarray(rescale), (-1, 1, 1, 1)
+        )
 
     return denoise
 
 
-def _excess(guided: Float[Array, "b h w c"], conditional: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def _rescale_correction(
+    guided: Float[Array, "b h w c"], conditional: Float[Array, "b h w c"]
+) -> Float[Array, "b h w c"]:
     """What to take from sigma v = alpha x_t - x0, guided, to give it the conditional's standard deviation."""
     wanted, found = (jnp.std(v, axis=(1, 2, 3), keepdims=True) for v in (conditional, guided))
     return guided * (1 - wanted / jnp.where(found > 0, found, 1)) * (found > 0)

@@ -16,7 +16,16 @@ import jax.numpy as jnp
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Denoise, Float
 
-__all__ = ["CONSISTENT", "SIGMA_DATA", "check", "denoiser", "eps_of", "scaled_input", "target", "x0_of"]
+__all__ = [
+    "CONSISTENT_PREDICTIONS",
+    "SIGMA_DATA",
+    "check_prediction",
+    "denoiser",
+    "eps_from_output",
+    "prediction_target",
+    "scaled_input",
+    "x0_from_output",
+]
 
 Images = Float[Array, "b h w c"]
 Rows = Float[Array, " b"]
@@ -25,14 +34,14 @@ T = TypeVar("T")
 SIGMA_DATA = 0.5
 """The deviation of pixels in [-1, 1] that "edm" takes for granted, as OpenAI's consistency decoder does."""
 
-SKIPPED = 0.02
+SKIPPED_STD = 0.02
 """The deviation of noise (over alpha) up to which "x0_skip" passes x_t on."""
 
-CONSISTENT = ("v", "edm", "x0_skip")
+CONSISTENT_PREDICTIONS = ("v", "edm", "x0_skip")
 """The predictions that hold the boundary condition."""
 
 
-def target(prediction: str, x0: Images, eps: Images, alpha: Rows, sigma: Rows) -> Images:
+def prediction_target(prediction: str, x0: Images, eps: Images, alpha: Rows, sigma: Rows) -> Images:
     """What the network should put out for x_t = alpha x0 + sigma eps; F divides by sigma, which is 0 at t = 0."""
     alpha, sigma = _columns(alpha), _columns(sigma)
 
@@ -40,7 +49,7 @@ def target(prediction: str, x0: Images, eps: Images, alpha: Rows, sigma: Rows) -
         c_skip, c_out, _ = _coefficients(prediction, alpha, sigma)
         return (x0 - c_skip * (alpha * x0 + sigma * eps)) / c_out
 
-    return _choose(
+    return _select_by_prediction(
         prediction,
         eps=lambda: eps,
         v=lambda: alpha * eps - sigma * x0,
@@ -50,7 +59,7 @@ def target(prediction: str, x0: Images, eps: Images, alpha: Rows, sigma: Rows) -
     )
 
 
-def x0_of(prediction: str, output: Images, x_t: Images, alpha: Rows, sigma: Rows) -> Images:
+def x0_from_output(prediction: str, output: Images, x_t: Images, alpha: Rows, sigma: Rows) -> Images:
     """The image that an output means; "eps" divides by alpha (see `check`)."""
     alpha, sigma = _columns(alpha), _columns(sigma)
 
@@ -58,7 +67,7 @@ def x0_of(prediction: str, output: Images, x_t: Images, alpha: Rows, sigma: Rows
         c_skip, c_out, _ = _coefficients(prediction, alpha, sigma)
         return c_skip * x_t + c_out * output
 
-    return _choose(
+    return _select_by_prediction(
         prediction,
         eps=lambda: (x_t - sigma * output) / alpha,
         v=lambda: alpha * x_t - sigma * output,
@@ -68,14 +77,14 @@ def x0_of(prediction: str, output: Images, x_t: Images, alpha: Rows, sigma: Rows
     )
 
 
-def eps_of(prediction: str, output: Images, x_t: Images, alpha: Rows, sigma: Rows) -> Images:
+def eps_from_output(prediction: str, output: Images, x_t: Images, alpha: Rows, sigma: Rows) -> Images:
     """The noise that an output means; those with x0 in them divide by sigma, which is 0 at t = 0."""
     columns = _columns(alpha), _columns(sigma)
 
     def from_x0() -> Images:
-        return (x_t - columns[0] * x0_of(prediction, output, x_t, alpha, sigma)) / columns[1]
+        return (x_t - columns[0] * x0_from_output(prediction, output, x_t, alpha, sigma)) / columns[1]
 
-    return _choose(
+    return _select_by_prediction(
         prediction,
         eps=lambda: output,
         v=lambda: columns[1] * x_t + columns[0] * output,
@@ -91,12 +100,12 @@ def scaled_input(prediction: str, x_t: Images, alpha: Rows, sigma: Rows) -> Imag
     def scaled() -> Images:
         return _coefficients(prediction, _columns(alpha), _columns(sigma))[2] * x_t
 
-    return _choose(prediction, eps=lambda: x_t, v=lambda: x_t, x0=lambda: x_t, edm=scaled, x0_skip=scaled)
+    return _select_by_prediction(prediction, eps=lambda: x_t, v=lambda: x_t, x0=lambda: x_t, edm=scaled, x0_skip=scaled)
 
 
-def check(schedule: Schedule, prediction: str) -> None:
+def check_prediction(schedule: Schedule, prediction: str) -> None:
     """Raise ValueError for an unknown prediction, and for "eps" where alpha(1) = 0: x_t holds nothing but eps."""
-    _choose(prediction, **dict.fromkeys(("eps", "v", "x0", "edm", "x0_skip"), lambda: None))
+    _select_by_prediction(prediction, **dict.fromkeys(("eps", "v", "x0", "edm", "x0_skip"), lambda: None))
     if prediction == "eps" and schedule.zero_terminal_snr:
         raise ValueError('prediction "eps" cannot start from a schedule with zero_terminal_snr: use "v" or "x0"')
 
@@ -108,12 +117,12 @@ def denoiser(
 
     `clamp` keeps the images it gives within [-1, 1].
     """
-    check(schedule, prediction)
+    check_prediction(schedule, prediction)
 
     def denoise(x_t: Images, t: Rows) -> Images:
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         output = network(scaled_input(prediction, x_t, alpha, sigma), schedule.network_time(t)).astype(x_t.dtype)
-        x0 = x0_of(prediction, output, x_t, alpha, sigma)
+        x0 = x0_from_output(prediction, output, x_t, alpha, sigma)
         return jnp.clip(x0, -1, 1) if clamp else x0
 
     return denoise
@@ -123,12 +132,12 @@ def _coefficients(
     prediction: str, alpha: Float[Array, "b 1 1 1"], sigma: Float[Array, "b 1 1 1"]
 ) -> tuple[Float[Array, "b 1 1 1"], Float[Array, "b 1 1 1"], Float[Array, "b 1 1 1"]]:
     """c_skip, c_out and c_in."""
-    skipped, size = (SIGMA_DATA, SIGMA_DATA) if prediction == "edm" else (SKIPPED, 1.0)
+    skipped, size = (SIGMA_DATA, SIGMA_DATA) if prediction == "edm" else (SKIPPED_STD, 1.0)
     spread = jnp.hypot(sigma, alpha * skipped)
     return alpha * (skipped / spread) ** 2, sigma * size / spread, 1 / jnp.hypot(sigma, alpha * SIGMA_DATA)
 
 
-def _choose(prediction: str, **rows: Callable[[], T]) -> T:
+def _select_by_prediction(prediction: str, **rows: Callable[[], T]) -> T:
     if prediction not in rows:
         raise ValueError(f"unknown prediction {prediction!r}: choose one of {', '.join(rows)}")
     return rows[prediction]()

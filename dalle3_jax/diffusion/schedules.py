@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from dalle3_jax.typing import Array, Float
 
-__all__ = ["Cosine", "ScaledLinear", "Schedule", "build"]
+__all__ = ["Cosine", "ScaledLinear", "Schedule", "build_schedule"]
 
 Time = Float[Array, "..."]
 
@@ -60,7 +60,7 @@ class Cosine:
 
     def network_time(self, t: Time) -> Time:
         """The time that a network is told: 1000 t, or its place in the table."""
-        return _index(t, self.steps, self.whole) if self.steps else 1000 * t
+        return _table_index(t, self.steps, self.whole) if self.steps else 1000 * t
 
     def shifted(self, factor: float) -> "Cosine":
         """The schedule with alpha / sigma multiplied by `factor` (arXiv 2301.11093 section 3.1).
@@ -78,7 +78,7 @@ class Cosine:
         quarter, start = self._quarter(), self._quarter() * self.s
         alpha = jnp.maximum(jnp.sin(quarter * (1 - t)) / jnp.cos(start), self.TERMINAL_ALPHA)
         sigma = jnp.sqrt(jnp.sin(quarter * t) * jnp.sin(quarter * t + 2 * start)) / jnp.cos(start)
-        return _unit(self.shift * alpha, sigma)
+        return _normalise_pair(self.shift * alpha, sigma)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ class ScaledLinear:
 
     def network_time(self, t: Time) -> Time:
         """The table's index, 0 to steps - 1: whole at the table's points, fractional between them or the nearest."""
-        return _index(t, self.steps, self.whole)
+        return _table_index(t, self.steps, self.whole)
 
     def shifted(self, factor: float) -> "ScaledLinear":
         """The schedule with alpha / sigma multiplied by `factor` (arXiv 2301.11093 section 3.1).
@@ -141,13 +141,13 @@ class ScaledLinear:
 
     def _alpha_sigma(self, t: Time) -> tuple[Time, Time]:
         complement = jnp.interp(self.steps * t, jnp.arange(self.steps + 1), self._complements())
-        return _unit(self.shift * (1 - complement), jnp.sqrt(complement * (2 - complement)))
+        return _normalise_pair(self.shift * (1 - complement), jnp.sqrt(complement * (2 - complement)))
 
 
 Schedule = Cosine | ScaledLinear
 
 
-def build(name: str, **fields: float | int) -> Schedule:
+def build_schedule(name: str, **fields: float | int) -> Schedule:
     """Return the schedule called `name`, "cosine" or "scaled_linear"; ValueError if name or a field is unknown."""
     schedules = {"cosine": Cosine, "scaled_linear": ScaledLinear}
     if name not in schedules:
@@ -158,7 +158,7 @@ def build(name: str, **fields: float | int) -> Schedule:
     return schedules[name](**fields)
 
 
-def _index(t: Time, steps: int, whole: bool) -> Time:
+def _table_index(t: Time, steps: int, whole: bool) -> Time:
     """Which entry of a table of `steps` stands at t, a fraction between two of them unless it must be whole."""
     index = steps * t - 1
     nearest = jnp.round(index)
@@ -166,6 +166,6 @@ def _index(t: Time, steps: int, whole: bool) -> Time:
     return jnp.maximum(jnp.where((jnp.abs(index - nearest) < 1e-3) | whole, nearest, index), 0)
 
 
-def _unit(alpha: Time, sigma: Time) -> tuple[Time, Time]:
+def _normalise_pair(alpha: Time, sigma: Time) -> tuple[Time, Time]:
     norm = jnp.hypot(alpha, sigma)
     return alpha / norm, sigma / norm

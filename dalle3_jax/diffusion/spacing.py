@@ -11,9 +11,9 @@ import numpy as np
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Float
 
-__all__ = ["KINDS", "Spacing", "build", "first_deviation", "problems", "times"]
+__all__ = ["SPACINGS", "Spacing", "build_spacing", "initial_noise_std", "sampling_times", "spacing_errors"]
 
-KINDS = ("uniform", "trailing", "leading", "linspace", "logsnr", "karras")
+SPACINGS = ("uniform", "trailing", "leading", "linspace", "logsnr", "karras")
 
 MULTISTEP = ("dpmsolver++", "dpmsolver++_sde", "unipc")
 """Samplers whose schedulers count the end, entry 0, among the evenly spaced points."""
@@ -24,7 +24,7 @@ IN_SIGMA = ("euler", "euler_ancestral", "heun")
 ENDING_EARLY = ("ddim", "euler")
 """Samplers that a spacing which is not `clean` ends at entry 0; the others always end clean."""
 
-RHO = 7.0
+KARRAS_RHO = 7.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,34 +45,34 @@ class Spacing:
     within: str = "linspace"
 
 
-def build(**fields: str | int | bool) -> Spacing:
+def build_spacing(**fields: str | int | bool) -> Spacing:
     """The spacing with these fields, as a release names them; ValueError if a field or a kind is unknown."""
     known = [field.name for field in dataclasses.fields(Spacing)]
     if unknown := sorted(set(fields) - set(known)):
         raise ValueError(f"a spacing has no field {', '.join(unknown)}: it has {', '.join(known)}")
     spacing = Spacing(**fields)  # pyright: ignore[reportArgumentType]
-    for kind, kinds in ((spacing.kind, KINDS), (spacing.within, ("leading", "linspace", "trailing"))):
+    for kind, kinds in ((spacing.kind, SPACINGS), (spacing.within, ("leading", "linspace", "trailing"))):
         if kind not in kinds:
             raise ValueError(f"unknown spacing {kind!r}: choose one of {', '.join(kinds)}")
     return spacing
 
 
-def problems(schedule: Schedule, steps: int, spacing: Spacing, sampler: str = "ddim") -> list[str]:
+def spacing_errors(schedule: Schedule, steps: int, spacing: Spacing, sampler: str = "ddim") -> list[str]:
     """What keeps `steps` steps from being laid so, each with its remedy."""
     if steps < 1:
         return [f"{steps} sampling steps: at least 1 is needed"]
-    if spacing.kind not in KINDS:
-        return [f"unknown spacing {spacing.kind!r}: choose one of {', '.join(KINDS)}"]
+    if spacing.kind not in SPACINGS:
+        return [f"unknown spacing {spacing.kind!r}: choose one of {', '.join(SPACINGS)}"]
     if spacing.kind in ("uniform", "logsnr"):
         return []
-    table = _table(schedule)
-    entries = _entries(spacing, steps, table, sampler)
+    table = _table_length(schedule)
+    entries = _table_entries(spacing, steps, table, sampler)
     if entries[0] < table and np.all(np.diff(entries) < 0):
         return []
     return [f"{steps} steps of {spacing.kind} spacing leave the table of {table} entries: use fewer steps"]
 
 
-def times(
+def sampling_times(
     schedule: Schedule, steps: int, spacing: Spacing = Spacing(), sampler: str = "ddim"
 ) -> Float[Array, " points"]:
     """steps + 1 times: where each step starts, and the end; ValueError as `problems` says.
@@ -82,9 +82,9 @@ def times(
     at t - N // steps, which under linspace, and under trailing where the steps do not divide N, is no time of its loop.
     "logsnr" spreads logsnr in [-10, logsnr(0.001)], between which an image is decided.
     """
-    if found := problems(schedule, steps, spacing, sampler):
+    if found := spacing_errors(schedule, steps, spacing, sampler):
         raise ValueError("; ".join(found))
-    table = _table(schedule)
+    table = _table_length(schedule)
     if spacing.kind == "uniform":
         found = jnp.linspace(1.0, 0.0, steps + 1)
     elif spacing.kind == "logsnr":
@@ -92,40 +92,40 @@ def times(
         between = schedule.t_of_logsnr(jnp.linspace(jnp.maximum(first, -10), last, steps))[1:]
         found = jnp.concatenate([jnp.ones(1), between, jnp.zeros(1)])
     elif spacing.kind == "karras":
-        entries = _entries(spacing, steps, table, sampler)
+        entries = _table_entries(spacing, steps, table, sampler)
         ends = (entries[0], entries[-1]) if sampler in IN_SIGMA else (table - 1, 0)
-        found = jnp.append(_karras(schedule, steps, *((end + 1) / table for end in ends)), 0.0)
+        found = jnp.append(_karras_times(schedule, steps, *((end + 1) / table for end in ends)), 0.0)
     else:
-        found = jnp.asarray([*((_entries(spacing, steps, table, sampler) + 1) / table), 0.0])
+        found = jnp.asarray([*((_table_entries(spacing, steps, table, sampler) + 1) / table), 0.0])
     if spacing.clean or sampler not in ENDING_EARLY:
         return found
     return found.at[-1].set(jnp.minimum(found[-2], 1 / table))
 
 
-def first_deviation(
+def initial_noise_std(
     schedule: Schedule, steps: int, spacing: Spacing, sampler: str = "ddim"
 ) -> float | Float[Array, ""]:
     """What the first x is of the noise: all, or sigma of the first time for samplers IN_SIGMA from the table's last.
 
     diffusers' init_noise_sigma, which its Euler and Heun schedulers set so for linspace and trailing timesteps.
     """
-    if sampler in IN_SIGMA and _laid(spacing) in ("linspace", "trailing"):
-        return schedule.sigma(times(schedule, steps, spacing, sampler)[0])
+    if sampler in IN_SIGMA and _table_kind(spacing) in ("linspace", "trailing"):
+        return schedule.sigma(sampling_times(schedule, steps, spacing, sampler)[0])
     return 1.0
 
 
-def _table(schedule: Schedule) -> int:
+def _table_length(schedule: Schedule) -> int:
     return schedule.steps or 1000
 
 
-def _laid(spacing: Spacing) -> str:
+def _table_kind(spacing: Spacing) -> str:
     """The kind that chooses entries of the table."""
     return spacing.within if spacing.kind == "karras" else spacing.kind
 
 
-def _entries(spacing: Spacing, steps: int, table: int, sampler: str) -> Float[np.ndarray, " steps"]:
+def _table_entries(spacing: Spacing, steps: int, table: int, sampler: str) -> Float[np.ndarray, " steps"]:
     """Which entries of the table are evaluated, the last first; fractions where diffusers has them."""
-    kind, points = _laid(spacing), steps + (sampler in MULTISTEP)
+    kind, points = _table_kind(spacing), steps + (sampler in MULTISTEP)
     if kind == "leading":
         return table // points * np.arange(points - 1.0, -1, -1)[:steps] + spacing.offset
     if kind == "trailing":
@@ -135,8 +135,8 @@ def _entries(spacing: Spacing, steps: int, table: int, sampler: str) -> Float[np
     return even if sampler in IN_SIGMA else even.round()
 
 
-def _karras(schedule: Schedule, steps: int, first: float, last: float) -> Float[Array, " steps"]:
+def _karras_times(schedule: Schedule, steps: int, first: float, last: float) -> Float[Array, " steps"]:
     """Times even in (sigma / alpha)^(1 / RHO), the ends themselves included."""
-    high, low = jnp.exp(-schedule.logsnr(jnp.asarray([first, last])) / (2 * RHO))
-    between = schedule.t_of_logsnr(-2 * RHO * jnp.log(jnp.linspace(high, low, steps)))
+    high, low = jnp.exp(-schedule.logsnr(jnp.asarray([first, last])) / (2 * KARRAS_RHO))
+    between = schedule.t_of_logsnr(-2 * KARRAS_RHO * jnp.log(jnp.linspace(high, low, steps)))
     return between.at[-1].set(last).at[0].set(first)

@@ -13,14 +13,14 @@ import jaxtyping
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Denoise, Float
 
-__all__ = ["State", "Step", "consistency", "ddim", "heun", "noise"]
+__all__ = ["SamplerState", "SamplerStep", "consistency", "ddim", "heun", "noise"]
 
 Images = Float[Array, "b h w c"]
 Keys = jaxtyping.Key[Array, " b"]
 Time = Float[Array, ""]
 
 
-class State(NamedTuple):
+class SamplerState(NamedTuple):
     """What a loop carries: x at the current time, the last step's estimate of x0, and what corrects x.
 
     With an estimate x0' at the current time, the corrected x is base + gain (x0' - x0); only "unipc" writes the two.
@@ -32,7 +32,7 @@ class State(NamedTuple):
     gain: Time
 
 
-Step = Callable[[Denoise, Schedule, State, Time, Time, Time, Keys], State]
+SamplerStep = Callable[[Denoise, Schedule, SamplerState, Time, Time, Time, Keys], SamplerState]
 """(denoise, schedule, state, t_prev, t, s, keys) -> the state at s < t.
 
 t_prev is the time before t, t itself at the first step; keys are one for each image and step.
@@ -43,8 +43,15 @@ NO_SIGNAL = 2.0**-12
 
 
 def ddim(
-    denoise: Denoise, schedule: Schedule, state: State, t_prev: Time, t: Time, s: Time, keys: Keys, eta: float = 0.0
-) -> State:
+    denoise: Denoise,
+    schedule: Schedule,
+    state: SamplerState,
+    t_prev: Time,
+    t: Time,
+    s: Time,
+    keys: Keys,
+    eta: float = 0.0,
+) -> SamplerState:
     """DDIM (arXiv 2010.02502 eq. 12 and 16); eta 1 is ancestral (DDPM) sampling.
 
     In y = x / alpha, whose noise has the deviation r = sigma / alpha, DDIM is Euler's method for dy/dr = eps, and eta 1
@@ -62,7 +69,9 @@ def ddim(
     return state._replace(x=alpha_s * x0 + kept * eps + fresh * noise(keys, state.x.shape[1:]), x0=x0)
 
 
-def heun(denoise: Denoise, schedule: Schedule, state: State, t_prev: Time, t: Time, s: Time, keys: Keys) -> State:
+def heun(
+    denoise: Denoise, schedule: Schedule, state: SamplerState, t_prev: Time, t: Time, s: Time, keys: Keys
+) -> SamplerState:
     """Heun's method in sigma / alpha (arXiv 2206.00364 algorithm 1): a step of DDIM, redone with the mean of eps.
 
     Evaluates twice; once, as DDIM, where s is clean, or where alpha_t is as good as 0 and the step infinitely long.
@@ -82,13 +91,13 @@ def heun(denoise: Denoise, schedule: Schedule, state: State, t_prev: Time, t: Ti
 def consistency(
     denoise: Denoise,
     schedule: Schedule,
-    state: State,
+    state: SamplerState,
     t_prev: Time,
     t: Time,
     s: Time,
     keys: Keys,
     temperature: float = 1.0,
-) -> State:
+) -> SamplerState:
     """The image that a consistency model sees at t, noised afresh to s (arXiv 2303.01469 algorithm 1).
 
     `temperature` multiplies the fresh noise.

@@ -2,16 +2,16 @@
 
 import jax.numpy as jnp
 
-from dalle3_jax.diffusion.prediction import SIGMA_DATA, SKIPPED
+from dalle3_jax.diffusion.prediction import SIGMA_DATA, SKIPPED_STD
 from dalle3_jax.typing import Array, Float
 
-__all__ = ["weight"]
+__all__ = ["loss_weight"]
 
 
 WEIGHTINGS = ("uniform", "min_snr")
 
 
-def weight(weighting: str, prediction: str, logsnr: Float[Array, " b"], gamma: float = 5.0) -> Float[Array, " b"]:
+def loss_weight(weighting: str, prediction: str, logsnr: Float[Array, " b"], gamma: float = 5.0) -> Float[Array, " b"]:
     """What multiplies the mean squared error of the prediction's own target: 1 if "uniform", or "min_snr".
 
     Min-SNR (arXiv 2303.09556 section 3.4) weighs the squared error of x0 by min(snr, gamma), whatever the network
@@ -30,7 +30,7 @@ def weight(weighting: str, prediction: str, logsnr: Float[Array, " b"], gamma: f
     if prediction == "edm":
         return jnp.minimum(snr, gamma) / (snr + 1 / SIGMA_DATA**2)
     if prediction == "x0_skip":
-        return jnp.minimum(snr, gamma) / (1 + snr * SKIPPED**2)
+        return jnp.minimum(snr, gamma) / (1 + snr * SKIPPED_STD**2)
     if prediction == "x0":
         return jnp.minimum(snr, gamma)
     raise ValueError(f"unknown prediction {prediction!r}: choose eps, v, x0, edm or x0_skip")

@@ -6,39 +6,39 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dalle3_jax.data.scenes.layouts import place_at
-from dalle3_jax.evaluation.prompts import Labels, Wanted
-from dalle3_jax.evaluation.words import exact
-from dalle3_jax.reading.scene_reader import Reading, Seen
+from dalle3_jax.evaluation.prompts import Labels, RequestedObject
+from dalle3_jax.evaluation.words import has_exact_words
+from dalle3_jax.reading.scene_reader import SceneReading, SeenObject
 
 EDGE = 0.1
 """How far apart (of the frame's shorter side) two centres must be for one to be beside the other."""
 
 
-class Sight(NamedTuple):
+class ImageReading(NamedTuple):
     """What is known of a picture: what the reader and the OCR (None: there was none) saw, and (height, width)."""
 
-    reading: Reading
+    reading: SceneReading
     words: tuple[str, ...] | None
     frame: tuple[int, int]
 
 
-def objects(sight: Sight, labels: Labels) -> bool:
+def objects_present(sight: ImageReading, labels: Labels) -> bool:
     """Every concept asked for is there, however often and wherever."""
     return {wanted.concept for wanted in labels.objects} <= {seen.concept for seen in sight.reading.objects}
 
 
-def counts(sight: Sight, labels: Labels) -> bool:
+def counts_match(sight: ImageReading, labels: Labels) -> bool:
     """Just as many of each concept as asked for."""
     found = Counter(seen.concept for seen in sight.reading.objects)
-    return all(found[concept] == number for concept, number in asked(labels).items())
+    return all(found[concept] == number for concept, number in requested_counts(labels).items())
 
 
-def nothing_else(sight: Sight, labels: Labels) -> bool:
+def no_other_objects(sight: ImageReading, labels: Labels) -> bool:
     """No concept that was not asked for, above all none that was asked not to be there."""
-    return {seen.concept for seen in sight.reading.objects} <= set(asked(labels))
+    return {seen.concept for seen in sight.reading.objects} <= set(requested_counts(labels))
 
 
-def tints(sight: Sight, labels: Labels) -> bool:
+def tints_match(sight: ImageReading, labels: Labels) -> bool:
     """As many of each concept in each tint as asked for; "" are a thing's own colours."""
     found = Counter((seen.concept, seen.tint) for seen in sight.reading.objects)
     wanted: Counter[tuple[str, str]] = Counter()
@@ -47,18 +47,18 @@ def tints(sight: Sight, labels: Labels) -> bool:
     return all(found[pair] >= number for pair, number in wanted.items())
 
 
-def places(sight: Sight, labels: Labels) -> bool:
+def places_match(sight: ImageReading, labels: Labels) -> bool:
     """Every object that has a place is there."""
     return all(
-        any(place_at(seen.x, seen.y) == wanted.place for seen in group(sight.reading, wanted))
+        any(place_at(seen.x, seen.y) == wanted.place for seen in matching_objects(sight.reading, wanted))
         for wanted in labels.objects
         if wanted.place
     )
 
 
-def relations(sight: Sight, labels: Labels) -> bool:
+def relations_hold(sight: ImageReading, labels: Labels) -> bool:
     """Every relation asked for holds between the middles of the groups that it is of."""
-    middles = [middle(group(sight.reading, wanted), sight.frame) for wanted in labels.objects]
+    middles = [mean_centre(matching_objects(sight.reading, wanted), sight.frame) for wanted in labels.objects]
     for first, name, *others in labels.relations:
         points = [middles[int(number)] for number in (first, *others)]
         if None in points or not HOLDS[str(name)](*points):
@@ -66,41 +66,41 @@ def relations(sight: Sight, labels: Labels) -> bool:
     return True
 
 
-def background(sight: Sight, labels: Labels) -> bool:
+def background_matches(sight: ImageReading, labels: Labels) -> bool:
     """The background asked for."""
     return sight.reading.background == labels.background
 
 
-def style(sight: Sight, labels: Labels) -> bool:
+def style_matches(sight: ImageReading, labels: Labels) -> bool:
     """The style asked for, of something that is there."""
     return sight.reading.style == labels.style and bool(sight.reading.objects)
 
 
-def words(sight: Sight, labels: Labels) -> bool:
+def words_match(sight: ImageReading, labels: Labels) -> bool:
     """Every word asked for, letter by letter, and no other."""
-    return sight.words is not None and exact(sight.words, labels.words)
+    return sight.words is not None and has_exact_words(sight.words, labels.words)
 
 
-def absent(sight: Sight, labels: Labels) -> bool:
+def no_absent_objects(sight: ImageReading, labels: Labels) -> bool:
     """Nothing that was asked not to be there."""
     return not {seen.concept for seen in sight.reading.objects} & set(labels.absent)
 
 
-CHECKS: dict[str, Callable[[Sight, Labels], bool]] = {
-    "objects": objects,
-    "counts": counts,
-    "nothing else": nothing_else,
-    "tints": tints,
-    "places": places,
-    "relations": relations,
-    "background": background,
-    "style": style,
-    "words": words,
-    "absent": absent,
+CHECKS: dict[str, Callable[[ImageReading, Labels], bool]] = {
+    "objects": objects_present,
+    "counts": counts_match,
+    "nothing else": no_other_objects,
+    "tints": tints_match,
+    "places": places_match,
+    "relations": relations_hold,
+    "background": background_matches,
+    "style": style_matches,
+    "words": words_match,
+    "absent": no_absent_objects,
 }
 
 
-def applicable(labels: Labels, *, ocr: bool = True) -> tuple[str, ...]:
+def applicable_checks(labels: Labels, *, ocr: bool = True) -> tuple[str, ...]:
     """The checks that the labels ask for; words only where something reads them."""
     asks = {
         "objects": labels.objects,
@@ -117,17 +117,17 @@ def applicable(labels: Labels, *, ocr: bool = True) -> tuple[str, ...]:
     return tuple(name for name, wanted in asks.items() if wanted)
 
 
-def judge(sight: Sight, labels: Labels) -> dict[str, bool]:
+def run_checks(sight: ImageReading, labels: Labels) -> dict[str, bool]:
     """Every check that the labels ask for; without an OCR, none of words."""
-    return {name: CHECKS[name](sight, labels) for name in applicable(labels, ocr=sight.words is not None)}
+    return {name: CHECKS[name](sight, labels) for name in applicable_checks(labels, ocr=sight.words is not None)}
 
 
-def right(sight: Sight, labels: Labels) -> bool:
+def passes_all_checks(sight: ImageReading, labels: Labels) -> bool:
     """Whether the picture is wholly right."""
-    return all(judge(sight, labels).values())
+    return all(run_checks(sight, labels).values())
 
 
-def asked(labels: Labels) -> Counter[str]:
+def requested_counts(labels: Labels) -> Counter[str]:
     """How many of each concept are asked for in all."""
     found: Counter[str] = Counter()
     for wanted in labels.objects:
@@ -135,33 +135,33 @@ def asked(labels: Labels) -> Counter[str]:
     return found
 
 
-def group(reading: Reading, wanted: Wanted) -> list[Seen]:
+def matching_objects(reading: SceneReading, requested: RequestedObject) -> list[SeenObject]:
     """The objects that may be those wanted: of the concept, and of the tint where there are such."""
-    found = [seen for seen in reading.objects if seen.concept == wanted.concept]
-    return [seen for seen in found if seen.tint == wanted.tint] or found
+    found = [seen for seen in reading.objects if seen.concept == requested.concept]
+    return [seen for seen in found if seen.tint == requested.tint] or found
 
 
-def middle(seen: Sequence[Seen], frame: tuple[int, int]) -> tuple[float, float] | None:
+def mean_centre(objects: Sequence[SeenObject], frame: tuple[int, int]) -> tuple[float, float] | None:
     """The mean of the centres (across, down), in units of the frame's shorter side; None of nothing."""
     height, width = frame
-    unit = min(frame) * len(seen)
-    return (sum(s.x for s in seen) * width / unit, sum(s.y for s in seen) * height / unit) if seen else None
+    unit = min(frame) * len(objects)
+    return (sum(s.x for s in objects) * width / unit, sum(s.y for s in objects) * height / unit) if objects else None
 
 
 Point = tuple[float, float]
 
 
-def left_of(a: Point, b: Point) -> bool:
+def is_left_of(a: Point, b: Point) -> bool:
     """Clearly to the left, and more so than up or down."""
     return b[0] - a[0] > EDGE and b[0] - a[0] > abs(a[1] - b[1])
 
 
-def above(a: Point, b: Point) -> bool:
+def is_above(a: Point, b: Point) -> bool:
     """Clearly higher, and more so than to a side."""
     return b[1] - a[1] > EDGE and b[1] - a[1] > abs(a[0] - b[0])
 
 
-def between(a: Point, b: Point, c: Point) -> bool:
+def is_between(a: Point, b: Point, c: Point) -> bool:
     """Near the line from b to c, and in its middle part."""
     along, length = (c[0] - b[0], c[1] - b[1]), math.dist(b, c)
     if length < EDGE:
@@ -172,9 +172,9 @@ def between(a: Point, b: Point, c: Point) -> bool:
 
 
 HOLDS: dict[str, Callable[..., bool]] = {
-    "left of": left_of,
-    "right of": lambda a, b: left_of(b, a),
-    "above": above,
-    "below": lambda a, b: above(b, a),
-    "between": between,
+    "left of": is_left_of,
+    "right of": lambda a, b: is_left_of(b, a),
+    "above": is_above,
+    "below": lambda a, b: is_above(b, a),
+    "between": is_between,
 }

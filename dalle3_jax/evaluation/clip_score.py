@@ -21,23 +21,23 @@ from PIL import Image
 
 from dalle3_jax import convert
 from dalle3_jax.captioning import CaptionModel
-from dalle3_jax.convert.configs import check, refuse
+from dalle3_jax.convert.configs import raise_unsupported, unsupported_options
 from dalle3_jax.convert.folders import read_json
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
 from dalle3_jax.evaluation.statistics import Rate, bootstrap
-from dalle3_jax.evaluation.tables import table
+from dalle3_jax.evaluation.tables import markdown_table
 from dalle3_jax.models.clip import CLIP
-from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
+from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int, Params
 
-Picture = Image.Image | UInt8[np.ndarray, "_ _ 3"]
-Pictures = Sequence[Picture] | UInt8[np.ndarray, "b h w 3"]
+ImageLike = Image.Image | UInt8[np.ndarray, "_ _ 3"]
+ImagesLike = Sequence[ImageLike] | UInt8[np.ndarray, "b h w 3"]
 
 BATCH = 32
 
 
 @dataclass(frozen=True)
-class Preparation:
+class ClipPreprocessor:
     """How a picture becomes the network's input: its shorter side resized, its centre cut out, its colours scaled."""
 
     shorter: int = 224
@@ -46,22 +46,25 @@ class Preparation:
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], side: int) -> "Preparation":
+    def of(cls, config: Mapping[str, Any], side: int) -> "ClipPreprocessor":
         """That of a preprocessor_config.json, for a network of this `side`; ValueError naming what cannot be had."""
         names = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
-        problems = check(config, {**dict.fromkeys(names, True), "resample": 3, "rescale_factor": 1 / 255})
-        shorter, crop = _edge(config.get("size", side), "shortest_edge"), _edge(config.get("crop_size", side), "height")
+        problems = unsupported_options(config, {**dict.fromkeys(names, True), "resample": 3, "rescale_factor": 1 / 255})
+        shorter, crop = (
+            _edge_length(config.get("size", side), "shortest_edge"),
+            _edge_length(config.get("crop_size", side), "height"),
+        )
         if shorter is None or shorter < side:
             problems.append(f"size={config.get('size')!r} (supported: a shortest_edge of {side} or more)")
-        if crop != side or _edge(config.get("crop_size", side), "width") != side:
+        if crop != side or _edge_length(config.get("crop_size", side), "width") != side:
             problems.append(f"crop_size={config.get('crop_size')!r} (supported: {side} x {side}, the network's)")
         mean, std = config.get("image_mean", cls.mean), config.get("image_std", cls.std)
         if not (_is_colour(mean) and _is_colour(std) and all(std)):
             problems.append(f"image_mean={mean!r}, image_std={std!r} (supported: three numbers, no deviation of 0)")
-        refuse("preprocessor_config.json", problems)
+        raise_unsupported("preprocessor_config.json", problems)
         return cls(shorter or side, side, tuple(mean), tuple(std))
 
-    def __call__(self, picture: Picture) -> UInt8[np.ndarray, "s s 3"]:
+    def __call__(self, picture: ImageLike) -> UInt8[np.ndarray, "s s 3"]:
         """The pixels that the network sees of a picture of any size."""
         image = (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).convert("RGB")
         short = min(image.size)
@@ -78,7 +81,7 @@ class ClipScorer:
     module: CLIP
     params: Params
     tokenizer: Tokenizer
-    prepare: Preparation
+    preprocess: ClipPreprocessor
 
     @classmethod
     def load(cls, folder: str | Path, dtype: DTypeLike = jnp.float32) -> "ClipScorer":
@@ -90,14 +93,14 @@ class ClipScorer:
         module, params = convert.load(folder, dtype=dtype)
         if not isinstance(module, CLIP):
             raise ValueError(f"{folder} holds a {type(module).__name__}: pictures are scored by a whole CLIPModel")
-        tokenizer = Tokenizer.from_json(folder_tokenizer(folder), str(folder))
+        tokenizer = Tokenizer.from_json(read_folder_tokenizer(folder), str(folder))
         if tokenizer.vocab_size > module.vocab_size:
             raise ValueError(f"{folder}: its tokenizer has {tokenizer.vocab_size} ids, the network {module.vocab_size}")
         config = folder / "preprocessor_config.json"
         options = read_json(config) if config.exists() else {}
-        return cls(module, params, tokenizer, Preparation.of(options, module.image_size))
+        return cls(module, params, tokenizer, ClipPreprocessor.of(options, module.image_size))
 
-    def scores(self, images: Pictures, prompts: Sequence[str]) -> Float[np.ndarray, " n"]:
+    def scores(self, images: ImagesLike, prompts: Sequence[str]) -> Float[np.ndarray, " n"]:
         """100 times the cosine of each picture and its prompt, of which CLIP reads the first 77 tokens."""
         if isinstance(prompts, str) or len(images) != len(prompts):
             count = "one text" if isinstance(prompts, str) else f"{len(prompts)} prompts"
@@ -106,18 +109,18 @@ class ClipScorer:
         found = [self._batch(images[i : i + BATCH], prompts[i : i + BATCH]) for i in starts]
         return np.concatenate([np.zeros(0, np.float32), *found])
 
-    def _batch(self, images: Pictures, prompts: Sequence[str]) -> Float[np.ndarray, " n"]:
+    def _batch(self, images: ImagesLike, prompts: Sequence[str]) -> Float[np.ndarray, " n"]:
         """The scores of a batch; a short one is filled up, so that all run the same program."""
         count = len(images)
-        pixels = np.zeros((BATCH, self.prepare.side, self.prepare.side, 3), np.uint8)
-        pixels[:count] = [self.prepare(image) for image in images]
+        pixels = np.zeros((BATCH, self.preprocess.side, self.preprocess.side, 3), np.uint8)
+        pixels[:count] = [self.preprocess(image) for image in images]
         ids, mask = self.tokenizer([*prompts, *[""] * (BATCH - count)], self.module.positions)
-        colours = self.prepare.mean, self.prepare.std
-        return np.asarray(score(self.params, ids, mask, pixels, module=self.module, colours=colours))[:count]
+        colours = self.preprocess.mean, self.preprocess.std
+        return np.asarray(clip_cosines(self.params, ids, mask, pixels, module=self.module, colours=colours))[:count]
 
 
 @functools.partial(jax.jit, static_argnames=("module", "colours"))
-def score(
+def clip_cosines(
     params: Params,
     ids: Int[Array, "b l"],
     mask: Bool[Array, "b l"],
@@ -136,7 +139,7 @@ def score(
     return 100.0 * jnp.sum(encode(ids, mask, method="encode_text") * images, axis=-1)
 
 
-def _edge(size: Any, name: str) -> int | None:
+def _edge_length(size: Any, name: str) -> int | None:
     """An edge out of a size that is a number, or an object with that edge; None where it is neither."""
     edge = size.get(name) if isinstance(size, Mapping) else size
     return edge if type(edge) is int else None
@@ -154,9 +157,9 @@ class Similarity(NamedTuple):
     true: float | None
 
 
-def similarity(captioner: CaptionModel, outcomes: Sequence[Outcome], truths: Sequence[Truth]) -> Similarity:
+def measure_similarity(captioner: CaptionModel, outcomes: Sequence[Outcome], truths: Sequence[Truth]) -> Similarity:
     """Of pictures made of prompts of one protocol, at the captioner's size; of long prompts it reads what fits."""
-    texts = [said(one) for one in outcomes]
+    texts = [model_prompt(one) for one in outcomes]
     images, vectors = captioner.image_vectors([one.image for one in outcomes]), captioner.text_vectors(texts)
     own = 100 * np.einsum("nv,nv->n", images, vectors)
     others = 100 * np.einsum("nv,nv->n", images, np.roll(vectors, 1, 0))
@@ -165,18 +168,18 @@ def similarity(captioner: CaptionModel, outcomes: Sequence[Outcome], truths: Seq
     return Similarity(bootstrap(own), float(others.mean()), None if true is None else float(true))
 
 
-def said(one: Outcome) -> str:
+def model_prompt(one: Outcome) -> str:
     """What the model was given."""
     return one.prompt.upsampled or one.prompt.text if one.protocol == "upsampled" else one.prompt.text
 
 
-def markdown(found: dict[str, Similarity]) -> str:
+def similarity_markdown(similarities: dict[str, Similarity]) -> str:
     """A row a protocol."""
     rows = [
         [
             *(name, f"{one.model.value:.1f}", f"{one.model.low:.1f} to {one.model.high:.1f}", f"{one.shuffled:.1f}"),
             "-" if one.true is None else f"{one.true:.1f}",
         ]
-        for name, one in found.items()
+        for name, one in similarities.items()
     ]
-    return table(["prompts", "100 x cosine", "95 % interval", "other prompts", "true scenes"], rows)
+    return markdown_table(["prompts", "100 x cosine", "95 % interval", "other prompts", "true scenes"], rows)

@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from dalle3_jax.evaluation.outcomes import Outcome, Test, lines, row
-from dalle3_jax.evaluation.outcomes import table as hits
-from dalle3_jax.evaluation.report import Report, plain
-from dalle3_jax.evaluation.statistics import Difference, Rate, paired
-from dalle3_jax.evaluation.tables import control, percent, table
-from dalle3_jax.pipeline.contact_sheet import GREEN, RED, Cell, Line, sheet
+from dalle3_jax.evaluation.outcomes import Check, Outcome, rate_row, table_lines
+from dalle3_jax.evaluation.outcomes import hit_matrix as hits
+from dalle3_jax.evaluation.report import Report, namedtuple_to_dict
+from dalle3_jax.evaluation.statistics import Difference, Rate, paired_difference
+from dalle3_jax.evaluation.tables import format_control, format_percent, markdown_table
+from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
 
 SHOWN = 12  # pairs on the sheet
 Pair = tuple[Outcome, Outcome]
 
 
-class Change(NamedTuple):
+class RateChange(NamedTuple):
     """One line of the table: both rates with what shuffled prompts score, and second minus first, paired."""
 
     first: Rate
@@ -45,20 +45,20 @@ class Comparison:
                 "the two reports are of pictures of other sizes, and so of other noise: give both one size"
             )
 
-    def changes(self) -> dict[str, Change]:
+    def changes(self) -> dict[str, RateChange]:
         """Line of the table -> how the rates differ; with several protocols each has its own lines."""
         found = {}
         for protocol in self.first.rows:
             pairs = [pair for pair in self._pairs() if pair[0].protocol == protocol]
             before = f"{protocol}: " if len(self.first.rows) > 1 else ""
-            for name, (member, test) in lines([one for one, _ in pairs]).items():
-                found[before + name] = change([pair for pair in pairs if member(pair[0])], test)
+            for name, (member, test) in table_lines([one for one, _ in pairs]).items():
+                found[before + name] = rate_change([pair for pair in pairs if member(pair[0])], test)
         return found
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The differences as JSON values."""
         settings = [self.first.settings, self.second.settings]
-        found = {key: plain(change) for key, change in self.changes().items()}
+        found = {key: namedtuple_to_dict(change) for key, change in self.changes().items()}
         return {"names": list(self.names), "settings": settings, "differences": found}
 
     def markdown(self) -> str:
@@ -66,7 +66,14 @@ class Comparison:
         one, two = self.names
         cells = [
             [
-                *(key, str(gap.prompts), percent(first.value), control(apart), percent(second.value), control(other)),
+                *(
+                    key,
+                    str(gap.prompts),
+                    format_percent(first.value),
+                    format_control(apart),
+                    format_percent(second.value),
+                    format_control(other),
+                ),
                 *(f"{100 * gap.value:+.1f}", f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"),
                 "*" if gap.low > 0 or gap.high < 0 else "",
             ]
@@ -74,14 +81,14 @@ class Comparison:
         ]
         rates = [title for name in (one, two) for title in (name, f"{name}, shuffled prompts")]
         titles = ["", "prompts", *rates, "difference, points", "95 % interval, paired", "clear"]
-        return f"{self.head()}\n\n{table(titles, cells)}\n"
+        return f"{self.summary()}\n\n{markdown_table(titles, cells)}\n"
 
-    def head(self) -> str:
+    def summary(self) -> str:
         """How both were made, and in which settings that differs."""
         one, two = self.first.settings, self.second.settings
         others = [f"{key} ({one[key]} and {two[key]})" for key in one if key != "checkpoint" and one[key] != two[key]]
         both = zip(self.names, (self.first, self.second), strict=True)
-        told = "\n".join(f"- {name}: {report.head()}" for name, report in both)
+        told = "\n".join(f"- {name}: {report.summary()}" for name, report in both)
         return f"{told}\n\nBoth are on the same noise. They differ in {', '.join(others) or 'no setting'}."
 
     def sheet(self) -> Image.Image | None:
@@ -89,22 +96,25 @@ class Comparison:
         pairs = [(a, b) for a, b in self._pairs() if a.right != b.right][:SHOWN]
         if not pairs:
             return None
-        cells = [cell(one, name) for pair in pairs for one, name in zip(pair, self.names, strict=True)]
-        return sheet(cells, columns=min(len(cells), 6), title=f"{self.names[0]} left of {self.names[1]}")
+        cells = [outcome_cell(one, name) for pair in pairs for one, name in zip(pair, self.names, strict=True)]
+        return draw_sheet(cells, columns=min(len(cells), 6), title=f"{self.names[0]} left of {self.names[1]}")
 
     def _pairs(self) -> list[Pair]:
         return list(zip(self.first.outcomes, self.second.outcomes, strict=True))
 
 
-def change(pairs: Sequence[Pair], test: Test) -> Change:
+def rate_change(pairs: Sequence[Pair], test: Check) -> RateChange:
     """How the rates of a test differ in pairs."""
     both = [list(outcomes) for outcomes in zip(*pairs, strict=True)]
-    first, second = (row(outcomes, [], test) for outcomes in both)
-    difference = paired(hits(both[1], test), hits(both[0], test))
-    return Change(first.model, first.shuffled, second.model, second.shuffled, difference)
+    first, second = (rate_row(outcomes, [], test) for outcomes in both)
+    difference = paired_difference(hits(both[1], test), hits(both[0], test))
+    return RateChange(first.model, first.shuffled, second.model, second.shuffled, difference)
 
 
-def cell(outcome: Outcome, name: str) -> Cell:
+def outcome_cell(outcome: Outcome, name: str) -> SheetCell:
     """A picture with its prompt and what was read in it."""
-    lines = Line(f"{name}: {outcome.prompt.text}"), Line(str(outcome.sight.reading), GREEN if outcome.right else RED)
-    return Cell(Image.fromarray(outcome.image), lines)
+    lines = (
+        SheetLine(f"{name}: {outcome.prompt.text}"),
+        SheetLine(str(outcome.sight.reading), GREEN if outcome.right else RED),
+    )
+    return SheetCell(Image.fromarray(outcome.image), lines)

@@ -46,7 +46,7 @@ class Copying(NamedTuple):
     held_out_median: float
 
 
-def frechet(
+def frechet_distance(
     a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], *, seed: int = 0, samples: int = 100, level: float = 0.95
 ) -> Distance:
     """The squared Frechet distance of the Gaussians with the means and covariances of two sets of rows.
@@ -57,23 +57,25 @@ def frechet(
     rows drawn again are biased once more: the interval is that of the draws, moved by the mean that they add.
     Raises ValueError for fewer than three rows.
     """
-    _check(("first", a, 3), ("second", b, 3))
+    _check_features(("first", a, 3), ("second", b, 3))
     random = np.random.default_rng(seed)
-    value = _frechet(a, b)
-    draws = [_frechet(*(rows[random.integers(len(rows), size=len(rows))] for rows in (a, b))) for _ in range(samples)]
+    value = _frechet_value(a, b)
+    draws = [
+        _frechet_value(*(rows[random.integers(len(rows), size=len(rows))] for rows in (a, b))) for _ in range(samples)
+    ]
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) + value - np.mean(draws)
     return Distance(value, max(0.0, float(low)), float(high))
 
 
-def _frechet(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
+def _frechet_value(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """The distance alone; the trace of the root is the sum of the singular values of R_a R_b^T, C = R^T R."""
-    roots = [_root(a), _root(b)]
+    roots = [_covariance_root(a), _covariance_root(b)]
     spread = sum(float((root**2).sum()) for root in roots)
     shared = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     return max(0.0, float(((a.mean(0) - b.mean(0)) ** 2).sum() + spread - 2.0 * shared))
 
 
-def _root(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "k d"]:
+def _covariance_root(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "k d"]:
     """R with R^T R the covariance of the rows: the rows themselves, or as many as there are features."""
     root = (rows - rows.mean(0)) / np.sqrt(len(rows) - 1)
     if len(root) <= root.shape[1]:
@@ -82,7 +84,7 @@ def _root(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "k d"]:
     return np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
 
 
-def kernel(
+def kernel_distance(
     a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], *, seed: int = 0, samples: int = 100, level: float = 0.95
 ) -> Distance:
     """The squared maximum mean discrepancy under the kernel (x.y / d + 1)^3, unbiased: 0 on average for equal sources.
@@ -91,11 +93,11 @@ def kernel(
     `samples` halves drawn without replacement, which scatter about the whole as the whole about the truth (for equal
     sources up to 1.7 times as much). Raises ValueError for fewer than four rows.
     """
-    _check(("first", a, 4), ("second", b, 4))
+    _check_features(("first", a, 4), ("second", b, 4))
     random = np.random.default_rng(seed)
     chosen = [np.stack([np.ones(len(rows)), *_halves(len(rows), samples, random)], 1) for rows in (a, b)]
-    within = [_pairs(rows, rows, some, some, apart=True) for rows, some in zip((a, b), chosen, strict=True)]
-    values = within[0] + within[1] - 2.0 * _pairs(a, b, *chosen)
+    within = [_mean_kernels(rows, rows, some, some, apart=True) for rows, some in zip((a, b), chosen, strict=True)]
+    values = within[0] + within[1] - 2.0 * _mean_kernels(a, b, *chosen)
     low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
     return Distance(float(values[0]), float(low), float(high))
 
@@ -106,7 +108,7 @@ def _halves(count: int, samples: int, random: np.random.Generator) -> Iterator[F
         yield (random.permutation(count) < count // 2).astype(np.float64)
 
 
-def _pairs(
+def _mean_kernels(
     a: Float[np.ndarray, "n d"],
     b: Float[np.ndarray, "m d"],
     some: Float[np.ndarray, "n s"],
@@ -137,9 +139,11 @@ def precision(
     ones. The interval draws the judged pictures again and takes the other set as it is.
     Raises ValueError for no more rows than neighbours.
     """
-    _check(("generated", generated, 1), ("true", true, neighbours + 1))
+    _check_features(("generated", generated, 1), ("true", true, neighbours + 1))
     radii = _radii(true, neighbours)
-    inside = [(_squared(generated[part], true) <= radii).any(1) for part in _blocks(len(generated), len(true))]
+    inside = [
+        (_squared_distances(generated[part], true) <= radii).any(1) for part in _blocks(len(generated), len(true))
+    ]
     return bootstrap(np.concatenate(inside), seed=seed)
 
 
@@ -147,24 +151,24 @@ def _radii(rows: Float[np.ndarray, "n d"], neighbours: int) -> Float[np.ndarray,
     """The squared distance of each row to the k-th nearest of the others."""
     found = []
     for part in _blocks(len(rows), len(rows)):
-        squared = _squared(rows[part], rows)
+        squared = _squared_distances(rows[part], rows)
         squared[np.arange(len(squared)), np.arange(len(rows))[part]] = np.inf
         found.append(np.partition(squared, neighbours - 1, axis=1)[:, neighbours - 1])
     return np.concatenate(found)
 
 
-def nearest(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Neighbours:
+def nearest_neighbours(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Neighbours:
     """For each row of a the nearest row of b, the first where several are."""
-    _check(("first", a, 1), ("second", b, 1))
+    _check_features(("first", a, 1), ("second", b, 1))
     indices, distances = [], []
     for part in _blocks(len(a), len(b)):
-        squared = _squared(a[part], b)
+        squared = _squared_distances(a[part], b)
         indices.append(squared.argmin(1))
         distances.append(np.sqrt(squared.min(1)))
     return Neighbours(np.concatenate(indices), np.concatenate(distances))
 
 
-def copying(
+def measure_copying(
     generated: Float[np.ndarray, "n d"],
     held_out: Float[np.ndarray, "m d"],
     training: Float[np.ndarray, "k d"],
@@ -176,15 +180,15 @@ def copying(
     Raises ValueError for fewer than 100 held-out pictures, which have no 1st percentile, and where as many as 1 % of
     them are training pictures, so that nothing could be nearer.
     """
-    _check(("generated", generated, 1), ("held-out", held_out, 100), ("training", training, 1))
-    apart, near = (nearest(rows, training).distances for rows in (held_out, generated))
+    _check_features(("generated", generated, 1), ("held-out", held_out, 100), ("training", training, 1))
+    apart, near = (nearest_neighbours(rows, training).distances for rows in (held_out, generated))
     threshold = float(np.quantile(apart, 0.01))
     if not threshold:
         raise ValueError(f"{(apart == 0).sum()} held-out pictures are in the training set: leave its copies out")
     return Copying(bootstrap(near < threshold, seed=seed), threshold, float(np.median(near)), float(np.median(apart)))
 
 
-def _squared(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:
+def _squared_distances(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:
     """Squared Euclidean distances of every row of a to every row of b."""
     norms = (a * a).sum(1)[:, None] + (b * b).sum(1)
     squared = norms - 2.0 * (a @ b.T)
@@ -198,7 +202,7 @@ def _blocks(rows: int, columns: int) -> Iterator[slice]:
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
-def _check(*sets: tuple[str, np.ndarray, int]) -> None:
+def _check_features(*sets: tuple[str, np.ndarray, int]) -> None:
     """ValueError with everything that is wrong with sets of features: (name, rows, how many there must be)."""
     found = [f"{len(rows)} {name} rows: at least {least} are needed" for name, rows, least in sets if len(rows) < least]
     found += [f"{name} features are not all finite" for name, rows, _ in sets if not np.isfinite(rows).all()]

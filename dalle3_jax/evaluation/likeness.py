@@ -11,17 +11,25 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from dalle3_jax.data.batches import source_of
+from dalle3_jax.data.batches import open_source
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode
-from dalle3_jax.evaluation.distances import Copying, Distance, copying, frechet, kernel, nearest, precision
+from dalle3_jax.data.transforms import decode_image
+from dalle3_jax.evaluation.distances import (
+    Copying,
+    Distance,
+    frechet_distance,
+    kernel_distance,
+    measure_copying,
+    nearest_neighbours,
+    precision,
+)
 from dalle3_jax.evaluation.statistics import Rate
-from dalle3_jax.evaluation.tables import percent, span, table
-from dalle3_jax.pipeline.contact_sheet import Cell, Line, sheet
+from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
+from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.reading.scene_reader import Reader
 
-Picture = UInt8[np.ndarray, "h w 3"]
+ImageArray = UInt8[np.ndarray, "h w 3"]
 Features = Float[np.ndarray, "n d"]
 Others = Float[np.ndarray, "m d"]
 LEAST = 100
@@ -32,7 +40,7 @@ OTHER_SEED = 1_000_003  # of true pictures that no training has seen
 Bar = Callable[[Sequence[int], str], Iterable[int]]
 
 
-class Sources(NamedTuple):
+class TrueSources(NamedTuple):
     """True pictures: of other scenes than the prompts', of the training's world held out, and the training's own.
 
     The model was trained on the first `records` of the last.
@@ -44,7 +52,7 @@ class Sources(NamedTuple):
     records: int
 
 
-class Set(NamedTuple):
+class SetScores(NamedTuple):
     """A set of pictures against as many true ones of other scenes."""
 
     frechet: Distance
@@ -60,8 +68,8 @@ class Likeness(NamedTuple):
     searched: int
     records: int
     features: str
-    model: Set
-    true: Set
+    model: SetScores
+    true: SetScores
     copying: Copying
 
     def markdown(self) -> str:
@@ -70,21 +78,21 @@ class Likeness(NamedTuple):
         lines = [
             [
                 *(name, _numbers(*found.frechet), _numbers(*(1000 * value for value in found.kernel))),
-                *(percent(found.precision.value), percent(found.recall.value)),
+                *(format_percent(found.precision.value), format_percent(found.recall.value)),
             ]
             for name, found in (("generated", self.model), ("true scenes of the same prompts", self.true))
         ]
         near = self.copying
         return (
-            f"{table(titles, lines)}\n\n{self.pictures} pictures, features: {self.features}. {self.searched} of "
-            f"{self.records} training records were searched for copies: {percent(near.nearer.value)} "
-            f"({span(near.nearer)}) of the generated pictures are nearer to one of these than all but 1 % of held-out "
+            f"{markdown_table(titles, lines)}\n\n{self.pictures} pictures, features: {self.features}. {self.searched} of "
+            f"{self.records} training records were searched for copies: {format_percent(near.nearer.value)} "
+            f"({format_interval(near.nearer)}) of the generated pictures are nearer to one of these than all but 1 % of held-out "
             f"true pictures; the median distance to the nearest is {near.generated_median:.3g} for generated and "
             f"{near.held_out_median:.3g} for held-out true pictures."
         )
 
 
-def sources(training: Mapping[str, Any], world: str, size: tuple[int, int]) -> Sources:
+def find_true_sources(training: Mapping[str, Any], world: str, size: tuple[int, int]) -> TrueSources:
     """The true pictures of a `size` (height, width) for prompts of a `world`, and a release with this `training`.
 
     Raises ValueError where there are none: a model of other data, or a world whose words do not fit the size.
@@ -93,16 +101,21 @@ def sources(training: Mapping[str, Any], world: str, size: tuple[int, int]) -> S
     if not data or data.get("source", "scenes") != "scenes":
         raise ValueError("the release does not say that it was trained on scenes, which alone can be drawn here")
     section = {"world": data.get("world", "first"), "part": data.get("part", {}), "size": size}
-    return Sources(
+    return TrueSources(
         ScenesSource(world, OTHER_SEED, *size, split="held_out"),
-        source_of({**section, "seed": OTHER_SEED, "split": "held_out"}),
-        source_of({**section, "seed": data.get("seed", 0), "split": data.get("split", "train")}),
+        open_source({**section, "seed": OTHER_SEED, "split": "held_out"}),
+        open_source({**section, "seed": data.get("seed", 0), "split": data.get("split", "train")}),
         data.get("latents", 0) or training.get("images", 0),  # on the fly, every picture is another record
     )
 
 
-def likeness(
-    reader: Reader, generated: Sequence[Picture], same: Sequence[Picture], sources: Sources, search: int, bar: Bar
+def measure_likeness(
+    reader: Reader,
+    generated: Sequence[ImageArray],
+    same: Sequence[ImageArray],
+    sources: TrueSources,
+    search: int,
+    bar: Bar,
 ) -> tuple[Likeness, Image.Image]:
     """Compares generated pictures, and true ones of the `same` prompts, with true ones of other scenes.
 
@@ -119,35 +132,45 @@ def likeness(
     made, true = (reader.features(np.stack(pictures)).astype(np.float64) for pictures in (generated, same))
     apart, unseen, seen = (true_features(reader, *pair, bar) for pair in zip(sources[:3], counts, strict=True))
     text = f"the scene reader's, {made.shape[1]} means over its grid"
-    sets = compared(made, apart), compared(true, apart)
-    result = Likeness(len(made), len(seen), sources.records, text, *sets, copying(made, unseen, seen))
-    return result, neighbours(made, seen, generated, sources.training)
+    sets = compare_sets(made, apart), compare_sets(true, apart)
+    result = Likeness(len(made), len(seen), sources.records, text, *sets, measure_copying(made, unseen, seen))
+    return result, neighbours_sheet(made, seen, generated, sources.training)
 
 
-def compared(features: Features, other: Others) -> Set:
+def compare_sets(features: Features, other: Others) -> SetScores:
     """One set against another."""
-    return Set(
-        frechet(features, other), kernel(features, other), precision(features, other), precision(other, features)
+    return SetScores(
+        frechet_distance(features, other),
+        kernel_distance(features, other),
+        precision(features, other),
+        precision(other, features),
     )
 
 
 def true_features(reader: Reader, source: Source, count: int, bar: Bar) -> Features:
     """Of the first pictures of a source, of which a block is held at a time."""
-    pictures = (decode(source[index].image) for index in bar(range(count), "drawing and reading true scenes"))
+    pictures = (decode_image(source[index].image) for index in bar(range(count), "drawing and reading true scenes"))
     blocks = iter(lambda: list(islice(pictures, BLOCK)), [])
     return np.concatenate([reader.features(np.stack(block)) for block in blocks]).astype(np.float64)
 
 
-def neighbours(
-    made: Features, seen: Others, generated: Sequence[Picture], training: Source, shown: int = 8
+def neighbours_sheet(
+    generated_features: Features,
+    training_features: Others,
+    generated: Sequence[ImageArray],
+    training: Source,
+    count: int = 8,
 ) -> Image.Image:
     """The generated pictures that are nearest to the training set, each above its neighbour."""
-    found = nearest(made, seen)
-    order = np.argsort(found.distances)[:shown]
-    cells = [Cell(Image.fromarray(generated[i]), (Line(f"generated, {found.distances[i]:.3g} from"),)) for i in order]
-    near = [decode(training[int(found.indices[i])].image) for i in order]
-    cells += [Cell(Image.fromarray(picture), (Line("this training picture"),)) for picture in near]
-    return sheet(cells, columns=shown, width=160, title="nearest to the training set")
+    found = nearest_neighbours(generated_features, training_features)
+    order = np.argsort(found.distances)[:count]
+    cells = [
+        SheetCell(Image.fromarray(generated[i]), (SheetLine(f"generated, {found.distances[i]:.3g} from"),))
+        for i in order
+    ]
+    near = [decode_image(training[int(found.indices[i])].image) for i in order]
+    cells += [SheetCell(Image.fromarray(picture), (SheetLine("this training picture"),)) for picture in near]
+    return draw_sheet(cells, columns=count, width=160, title="nearest to the training set")
 
 
 def _numbers(value: float, low: float, high: float) -> str:

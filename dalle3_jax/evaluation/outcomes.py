@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from dalle3_jax.evaluation.checks import CHECKS, Sight, applicable, right
+from dalle3_jax.evaluation.checks import CHECKS, ImageReading, applicable_checks, passes_all_checks
 from dalle3_jax.evaluation.prompts import Labels, Prompt
-from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled
+from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled_rate
 
-Picture = UInt8[np.ndarray, "h w 3"]
+ImageArray = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,20 @@ class Outcome:
     protocol: str
     round: int
     seed: int
-    image: Picture
-    sight: Sight
+    image: ImageArray
+    sight: ImageReading
     checks: dict[str, bool]
 
     @property
     def right(self) -> bool | None:
         """Whether all is as asked for; None where words are asked for that nobody reads."""
-        return all(self.checks.values()) if complete(self) else None
+        return all(self.checks.values()) if is_checkable(self) else None
 
     @property
     def quality(self) -> tuple[float, float]:
         """For ranking: the share of checks that hold, then how sure the reader is of the objects; 0 of nothing."""
         scores = [seen.score for seen in self.sight.reading.objects]
-        return share(list(self.checks.values())) or 0.0, share(scores) or 0.0
+        return mean_or_none(list(self.checks.values())) or 0.0, mean_or_none(scores) or 0.0
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Truth:
     """A prompt's faultless picture and what the VAE makes of it, with what is seen in both."""
 
     prompt: Prompt
-    image: Picture
-    copy: Picture
-    sight: Sight
-    copy_sight: Sight
+    image: ImageArray
+    copy: ImageArray
+    sight: ImageReading
+    copy_sight: ImageReading
 
 
-class Row(NamedTuple):
+class RateRow(NamedTuple):
     """One line of the table: the model's rate, on seen and on held-out combinations, and its controls.
 
     `shuffled` judges every picture by the other prompts' labels; `ceiling` and `copies` are the rates of faultless
@@ -64,67 +64,67 @@ class Row(NamedTuple):
     copies: float | None
 
 
-Test = Callable[[Sight, Labels], bool]
-Member = Callable[[Outcome | Truth], bool]
+Check = Callable[[ImageReading, Labels], bool]
+Selector = Callable[[Outcome | Truth], bool]
 
 
-def complete(one: Outcome | Truth) -> bool:
+def is_checkable(one: Outcome | Truth) -> bool:
     """Whether all that was asked for can be checked: words need an OCR."""
     return one.sight.words is not None or not one.prompt.labels.words
 
 
-def lines(outcomes: Sequence[Outcome]) -> dict[str, tuple[Member, Test]]:
+def table_lines(outcomes: Sequence[Outcome]) -> dict[str, tuple[Selector, Check]]:
     """Line of a table -> what it counts, and the test: all prompts, each kind (wholly right), each check."""
     kinds = dict.fromkeys(outcome.prompt.kind for outcome in outcomes)
-    found: dict[str, tuple[Member, Test]] = {"all prompts": (complete, right)}
+    found: dict[str, tuple[Selector, Check]] = {"all prompts": (is_checkable, passes_all_checks)}
     for kind in kinds:
-        found[kind] = (lambda one, kind=kind: complete(one) and one.prompt.kind == kind, right)
+        found[kind] = (lambda one, kind=kind: is_checkable(one) and one.prompt.kind == kind, passes_all_checks)
     for name, test in CHECKS.items():
-        found[f"check: {name}"] = (lambda one, name=name: name in checked(one), test)
+        found[f"check: {name}"] = (lambda one, name=name: name in outcome_checks(one), test)
     return {name: (member, test) for name, (member, test) in found.items() if any(map(member, outcomes))}
 
 
-def checked(one: Outcome | Truth) -> tuple[str, ...]:
+def outcome_checks(one: Outcome | Truth) -> tuple[str, ...]:
     """The checks that a picture is put to."""
-    return applicable(one.prompt.labels, ocr=one.sight.words is not None)
+    return applicable_checks(one.prompt.labels, ocr=one.sight.words is not None)
 
 
-def rows(outcomes: Sequence[Outcome], truths: Sequence[Truth]) -> dict[str, Row]:
+def rate_rows(outcomes: Sequence[Outcome], truths: Sequence[Truth]) -> dict[str, RateRow]:
     """The lines of one protocol."""
     return {
-        name: row(list(filter(member, outcomes)), list(filter(member, truths)), test)
-        for name, (member, test) in lines(outcomes).items()
+        name: rate_row(list(filter(member, outcomes)), list(filter(member, truths)), test)
+        for name, (member, test) in table_lines(outcomes).items()
     }
 
 
-def shares(outcomes: Sequence[Outcome]) -> dict[str, float]:
+def right_shares(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """The lines of one protocol as shares of the pictures that are right, without intervals and controls."""
     return {
         name: float(np.mean([test(one.sight, one.prompt.labels) for one in filter(member, outcomes)]))
-        for name, (member, test) in lines(outcomes).items()
+        for name, (member, test) in table_lines(outcomes).items()
     }
 
 
-def row(outcomes: Sequence[Outcome], truths: Sequence[Truth], test: Test) -> Row:
+def rate_row(outcomes: Sequence[Outcome], truths: Sequence[Truth], test: Check) -> RateRow:
     """The rates of a test on pictures and on the faultless ones."""
 
     def rate(chosen: Sequence[Outcome]) -> Rate | None:
-        return bootstrap(table(chosen, test)) if chosen else None
+        return bootstrap(hit_matrix(chosen, test)) if chosen else None
 
-    model = bootstrap(table(outcomes, test))
+    model = bootstrap(hit_matrix(outcomes, test))
     first = [outcome for outcome in outcomes if outcome.round == 0]
     sights, labels = [outcome.sight for outcome in first], [outcome.prompt.labels for outcome in first]
-    return Row(
+    return RateRow(
         model,
         rate([outcome for outcome in outcomes if not outcome.prompt.held_out]),
         rate([outcome for outcome in outcomes if outcome.prompt.held_out]),
-        shuffled(test, sights, labels) if len(first) > 1 else None,
-        share([test(truth.sight, truth.prompt.labels) for truth in truths]),
-        share([test(truth.copy_sight, truth.prompt.labels) for truth in truths]),
+        shuffled_rate(test, sights, labels) if len(first) > 1 else None,
+        mean_or_none([test(truth.sight, truth.prompt.labels) for truth in truths]),
+        mean_or_none([test(truth.copy_sight, truth.prompt.labels) for truth in truths]),
     )
 
 
-def table(outcomes: Sequence[Outcome], test: Test) -> np.ndarray:
+def hit_matrix(outcomes: Sequence[Outcome], test: Check) -> np.ndarray:
     """Whether each picture passes: a row per prompt, a column per round."""
     prompts = list(dict.fromkeys(outcome.prompt.id for outcome in outcomes))
     hits = np.zeros((len(prompts), 1 + max(outcome.round for outcome in outcomes)), bool)
@@ -134,6 +134,6 @@ def table(outcomes: Sequence[Outcome], test: Test) -> np.ndarray:
     return hits
 
 
-def share(hits: Sequence[bool] | Sequence[float]) -> float | None:
+def mean_or_none(hits: Sequence[bool] | Sequence[float]) -> float | None:
     """The mean, of hits their share; None of nothing."""
     return float(np.mean(hits)) if len(hits) else None

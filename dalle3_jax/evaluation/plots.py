@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from io import BytesIO
 
-from dalle3_jax.evaluation.outcomes import Row
+from dalle3_jax.evaluation.outcomes import RateRow
 
 INSTALL = 'matplotlib is not installed, so there are none: pip install "dalle3_jax[eval]"'
 SEEN, HELD_OUT, CONTROL, CEILING = "#0072b2", "#d55e00", "#999999", "#000000"  # told apart by all (Okabe and Ito)
@@ -15,12 +15,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vP*"
 
 
-def available() -> bool:
+def has_matplotlib() -> bool:
     """Whether plots can be drawn; INSTALL says what to do where not."""
     return find_spec("matplotlib") is not None
 
 
-def rates(lines: Mapping[str, Row], title: str) -> bytes:
+def rates_figure(lines: Mapping[str, RateRow], title: str) -> bytes:
     """A PNG: the rate of every line on seen and on held-out combinations, with intervals, controls and ceilings."""
     from matplotlib.figure import Figure
 

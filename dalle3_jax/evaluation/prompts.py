@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from dalle3_jax.data.scenes.layouts import CENTRES
 from dalle3_jax.data.scenes.lettering import Word
-from dalle3_jax.data.scenes.scene import Placed, Scene
+from dalle3_jax.data.scenes.scene import PlacedObject, Scene
 from dalle3_jax.data.scenes.world import Cell
 
 KINDS = (
@@ -56,7 +56,7 @@ NAMES |= {list[dict]: "a list of JSON objects", list[list]: "a list of lists"}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedObject:
     """Objects of one concept: how many, in which tint ("" their own colours), at which place ("" anywhere)."""
 
     concept: str
@@ -73,7 +73,7 @@ class Labels:
     not be there; whatever is not in `objects` must not be there either.
     """
 
-    objects: tuple[Wanted, ...] = ()
+    objects: tuple[RequestedObject, ...] = ()
     relations: tuple[tuple[int | str, ...], ...] = ()
     background: str = ""
     style: str = ""
@@ -106,7 +106,7 @@ def read_prompts(path: str | Path) -> tuple[list[Prompt], list[str]]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                prompt = prompt_of(json.loads(line))
+                prompt = parse_prompt(json.loads(line))
                 if prompt.id in prompts:
                     raise ValueError(f"another prompt has the id {prompt.id!r}")
                 prompts[prompt.id] = prompt
@@ -117,19 +117,19 @@ def read_prompts(path: str | Path) -> tuple[list[Prompt], list[str]]:
             except (ValueError, TypeError) as error:
                 problems.append(f"line {number}: {error}")
     if not prompts:
-        raise ValueError(f"the suite {str(path)!r}: {shortened(problems) or 'it holds no prompt'}")
+        raise ValueError(f"the suite {str(path)!r}: {shorten_errors(problems) or 'it holds no prompt'}")
     return list(prompts.values()), problems
 
 
-def shortened(problems: Sequence[str]) -> str:
+def shorten_errors(errors: Sequence[str]) -> str:
     """Eight of the problems, and how many more there are."""
-    more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-    return "; ".join(problems[:8]) + more
+    more = f"; and {len(errors) - 8} more" if len(errors) > 8 else ""
+    return "; ".join(errors[:8]) + more
 
 
-def prompt_of(values: Any) -> Prompt:
+def parse_prompt(values: Any) -> Prompt:
     """The prompt of a line's values; ValueError says what is wrong with them."""
-    check(values, "a prompt", PROMPT)
+    check_fields(values, "a prompt", PROMPT)
     if missing := [key for key in ("id", "kind", "prompt", "labels") if not values.get(key)]:
         raise ValueError(f"it has no {', '.join(missing)}")
     if values["kind"] not in KINDS:
@@ -140,22 +140,22 @@ def prompt_of(values: Any) -> Prompt:
         values["id"],
         values["kind"],
         values["prompt"],
-        labels_of(values["labels"]),
+        parse_labels(values["labels"]),
         values.get("held_out", False),
         values.get("upsampled", ""),
         (aspect[0], aspect[1]),
-        scene_of(values["scene"]) if values.get("scene") else None,
+        parse_scene(values["scene"]) if values.get("scene") else None,
     )
 
 
-def labels_of(values: Mapping[str, Any]) -> Labels:
+def parse_labels(values: Mapping[str, Any]) -> Labels:
     """The labels of a line's values; ValueError where they ask for nothing, or for what makes no sense."""
-    check(values, "labels", LABELS)
+    check_fields(values, "labels", LABELS)
     for wanted in values.get("objects", ()):
-        check(wanted, "an object", WANTED)
+        check_fields(wanted, "an object", WANTED)
         if not wanted.get("concept"):
             raise ValueError("an object has no concept")
-    objects = tuple(Wanted(**wanted) for wanted in values.get("objects", ()))
+    objects = tuple(RequestedObject(**wanted) for wanted in values.get("objects", ()))
     relations = tuple(tuple(relation) for relation in values.get("relations", ()))
     words, absent = (tuple(values.get(name, ())) for name in ("words", "absent"))
     labels = Labels(objects, relations, values.get("background", ""), values.get("style", ""), words, absent)
@@ -166,7 +166,7 @@ def labels_of(values: Mapping[str, Any]) -> Labels:
     problems += [
         f"the relation {list(relation)} is none of {', '.join(RELATIONS)} between listed objects"
         for relation in relations
-        if not makes_sense(relation, len(objects))
+        if not is_valid_relation(relation, len(objects))
     ]
     if labels == Labels():
         problems.append(f"its labels ask for nothing that a picture could show: fill {', '.join(LABELS)}")
@@ -175,7 +175,7 @@ def labels_of(values: Mapping[str, Any]) -> Labels:
     return labels
 
 
-def check(values: Any, what: str, forms: Mapping[str, Any]) -> None:
+def check_fields(values: Any, what: str, forms: Mapping[str, Any]) -> None:
     """Raises ValueError unless values are a JSON object of these keys, each of its form."""
     if not isinstance(values, dict):
         raise ValueError(f"{what} is a JSON object, not {values!r}")
@@ -183,20 +183,20 @@ def check(values: Any, what: str, forms: Mapping[str, Any]) -> None:
     found += [
         f"{key} {values[key]!r} must be {NAMES[form]}"
         for key, form in forms.items()
-        if key in values and not fits(values[key], form)
+        if key in values and not has_form(values[key], form)
     ]
     if found:
         raise ValueError("; ".join(found))
 
 
-def fits(value: Any, form: Any) -> bool:
+def has_form(value: Any, form: Any) -> bool:
     """Whether a value is of just this type, or a list of such."""
     if inner := get_args(form):
         return type(value) is list and all(type(row) is inner[0] for row in value)
     return type(value) is form
 
 
-def makes_sense(relation: tuple[Any, ...], count: int) -> bool:
+def is_valid_relation(relation: tuple[Any, ...], count: int) -> bool:
     """Whether a relation has a known name and is between different ones of `count` objects."""
     if len(relation) < 2 or not isinstance(relation[1], str):
         return False
@@ -205,21 +205,23 @@ def makes_sense(relation: tuple[Any, ...], count: int) -> bool:
     return known and RELATIONS.get(relation[1]) == len(numbers) == len(set(numbers))
 
 
-def scene_of(values: Mapping[str, Any]) -> Scene:
+def parse_scene(values: Mapping[str, Any]) -> Scene:
     """The scene of a line's values."""
-    objects = [Placed(row["concept"], Cell(**row["cell"]), row.get("tint", "")) for row in values["objects"]]
+    objects = [PlacedObject(row["concept"], Cell(**row["cell"]), row.get("tint", "")) for row in values["objects"]]
     words = tuple(Word(**row) for row in values.get("words", ()))
     return Scene("", "", tuple(objects), values["background"], values["style"], words)
 
 
-def line_of(prompt: Prompt) -> str:
+def prompt_to_json(prompt: Prompt) -> str:
     """The line of a suite's file that gives the prompt back; what is empty is left out."""
     values = asdict(prompt)
     values["prompt"] = values.pop("text")
     if prompt.scene:
-        values["scene"] = _filled({key: values["scene"][key] for key in ("objects", "background", "style", "words")})
-    values["labels"] = _filled(values["labels"])
-    return json.dumps(_filled(values), ensure_ascii=False)
+        values["scene"] = _without_empty(
+            {key: values["scene"][key] for key in ("objects", "background", "style", "words")}
+        )
+    values["labels"] = _without_empty(values["labels"])
+    return json.dumps(_without_empty(values), ensure_ascii=False)
 
 
 def unknown_names(labels: Labels, known: Mapping[str, Container[str]]) -> str:
@@ -234,12 +236,12 @@ def unknown_names(labels: Labels, known: Mapping[str, Container[str]]) -> str:
     return ", ".join(f"{sort} {name!r}" for sort, name in dict.fromkeys(foreign))
 
 
-def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values without those that are empty, down to the rows of lists."""
     kept = {}
     for key, value in values.items():
         if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-            value = [_filled(row) for row in value]
+            value = [_without_empty(row) for row in value]
         if value or isinstance(value, float):  # a coordinate of 0 says something
             kept[key] = value
     return kept

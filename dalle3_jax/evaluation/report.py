@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from dalle3_jax.evaluation.clip_score import Similarity
-from dalle3_jax.evaluation.clip_score import markdown as similarities
+from dalle3_jax.evaluation.clip_score import similarity_markdown as similarities
 from dalle3_jax.evaluation.likeness import Likeness
-from dalle3_jax.evaluation.outcomes import Outcome, Row, Truth, rows, shares
-from dalle3_jax.evaluation.tables import control, percent, span, table
-from dalle3_jax.evaluation.words import Score, by_length
-from dalle3_jax.pipeline.contact_sheet import GREEN, RED, Cell, Line, sheet
+from dalle3_jax.evaluation.outcomes import Outcome, RateRow, Truth, rate_rows, right_shares
+from dalle3_jax.evaluation.tables import format_control, format_interval, format_percent, markdown_table
+from dalle3_jax.evaluation.words import SpellingScore, scores_by_length
+from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
 
 SHOWN = 12  # pictures on a sheet
 
@@ -31,14 +31,14 @@ class Report:
     similarity: dict[str, Similarity] = field(default_factory=dict)  # by protocol, where a captioner was given
 
     @cached_property
-    def rows(self) -> dict[str, dict[str, Row]]:
+    def rows(self) -> dict[str, dict[str, RateRow]]:
         """Protocol -> line of its table -> rates."""
         found = dict.fromkeys(outcome.protocol for outcome in self.outcomes)
-        return {name: rows([o for o in self.outcomes if o.protocol == name], self.truths) for name in found}
+        return {name: rate_rows([o for o in self.outcomes if o.protocol == name], self.truths) for name in found}
 
     def shares(self) -> dict[str, float]:
         """Line of the table -> share of the pictures of the first protocol that are right."""
-        return shares([o for o in self.outcomes if o.protocol == self.outcomes[0].protocol])
+        return right_shares([o for o in self.outcomes if o.protocol == self.outcomes[0].protocol])
 
     @cached_property
     def psnr(self) -> float | None:
@@ -47,21 +47,26 @@ class Report:
         squares = [np.mean(np.square(a.astype(np.float64) - b)) for a, b in pairs]
         return float(10.0 * np.log10(255.0**2 / max(np.mean(squares), 1e-9))) if squares else None
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, as plain JSON values."""
         return {
             "settings": self.settings,
             "unmeasured": self.unmeasured,
             "reconstruction_psnr": self.psnr,
-            "rates": {name: {key: plain(row) for key, row in table.items()} for name, table in self.rows.items()},
-            "likeness": plain(self.likeness) if self.likeness else None,
-            "similarity": {name: plain(one) for name, one in self.similarity.items()},
-            "words": {name: {key: plain(score) for key, score in found.items()} for name, found in self.words.items()},
-            "pictures": [picture(outcome) for outcome in self.outcomes],
+            "rates": {
+                name: {key: namedtuple_to_dict(row) for key, row in table.items()} for name, table in self.rows.items()
+            },
+            "likeness": namedtuple_to_dict(self.likeness) if self.likeness else None,
+            "similarity": {name: namedtuple_to_dict(one) for name, one in self.similarity.items()},
+            "words": {
+                name: {key: namedtuple_to_dict(score) for key, score in found.items()}
+                for name, found in self.words.items()
+            },
+            "pictures": [outcome_to_dict(outcome) for outcome in self.outcomes],
         }
 
     @cached_property
-    def words(self) -> dict[str, dict[int, Score]]:
+    def words(self) -> dict[str, dict[int, SpellingScore]]:
         """Of the pictures of each protocol and of the faultless ones: how words of each length were drawn."""
         if not self.settings.get("ocr"):
             return {}
@@ -71,20 +76,20 @@ class Report:
         found["true scenes"] = [(truth.prompt, truth.sight) for truth in known]
         found["VAE's copies"] = [(truth.prompt, truth.copy_sight) for truth in known]
         return {
-            name: by_length((prompt.id, sight.words or (), prompt.labels.words) for prompt, sight in pairs)
+            name: scores_by_length((prompt.id, sight.words or (), prompt.labels.words) for prompt, sight in pairs)
             for name, pairs in found.items()
             if pairs
         }
 
     def markdown(self) -> str:
         """What was measured and how, the rates with their controls, and what was not measured."""
-        parts = [self.head()]
+        parts = [self.summary()]
         for name, lines in self.rows.items():
             if len(self.rows) > 1:
                 parts.append(f"## Given the {name} prompts")
-            parts.append(table(TITLES, [[key, *cells(row)] for key, row in lines.items()]))
+            parts.append(markdown_table(TITLES, [[key, *rate_cells(row)] for key, row in lines.items()]))
         if self.words:
-            parts += ["## Drawn words, by length", lengths(self.words)]
+            parts += ["## Drawn words, by length", word_length_table(self.words)]
         if self.similarity:
             parts += ["## Similarity to the prompts, by a captioner", similarities(self.similarity)]
         if self.likeness:
@@ -93,7 +98,7 @@ class Report:
             parts += ["## Not measured", "\n".join(f"- {line}" for line in self.unmeasured)]
         return "\n\n".join(parts) + "\n"
 
-    def head(self) -> str:
+    def summary(self) -> str:
         """The settings in a sentence or two."""
         used = self.settings
         height, width = used["size"]
@@ -110,7 +115,7 @@ class Report:
         ranked = sorted(self.outcomes, key=lambda one: one.quality, reverse=True)
         middle = max(0, (len(ranked) - SHOWN) // 2)
         parts = {"best": ranked[:SHOWN], "median": ranked[middle : middle + SHOWN], "worst": ranked[-SHOWN:]}
-        return {name: page(f"{name} of {len(ranked)}", part) for name, part in parts.items()}
+        return {name: outcome_sheet(f"{name} of {len(ranked)}", part) for name, part in parts.items()}
 
 
 TITLES = (
@@ -126,34 +131,51 @@ TITLES = (
 )
 
 
-def cells(row: Row) -> list[str]:
+def rate_cells(row: RateRow) -> list[str]:
     """The cells of a row of the table."""
-    parts = [percent(rate.value) if rate else "-" for rate in (row.seen, row.held_out)]
-    ends = [percent(value) if value is not None else "-" for value in (row.ceiling, row.copies)]
-    return [str(row.model.prompts), percent(row.model.value), span(row.model), *parts, control(row.shuffled), *ends]
+    parts = [format_percent(rate.value) if rate else "-" for rate in (row.seen, row.held_out)]
+    ends = [format_percent(value) if value is not None else "-" for value in (row.ceiling, row.copies)]
+    return [
+        str(row.model.prompts),
+        format_percent(row.model.value),
+        format_interval(row.model),
+        *parts,
+        format_control(row.shuffled),
+        *ends,
+    ]
 
 
-def lengths(found: Mapping[str, Mapping[int, Score]]) -> str:
+def word_length_table(scores_by_source: Mapping[str, Mapping[int, SpellingScore]]) -> str:
     """How words of each length were drawn in each set of pictures: exact ones, and the character error rate."""
     rate = ("95 % interval", "shuffled prompts")
     titles = ["letters", "pictures", "words", "exact", *rate, "character errors", *rate]
     lines = []
-    for length in sorted({length for scores in found.values() for length in scores}):
-        for name, score in ((name, scores[length]) for name, scores in found.items() if length in scores):
-            exact = percent(score.exact.value), span(score.exact), control(score.shuffled_exact)
-            errors = percent(score.error_rate.value), span(score.error_rate), control(score.shuffled_error_rate)
+    for length in sorted({length for scores in scores_by_source.values() for length in scores}):
+        for name, score in ((name, scores[length]) for name, scores in scores_by_source.items() if length in scores):
+            exact = (
+                format_percent(score.exact.value),
+                format_interval(score.exact),
+                format_control(score.shuffled_exact),
+            )
+            errors = (
+                format_percent(score.error_rate.value),
+                format_interval(score.error_rate),
+                format_control(score.shuffled_error_rate),
+            )
             lines.append([str(length), name, str(score.words), *exact, *errors])
-    return table(titles, lines)
+    return markdown_table(titles, lines)
 
 
-def plain(value: Any) -> Any:
+def namedtuple_to_dict(value: Any) -> Any:
     """Named tuples as JSON objects, all the way down."""
     if hasattr(value, "_asdict"):
-        return {key: plain(item) for key, item in value._asdict().items() if not isinstance(item, np.ndarray)}
+        return {
+            key: namedtuple_to_dict(item) for key, item in value._asdict().items() if not isinstance(item, np.ndarray)
+        }
     return value
 
 
-def picture(outcome: Outcome) -> dict[str, Any]:
+def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
     """What a report says of one picture."""
     prompt = outcome.prompt
     return {
@@ -171,13 +193,13 @@ def picture(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def page(title: str, outcomes: Sequence[Outcome]) -> Image.Image:
+def outcome_sheet(title: str, outcomes: Sequence[Outcome]) -> Image.Image:
     """Pictures above their prompts and what was read in them, with the checks that failed."""
     found = []
     for one in outcomes:
         failed = [name for name, passed in one.checks.items() if not passed]
         read = ", ".join([str(one.sight.reading), *(f'"{word}"' for word in one.sight.words or ())])
-        lines = [Line(one.prompt.text), Line(f"read: {read}", RED if failed else GREEN)]
-        lines += [Line(f"wrong: {', '.join(failed)}", RED)] if failed else []
-        found.append(Cell(Image.fromarray(one.image), tuple(lines)))
-    return sheet(found, columns=4, title=title)
+        lines = [SheetLine(one.prompt.text), SheetLine(f"read: {read}", RED if failed else GREEN)]
+        lines += [SheetLine(f"wrong: {', '.join(failed)}", RED)] if failed else []
+        found.append(SheetCell(Image.fromarray(one.image), tuple(lines)))
+    return draw_sheet(found, columns=4, title=title)

@@ -1,11 +1,11 @@
 """Scores a model on prompts with labels: pictures are made, read, and compared with what was asked for.
 
 from dalle3_jax.reading.scene_reader import Reader
-from dalle3_jax.evaluation.score import score
-from dalle3_jax.evaluation.suites import suite
+from dalle3_jax.evaluation.score import score_model
+from dalle3_jax.evaluation.suites import load_suite
 from dalle3_jax.pipeline import Pipeline
 
-print(score(Pipeline.load("demo"), suite(), Reader.load()).markdown())
+print(score_model(Pipeline.load("demo"), load_suite(), Reader.load()).markdown())
 """
 
 import functools
@@ -19,10 +19,10 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import UInt8
 
-from dalle3_jax.data.scenes import WHOLE, World, render
-from dalle3_jax.evaluation.checks import Sight, applicable, judge
+from dalle3_jax.data.scenes import WHOLE, World, render_scene
+from dalle3_jax.evaluation.checks import ImageReading, applicable_checks, run_checks
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
-from dalle3_jax.evaluation.prompts import Prompt, shortened, unknown_names
+from dalle3_jax.evaluation.prompts import Prompt, shorten_errors, unknown_names
 from dalle3_jax.evaluation.report import Report
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.pipeline import Progress, to_pixels
@@ -34,17 +34,17 @@ PROTOCOLS = ("short", "upsampled")
 """What the model is given: the prompt, or the same at length. Both are judged by what the prompt asks for."""
 
 GRID = 16  # pixels: sides of pictures are multiples of it
-Picture = UInt8[np.ndarray, "h w 3"]
+ImageArray = UInt8[np.ndarray, "h w 3"]
 Bar = Callable[[Sequence[Any], str], Iterable[Any]]
 """Shows how far a loop over rows has come: (rows, what is being done) -> the rows."""
 
 
-def silent(rows: Sequence[Any], text: str) -> Iterable[Any]:
+def no_progress(rows: Sequence[Any], text: str) -> Iterable[Any]:
     """Shows nothing."""
     return rows
 
 
-def score(
+def score_model(
     pipeline: Pipeline,
     prompts: Sequence[Prompt],
     reader: Reader,
@@ -59,7 +59,7 @@ def score(
     left_out: Sequence[str] = (),
     no_ocr: str = INSTALL,
     progress: Progress | None = None,
-    bar: Bar = silent,
+    bar: Bar = no_progress,
     **settings: Any,
 ) -> Report:
     """Makes `seeds` pictures for each prompt and protocol and judges them all.
@@ -71,25 +71,25 @@ def score(
     none. What cannot be measured is left out and named in the report, after `left_out`, what the caller left out;
     `no_ocr` says why there is no OCR. Raises ValueError where nothing can be measured, before anything is computed.
     """
-    prompts, problems = usable(prompts, reader, ocr, protocols)
-    asked = planned(pipeline, prompts, protocols, seeds, seed, settings)
-    drawn, undrawn = draw(pipeline, prompts, world, settings) if ceilings else ([], [])
+    prompts, problems = usable_prompts(prompts, reader, ocr, protocols)
+    asked = plan_requests(pipeline, prompts, protocols, seeds, seed, settings)
+    drawn, undrawn = render_scenes(pipeline, prompts, world, settings) if ceilings else ([], [])
     requests = [request for _, _, _, request in asked]
     made = dict(pipeline.generate(requests, batch_size=batch_size, progress=progress))
     images = [np.asarray(made[i].image) for i in range(len(asked))]
     labels = [prompt.labels for prompt, *_ in asked]
-    sights = look(reader, ocr, images, [bool(label.words) for label in labels], bar)
+    sights = read_images(reader, ocr, images, [bool(label.words) for label in labels], bar)
     outcomes = [
-        Outcome(prompt, protocol, round_, request.seed, image, sight, judge(sight, prompt.labels))
+        Outcome(prompt, protocol, round_, request.seed, image, sight, run_checks(sight, prompt.labels))
         for (prompt, protocol, round_, request), image, sight in zip(asked, images, sights, strict=True)
     ]
-    truths = true_pictures(pipeline, drawn, reader, ocr, bar)
+    truths = read_truths(pipeline, drawn, reader, ocr, bar)
     used = {"checkpoint": pipeline.release.digest, "world": world.name, "prompts": len(prompts), "seeds": seeds}
     used |= {"seed": seed, "protocols": list(protocols)}
     names = "steps", "sampler", "guidance_scale", "guidance_interval", "decoder", "decoder_steps"
     used |= {name: getattr(requests[0], name) for name in names}
-    used |= {"size": size_of(pipeline, (1, 1), settings), "ocr": ocr.name if ocr else ""}
-    lacking = [*left_out, *problems, *wordless(prompts, ocr, no_ocr), *undrawn]
+    used |= {"size": size_for_aspect(pipeline, (1, 1), settings), "ocr": ocr.name if ocr else ""}
+    lacking = [*left_out, *problems, *missing_ocr_notes(prompts, ocr, no_ocr), *undrawn]
     if without := len(prompts) - len(truths):
         lacking.append(f"ceilings: {without} of {len(prompts)} prompts have no true picture, they are of the others")
     return Report(used, outcomes, truths, lacking)
@@ -100,7 +100,7 @@ def ocr_for(prompts: Sequence[Prompt]) -> Ocr | None:
     return find_ocr() if any(prompt.labels.words for prompt in prompts) else None
 
 
-def planned(
+def plan_requests(
     pipeline: Pipeline,
     prompts: Sequence[Prompt],
     protocols: Sequence[str],
@@ -114,13 +114,13 @@ def planned(
         for round_ in range(seeds):
             for i, prompt in enumerate(prompts):
                 text = prompt.upsampled or prompt.text if protocol == "upsampled" else prompt.text
-                own = {**settings, "size": size_of(pipeline, prompt.aspect, settings)}
+                own = {**settings, "size": size_for_aspect(pipeline, prompt.aspect, settings)}
                 request = pipeline.request(text, seed=seed + round_ * len(prompts) + i, **own)
                 found.append((prompt, protocol, round_, request))
     return found
 
 
-def usable(
+def usable_prompts(
     prompts: Sequence[Prompt], reader: Reader, ocr: Ocr | None, protocols: Sequence[str]
 ) -> tuple[list[Prompt], list[str]]:
     """The prompts that can be measured, and why the others cannot; ValueError where none is left."""
@@ -130,13 +130,13 @@ def usable(
     for prompt in prompts:
         if foreign := unknown_names(prompt.labels, known):
             problems.append(f"prompt {prompt.id!r}: the reader of pictures does not know the {foreign}")
-        elif not applicable(prompt.labels, ocr=ocr is not None):
+        elif not applicable_checks(prompt.labels, ocr=ocr is not None):
             nothing = "only for drawn words, and there is no OCR" if prompt.labels.words else "for nothing"
             problems.append(f"prompt {prompt.id!r}: it asks {nothing}")
         else:
             kept.append(prompt)
     if not kept:
-        raise ValueError(f"no prompt can be measured: {shortened(problems) or 'a suite needs at least one'}")
+        raise ValueError(f"no prompt can be measured: {shorten_errors(problems) or 'a suite needs at least one'}")
     if unknown := sorted(set(protocols) - set(PROTOCOLS)):
         raise ValueError(f"unknown protocols {', '.join(unknown)}: use {', '.join(PROTOCOLS)}")
     if "upsampled" in protocols and not any(prompt.upsampled for prompt in kept):
@@ -144,7 +144,7 @@ def usable(
     return kept, problems
 
 
-def size_of(pipeline: Pipeline, aspect: tuple[int, int], settings: Mapping[str, Any]) -> tuple[int, int]:
+def size_for_aspect(pipeline: Pipeline, aspect: tuple[int, int], settings: Mapping[str, Any]) -> tuple[int, int]:
     """(height, width) of pictures of an aspect (width, height): the model's own for the square one.
 
     For others the release's size of that aspect, or one of about the same area as its first.
@@ -161,53 +161,59 @@ def size_of(pipeline: Pipeline, aspect: tuple[int, int], settings: Mapping[str, 
     return fitted[0], fitted[1]
 
 
-def look(
-    reader: Reader, ocr: Ocr | None, images: Sequence[Picture], worded: Sequence[bool], bar: Bar = silent
-) -> list[Sight]:
+def read_images(
+    reader: Reader, ocr: Ocr | None, images: Sequence[ImageArray], worded: Sequence[bool], bar: Bar = no_progress
+) -> list[ImageReading]:
     """What is to be seen in pictures of any sizes; words are looked for where they were asked for."""
-    readings = dict(by_size(images, reader.read))
+    readings = dict(map_by_size(images, reader.read))
     numbers = [i for i, wanted in enumerate(worded) if wanted and ocr]
     words = {i: ocr.read(images[i]) for i in bar(numbers, "reading words")} if ocr else {}
     nothing = () if ocr else None
-    return [Sight(readings[i], words.get(i, nothing), image.shape[:2]) for i, image in enumerate(images)]
+    return [ImageReading(readings[i], words.get(i, nothing), image.shape[:2]) for i, image in enumerate(images)]
 
 
-def by_size(images: Sequence[Picture], work: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
+def map_by_size(images: Sequence[ImageArray], work: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
     """(number, result) of work that takes many pictures of one size at once."""
     for size in dict.fromkeys(image.shape for image in images):
         rows = [i for i, image in enumerate(images) if image.shape == size]
         yield from zip(rows, work(np.stack([images[i] for i in rows])), strict=True)
 
 
-def draw(
+def render_scenes(
     pipeline: Pipeline, prompts: Sequence[Prompt], world: World, settings: Mapping[str, Any]
-) -> tuple[list[tuple[Prompt, Picture]], list[str]]:
+) -> tuple[list[tuple[Prompt, ImageArray]], list[str]]:
     """The faultless pictures of the prompts that have a scene, and which scenes the world cannot draw."""
     drawn, problems = [], []
     for prompt in prompts:
         if prompt.scene:
             try:
-                drawn.append((prompt, render(world, prompt.scene, *size_of(pipeline, prompt.aspect, settings))))
+                drawn.append(
+                    (prompt, render_scene(world, prompt.scene, *size_for_aspect(pipeline, prompt.aspect, settings)))
+                )
             except Exception as error:  # a file's scene may hold anything
                 why = f"{type(error).__name__}: {error}"
                 problems.append(f"ceiling of prompt {prompt.id!r}: its scene cannot be drawn: {why}")
     return drawn, problems
 
 
-def true_pictures(
-    pipeline: Pipeline, drawn: Sequence[tuple[Prompt, Picture]], reader: Reader, ocr: Ocr | None, bar: Bar = silent
+def read_truths(
+    pipeline: Pipeline,
+    rendered: Sequence[tuple[Prompt, ImageArray]],
+    reader: Reader,
+    ocr: Ocr | None,
+    bar: Bar = no_progress,
 ) -> list[Truth]:
     """Faultless pictures and what the VAE makes of them, with what is read in both."""
-    prompts, images = [prompt for prompt, _ in drawn], [image for _, image in drawn]
-    vae = functools.partial(reconstructions, pipeline.release.modules["vae"], pipeline.release.params["vae"])
-    mirrored = dict(by_size(images, vae))
+    prompts, images = [prompt for prompt, _ in rendered], [image for _, image in rendered]
+    vae = functools.partial(reconstruct_images, pipeline.release.modules["vae"], pipeline.release.params["vae"])
+    mirrored = dict(map_by_size(images, vae))
     copies = [mirrored[i] for i in range(len(images))]
     worded = [bool(prompt.labels.words) for prompt in prompts]
-    seen = [look(reader, ocr, pictures, worded, bar) for pictures in (images, copies)]
+    seen = [read_images(reader, ocr, pictures, worded, bar) for pictures in (images, copies)]
     return [Truth(*row) for row in zip(prompts, images, copies, *seen, strict=True)]
 
 
-def wordless(prompts: Sequence[Prompt], ocr: Ocr | None, why: str) -> list[str]:
+def missing_ocr_notes(prompts: Sequence[Prompt], ocr: Ocr | None, why: str) -> list[str]:
     """Without an OCR: how many prompts are measured in part at most."""
     asking = sum(bool(prompt.labels.words) for prompt in prompts)
     if ocr or not asking:
@@ -216,17 +222,17 @@ def wordless(prompts: Sequence[Prompt], ocr: Ocr | None, why: str) -> list[str]:
     return [f"drawn words: {why}; {share}"]
 
 
-def reconstructions(
+def reconstruct_images(
     vae: nn.Module, params: Params, images: UInt8[np.ndarray, "b h w 3"], batch_size: int = 8
 ) -> UInt8[np.ndarray, "b h w 3"]:
     """The pictures after the VAE's encoder and decoder: no model that paints in its latents is read better."""
     padded = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch_size, 0)])
     batches = np.split(padded.astype(np.float32) / 127.5 - 1.0, len(padded) // batch_size)
-    return np.concatenate([to_pixels(mirror(params, batch, vae=vae)) for batch in batches])[: len(images)]
+    return np.concatenate([to_pixels(reconstruct_batch(params, batch, vae=vae)) for batch in batches])[: len(images)]
 
 
 @functools.partial(jax.jit, static_argnames="vae")
-def mirror(params: Params, images: Float[Array, "b h w c"], *, vae: nn.Module) -> Float[Array, "b h w c"]:
+def reconstruct_batch(params: Params, images: Float[Array, "b h w c"], *, vae: nn.Module) -> Float[Array, "b h w c"]:
     """Images in [-1, 1], encoded to the mean and decoded."""
     mean, _ = vae.apply({"params": params}, images, method="encode")
     return jnp.asarray(vae.apply({"params": params}, mean, method="decode"))

@@ -35,24 +35,24 @@ def bootstrap(hits: Hits, *, seed: int = 0, samples: int = 2000, level: float = 
     opposite. Up to 3 / count of the prompts may still be of the other sort (95 %). Prompts for which a check means
     nothing are for the caller to leave out: ValueError for NaN.
     """
-    means = _table(hits).mean(1)
+    means = _hit_table(hits).mean(1)
     draws = np.random.default_rng(seed).integers(len(means), size=(samples, len(means)))
     low, high = np.quantile(means[draws].mean(1), [(1 - level) / 2, (1 + level) / 2])
     return Rate(float(means.mean()), float(low), float(high), len(means))
 
 
-def paired(a: Hits, b: Hits, *, seed: int = 0, samples: int = 2000, level: float = 0.95) -> Difference:
+def paired_difference(a: Hits, b: Hits, *, seed: int = 0, samples: int = 2000, level: float = 0.95) -> Difference:
     """The mean of a - b for two systems on the same prompts and seeds, with its percentile bootstrap interval.
 
     Prompts are drawn again for both at once, with all their seeds: what makes a prompt hard for both cancels.
     """
     if np.shape(a) != np.shape(b):
         raise ValueError(f"results of shapes {np.shape(a)} and {np.shape(b)}: pairs need the same prompts and seeds")
-    gaps = (_table(a) - _table(b)).mean(1)
+    gaps = (_hit_table(a) - _hit_table(b)).mean(1)
     return Difference(*bootstrap(gaps, seed=seed, samples=samples, level=level))
 
 
-def _table(hits: Hits) -> Float[np.ndarray, "prompts seeds"]:
+def _hit_table(hits: Hits) -> Float[np.ndarray, "prompts seeds"]:
     """Prompts by seeds in float64; ValueError for nothing to average and for what is no number."""
     table = np.asarray(hits, np.float64)
     if table.ndim not in (1, 2):
@@ -64,7 +64,7 @@ def _table(hits: Hits) -> Float[np.ndarray, "prompts seeds"]:
     return table.reshape(len(table), -1)
 
 
-def shuffled(
+def shuffled_rate(
     judge: Callable[[Any, Any], float], answers: Sequence, truths: Sequence, *, seed: int = 0, samples: int = 2000
 ) -> Rate:
     """The rate when every answer is judged against every *other* prompt's truth: what ignoring the prompt would score.

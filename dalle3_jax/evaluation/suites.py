@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from itertools import count as numbers
 from pathlib import Path
 
-from dalle3_jax.data.scenes.captions import captions
+from dalle3_jax.data.scenes.captions import make_captions
 from dalle3_jax.data.scenes.held_out import HeldOut
-from dalle3_jax.data.scenes.scene import Scene, scene
+from dalle3_jax.data.scenes.scene import Scene, sample_scene
 from dalle3_jax.data.scenes.world import World
 from dalle3_jax.data.scenes.worlds import SCATTERED, WHOLE, WORLDS
-from dalle3_jax.evaluation.checks import asked
-from dalle3_jax.evaluation.prompts import RELATIONS, Labels, Prompt, Wanted, read_prompts
+from dalle3_jax.evaluation.checks import requested_counts
+from dalle3_jax.evaluation.prompts import RELATIONS, Labels, Prompt, RequestedObject, read_prompts
 
 COMMITTED = Path(__file__).with_name("scenes.jsonl")
 COUNT = 300  # prompts of a world, when nothing else is said
@@ -28,26 +28,26 @@ SORTS = {
 """Kind of scene -> kind of prompt."""
 
 
-def suite() -> list[Prompt]:
+def load_suite() -> list[Prompt]:
     """The committed prompts, which `scripts/make_suite.py` wrote: 50 of each kind, half of them held out."""
     return read_prompts(COMMITTED)[0]
 
 
-def named(
+def load_named_prompts(
     name: str, count: int | None = None, *, seed: int = 0, split: str = "held_out"
 ) -> tuple[list[Prompt], World, list[str]]:
     """The prompts that `name` stands for, the world that draws their faultless pictures, and what was left out and why.
 
     "scenes" is the committed suite, the name of a world a list drawn from it (300 prompts where `count` is left out),
-    anything else a .jsonl; of lists that are longer `some`. Raises ValueError for what cannot be read or drawn.
+    anything else a .jsonl; of lists that are longer `pick_evenly`. Raises ValueError for what cannot be read or drawn.
     """
     if name in WORLDS and name != SCATTERED.name:
-        return drawn(WORLDS[name], count or COUNT, seed=seed, split=split), WORLDS[name], []
+        return sample_prompts(WORLDS[name], count or COUNT, seed=seed, split=split), WORLDS[name], []
     prompts, problems = read_prompts(COMMITTED if name == "scenes" else name)
-    return some(prompts, count or len(prompts)), WHOLE, problems
+    return pick_evenly(prompts, count or len(prompts)), WHOLE, problems
 
 
-def some(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+def pick_evenly(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     """`count` of the prompts, evenly of all kinds and of seen and held-out ones, in the order of the suite."""
     turns: Counter[tuple[str, bool]] = Counter()
     ranked = []
@@ -57,7 +57,9 @@ def some(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     return [prompts[place] for place in sorted(place for _, place in sorted(ranked)[:count])]
 
 
-def drawn(world: World, count: int, *, seed: int = 0, split: str = "held_out", version: str = CAPTION) -> list[Prompt]:
+def sample_prompts(
+    world: World, count: int, *, seed: int = 0, split: str = "held_out", version: str = CAPTION
+) -> list[Prompt]:
     """Captions of `count` scenes, as many of each kind of scene, labelled with all they show; a fixed list for a seed.
 
     Captions of another `version` than the descriptive one do not ask for all that.
@@ -74,40 +76,40 @@ def drawn(world: World, count: int, *, seed: int = 0, split: str = "held_out", v
     for index in numbers():
         if len(found) == count:
             return found
-        shown = scene(world, seed, index, split)
+        shown = sample_scene(world, seed, index, split)
         if left[shown.kind]:
             left[shown.kind] -= 1
-            labels = labelled(world, shown)
-            text = captions(world, shown, seed, index)[version]
+            labels = scene_labels(world, shown)
+            text = make_captions(world, shown, seed, index)[version]
             name = f"{world.name}-{split}-{seed}-{index}"
-            found.append(Prompt(name, SORTS[shown.kind], text, labels, held_out(world, labels), scene=shown))
+            found.append(Prompt(name, SORTS[shown.kind], text, labels, is_held_out(world, labels), scene=shown))
     raise AssertionError("the numbers came to an end")
 
 
-def labelled(world: World, shown: Scene) -> Labels:
+def scene_labels(world: World, scene: Scene) -> Labels:
     """All that a scene shows; its style only where the world has several."""
-    groups = Counter((placed.concept, placed.tint) for placed in shown.objects)
-    place = shown.objects[0].cell.place if shown.kind == "one" else ""
+    groups = Counter((placed.concept, placed.tint) for placed in scene.objects)
+    place = scene.objects[0].cell.place if scene.kind == "one" else ""
     return Labels(
-        objects=tuple(Wanted(concept, number, tint, place) for (concept, tint), number in groups.items()),
-        relations=relations(shown),
-        background=shown.background,
-        style=shown.style if len(world.styles) > 1 else "",
-        words=tuple(word.text for word in shown.words),
+        objects=tuple(RequestedObject(concept, number, tint, place) for (concept, tint), number in groups.items()),
+        relations=scene_relations(scene),
+        background=scene.background,
+        style=scene.style if len(world.styles) > 1 else "",
+        words=tuple(word.text for word in scene.words),
     )
 
 
-def relations(shown: Scene) -> tuple[tuple[int | str, ...], ...]:
+def scene_relations(scene: Scene) -> tuple[tuple[int | str, ...], ...]:
     """How the concepts of a scene stand to each other, where its kind is about that."""
-    if shown.kind == "between":
+    if scene.kind == "between":
         return ((0, "between", 1, 2),)
-    if shown.kind == "row":
-        name = "above" if shown.layout.startswith("column") else "left of"
-        return tuple((i - 1, name, i) for i in range(1, len(shown.concepts)))
-    return ((0, shown.layout, 1),) if shown.layout in RELATIONS else ()
+    if scene.kind == "row":
+        name = "above" if scene.layout.startswith("column") else "left of"
+        return tuple((i - 1, name, i) for i in range(1, len(scene.concepts)))
+    return ((0, scene.layout, 1),) if scene.layout in RELATIONS else ()
 
 
-def held_out(world: World, labels: Labels) -> bool:
+def is_held_out(world: World, labels: Labels) -> bool:
     """Whether the labels ask for anything that training on the world never shows."""
-    wanted = asked(labels)
-    return world.held_out.holds(list(wanted), labels.background, labels.style, list(wanted.values()), labels.words)
+    wanted = requested_counts(labels)
+    return world.held_out.matches(list(wanted), labels.background, labels.style, list(wanted.values()), labels.words)

@@ -5,26 +5,26 @@ from collections.abc import Sequence
 from dalle3_jax.evaluation.distances import Distance
 from dalle3_jax.evaluation.statistics import Rate
 
-__all__ = ["control", "percent", "span", "table"]
+__all__ = ["format_control", "format_interval", "format_percent", "markdown_table"]
 
 
-def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up as plain text too."""
     widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
     found = [titles, ["-" * width for width in widths], *lines]
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in found)
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """A share in [0, 1] for people."""
     return f"{share:.1%}".replace("%", " %")
 
 
-def span(rate: Rate | Distance) -> str:
+def format_interval(rate: Rate | Distance) -> str:
     """The interval of a rate, for people."""
     return f"{100 * rate.low:.1f} to {100 * rate.high:.1f}"
 
 
-def control(shuffled: Rate | None) -> str:
+def format_control(shuffled: Rate | None) -> str:
     """What shuffled prompts score, for people."""
-    return f"{percent(shuffled.value)} ({span(shuffled)})" if shuffled else "-"
+    return f"{format_percent(shuffled.value)} ({format_interval(shuffled)})" if shuffled else "-"

@@ -14,57 +14,57 @@ from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.checkpoints.releases import Release, weights_digest
 from dalle3_jax.convert import vae
 from dalle3_jax.convert.folders import weight_files
-from dalle3_jax.loading.stable_diffusion import KINDS, Described, described
+from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS, PipelineDescription, describe_pipeline
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.typing import Params
 
-__all__ = ["digest_of", "latent_of", "load_pipeline", "of_part"]
+__all__ = ["component_shardings", "digest_files", "load_diffusers_pipeline", "vae_latent"]
 
 STEPS, POSITIONS, SIDE = 50, 77, 64
 """Sampling steps of diffusers; tokens of a text and side of the latents where no config says them."""
 
 
-def load_pipeline(
+def load_diffusers_pipeline(
     folder: Path, components: Collection[str] | None = None, shardings: Any = None, *, title: str, **how: Any
 ) -> Release:
     """The release of a folder with a model_index.json, or some of its components.
 
-    `title` is what the release says that it was imported from; `how` is what `convert.load` takes. Raises ValueError as
-    `described` does, before any tensor is read, and as `convert.load` does.
+    `title` is what the release says that it was imported from; `load_options` is what `convert_to_release.load` takes. Raises ValueError as
+    `described` does, before any tensor is read, and as `convert_to_release.load` does.
     """
-    found = described(folder, components, how.get("variant"))
+    found = describe_pipeline(folder, components, how.get("variant"))
     modules, params = {}, {}
     for part, module in found.modules.items():
-        loaded, params[part] = convert.load(folder / part, shardings=of_part(part, shardings), **how)
+        loaded, params[part] = convert.load(folder / part, shardings=component_shardings(part, shardings), **how)
         modules[part] = module.clone(dtype=loaded.dtype)
     return Release(
         modules,
         params,
-        latent_of(found.configs["vae"], modules["vae"], params["vae"]) if "vae" in modules else None,
+        vae_latent(found.configs["vae"], modules["vae"], params["vae"]) if "vae" in modules else None,
         diffusion=found.diffusion,
-        text=_text(found),
-        sizes=_sizes(found),
-        sampling={"steps": STEPS, "guidance_scale": KINDS[found.name].guidance_scale, **found.sampling},
+        text=_text_section(found),
+        sizes=_trained_sizes(found),
+        sampling={"steps": STEPS, "guidance_scale": PIPELINE_KINDS[found.name].guidance_scale, **found.sampling},
         training={"imported": title, "pipeline": found.name, "config": found.configs},
         tokenizer=found.tokenizers["text_encoder"].to_json(),
-        digest=_digest(folder, found, how.get("variant")),
+        digest=_pipeline_digest(folder, found, how.get("variant")),
     )
 
 
-def latent_of(config: Mapping[str, Any], module: VAE, params: Params) -> Latent:
+def vae_latent(config: Mapping[str, Any], module: VAE, params: Params) -> Latent:
     """The latents of a public VAE, as its config.json scales them."""
     return Latent(module.latent_channels, module.factor, *vae.latent_statistics(config), weights_digest(params))
 
 
-def of_part(part: str, shardings: Any) -> Any:
+def component_shardings(component: str, shardings: Any) -> Any:
     """Where one component's parameters go: the function that answers for all, asked for one."""
     if shardings is None or isinstance(shardings, Sharding):
         return shardings
-    return lambda boxed: jax.tree.broadcast(shardings({part: boxed}), {part: nn.unbox(boxed)})[part]
+    return lambda boxed: jax.tree.broadcast(shardings({component: boxed}), {component: nn.unbox(boxed)})[component]
 
 
-def digest_of(files: Sequence[Path], *texts: str) -> str:
+def digest_files(files: Sequence[Path], *texts: str) -> str:
     """SHA-256 over those of files, in their order, and of texts."""
     whole = hashlib.sha256()
     for path in files:
@@ -75,28 +75,31 @@ def digest_of(files: Sequence[Path], *texts: str) -> str:
     return whole.hexdigest()
 
 
-def _text(found: Described) -> dict[str, Any]:
+def _text_section(description: PipelineDescription) -> dict[str, Any]:
     """How long texts are, and whether the empty one is told to the UNet as zeros."""
-    encoder, zeros = found.modules.get("text_encoder"), found.options.get("force_zeros_for_empty_prompt", True)
+    encoder, zeros = (
+        description.modules.get("text_encoder"),
+        description.options.get("force_zeros_for_empty_prompt", True),
+    )
     return {
         "length": encoder.positions if encoder else POSITIONS,
-        "zero_null": found.name == "StableDiffusionXLPipeline" and bool(zeros),
+        "zero_null": description.name == "StableDiffusionXLPipeline" and bool(zeros),
     }
 
 
-def _sizes(found: Described) -> tuple[tuple[int, int], ...]:
+def _trained_sizes(description: PipelineDescription) -> tuple[tuple[int, int], ...]:
     """The size that the UNet was trained for, where its config tells one."""
-    if not {"unet", "vae"} <= found.modules.keys():
+    if not {"unet", "vae"} <= description.modules.keys():
         return ()
-    side, factor = found.configs["unet"].get("sample_size") or SIDE, found.modules["vae"].factor
+    side, factor = description.configs["unet"].get("sample_size") or SIDE, description.modules["vae"].factor
     return ((side * factor, side * factor),) if isinstance(side, int) else ()
 
 
-def _digest(folder: Path, found: Described, variant: str | None) -> str:
+def _pipeline_digest(folder: Path, description: PipelineDescription, variant: str | None) -> str:
     """SHA-256 of everything that was read: what pictures say of their checkpoint, and runs of what they began with."""
     files = [folder / "model_index.json", folder / "scheduler" / "scheduler_config.json"]
-    for part in found.modules:
+    for part in description.modules:
         files += [folder / part / "config.json", *weight_files(folder / part, variant)[0]]
-    texts = [tokenizer.to_json() for tokenizer in found.tokenizers.values()]
-    pads = [str(module.pad_id) for module in found.modules.values() if isinstance(module, CLIPTextEncoder)]
-    return digest_of(files, *texts, *pads)
+    texts = [tokenizer.to_json() for tokenizer in description.tokenizers.values()]
+    pads = [str(module.pad_id) for module in description.modules.values() if isinstance(module, CLIPTextEncoder)]
+    return digest_files(files, *texts, *pads)

@@ -8,23 +8,23 @@ from typing import Any
 from flax import linen as nn
 
 from dalle3_jax import convert
-from dalle3_jax.checkpoints.folders import whole_folder
-from dalle3_jax.checkpoints.latents import Decoding
+from dalle3_jax.checkpoints.folders import atomic_folder
+from dalle3_jax.checkpoints.latents import DecoderSettings
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.checkpoints.weights import write_bytes
 from dalle3_jax.convert import schedulers, vae
 from dalle3_jax.convert.folders import class_name, read_json
-from dalle3_jax.loading.stable_diffusion import KINDS
+from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.text.clip_bpe import clip_files
 from dalle3_jax.text.tokenizers import EOS, PAD, Tokenizer
 
-__all__ = ["publish"]
+__all__ = ["export_diffusers"]
 
 
-def publish(release: Release, folder: Path, dtype: str) -> tuple[list[str], list[str]]:
+def export_diffusers(release: Release, folder: Path, dtype: str) -> tuple[list[str], list[str]]:
     """Writes a folder for each network, and the pipeline around them where it came from one, whole or not at all.
 
     Returns the names of what was written, and why anything else could not be. Raises ValueError when no network could,
@@ -33,7 +33,7 @@ def publish(release: Release, folder: Path, dtype: str) -> tuple[list[str], list
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not empty; give another name")
     written, left = [], []
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         for name in release.modules:
             try:
                 _write_network(release, name, temporary / name, dtype)
@@ -45,9 +45,9 @@ def publish(release: Release, folder: Path, dtype: str) -> tuple[list[str], list
         if release.tokenizer:
             written += _write_tokenizers(release, written, temporary)
         pipeline = release.training.get("pipeline")
-        if pipeline in KINDS and set(KINDS[pipeline].parts) <= set(written):
+        if pipeline in PIPELINE_KINDS and set(PIPELINE_KINDS[pipeline].components) <= set(written):
             try:
-                written += _write_pipeline(release, KINDS[pipeline].parts, temporary)
+                written += _write_pipeline(release, PIPELINE_KINDS[pipeline].components, temporary)
             except ValueError as error:
                 left.append(f"scheduler and model_index.json: {error}")
     return written, left
@@ -74,7 +74,7 @@ def _new_config(release: Release, name: str, module: nn.Module) -> dict[str, Any
     if isinstance(module, UNet) and not module.context_width and "xfnet" in release.modules:
         xfnet = release.modules["xfnet"]
         module = module.clone(context_width=xfnet.width, vector_width=xfnet.vector_width if module.pooled else 0)
-    config = convert.config_of(module)
+    config = convert.public_config(module)
     if isinstance(module, VAE) and release.latent:
         return config | vae.latent_options(release.latent.shift, release.latent.scale)
     if name in release.decoders:
@@ -82,11 +82,11 @@ def _new_config(release: Release, name: str, module: nn.Module) -> dict[str, Any
     return config
 
 
-def _check_decoding(how: Decoding) -> None:
+def _check_decoding(decoding: DecoderSettings) -> None:
     """ValueError unless diffusers would call a decoder as this release does: no file tells it how."""
-    public = convert.decoding({})
-    differ = [key for key, value in vars(public).items() if key != "latent" and getattr(how, key) != value]
-    if {*how.latent.shift} != {0.0} or len({*how.latent.scale}) != 1:
+    public = convert.decoder_settings({})
+    differ = [key for key, value in vars(public).items() if key != "latent" and getattr(decoding, key) != value]
+    if {*decoding.latent.shift} != {0.0} or len({*decoding.latent.scale}) != 1:
         differ.append("latent")
     if differ:
         raise ValueError(f"diffusers calls a consistency decoder in its own way, and this one has other {differ}")
@@ -114,7 +114,7 @@ def _write_tokenizers(release: Release, written: Collection[str], folder: Path) 
 
 def _write_pipeline(release: Release, parts: Collection[str], folder: Path) -> list[str]:
     """The scheduler's config and model_index.json."""
-    scheduler = schedulers.write(release.diffusion, release.sampling)
+    scheduler = schedulers.write_scheduler(release.diffusion, release.sampling)
     (folder / "scheduler").mkdir()
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     index: dict[str, Any] = {

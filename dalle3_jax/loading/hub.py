@@ -20,7 +20,7 @@ WORD = r"\w(?:[\w.-]*\w)?"
 ID = re.compile(rf"(?P<repo>{WORD}/{WORD})(?:@\w[\w./+-]*)?", re.ASCII)
 
 
-class Source(NamedTuple):
+class Revision(NamedTuple):
     """A revision of a repository, the hub it is on, and the cache it comes to; None is the library's default."""
 
     repo: str
@@ -47,15 +47,15 @@ def fetch(
     unless given. When the hub cannot be asked, a folder in the cache will do if it is whole.
     Raises ValueError with the remedy; a repository without safetensors is refused before anything is downloaded.
     """
-    source = _source(name, revision, endpoint, cache)
+    source = _parse_revision(name, revision, endpoint, cache)
     try:
-        names = _listing(source)
+        names = _list_files(source)
     except ValueError as problem:
-        return _cached(source, variant, problem)
-    with _named(source):
+        return _find_cached(source, variant, problem)
+    with _naming_repository(source):
         root = root_file(names)
         folder = _download_root(source, root)
-        _gather(folder, root, names, variant, lambda group: _download(source, folder.name, group))
+        _download_groups(folder, root, names, variant, lambda group: _download(source, folder.name, group))
     return folder
 
 
@@ -68,28 +68,28 @@ def _is_id(name: str) -> bool:
     return len(repo) <= 96 and "--" not in repo and not repo.endswith(".git")
 
 
-def _source(name: str, revision: str, endpoint: str | None, cache: str | Path | None) -> Source:
+def _parse_revision(name: str, revision: str, endpoint: str | None, cache: str | Path | None) -> Revision:
     repo, _, own = name.partition("@")
     if own and revision not in ("main", own):
         raise ValueError(f"{name} and revision {revision!r} contradict each other; give one of them")
     revision = own or revision
     if not (_is_id(name) and _is_id(f"{repo}@{revision}")):
         raise ValueError(f"{name!r} at revision {revision!r} is no name on the hub: it reads organisation/name")
-    return Source(repo, revision, endpoint, None if cache is None else Path(cache).expanduser())
+    return Revision(repo, revision, endpoint, None if cache is None else Path(cache).expanduser())
 
 
-def _listing(source: Source) -> list[str]:
+def _list_files(source: Revision) -> list[str]:
     """The paths of all files of the repository at its revision."""
-    with _explained(source):
+    with _explaining_errors(source):
         from huggingface_hub import HfApi
 
         found = HfApi(endpoint=source.endpoint).model_info(source.repo, revision=source.revision)
     return [file.rfilename for file in found.siblings or ()]
 
 
-def _download_root(source: Source, root: str) -> Path:
+def _download_root(source: Revision, root: str) -> Path:
     """Downloads one file by the name of the revision, which is how the cache learns its commit; returns its folder."""
-    with _explained(source):
+    with _explaining_errors(source):
         from huggingface_hub import hf_hub_download
 
         return Path(
@@ -99,9 +99,9 @@ def _download_root(source: Source, root: str) -> Path:
         ).parent
 
 
-def _download(source: Source, commit: str, names: Sequence[str]) -> None:
+def _download(source: Revision, commit: str, names: Sequence[str]) -> None:
     """Downloads files of one commit, but for those that the cache has."""
-    with _explained(source):
+    with _explaining_errors(source):
         from huggingface_hub import snapshot_download
 
         snapshot_download(
@@ -113,26 +113,26 @@ def _download(source: Source, commit: str, names: Sequence[str]) -> None:
         )
 
 
-def _cached(source: Source, variant: str | None, problem: ValueError) -> Path:
+def _find_cached(source: Revision, variant: str | None, cause: ValueError) -> Path:
     """The folder in the cache if it is whole; else raises the problem that made it be looked for."""
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
-        raise problem from None
+        raise cause from None
     for root in ROOTS:
         path = try_to_load_from_cache(source.repo, root, cache_dir=source.cache, revision=source.revision)
         if isinstance(path, str):
             folder = Path(path).parent
             names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
             try:
-                _gather(folder, root, names, variant)
+                _download_groups(folder, root, names, variant)
             except ValueError as error:
-                raise ValueError(f"{problem}. The cache has only a part of it: {error}") from None
+                raise ValueError(f"{cause}. The cache has only a part of it: {error}") from None
             return folder
-    raise problem
+    raise cause
 
 
-def _gather(
+def _download_groups(
     folder: Path,
     root: str,
     names: Collection[str],
@@ -149,7 +149,7 @@ def _gather(
 
 
 @contextmanager
-def _named(source: Source) -> Iterator[None]:
+def _naming_repository(source: Revision) -> Iterator[None]:
     """Says of which repository a ValueError speaks."""
     try:
         yield
@@ -158,7 +158,7 @@ def _named(source: Source) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(source: Source) -> Iterator[None]:
+def _explaining_errors(source: Revision) -> Iterator[None]:
     """Turns what the library raises into ValueError with the remedy."""
     try:
         yield
@@ -166,7 +166,7 @@ def _explained(source: Source) -> Iterator[None]:
         raise ValueError(_remedy(source, error)) from error
 
 
-def _remedy(source: Source, error: Exception) -> str:
+def _remedy(source: Revision, error: Exception) -> str:
     """What went wrong and what to do about it."""
     if isinstance(error, ImportError):
         return f"{source.repo} is no folder here, and taking it from the hub needs huggingface_hub: pip install it"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dalle3_jax.convert.folders import no_weights
+from dalle3_jax.convert.folders import no_weights_message
 from dalle3_jax.loading.hub import fetch, is_hub_id
 
 __all__ = ["DEMO", "find_folder", "find_release"]
@@ -33,9 +33,9 @@ def find_folder(name: str | Path, variant: str | None = None) -> Path:
     given = Path(name)
     if given.is_file():
         if given.suffix != ".safetensors":
-            raise ValueError(f"{given} cannot be used: {no_weights([given.name])}")
+            raise ValueError(f"{given} cannot be used: {no_weights_message([given.name])}")
         return given
-    if _is_public(given):
+    if _is_public_weights(given):
         return given
     if is_hub_id(name):
         return fetch(str(name), variant)
@@ -47,7 +47,7 @@ def find_folder(name: str | Path, variant: str | None = None) -> Path:
         ) from None
 
 
-def _is_public(folder: Path) -> bool:
+def _is_public_weights(folder: Path) -> bool:
     """Whether a folder holds what diffusers or transformers wrote, or a flat file of OpenAI's decoder, not a run."""
     if (folder / "model_index.json").is_file():
         return True

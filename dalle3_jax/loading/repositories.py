@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from dalle3_jax.checkpoints.records import read_record
-from dalle3_jax.convert.folders import no_weights, read_index, read_json, weight_names
+from dalle3_jax.convert.folders import no_weights_message, read_index, read_json, weight_names
 
 __all__ = ["ROOTS", "file_groups", "root_file"]
 
@@ -31,7 +31,7 @@ OPTIONAL = {
 def root_file(names: Collection[str]) -> str:
     """The one of ROOTS that counts among the paths of a repository; ValueError when nothing in it can be read."""
     if not any(name.endswith(".safetensors") for name in names):
-        raise ValueError(no_weights(sorted(names)))
+        raise ValueError(no_weights_message(sorted(names)))
     roots = [root for root in ROOTS if root in names]
     if not roots:
         raise ValueError(f"it has none of {', '.join(ROOTS)} at its root, so nothing tells what it is")
@@ -49,11 +49,11 @@ def file_groups(folder: Path, root: str, names: Collection[str], variant: str | 
         return
     parts = _pipeline_parts(folder / root) if root == "model_index.json" else [""]
     networks = [part for part in parts if part in ("", *NETWORKS)]
-    chosen = _weights(networks, names, variant)
+    chosen = _weight_paths(networks, names, variant)
     configs = [_path(network, "config.json") for network in networks]
     optional = [_path(part, file) for part in parts for file in OPTIONAL.get(part, ())]
     yield [*configs, *(path for path in optional if path in names), *(index for index, _ in chosen if index)]
-    yield [path for index, paths in chosen for path in (_shards(folder, index) if index else paths)]
+    yield [path for index, paths in chosen for path in (_shard_paths(folder, index) if index else paths)]
 
 
 def _release_files(folder: Path) -> list[str]:
@@ -72,14 +72,14 @@ def _pipeline_parts(path: Path) -> list[str]:
     return [name for name in filled if name in (*NETWORKS, *OPTIONAL)]
 
 
-def _weights(
+def _weight_paths(
     networks: Sequence[str], names: Collection[str], variant: str | None
 ) -> list[tuple[str | None, list[str]]]:
     """The path of the index, if there is one, and the paths of the weights of each network."""
     chosen, problems = [], []
     for network in networks:
         try:
-            index, files = weight_names(_inside(names, network), variant)
+            index, files = weight_names(_names_in_folder(names, network), variant)
         except ValueError as error:
             problems.append(f"{network}: {error}" if network else str(error))
         else:
@@ -89,12 +89,12 @@ def _weights(
     return chosen
 
 
-def _shards(folder: Path, index: str) -> list[str]:
+def _shard_paths(folder: Path, index: str) -> list[str]:
     """The paths that an index names, itself a path, once each."""
     return [_path(index.rpartition("/")[0], file) for file in sorted(set(read_index(folder / index).values()))]
 
 
-def _inside(names: Collection[str], part: str) -> list[str]:
+def _names_in_folder(names: Collection[str], part: str) -> list[str]:
     """The names of the files that lie in one folder, not deeper."""
     return [PurePosixPath(name).name for name in names if name.rpartition("/")[0] == part]
 

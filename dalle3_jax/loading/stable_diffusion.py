@@ -13,12 +13,12 @@ from dalle3_jax.convert.folders import read_json
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
-from dalle3_jax.text.tokenizers import Tokenizer, folder_padding, folder_tokenizer
+from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer, read_padding_id
 
-__all__ = ["KINDS", "Described", "Kind", "described"]
+__all__ = ["PIPELINE_KINDS", "PipelineDescription", "PipelineKind", "describe_pipeline"]
 
 
-class Kind(NamedTuple):
+class PipelineKind(NamedTuple):
     """What a pipeline's class says and its files do not: whose features its UNet attends to, and its own guidance."""
 
     encoders: tuple[str, ...]
@@ -27,19 +27,21 @@ class Kind(NamedTuple):
     guidance_scale: float
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def components(self) -> tuple[str, ...]:
         """The folders of its networks."""
         return *self.encoders, "unet", "vae"
 
 
-KINDS = {
-    "StableDiffusionPipeline": Kind(("text_encoder",), skip=0, normed=True, guidance_scale=7.5),
-    "StableDiffusionXLPipeline": Kind(("text_encoder", "text_encoder_2"), skip=1, normed=False, guidance_scale=5.0),
+PIPELINE_KINDS = {
+    "StableDiffusionPipeline": PipelineKind(("text_encoder",), skip=0, normed=True, guidance_scale=7.5),
+    "StableDiffusionXLPipeline": PipelineKind(
+        ("text_encoder", "text_encoder_2"), skip=1, normed=False, guidance_scale=5.0
+    ),
 }
-CLASSES = {"text_encoder": CLIPTextEncoder, "text_encoder_2": CLIPTextEncoder, "unet": UNet, "vae": VAE}
+COMPONENT_CLASSES = {"text_encoder": CLIPTextEncoder, "text_encoder_2": CLIPTextEncoder, "unet": UNet, "vae": VAE}
 
 
-class Described(NamedTuple):
+class PipelineDescription(NamedTuple):
     """A pipeline's folder but for its weights: its networks or some of them, and what goes with them.
 
     `options` are those of model_index.json, `configs` each network's config.json.
@@ -54,7 +56,9 @@ class Described(NamedTuple):
     sampling: dict[str, Any]
 
 
-def described(folder: Path, components: Collection[str] | None = None, variant: str | None = None) -> Described:
+def describe_pipeline(
+    folder: Path, components: Collection[str] | None = None, variant: str | None = None
+) -> PipelineDescription:
     """What a folder with a model_index.json says of itself; of the weights only the headers are read.
 
     Raises ValueError naming a class that cannot be read, or else everything that is missing, that is not supported and
@@ -62,75 +66,87 @@ def described(folder: Path, components: Collection[str] | None = None, variant: 
     """
     index = read_json(folder / "model_index.json")
     name = index.get("_class_name")
-    if not isinstance(name, str) or name not in KINDS:
-        raise ValueError(f"{folder} names the class {name!r}; pipelines that can be read: {', '.join(KINDS)}")
-    kind, problems = KINDS[name], []
-    names = kind.parts if components is None else tuple(components)
+    if not isinstance(name, str) or name not in PIPELINE_KINDS:
+        raise ValueError(f"{folder} names the class {name!r}; pipelines that can be read: {', '.join(PIPELINE_KINDS)}")
+    kind, problems = PIPELINE_KINDS[name], []
+    names = kind.components if components is None else tuple(components)
     if index.get("requires_aesthetics_score"):
         problems.append("it wants an aesthetic score (SDXL's refiner), which is not supported")
-    if lacking := [part for part in names if part not in kind.parts or not (folder / part / "config.json").is_file()]:
-        problems.append(f"it lacks {', '.join(lacking)}: a {name} has {', '.join(kind.parts)}, each with config.json")
+    if lacking := [
+        part for part in names if part not in kind.components or not (folder / part / "config.json").is_file()
+    ]:
+        problems.append(
+            f"it lacks {', '.join(lacking)}: a {name} has {', '.join(kind.components)}, each with config.json"
+        )
     configs, modules, tokenizers, sections = {}, {}, {}, ({}, {})
     for part in (part for part in names if part not in lacking):
-        with _noted(problems):
-            modules[part] = convert.module_of(folder / part, variant)
+        with _collecting_errors(problems):
+            modules[part] = convert.read_module(folder / part, variant)
             configs[part] = read_json(folder / part / "config.json")
-    with _noted(problems):
-        sections = schedulers.read(read_json(folder / "scheduler" / "scheduler_config.json"))
-    with _noted(problems):
-        tokenizers = _tokenizers(folder, kind)
-        problems += _strangers(modules) or [*_text_misfits(modules, tokenizers), *_misfits(kind, modules)]
-        modules |= {part: _called(folder, kind, part, modules, tokenizers) for part in tokenizers if part in modules}
+    with _collecting_errors(problems):
+        sections = schedulers.read_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"))
+    with _collecting_errors(problems):
+        tokenizers = _load_tokenizers(folder, kind)
+        problems += _class_errors(modules) or [*_vocabulary_errors(modules, tokenizers), *_width_errors(kind, modules)]
+        modules |= {
+            part: _configure_text_encoder(folder, kind, part, modules, tokenizers)
+            for part in tokenizers
+            if part in modules
+        }
     if problems:
         raise ValueError(f"cannot use {folder}: {'; '.join(problems)}")
-    return Described(name, index, configs, modules, tokenizers, *sections)
+    return PipelineDescription(name, index, configs, modules, tokenizers, *sections)
 
 
 @contextmanager
-def _noted(problems: list[str]) -> Iterator[None]:
+def _collecting_errors(errors: list[str]) -> Iterator[None]:
     """Goes on after a ValueError, whose message joins the others."""
     try:
         yield
     except ValueError as error:
-        problems.append(str(error))
+        errors.append(str(error))
 
 
-def _tokenizers(folder: Path, kind: Kind) -> dict[str, Tokenizer]:
+def _load_tokenizers(folder: Path, kind: PipelineKind) -> dict[str, Tokenizer]:
     """Each text encoder's; ValueError where they would read the same text as other tokens."""
-    places = {encoder: _place(folder, encoder) for encoder in kind.encoders}
-    found = {encoder: Tokenizer.from_json(folder_tokenizer(place), str(place)) for encoder, place in places.items()}
+    places = {encoder: _tokenizer_folder(folder, encoder) for encoder in kind.encoders}
+    found = {
+        encoder: Tokenizer.from_json(read_folder_tokenizer(place), str(place)) for encoder, place in places.items()
+    }
     first, *others = found.values()
     if any(other.backend.get_vocab() != first.backend.get_vocab() for other in others):
         raise ValueError("its tokenizers have different vocabularies, which is not supported")
     return found
 
 
-def _place(folder: Path, encoder: str) -> Path:
+def _tokenizer_folder(folder: Path, encoder: str) -> Path:
     """The folder of a text encoder's tokenizer."""
     return folder / encoder.replace("text_encoder", "tokenizer")
 
 
-def _called(
-    folder: Path, kind: Kind, part: str, modules: Mapping[str, Any], tokenizers: Mapping[str, Tokenizer]
+def _configure_text_encoder(
+    folder: Path, kind: PipelineKind, part: str, modules: Mapping[str, Any], tokenizers: Mapping[str, Tokenizer]
 ) -> nn.Module:
     """A text encoder as the pipeline calls it."""
-    pad = folder_padding(_place(folder, part), tokenizers[part])
+    pad = read_padding_id(_tokenizer_folder(folder, part), tokenizers[part])
     return modules[part].clone(skip=kind.skip, normed=kind.normed, pad_id=pad)
 
 
-def _strangers(modules: Mapping[str, nn.Module]) -> list[str]:
+def _class_errors(modules: Mapping[str, nn.Module]) -> list[str]:
     """The networks that are of another class than their place wants."""
-    wrong = [(part, module) for part, module in modules.items() if not isinstance(module, CLASSES[part])]
-    return [f"its {part} is a {type(module).__name__}, not a {CLASSES[part].__name__}" for part, module in wrong]
+    wrong = [(part, module) for part, module in modules.items() if not isinstance(module, COMPONENT_CLASSES[part])]
+    return [
+        f"its {part} is a {type(module).__name__}, not a {COMPONENT_CLASSES[part].__name__}" for part, module in wrong
+    ]
 
 
-def _text_misfits(modules: Mapping[str, Any], tokenizers: Mapping[str, Tokenizer]) -> list[str]:
+def _vocabulary_errors(modules: Mapping[str, Any], tokenizers: Mapping[str, Tokenizer]) -> list[str]:
     """The text encoders that lack embeddings for their tokenizer's entries."""
     pairs = [(part, tokenizers[part].vocab_size, modules[part].vocab_size) for part in tokenizers if part in modules]
     return [f"the tokenizer of its {part} has {n} entries, more than its {m}" for part, n, m in pairs if n > m]
 
 
-def _misfits(kind: Kind, modules: Mapping[str, Any]) -> list[str]:
+def _width_errors(kind: PipelineKind, modules: Mapping[str, Any]) -> list[str]:
     """Where the UNet does not take what the text encoders and the VAE give, as far as they are there."""
     unet, latents = modules.get("unet"), modules.get("vae")
     clips = [modules[part] for part in kind.encoders if part in modules]

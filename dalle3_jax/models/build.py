@@ -19,7 +19,7 @@ from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import XFNet
 from dalle3_jax.typing import DTypeLike
 
-CLASSES: dict[str, type[nn.Module]] = {
+NETWORK_CLASSES: dict[str, type[nn.Module]] = {
     "t5": T5Encoder,
     "clip_text": CLIPTextEncoder,
     "clip": CLIP,
@@ -34,7 +34,7 @@ CLASSES: dict[str, type[nn.Module]] = {
 }
 """Every network that a config or a release may name."""
 
-COMPONENTS = {
+COMPONENT_NETWORKS = {
     "text_encoder": "t5",
     "text_encoder_2": "clip_text",
     "glyph_encoder": "t5",
@@ -53,63 +53,65 @@ COMPONENTS = {
 NOT_FIELDS = ("parent", "name", "dtype")
 
 
-def build(kind: str, fields: Mapping[str, Any], dtype: DTypeLike = jnp.float32) -> nn.Module:
+def build_module(kind: str, fields: Mapping[str, Any], dtype: DTypeLike = jnp.float32) -> nn.Module:
     """The module of a kind; raises ValueError naming every unknown and every missing field at once."""
-    _refuse(_problems(kind, fields, kind))
-    records = _records(CLASSES[kind])
-    values = {name: _made(value, records.get(name)) for name, value in fields.items()}
-    return CLASSES[kind](**values, dtype=jnp.dtype(dtype))
+    _raise_errors(_field_errors(kind, fields, kind))
+    records = _record_fields(NETWORK_CLASSES[kind])
+    values = {name: _from_json_value(value, records.get(name)) for name, value in fields.items()}
+    return NETWORK_CLASSES[kind](**values, dtype=jnp.dtype(dtype))
 
 
 def build_models(sections: Mapping[str, Mapping[str, Any]], dtype: DTypeLike = jnp.float32) -> dict[str, nn.Module]:
     """The modules of all components that `sections` (config.model) holds; other sections are left alone."""
     chosen = {}
-    for component, default in COMPONENTS.items():
+    for component, default in COMPONENT_NETWORKS.items():
         if component in sections:
             fields = dict(sections[component])
             chosen[component] = (fields.pop("network", default), fields)
-    _refuse([problem for component, (kind, fields) in chosen.items() for problem in _problems(kind, fields, component)])
-    return {component: build(kind, fields, dtype) for component, (kind, fields) in chosen.items()}
+    _raise_errors(
+        [problem for component, (kind, fields) in chosen.items() for problem in _field_errors(kind, fields, component)]
+    )
+    return {component: build_module(kind, fields, dtype) for component, (kind, fields) in chosen.items()}
 
 
-def kind_of(module: nn.Module) -> str:
-    """The name under which `build` makes this module's class."""
-    return next(kind for kind, cls in CLASSES.items() if type(module) is cls)
+def module_kind(module: nn.Module) -> str:
+    """The name under which `build_module` makes this module's class."""
+    return next(kind for kind, cls in NETWORK_CLASSES.items() if type(module) is cls)
 
 
-def fields_of(module: nn.Module) -> dict[str, Any]:
-    """A module's fields as JSON values; `build(kind_of(module), fields_of(module))` is the same module."""
+def module_fields(module: nn.Module) -> dict[str, Any]:
+    """A module's fields as JSON values; `build_module(kind_of(module), fields_of(module))` is the same module."""
     fields = (field.name for field in dataclasses.fields(module) if field.name not in NOT_FIELDS)
-    return {name: _plain(getattr(module, name)) for name in fields}
+    return {name: _json_value(getattr(module, name)) for name in fields}
 
 
-def _problems(kind: str, fields: Mapping[str, Any], where: str) -> list[str]:
-    if kind not in CLASSES:
-        return [f"{where}: unknown network {kind!r}, known are {', '.join(sorted(CLASSES))}"]
-    problems = _wrong_names(CLASSES[kind], fields, where)
-    for name, record in _records(CLASSES[kind]).items():
+def _field_errors(kind: str, fields: Mapping[str, Any], where: str) -> list[str]:
+    if kind not in NETWORK_CLASSES:
+        return [f"{where}: unknown network {kind!r}, known are {', '.join(sorted(NETWORK_CLASSES))}"]
+    problems = _name_errors(NETWORK_CLASSES[kind], fields, where)
+    for name, record in _record_fields(NETWORK_CLASSES[kind]).items():
         value = fields.get(name, ())
         several = isinstance(value, list | tuple)
         inside = {f"{name.removesuffix('s')} {i}": item for i, item in enumerate(value)} if several else {name: value}
-        problems += [problem for at, item in inside.items() for problem in _wrong_names(record, item, f"{where} {at}")]
+        problems += [problem for at, item in inside.items() for problem in _name_errors(record, item, f"{where} {at}")]
     return problems
 
 
-def _records(cls: type) -> dict[str, type]:
+def _record_fields(cls: type) -> dict[str, type]:
     """The fields that hold a record, or a tuple of records, and its class."""
     fields = {field.name: field.type for field in dataclasses.fields(cls) if field.name not in NOT_FIELDS}
     kinds = ((name, kind) for name, whole in fields.items() for kind in (whole, *get_args(whole)))
     return {name: kind for name, kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
 
 
-def _made(value: Any, record: type | None) -> Any:
+def _from_json_value(value: Any, record: type | None) -> Any:
     """A field's value of its JSON value."""
     if isinstance(value, list | tuple):
-        return tuple(_made(item, record) for item in value)
+        return tuple(_from_json_value(item, record) for item in value)
     return record(**value) if record else value
 
 
-def _wrong_names(cls: type, values: Mapping[str, Any], where: str) -> list[str]:
+def _name_errors(cls: type, values: Mapping[str, Any], where: str) -> list[str]:
     known = {field.name: field for field in dataclasses.fields(cls) if field.name not in NOT_FIELDS}
     missing = dataclasses.MISSING
     required = {name for name, f in known.items() if f.default is missing and f.default_factory is missing}
@@ -118,12 +120,12 @@ def _wrong_names(cls: type, values: Mapping[str, Any], where: str) -> list[str]:
     return [f"{where}: {', '.join(problems)} (its fields are {', '.join(sorted(known))})"] if problems else []
 
 
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise ValueError("; ".join(problems))
+def _raise_errors(errors: list[str]) -> None:
+    if errors:
+        raise ValueError("; ".join(errors))
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return [_json_value(item) for item in value] if isinstance(value, tuple) else value

@@ -14,13 +14,13 @@ from flax import linen as nn
 from dalle3_jax.models.clip import Tower
 from dalle3_jax.models.coca import ImageTower, TextDecoder, TextTower
 from dalle3_jax.nn.kv_cache import KV
-from dalle3_jax.nn.layers import partitioned
+from dalle3_jax.nn.layers import with_logical_axes
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
-__all__ = ["Cache", "Captioned", "Captioner", "empty_cache"]
+__all__ = ["Captioner", "CaptionerCache", "CaptionerOutputs", "empty_cache"]
 
 
-class Cache(NamedTuple):
+class CaptionerCache(NamedTuple):
     """Keys and values of all layers, on leading axes: of the text tower, and of the decoder's text and picture."""
 
     text: KV
@@ -28,7 +28,7 @@ class Cache(NamedTuple):
     picture: KV | None
 
 
-class Captioned(NamedTuple):
+class CaptionerOutputs(NamedTuple):
     """Unit vectors of pictures and texts, the scale of their product, and the logits of the token after each."""
 
     images: Float[Array, "b v"]
@@ -73,15 +73,17 @@ class Captioner(nn.Module):
         self.image_tower = ImageTower(self.vision, self.image_size, self.patch, *read, **how)
         self.text_tower = TextTower(self.text, self.vocab_size, self.positions, self.projection, **how)
         self.text_decoder = TextDecoder(self.decoder, self.vocab_size, **how)
-        scale: Callable = partitioned(nn.initializers.constant(math.log(1 / 0.07)), ())
+        scale: Callable = with_logical_axes(nn.initializers.constant(math.log(1 / 0.07)), ())
         self.logit_scale = self.param("logit_scale", scale, ())
 
-    def __call__(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"], images: Float[Array, "b h w 3"]) -> Captioned:
+    def __call__(
+        self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"], images: Float[Array, "b h w 3"]
+    ) -> CaptionerOutputs:
         """Vectors, and the logits after each token of texts that begin with their start, for images in [-1, 1]."""
         seen = self.image_tower(images)
         tokens, vector, _ = self.text_tower(ids, mask)
         logits, _ = self.text_decoder(tokens, seen.tokens)
-        return Captioned(seen.vector, vector, jnp.exp(self.logit_scale), logits)
+        return CaptionerOutputs(seen.vector, vector, jnp.exp(self.logit_scale), logits)
 
     def encode_image(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b v"]:
         """Unit vectors of images in [-1, 1]."""
@@ -95,24 +97,24 @@ class Captioner(nn.Module):
         self,
         ids: Int[Array, " b"],
         positions: Int[Array, " b"],
-        cache: Cache,
+        cache: CaptionerCache,
         images: Float[Array, "b h w 3"] | None = None,
-    ) -> tuple[Float[Array, "b vocab"], Cache]:
+    ) -> tuple[Float[Array, "b vocab"], CaptionerCache]:
         """Logits of what follows the tokens `ids` at `positions`, and the cache with these in it.
 
         The first step, of the tokens that begin texts, is given the images, later ones find them in the cache.
         """
         picture = None if images is None else self.image_tower(images).tokens
-        x, _, text = self.text_tower(ids[:, None], kept=cache.text, positions=positions)
+        x, _, text = self.text_tower(ids[:, None], cache=cache.text, positions=positions)
         logits, (decoder, seen) = self.text_decoder(x, picture, (cache.decoder, cache.picture), positions)
-        return logits[:, 0], Cache(text, decoder, seen)
+        return logits[:, 0], CaptionerCache(text, decoder, seen)
 
 
-def empty_cache(module: Captioner, count: int) -> Cache:
+def empty_cache(module: Captioner, count: int) -> CaptionerCache:
     """The cache of `count` texts before the first step, which adds the picture's part."""
 
     def room(tower: Tower) -> KV:
         shape = tower.layers, count, module.positions, tower.heads, tower.width // tower.heads
         return KV(jnp.zeros(shape, module.dtype), jnp.zeros(shape, module.dtype))
 
-    return Cache(room(module.text), room(module.decoder), None)
+    return CaptionerCache(room(module.text), room(module.decoder), None)

@@ -14,9 +14,9 @@ from flax import linen as nn
 
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.nn.attention import Attention
-from dalle3_jax.nn.kv_cache import causal
-from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm, partitioned
-from dalle3_jax.nn.transformer import stacked
+from dalle3_jax.nn.kv_cache import causal_bias
+from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm, with_logical_axes
+from dalle3_jax.nn.transformer import scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
 Activation = Literal["quick_gelu", "gelu"]
@@ -68,7 +68,7 @@ def activate(activation: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape
     raise ValueError(f"unknown activation {activation!r}: use quick_gelu or gelu")
 
 
-def ends(ids: Int[Array, "b l"], eos_id: int | None) -> Int[Array, " b"]:
+def end_positions(ids: Int[Array, "b l"], eos_id: int | None) -> Int[Array, " b"]:
     """Where each text ends: at its first `eos_id`, or (None, OpenAI's own rule) at the first of its largest id."""
     return jnp.argmax(ids if eos_id is None else ids == eos_id, axis=-1)
 
@@ -78,7 +78,7 @@ class CLIPTextEncoder(nn.Module):
 
     `skip` leaves that many of the last layers out of the features, `normed` applies the final norm to them: 0 and True
     is Stable Diffusion 1 and 2, 1 and False SDXL. `projection` is the width to which the vector is projected (0: it is
-    not). `eos_id`: see `ends`. `pad_id` takes the place of masked ids, for a model trained with other padding than the
+    not). `eos_id`: see `end_positions`. `pad_id` takes the place of masked ids, for a model trained with other padding than the
     tokenizer's (None: the ids stay). OpenAI's L/14: vocab_size 49408, width 768, 12 layers, 12 heads, mlp_width 3072.
     """
 
@@ -113,11 +113,11 @@ class CLIPTextEncoder(nn.Module):
         x = embedding(self.vocab_size, self.width, std=0.02, dtype=self.dtype, name="token_embedding")(ids)
         places = embedding(self.positions, self.width, std=0.01, dtype=self.dtype, name="position_embedding")
         tower = Tower(self.width, self.layers, self.heads, self.mlp_width, self.activation, self.eps)
-        blocks = stacked(CLIPBlock, self.layers, remat=self.remat)(tower, self.dtype, name="layers")
-        last, every = blocks(x + places(jnp.arange(length)), causal(length, self.heads))
+        blocks = scan_layers(CLIPBlock, self.layers, remat=self.remat)(tower, self.dtype, name="layers")
+        last, every = blocks(x + places(jnp.arange(length)), causal_bias(length, self.heads))
         norm = layer_norm(dtype=self.dtype, eps=self.eps, name="final_norm")
         features = every[self.layers - 1 - self.skip]
-        vector = norm(last[jnp.arange(b), ends(ids, self.eos_id)])
+        vector = norm(last[jnp.arange(b), end_positions(ids, self.eos_id)])
         if self.projection:
             vector = dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")(vector)
         return Condition(norm(features) if self.normed else features, jnp.ones_like(mask), vector)
@@ -151,7 +151,7 @@ class CLIPVisionEncoder(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(first.astype(x.dtype), (b, 1, tower.width)), x], axis=1)
         places = embedding(x.shape[1], tower.width, std=0.02, dtype=self.dtype, name="position_embedding")
         norm = functools.partial(layer_norm, dtype=self.dtype, eps=tower.eps)
-        blocks = stacked(CLIPBlock, tower.layers)(tower, self.dtype, name="layers")
+        blocks = scan_layers(CLIPBlock, tower.layers)(tower, self.dtype, name="layers")
         x, _ = blocks(norm(name="pre_norm")(x + places(jnp.arange(x.shape[1]))))
         return norm(name="final_norm")(x[:, 0])
 
@@ -186,16 +186,16 @@ class CLIP(nn.Module):
         )
         self.vision_encoder = CLIPVisionEncoder(self.vision, self.image_size, self.patch, self.dtype)
         self.vision_projection = dense(self.projection, use_bias=False, dtype=self.dtype, name="vision_projection")
-        scale: Callable = partitioned(nn.initializers.constant(math.log(1 / 0.07)), ())
+        scale: Callable = with_logical_axes(nn.initializers.constant(math.log(1 / 0.07)), ())
         self.logit_scale = self.param("logit_scale", scale, ())
 
     def encode_text(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b v"]:
         """Unit vectors of texts."""
-        return unit(self.text_encoder(ids, mask).vector)
+        return unit_vectors(self.text_encoder(ids, mask).vector)
 
     def encode_image(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b v"]:
         """Unit vectors of images that are normalised by CLIP's mean and deviation."""
-        return unit(self.vision_projection(self.vision_encoder(images)))
+        return unit_vectors(self.vision_projection(self.vision_encoder(images)))
 
     def __call__(
         self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"], images: Float[Array, "b_images h w 3"]
@@ -204,7 +204,7 @@ class CLIP(nn.Module):
         return jnp.exp(self.logit_scale) * self.encode_text(ids, mask) @ self.encode_image(images).T
 
 
-def unit(vectors: Float[Array, "b v"]) -> Float[Array, "b v"]:
+def unit_vectors(vectors: Float[Array, "b v"]) -> Float[Array, "b v"]:
     """The vectors in float32, of length 1."""
     vectors = vectors.astype(jnp.float32)
     return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -6,16 +6,16 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.models.clip import CLIPBlock, Tower, activate, unit
+from dalle3_jax.models.clip import CLIPBlock, Tower, activate, unit_vectors
 from dalle3_jax.nn.kv_cache import KV, CachedAttention
 from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm
-from dalle3_jax.nn.transformer import stacked
+from dalle3_jax.nn.transformer import scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
-__all__ = ["ImageTower", "Seen", "TextDecoder", "TextTower"]
+__all__ = ["ImageFeatures", "ImageTower", "TextDecoder", "TextTower"]
 
 
-class Seen(NamedTuple):
+class ImageFeatures(NamedTuple):
     """What the image tower makes of pictures: a vector to compare with texts, and tokens to be read."""
 
     vector: Float[Array, "b v"]
@@ -57,7 +57,7 @@ class ImageTower(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b h w 3"]) -> Seen:
+    def __call__(self, images: Float[Array, "b h w 3"]) -> ImageFeatures:
         """Read pictures of `image_size`; ValueError for others."""
         if images.shape[1:3] != tuple(self.image_size):
             raise ValueError(f"images of {images.shape[1:3]}: this captioner takes {self.image_size}, resize them")
@@ -75,14 +75,14 @@ class ImageTower(nn.Module):
         first = self.param("class_embedding", kernel_init(("out",), std=0.02), (tower.width,))
         x = jnp.concatenate([jnp.broadcast_to(first.astype(x.dtype), (b, 1, tower.width)), x], axis=1)
         places = embedding(x.shape[1], tower.width, std=0.02, dtype=self.dtype, name="position_embedding")
-        blocks = stacked(CLIPBlock, tower.layers, remat=self.remat)(tower, self.dtype, name="layers")
+        blocks = scan_layers(CLIPBlock, tower.layers, remat=self.remat)(tower, self.dtype, name="layers")
         x, _ = blocks(norm(name="pre_norm")(x + places(jnp.arange(x.shape[1]))), None)
         if self.queries:
             pooler = Pooler(self.queries, self.projection, self.pooling_heads, tower.eps, self.dtype, name="pooler")
             x = pooler(x)
         x = norm(name="final_norm")(x)
         vector = dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")(x[:, 0])
-        return Seen(unit(vector), x[:, 1:])
+        return ImageFeatures(unit_vectors(vector), x[:, 1:])
 
 
 class TextBlock(nn.Module):
@@ -95,16 +95,16 @@ class TextBlock(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b l d"],
-        kept: KV | None = None,
+        cache: KV | None = None,
         positions: Int[Array, " b"] | None = None,
         mask: Bool[Array, "b l"] | None = None,
     ) -> tuple[Float[Array, "b l d"], KV]:
         """Apply the block; keys and values are there for the next token."""
         tower, norm = self.tower, functools.partial(layer_norm, dtype=self.dtype, eps=self.tower.eps)
         attention = CachedAttention(tower.heads, tower.width // tower.heads, self.dtype, name="attention")
-        h, kv = attention(norm(name="norm_1")(x), kept=kept, positions=positions, mask=mask)
+        h, kv = attention(norm(name="norm_1")(x), cache=cache, positions=positions, mask=mask)
         x = x + h
-        return x + FeedForward(tower, self.dtype, name="feed_forward")(norm(name="norm_2")(x)), kv
+        return x + TowerFeedForward(tower, self.dtype, name="feed_forward")(norm(name="norm_2")(x)), kv
 
 
 class DecoderBlock(nn.Module):
@@ -117,22 +117,22 @@ class DecoderBlock(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b l d"],
-        kept: tuple[KV, KV | None] | None = None,
+        cache: tuple[KV, KV | None] | None = None,
         positions: Int[Array, " b"] | None = None,
-        picture: Float[Array, "b m d_picture"] | None = None,
+        image_tokens: Float[Array, "b m d_picture"] | None = None,
     ) -> tuple[Float[Array, "b l d"], tuple[KV, KV]]:
-        """Apply the block; later tokens take the picture's keys and values from `kept`, not from the picture."""
-        text, seen = kept or (None, None)
+        """Apply the block; later tokens take the picture's keys and values from `cache`, not from the picture."""
+        text, seen = cache or (None, None)
         tower, norm = self.tower, functools.partial(layer_norm, dtype=self.dtype, eps=self.tower.eps)
         x, text = TextBlock(tower, self.dtype, name="text")(x, text, positions)
-        context = None if picture is None else norm(name="norm_picture")(picture)
+        context = None if image_tokens is None else norm(name="norm_picture")(image_tokens)
         attention = CachedAttention(tower.heads, tower.width // tower.heads, self.dtype, name="cross_attention")
         h, seen = attention(norm(name="norm_1")(x), context, seen)
         x = x + h
-        return x + FeedForward(tower, self.dtype, name="feed_forward")(norm(name="norm_2")(x)), (text, seen)
+        return x + TowerFeedForward(tower, self.dtype, name="feed_forward")(norm(name="norm_2")(x)), (text, seen)
 
 
-class FeedForward(nn.Module):
+class TowerFeedForward(nn.Module):
     """Linear, activation, linear."""
 
     tower: Tower
@@ -161,10 +161,10 @@ class TextTower(nn.Module):
         self,
         ids: Int[Array, "b l"],
         mask: Bool[Array, "b l"] | None = None,
-        kept: KV | None = None,
+        cache: KV | None = None,
         positions: Int[Array, " b"] | None = None,
     ) -> tuple[Float[Array, "b l d"], Float[Array, "b v"], KV]:
-        """Features and vector of whole texts, or (with `kept` and `positions`) of one more token.
+        """Features and vector of whole texts, or (with `cache` and `positions`) of one more token.
 
         The class token stands at the last of `positions` + 1 places: a text's vector does not depend on padding.
         """
@@ -176,16 +176,16 @@ class TextTower(nn.Module):
         last = self.param("class_embedding", kernel_init(("out",), std=0.01), (self.tower.width,))
         norm = layer_norm(dtype=self.dtype, eps=self.tower.eps, name="final_norm")
         project = dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")
-        blocks = stacked(TextBlock, self.tower.layers, remat=self.remat, axes=(0, nn.broadcast, nn.broadcast))
+        blocks = scan_layers(TextBlock, self.tower.layers, remat=self.remat, axes=(0, nn.broadcast, nn.broadcast))
         layers = blocks(self.tower, self.dtype, name="layers")
         if positions is not None:
-            x, kv = layers(x + places(positions)[:, None], kept, positions, None)
-            return x, unit(project(norm(x[:, -1]))), kv
+            x, kv = layers(x + places(positions)[:, None], cache, positions, None)
+            return x, unit_vectors(project(norm(x[:, -1]))), kv
         x = x + places(jnp.arange(length))
         end = jnp.broadcast_to(last.astype(x.dtype) + places(jnp.full(1, self.positions)), (b, 1, x.shape[-1]))
         seen = None if mask is None else jnp.pad(mask, ((0, 0), (0, 1)), constant_values=True)
         x, kv = layers(jnp.concatenate([x, end], axis=1), None, None, seen)
-        return x[:, :-1], unit(project(norm(x[:, -1]))), kv
+        return x[:, :-1], unit_vectors(project(norm(x[:, -1]))), kv
 
 
 class TextDecoder(nn.Module):
@@ -200,13 +200,13 @@ class TextDecoder(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b l d"],
-        picture: Float[Array, "b m d_picture"] | None,
-        kept: tuple[KV, KV | None] | None = None,
+        image_tokens: Float[Array, "b m d_picture"] | None,
+        cache: tuple[KV, KV | None] | None = None,
         positions: Int[Array, " b"] | None = None,
     ) -> tuple[Float[Array, "b l vocab"], tuple[KV, KV]]:
         """Logits in float32, and what later tokens need of these and of the picture."""
-        blocks = stacked(DecoderBlock, self.tower.layers, remat=self.remat, axes=(0, nn.broadcast, nn.broadcast))
-        x, kv = blocks(self.tower, self.dtype, name="layers")(x, kept, positions, picture)
+        blocks = scan_layers(DecoderBlock, self.tower.layers, remat=self.remat, axes=(0, nn.broadcast, nn.broadcast))
+        x, kv = blocks(self.tower, self.dtype, name="layers")(x, cache, positions, image_tokens)
         x = layer_norm(dtype=self.dtype, eps=self.tower.eps, name="final_norm")(x)
         logits = dense(self.vocab_size, use_bias=False, dtype=self.dtype, axes=("embed", "vocab"), name="logits")(x)
         return logits.astype(jnp.float32), kv

@@ -14,6 +14,6 @@ class Condition(NamedTuple):
     mask: Bool[Array, "b m"]
     vector: Float[Array, "b v"]
 
-    def beside(self, second: "Condition") -> "Condition":
+    def concatenate(self, second: "Condition") -> "Condition":
         """One condition of two text encoders: each token's features of both, and the second's vector (SDXL)."""
         return second._replace(tokens=jnp.concatenate([self.tokens, second.tokens], axis=-1))

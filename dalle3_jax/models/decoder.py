@@ -40,8 +40,8 @@ class DecoderUNet(nn.Module):
         self, x: Float[Array, "b H W c"], t: Float[Array, " b"], latents: Float[Array, "b h w c_latent"]
     ) -> Float[Array, "b H W c"]:
         """One evaluation: x is noisy, t the schedule's network time, latents normalised and `factor` times smaller."""
-        self._check(x, latents)
-        e = self._embed(t)
+        self._check_inputs(x, latents)
+        e = self._time_embedding(t)
         repeats = self.factor // self.patch
         latents = jnp.repeat(jnp.repeat(latents, repeats, axis=1), repeats, axis=2)
         x = jnp.concatenate([space_to_depth(x, self.patch), latents], axis=-1).astype(self.dtype)
@@ -72,7 +72,7 @@ class DecoderUNet(nn.Module):
         x = conv(self.out_channels * self.patch**2, dtype=self.dtype, zero=True, name="conv_out")(nn.silu(norm(x)))
         return depth_to_space(x, self.patch)[..., : self.image_channels].astype(jnp.float32)
 
-    def _embed(self, t: Array) -> Array:
+    def _time_embedding(self, t: Array) -> Array:
         width = self.channels[0]
         if self.time_entries:
             rows = jnp.clip(jnp.round(t), 0, self.time_entries - 1).astype(jnp.int32)
@@ -93,7 +93,7 @@ class DecoderUNet(nn.Module):
             name=name,
         )
 
-    def _check(self, x: Array, latents: Array) -> None:
+    def _check_inputs(self, x: Array, latents: Array) -> None:
         wanted = (*(side * self.factor for side in latents.shape[1:3]), self.image_channels)
         if x.shape[1:] != wanted or latents.shape[-1] != self.latent_channels:
             raise ValueError(

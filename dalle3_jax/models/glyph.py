@@ -12,13 +12,13 @@ from flax import linen as nn
 
 from dalle3_jax.models.clip import CLIPTextEncoder
 
-__all__ = ["check_glyphs", "text_side"]
+__all__ = ["check_glyphs", "text_components"]
 
-IDS = 3 + 256
+BYTE_IDS = 3 + 256
 """Of padding, a word's end, one that ByT5 keeps free, and the bytes; ByT5's own table has 384 rows."""
 
 
-def text_side(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
+def text_components(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
     """The components that turn text into a condition: CLIP's text encoders do so by themselves, one or two of them."""
     alone = isinstance(modules.get("text_encoder"), CLIPTextEncoder)
     further = ("text_encoder_2",) if alone else ("glyph_encoder",)
@@ -37,8 +37,8 @@ def check_glyphs(modules: Mapping[str, nn.Module], length: int) -> None:
         raise ValueError(
             f"this system has {' and '.join(has)} but not {' and '.join(lacks)}: quoted text needs all three, or none"
         )
-    if encoder is not None and encoder.vocab_size < IDS:
+    if encoder is not None and encoder.vocab_size < BYTE_IDS:
         raise ValueError(
-            f"glyph_encoder.vocab_size is {encoder.vocab_size}, the ids of bytes go up to {IDS - 1}: "
-            f"set it to at least {IDS} (ByT5's is 384)"
+            f"glyph_encoder.vocab_size is {encoder.vocab_size}, the ids of bytes go up to {BYTE_IDS - 1}: "
+            f"set it to at least {BYTE_IDS} (ByT5's is 384)"
         )

@@ -17,10 +17,10 @@ from dalle3_jax.typing import Array, DTypeLike, Float, Int
 STRIDE = 8
 """Pixels to a side of a cell."""
 
-RARE = -3.0  # where the heat begins: a few cells in a hundred hold a centre
+HEAT_BIAS = -3.0  # where the heat begins: a few cells in a hundred hold a centre
 
 
-class Sight(NamedTuple):
+class SceneLogits(NamedTuple):
     """What the network says of pictures on their grid of i x j cells, in logits; `concepts` to `styles` of n cells.
 
     A box is the centre's way down and to the right from the middle of its cell (in cells) and the logarithm of the side
@@ -37,7 +37,7 @@ class Sight(NamedTuple):
 
 
 class SceneReader(nn.Module):
-    """Images in [-1, 1] -> `Sight`; sides must be multiples of 16.
+    """Images in [-1, 1] -> `SceneLogits`; sides must be multiples of 16.
 
     The names say what the outputs mean. Levels lie at a quarter, an eighth and a sixteenth of the picture's side; the
     last looks far and joins the second, on whose cells objects are read. `features`, what backgrounds are read
@@ -59,16 +59,16 @@ class SceneReader(nn.Module):
         return self.channels[1] + self.channels[2]
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b h w 3"], cells: Int[Array, "b n"] | None = None) -> Sight:
+    def __call__(self, images: Float[Array, "b h w 3"], cells: Int[Array, "b n"] | None = None) -> SceneLogits:
         """Read pictures; objects in `cells` (numbered row by row) or, without them, in all."""
         if images.shape[1] % (2 * STRIDE) or images.shape[2] % (2 * STRIDE):
             raise ValueError(f"image sides {images.shape[1:3]} must be multiples of {2 * STRIDE}: resize them first")
         grid, features = self._grid(images.astype(self.dtype))
-        heat = self._dense(1, "heat")(grid)[..., 0] + RARE
+        heat = self._dense(1, "heat")(grid)[..., 0] + HEAT_BIAS
         flat = grid.reshape(len(grid), -1, grid.shape[-1])
         at = flat if cells is None else jnp.take_along_axis(flat, cells[..., None], axis=1)
         at = nn.silu(self._dense(self.hidden, "hidden")(at))
-        sight = Sight(
+        sight = SceneLogits(
             heat,
             self._dense(len(self.concepts), "concepts")(at),
             self._dense(len(self.tints), "tints")(at),
@@ -77,7 +77,7 @@ class SceneReader(nn.Module):
             self._dense(len(self.backgrounds), "backgrounds")(features),
             features,
         )
-        return Sight(*(output.astype(jnp.float32) for output in sight))
+        return SceneLogits(*(output.astype(jnp.float32) for output in sight))
 
     def _grid(self, x: Array) -> tuple[Array, Array]:
         """The cells on which objects are read (b i j c), and the whole picture's features (b d)."""

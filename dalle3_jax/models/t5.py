@@ -13,7 +13,7 @@ from flax import linen as nn
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.layers import dense, embedding
 from dalle3_jax.nn.norms import RMSNorm
-from dalle3_jax.nn.transformer import stacked
+from dalle3_jax.nn.transformer import scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
 Activation = Literal["gated_gelu", "gated_silu", "relu"]
@@ -33,7 +33,7 @@ def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[Array,
     return bucket[position[None, :] - position[:, None] + length - 1]
 
 
-class FeedForward(nn.Module):
+class T5FeedForward(nn.Module):
     """wo(f(wi_0 x) * wi_1 x), f the tanh GELU or SiLU, or wo(relu(wi_0 x)); no biases."""
 
     mlp_width: int
@@ -84,7 +84,7 @@ class T5Block(nn.Module):
         )
         x = x + attention(RMSNorm(name="norm_1")(x), mask=mask, bias=bias)
         h = RMSNorm(name="norm_2")(x)
-        x = x + FeedForward(self.mlp_width, self.activation, self.dtype, name="feed_forward")(h)
+        x = x + T5FeedForward(self.mlp_width, self.activation, self.dtype, name="feed_forward")(h)
         return nn.with_logical_constraint(x, ("batch", None, None)), None
 
 
@@ -116,7 +116,7 @@ class T5Encoder(nn.Module):
         std = self.width**-0.5 if self.relative_std is None else self.relative_std
         table = embedding(self.relative_buckets, self.heads, dtype=jnp.float32, std=std, name="relative_bias")
         bias = table(relative_buckets(ids.shape[1], self.relative_buckets, self.relative_max_distance))
-        blocks = stacked(T5Block, self.layers, remat=self.remat)(
+        blocks = scan_layers(T5Block, self.layers, remat=self.remat)(
             self.heads, self.head_size, self.mlp_width, self.activation, self.dtype, name="layers"
         )
         x, _ = blocks(x, mask, jnp.moveaxis(bias, -1, 0)[None])

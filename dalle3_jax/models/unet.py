@@ -65,14 +65,14 @@ class UNet(nn.Module):
         sizes: Float[Array, "b s"] | None = None,
     ) -> Float[Array, "b h w c_out"]:
         """One evaluation; t is the schedule's network time, sizes are in pixels. Any latent size works."""
-        self._check(condition)
-        e = self._embed(t, condition, sizes)
+        self._check_condition(condition)
+        e = self._conditioning_embedding(t, condition, sizes)
         top = self.levels[0].channels
         x = conv(top, dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
         skips = [x]
         for i, level in enumerate(self.levels):
             for j in range(level.blocks):
-                x = self._stage(x, e, condition, level, f"down_{i}_{j}")
+                x = self._layer(x, e, condition, level, f"down_{i}_{j}")
                 skips.append(x)
             if i < len(self.levels) - 1:
                 x = Downsample(level.channels, dtype=self.dtype, name=f"down_{i}_downsample")(x)
@@ -87,7 +87,7 @@ class UNet(nn.Module):
         for i, level in reversed(list(enumerate(self.levels))):
             for j in range(level.blocks + 1):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
-                x = self._stage(x, e, condition, level, f"up_{i}_{j}")
+                x = self._layer(x, e, condition, level, f"up_{i}_{j}")
             if i > 0:
                 _, height, width, _ = skips[-1].shape
                 x = Upsample(level.channels, dtype=self.dtype, name=f"up_{i}_upsample")(x, (height, width))
@@ -96,13 +96,13 @@ class UNet(nn.Module):
         # The first guess of a new network is zero.
         return conv(self.out_channels, dtype=self.dtype, zero=True, name="conv_out")(x).astype(jnp.float32)
 
-    def _check(self, condition: Condition) -> None:
+    def _check_condition(self, condition: Condition) -> None:
         widths = [("tokens", self.context_width, condition.tokens)]
         widths += [("a vector", self.vector_width, condition.vector)] if self.pooled else []
         if wrong := [f"{what} of {w}, not {x.shape[-1]}" for what, w, x in widths if w not in (0, x.shape[-1])]:
             raise ValueError(f"the condition does not fit this UNet, which takes {' and '.join(wrong)}")
 
-    def _embed(self, t: Array, condition: Condition, sizes: Array | None) -> Array:
+    def _conditioning_embedding(self, t: Array, condition: Condition, sizes: Array | None) -> Array:
         top = self.levels[0].channels
         width = self.embedding_ratio * top
         e = EmbeddingMLP(width, self.dtype, name="time_embedding")(sinusoids(t, top))
@@ -117,7 +117,7 @@ class UNet(nn.Module):
             e = e + EmbeddingMLP(width, self.dtype, name="condition_embedding")(jnp.concatenate(extra, axis=-1))
         return e
 
-    def _stage(self, x: Array, e: Array, condition: Condition, level: Level, name: str) -> Array:
+    def _layer(self, x: Array, e: Array, condition: Condition, level: Level, name: str) -> Array:
         x = self._block(level.channels, f"{name}_block")(x, e)
         if not level.depth:
             return x

@@ -12,7 +12,7 @@ from flax import linen as nn
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.layers import dense, kernel_init, layer_norm
-from dalle3_jax.nn.transformer import GEGLU, TransformerBlock, stacked
+from dalle3_jax.nn.transformer import GEGLU, TransformerBlock, scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 
@@ -97,7 +97,7 @@ class XFNet(nn.Module):
             case "mlp":
                 x = dense(self.width, dtype=self.dtype, name="project_hidden")(nn.gelu(x))
             case "transformer":
-                blocks = stacked(TransformerBlock, self.layers, remat=self.remat)
+                blocks = scan_layers(TransformerBlock, self.layers, remat=self.remat)
                 x, _ = blocks(self.heads, self.width // self.heads, cross=False, dtype=self.dtype, name="layers")(
                     x, None, mask
                 )
@@ -113,6 +113,6 @@ class XFNet(nn.Module):
         shape = (self.queries, self.width)
         queries = self.param("queries", kernel_init((None, "out"), std=self.width**-0.5), shape)
         queries = jnp.broadcast_to(queries[None].astype(x.dtype), (x.shape[0], *shape))
-        blocks = stacked(ResamplerBlock, self.layers, remat=self.remat)
+        blocks = scan_layers(ResamplerBlock, self.layers, remat=self.remat)
         queries, _ = blocks(self.heads, self.width // self.heads, dtype=self.dtype, name="layers")(queries, x, mask)
         return queries, jnp.ones(queries.shape[:2], bool)

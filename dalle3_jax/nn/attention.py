@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.nn.flash import flash, suits_flash
+from dalle3_jax.nn.flash import flash_attention, suits_flash
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.nn.norms import RMSNorm
-from dalle3_jax.nn.ring import around, ring
+from dalle3_jax.nn.ring import ring_attention, ring_axes
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 TILED_FROM = 256 * 1024
@@ -26,14 +26,14 @@ def attend(
     scale: float,
 ) -> Float[Array, "b l n k"]:
     """softmax(scale * q k^T + bias) v over the unmasked keys, with a float32 softmax."""
-    if around() and mask is None and bias is None and q.shape == k.shape:
-        return ring(q, k, v, scale=scale)
-    backend = platform()
+    if ring_axes() and mask is None and bias is None and q.shape == k.shape:
+        return ring_attention(q, k, v, scale=scale)
+    backend = target_platform()
     if backend == "tpu" and bias is None and suits_flash(q, k):
-        return flash(q, k, v, mask, scale=scale)
+        return flash_attention(q, k, v, mask, scale=scale)
     if backend == "cpu":
         tiled = bias is None and q.shape[1] * k.shape[1] >= TILED_FROM
-        return _tiled(q, k, v, mask, scale) if tiled else _plain(q, k, v, mask, bias, scale)
+        return _attend_per_head(q, k, v, mask, scale) if tiled else _attend_at_once(q, k, v, mask, bias, scale)
     fused = backend == "gpu" and bias is None and fits_cudnn(q, k, masked=mask is not None)
     return jax.nn.dot_product_attention(
         q,
@@ -46,7 +46,7 @@ def attend(
     )
 
 
-def platform() -> str:
+def target_platform() -> str:
     """What the program is compiled for: the platform of the mesh in use, which need not be here, else the default."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device is not None else jax.default_backend()
@@ -59,7 +59,7 @@ def fits_cudnn(q: Float[Array, "b l n k"], k: Float[Array, "b m n k"], *, masked
     return half and q.shape[-1] <= 128 and q.shape[-1] % 8 == 0 and (even or not masked)
 
 
-def _plain(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float) -> Array:
+def _attend_at_once(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float) -> Array:
     q = q * jnp.asarray(scale, q.dtype)
     scores = jnp.einsum("blnk,bmnk->bnlm", q, k, preferred_element_type=jnp.float32)
     if bias is not None:
@@ -69,7 +69,7 @@ def _plain(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None,
     return jnp.einsum("bnlm,bmnk->blnk", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
 
 
-def _tiled(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
+def _attend_per_head(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
     b, length, n, _ = q.shape
     rows = [jnp.moveaxis(x, 2, 1).reshape(b * n, x.shape[1], -1) for x in (q, k, v)]
     keep = jnp.ones(k.shape[:2], bool) if mask is None else mask

@@ -19,33 +19,33 @@ from jax.sharding import PartitionSpec as P
 
 from dalle3_jax.typing import Array
 
-__all__ = ["Axes", "fitted", "gathering", "used", "whole"]
+__all__ = ["Axes", "compute_axes", "divisible_spec", "gather_kernel", "with_gathered_kernel"]
 
 Axes = tuple[str | None, ...]
 
-USED = {"embed": "whole", "from_heads": "heads", "from_mlp": "mlp", "from_vocab": "vocab"}
+COMPUTE_AXES = {"embed": "whole", "from_heads": "heads", "from_mlp": "mlp", "from_vocab": "vocab"}
 """What an axis of a stored kernel is called while a layer computes with it; others keep their names."""
 
 
-def used(axes: Axes) -> Axes:
+def compute_axes(axes: Axes) -> Axes:
     """The logical axes of a stored kernel (or of what is added to its products) while a layer computes."""
-    return tuple(USED.get(name, name) if name else None for name in axes)
+    return tuple(COMPUTE_AXES.get(name, name) if name else None for name in axes)
 
 
-def fitted(shape: tuple[int, ...], axes: P, mesh: Mesh | AbstractMesh) -> P:
+def divisible_spec(shape: tuple[int, ...], axes: P, mesh: Mesh | AbstractMesh) -> P:
     """The spec with those mesh axes that divide the array's axes: of several the first ones, in turn.
 
     An axis whose length a mesh axis does not divide (three output channels, say) stays whole.
     """
     axes = P(*axes, *(None,) * (len(shape) - len(axes)))
-    return P(*(_dividing(length, names, mesh) for length, names in zip(shape, axes, strict=True)))
+    return P(*(_dividing_axes(length, names, mesh) for length, names in zip(shape, axes, strict=True)))
 
 
-def gathering(product: Callable[..., Array], axes: Axes) -> Callable[..., Array]:
+def with_gathered_kernel(product: Callable[..., Array], axes: Axes) -> Callable[..., Array]:
     """`product` (x, kernel, ...) on each device's rows of x, with the kernel gathered from the devices that store it.
 
     `axes` are the logical axes of the stored kernel, whose last two are its inputs and outputs. Without a mesh or
-    logical rules (`training.sharding.ruled`), and where the rows are not split over devices, it is `product` alone.
+    logical rules (`training_program.sharding.with_axis_rules`), and where the rows are not split over devices, it is `product` alone.
     """
 
     def apply(x: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:
@@ -54,16 +54,16 @@ def gathering(product: Callable[..., Array], axes: Axes) -> Callable[..., Array]
             return product(x, kernel, *args, **kwargs)
 
         def placed(shape: tuple[int, ...], names: Axes) -> P:
-            return fitted(shape, nn.logical_to_mesh(P(*names), rules), mesh)
+            return divisible_spec(shape, nn.logical_to_mesh(P(*names), rules), mesh)
 
         [rows], every = placed(x.shape[:1], ("batch",)), nn.logical_to_mesh(P("batch"), rules)
         if rows is None or P(rows) != every:
-            return product(x, whole(kernel, axes), *args, **kwargs)
-        stored, local = placed(kernel.shape, axes), placed(kernel.shape, used(axes))
+            return product(x, gather_kernel(kernel, axes), *args, **kwargs)
+        stored, local = placed(kernel.shape, axes), placed(kernel.shape, compute_axes(axes))
         middle = (None,) * (x.ndim - 2)
 
         def shard(x: Array, kernel: Array) -> Array:
-            y = product(x, _gathered(kernel, stored, local), *args, **kwargs)
+            y = product(x, _gather_shard(kernel, stored, local), *args, **kwargs)
             return jax.lax.psum(y, local[-2]) if local[-2] else y
 
         specs = (P(rows, *middle, local[-2]), stored)
@@ -72,30 +72,30 @@ def gathering(product: Callable[..., Array], axes: Axes) -> Callable[..., Array]
     return apply
 
 
-def whole(kernel: Array, axes: Axes) -> Array:
+def gather_kernel(kernel: Array, axes: Axes) -> Array:
     """The kernel laid out as a layer computes with it, where a mesh and rules say how."""
     mesh, rules = jax.sharding.get_abstract_mesh(), nn.get_logical_axis_rules()
     if mesh.empty or not rules:
         return kernel
-    spec = fitted(kernel.shape, nn.logical_to_mesh(P(*used(axes)), rules), mesh)
+    spec = divisible_spec(kernel.shape, nn.logical_to_mesh(P(*compute_axes(axes)), rules), mesh)
     return jax.lax.with_sharding_constraint(kernel, spec)
 
 
-def _gathered(kernel: Array, stored: P, local: P) -> Array:
+def _gather_shard(kernel: Array, stored: P, local: P) -> Array:
     """A shard of a kernel, joined with those of the devices that hold the rest of what this device computes with."""
-    for axis, (held, wanted) in enumerate(zip(map(_names, stored), map(_names, local), strict=True)):
+    for axis, (held, wanted) in enumerate(zip(map(_axis_names, stored), map(_axis_names, local), strict=True)):
         for name in reversed(held[len(wanted) :]):
             if jax.lax.axis_size(name) > 1:
                 kernel = jax.lax.all_gather(kernel, name, axis=axis, tiled=True)
     return kernel
 
 
-def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def _axis_names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else entry or ()
 
 
-def _dividing(length: int, entry: str | tuple[str, ...] | None, mesh: Mesh | AbstractMesh) -> Any:
-    names = _names(entry)
+def _dividing_axes(length: int, entry: str | tuple[str, ...] | None, mesh: Mesh | AbstractMesh) -> Any:
+    names = _axis_names(entry)
     while names and length % math.prod(mesh.shape[name] for name in names):
         names = names[:-1]
     return names[0] if len(names) == 1 else names or None

@@ -9,7 +9,7 @@ from dalle3_jax.nn.attention import attend
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
-__all__ = ["KV", "CachedAttention", "causal", "written"]
+__all__ = ["KV", "CachedAttention", "causal_bias", "write_tokens"]
 
 
 class KV(NamedTuple):
@@ -35,11 +35,11 @@ class CachedAttention(nn.Module):
         self,
         x: Float[Array, "b l d"],
         context: Float[Array, "b m d_context"] | None = None,
-        kept: KV | None = None,
+        cache: KV | None = None,
         positions: Int[Array, " b"] | None = None,
         mask: Bool[Array, "b l"] | None = None,
     ) -> tuple[Float[Array, "b l d"], KV]:
-        """Attend; `positions` marks one token of self-attention after others, which stand in `kept`.
+        """Attend; `positions` marks one token of self-attention after others, which stand in `cache`.
 
         `mask` marks the tokens of whole texts that may be attended to.
         """
@@ -49,28 +49,28 @@ class CachedAttention(nn.Module):
             return y.reshape(*y.shape[:-1], self.heads, self.head_size)
 
         q, bias = split("query", x), None
-        if kept is not None and positions is None:
-            kv = kept
+        if cache is not None and positions is None:
+            kv = cache
         else:
             rows = x if context is None else context
             kv = KV(split("key", rows), split("value", rows))
-            if kept is not None and positions is not None:
-                kv = written(kept, kv, positions)
+            if cache is not None and positions is not None:
+                kv = write_tokens(cache, kv, positions)
                 mask = jnp.arange(kv.keys.shape[1])[None] <= positions[:, None]
             elif context is None:
-                bias = causal(x.shape[1], self.heads)
+                bias = causal_bias(x.shape[1], self.heads)
         y = attend(q, kv.keys, kv.values, mask, bias, scale=self.head_size**-0.5)
         out = dense(x.shape[-1], dtype=self.dtype, axes=("from_heads", "whole"), name="out")
         return out(y.reshape(*y.shape[:2], -1)), kv
 
 
-def causal(length: int, heads: int) -> Float[Array, "1 n l l"]:
+def causal_bias(length: int, heads: int) -> Float[Array, "1 n l l"]:
     """What to add to the scores so that a token sees itself and what stands before it."""
     seen = jnp.tril(jnp.ones((length, length), bool))
     return jnp.broadcast_to(jnp.where(seen, 0.0, jnp.finfo(jnp.float32).min), (1, heads, length, length))
 
 
-def written(kept: KV, new: KV, positions: Int[Array, " b"]) -> KV:
+def write_tokens(cache: KV, new: KV, positions: Int[Array, " b"]) -> KV:
     """The buffers with one new token in each row, at its position."""
-    here = (jnp.arange(kept.keys.shape[1])[None] == positions[:, None])[..., None, None]
-    return KV(*(jnp.where(here, token.astype(old.dtype), old) for old, token in zip(kept, new, strict=True)))
+    here = (jnp.arange(cache.keys.shape[1])[None] == positions[:, None])[..., None, None]
+    return KV(*(jnp.where(here, token.astype(old.dtype), old) for old, token in zip(cache, new, strict=True)))

@@ -9,20 +9,20 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-from dalle3_jax.nn.fsdp import Axes, gathering, used, whole
+from dalle3_jax.nn.fsdp import Axes, compute_axes, gather_kernel, with_gathered_kernel
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.typing import Array, DTypeLike, Float
 
-KERNEL = (None, None, "embed", "out")
+CONV_KERNEL_AXES = (None, None, "embed", "out")
 """The logical axes of a convolution's kernel."""
-partitioned = nn.with_logical_partitioning
+with_logical_axes = nn.with_logical_partitioning
 
 
 def kernel_init(axes: Axes, *, zero: bool = False, std: float | None = None) -> Callable:
     """LeCun normal, or normal with a given deviation, or zeros, carrying logical axes."""
     if zero:
-        return partitioned(nn.initializers.zeros, axes)
-    return partitioned(nn.initializers.lecun_normal() if std is None else nn.initializers.normal(std), axes)
+        return with_logical_axes(nn.initializers.zeros, axes)
+    return with_logical_axes(nn.initializers.lecun_normal() if std is None else nn.initializers.normal(std), axes)
 
 
 def dense(
@@ -41,8 +41,8 @@ def dense(
         use_bias=use_bias,
         dtype=dtype,
         kernel_init=kernel_init(axes, zero=zero, std=std),
-        bias_init=partitioned(nn.initializers.zeros, used(axes[-1:])),
-        dot_general=gathering(lax.dot_general, axes),
+        bias_init=with_logical_axes(nn.initializers.zeros, compute_axes(axes[-1:])),
+        dot_general=with_gathered_kernel(lax.dot_general, axes),
         name=name,
     )
 
@@ -67,9 +67,9 @@ def conv(
         padding=padding or ((half, half), (half, half)),
         use_bias=use_bias,
         dtype=dtype,
-        kernel_init=kernel_init(KERNEL, zero=zero),
-        bias_init=partitioned(nn.initializers.zeros, ("out",)),
-        conv_general_dilated=gathering(lax.conv_general_dilated, KERNEL),
+        kernel_init=kernel_init(CONV_KERNEL_AXES, zero=zero),
+        bias_init=with_logical_axes(nn.initializers.zeros, ("out",)),
+        conv_general_dilated=with_gathered_kernel(lax.conv_general_dilated, CONV_KERNEL_AXES),
         name=name,
     )
 
@@ -79,7 +79,7 @@ def embedding(entries: int, features: int, *, name: str, dtype: DTypeLike, std: 
     axes: Axes = ("from_vocab", "whole")
 
     def promoted(*tables: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
-        return [whole(table, axes) for table in promote_dtype(*tables, dtype=dtype, inexact=inexact)]
+        return [gather_kernel(table, axes) for table in promote_dtype(*tables, dtype=dtype, inexact=inexact)]
 
     init = kernel_init(axes, std=std)
     return nn.Embed(entries, features, dtype=dtype, embedding_init=init, promote_dtype=promoted, name=name)
@@ -90,8 +90,8 @@ def layer_norm(*, name: str, dtype: DTypeLike, eps: float = 1e-5) -> nn.LayerNor
     return nn.LayerNorm(
         epsilon=eps,
         dtype=dtype,
-        scale_init=partitioned(nn.initializers.ones, ("out",)),
-        bias_init=partitioned(nn.initializers.zeros, ("out",)),
+        scale_init=with_logical_axes(nn.initializers.ones, ("out",)),
+        bias_init=with_logical_axes(nn.initializers.zeros, ("out",)),
         name=name,
     )
 

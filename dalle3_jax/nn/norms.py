@@ -9,16 +9,16 @@ from jax import lax
 
 from dalle3_jax.typing import Array, Float
 
-Kind = Literal["batch", "group", "layer", "instance"]
+NormKind = Literal["batch", "group", "layer", "instance"]
 
 
-def per_channel(init: Callable) -> Callable:
+def channel_init(init: Callable) -> Callable:
     """An initialiser of one number per channel, carrying its logical axis."""
     return nn.with_logical_partitioning(init, ("out",))
 
 
 def moments(
-    x: Float[Array, "b *hw c"], kind: Kind, groups: int = 1
+    x: Float[Array, "b *hw c"], kind: NormKind, groups: int = 1
 ) -> tuple[Float[Array, "#b c"], Float[Array, "#b c"]]:
     """Mean and variance in float32 of what each channel is normalised with.
 
@@ -51,7 +51,7 @@ def moments(
 
 def standardise(
     x: Float[Array, "b *hw c"],
-    kind: Kind,
+    kind: NormKind,
     groups: int = 1,
     *,
     eps: float,
@@ -88,8 +88,8 @@ class GroupNorm(nn.Module):
         c = x.shape[-1]
         gain, offset = 1.0, 0.0
         if self.affine:
-            gain = self.param("scale", per_channel(nn.initializers.ones), (c,))[None]
-            offset = self.param("bias", per_channel(nn.initializers.zeros), (c,))[None]
+            gain = self.param("scale", channel_init(nn.initializers.ones), (c,))[None]
+            offset = self.param("bias", channel_init(nn.initializers.zeros), (c,))[None]
         if scale is not None:
             gain, offset = gain * (1 + scale), offset * (1 + scale)
         if shift is not None:
@@ -105,7 +105,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Normalise the last axis."""
-        weight = self.param("scale", per_channel(nn.initializers.ones), (x.shape[-1],))
+        weight = self.param("scale", channel_init(nn.initializers.ones), (x.shape[-1],))
         x32 = x.astype(jnp.float32)
         x32 = x32 * lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.eps)
         return (x32 * weight.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)

@@ -40,7 +40,7 @@ class ResBlock(nn.Module):
             raise ValueError(f"a block conditioned by {self.conditioning} needs the embedding e")
         h = nn.silu(self._norm(x, e, "norm_1", self.modulate_first))
         if self.resample != "none":
-            x, h = (halved(part) if self.resample == "down" else doubled(part) for part in (x, h))
+            x, h = (downsample_mean(part) if self.resample == "down" else upsample_nearest(part) for part in (x, h))
         h = conv(self.features, dtype=self.dtype, name="conv_1")(h)
         if e is not None and self.conditioning == "add":
             h = h + dense(self.features, dtype=self.dtype, name="embedding")(nn.silu(e))[:, None, None, :]
@@ -86,19 +86,19 @@ class Upsample(nn.Module):
         self, x: Float[Array, "b h w c"], size: tuple[int, int] | None = None
     ) -> Float[Array, "b h2 w2 c_out"]:
         """Double height and width, cut to `size` where an odd size was rounded up on the way down."""
-        x = doubled(x)
+        x = upsample_nearest(x)
         if size is not None:
             x = x[:, : size[0], : size[1]]
         return conv(self.features, dtype=self.dtype, name="conv")(x)
 
 
-def doubled(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+def upsample_nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Twice the height and width, each pixel repeated."""
     # repeat, not resize: it partitions without an all-gather.
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
-def halved(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+def downsample_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Half the height and width, rounded up: means of 2 x 2 pixels, the last ones of an odd side repeated."""
     b, h, w, c = x.shape
     x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")

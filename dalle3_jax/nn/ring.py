@@ -10,10 +10,10 @@ from jax.sharding import PartitionSpec as P
 
 from dalle3_jax.typing import Array, Float
 
-__all__ = ["around", "ring"]
+__all__ = ["ring_attention", "ring_axes"]
 
 
-def around() -> tuple[str, ...]:
+def ring_axes() -> tuple[str, ...]:
     """The mesh axes over which rules split the height of images; empty where they do not."""
     mesh, rules = jax.sharding.get_abstract_mesh(), dict(nn.get_logical_axis_rules())
     axes = rules.get("height") or ()
@@ -21,11 +21,11 @@ def around() -> tuple[str, ...]:
     return tuple(name for name in axes if not mesh.empty and mesh.shape[name] > 1)
 
 
-def ring(
+def ring_attention(
     q: Float[Array, "b l n k"], k: Float[Array, "b l n k"], v: Float[Array, "b l n k"], *, scale: float
 ) -> Float[Array, "b l n k"]:
     """softmax(scale * q k^T) v, tokens split over the axes of `around`, with a float32 softmax."""
-    axes = around()
+    axes = ring_axes()
 
     def rows(q: Array, k: Array, v: Array) -> Array:
         count = jax.lax.axis_size(axes)

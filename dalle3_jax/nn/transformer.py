@@ -11,7 +11,9 @@ from dalle3_jax.nn.norms import GroupNorm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 
-def stacked(block: type[nn.Module], layers: int, *, remat: bool = False, axes: Any = nn.broadcast) -> type[nn.Module]:
+def scan_layers(
+    block: type[nn.Module], layers: int, *, remat: bool = False, axes: Any = nn.broadcast
+) -> type[nn.Module]:
     """`layers` copies of a block as one scanned module, parameters stacked on a leading `layers` axis.
 
     The block maps (carry, *shared) -> (carry, kept); the shared arguments go to every layer, and what each layer keeps
@@ -98,7 +100,7 @@ class SpatialTransformer(nn.Module):
         inner = self.heads * self.head_size
         h = GroupNorm(self.groups, eps=1e-6, name="norm")(x).reshape(b, height * width, c)
         h = dense(inner, dtype=self.dtype, name="project_in")(h)
-        blocks = stacked(TransformerBlock, self.depth, remat=self.remat)
+        blocks = scan_layers(TransformerBlock, self.depth, remat=self.remat)
         h, _ = blocks(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name="layers")(
             h, context, mask
         )

@@ -8,8 +8,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from dalle3_jax.pipeline.png import Picture, read_settings
-from dalle3_jax.pipeline.request import Request, request_of
+from dalle3_jax.pipeline.png import GeneratedImage, read_metadata
+from dalle3_jax.pipeline.request import Request, request_from_metadata
 
 MANIFEST = "manifest.jsonl"
 
@@ -17,19 +17,19 @@ MANIFEST = "manifest.jsonl"
 class Album:
     """Pictures by the identity of their jobs; what is there already is known by its content, not by its name alone."""
 
-    def __init__(self, folder: str | Path, lists: bool = True):
+    def __init__(self, folder: str | Path, writes_manifest: bool = True):
         """Opens or makes the folder; ValueError when nothing can be written there.
 
-        Of several hosts that fill one folder, one alone `lists` pictures: the others' are listed when it asks for them.
+        Of several hosts that fill one folder, one alone `writes_manifest` pictures: the others' are listed when it asks for them.
         """
-        self.folder, self.lists = Path(folder), lists
+        self.folder, self.writes_manifest = Path(folder), writes_manifest
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 file.write(b"writable")
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise ValueError(f"cannot write to the folder {str(folder)!r}: {error}; give another --outdir") from None
-        self.listed = self._read_manifest()
+        self.listed_files = self._read_manifest()
 
     def path(self, request: Request, checkpoint: str) -> Path:
         """The picture's file: words of the prompt for people, seed, and enough of the job's identity to be alone."""
@@ -40,34 +40,34 @@ class Album:
         """Whether the picture is there; one that a killed run wrote but did not list is listed now."""
         path = self.path(request, checkpoint)
         try:
-            made = read_settings(path)
-            same = request_of(made).identity(made.get("checkpoint", "")) == request.identity(checkpoint)
+            made = read_metadata(path)
+            same = request_from_metadata(made).identity(made.get("checkpoint", "")) == request.identity(checkpoint)
         except ValueError:  # not there, or not ours
             return False
         if same:
-            self._list(path, made)
+            self._append_to_manifest(path, made)
         return same
 
-    def add(self, picture: Picture) -> Path:
+    def add(self, picture: GeneratedImage) -> Path:
         """Writes the picture, then its line in the manifest."""
         path = self.path(picture.request, picture.checkpoint)
         picture.save(path)
-        self._list(path, picture.settings)
+        self._append_to_manifest(path, picture.metadata)
         return path
 
-    def _list(self, path: Path, settings: dict[str, Any]) -> None:
-        if path.name in self.listed or not self.lists:
+    def _append_to_manifest(self, path: Path, settings: dict[str, Any]) -> None:
+        if path.name in self.listed_files or not self.writes_manifest:
             return
         line = json.dumps({"file": path.name, **settings}) + "\n"
         with (self.folder / MANIFEST).open("ab") as file:
-            if file.tell() and not self._ends_whole():
+            if file.tell() and not self._ends_with_newline():
                 line = "\n" + line  # a killed run left half a line
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
-        self.listed.add(path.name)
+        self.listed_files.add(path.name)
 
-    def _ends_whole(self) -> bool:
+    def _ends_with_newline(self) -> bool:
         with (self.folder / MANIFEST).open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b"\n"

@@ -6,7 +6,7 @@ from typing import Any
 from dalle3_jax.pipeline.request import Request
 
 
-def groups(requests: Sequence[Request]) -> list[list[int]]:
+def group_by_program(requests: Sequence[Request]) -> list[list[int]]:
     """Indices of requests that one program can make: of the same size, sampling and decoder, guided or not."""
     found: dict[Any, list[int]] = {}
     for index, r in enumerate(requests):

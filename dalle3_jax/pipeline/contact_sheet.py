@@ -9,29 +9,32 @@ INK, FAINT, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 GREEN, RED = (21, 128, 61), (185, 28, 28)
 
 
-class Line(NamedTuple):
+class SheetLine(NamedTuple):
     """One paragraph under a picture."""
 
     text: str
     colour: tuple[int, int, int] = INK
 
 
-class Cell(NamedTuple):
+class SheetCell(NamedTuple):
     """A picture and the paragraphs under it."""
 
     image: Image.Image
-    lines: tuple[Line, ...]
+    lines: tuple[SheetLine, ...]
 
 
-def sheet(
-    cells: Sequence[Cell], *, columns: int, width: int = 256, title: str = "", font_size: int = 15
+def draw_sheet(
+    cells: Sequence[SheetCell], *, columns: int, width: int = 256, title: str = "", font_size: int = 15
 ) -> Image.Image:
     """Draw the cells row by row, every picture `width` pixels wide, every row as high as its longest text needs."""
     if not cells:
         raise ValueError("no pictures to draw: a sheet needs at least one")
     font, heading = ImageFont.load_default(font_size), ImageFont.load_default(font_size + 5)
     margin, leading = 14, round(font_size * 1.3)
-    texts = [[Line(row, line.colour) for line in cell.lines for row in wrap(line.text, font, width)] for cell in cells]
+    texts = [
+        [SheetLine(row, line.colour) for line in cell.lines for row in wrap_text(line.text, font, width)]
+        for cell in cells
+    ]
     pictures = [enlarge(cell.image, width) for cell in cells]
     rows = [range(start, min(start + columns, len(cells))) for start in range(0, len(cells), columns)]
     heights = [max(pictures[i].height + 8 + leading * len(texts[i]) for i in row) + margin for row in rows]
@@ -56,7 +59,7 @@ def enlarge(image: Image.Image, width: int) -> Image.Image:
     return image.convert("RGB").resize((width, height), Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
 
 
-def wrap(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
+def wrap_text(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Break a text between words into lines of at most `width` pixels; a word wider than that stands alone."""
     lines: list[str] = []
     for word in text.split():

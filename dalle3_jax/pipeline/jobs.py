@@ -33,14 +33,14 @@ KEYS = {
 
 
 @dataclass(frozen=True)
-class Line:
+class PromptLine:
     """One prompt with the settings given for it alone, and where it stands, for messages."""
 
     source: str
     settings: Mapping[str, Any]
 
 
-def size_or_auto(text: str) -> tuple[int, int] | str:
+def parse_size_or_auto(text: str) -> tuple[int, int] | str:
     """(height, width) from WIDTHxHEIGHT; "auto" stays what it is."""
     if text.strip().lower() == AUTO:
         return AUTO
@@ -58,22 +58,27 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
-def read_lines(prompts: Sequence[str], file: str | None) -> list[Line]:
+def read_prompt_lines(prompts: Sequence[str], file: str | None) -> list[PromptLine]:
     """The prompts of the command line, then those of the file: one a line, or one JSON object a line in a .jsonl.
 
     Raises one ValueError that names every line that cannot be used.
     """
-    lines = [Line(f"--prompt {number}", {"prompt": prompt}) for number, prompt in enumerate(prompts, start=1)]
+    lines = [PromptLine(f"--prompt {number}", {"prompt": prompt}) for number, prompt in enumerate(prompts, start=1)]
     if file is not None:
-        lines += _read_file(Path(file))
+        lines += _read_prompts_file(Path(file))
     if not lines:
         where = f"{file} holds no prompts" if file else "there is no prompt"
         raise ValueError(f"{where}: give --prompt TEXT, or --prompts-file FILE with one prompt a line")
     return lines
 
 
-def requests(
-    lines: Sequence[Line], make: Callable[..., Request], problems: Callable[[Request], list[str]], *, seed: int, n: int
+def make_requests(
+    lines: Sequence[PromptLine],
+    make: Callable[..., Request],
+    request_errors: Callable[[Request], list[str]],
+    *,
+    seed: int,
+    n: int,
 ) -> list[Request]:
     """A request for each picture: `n` a line, picture i of all with seed + i, or a line's own seed counted within it.
 
@@ -88,13 +93,13 @@ def requests(
         first = line.settings.get("seed", seed + index)
         made += [make(**own, seed=first + i) for i in range(count)]
         ends = dict.fromkeys((made[-count], made[-1]))  # the smallest and the largest seed
-        found += [f"{line.source}: {problem}" for request in ends for problem in problems(request)]
+        found += [f"{line.source}: {problem}" for request in ends for problem in request_errors(request)]
         index += count
-    _raise(found)
+    _raise_errors(found)
     return made
 
 
-def _read_file(path: Path) -> list[Line]:
+def _read_prompts_file(path: Path) -> list[PromptLine]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
@@ -103,18 +108,18 @@ def _read_file(path: Path) -> list[Line]:
         (f"{path} line {number}", line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()
     ]
     if path.suffix != ".jsonl":
-        return [Line(source, {"prompt": line.strip()}) for source, line in numbered]
+        return [PromptLine(source, {"prompt": line.strip()}) for source, line in numbered]
     lines, found = [], []
     for source, line in numbered:
         try:
-            lines.append(Line(source, _parse(line)))
+            lines.append(PromptLine(source, _parse_json_line(line)))
         except ValueError as error:
             found.append(f"{source}: {error}")
-    _raise(found)
+    _raise_errors(found)
     return lines
 
 
-def _parse(line: str) -> dict[str, Any]:
+def _parse_json_line(line: str) -> dict[str, Any]:
     """The settings of one line of a .jsonl."""
     try:
         settings = json.loads(line)
@@ -134,10 +139,10 @@ def _parse(line: str) -> dict[str, Any]:
         found.append(f"guidance_interval must be a list of two numbers, not {interval!r}")
     if found:
         raise ValueError("; ".join(found))
-    return settings | ({"size": size_or_auto(settings["size"])} if "size" in settings else {})
+    return settings | ({"size": parse_size_or_auto(settings["size"])} if "size" in settings else {})
 
 
-def _raise(found: Sequence[str]) -> None:
-    if found:
-        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise ValueError("; ".join(found[:SHOWN]) + more)
+def _raise_errors(errors: Sequence[str]) -> None:
+    if errors:
+        more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+        raise ValueError("; ".join(errors[:SHOWN]) + more)

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.request import Request
 
-CHUNK = "dalle3_jax"
+METADATA_CHUNK = "dalle3_jax"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -43,7 +43,7 @@ SPACING_TITLES = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class GeneratedImage:
     """An image together with the request, the digest of the release and the batch size that made it."""
 
     image: Image.Image
@@ -62,7 +62,7 @@ class Picture:
         return self.request.seed
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """How it was made, in plain values: the content of the PNG's `dalle3_jax` chunk."""
         made = asdict(self.request)
         if not made["original_prompt"]:
@@ -70,19 +70,19 @@ class Picture:
         height, width = made.pop("size")
         made |= {"width": width, "height": height, "guidance_interval": list(made["guidance_interval"])}
         made |= {"batch_size": self.batch_size, "checkpoint": self.checkpoint}
-        return made | {"software": software(), "digitalSourceType": SOURCE_TYPE}
+        return made | {"software": software_version(), "digitalSourceType": SOURCE_TYPE}
 
-    def png(self) -> bytes:
+    def to_png(self) -> bytes:
         """The PNG file: A1111's `parameters`, our JSON, and XMP with the source type of generated media."""
-        texts = {"parameters": parameters(self.settings), CHUNK: json.dumps(self.settings)}
-        return png_bytes(self.image, texts)
+        texts = {"parameters": a1111_parameters(self.metadata), METADATA_CHUNK: json.dumps(self.metadata)}
+        return encode_png(self.image, texts)
 
     def save(self, path: str | Path) -> None:
         """Writes the PNG whole: it has its name only when all of it is on the disk."""
-        write_whole(Path(path), self.png())
+        write_whole(Path(path), self.to_png())
 
 
-def png_bytes(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
+def encode_png(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
     """A PNG file with text chunks, and the XMP that tells any reader that the picture was generated."""
     info = PngInfo()
     for key, text in (texts or {}).items():
@@ -93,7 +93,7 @@ def png_bytes(image: Image.Image, texts: Mapping[str, str] | None = None) -> byt
     return file.getvalue()
 
 
-def software() -> str:
+def software_version() -> str:
     """The package and its version."""
     try:
         return f"dalle3_jax {version('dalle3_jax')}"
@@ -101,41 +101,41 @@ def software() -> str:
         return "dalle3_jax"
 
 
-def parameters(made: Mapping[str, Any]) -> str:
+def a1111_parameters(metadata: Mapping[str, Any]) -> str:
     """The text that stable-diffusion-webui writes under `parameters` and many tools read."""
-    lines = [made["prompt"]]
-    if made["negative_prompt"]:
-        lines.append(f"Negative prompt: {made['negative_prompt']}")
+    lines = [metadata["prompt"]]
+    if metadata["negative_prompt"]:
+        lines.append(f"Negative prompt: {metadata['negative_prompt']}")
     fields = {
-        "Steps": made["steps"],
-        "Sampler": SAMPLER_TITLES.get(made["sampler"], made["sampler"]),
-        "Schedule type": SPACING_TITLES.get(made["spacing"], made["spacing"]),
-        "CFG scale": f"{made['guidance_scale']:g}",
-        "Seed": made["seed"],
-        "Size": f"{made['width']}x{made['height']}",
-        "Decoder": "" if made["decoder"] == "vae" else made["decoder"],
-        "Model hash": made["checkpoint"][:10],
-        "Version": made["software"],
+        "Steps": metadata["steps"],
+        "Sampler": SAMPLER_TITLES.get(metadata["sampler"], metadata["sampler"]),
+        "Schedule type": SPACING_TITLES.get(metadata["spacing"], metadata["spacing"]),
+        "CFG scale": f"{metadata['guidance_scale']:g}",
+        "Seed": metadata["seed"],
+        "Size": f"{metadata['width']}x{metadata['height']}",
+        "Decoder": "" if metadata["decoder"] == "vae" else metadata["decoder"],
+        "Model hash": metadata["checkpoint"][:10],
+        "Version": metadata["software"],
     }
     lines.append(", ".join(f"{key}: {value}" for key, value in fields.items() if value != ""))
     # A PNG text ends at a NUL, and surrogates are no text.
     return "\n".join(lines).replace("\0", " ").encode("utf-8", "replace").decode()
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
+def read_metadata(path: str | Path) -> dict[str, Any]:
     """The `dalle3_jax` chunk of a PNG; ValueError when there is none or the file is no PNG."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             # Texts after the pixels are in .text alone, which reads the pixels too.
-            text = image.info.get(CHUNK) or getattr(image, "text", {}).get(CHUNK)
+            text = image.info.get(METADATA_CHUNK) or getattr(image, "text", {}).get(METADATA_CHUNK)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"cannot read {path} as a PNG: {error}") from None
     if text is None:
-        raise ValueError(f"{path} does not say how it was made: it has no {CHUNK} chunk")
+        raise ValueError(f"{path} does not say how it was made: it has no {METADATA_CHUNK} chunk")
     try:
         made = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"the {CHUNK} chunk of {path} is damaged: {error}") from None
+        raise ValueError(f"the {METADATA_CHUNK} chunk of {path} is damaged: {error}") from None
     if not isinstance(made, dict):
-        raise ValueError(f"the {CHUNK} chunk of {path} is damaged: it is not an object")
+        raise ValueError(f"the {METADATA_CHUNK} chunk of {path} is damaged: it is not an object")
     return made

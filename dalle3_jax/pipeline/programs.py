@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from dalle3_jax.checkpoints.latents import Decoding, Latent
+from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.decoder import DecoderUNet
-from dalle3_jax.pipeline.tiling import HALO, tiled
+from dalle3_jax.pipeline.tiling import HALO, apply_in_tiles
 from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
 
 # What of an image's noise a key is for: fold_in(key, INITIAL), ...; a decoder's own key is folded likewise.
@@ -24,7 +24,7 @@ INITIAL, LOOP, DECODER = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class System:
+class PipelineSpec:
     """The static half of a pipeline, hashable: pipelines that differ in parameters only share compiled programs."""
 
     text_encoder: nn.Module
@@ -40,7 +40,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Decoder:
+class DecoderSpec:
     """The static half of a decoder or refiner; `times` are where it is evaluated, the top first."""
 
     module: DecoderUNet
@@ -53,15 +53,15 @@ class Decoder:
     latent: Latent
 
     @classmethod
-    def of(cls, module: DecoderUNet, decoding: Decoding, steps: int | None = None) -> "Decoder":
+    def from_decoding(cls, module: DecoderUNet, decoding: DecoderSettings, steps: int | None = None) -> "DecoderSpec":
         """The decoder that a release describes, at its own number of steps or at another; ValueError for bad times."""
         own = decoding.times if steps in (None, len(decoding.times)) else ()
-        times = own or consistency.times(decoding.top, steps or decoding.steps)
-        consistency.check_times(times, decoding.top)
-        schedule = schedules.build(**decoding.schedule)
-        prediction.check(schedule, decoding.prediction)
+        times = own or consistency.consistency_times(decoding.top, steps or decoding.steps)
+        consistency.check_consistency_times(times, decoding.top)
+        schedule = schedules.build_schedule(**decoding.schedule)
+        prediction.check_prediction(schedule, decoding.prediction)
         sampler = {"consistency": "consistency", "diffusion": "ddim"}[decoding.kind]
-        rest = decoding.clamp, decoding.temperature, decoding.shown
+        rest = decoding.clamp, decoding.temperature, decoding.network_latent
         return cls(module, schedule, decoding.prediction, sampler, times, *rest)
 
 
@@ -75,7 +75,7 @@ class Guidance(NamedTuple):
 
 
 @contextlib.contextmanager
-def over(mesh: Mesh | None, rows: int) -> Iterator[None]:
+def batch_over_mesh(mesh: Mesh | None, rows: int) -> Iterator[None]:
     """Within, programs run with so many images split over all devices of the mesh, if there is one and they divide.
 
     A TPU's attention kernel must be told so, or that they do not: XLA's partitioner cannot split it.
@@ -89,13 +89,13 @@ def over(mesh: Mesh | None, rows: int) -> Iterator[None]:
 
 
 @functools.partial(jax.jit, static_argnames="system")
-def encode(
+def encode_prompts(
     params: Params,
     ids: Int[Array, "b l"],
     mask: Bool[Array, "b l"],
     glyphs: tuple[Int[Array, "b g"], Bool[Array, "b g"]] | None = None,
     *,
-    system: System,
+    system: PipelineSpec,
 ) -> Condition:
     """What the UNet is told of tokenized prompts, and of the bytes of what they quote where the system reads those."""
     features = _apply(system.text_encoder, params["text_encoder"], ids, mask)
@@ -109,14 +109,14 @@ def encode(
 
 
 @functools.partial(jax.jit, static_argnames="shape")
-def start(seeds: Array, deviation: Float[Array, ""], *, shape: tuple[int, int, int]) -> tuple[samplers.State, Array]:
+def start(seeds: Array, std: Float[Array, ""], *, shape: tuple[int, int, int]) -> tuple[samplers.SamplerState, Array]:
     """Noise of this deviation at the first time and the keys of the loop; an image's depend on its seed alone."""
-    keys = keys_of(seeds)
-    initial, loop = folded(keys, INITIAL), folded(keys, LOOP)
-    return samplers.initial(deviation * samplers.noise(initial, shape)), loop
+    keys = image_keys(seeds)
+    initial, loop = fold_in_purpose(keys, INITIAL), fold_in_purpose(keys, LOOP)
+    return samplers.initial_state(std * samplers.noise(initial, shape)), loop
 
 
-def denoiser(params: Params, condition: Condition, *, system: System) -> Denoise:
+def denoiser(params: Params, condition: Condition, *, system: PipelineSpec) -> Denoise:
     """The base model's Denoise on the rows of a condition."""
 
     def network(x_t: Array, t: Array) -> Array:
@@ -132,15 +132,15 @@ def advance(
     condition: Condition,
     null: Condition | None,
     guide: Guidance | None,
-    state: samplers.State,
+    state: samplers.SamplerState,
     keys: Array,
     first: Int[Array, ""],
     *,
-    system: System,
+    system: PipelineSpec,
     sampler: str,
     steps: int,
     count: int,
-) -> samplers.State:
+) -> samplers.SamplerState:
     """Steps first to first + count - 1 of the sampling loop, guided away from `null` where it is given."""
     rows = condition
     if null is not None:
@@ -149,7 +149,7 @@ def advance(
     if guide is not None:
         interval = (guide.first, guide.last)
         denoise = guidance.classifier_free(denoise, guide.scale, system.schedule, interval, guide.rescale)
-    times = spacings.times(system.schedule, steps, system.spacing, sampler)
+    times = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)
     return samplers.advance(samplers.SAMPLERS[sampler], denoise, system.schedule, state, times, keys, first, count)
 
 
@@ -161,16 +161,16 @@ def resample(
     seeds: Array,
     strength: Float[Array, ""],
     *,
-    system: System,
+    system: PipelineSpec,
     steps: int,
 ) -> Float[Array, "b h w c"]:
     """Latents noised to t = strength and brought back to 0 in steps of DDIM, without guidance."""
-    keys = keys_of(seeds)
-    fresh = samplers.noise(folded(keys, INITIAL), latents.shape[1:])
+    keys = image_keys(seeds)
+    fresh = samplers.noise(fold_in_purpose(keys, INITIAL), latents.shape[1:])
     x = system.schedule.alpha(strength) * latents + system.schedule.sigma(strength) * fresh
     times = strength * jnp.linspace(1.0, 0.0, steps + 1)
     denoise = denoiser(params, condition, system=system)
-    return samplers.sample(samplers.ddim, denoise, system.schedule, x, times, folded(keys, LOOP))
+    return samplers.sample(samplers.ddim, denoise, system.schedule, x, times, fold_in_purpose(keys, LOOP))
 
 
 @functools.partial(jax.jit, static_argnames="vae")
@@ -181,19 +181,21 @@ def encode_images(params: Params, images: Any, *, vae: nn.Module) -> Float[Array
 
 
 @functools.partial(jax.jit, static_argnames=("system", "tile"))
-def decode(
-    params: Params, latents: Float[Array, "b h w c"], *, system: System, tile: int = 0
+def decode_latents(
+    params: Params, latents: Float[Array, "b h w c"], *, system: PipelineSpec, tile: int = 0
 ) -> Float[Array, "b H W 3"]:
     """Images from the UNet's latents: un-normalised here, once, and decoded, in windows of `tile` cells or whole."""
 
     def decoded(latents: Array) -> Array:
         return _apply(system.vae, params["vae"], latents, method="decode")
 
-    return _tiled(decoded, tile)(system.latent.restored(latents))
+    return _in_tiles(decoded, tile)(system.latent.denormalise(latents))
 
 
 @functools.partial(jax.jit, static_argnames="system")
-def decode_split(params: Params, latents: Float[Array, "b h w c"], *, system: System) -> Float[Array, "b H W 3"]:
+def decode_sharded(
+    params: Params, latents: Float[Array, "b h w c"], *, system: PipelineSpec
+) -> Float[Array, "b H W 3"]:
     """The same with the rows of every image split over all devices of the mesh in use, and equal to it.
 
     Convolutions exchange the rows at their borders, norms add up their statistics, attention passes keys round: no
@@ -201,14 +203,14 @@ def decode_split(params: Params, latents: Float[Array, "b h w c"], *, system: Sy
     """
     axes = jax.sharding.get_abstract_mesh().axis_names
     with nn.logical_axis_rules((("height", axes),)):
-        latents = nn.with_logical_constraint(system.latent.restored(latents), (None, "height", None, None))
+        latents = nn.with_logical_constraint(system.latent.denormalise(latents), (None, "height", None, None))
         images = _apply(system.vae, params["vae"], latents, method="decode")
         return nn.with_logical_constraint(images, (None, "height", None, None))
 
 
 @functools.partial(jax.jit, static_argnames=("decoder", "tile"))
-def draw(
-    params: Params, latents: Float[Array, "b h w c"], seeds: Array, *, decoder: Decoder, tile: int = 0
+def sample_decoder(
+    params: Params, latents: Float[Array, "b h w c"], seeds: Array, *, decoder: DecoderSpec, tile: int = 0
 ) -> Float[Array, "b H W c_out"]:
     """Images, or a refiner's latents, from latents normalised as the decoder wants them.
 
@@ -216,29 +218,29 @@ def draw(
     """
 
     # Tiled at every step, not as a whole: the noise and every estimate are those of the whole image.
-    whole = _tiled(functools.partial(_apply, decoder.module, params), tile)
+    whole = _in_tiles(functools.partial(_apply, decoder.module, params), tile)
 
     def network(x_t: Array, t: Array) -> Array:
         return whole(x_t, t, latents)
 
-    keys = folded(keys_of(seeds), DECODER)
+    keys = fold_in_purpose(image_keys(seeds), DECODER)
     height, width = (side * decoder.module.factor for side in latents.shape[1:3])
-    noise = samplers.noise(folded(keys, INITIAL), (height, width, decoder.module.image_channels))
+    noise = samplers.noise(fold_in_purpose(keys, INITIAL), (height, width, decoder.module.image_channels))
     denoise = prediction.denoiser(network, decoder.schedule, decoder.prediction, decoder.clamp)
     times = jnp.asarray((*decoder.times, 0.0))
     x = decoder.temperature * decoder.schedule.sigma(times[0]) * noise
     step = samplers.SAMPLERS[decoder.sampler]
     if decoder.sampler == "consistency":
         step = functools.partial(samplers.consistency, temperature=decoder.temperature)
-    return samplers.sample(step, denoise, decoder.schedule, x, times, folded(keys, LOOP))
+    return samplers.sample(step, denoise, decoder.schedule, x, times, fold_in_purpose(keys, LOOP))
 
 
-def keys_of(seeds: Array) -> Array:
+def image_keys(seeds: Array) -> Array:
     """Each image's own key."""
     return jax.vmap(functools.partial(jax.random.key, impl="threefry2x32"))(seeds)  # whatever the user's default is
 
 
-def folded(keys: Array, purpose: int) -> Array:
+def fold_in_purpose(keys: Array, purpose: int) -> Array:
     """Keys for one purpose."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, purpose)
 
@@ -247,12 +249,12 @@ def _apply(module: nn.Module, params: Params, *inputs: Any, method: str | None =
     return module.apply({"params": params}, *inputs, method=method)
 
 
-def _tiled(function: Callable[..., Array], tile: int) -> Callable[..., Array]:
+def _in_tiles(function: Callable[..., Array], tile: int) -> Callable[..., Array]:
     """The function in windows of `tile` cells of the latents; 0: the function."""
-    return tiled(function, tile=tile, halo=HALO) if tile else function
+    return apply_in_tiles(function, tile=tile, halo=HALO) if tile else function
 
 
-def _size_ids(system: System, rows: int, shape: tuple[int, ...]) -> Float[Array, "b s"] | None:
+def _size_ids(system: PipelineSpec, rows: int, shape: tuple[int, ...]) -> Float[Array, "b s"] | None:
     """Original size, no crop, target size: what the UNet is told of a picture that is to be whole."""
     if not system.unet.size_ids:
         return None
@@ -261,6 +263,6 @@ def _size_ids(system: System, rows: int, shape: tuple[int, ...]) -> Float[Array,
     return jnp.broadcast_to(ids, (rows, len(ids)))
 
 
-def chunk(steps: int) -> int:
+def steps_per_chunk(steps: int) -> int:
     """The steps between two reports of progress: about ten reports, and a divisor so that one program runs them all."""
     return max(count for count in range(1, max(steps // 10, 1) + 1) if steps % count == 0)

@@ -13,20 +13,20 @@ from jax import lax
 
 from dalle3_jax.typing import Array, Float, Int
 
-__all__ = ["HALO", "tiled"]
+__all__ = ["HALO", "apply_in_tiles"]
 
 HALO = 8
 """Cells of the latents on each side of a decoded tile that only serve what lies further in."""
 
 
-class _Windows(NamedTuple):
+class _TileWindows(NamedTuple):
     """Where windows along one side begin, in cells, and the share that each has in every pixel that it covers."""
 
     starts: Int[Array, " n"]
     shares: Float[Array, "n pixels"]
 
 
-def tiled(function: Callable[..., Array], *, tile: int, halo: int) -> Callable[..., Array]:
+def apply_in_tiles(function: Callable[..., Array], *, tile: int, halo: int) -> Callable[..., Array]:
     """The same function of whole images, computed in windows of tile x tile cells by one loop over one compiled body.
 
     Arrays with four axes (b h w c) show the same field of view, each at a whole multiple of the coarsest one's
@@ -55,18 +55,18 @@ def tiled(function: Callable[..., Array], *, tile: int, halo: int) -> Callable[.
         size = min(tile, height), min(tile, width)
 
         def window(row: int | Array, column: int | Array) -> Array:
-            views = (_view(a, m, row, column, size) if m else a for a, m in zip(arrays, multiples, strict=True))
+            views = (_window_view(a, m, row, column, size) if m else a for a, m in zip(arrays, multiples, strict=True))
             return function(*views)
 
         part = jax.eval_shape(lambda: window(0, 0))
-        multiple = _multiple(part.shape, size)
+        multiple = _pixels_per_cell(part.shape, size)
         rows, columns = (_windows(side, tile, halo, multiple) for side in (height, width))
 
         def add(index: Array, total: Array) -> Array:
             i, j = jnp.divmod(index, len(columns.starts))
             row, column = rows.starts[i], columns.starts[j]
             share = rows.shares[i][:, None, None] * columns.shares[j][None, :, None]
-            seen = _view(total, multiple, row, column, size) + share * window(row, column)
+            seen = _window_view(total, multiple, row, column, size) + share * window(row, column)
             return lax.dynamic_update_slice(total, seen, (0, row * multiple, column * multiple, 0))
 
         shape = (part.shape[0], height * multiple, width * multiple, part.shape[3])
@@ -83,10 +83,10 @@ def _resolutions(arrays: tuple[Array, ...]) -> tuple[int, int, list[int]]:
     if not images:
         raise ValueError("there is nothing to tile: give at least one array (b h w c)")
     _, height, width, _ = min(images, key=lambda shape: shape[1])
-    return height, width, [_multiple(a.shape, (height, width)) if a.ndim == 4 else 0 for a in arrays]
+    return height, width, [_pixels_per_cell(a.shape, (height, width)) if a.ndim == 4 else 0 for a in arrays]
 
 
-def _multiple(shape: tuple[int, ...], cells: tuple[int, int]) -> int:
+def _pixels_per_cell(shape: tuple[int, ...], cells: tuple[int, int]) -> int:
     """The pixels of an image along one of its cells."""
     multiple = shape[1] // cells[0]
     if shape[1:3] != (multiple * cells[0], multiple * cells[1]):
@@ -97,7 +97,7 @@ def _multiple(shape: tuple[int, ...], cells: tuple[int, int]) -> int:
     return multiple
 
 
-def _windows(side: int, tile: int, halo: int, multiple: int) -> _Windows:
+def _windows(side: int, tile: int, halo: int, multiple: int) -> _TileWindows:
     """Windows of a tile each, equally far apart but for the last, which ends with the image."""
     length = min(tile, side)
     ramp = min(halo, tile // 2 - halo)
@@ -108,10 +108,10 @@ def _windows(side: int, tile: int, halo: int, multiple: int) -> _Windows:
     taken = jnp.clip((middles - begins) / (ends - begins), 0.0, 1.0)
     shares = jnp.pad(taken, ((1, 0), (0, 0)), constant_values=1.0) - jnp.pad(taken, ((0, 1), (0, 0)))
     places = starts[:, None] * multiple + jnp.arange(length * multiple)
-    return _Windows(starts, jnp.take_along_axis(shares, places, axis=1))
+    return _TileWindows(starts, jnp.take_along_axis(shares, places, axis=1))
 
 
-def _view(array: Array, multiple: int, row: int | Array, column: int | Array, size: tuple[int, int]) -> Array:
+def _window_view(array: Array, multiple: int, row: int | Array, column: int | Array, size: tuple[int, int]) -> Array:
     """The window of an image that begins at a cell."""
     sizes = array.shape[0], size[0] * multiple, size[1] * multiple, array.shape[3]
     return lax.dynamic_slice(array, (0, row * multiple, column * multiple, 0), sizes)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["CHIPS", "Chip", "Topology", "topology"]
+__all__ = ["CHIPS", "Chip", "Topology", "parse_topology"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Topology:
         return f"{self.version}:{'x'.join(map(str, self.grid))}"
 
 
-def topology(name: str) -> Topology:
+def parse_topology(name: str) -> Topology:
     """The slice of a grid ("v5e:16x16", "v5p:4x4x4") or of a product ("v5e-256", "v5p-128": TensorCores, two a chip).
 
     Raises ValueError naming what there is.
@@ -95,10 +95,12 @@ def topology(name: str) -> Topology:
         if sides := slices.get(int(product[2]) // chip.cores):
             return Topology(version, sides)
         sizes = ", ".join(f"{version}-{chips * chip.cores}" for chips in slices)
-        raise ValueError(f"topology {name!r}: {version} comes as {sizes}, or give a grid such as {_example(version)}")
-    known = ", ".join(f"{version} ({_example(version)})" for version in CHIPS)
+        raise ValueError(
+            f"topology {name!r}: {version} comes as {sizes}, or give a grid such as {_example_topology(version)}"
+        )
+    known = ", ".join(f"{version} ({_example_topology(version)})" for version in CHIPS)
     raise ValueError(f"topology {name!r}: give a chip and a grid; chips are {known}")
 
 
-def _example(version: str) -> str:
+def _example_topology(version: str) -> str:
     return f"{version}:16x16" if CHIPS[version].sides == 2 else f"{version}:4x4x4"

@@ -6,16 +6,26 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dalle3_jax.planning.flops import meetings
-from dalle3_jax.planning.hlo import Instruction, Program, Visit, dimensions, shape_bytes
+from dalle3_jax.planning.flops import count_tap_products
+from dalle3_jax.planning.hlo import HloProgram, Instruction, Visit, array_shape, shape_bytes
 
-__all__ = ["Collective", "Costs", "measure", "uncounted"]
+__all__ = ["Collective", "Costs", "program_costs", "uncounted_notes"]
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-FREE = ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "conditional", "call", "after-all")
+FREE_OPERATIONS = (
+    "parameter",
+    "constant",
+    "get-tuple-element",
+    "tuple",
+    "bitcast",
+    "while",
+    "conditional",
+    "call",
+    "after-all",
+)
 """Operations that move nothing themselves."""
 
-KERNELS = {"flash_mha_bwd_dkv": 4, "flash_mha_bwd_dq": 3}
+KERNEL_PRODUCTS = {"flash_mha_bwd_dkv": 4, "flash_mha_bwd_dq": 3}
 """How many products as large as the scores' jax's backward attention kernels compute, which they do not say."""
 
 
@@ -33,7 +43,7 @@ class Collective:
     name: str = ""
 
     @property
-    def moved(self) -> float:
+    def received_bytes(self) -> float:
         """Bytes that every device receives in all."""
         share = (self.group - 1) / self.group if self.kind != "collective-permute" else 1.0
         return self.bytes * self.times * share * (2.0 if self.kind == "all-reduce" else 1.0)
@@ -52,63 +62,63 @@ class Costs:
     constants: tuple[int, ...]
     unknown: tuple[str, ...] = ()
 
-    def by_kind(self) -> dict[str, dict[str, int | float]]:
+    def collectives_by_kind(self) -> dict[str, dict[str, int | float]]:
         """Collectives by kind: how many run, bytes of whole arrays, bytes that a device receives."""
         totals: dict[str, dict[str, int | float]] = defaultdict(lambda: {"count": 0, "bytes": 0, "moved": 0.0})
         for one in self.collectives:
             totals[one.kind]["count"] += one.times
             totals[one.kind]["bytes"] += one.bytes * one.times
-            totals[one.kind]["moved"] += one.moved
+            totals[one.kind]["moved"] += one.received_bytes
         return dict(sorted(totals.items()))
 
 
-def measure(program: Program, devices: int) -> Costs:
+def program_costs(program: HloProgram, devices: int) -> Costs:
     """Costs of the whole program, bodies of loops as often as they run."""
     flops, moved, collectives, constants, unknown = 0.0, 0.0, [], list[int](), list[str]()
     for visit in program.visits():
         one = visit.instruction
         if one.kind in ("dot", "convolution"):
-            flops += visit.times * _flops(one, visit.known)
+            flops += visit.times * _instruction_flops(one, visit.operands_by_name)
         if 'custom_call_target="tpu_custom_call"' in one.attributes:
-            computed = _kernel(one, visit.known)
+            computed = _kernel_flops(one, visit.operands_by_name)
             flops += visit.times * (computed or 0.0)
             unknown += [one.name] if computed is None else []
         if one.kind == "constant":
             constants.append(shape_bytes(one.type))
-        if visit.fusion is None and one.kind not in FREE and not one.kind.endswith("-done"):
-            moved += visit.times * _traffic(one, visit.known)
+        if visit.fusion is None and one.kind not in FREE_OPERATIONS and not one.kind.endswith("-done"):
+            moved += visit.times * _memory_traffic(one, visit.operands_by_name)
         if found := _collective(visit, devices, program):
             collectives.append(found)
     return Costs(flops, moved, tuple(collectives), tuple(constants), tuple(unknown))
 
 
-def uncounted(found: Costs) -> list[str]:
+def uncounted_notes(costs: Costs) -> list[str]:
     """What the FLOPs leave out, for people."""
-    return [f"FLOPs of {len(found.unknown)} kernels that do not say them"] if found.unknown else []
+    return [f"FLOPs of {len(costs.unknown)} kernels that do not say them"] if costs.unknown else []
 
 
-def _collective(visit: Visit, devices: int, program: Program) -> Collective | None:
+def _collective(visit: Visit, devices: int, program: HloProgram) -> Collective | None:
     """The collective that this is, if it is one. TPU's asynchronous ones are counted where they start; they stand in
     the products that they run beside, and in their end, as well."""
     one, fusion = visit.instruction, visit.fusion
-    scatters = [name for name in one.called if name.startswith("all-reduce-scatter")]
+    scatters = [name for name in one.called_computations if name.startswith("all-reduce-scatter")]
     if one.kind == "fusion" and scatters:
         inside = program.computations[scatters[0]].values()
-        group = next((_group(part, devices) for part in inside if part.kind == "all-reduce"), devices)
-        return Collective("reduce-scatter", group, _operand_bytes(one, visit.known), visit.times, one.name)
+        group = next((_group_size(part, devices) for part in inside if part.kind == "all-reduce"), devices)
+        return Collective("reduce-scatter", group, _operand_bytes(one, visit.operands_by_name), visit.times, one.name)
     kind = one.kind.removesuffix("-start")
     inside = fusion is not None and not fusion.name.startswith("async-collective-start")
     if kind not in COLLECTIVES or inside:
         return None
-    whole = _operand_bytes(one, visit.known) if kind == "reduce-scatter" else shape_bytes(one.type)
+    whole = _operand_bytes(one, visit.operands_by_name) if kind == "reduce-scatter" else shape_bytes(one.type)
     if one.kind == "collective-permute-start":
         whole = shape_bytes(one.type) // 2  # the pair of source and target
     elif one.kind == "all-gather-start":
-        whole -= _operand_bytes(one, visit.known)
-    return Collective(kind, _group(one, devices), whole, visit.times, one.name)
+        whole -= _operand_bytes(one, visit.operands_by_name)
+    return Collective(kind, _group_size(one, devices), whole, visit.times, one.name)
 
 
-def _group(one: Instruction, devices: int) -> int:
+def _group_size(one: Instruction, devices: int) -> int:
     """How many devices share one run of a collective."""
     text = one.attributes
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", text):
@@ -125,17 +135,17 @@ def _operand_bytes(one: Instruction, known: Mapping[str, Instruction], *, on_chi
     return sum(shape_bytes(known[name].type, on_chip=on_chip) for name in one.operands if name in known)
 
 
-def _traffic(one: Instruction, known: Mapping[str, Instruction]) -> int:
+def _memory_traffic(one: Instruction, known: Mapping[str, Instruction]) -> int:
     """Bytes that an operation reads from and writes to the device's main memory, fusions as one operation."""
     if one.kind in ("dynamic-slice", "slice", "gather"):
         return 2 * shape_bytes(one.type, on_chip=False)
     return shape_bytes(one.type, on_chip=False) + _operand_bytes(one, known, on_chip=False)
 
 
-def _flops(one: Instruction, known: Mapping[str, Instruction]) -> float:
+def _instruction_flops(one: Instruction, known: Mapping[str, Instruction]) -> float:
     """Two for each multiplication and addition of numbers, not of a convolution's padding."""
-    out = dimensions(one.type)
-    left, right = (dimensions(known[name].type) for name in one.operands[:2])
+    out = array_shape(one.type)
+    left, right = (array_shape(known[name].type) for name in one.operands[:2])
     if one.kind == "dot":
         axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.attributes)
         inner = [left[int(axis)] for axis in axes[1].split(",") if axis] if axes else []
@@ -155,17 +165,17 @@ def _flops(one: Instruction, known: Mapping[str, Instruction]) -> float:
             sides[labels[i].index(str(axis))] for i, sides in enumerate((left, right, out), start=1)
         )
         holes = along("lhs_dilate", axis, "1"), along("rhs_dilate", axis, "1")
-        met *= meetings(inputs, taps, outputs, along("stride", axis, "1"), along("pad", axis, "0"), holes)
+        met *= count_tap_products(inputs, taps, outputs, along("stride", axis, "1"), along("pad", axis, "0"), holes)
     batch, features = (out[labels[3].index(letter)] for letter in "bf")
     return 2.0 * batch * features * right[labels[2].index("i")] * met
 
 
-def _kernel(one: Instruction, known: Mapping[str, Instruction]) -> float | None:
+def _kernel_flops(one: Instruction, known: Mapping[str, Instruction]) -> float | None:
     """FLOPs of a kernel of our own, as it says or as is known of it."""
     if stated := re.search(r'"cost_estimate":\{"flops":"?(\d+)', one.attributes):
         return float(stated[1])
-    products = next((count for name, count in KERNELS.items() if one.name.startswith(name)), None)
+    products = next((count for name, count in KERNEL_PRODUCTS.items() if one.name.startswith(name)), None)
     if products is None:
         return None
-    queries, keys = (dimensions(known[name].type) for name in one.operands[:2])  # both (b n l k)
+    queries, keys = (array_shape(known[name].type) for name in one.operands[:2])  # both (b n l k)
     return products * 2.0 * math.prod(queries) * keys[2]

@@ -9,9 +9,9 @@ from typing import Any
 
 from dalle3_jax.planning.chips import Topology
 
-__all__ = ["BIG", "Plan", "findings", "markdown", "seconds"]
+__all__ = ["BIG_BYTES", "Plan", "plan_findings", "plan_markdown", "roofline_seconds"]
 
-BIG = 2**20
+BIG_BYTES = 2**20
 """Bytes from which a replicated parameter, a constant or a gradient that is not scattered is worth a word."""
 
 
@@ -51,17 +51,17 @@ class Plan:
         return "batch" if self.parts else "step"
 
     @property
-    def used(self) -> int:
+    def used_bytes(self) -> int:
         """Bytes of a chip's memory that the step takes."""
         return sum(self.memory.values())
 
     @property
-    def overlapped(self) -> float:
+    def overlapped_seconds(self) -> float:
         """Seconds of a step in which computing, memory and interconnect work at once: the roofline."""
         return max(self.seconds.values())
 
     @property
-    def serial(self) -> float:
+    def serial_seconds(self) -> float:
         """Seconds of a step in which nothing hides the interconnect's."""
         return max(self.seconds["compute"], self.seconds["memory"]) + self.seconds["interconnect"]
 
@@ -71,27 +71,27 @@ class Plan:
 
     def to_json(self) -> str:
         """All figures."""
-        return json.dumps({**dataclasses.asdict(self), "used": self.used}, indent=1) + "\n"
+        return json.dumps({**dataclasses.asdict(self), "used": self.used_bytes}, indent=1) + "\n"
 
 
-def seconds(flops: float, moved: float, collectives: Sequence[Any], where: Topology) -> dict[str, float]:
+def roofline_seconds(flops: float, moved: float, collectives: Sequence[Any], topology: Topology) -> dict[str, float]:
     """The least time of computing, memory and interconnect, each at its peak.
 
     A collective among fewer chips than the slice has uses the links along as many sides of the grid as it must span.
     """
-    chip = where.chip
-    links = math.fsum(one.moved / (chip.interconnect * _links(one.group, where)) for one in collectives)
+    chip = topology.chip
+    links = math.fsum(one.moved / (chip.interconnect * _usable_link_share(one.group, topology)) for one in collectives)
     return {"compute": flops / chip.flops, "memory": moved / chip.bandwidth, "interconnect": links}
 
 
-def _links(group: int, where: Topology) -> float:
+def _usable_link_share(group: int, topology: Topology) -> float:
     """The share of a chip's links that a group of so many chips can use."""
-    sides = sorted(where.grid, reverse=True)
+    sides = sorted(topology.grid, reverse=True)
     spanned = next((n for n in range(1, len(sides)) if math.prod(sides[:n]) >= group), len(sides))
     return spanned / len(sides)
 
 
-def findings(
+def plan_findings(
     memory: Mapping[str, int],
     capacity: int,
     collectives: Sequence[Any],
@@ -103,60 +103,65 @@ def findings(
     free = 1.0 - sum(memory.values()) / capacity
     if free < 0.1:
         found.append(f"{'does not fit' if free < 0 else 'leaves less than a tenth free'}: {free:.1%} of HBM is left")
-    if exchanged := [one for one in collectives if one.kind == "all-to-all" and one.bytes >= BIG]:
+    if exchanged := [one for one in collectives if one.kind == "all-to-all" and one.bytes >= BIG_BYTES]:
         found.append(f"{len(exchanged)} all-to-alls of a MiB or more")
-    if reduced := [one for one in collectives if one.kind == "all-reduce" and one.bytes >= BIG]:
+    if reduced := [one for one in collectives if one.kind == "all-reduce" and one.bytes >= BIG_BYTES]:
         total = sum(one.bytes * one.times for one in reduced)
-        found.append(f"{len(reduced)} all-reduces of a MiB or more, {size(total)}: gradients reduced, not scattered")
-    if held := [one for one in constants if one >= BIG]:
-        found.append(f"{len(held)} constants of a MiB or more, {size(sum(held))}")
+        found.append(
+            f"{len(reduced)} all-reduces of a MiB or more, {format_bytes(total)}: gradients reduced, not scattered"
+        )
+    if held := [one for one in constants if one >= BIG_BYTES]:
+        found.append(f"{len(held)} constants of a MiB or more, {format_bytes(sum(held))}")
     for name, amount in replicated.items():
-        found.append(f"{name}, {size(amount)}, is whole on every chip")
+        found.append(f"{name}, {format_bytes(amount)}, is whole on every chip")
     return found
 
 
-def markdown(plan: Plan, where: Topology) -> str:
+def plan_markdown(plan: Plan, topology: Topology) -> str:
     """The plan as a Markdown document that reads as plain text too."""
-    chip = where.chip
+    chip = topology.chip
     mesh = " x ".join(f"{name} {length}" for name, length in plan.mesh.items() if length > 1) or "one chip"
     head = (
         f"# {plan.config} on {plan.topology}: {plan.what}, {plan.how}\n\n"
-        f"{where.chips} chips ({mesh}), {plan.bucket[1]}x{plan.bucket[0]} pixels, {plan.batch} images a {plan.unit} "
-        f"({plan.batch / where.chips:g} a chip), given as {plan.inputs}."
+        f"{topology.chips} chips ({mesh}), {plan.bucket[1]}x{plan.bucket[0]} pixels, {plan.batch} images a {plan.unit} "
+        f"({plan.batch / topology.chips:g} a chip), given as {plan.inputs}."
     )
     names = [(name, f"{count / 1e6:,.1f} M") for name, count in plan.parameters.items()]
-    memory = [(name, size(amount)) for name, amount in plan.memory.items()]
+    memory = [(name, format_bytes(amount)) for name, amount in plan.memory.items()]
     least, most = (", at least", ", at most") if plan.how == "estimate" else ("", "")
-    memory += [(f"in all{least}", size(plan.used)), ("HBM", size(plan.capacity))]
-    memory += [(f"headroom{most}", f"{1 - plan.used / plan.capacity:.1%}")]
+    memory += [(f"in all{least}", format_bytes(plan.used_bytes)), ("HBM", format_bytes(plan.capacity))]
+    memory += [(f"headroom{most}", f"{1 - plan.used_bytes / plan.capacity:.1%}")]
     moved = [
-        (kind, f"{row['count']:,.0f}", size(row["bytes"]), size(row["moved"])) for kind, row in plan.collectives.items()
+        (kind, f"{row['count']:,.0f}", format_bytes(row["bytes"]), format_bytes(row["moved"]))
+        for kind, row in plan.collectives.items()
     ]
     known = {
         "compute": True,
         "memory": plan.bytes > 0,
         "interconnect": plan.how == "full" or bool(plan.collectives) or math.prod(plan.mesh.values()) == 1,
     }
-    steps = {"overlapped": plan.overlapped, "not overlapped": plan.serial}
+    steps = {"overlapped": plan.overlapped_seconds, "not overlapped": plan.serial_seconds}
     times = [(name, f"{1e3 * amount:,.1f} ms" if known[name] else "not known") for name, amount in plan.seconds.items()]
     times += [
         (f"{plan.unit}, {name}", f"{1e3 * step:,.1f} ms, {plan.utilisation(step, chip.flops):.1%} MFU")
         for name, step in steps.items()
     ]
-    times += [("images/s, overlapped", f"{plan.batch / plan.overlapped:,.0f}")] if plan.overlapped else []
+    times += (
+        [("images/s, overlapped", f"{plan.batch / plan.overlapped_seconds:,.0f}")] if plan.overlapped_seconds else []
+    )
     work = [
-        ("FLOPs of the program", operations(plan.flops)),
-        ("of the model", operations(plan.model_flops)),
-        *((name, operations(amount)) for name, amount in plan.parts.items()),
+        ("FLOPs of the program", format_flops(plan.flops)),
+        ("of the model", format_flops(plan.model_flops)),
+        *((name, format_flops(amount)) for name, amount in plan.parts.items()),
     ]
-    work += [("HBM traffic", size(plan.bytes))] if plan.bytes else []
+    work += [("HBM traffic", format_bytes(plan.bytes))] if plan.bytes else []
     parts = [
         head,
-        table(("parameters", "number"), names),
-        table(("memory of a chip", "bytes"), memory),
-        table((f"work of a chip, a {plan.unit}", ""), work),
-        *([table(("collectives", "number", "whole arrays", "received by a chip"), moved)] if moved else []),
-        table(("roofline", "time"), times),
+        aligned_table(("parameters", "number"), names),
+        aligned_table(("memory of a chip", "bytes"), memory),
+        aligned_table((f"work of a chip, a {plan.unit}", ""), work),
+        *([aligned_table(("collectives", "number", "whole arrays", "received by a chip"), moved)] if moved else []),
+        aligned_table(("roofline", "time"), times),
         "\n".join(f"- {one}" for one in plan.findings) or "Nothing to repair was found.",
     ]
     parts += ["Left out: " + "; ".join(plan.left_out) + "."] if plan.left_out else []
@@ -164,7 +169,7 @@ def markdown(plan: Plan, where: Topology) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def size(amount: int | float) -> str:
+def format_bytes(amount: int | float) -> str:
     """Bytes as people read them."""
     for unit, width in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if amount >= width:
@@ -172,13 +177,13 @@ def size(amount: int | float) -> str:
     return f"{amount:,.0f} B"
 
 
-def operations(amount: float) -> str:
+def format_flops(amount: float) -> str:
     """FLOPs as people read them."""
     unit, width = next(((unit, width) for unit, width in (("T", 1e12), ("G", 1e9)) if amount >= width), ("M", 1e6))
     return f"{amount / width:,.2f} {unit}"
 
 
-def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def aligned_table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up as plain text."""
     widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
     rows = [titles, ["-" * width for width in widths], *lines]

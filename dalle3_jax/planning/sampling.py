@@ -20,26 +20,31 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.models.glyph import text_side
+from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
-from dalle3_jax.planning.flops import flops
-from dalle3_jax.planning.report import Plan, findings, seconds
-from dalle3_jax.planning.training_step import devices_of, networks, plain_latent, unplaced
-from dalle3_jax.stages.config import plain
+from dalle3_jax.planning.flops import jaxpr_flops
+from dalle3_jax.planning.report import Plan, plan_findings, roofline_seconds
+from dalle3_jax.planning.training_step import (
+    build_config_networks,
+    topology_devices,
+    unscaled_latent,
+    without_shardings,
+)
+from dalle3_jax.stages.config import plain_config
 
-__all__ = ["Part", "plan_sampling", "sampling"]
+__all__ = ["SamplingProgram", "plan_sampling", "sampling_programs"]
 
 
-class Part(NamedTuple):
+class SamplingProgram(NamedTuple):
     """One program and the shapes that it is called with, the networks' parameters first."""
 
     function: Any
     arguments: tuple[Any, ...]
 
 
-class Measured(NamedTuple):
+class ProgramCosts(NamedTuple):
     """Costs of a program, the bytes that it takes beside its arguments and for its code, seconds of compiling it."""
 
     costs: costs.Costs
@@ -56,37 +61,37 @@ LEFT_OUT = {
 
 
 def plan_sampling(
-    config: ConfigDict, name: str, where: Topology, bucket: tuple[int, int], images: int, how: str
+    config: ConfigDict, name: str, where: Topology, bucket: tuple[int, int], images: int, mode: str
 ) -> Plan:
-    """The plan of so many images made at once, by the config's sampler; `how` is full, quick or estimate.
+    """The plan of so many images made at once, by the config's sampler; `mode` is full, quick or estimate.
 
     Raises ValueError where the images do not divide over the chips or a network is missing.
     """
     if images < 1 or images % where.chips:
         raise ValueError(f"--images={images} does not divide over {where.chips} chips: use a multiple of {where.chips}")
-    devices = np.asarray(devices_of(where)) if how == "full" else None
+    devices = np.asarray(topology_devices(where)) if mode == "full" else None
     axes = (AxisType.Auto,)
     mesh = AbstractMesh((where.chips,), ("data",), axis_types=axes) if devices is None else Mesh(devices, ("data",))
-    parts = sampling(config, bucket, images, mesh)
+    parts = sampling_programs(config, bucket, images, mesh)
     if isinstance(mesh, Mesh):
-        found = {part: compiled(program, mesh, images) for part, program in parts.items()}
-    elif how == "quick":
+        found = {part: compile_program_costs(program, mesh, images) for part, program in parts.items()}
+    elif mode == "quick":
         one = AbstractMesh((1,), ("data",), axis_types=axes)
-        alone = sampling(config, bucket, images // where.chips, one)
-        found = {part: compiled(program, None, images) for part, program in alone.items()}
+        alone = sampling_programs(config, bucket, images // where.chips, one)
+        found = {part: compile_program_costs(program, None, images) for part, program in alone.items()}
     else:
-        found = {part: traced(program, where.chips) for part, program in parts.items()}
+        found = {part: trace_program_costs(program, where.chips) for part, program in parts.items()}
     params = {name: tree for part in parts.values() for name, tree in part.arguments[0].items()}
     batch = max(estimate.shard_bytes(part.arguments[1:]) for part in parts.values())
     memory = {"networks": estimate.shard_bytes(params), "batch": batch}
-    if how != "estimate":
+    if mode != "estimate":
         memory["temporaries"] = max(one.temporaries for one in found.values())
-    if how == "full":
+    if mode == "full":
         memory["programs"] = sum(one.code for one in found.values())
-    total = _sum([one.costs for one in found.values()])
+    total = _sum_costs([one.costs for one in found.values()])
     capacity = int(where.chip.memory)
     return Plan(
-        how=how,
+        how=mode,
         what=f"sampling in {config.sample.steps} steps of {config.sample.sampler}",
         config=name,
         topology=where.name,
@@ -98,29 +103,31 @@ def plan_sampling(
         memory=memory,
         capacity=capacity,
         flops=total.flops,
-        model_flops=sum(traced(part, where.chips).costs.flops for part in parts.values()),
+        model_flops=sum(trace_program_costs(part, where.chips).costs.flops for part in parts.values()),
         bytes=total.bytes,
-        collectives=total.by_kind(),
-        seconds=seconds(total.flops, total.bytes, total.collectives, where),
-        findings=findings(memory, capacity, total.collectives, total.constants, {}),
-        left_out=("decoders other than the VAE's", *LEFT_OUT[how], *costs.uncounted(total)),
+        collectives=total.collectives_by_kind(),
+        seconds=roofline_seconds(total.flops, total.bytes, total.collectives, where),
+        findings=plan_findings(memory, capacity, total.collectives, total.constants, {}),
+        left_out=("decoders other than the VAE's", *LEFT_OUT[mode], *costs.uncounted_notes(total)),
         compile_seconds=sum(one.took for one in found.values()),
         parts={part: one.costs.flops for part, one in found.items()},
     )
 
 
-def sampling(config: ConfigDict, bucket: tuple[int, int], images: int, mesh: Mesh | AbstractMesh) -> dict[str, Part]:
+def sampling_programs(
+    config: ConfigDict, bucket: tuple[int, int], images: int, mesh: Mesh | AbstractMesh
+) -> dict[str, SamplingProgram]:
     """The programs that make a batch of images, by what they do."""
-    dtype, modules = jnp.dtype(config.train.dtype), networks(config)
+    dtype, modules = jnp.dtype(config.train.dtype), build_config_networks(config)
     if missing := [name for name in ("text_encoder", "unet", "vae") if name not in modules]:
         raise ValueError(f"sampling needs {', '.join(missing)}: plan a stage that has their sections in config.model")
-    names = (*text_side(modules), "unet", "vae")
+    names = (*text_components(modules), "unet", "vae")
     whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
-    latent = plain_latent(modules["vae"])
+    latent = unscaled_latent(modules["vae"])
     used: dict[str, Any] = {name: modules[name] for name in names}
-    system = programs.System(
+    system = programs.PipelineSpec(
         **used,
-        schedule=schedules.build(**plain(config.model.diffusion.schedule)),
+        schedule=schedules.build_schedule(**plain_config(config.model.diffusion.schedule)),
         prediction=config.model.diffusion.prediction,
         latent=latent,
     )
@@ -137,7 +144,7 @@ def sampling(config: ConfigDict, bucket: tuple[int, int], images: int, mesh: Mes
 
     texts = text(config.data.text_length)
     texts += (text(config.data.glyph_length),) if "glyph_encoder" in names else ()
-    encode = functools.partial(programs.encode, system=system)
+    encode = functools.partial(programs.encode_prompts, system=system)
     condition = split(jax.eval_shape(encode, params, *texts))
     height, width = (side // latent.factor for side in bucket)
     seeds = jax.ShapeDtypeStruct((images,), jnp.uint32), jax.ShapeDtypeStruct((), jnp.float32)
@@ -147,31 +154,33 @@ def sampling(config: ConfigDict, bucket: tuple[int, int], images: int, mesh: Mes
     guided = config.sample.guidance_scale != 1
     against = (condition, guide) if guided else (None, None)
     loop = functools.partial(_loop, system=system, sampler=config.sample.sampler, steps=config.sample.steps)
-    text_params = {name: params[name] for name in text_side(modules)}
+    text_params = {name: params[name] for name in text_components(modules)}
     return {
-        "text": Part(encode, (text_params, *texts)),
-        "loop": Part(loop, ({"unet": params["unet"]}, condition, *against, state, keys)),
-        "decoding": Part(functools.partial(programs.decode, system=system), ({"vae": params["vae"]}, state.x)),
+        "text": SamplingProgram(encode, (text_params, *texts)),
+        "loop": SamplingProgram(loop, ({"unet": params["unet"]}, condition, *against, state, keys)),
+        "decoding": SamplingProgram(
+            functools.partial(programs.decode_latents, system=system), ({"vae": params["vae"]}, state.x)
+        ),
     }
 
 
-def compiled(part: Part, mesh: Mesh | None, images: int) -> Measured:
+def compile_program_costs(part: SamplingProgram, mesh: Mesh | None, images: int) -> ProgramCosts:
     """Measured as compiled for the mesh's devices; for this machine's one, of a device's own images, without one."""
-    arguments = part.arguments if mesh else unplaced(part.arguments)
+    arguments = part.arguments if mesh else without_shardings(part.arguments)
     began = time.monotonic()
-    with programs.over(mesh, images):
+    with programs.batch_over_mesh(mesh, images):
         program = jax.jit(part.function).lower(*arguments).compile()
     took = time.monotonic() - began
-    found = costs.measure(hlo.parse(program.as_text() or ""), mesh.size if mesh else 1)
+    found = costs.program_costs(hlo.parse_hlo(program.as_text() or ""), mesh.size if mesh else 1)
     stats: Any = program.memory_analysis()
     held = stats.temp_size_in_bytes + stats.output_size_in_bytes
-    return Measured(found, held, stats.generated_code_size_in_bytes, took)
+    return ProgramCosts(found, held, stats.generated_code_size_in_bytes, took)
 
 
-def traced(part: Part, chips: int) -> Measured:
+def trace_program_costs(part: SamplingProgram, chips: int) -> ProgramCosts:
     """FLOPs of a chip's share of the traced program."""
-    jaxpr = jax.make_jaxpr(part.function)(*unplaced(part.arguments))
-    return Measured(costs.Costs(flops(jaxpr) / chips, 0.0, (), ()))
+    jaxpr = jax.make_jaxpr(part.function)(*without_shardings(part.arguments))
+    return ProgramCosts(costs.Costs(jaxpr_flops(jaxpr) / chips, 0.0, (), ()))
 
 
 def _loop(params: Any, condition: Any, null: Any, guide: Any, state: Any, keys: Any, **how: Any) -> Any:
@@ -180,12 +189,12 @@ def _loop(params: Any, condition: Any, null: Any, guide: Any, state: Any, keys: 
     return advance(params, condition, null, guide, state, keys, 0, count=how["steps"], **how)
 
 
-def _sum(found: Sequence[costs.Costs]) -> costs.Costs:
+def _sum_costs(terms: Sequence[costs.Costs]) -> costs.Costs:
     """Of programs that run one after another."""
     return costs.Costs(
-        sum(one.flops for one in found),
-        sum(one.bytes for one in found),
-        tuple(one for part in found for one in part.collectives),
-        tuple(one for part in found for one in part.constants),
-        tuple(one for part in found for one in part.unknown),
+        sum(one.flops for one in terms),
+        sum(one.bytes for one in terms),
+        tuple(one for part in terms for one in part.collectives),
+        tuple(one for part in terms for one in part.constants),
+        tuple(one for part in terms for one in part.unknown),
     )

@@ -18,12 +18,12 @@ from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.models.build import build_models
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
-from dalle3_jax.planning.flops import flops
-from dalle3_jax.planning.report import BIG, Plan, findings, seconds
-from dalle3_jax.stages.config import plain
-from dalle3_jax.stages.networks import System
+from dalle3_jax.planning.flops import jaxpr_flops
+from dalle3_jax.planning.report import BIG_BYTES, Plan, plan_findings, roofline_seconds
+from dalle3_jax.stages.config import plain_config
+from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.table import STAGES
-from dalle3_jax.stages.train import updates
+from dalle3_jax.stages.train import make_optimizer
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import TrainState, state_shardings, with_shardings
 from dalle3_jax.training.step import Step, compile_step, make_step
@@ -31,52 +31,54 @@ from dalle3_jax.typing import LossFn, Params
 
 __all__ = [
     "INPUTS",
-    "Program",
+    "TrainingProgram",
     "abstract_batch",
-    "abstract_system",
-    "devices_of",
-    "networks",
-    "plain_latent",
-    "plan",
-    "training",
-    "unplaced",
+    "abstract_networks",
+    "build_config_networks",
+    "plan_training",
+    "topology_devices",
+    "training_program",
+    "unscaled_latent",
+    "without_shardings",
 ]
 
 INPUTS = ("images", "latents", "features")
 """What batches hold: pictures and token ids, cached latents and token ids, cached latents and text features."""
 
 
-class Program(NamedTuple):
+class TrainingProgram(NamedTuple):
     """A step, compiled on call and as it is, and the shapes, with their shardings, that it is called with."""
 
     step: Any
-    plain: Step
+    raw_step: Step
     loss_fn: LossFn
     state: TrainState
     frozen: Params
     batch: Mapping[str, Any]
 
 
-def training(config: ConfigDict, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str) -> Program:
+def training_program(
+    config: ConfigDict, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str
+) -> TrainingProgram:
     """The training step of the config's stage; ValueError where the config does not say all that it depends on."""
-    system = abstract_system(config, mesh)
+    system = abstract_networks(config, mesh)
     stage = STAGES[config.train.stage](config, Path("plan"), system)
-    boxed = system.boxed()
-    adamw, _ = updates(config, boxed)
+    boxed = system.boxed_params()
+    adamw, _ = make_optimizer(config, boxed)
     abstract, layout = state_shardings(boxed, adamw, mesh, jax.random.key(0))
     step = make_step(stage.loss_fn, adamw, ema=config.train.ema, accumulate=config.train.accumulate)
-    frozen = {name: tree for name, tree in {**system.frozen, **stage.frozen}.items() if _used(name, inputs)}
+    frozen = {name: tree for name, tree in {**system.frozen_params, **stage.frozen}.items() if _is_used(name, inputs)}
     batch = abstract_batch(config, system, mesh, bucket, inputs)
     compiled = compile_step(step, layout, mesh)
-    return Program(compiled, step, stage.loss_fn, with_shardings(abstract, layout), frozen, batch)
+    return TrainingProgram(compiled, step, stage.loss_fn, with_shardings(abstract, layout), frozen, batch)
 
 
-def abstract_system(config: ConfigDict, mesh: Mesh | AbstractMesh) -> System:
+def abstract_networks(config: ConfigDict, mesh: Mesh | AbstractMesh) -> StageNetworks:
     """The networks of config.model, those that config.init names as shapes; every one needs its section.
 
     The tokenizer and the statistics of latents, which the program does not depend on, are stand-ins.
     """
-    dtype, modules = jnp.dtype(config.train.dtype), networks(config)
+    dtype, modules = jnp.dtype(config.train.dtype), build_config_networks(config)
     trainable = tuple(config.train.trainable)
     loaded = {}
     for name in config.init:
@@ -85,20 +87,20 @@ def abstract_system(config: ConfigDict, mesh: Mesh | AbstractMesh) -> System:
         loaded[name] = jax.tree.map(
             lambda leaf, at, kept=kept: jax.ShapeDtypeStruct(leaf.shape, kept, sharding=at),
             nn.unbox(boxed),
-            sharding.shardings(boxed, mesh),
+            sharding.param_shardings(boxed, mesh),
         )
     tokenizer = importlib.resources.files("dalle3_jax.data.scenes") / "tokenizer.json"
     releases = {
         name: Release({name: modules[name]}, {}, tokenizer=tokenizer.read_text("utf-8")) for name in config.init
     }
     if vae := modules.get("vae"):
-        releases["vae"] = Release({"vae": vae}, {}, plain_latent(vae))
-    return System(modules, loaded, releases, trainable)
+        releases["vae"] = Release({"vae": vae}, {}, unscaled_latent(vae))
+    return StageNetworks(modules, loaded, releases, trainable)
 
 
-def networks(config: ConfigDict) -> dict[str, nn.Module]:
+def build_config_networks(config: ConfigDict) -> dict[str, nn.Module]:
     """The networks of config.model; ValueError where config.init names one that has no section there."""
-    modules = build_models(plain(config.model), jnp.dtype(config.train.dtype))
+    modules = build_models(plain_config(config.model), jnp.dtype(config.train.dtype))
     if missing := sorted(set(config.init) - set(modules)):
         raise ValueError(
             f"config.init names {', '.join(missing)} without sections in config.model: a plan opens no weights, "
@@ -107,13 +109,13 @@ def networks(config: ConfigDict) -> dict[str, nn.Module]:
     return modules
 
 
-def plain_latent(vae: Any) -> Latent:
+def unscaled_latent(vae: Any) -> Latent:
     """A VAE's latents as they are: what scales them is not part of a program's cost."""
     channels = vae.latent_channels
     return Latent(channels, vae.factor, (0.0,) * channels, (1.0,) * channels)
 
 
-def devices_of(where: Topology) -> Sequence[Any]:
+def topology_devices(where: Topology) -> Sequence[Any]:
     """The slice's devices, as libtpu describes them; ValueError where it is not installed or knows no such slice."""
     from jax.experimental import topologies
 
@@ -129,13 +131,13 @@ def devices_of(where: Topology) -> Sequence[Any]:
         ) from None
 
 
-def unplaced(tree: Any) -> Any:
+def without_shardings(tree: Any) -> Any:
     """The shapes without their shardings."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
 def abstract_batch(
-    config: ConfigDict, system: System, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str
+    config: ConfigDict, system: StageNetworks, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a global batch of one bucket."""
     rows, length = config.train.batch_size, config.data.text_length
@@ -156,18 +158,24 @@ def abstract_batch(
     return {name: jax.ShapeDtypeStruct((rows, *shape), kind, sharding=place) for name, (shape, kind) in shapes.items()}
 
 
-def _used(name: str, inputs: str) -> bool:
+def _is_used(name: str, inputs: str) -> bool:
     """Whether batches of this kind leave the network something to do."""
     return not ((name == "vae" and inputs != "images") or (name == "text_encoder" and inputs == "features"))
 
 
-def plan(config: ConfigDict, name: str, where: Topology, bucket: tuple[int, int], inputs: str, how: str) -> Plan:
-    """The plan of the config's training step; `how` is full, quick or estimate."""
+def plan_training(
+    config: ConfigDict, name: str, where: Topology, bucket: tuple[int, int], inputs: str, mode: str
+) -> Plan:
+    """The plan of the config's training step; `mode` is full, quick or estimate."""
     config = config.copy_and_resolve_references()
-    sizes = sharding.mesh_shape(plain(config.mesh), where.chips)
-    mesh = sharding.make_mesh(plain(config.mesh), devices_of(where)) if how == "full" else sharding.abstract_mesh(sizes)
+    sizes = sharding.mesh_shape(plain_config(config.mesh), where.chips)
+    mesh = (
+        sharding.make_mesh(plain_config(config.mesh), topology_devices(where))
+        if mode == "full"
+        else sharding.abstract_mesh(sizes)
+    )
     sharding.check_batch(mesh, config.train.batch_size, config.train.accumulate)
-    program = training(config, mesh, bucket, inputs)
+    program = training_program(config, mesh, bucket, inputs)
     memory = {
         "parameters": estimate.shard_bytes(program.state.params),
         "moving average": estimate.shard_bytes(program.state.ema),
@@ -175,16 +183,16 @@ def plan(config: ConfigDict, name: str, where: Topology, bucket: tuple[int, int]
         "frozen networks": estimate.shard_bytes(program.frozen),
         "batch": estimate.shard_bytes(program.batch),
     }
-    measured, more, left_out, took = MEASURES[how](program, mesh, where, config)
+    measured, more, left_out, took = MEASURES[mode](program, mesh, where, config)
     memory |= more
     capacity = int(where.chip.memory)
-    whole = estimate.held({"state": program.state, "frozen": program.frozen}, BIG)
+    whole = estimate.replicated_arrays({"state": program.state, "frozen": program.frozen}, BIG_BYTES)
     counts = {
         part: sum(leaf.size for leaf in jax.tree.leaves(tree))
         for part, tree in {**program.state.params, **program.frozen}.items()
     }
     return Plan(
-        how=how,
+        how=mode,
         what="training step",
         config=name,
         topology=where.name,
@@ -199,83 +207,87 @@ def plan(config: ConfigDict, name: str, where: Topology, bucket: tuple[int, int]
         model_flops=model_flops(program) / where.chips,
         bytes=measured.bytes,
         collectives=measured.by_kind(),
-        seconds=seconds(measured.flops, measured.bytes, measured.collectives, where),
-        findings=findings(memory, capacity, measured.collectives, measured.constants, whole),
+        seconds=roofline_seconds(measured.flops, measured.bytes, measured.collectives, where),
+        findings=plan_findings(memory, capacity, measured.collectives, measured.constants, whole),
         left_out=left_out,
         compile_seconds=took,
     )
 
 
-Measured = tuple[costs.Costs, Mapping[str, int], Sequence[str], float]
+StepCosts = tuple[costs.Costs, Mapping[str, int], Sequence[str], float]
 
 
-def full(program: Program, mesh: Mesh, where: Topology, config: ConfigDict) -> Measured:
+def compile_step_costs(program: TrainingProgram, mesh: Mesh, where: Topology, config: ConfigDict) -> StepCosts:
     """Compiled for the chips."""
     began = time.monotonic()
     with jax.set_mesh(mesh):
         compiled = program.step.lower(program.state, program.frozen, program.batch).compile()
     took = time.monotonic() - began
-    found = costs.measure(hlo.parse(compiled.as_text() or ""), where.chips)
+    found = costs.program_costs(hlo.parse_hlo(compiled.as_text() or ""), where.chips)
     stats = compiled.memory_analysis()
     more = {"temporaries": stats.temp_size_in_bytes, "program": stats.generated_code_size_in_bytes}
-    return found, more, costs.uncounted(found), took
+    return found, more, costs.uncounted_notes(found), took
 
 
-def quick(program: Program, mesh: Any, where: Topology, config: ConfigDict) -> Measured:
+def compile_cpu_costs(program: TrainingProgram, mesh: Any, where: Topology, config: ConfigDict) -> StepCosts:
     """Compiled for one CPU device on its share of the batch: products and temporaries; collectives as estimated."""
-    rows = mesh.shape["data"] * sharding.fsdp_of(mesh)
+    rows = mesh.shape["data"] * sharding.fsdp_size(mesh)
     alone = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (program.state, program.frozen))
     batch = {
         name: jax.ShapeDtypeStruct((leaf.shape[0] // rows, *leaf.shape[1:]), leaf.dtype)
         for name, leaf in program.batch.items()
     }
     began = time.monotonic()
-    step = jax.jit(program.plain, donate_argnums=0)
+    step = jax.jit(program.raw_step, donate_argnums=0)
     compiled = step.lower(*alone, batch).compile()
     took = time.monotonic() - began
-    found = costs.measure(hlo.parse(compiled.as_text() or ""), 1)
+    found = costs.program_costs(hlo.parse_hlo(compiled.as_text() or ""), 1)
     tensor = mesh.shape["tensor"]
-    merged = costs.Costs(found.flops / tensor, found.bytes / tensor, layout(program, mesh, config), found.constants)
+    merged = costs.Costs(
+        found.flops / tensor, found.bytes / tensor, layout_collectives(program, mesh, config), found.constants
+    )
     stats: Any = compiled.memory_analysis()
     more = {"temporaries": stats.temp_size_in_bytes}
     left = ["the chip's own layouts, fusions and kernels (compiled for a CPU, its temporaries hold gradients whole)"]
     return merged, more, [*left, "collectives are closed forms", "the program's code"], took
 
 
-def estimated(program: Program, mesh: Any, where: Topology, config: ConfigDict) -> Measured:
+def estimate_step_costs(program: TrainingProgram, mesh: Any, where: Topology, config: ConfigDict) -> StepCosts:
     """Closed forms: products of the traced step, collectives of the layout, what the backward pass is kept."""
-    traced = jax.make_jaxpr(program.plain)(*unplaced((program.state, program.frozen, program.batch)))
+    traced = jax.make_jaxpr(program.raw_step)(*without_shardings((program.state, program.frozen, program.batch)))
     rows = config.train.batch_size
-    state, frozen, batch = unplaced((program.state, program.frozen, program.batch))
+    state, frozen, batch = without_shardings((program.state, program.frozen, program.batch))
     known = {**frozen, "run": {"ema": state.ema, "step": state.step}}
 
     def loss(params: Any) -> Any:
         return program.loss_fn(params, _zeros(known), _zeros(batch), jax.random.key(0))
 
-    kept = estimate.saved(loss, state.params, rows)
-    shares = mesh.shape["data"] * sharding.fsdp_of(mesh)
-    found = costs.Costs(flops(traced) / where.chips, 0.0, layout(program, mesh, config), ())
+    kept = estimate.activation_bytes(loss, state.params, rows)
+    shares = mesh.shape["data"] * sharding.fsdp_size(mesh)
+    found = costs.Costs(jaxpr_flops(traced) / where.chips, 0.0, layout_collectives(program, mesh, config), ())
     left = ["HBM traffic", "temporaries but for what the backward pass is kept", "the program's code"]
     return found, {"kept for the backward pass": kept // shares}, left, 0.0
 
 
-MEASURES = {"full": full, "quick": quick, "estimate": estimated}
+MEASURES = {"full": compile_step_costs, "quick": compile_cpu_costs, "estimate": estimate_step_costs}
 
 
-def layout(program: Program, mesh: Any, config: ConfigDict) -> tuple[costs.Collective, ...]:
+def layout_collectives(program: TrainingProgram, mesh: Any, config: ConfigDict) -> tuple[costs.Collective, ...]:
     """The collectives that the layout of parameters calls for."""
     width = jnp.dtype(config.train.dtype).itemsize
     passes = 2 * config.train.accumulate
     shape = dict(mesh.shape)
-    return estimate.gathers(program.state.params, program.frozen, width, passes, shape, sharding.SHARDED)
+    return estimate.parameter_collectives(
+        program.state.params, program.frozen, width, passes, shape, sharding.FSDP_AXES
+    )
 
 
-def model_flops(program: Program) -> float:
+def model_flops(program: TrainingProgram) -> float:
     """FLOPs of a step over all chips if nothing were computed twice: of the loss and of its linear part.
 
     That part, which derivatives forwards compute, has as many products as its transpose, the backward pass.
     """
-    state, frozen, batch = unplaced((program.state, program.frozen, program.batch))
+    state, frozen, batch = without_shardings((program.state, program.frozen, program.batch))
 
     def both(params: Any, tangents: Any, known: Any, batch: Any) -> Any:
         def loss(params: Any) -> Any:
@@ -284,7 +296,7 @@ def model_flops(program: Program) -> float:
         return jax.jvp(loss, (params,), (tangents,))
 
     known = {**frozen, "run": {"ema": state.ema, "step": state.step}}
-    return flops(jax.make_jaxpr(both)(state.params, state.params, known, batch))
+    return jaxpr_flops(jax.make_jaxpr(both)(state.params, state.params, known, batch))
 
 
 def _zeros(tree: Any) -> Any:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from dalle3_jax.text.glyphs import QUOTED
 
-__all__ = ["Aspect", "Choice", "Head", "asked", "chosen", "nearest", "said"]
+__all__ = ["Aspect", "SizeChoice", "SizeScorer", "choose_size", "nearest_size", "size_question", "stated_aspect"]
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-Head = Callable[[str], Sequence[float]]
+SizeScorer = Callable[[str], Sequence[float]]
 """The chances of each of the sizes, for a prompt."""
 
 WIDE, TALL, SQUARE, CINEMA, PHONE, COVER = 16 / 9, 9 / 16, 1.0, 21 / 9, 9 / 16, 2 / 3
@@ -77,14 +77,14 @@ class Aspect:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SizeChoice:
     """A size, and the reason in a sentence for people."""
 
     size: Size
     reason: str
 
 
-def said(prompt: str) -> Aspect | None:
+def stated_aspect(prompt: str) -> Aspect | None:
     """The shape that a prompt names outright; None where it names none. What stands in quotes says nothing."""
     text = " ".join(QUOTED.sub(" ", prompt).lower().split()).rstrip(" .!")
     if match := PIXELS.search(text):
@@ -100,46 +100,46 @@ def said(prompt: str) -> Aspect | None:
     return Aspect(min(found)[2], min(found)[1]) if found else None
 
 
-def nearest(ratio: float, sizes: Sequence[Size]) -> Size:
+def nearest_size(ratio: float, sizes: Sequence[Size]) -> Size:
     """The size whose shape is nearest to width : height, by the logarithm; of equally near ones the largest."""
     return min(sizes, key=lambda size: (round(abs(math.log(size[1] / size[0] / ratio)), 9), -size[0] * size[1]))
 
 
-def chosen(
-    prompt: str, sizes: Sequence[Size], *, chat: Callable[[str], str] | None = None, head: Head | None = None
-) -> Choice:
+def choose_size(
+    prompt: str, sizes: Sequence[Size], *, chat: Callable[[str], str] | None = None, head: SizeScorer | None = None
+) -> SizeChoice:
     """One of the sizes: as the prompt says outright, as a language model answers, as the head has it, or the first.
 
     `chat` answers the question of `asked`; whatever it does wrong, the next in turn is asked.
     """
     if not sizes:
         raise ValueError("there are no sizes to choose from: give at least one")
-    if aspect := said(prompt):
-        return Choice(nearest(aspect.ratio, sizes), f'the prompt says "{aspect.words}"')
+    if aspect := stated_aspect(prompt):
+        return SizeChoice(nearest_size(aspect.ratio, sizes), f'the prompt says "{aspect.words}"')
     passed = ""
     if chat is not None:
         try:
-            size = answered(chat(asked(prompt, sizes)), sizes)
+            size = parse_size_answer(chat(size_question(prompt, sizes)), sizes)
             if size is not None:
-                return Choice(size, "the language model chose it")
+                return SizeChoice(size, "the language model chose it")
             passed = "the language model named none of the sizes; "
         except Exception as error:  # of a server anything may come: the size must not cost the picture
             passed = f"the language model was of no help ({error}); "
     if head is not None:
         chances = list(head(prompt))
         best = max(range(len(sizes)), key=chances.__getitem__)
-        return Choice(sizes[best], f"{passed}the size head gives it {chances[best]:.0%}")
-    return Choice(sizes[0], f"{passed}nothing is said of it, and it is the first")
+        return SizeChoice(sizes[best], f"{passed}the size head gives it {chances[best]:.0%}")
+    return SizeChoice(sizes[0], f"{passed}nothing is said of it, and it is the first")
 
 
-def asked(prompt: str, sizes: Sequence[Size]) -> str:
+def size_question(prompt: str, sizes: Sequence[Size]) -> str:
     """The question that a language model is asked."""
     names = ", ".join(f"{width}x{height}" for height, width in sizes)
     question = f"Which of these sizes (width x height) suits the picture best: {names}? Answer with one of them alone."
     return f"{question}\n{prompt!r}"
 
 
-def answered(text: str, sizes: Sequence[Size]) -> Size | None:
+def parse_size_answer(text: str, sizes: Sequence[Size]) -> Size | None:
     """The size that an answer consists of; None where it is anything else."""
     match = re.fullmatch(r"\s*(\d{2,5})\s*[x\u00d7]\s*(\d{2,5})\s*\.?\s*", text)
     size = (int(match[2]), int(match[1])) if match else None

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dalle3_jax.prompting.faithfulness import LEAST, MOST
-from dalle3_jax.prompting.upsampler import Ask, BackendError
+from dalle3_jax.prompting.upsampler import BackendError, UpsampleRequest
 
 __all__ = ["Chat"]
 
@@ -68,28 +68,30 @@ class Chat:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-            raise ValueError(f"the chat url {_shown(self.url)!r}: give http(s)://HOST/PATH, without a name or password")
+            raise ValueError(
+                f"the chat url {_redact_url(self.url)!r}: give http(s)://HOST/PATH, without a name or password"
+            )
         if not self.model or not self.deadline > 0:
             raise ValueError(f"chat model {self.model!r}, deadline {self.deadline}: name a model and give seconds")
         if self.key and not (self.key.isascii() and self.key.isprintable() and " " not in self.key):
             raise ValueError("the chat key holds characters that no key has: set it without quotes or line breaks")
 
-    def __call__(self, ask: Ask) -> str:
+    def __call__(self, ask: UpsampleRequest) -> str:
         """The server's description; BackendError says what went wrong, without the key."""
-        file = self.cache / f"{self.name(ask)}.json" if self.cache else None
-        if file is not None and (known := _kept(file)) is not None:
+        file = self.cache / f"{self.cache_name(ask)}.json" if self.cache else None
+        if file is not None and (known := _read_cached(file)) is not None:
             return known
-        answer = self.asked(messages(ask))
+        answer = self.request_answer(chat_messages(ask))
         if file is not None:
-            _keep(file, answer)
+            _write_cached(file, answer)
         return answer
 
-    def name(self, ask: Ask) -> str:
+    def cache_name(self, ask: UpsampleRequest) -> str:
         """What an answer is kept as: all that decides it but the key."""
         said = json.dumps([self.url, self.model, SYSTEM, EXAMPLES, asdict(ask)], sort_keys=True)
         return sha256(said.encode("utf-8", "replace")).hexdigest()[:32]
 
-    def asked(self, said: list[dict[str, str]]) -> str:
+    def request_answer(self, conversation: list[dict[str, str]]) -> str:
         """The content of the answer to messages, tried again where that may help and time is left."""
         ends, wait, why = time.monotonic() + self.deadline, 0.5, "it was not asked"
         for _ in range(TRIES):
@@ -97,11 +99,11 @@ class Chat:
             if left <= 0:
                 break
             try:
-                status, after, body = self.posted({"model": self.model, "messages": said}, left)
+                status, after, body = self.post({"model": self.model, "messages": conversation}, left)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 status, after, body, why = 0, 0.0, b"", f"it cannot be reached ({type(error).__name__})"
             if status == 200:
-                return content_of(body)
+                return parse_answer(body)
             if status:
                 why = f"it answers with status {status}"
             if status and status not in AGAIN:
@@ -113,15 +115,17 @@ class Chat:
             wait *= 2
         raise BackendError(f"the chat server {urlsplit(self.url).hostname} did not help: {why}")
 
-    def posted(self, payload: dict[str, Any], left: float) -> tuple[int, float, bytes]:
-        """(status, seconds to wait before another try, body) within `left` seconds, whatever the server does."""
+    def post(self, payload: dict[str, Any], timeout: float) -> tuple[int, float, bytes]:
+        """(status, seconds to wait before another try, body) within `timeout` seconds, whatever the server does."""
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=left)
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        ends = time.monotonic() + left
-        late = threading.Timer(left, _cut, (connection,))  # a server that sends a byte now and then is never idle
+        ends = time.monotonic() + timeout
+        late = threading.Timer(
+            timeout, _shut_down, (connection,)
+        )  # a server that sends a byte now and then is never idle
         late.daemon = True
         late.start()
         try:
@@ -130,13 +134,13 @@ class Chat:
             body = response.read(LARGEST + 1)
             if time.monotonic() >= ends:
                 raise TimeoutError
-            return response.status, _seconds(response.getheader("Retry-After")), body
+            return response.status, _retry_after(response.getheader("Retry-After")), body
         finally:
             late.cancel()
             connection.close()
 
 
-def messages(ask: Ask) -> list[dict[str, str]]:
+def chat_messages(ask: UpsampleRequest) -> list[dict[str, str]]:
     """What the server is sent: what users say stands in JSON, where it is data."""
     said: dict[str, Any] = {"prompt": ask.prompt}
     if ask.previous:
@@ -150,7 +154,7 @@ def messages(ask: Ask) -> list[dict[str, str]]:
     return [*found, {"role": "user", "content": json.dumps(said, ensure_ascii=False)}]
 
 
-def content_of(body: bytes) -> str:
+def parse_answer(body: bytes) -> str:
     """The text of the first choice; BackendError where there is none."""
     if len(body) > LARGEST:
         raise BackendError(f"the chat server sends more than {LARGEST} bytes")
@@ -163,7 +167,7 @@ def content_of(body: bytes) -> str:
     return text
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
+def _shut_down(connection: http.client.HTTPConnection) -> None:
     """End a connection from another thread: what waits for it wakes with an error or an end."""
     sock = connection.sock
     if sock is not None:
@@ -173,16 +177,16 @@ def _cut(connection: http.client.HTTPConnection) -> None:
             return  # it has ended already
 
 
-def _seconds(header: str | None) -> float:
+def _retry_after(header: str | None) -> float:
     return float(header) if header is not None and header.isdigit() else 0.0
 
 
-def _shown(url: str) -> str:
+def _redact_url(url: str) -> str:
     """A URL without what may be a secret in it."""
     return url.rpartition("@")[2][:80]
 
 
-def _kept(file: Path) -> str | None:
+def _read_cached(file: Path) -> str | None:
     try:
         answer = json.loads(file.read_text(encoding="utf-8"))["answer"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -190,7 +194,7 @@ def _kept(file: Path) -> str | None:
     return answer if isinstance(answer, str) else None
 
 
-def _keep(file: Path, answer: str) -> None:
+def _write_cached(file: Path, answer: str) -> None:
     """Writes an answer whole; a cache that cannot be written costs only time."""
     temporary = file.with_suffix(f".{threading.get_ident()}.tmp")
     try:

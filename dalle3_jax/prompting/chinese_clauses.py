@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dalle3_jax.prompting.lexicon import NUMBERS, Lexicon
-from dalle3_jax.text.english import article
-from dalle3_jax.text.english import plural as plural_of
+from dalle3_jax.text.english import article_for
+from dalle3_jax.text.english import regular_plural as plural_of
 
 __all__ = ["Clause", "Noun", "Piece", "render_clause"]
 
@@ -114,7 +114,7 @@ def spell(noun: Noun, lexicon: Lexicon, spoken: set[str]) -> str:
         text = f"the {text}"
     elif noun.number == 1:
         first = text.split()[0]
-        text = f"{lexicon.articles.get(name, article(first)) if first == name.split()[0] else article(first)} {text}"
+        text = f"{lexicon.articles.get(name, article_for(first)) if first == name.split()[0] else article_for(first)} {text}"
     elif noun.number:
         text = f"{NUMBERS[noun.number] if noun.number < len(NUMBERS) else noun.number} {text}"
     return f"{text} {noun.doing}".strip()

@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dalle3_jax.prompting.lexicon import KNOWN, NUMBERS, ONE, Lexicon
-from dalle3_jax.text.glyphs import QUOTED, quoted
+from dalle3_jax.text.glyphs import QUOTED, find_quotes
 
-__all__ = ["Claims", "claims"]
+__all__ = ["Claims", "parse_claims"]
 
 BETWEEN, IT = "between", "it"
 QUOTE = "\ufffc"
@@ -46,34 +46,34 @@ class Token(NamedTuple):
     tint: str = ""
 
 
-def claims(text: str, lexicon: Lexicon) -> Claims:
+def parse_claims(text: str, lexicon: Lexicon) -> Claims:
     """What a text says, as far as it uses the lexicon's words."""
     plain = " ".join(QUOTED.sub(f" {QUOTE} ", text).lower().split())
-    backgrounds, plain = without_backgrounds(plain, lexicon)
-    sentences = [read(sentence, lexicon) for sentence in re.split(r"[.;!?]", plain)]
+    backgrounds, plain = extract_backgrounds(plain, lexicon)
+    sentences = [read_tokens(sentence, lexicon) for sentence in re.split(r"[.;!?]", plain)]
     tokens = [token for sentence in sentences for token in sentence]
     found: list[Relation] = []
     places: dict[str, str] = {}
     last = ""
     for sentence in sentences:
-        found += stated(sentence)
-        places |= placed(sentence, last)
+        found += find_relations(sentence)
+        places |= find_places(sentence, last)
         last = next((token.name for token in reversed(sentence) if token.kind == "thing"), last)
-    found += [relation for relation in compared(places) if relation not in found]
-    numbers, tints = counted(tokens)
-    return Claims(numbers, tints, tuple(dict.fromkeys(found)), places, backgrounds, quoted(text))
+    found += [relation for relation in relations_from_places(places) if relation not in found]
+    numbers, tints = count_things(tokens)
+    return Claims(numbers, tints, tuple(dict.fromkeys(found)), places, backgrounds, find_quotes(text))
 
 
-def without_backgrounds(text: str, lexicon: Lexicon) -> tuple[tuple[str, ...], str]:
+def extract_backgrounds(text: str, lexicon: Lexicon) -> tuple[tuple[str, ...], str]:
     """The backgrounds that a text names, by the longest phrases first, and what is left of the text."""
     if not lexicon.backgrounds:
         return (), text
-    pattern, names = lexicon.scenery
+    pattern, names = lexicon.background_pattern
     found = [names[match[0]] for match in pattern.finditer(text)]
     return tuple(dict.fromkeys(found)), " ".join(pattern.sub(" , ", text).split())
 
 
-def read(sentence: str, lexicon: Lexicon) -> list[Token]:
+def read_tokens(sentence: str, lexicon: Lexicon) -> list[Token]:
     """The words of the lexicon in a sentence, in order; of one that quotes something, only things with their number.
 
     The place in such a sentence is that of the writing.
@@ -85,13 +85,13 @@ def read(sentence: str, lexicon: Lexicon) -> list[Token]:
         if before == "no":
             continue
         if token.kind == "thing":
-            token = token._replace(number=number_of(before, phrase in plurals), tint=tint)
+            token = token._replace(number=parse_number(before, phrase in plurals), tint=tint)
         if QUOTE not in sentence or token.number:
             found.append(token)
     return found
 
 
-def number_of(before: str, plural: bool) -> int | None:
+def parse_number(before: str, plural: bool) -> int | None:
     """How many things a name with this word before it stands for; None of things spoken of before."""
     if before.isdigit():
         return int(before)
@@ -104,7 +104,7 @@ def number_of(before: str, plural: bool) -> int | None:
     return SEVERAL if plural else 1
 
 
-def counted(tokens: Sequence[Token]) -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:
+def count_things(tokens: Sequence[Token]) -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:
     """How many of each concept, and in which tints; what is said twice of the same things counts once."""
     numbers: dict[tuple[str, str], int] = {}
     for token in tokens:
@@ -121,7 +121,7 @@ def counted(tokens: Sequence[Token]) -> tuple[dict[str, int], dict[str, tuple[st
     return {name: number for name, number in totals.items() if number or name}, tints
 
 
-def stated(sentence: Sequence[Token]) -> list[Relation]:
+def find_relations(sentence: Sequence[Token]) -> list[Relation]:
     """The relations that a sentence states."""
     found: list[Relation] = []
     amidst = any(token.kind == "between" for token in sentence)  # there "above" is where one end stands
@@ -129,16 +129,18 @@ def stated(sentence: Sequence[Token]) -> list[Relation]:
         before = [one.name for one in sentence[:i] if one.kind == "thing"]
         after = [one.name for one in sentence[i + 1 :] if one.kind == "thing"]
         if token.kind == "relation" and not amidst:
-            found += related(token.name, before, after, follows=sentence[i + 1 : i + 2])
+            found += resolve_relation(token.name, before, after, follows=sentence[i + 1 : i + 2])
         elif token.kind == "between":
-            found += amid(before, after)
+            found += resolve_between(before, after)
         elif token.kind == "order":
             row = before + after
             found += [(a, token.name, b) for a, b in pairwise(row)]
     return found
 
 
-def related(name: str, before: Sequence[str], after: Sequence[str], follows: Sequence[Token]) -> list[Relation]:
+def resolve_relation(
+    name: str, before: Sequence[str], after: Sequence[str], follows: Sequence[Token]
+) -> list[Relation]:
     """ "A left of B", "left of B is A", "B stands there, with A left of it"."""
     if before and follows and follows[0].kind == IT:
         return [(before[-1], name, before[-2])] if len(before) > 1 else []
@@ -147,7 +149,7 @@ def related(name: str, before: Sequence[str], after: Sequence[str], follows: Seq
     return [(after[1], name, after[0])] if len(after) > 1 else []
 
 
-def amid(before: Sequence[str], after: Sequence[str]) -> list[Relation]:
+def resolve_between(before: Sequence[str], after: Sequence[str]) -> list[Relation]:
     """ "A between B and C", "between B and C is A", "B, C, and between them A", "B, C, and A is between them"."""
     if len(after) > 1:
         first = before[-1:] or after[2:3]
@@ -156,7 +158,7 @@ def amid(before: Sequence[str], after: Sequence[str]) -> list[Relation]:
     return [(row[2], BETWEEN, row[0], row[1])] if len(row) == 3 else []
 
 
-def placed(sentence: Sequence[Token], last: str) -> dict[str, str]:
+def find_places(sentence: Sequence[Token], last: str) -> dict[str, str]:
     """Where things are said to be: a place stands behind its thing, or before all of them."""
     tokens = [token for token in sentence if token.kind in ("thing", "place")]
     things = [token.name for token in tokens if token.kind == "thing"]
@@ -176,7 +178,7 @@ def placed(sentence: Sequence[Token], last: str) -> dict[str, str]:
     return found
 
 
-def compared(places: Mapping[str, str]) -> list[Relation]:
+def relations_from_places(places: Mapping[str, str]) -> list[Relation]:
     """The relations between two things that their places give away."""
     found: list[Relation] = []
     if len(places) == 2:

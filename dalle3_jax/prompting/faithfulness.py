@@ -6,12 +6,12 @@ After DALL-E 3's paper, appendices C and D: a prompt is made longer, and judged 
 import re
 from collections.abc import Sequence
 
-from dalle3_jax.prompting.claims import SEVERAL, Claims, Relation, claims
+from dalle3_jax.prompting.claims import SEVERAL, Claims, Relation, parse_claims
 from dalle3_jax.prompting.lexicon import COLOURS, NUMBERS, Lexicon
 from dalle3_jax.prompting.ordinary_words import EMPTY
-from dalle3_jax.text.glyphs import QUOTED, quoted
+from dalle3_jax.text.glyphs import QUOTED, find_quotes
 
-__all__ = ["LEAST", "MOST", "content_words", "is_usable", "lost", "malformed", "stem"]
+__all__ = ["LEAST", "MOST", "content_words", "format_errors", "is_usable", "missing_content", "stem"]
 
 LEAST, MOST = 15, 80
 """Words of a description."""
@@ -24,24 +24,24 @@ ANSWERS = re.compile(
 MARKUP = re.compile(r"^\s*(?:[-*#>]|\d+[.)])\s|```|\*\*|https?://|</?\w+>", re.M)
 
 
-def lost(prompt: str, revised: str, lexicon: Lexicon | None = None) -> tuple[str, ...]:
+def missing_content(prompt: str, revised: str, lexicon: Lexicon | None = None) -> tuple[str, ...]:
     """What a revised prompt does not keep, in words for people; nothing where it keeps all.
 
     With a lexicon its things are counted and compared with care, and none may be added; all other words of content
     have to be there again, in singular or plural.
     """
-    found = [f'the quoted "{word}"' for word in quoted(prompt) if word not in quoted(revised)]
+    found = [f'the quoted "{word}"' for word in find_quotes(prompt) if word not in find_quotes(revised)]
     if lexicon is not None:
-        found += unlike(claims(prompt, lexicon), claims(revised, lexicon), negated(prompt))
+        found += claim_differences(parse_claims(prompt, lexicon), parse_claims(revised, lexicon), negated_words(prompt))
     asked, given = QUOTED.sub(" ", prompt), QUOTED.sub(" ", revised)
-    present = {stem(word) for word in words_of(given)}
+    present = {stem(word) for word in lowercase_words(given)}
     found += [f"the word {word!r}" for word in content_words(asked) if stem(word) not in present]
-    found += [f"{pair[0]} {pair[1]}" for pair in unpaired(asked, given)]
-    found += [f"that there is to be no {word}" for word in negated(asked) if not_negated(word, given)]
+    found += [f"{pair[0]} {pair[1]}" for pair in missing_pairs(asked, given)]
+    found += [f"that there is to be no {word}" for word in negated_words(asked) if is_asserted(word, given)]
     return tuple(dict.fromkeys(found))
 
 
-def malformed(revised: str, prompt: str = "") -> tuple[str, ...]:
+def format_errors(revised: str, prompt: str = "") -> tuple[str, ...]:
     """What is wrong with an answer as one description of 15 to 80 words, in words for people."""
     found, count = [], len(revised.split())
     if not LEAST <= count <= MOST:
@@ -50,7 +50,7 @@ def malformed(revised: str, prompt: str = "") -> tuple[str, ...]:
         found.append("it is no plain description")
     if not is_usable(revised):
         found.append("it holds characters that cannot be shown")
-    if foreign(revised) > 0.3 and foreign(prompt) <= 0.3:
+    if foreign_share(revised) > 0.3 and foreign_share(prompt) <= 0.3:
         found.append("it is in another script than the prompt")
     return tuple(found)
 
@@ -62,39 +62,45 @@ def is_usable(text: str) -> bool:
     )
 
 
-def foreign(text: str) -> float:
+def foreign_share(text: str) -> float:
     """The share of its letters that are not Latin."""
     letters = [letter for letter in text if letter.isalpha()]
     return sum(ord(letter) > 0x24F for letter in letters) / max(len(letters), 1)
 
 
-def unlike(asked: Claims, given: Claims, unwanted: Sequence[str]) -> list[str]:
+def claim_differences(wanted_claims: Claims, revised_claims: Claims, unwanted: Sequence[str]) -> list[str]:
     """How what is said of things differs from what was asked."""
     away = {stem(word) for word in unwanted}
-    wanted = {name: n for name, n in asked.things.items() if stem(name.split()[-1]) not in away}
+    wanted = {name: n for name, n in wanted_claims.things.items() if stem(name.split()[-1]) not in away}
     found = []
     for name, number in wanted.items():
-        said = given.things.get(name)
+        said = revised_claims.things.get(name)
         if said is None:
             found.append(f"the {name}")
         elif number != said and not (SEVERAL in (number, said) and max(number, said) != 1):
             found.append(f"the number of the {name}: {number}, not {said}")
-    found += [f"nothing else: it adds a {name}" for name in given.things if name not in asked.things]
+    found += [f"nothing else: it adds a {name}" for name in revised_claims.things if name not in wanted_claims.things]
     found += [
         f"the {name} being {tint}"
-        for name, tints in asked.tints.items()
+        for name, tints in wanted_claims.tints.items()
         for tint in tints
-        if tint not in given.tints.get(name, ())
+        if tint not in revised_claims.tints.get(name, ())
     ]
-    told = {turned(relation) for relation in given.relations}
-    found += [f"{' '.join(relation)}" for relation in asked.relations if turned(relation) not in told]
-    found += [f"the {name} {place}" for name, place in asked.places.items() if given.places.get(name, place) != place]
-    if asked.backgrounds and {*given.backgrounds} != {*asked.backgrounds}:
-        found.append(f"the background: {', '.join(asked.backgrounds)}")
+    told = {canonical_relation(relation) for relation in revised_claims.relations}
+    found += [
+        f"{' '.join(relation)}" for relation in wanted_claims.relations if canonical_relation(relation) not in told
+    ]
+    found += [
+        f"the {name} {place}"
+        for name, place in wanted_claims.places.items()
+        if revised_claims.places.get(name, place) != place
+    ]
+    if wanted_claims.backgrounds and {*revised_claims.backgrounds} != {*wanted_claims.backgrounds}:
+        found.append(f"the background: {', '.join(wanted_claims.backgrounds)}")
     return found
 
 
-def turned(relation: Relation) -> Relation:
+def canonical_relation(relation: Relation) -> Relation:
     """The relation in one of the two ways to say it."""
     first, name, *others = relation
     if name == "between":
@@ -102,17 +108,17 @@ def turned(relation: Relation) -> Relation:
     return (others[0], INVERSE[name], first) if name in INVERSE else relation
 
 
-def words_of(text: str) -> list[str]:
+def lowercase_words(text: str) -> list[str]:
     """The words of a text in lower case; digits are words too."""
     return re.findall(r"[^\W_]+(?:['\u2019-][^\W_]+)*", text.lower())
 
 
 def content_words(text: str) -> list[str]:
     """The words that ask for something: no articles, prepositions, numbers, nor words that speak of the picture."""
-    return [word for word in dict.fromkeys(words_of(text)) if word not in EMPTY and not counts(word)]
+    return [word for word in dict.fromkeys(lowercase_words(text)) if word not in EMPTY and not is_number_word(word)]
 
 
-def counts(word: str) -> bool:
+def is_number_word(word: str) -> bool:
     """Whether a word is a number or says that there is none: these are compared with what they count."""
     return word.isdigit() or word in NUMBERS or word in NEGATIONS
 
@@ -126,14 +132,14 @@ def stem(word: str) -> str:
     return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3 else word
 
 
-def unpaired(asked: str, given: str) -> list[tuple[str, str]]:
+def missing_pairs(prompt: str, revised: str) -> list[tuple[str, str]]:
     """(number or colour, word): those that stand before a word of content and no longer do."""
-    return [pair for pair in bound(asked) if pair not in bound(given)]
+    return [pair for pair in modifier_pairs(prompt) if pair not in modifier_pairs(revised)]
 
 
-def bound(text: str) -> set[tuple[str, str]]:
+def modifier_pairs(text: str) -> set[tuple[str, str]]:
     """Numbers and colours with the next word of content behind each, at most three words on; numbers as digits."""
-    words, found = words_of(text), set()
+    words, found = lowercase_words(text), set()
     for i, word in enumerate(words):
         number = word if word.isdigit() else str(NUMBERS.index(word)) if word in NUMBERS[2:] else ""
         if not number and word not in COLOURS:
@@ -144,9 +150,9 @@ def bound(text: str) -> set[tuple[str, str]]:
     return found
 
 
-def negated(text: str) -> list[str]:
+def negated_words(text: str) -> list[str]:
     """The words that are asked not to be there: the first of content after each negation."""
-    words = words_of(text)
+    words = lowercase_words(text)
     found = []
     for i, word in enumerate(words):
         if word in NEGATIONS[:3]:
@@ -154,8 +160,8 @@ def negated(text: str) -> list[str]:
     return found
 
 
-def not_negated(word: str, given: str) -> bool:
+def is_asserted(word: str, text: str) -> bool:
     """Whether a text speaks of a word, and not only to say that it is not there."""
-    words = [stem(other) for other in words_of(given)]
+    words = [stem(other) for other in lowercase_words(text)]
     places = [i for i, other in enumerate(words) if other == stem(word)]
     return bool(places) and not all({*words[max(0, i - 3) : i]} & {*NEGATIONS} for i in places)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from dalle3_jax.prompting.ordinary_words import ADJECTIVES
 
-__all__ = ["KNOWN", "NUMBERS", "ONE", "PLACES", "RELATIONS", "Lexicon", "Paraphrases", "alternatives"]
+__all__ = ["KNOWN", "NUMBERS", "ONE", "PLACES", "RELATIONS", "Lexicon", "Paraphrases", "phrase_pattern"]
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 ONE = ("a", "an", "one", "single")
@@ -85,14 +85,14 @@ class Lexicon:
         return self.paraphrases.synonyms
 
     @cached_property
-    def scenery(self) -> tuple[re.Pattern[str], dict[str, str]]:
+    def background_pattern(self) -> tuple[re.Pattern[str], dict[str, str]]:
         """A pattern of all that is said of backgrounds, and which one each phrase is."""
         names: dict[str, str] = {}
         for background, phrases in self.backgrounds.items():
             for phrase in (*phrases, background):
                 names.setdefault(phrase.lower(), background)
                 names.setdefault(re.sub(r"^(an?|the) ", "", phrase.lower()), background)
-        return alternatives(names), names
+        return phrase_pattern(names), names
 
     @cached_property
     def vocabulary(self) -> tuple[re.Pattern[str], dict[str, tuple[str, str]], frozenset[str]]:
@@ -118,12 +118,12 @@ class Lexicon:
         numbers = "|".join((*NUMBERS, *ONE, *KNOWN, r"\d+"))
         adjectives = f"(?:(?:{'|'.join(sorted(ADJECTIVES - {*self.colours}))}) )*"
         colours = "|".join(self.colours)
-        pattern = rf"(?:\b({numbers}) {adjectives})?(?:({colours}) {adjectives})?({alternatives(known).pattern})"
+        pattern = rf"(?:\b({numbers}) {adjectives})?(?:({colours}) {adjectives})?({phrase_pattern(known).pattern})"
         plurals = {plural.lower() for name, plural in self.things.items() if plural != name}
         return re.compile(pattern), known, frozenset(plurals - {name.lower() for name in self.things})
 
 
-def alternatives(phrases: Iterable[str]) -> re.Pattern[str]:
+def phrase_pattern(phrases: Iterable[str]) -> re.Pattern[str]:
     """A pattern of whole phrases, the longest that fits."""
     ranked = sorted(phrases, key=len, reverse=True)
     return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, ranked))})(?![\w-])")

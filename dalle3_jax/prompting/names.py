@@ -43,7 +43,7 @@ def names_of(lexicon: Lexicon) -> dict[str, Name]:
 @lru_cache(maxsize=16)
 def scenery_of(lexicon: Lexicon) -> dict[str, str]:
     """Phrases about backgrounds by their normal form: of each, the lexicon's own phrase that says it."""
-    found = {normalize(phrase): phrase for phrase in lexicon.scenery[1]}
+    found = {normalize(phrase): phrase for phrase in lexicon.background_pattern[1]}
     for name, phrases in lexicon.paraphrases.backgrounds.items():
         if name in lexicon.backgrounds:
             for phrase in phrases:

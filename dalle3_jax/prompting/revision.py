@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.jobs import Line
-from dalle3_jax.pipeline.request import shortened
+from dalle3_jax.pipeline.jobs import PromptLine
+from dalle3_jax.pipeline.request import shorten
 from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.prompting.lexicon import Lexicon
-from dalle3_jax.prompting.upsampler import Backend, template, upsample
+from dalle3_jax.prompting.upsampler import Backend, template_backend, upsample
 
-__all__ = ["BASE", "KEY", "OFFICIAL", "chat", "lexicon_of_training", "revised"]
+__all__ = ["BASE", "KEY", "OFFICIAL", "chat_backend", "revise_lines", "training_lexicon"]
 
 KEY, BASE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 OFFICIAL = "https://api.openai.com/v1"
@@ -23,23 +23,25 @@ FILE = "prompts.jsonl"
 """What was revised, in the form of --prompts-file."""
 
 
-def chat(url: str | None, model: str, seconds: float) -> Chat:
+def chat_backend(url: str | None, model: str, seconds: float) -> Chat:
     """The chat backend of a server, or of the environment's; its answers are kept in the user's cache."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key, folder = os.environ.get(KEY, ""), home / "dalle3_jax" / "prompts"
     return Chat(url or os.environ.get(BASE) or OFFICIAL, model, key, deadline=seconds, cache=folder)
 
 
-def revised(lines: Sequence[Line], by: Chat | None, folder: Path, training: Mapping[str, Any]) -> list[Line]:
+def revise_lines(
+    lines: Sequence[PromptLine], by: Chat | None, folder: Path, training: Mapping[str, Any]
+) -> list[PromptLine]:
     """The lines with prompts revised by a language model, or offline; folder/prompts.jsonl holds them, to be edited.
 
     Each is shown. `training` is what the release says of its own: of a model of scenes, their words are the lexicon.
     A line that has an "original_prompt" was revised before.
     """
-    lexicon = lexicon_of_training(training)
-    backend: Backend = by or template(lexicon)
-    found = [revise(line, backend, lexicon) for line in lines]
-    content = "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for line in found)
+    lexicon = training_lexicon(training)
+    backend: Backend = by or template_backend(lexicon)
+    found = [revise_line(line, backend, lexicon) for line in lines]
+    content = "".join(json.dumps(line_values(line), ensure_ascii=False) + "\n" for line in found)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / FILE, content.encode("utf-8", "replace"))
@@ -49,7 +51,7 @@ def revised(lines: Sequence[Line], by: Chat | None, folder: Path, training: Mapp
     return found
 
 
-def revise(line: Line, backend: Backend, lexicon: Lexicon | None) -> Line:
+def revise_line(line: PromptLine, backend: Backend, lexicon: Lexicon | None) -> PromptLine:
     """One line, said to the user."""
     prompt = line.settings["prompt"]
     if line.settings.get("original_prompt"):
@@ -57,37 +59,37 @@ def revise(line: Line, backend: Backend, lexicon: Lexicon | None) -> Line:
     # A model's own words bound what is kept, not what a language model may add.
     made = upsample(prompt, backend, lexicon=lexicon)
     for note in made.notes:
-        print(f"note: {shown(note)}", file=sys.stderr)
+        print(f"note: {printable_prompt(note)}", file=sys.stderr)
     if made.notice:
         print(
-            f"note: {shown(prompt)!r} is drawn as {'it is' if made.revised == prompt else 'asked'}: {made.notice}",
+            f"note: {printable_prompt(prompt)!r} is drawn as {'it is' if made.revised == prompt else 'asked'}: {made.notice}",
             file=sys.stderr,
         )
     if made.revised == prompt:
         return line
-    print(f"{shown(prompt)} -> {made.revised}", file=sys.stderr)
+    print(f"{printable_prompt(prompt)} -> {made.revised}", file=sys.stderr)
     return replace(line, settings={**line.settings, "prompt": made.revised, "original_prompt": prompt})
 
 
-def shown(prompt: str) -> str:
+def printable_prompt(prompt: str) -> str:
     """A prompt as a terminal can show it."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shortened(prompt))
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shorten(prompt))
 
 
-def plain(line: Line) -> dict[str, Any]:
+def line_values(line: PromptLine) -> dict[str, Any]:
     """A line's settings as JSON has them."""
     settings = dict(line.settings)
     size = settings.get("size")
     return settings | ({"size": f"{size[1]}x{size[0]}"} if isinstance(size, tuple) else {})
 
 
-def lexicon_of_training(training: Mapping[str, Any]) -> Lexicon | None:
+def training_lexicon(training: Mapping[str, Any]) -> Lexicon | None:
     """The words of the scenes that a release was trained on; None for any other data."""
     data = training.get("config", {}).get("data", {})
     if not data or data.get("source", "scenes") != "scenes":
         return None
     from dalle3_jax.data.scenes import world_of
-    from dalle3_jax.prompting.scene_lexicon import lexicon_of
+    from dalle3_jax.prompting.scene_lexicon import world_lexicon
 
     name, part = data.get("world", "first"), data.get("part", {})
-    return lexicon_of(world_of({"of": name, **part} if part else name))
+    return world_lexicon(world_of({"of": name, **part} if part else name))

@@ -14,18 +14,18 @@ from dalle3_jax.prompting import claims as reading
 from dalle3_jax.prompting.claims import Claims
 from dalle3_jax.prompting.lexicon import Lexicon, Paraphrases
 
-__all__ = ["Claims", "claims", "lexicon_of"]
+__all__ = ["Claims", "caption_claims", "world_lexicon"]
 
 RELATIONS = {"left of": TO_THE_LEFT, "right of": TO_THE_RIGHT, "above": OVER, "below": UNDER}
 
 
-def claims(caption: str, world: World) -> Claims:
+def caption_claims(caption: str, world: World) -> Claims:
     """What a caption says, as far as it uses the world's words."""
-    return reading.claims(caption, lexicon_of(world))
+    return reading.parse_claims(caption, world_lexicon(world))
 
 
 @lru_cache(maxsize=16)
-def lexicon_of(world: World) -> Lexicon:
+def world_lexicon(world: World) -> Lexicon:
     """The words of a world; the details of its backgrounds are read as their names."""
     backgrounds = {}
     for background in world.backgrounds:

@@ -7,19 +7,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dalle3_jax.pipeline.jobs import AUTO, Line
-from dalle3_jax.pipeline.request import size_text
+from dalle3_jax.pipeline.jobs import AUTO, PromptLine
+from dalle3_jax.pipeline.request import format_size
 from dalle3_jax.prompting import revision
-from dalle3_jax.prompting.aspect import Head, chosen
+from dalle3_jax.prompting.aspect import SizeScorer, choose_size
 from dalle3_jax.prompting.chat import Chat
 
 if TYPE_CHECKING:
     from dalle3_jax.checkpoints.releases import Release
     from dalle3_jax.pipeline import Pipeline
 
-__all__ = ["Sizing", "sizes_of", "sizing"]
+__all__ = ["AssignSizes", "candidate_sizes", "size_assigner"]
 
-Sizing = Callable[[Sequence[Line]], list[Line]]
+AssignSizes = Callable[[Sequence[PromptLine]], list[PromptLine]]
 """Lines -> the lines with a size of their own wherever "auto" was asked for; each choice is printed with its reason."""
 
 SHIPPED = Path(str(files("dalle3_jax") / "releases" / "size_head"))
@@ -28,39 +28,41 @@ ASPECTS = ((1, 1), (7, 4), (4, 7))
 """Width and height of DALL-E 3's three sizes."""
 
 
-def sizing(
-    lines: Sequence[Line],
+def size_assigner(
+    lines: Sequence[PromptLine],
     pipeline: "Pipeline",
     default: tuple[int, int] | str | None = None,
     path: str | None = None,
     chat: Chat | None = None,
-) -> Sizing:
+) -> AssignSizes:
     """What gives these lines their sizes, once their prompts are revised; ValueError for a head that does not fit.
 
     `default` is the size of lines without one, `path` a size head of the user's own, `chat` who is asked before it.
     """
 
-    def is_auto(line: Line) -> bool:
+    def is_auto(line: PromptLine) -> bool:
         return line.settings.get("size", default) == AUTO
 
     if not any(map(is_auto, lines)):
         if path is not None:
             raise ValueError(f"--size-head {path} is for --size auto, which nothing asks for: add that")
         return list
-    sizes, head = head_of(path, pipeline)
-    ask = chat and (lambda question: chat.asked([{"role": "user", "content": question}]))
-    return lambda given: [choose(line, sizes, ask, head) if is_auto(line) else line for line in given]
+    sizes, head = find_size_head(path, pipeline)
+    ask = chat and (lambda question: chat.request_answer([{"role": "user", "content": question}]))
+    return lambda given: [choose_line_size(line, sizes, ask, head) if is_auto(line) else line for line in given]
 
 
-def choose(line: Line, sizes: Sequence[tuple[int, int]], chat: Callable[[str], str] | None, head: Head | None) -> Line:
+def choose_line_size(
+    line: PromptLine, sizes: Sequence[tuple[int, int]], chat: Callable[[str], str] | None, head: SizeScorer | None
+) -> PromptLine:
     """One line, said to the user: the words of the user count, where the prompt was revised."""
     prompt = line.settings.get("original_prompt") or line.settings["prompt"]
-    choice = chosen(prompt, sizes, chat=chat, head=head)
-    print(f"{size_text(choice.size)} for {revision.shown(prompt)!r}: {choice.reason}", file=sys.stderr)
+    choice = choose_size(prompt, sizes, chat=chat, head=head)
+    print(f"{format_size(choice.size)} for {revision.printable_prompt(prompt)!r}: {choice.reason}", file=sys.stderr)
     return replace(line, settings={**line.settings, "size": choice.size})
 
 
-def sizes_of(pipeline: "Pipeline") -> list[tuple[int, int]]:
+def candidate_sizes(pipeline: "Pipeline") -> list[tuple[int, int]]:
     """The release's sizes (height, width); where it names only one, that and a wide and a tall one of its area."""
     known = list(pipeline.release.sizes)
     if len(known) > 1:
@@ -77,23 +79,23 @@ def sizes_of(pipeline: "Pipeline") -> list[tuple[int, int]]:
     return list(dict.fromkeys([(height, width), *((row[0], row[1]) for row in found[1:])]))
 
 
-def head_of(given: str | None, pipeline: "Pipeline") -> tuple[list[tuple[int, int]], Head | None]:
+def find_size_head(path: str | None, pipeline: "Pipeline") -> tuple[list[tuple[int, int]], SizeScorer | None]:
     """The sizes to choose from and the head: the user's own, or the shipped one where it knows encoder and sizes."""
     from dalle3_jax.checkpoints.releases import load_release
     from dalle3_jax.loading.locate import find_release
 
-    release = load_release(SHIPPED if given is None else find_release(given), ["size_head"])
-    buckets, fits = [*release.modules["size_head"].buckets], knows(release, pipeline)
-    if given is not None:
+    release = load_release(SHIPPED if path is None else find_release(path), ["size_head"])
+    buckets, fits = [*release.modules["size_head"].buckets], matches_text_encoder(release, pipeline)
+    if path is not None:
         if not fits:
             told = "was trained on another text encoder than the checkpoint's"
-            raise ValueError(f"--size-head {given} {told}: train one on it, and leave --dtype out, which rounds it")
-        return buckets, reading(release, pipeline)
-    sizes = sizes_of(pipeline)
-    return sizes, reading(release, pipeline) if fits and buckets == sizes else None
+            raise ValueError(f"--size-head {path} {told}: train one on it, and leave --dtype out, which rounds it")
+        return buckets, bind_size_head(release, pipeline)
+    sizes = candidate_sizes(pipeline)
+    return sizes, bind_size_head(release, pipeline) if fits and buckets == sizes else None
 
 
-def knows(release: "Release", pipeline: "Pipeline") -> bool:
+def matches_text_encoder(release: "Release", pipeline: "Pipeline") -> bool:
     """Whether a head was trained on the features that the pipeline's text encoder makes."""
     from dalle3_jax.checkpoints.releases import weights_digest
 
@@ -101,7 +103,7 @@ def knows(release: "Release", pipeline: "Pipeline") -> bool:
     return encoder is not None and release.text.get("encoder") == weights_digest(encoder)
 
 
-def reading(release: "Release", pipeline: "Pipeline") -> Head:
+def bind_size_head(release: "Release", pipeline: "Pipeline") -> SizeScorer:
     """The head as a function of a prompt, on the pipeline's text encoder; one program for all prompts."""
     import jax
 

@@ -13,7 +13,7 @@ from dalle3_jax.prompting.names import Name, begins_name, is_part_of_other_name,
 from dalle3_jax.prompting.ordinary_words import ADJECTIVES, DETERMINERS
 from dalle3_jax.prompting.phrases import Phrase, Word, find_phrases, normalize, split_words
 from dalle3_jax.prompting.word_kinds import is_verb
-from dalle3_jax.text.english import article
+from dalle3_jax.text.english import article_for
 
 __all__ = [
     "Choose",
@@ -156,7 +156,7 @@ def noun_phrase(thing: str, plural: bool | None, noun: Noun, lexicon: Lexicon, s
     many = number > 1 or (number < 0 and bool(plural) and before not in ONE)
     if before in ("a", "an") or (plural is None and before in ("", "some")):
         first = noun.adjectives[0] if noun.adjectives else ""
-        shown = article(first, "a") if first else lexicon.articles.get(thing, article(thing, "a"))
+        shown = article_for(first, "a") if first else lexicon.articles.get(thing, article_for(thing, "a"))
         determiner = shown.capitalize() if determiner[:1].isupper() else shown
     return " ".join(filter(None, [determiner, *noun.adjectives, lexicon.things[thing] if many else thing]))
 

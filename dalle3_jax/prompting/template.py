@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from dalle3_jax.prompting.claims import SEVERAL, Claims, claims
-from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, lost, negated, stem
+from dalle3_jax.prompting.claims import SEVERAL, Claims, parse_claims
+from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, missing_content, negated_words, stem
 from dalle3_jax.prompting.lexicon import NUMBERS, Lexicon
 from dalle3_jax.text.glyphs import QUOTED
 
-__all__ = ["edited", "write"]
+__all__ = ["edit_description", "write_description"]
 
 FRAMES = (
     "The picture is calm and clear, with even light, and it shows just what is described and nothing more.",
@@ -31,41 +31,42 @@ PICTURE = re.compile(
 SPOTS = (("left", "right"), ("right", "left"))
 
 
-def write(prompt: str, lexicon: Lexicon | None = None, seed: int = 0) -> str:
+def write_description(prompt: str, lexicon: Lexicon | None = None, seed: int = 0) -> str:
     """The prompt as a description of 15 to 80 words; the same for the same prompt and seed.
 
     Places and a background that the prompt leaves open are chosen, for captions say them too; nothing else is added.
     What has that length already, or more, stays as it is.
     """
     choose = Chooser(f"{seed} {prompt}")
-    tries = [framed(prompt, choose)]
+    tries = [frame_prompt(prompt, choose)]
     if lexicon is not None:
-        said = without(claims(prompt, lexicon), negated(prompt))
-        tries.insert(0, extended(prompt, said, lexicon, choose))
-        if covers(said, prompt, lexicon):
-            tries.insert(0, composed(said, lexicon, choose))
+        said = remove_things(parse_claims(prompt, lexicon), negated_words(prompt))
+        tries.insert(0, extend_prompt(prompt, said, lexicon, choose))
+        if covers_prompt(said, prompt, lexicon):
+            tries.insert(0, compose_description(said, lexicon, choose))
     if len(prompt.split()) >= LEAST:
         tries = [prompt]
-    fine = [text for text in tries if LEAST <= len(text.split()) <= MOST and not lost(prompt, text, lexicon)]
+    fine = [text for text in tries if LEAST <= len(text.split()) <= MOST and not missing_content(prompt, text, lexicon)]
     return (fine or tries)[0]
 
 
-def without(said: Claims, names: Sequence[str]) -> Claims:
+def remove_things(claims: Claims, names: Sequence[str]) -> Claims:
     """What is said but for things that are asked not to be there."""
     away = {stem(name) for name in names}
-    kept = {name: number for name, number in said.things.items() if not {stem(one) for one in name.split()} & away}
-    return replace(said, things=kept)
+    kept = {name: number for name, number in claims.things.items() if not {stem(one) for one in name.split()} & away}
+    return replace(claims, things=kept)
 
 
-def extended(prompt: str, said: Claims, lexicon: Lexicon, choose: "Chooser") -> str:
+def extend_prompt(prompt: str, claims: Claims, lexicon: Lexicon, choose: "Chooser") -> str:
     """The prompt's own words, and sentences about where its things are."""
-    if not 0 < len(said.things) <= 6:
+    if not 0 < len(claims.things) <= 6:
         return ""
-    first = opened(prompt)
+    first = strip_request(prompt)
     where = [
-        sentence.replace("It is", f"The {next(iter(said.things))} is") for sentence in positions(said, lexicon, choose)
+        sentence.replace("It is", f"The {next(iter(claims.things))} is")
+        for sentence in position_sentences(claims, lexicon, choose)
     ]
-    return " ".join(ended([f"{first}.", *where], choose))
+    return " ".join(close_sentences([f"{first}.", *where], choose))
 
 
 @dataclass(frozen=True)
@@ -80,92 +81,101 @@ class Chooser:
         return options[int.from_bytes(digest, "little") % len(options)]
 
 
-def framed(prompt: str, choose: Chooser) -> str:
+def frame_prompt(prompt: str, choose: Chooser) -> str:
     """The prompt's own words as a sentence, and one about the composition."""
-    return f"{opened(prompt)}. {choose(FRAMES, 'frame')}"
+    return f"{strip_request(prompt)}. {choose(FRAMES, 'frame')}"
 
 
-def opened(prompt: str) -> str:
+def strip_request(prompt: str) -> str:
     """The prompt without the words that ask for a picture, and without its last stop."""
     whole = " ".join(prompt.split())
     said = PICTURE.sub("", OPENINGS.sub("", whole)).rstrip(" .!,;:") or whole
     return said[:1].upper() + said[1:]
 
 
-def ended(parts: Sequence[str], choose: Chooser) -> list[str]:
+def close_sentences(parts: Sequence[str], choose: Chooser) -> list[str]:
     """The sentences, of which the last says that this is all."""
     if parts[-1].endswith(("nothing else in view.", "no other objects.")):
         return list(parts)
     return [*parts, choose(("There are no other objects in view.", "Nothing else is in view."), "closing")]
 
 
-def covers(said: Claims, prompt: str, lexicon: Lexicon) -> bool:
+def covers_prompt(claims: Claims, prompt: str, lexicon: Lexicon) -> bool:
     """Whether the lexicon's words are all that the prompt asks for: up to six things, each in a number, and quotes."""
-    if not said.things or said.words or sum(max(n, 2) for n in said.things.values()) > 12 or len(said.things) > 6:
+    if (
+        not claims.things
+        or claims.words
+        or sum(max(n, 2) for n in claims.things.values()) > 12
+        or len(claims.things) > 6
+    ):
         return False
-    known = " ".join([*lexicon.things, *lexicon.things.values(), *said.backgrounds, *lexicon.colours])
-    phrases = [phrase for name in said.backgrounds for phrase in lexicon.backgrounds[name]]
+    known = " ".join([*lexicon.things, *lexicon.things.values(), *claims.backgrounds, *lexicon.colours])
+    phrases = [phrase for name in claims.backgrounds for phrase in lexicon.backgrounds[name]]
     stems = {stem(word) for word in content_words(" ".join([known, *phrases]))}
     return all(stem(word) in stems for word in content_words(QUOTED.sub(" ", prompt)))
 
 
-def composed(said: Claims, lexicon: Lexicon, choose: Chooser) -> str:
+def compose_description(claims: Claims, lexicon: Lexicon, choose: Chooser) -> str:
     """What is said, in sentences like those of descriptive captions."""
-    things = list(said.things)
-    background = said.backgrounds[0] if said.backgrounds else choose(sorted(lexicon.backgrounds) or [""], "background")
+    things = list(claims.things)
+    background = (
+        claims.backgrounds[0] if claims.backgrounds else choose(sorted(lexicon.backgrounds) or [""], "background")
+    )
     phrases = lexicon.backgrounds.get(background, ("",))
     where = f" {choose(phrases[:2], 'where')}" if phrases[0] else ""
     opening = choose(("The picture shows", "A picture of"), "opening")
-    opening = f"{opening} {listed([counted(name, said, lexicon) for name in things])}{where}."
-    parts = [opening, *positions(said, lexicon, choose)]
-    return " ".join(" ".join(ended(parts, choose)).split())
+    opening = f"{opening} {join_in_words([counted_name(name, claims, lexicon) for name in things])}{where}."
+    parts = [opening, *position_sentences(claims, lexicon, choose)]
+    return " ".join(" ".join(close_sentences(parts, choose)).split())
 
 
-def positions(said: Claims, lexicon: Lexicon, choose: Chooser) -> list[str]:
+def position_sentences(claims: Claims, lexicon: Lexicon, choose: Chooser) -> list[str]:
     """Sentences about where things are: as the prompt says, or else as is natural."""
-    things = list(said.things)
-    names = {name: plain(name, said, lexicon) for name in things}
+    things = list(claims.things)
+    names = {name: plain_name(name, claims, lexicon) for name in things}
     stated = [
-        f"The {names[first]} {verb(said, first)} {phrase(name, others, names, lexicon)}."
-        for first, name, *others in said.relations
+        f"The {names[first]} {is_or_are(claims, first)} {relation_phrase(name, others, names, lexicon)}."
+        for first, name, *others in claims.relations
     ]
-    spoken = {name for relation in said.relations for name in (relation[0], *relation[2:])}
+    spoken = {name for relation in claims.relations for name in (relation[0], *relation[2:])}
     stated += [
-        f"The {names[name]} {verb(said, name)} {lexicon.places[place][0]} of the frame."
-        for name, place in said.places.items()
+        f"The {names[name]} {is_or_are(claims, name)} {lexicon.places[place][0]} of the frame."
+        for name, place in claims.places.items()
         if name not in spoken
     ]
     if stated:
         return stated
-    numbers = [said.things[name] for name in things]
+    numbers = [claims.things[name] for name in things]
     if len(things) == 1 and numbers[0] == 1:
         place = lexicon.places.get("centre", ("in the centre",))[0]
         return [f"It is placed {place} of the frame, with nothing else in view."]
     if len(things) == 1:
         way = choose(("side by side", "close together", "next to each other"), "arrangement")
-        sure = f"exactly {word(numbers[0])} of them" if numbers[0] != SEVERAL else "several of them"
+        sure = f"exactly {number_word(numbers[0])} of them" if numbers[0] != SEVERAL else "several of them"
         return [f"There are {sure}, {way}, and no other objects."]
     if len(things) == 2:
         one, other = choose(SPOTS[0], "spot"), ""
         other = "right" if one == "left" else "left"
         spots = [lexicon.places[spot][0] for spot in (one, other)]
-        where = [f"the {names[name]} {verb(said, name)} {spot}" for name, spot in zip(things, spots, strict=True)]
+        where = [
+            f"the {names[name]} {is_or_are(claims, name)} {spot}" for name, spot in zip(things, spots, strict=True)
+        ]
         return [f"The {' and '.join(where).removeprefix('the ')}."]
-    return [f"From left to right they are {listed([f'the {names[name]}' for name in things])}."]
+    return [f"From left to right they are {join_in_words([f'the {names[name]}' for name in things])}."]
 
 
-def phrase(name: str, others: Sequence[str], names: Mapping[str, str], lexicon: Lexicon) -> str:
+def relation_phrase(name: str, others: Sequence[str], names: Mapping[str, str], lexicon: Lexicon) -> str:
     """A relation in words."""
     if name == "between":
         return f"between the {names[others[0]]} and the {names[others[1]]}"
     return f"{lexicon.relations[name][0]} the {names[others[0]]}"
 
 
-def counted(name: str, said: Claims, lexicon: Lexicon) -> str:
+def counted_name(name: str, claims: Claims, lexicon: Lexicon) -> str:
     """Things with their number and colour: "a red car", "three owls"."""
-    number, tints = said.things[name], said.tints.get(name, ())
+    number, tints = claims.things[name], claims.tints.get(name, ())
     if len(tints) > 1:
-        return listed([f"a {tint} {name}" for tint in tints])
+        return join_in_words([f"a {tint} {name}" for tint in tints])
     text = " ".join([*tints, name if number == 1 else lexicon.things[name]])
     if number == 1:
         article = (
@@ -174,25 +184,25 @@ def counted(name: str, said: Claims, lexicon: Lexicon) -> str:
             else lexicon.articles.get(name, "an" if name[0] in "aeiou" else "a")
         )
         return f"{article} {text}"
-    return text if number == SEVERAL else f"{word(number)} {text}"
+    return text if number == SEVERAL else f"{number_word(number)} {text}"
 
 
-def plain(name: str, said: Claims, lexicon: Lexicon) -> str:
+def plain_name(name: str, claims: Claims, lexicon: Lexicon) -> str:
     """Things as they are called once they were introduced."""
-    return name if said.things[name] == 1 else lexicon.things[name]
+    return name if claims.things[name] == 1 else lexicon.things[name]
 
 
-def verb(said: Claims, name: str) -> str:
+def is_or_are(claims: Claims, name: str) -> str:
     """is or are."""
-    return "is" if said.things[name] == 1 else "are"
+    return "is" if claims.things[name] == 1 else "are"
 
 
-def word(number: int) -> str:
+def number_word(number: int) -> str:
     """A number in words where there is one."""
     return NUMBERS[number] if number < len(NUMBERS) else str(number)
 
 
-def listed(names: Sequence[str]) -> str:
+def join_in_words(names: Sequence[str]) -> str:
     """ "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
@@ -200,20 +210,20 @@ def listed(names: Sequence[str]) -> str:
 REMOVED = re.compile(r"\b(?:remove|delete|drop|without|no|take away|get rid of)\b", re.I)
 
 
-def edited(earlier: str, edit: str, lexicon: Lexicon, seed: int = 0) -> str:
+def edit_description(earlier: str, edit: str, lexicon: Lexicon, seed: int = 0) -> str:
     """The description of an earlier prompt after an edit ("add a fox", "make it blue", "in the snow instead").
 
     Written anew, so that it grows no longer with every turn; "" where the edit is not understood.
     """
-    before, change = claims(earlier, lexicon), claims(edit, lexicon)
-    after = changed(before, change, edit, lexicon)
+    before, change = parse_claims(earlier, lexicon), parse_claims(edit, lexicon)
+    after = edit_claims(before, change, edit, lexicon)
     if after == before or not after.things:
         return ""
-    text = composed(after, lexicon, Chooser(f"{seed} {earlier}"))
-    return text if dict(claims(text, lexicon).things) == dict(after.things) else ""
+    text = compose_description(after, lexicon, Chooser(f"{seed} {earlier}"))
+    return text if dict(parse_claims(text, lexicon).things) == dict(after.things) else ""
 
 
-def changed(before: Claims, change: Claims, edit: str, lexicon: Lexicon) -> Claims:
+def edit_claims(before: Claims, change: Claims, edit: str, lexicon: Lexicon) -> Claims:
     """What is said after an edit."""
     things, tints = dict(before.things), {name: shades for name, shades in before.tints.items() if shades}
     if REMOVED.search(edit):

@@ -1,8 +1,8 @@
 """Prompts brought into the form of the captions that a model was trained on (DALL-E 3's paper, appendix C).
 
-from dalle3_jax.prompting.upsampler import template, upsample
+from dalle3_jax.prompting.upsampler import template_backend, upsample
 
-print(upsample("a panda", template()).revised)
+print(upsample("a panda", template_backend()).revised)
 """
 
 import re
@@ -10,12 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dalle3_jax.prompting import template as templates
-from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, is_usable, lost, malformed
+from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, format_errors, is_usable, missing_content
 from dalle3_jax.prompting.lexicon import Lexicon
 from dalle3_jax.prompting.translation import Translation, translate
-from dalle3_jax.text.glyphs import quoted
+from dalle3_jax.text.glyphs import find_quotes
 
-__all__ = ["Ask", "Backend", "BackendError", "Revised", "Turn", "as_is", "template", "upsample"]
+__all__ = [
+    "Backend",
+    "BackendError",
+    "RevisedPrompt",
+    "Turn",
+    "UpsampleRequest",
+    "prompt_as_is",
+    "template_backend",
+    "upsample",
+]
 
 ATTEMPTS = 3
 GROWTH = 1.25
@@ -46,7 +55,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Ask:
+class UpsampleRequest:
     """What a backend is asked: a prompt, the turns before it, and what its last answer lost."""
 
     prompt: str
@@ -55,12 +64,12 @@ class Ask:
     complaints: tuple[str, ...] = ()
 
 
-Backend = Callable[[Ask], str]
+Backend = Callable[[UpsampleRequest], str]
 """Answers with one description; BackendError where it cannot."""
 
 
 @dataclass(frozen=True)
-class Revised:
+class RevisedPrompt:
     """A prompt and what is to be drawn in its place; `notice` says why that is the prompt itself, where it is.
 
     `notes` say which of its words were replaced by words that the model knows: "bike -> bicycle".
@@ -74,7 +83,7 @@ class Revised:
 
 def upsample(
     prompt: str, backend: Backend, *, lexicon: Lexicon | None = None, previous: Sequence[Turn] = (), seed: int = 0
-) -> Revised:
+) -> RevisedPrompt:
     """The backend's description of the prompt where it keeps all that was asked, else the prompt as it was.
 
     A prompt that asks to be used as it is, is left alone, but for the words that ask it. With `previous` turns the
@@ -83,53 +92,53 @@ def upsample(
     words such as "bird" become.
     """
     if not prompt.strip():
-        return Revised(prompt, prompt, "there is nothing to revise")
+        return RevisedPrompt(prompt, prompt, "there is nothing to revise")
     if not is_usable(prompt):
-        return Revised(prompt, prompt, "it holds characters that are no text")
-    if (plain := as_is(prompt)) is not None:
-        return Revised(prompt, plain, "it asks to be used as it is")
+        return RevisedPrompt(prompt, prompt, "it holds characters that are no text")
+    if (plain := prompt_as_is(prompt)) is not None:
+        return RevisedPrompt(prompt, plain, "it asks to be used as it is")
     known = Translation(prompt) if lexicon is None else translate(prompt, lexicon, seed)
     complaints: tuple[str, ...] = ()
     for attempt in range(ATTEMPTS):
         try:
-            answer = bare(backend(Ask(known.text, tuple(previous), attempt, complaints)))
+            answer = strip_answer(backend(UpsampleRequest(known.text, tuple(previous), attempt, complaints)))
         except BackendError as error:
-            return Revised(prompt, known.text, str(error), known.notes)
-        complaints = wrong(known.text, answer, lexicon, previous)
+            return RevisedPrompt(prompt, known.text, str(error), known.notes)
+        complaints = answer_errors(known.text, answer, lexicon, previous)
         if not complaints:
-            return Revised(prompt, answer, notes=known.notes)
+            return RevisedPrompt(prompt, answer, notes=known.notes)
     notice = f"the revised prompt was not kept: {'; '.join(complaints[:4])}"
-    return Revised(prompt, known.text, notice, known.notes)
+    return RevisedPrompt(prompt, known.text, notice, known.notes)
 
 
-def bare(answer: str) -> str:
+def strip_answer(answer: str) -> str:
     """An answer without blanks around it, nor quotes around the whole of it."""
     answer = answer.strip()
     return answer[1:-1].strip() if re.fullmatch(r'"[^"]*[.!]"', answer) else answer
 
 
-def as_is(prompt: str) -> str | None:
+def prompt_as_is(prompt: str) -> str | None:
     """The prompt without the words by which it asks to be used as it is; None where it does not ask."""
     if not AS_IS.search(prompt):
         return None
     return AS_IS.sub(" ", prompt).strip() or prompt
 
 
-def wrong(prompt: str, answer: str, lexicon: Lexicon | None, previous: Sequence[Turn]) -> tuple[str, ...]:
+def answer_errors(prompt: str, answer: str, lexicon: Lexicon | None, previous: Sequence[Turn]) -> tuple[str, ...]:
     """What keeps an answer from being used."""
-    found = malformed(answer, prompt)
+    found = format_errors(answer, prompt)
     if not previous:
-        return (*found, *(f"it lost {what}" for what in lost(prompt, answer, lexicon)))
-    found += tuple(f"it lost {what}" for what in missed(prompt, answer))
+        return (*found, *(f"it lost {what}" for what in missing_content(prompt, answer, lexicon)))
+    found += tuple(f"it lost {what}" for what in missing_edits(prompt, answer))
     before = len(previous[-1].revised.split())
     if len(answer.split()) > max(GROWTH * before, LEAST + len(prompt.split()) + before // 2):
         found = (*found, f"it grew from {before} to {len(answer.split())} words")
     return found
 
 
-def missed(edit: str, answer: str) -> list[str]:
+def missing_edits(edit: str, answer: str) -> list[str]:
     """What an edit asks for by name and the answer does not say: quotes, and words of content, unless it removes."""
-    found = [f'the quoted "{word}"' for word in quoted(edit) if word not in quoted(answer)]
+    found = [f'the quoted "{word}"' for word in find_quotes(edit) if word not in find_quotes(answer)]
     if templates.REMOVED.search(edit):
         return found
     ordinary = {
@@ -152,15 +161,15 @@ def missed(edit: str, answer: str) -> list[str]:
     ]
 
 
-def template(lexicon: Lexicon | None = None, seed: int = 0) -> Backend:
+def template_backend(lexicon: Lexicon | None = None, seed: int = 0) -> Backend:
     """The backend that needs nothing but a lexicon: see `dalle3_jax.prompting.template`."""
 
-    def answer(ask: Ask) -> str:
+    def answer(ask: UpsampleRequest) -> str:
         if not ask.previous:
             if len(ask.prompt.split()) > MOST:
                 raise BackendError(f"it has more than {MOST} words already")
-            return templates.write(ask.prompt, lexicon, seed)
-        text = templates.edited(ask.previous[-1].revised, ask.prompt, lexicon, seed) if lexicon else ""
+            return templates.write_description(ask.prompt, lexicon, seed)
+        text = templates.edit_description(ask.previous[-1].revised, ask.prompt, lexicon, seed) if lexicon else ""
         if not text:
             raise BackendError("the template backend does not understand this edit: write the whole prompt again")
         return text

@@ -37,11 +37,11 @@ class Ocr:
 
 def find_ocr() -> Ocr | None:
     """The OCR of this installation, or None if there is none (INSTALL says what to do)."""
-    models = find_models("det", "rec")
-    return Ocr(f"rapidocr {version('rapidocr')}", _reader(*models)) if models else None
+    models = find_ocr_models("det", "rec")
+    return Ocr(f"rapidocr {version('rapidocr')}", _line_reader(*models)) if models else None
 
 
-def find_models(*parts: str) -> tuple[Path, ...] | None:
+def find_ocr_models(*parts: str) -> tuple[Path, ...] | None:
     """RapidOCR's model of each part, the newest it has: "det" finds lines, "rec" reads them. None without one."""
     spec = find_spec("rapidocr")
     if spec is None or spec.origin is None or find_spec("onnxruntime") is None:
@@ -51,7 +51,7 @@ def find_models(*parts: str) -> tuple[Path, ...] | None:
     return tuple(paths[-1] for paths in found) if all(found) else None
 
 
-def _reader(detection: Path, recognition: Path) -> Callable[[UInt8[np.ndarray, "h w 3"]], list[str]]:
+def _line_reader(detection: Path, recognition: Path) -> Callable[[UInt8[np.ndarray, "h w 3"]], list[str]]:
     from rapidocr import RapidOCR
 
     engine = RapidOCR(

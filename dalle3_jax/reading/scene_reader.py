@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dalle3_jax.checkpoints.releases import load_release
-from dalle3_jax.models.scene_reader import STRIDE, SceneReader, Sight
+from dalle3_jax.models.scene_reader import STRIDE, SceneLogits, SceneReader
 from dalle3_jax.typing import Array, Float, Params
 
 SHIPPED = Path(__file__).parents[1] / "releases" / "reader"
@@ -32,7 +32,7 @@ TWICE = 0.35  # two centres nearer than this, in sides, are one object
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenObject:
     """One object: centre (across, down) as fractions of the frame, side as a fraction of the frame's shorter side."""
 
     concept: str
@@ -44,12 +44,12 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Reading:
+class SceneReading:
     """What a picture shows."""
 
     background: str
     style: str
-    objects: tuple[Seen, ...]
+    objects: tuple[SeenObject, ...]
 
     def __str__(self) -> str:
         names = sorted(f"{seen.tint} {seen.concept}".strip() for seen in self.objects)
@@ -73,32 +73,34 @@ class Reader:
             raise ValueError(f"the reader in {folder} is a {type(module).__name__}: give a release of the reader stage")
         return cls(module, release.params["reader"])
 
-    def read(self, images: UInt8[np.ndarray, "b h w 3"]) -> list[Reading]:
+    def read(self, images: UInt8[np.ndarray, "b h w 3"]) -> list[SceneReading]:
         """What each picture shows."""
-        return [reading for sight in self._sights(images) for reading in decode(sight, self.module, self.threshold)]
+        return [
+            reading for sight in self._sights(images) for reading in decode_readings(sight, self.module, self.threshold)
+        ]
 
     def features(self, images: UInt8[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b d"]:
         """What backgrounds are read from, for distances between sets of pictures."""
         found = [sight.features for sight in self._sights(images)]
         return np.concatenate(found) if found else np.zeros((0, self.module.width), np.float32)
 
-    def _sights(self, images: UInt8[np.ndarray, "b h w 3"]) -> Iterator[Sight]:
+    def _sights(self, images: UInt8[np.ndarray, "b h w 3"]) -> Iterator[SceneLogits]:
         """What the network says of each batch; a short last batch is filled up, so that all run the same program."""
         for start in range(0, len(images), BATCH):
             rows = images[start : start + BATCH]
             filled = np.concatenate([rows, np.repeat(rows[-1:], BATCH - len(rows), axis=0)])
-            sight = jax.device_get(look(self.params, filled, module=self.module))
-            yield Sight(*(output[: len(rows)] for output in sight))
+            sight = jax.device_get(run_scene_reader(self.params, filled, module=self.module))
+            yield SceneLogits(*(output[: len(rows)] for output in sight))
 
 
 @functools.partial(jax.jit, static_argnames="module")
-def look(params: Params, images: Array, *, module: SceneReader) -> Sight:
+def run_scene_reader(params: Params, images: Array, *, module: SceneReader) -> SceneLogits:
     """The network on pictures of any size, brought to `SIDE`."""
     height, width = reading_size(*images.shape[1:3])
     images = images.astype(jnp.float32) / 127.5 - 1.0
     images = jax.image.resize(images, (len(images), height, width, 3), "linear")
     sight = module.apply({"params": params}, images)
-    assert isinstance(sight, Sight)  # what Linen's apply declares is wider
+    assert isinstance(sight, SceneLogits)  # what Linen's apply declares is wider
     return sight
 
 
@@ -108,34 +110,38 @@ def reading_size(height: int, width: int) -> tuple[int, int]:
     return round(height * scale / step) * step, round(width * scale / step) * step
 
 
-def decode(sight: Sight, module: SceneReader, threshold: float) -> list[Reading]:
+def decode_readings(sight: SceneLogits, module: SceneReader, threshold: float) -> list[SceneReading]:
     """Readings of what the network said (as numpy arrays)."""
     scores = 1.0 / (1.0 + np.exp(-sight.heat))
-    kept = peaks(scores) & (scores >= threshold)
+    kept = peak_mask(scores) & (scores >= threshold)
     return [
-        Reading(
+        SceneReading(
             module.backgrounds[sight.backgrounds[row].argmax()],
             module.styles[sight.styles[row][kept[row].ravel()].sum(0).argmax()],
-            apart([seen(sight, module, scores, row, *at) for at in np.argwhere(kept[row]).tolist()], scores.shape[1:]),
+            suppress_duplicates(
+                [object_at(sight, module, scores, row, *at) for at in np.argwhere(kept[row]).tolist()], scores.shape[1:]
+            ),
         )
         for row in range(len(scores))
     ]
 
 
-def peaks(scores: Float[np.ndarray, "b i j"]) -> np.ndarray:
+def peak_mask(scores: Float[np.ndarray, "b i j"]) -> np.ndarray:
     """Which cells are as hot as the hottest of the nine around them."""
     padded = np.pad(scores, ((0, 0), (1, 1), (1, 1)), constant_values=-1.0)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     return scores >= windows.max(axis=(-2, -1))
 
 
-def seen(sight: Sight, module: SceneReader, scores: Float[np.ndarray, "b i j"], row: int, i: int, j: int) -> Seen:
+def object_at(
+    sight: SceneLogits, module: SceneReader, scores: Float[np.ndarray, "b i j"], row: int, i: int, j: int
+) -> SeenObject:
     """The object in cell (i, j) of a picture."""
     rows, columns = scores.shape[1:]
     cell = i * columns + j
     down, across, side = sight.boxes[row, cell].tolist()
     tint = module.tints[sight.tints[row, cell].argmax()]
-    return Seen(
+    return SeenObject(
         module.concepts[sight.concepts[row, cell].argmax()],
         "" if tint == NATURAL else tint,
         (j + 0.5 + across) / columns,
@@ -145,51 +151,53 @@ def seen(sight: Sight, module: SceneReader, scores: Float[np.ndarray, "b i j"], 
     )
 
 
-def apart(objects: list[Seen], grid: tuple[int, int]) -> tuple[Seen, ...]:
+def suppress_duplicates(objects: list[SeenObject], grid: tuple[int, int]) -> tuple[SeenObject, ...]:
     """The objects from the surest on, without those that stand where a surer one does."""
-    kept: list[Seen] = []
+    kept: list[SeenObject] = []
     for new in sorted(objects, key=lambda seen: -seen.score):
-        if all(distance(new, old, grid) >= TWICE * min(new.size, old.size) for old in kept):
+        if all(centre_distance(new, old, grid) >= TWICE * min(new.size, old.size) for old in kept):
             kept.append(new)
     return tuple(kept)
 
 
-def distance(one: Seen, two: Seen, frame: tuple[int, int]) -> float:
+def centre_distance(one: SeenObject, two: SeenObject, frame: tuple[int, int]) -> float:
     """Between centres, as a fraction of the shorter side of a frame of this (height, width) or one of its shape."""
     height, width = frame
     return math.hypot((one.x - two.x) * width, (one.y - two.y) * height) / min(height, width)
 
 
-def truth(labels: Mapping[str, Any], height: int, width: int) -> Reading:
+def true_reading(labels: Mapping[str, Any], height: int, width: int) -> SceneReading:
     """What a faultless reader says of a record with these labels and this size."""
     objects = []
     for placed in labels["objects"]:
         left, top, right, bottom = placed["box"]
         side = (right - left) * width / min(height, width)
-        objects.append(Seen(placed["concept"], placed.get("tint", ""), (left + right) / 2, (top + bottom) / 2, side))
-    return Reading(labels["background"], labels.get("style", "3d"), tuple(objects))
+        objects.append(
+            SeenObject(placed["concept"], placed.get("tint", ""), (left + right) / 2, (top + bottom) / 2, side)
+        )
+    return SceneReading(labels["background"], labels.get("style", "3d"), tuple(objects))
 
 
-def found(reading: Reading, wanted: Reading, frame: tuple[int, int] = (1, 1)) -> int:
+def count_matches(reading: SceneReading, expected: SceneReading, frame: tuple[int, int] = (1, 1)) -> int:
     """How many of the wanted objects were read: concept, tint and, to within half a side, place; each once."""
     left, count = list(reading.objects), 0
-    for placed in wanted.objects:
+    for placed in expected.objects:
         near = [
             seen
             for seen in left
             if (seen.concept, seen.tint) == (placed.concept, placed.tint)
-            and distance(seen, placed, frame) <= placed.size / 2
+            and centre_distance(seen, placed, frame) <= placed.size / 2
         ]
         if near:
-            left.remove(min(near, key=lambda seen: distance(seen, placed, frame)))
+            left.remove(min(near, key=lambda seen: centre_distance(seen, placed, frame)))
             count += 1
     return count
 
 
-def agree(reading: Reading, wanted: Reading, frame: tuple[int, int] = (1, 1)) -> bool:
+def readings_agree(reading: SceneReading, expected: SceneReading, frame: tuple[int, int] = (1, 1)) -> bool:
     """Whether a picture was read wholly right; where nothing is to be seen, nothing has a style."""
     return (
-        len(reading.objects) == len(wanted.objects) == found(reading, wanted, frame)
-        and reading.background == wanted.background
-        and (reading.style == wanted.style or not wanted.objects)
+        len(reading.objects) == len(expected.objects) == count_matches(reading, expected, frame)
+        and reading.background == expected.background
+        and (reading.style == expected.style or not expected.objects)
     )

@@ -14,17 +14,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dalle3_jax.data.records import Record
-from dalle3_jax.reading.ocr import EDGE, find_models
+from dalle3_jax.reading.ocr import EDGE, find_ocr_models
 
-__all__ = ["Lettered", "WordReader", "find_word_reader", "letter_size", "words_of"]
+__all__ = ["LetteredWord", "WordReader", "find_word_reader", "letter_size", "record_words"]
 
 INSET = 0.1  # of a box's height, on every side: the rims of plates and the corners outside them are read as letters
 HALF_HEIGHT = 0.68  # of the letters' size: of the box that `scenes.signs.sign_box` gives a word
 
-Picture = UInt8[np.ndarray, "h w 3"]
+ImageArray = UInt8[np.ndarray, "h w 3"]
 
 
-class Lettered(NamedTuple):
+class LetteredWord(NamedTuple):
     """A word as it is drawn, and its box (left, top, right, bottom) in fractions of the frame."""
 
     text: str
@@ -36,20 +36,20 @@ class WordReader:
     """A recogniser: its name with its version, and `recognise`, which spells the one line in an RGB picture."""
 
     name: str
-    recognise: Callable[[Picture], str]
+    recognise: Callable[[ImageArray], str]
 
-    def read(self, image: Picture, words: Sequence[Lettered]) -> tuple[str, ...]:
+    def read(self, image: ImageArray, words: Sequence[LetteredWord]) -> tuple[str, ...]:
         """What stands in the box of each word, spelt as it is drawn, without punctuation around it."""
-        return tuple(EDGE.sub("", self.recognise(window(image, word.box))) for word in words)
+        return tuple(EDGE.sub("", self.recognise(crop_word(image, word.box))) for word in words)
 
 
 def find_word_reader() -> WordReader | None:
     """The recogniser of this installation, or None if there is none (ocr.INSTALL says what to do)."""
-    models = find_models("rec")
+    models = find_ocr_models("rec")
     return WordReader(f"rapidocr {version('rapidocr')}, recognition", _recogniser(*models)) if models else None
 
 
-def _recogniser(model: Path) -> Callable[[Picture], str]:
+def _recogniser(model: Path) -> Callable[[ImageArray], str]:
     from rapidocr import RapidOCR
 
     engine = RapidOCR(
@@ -60,7 +60,7 @@ def _recogniser(model: Path) -> Callable[[Picture], str]:
         }
     )
 
-    def recognise(image: Picture) -> str:
+    def recognise(image: ImageArray) -> str:
         # By itself: in a batch the widest word would decide what the others are padded to, and so how they are read.
         found = engine.recognize_txt([np.ascontiguousarray(image[..., ::-1])])  # it takes BGR
         return (found.txts or ("",))[0]
@@ -68,7 +68,7 @@ def _recogniser(model: Path) -> Callable[[Picture], str]:
     return recognise
 
 
-def window(image: Picture, box: Sequence[float]) -> UInt8[np.ndarray, "h2 w2 3"]:
+def crop_word(image: ImageArray, box: Sequence[float]) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The part of a picture that a word's box covers, without its rim."""
     height, width = image.shape[:2]
     left, top, right, bottom = (round(at * side) for at, side in zip(box, (width, height) * 2, strict=True))
@@ -76,18 +76,18 @@ def window(image: Picture, box: Sequence[float]) -> UInt8[np.ndarray, "h2 w2 3"]
     return image[top + inset : bottom - inset, left + inset : right - inset]
 
 
-def words_of(record: Record) -> tuple[Lettered, ...]:
+def record_words(record: Record) -> tuple[LetteredWord, ...]:
     """The words that a record's labels say are drawn in it."""
-    return tuple(lettered(word) for word in record.labels["words"])
+    return tuple(parse_word_label(word) for word in record.labels["words"])
 
 
-def lettered(label: Mapping[str, Any]) -> Lettered:
+def parse_word_label(label: Mapping[str, Any]) -> LetteredWord:
     """The word of one label."""
     left, top, right, bottom = label["box"]
-    return Lettered(label["text"], (left, top, right, bottom))
+    return LetteredWord(label["text"], (left, top, right, bottom))
 
 
-def letter_size(word: Lettered, height: int) -> float:
+def letter_size(word: LetteredWord, height: int) -> float:
     """The size of a word's letters (their font's) in a picture of this height, to within 0.75 pixels."""
     _, top, _, bottom = word.box
     return (bottom - top) * height / (2 * HALF_HEIGHT)

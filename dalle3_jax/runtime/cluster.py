@@ -7,28 +7,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["ALONE", "Hosts", "add_flags", "hosts_of", "split_flags"]
+__all__ = ["ALONE", "Hosts", "add_host_flags", "find_hosts", "split_host_flags"]
 
 
 class Hosts(NamedTuple):
-    """The processes of a run; `found` names a cluster that tells jax the rest itself."""
+    """The processes of a run; `launcher` names a cluster that tells jax the rest itself."""
 
     coordinator: str = ""
     processes: int = 1
     process: int = 0
-    found: str = ""
+    launcher: str = ""
 
     @property
-    def several(self) -> bool:
+    def is_distributed(self) -> bool:
         """Whether there is anybody to join."""
-        return self.processes > 1 or bool(self.found)
+        return self.processes > 1 or bool(self.launcher)
 
 
 ALONE = Hosts()
 FLAGS = ("coordinator", "processes", "process")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_host_flags(parser: argparse.ArgumentParser) -> None:
     """The three flags that name the processes of a run, alike in every command."""
     group = parser.add_argument_group("several hosts (found by itself on TPU pods, under SLURM and Open MPI)")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens for the others")
@@ -36,60 +36,60 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process", metavar="I", help="which of them this is, from 0")
 
 
-def split_flags(argv: Sequence[str]) -> tuple[Hosts, list[str]]:
+def split_host_flags(argv: Sequence[str]) -> tuple[Hosts, list[str]]:
     """(The processes, the other arguments) of a command line that another parser reads; raises ValueError."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    add_flags(parser)
+    add_host_flags(parser)
     try:
         known, rest = parser.parse_known_args(list(argv))
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from None
-    return hosts_of(known), rest
+    return find_hosts(known), rest
 
 
-def hosts_of(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> Hosts:
+def find_hosts(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> Hosts:
     """The processes that the flags name, or those of the cluster that this process was started in.
 
     Raises ValueError with all that is wrong with the flags.
     """
     given = {name: getattr(arguments, name) for name in FLAGS if getattr(arguments, name) is not None}
     if not given:
-        found = cluster(os.environ if environment is None else environment)
-        return Hosts(found=found) if found else ALONE
+        found = detect_launcher(os.environ if environment is None else environment)
+        return Hosts(launcher=found) if found else ALONE
     if given == {"processes": "1"}:
         return ALONE
-    return checked(given)
+    return parse_host_flags(given)
 
 
-def checked(given: Mapping[str, str]) -> Hosts:
+def parse_host_flags(flags: Mapping[str, str]) -> Hosts:
     """The processes that flags name; ValueError with all that is wrong."""
-    if missing := [f"--{name}" for name in FLAGS if name not in given]:
+    if missing := [f"--{name}" for name in FLAGS if name not in flags]:
         raise ValueError(f"{' and '.join(missing)} must be given too: the three flags go together")
     problems = []
-    host, _, port = given["coordinator"].rpartition(":")
+    host, _, port = flags["coordinator"].rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        problems.append(f"--coordinator {given['coordinator']!r}: use HOST:PORT, as 10.0.0.2:8476")
-    if not (given["processes"].isdecimal() and int(given["processes"]) > 0):
-        problems.append(f"--processes {given['processes']!r}: it must be a number from 1")
-    elif not (given["process"].isdecimal() and int(given["process"]) < int(given["processes"])):
-        problems.append(f"--process {given['process']!r}: use 0 to {int(given['processes']) - 1}")
+        problems.append(f"--coordinator {flags['coordinator']!r}: use HOST:PORT, as 10.0.0.2:8476")
+    if not (flags["processes"].isdecimal() and int(flags["processes"]) > 0):
+        problems.append(f"--processes {flags['processes']!r}: it must be a number from 1")
+    elif not (flags["process"].isdecimal() and int(flags["process"]) < int(flags["processes"])):
+        problems.append(f"--process {flags['process']!r}: use 0 to {int(flags['processes']) - 1}")
     if problems:
         raise ValueError("; ".join(problems))
-    return Hosts(given["coordinator"], int(given["processes"]), int(given["process"]))
+    return Hosts(flags["coordinator"], int(flags["processes"]), int(flags["process"]))
 
 
-def cluster(environment: Mapping[str, str], devices: Path = Path("/dev")) -> str:
+def detect_launcher(environment: Mapping[str, str], devices: Path = Path("/dev")) -> str:
     """The launcher whose processes this is one of, or "".
 
     SLURM: a step (srun) of several tasks. Open MPI: mpirun with several. TPU: several hosts in TPU_WORKER_HOSTNAMES or
     several slices in MEGASCALE_NUM_SLICES, which GKE sets; or a Cloud TPU VM, known by its chips: what its slice is
     made of is the metadata server's to say. A notebook's TPU is one host, and says so by TPU_WORKER_HOSTNAMES.
     """
-    if many(environment.get("SLURM_STEP_NUM_TASKS", "")) and "SLURM_PROCID" in environment:
+    if is_above_one(environment.get("SLURM_STEP_NUM_TASKS", "")) and "SLURM_PROCID" in environment:
         return "slurm"
-    if many(environment.get("OMPI_COMM_WORLD_SIZE", "")):
+    if is_above_one(environment.get("OMPI_COMM_WORLD_SIZE", "")):
         return "ompi"
-    if many(environment.get("MEGASCALE_NUM_SLICES", "")):
+    if is_above_one(environment.get("MEGASCALE_NUM_SLICES", "")):
         return "tpu"
     if names := environment.get("TPU_PROCESS_ADDRESSES", environment.get("TPU_WORKER_HOSTNAMES", "")):
         return "tpu" if "," in names else ""
@@ -98,7 +98,7 @@ def cluster(environment: Mapping[str, str], devices: Path = Path("/dev")) -> str
     return "" if barred or not has_tpu(devices) else "tpu"
 
 
-def many(number: str) -> bool:
+def is_above_one(number: str) -> bool:
     """Whether it is a number above 1."""
     return number.isdecimal() and int(number) > 1
 

@@ -15,7 +15,14 @@ import jax
 from dalle3_jax.runtime.cluster import Hosts
 from dalle3_jax.runtime.signals import EXIT_SAVED
 
-__all__ = ["EXIT_PEER", "concluded", "distributed", "enable_compilation_cache", "exclusive", "leave"]
+__all__ = [
+    "EXIT_PEER",
+    "enable_compilation_cache",
+    "exit_distributed",
+    "initialize_distributed",
+    "lock_folder",
+    "run_job",
+]
 
 EXIT_PEER = 69
 """Exit code when another process of the run was lost: EX_UNAVAILABLE."""
@@ -30,19 +37,19 @@ LINGER_SECONDS = 3
 """So long process 0 waits before it fails: with it the others would be cut off before they could say why they fail."""
 
 
-def distributed(hosts: Hosts, connect_seconds: float = CONNECT_SECONDS) -> None:
+def initialize_distributed(hosts: Hosts, connect_seconds: float = CONNECT_SECONDS) -> None:
     """Join the other processes of the run through jax.distributed; nothing where there is one alone.
 
     Call it before anything asks jax for its devices. On CPUs the processes talk through gloo. Raises ValueError when
     they cannot, or the cluster does not say who they are; when they have not all met within `connect_seconds`, this
     process says so and ends with code 2 (jax would abort it).
     """
-    if not hosts.several or jax.distributed.is_initialized():
+    if not hosts.is_distributed or jax.distributed.is_initialized():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     named = {"coordinator_address": hosts.coordinator, "num_processes": hosts.processes, "process_id": hosts.process}
-    how = {} if hosts.found else {**named, "cluster_detection_method": "deactivate"}
-    late = threading.Timer(connect_seconds, lambda: os._exit(failed(unmet(hosts, connect_seconds), 2)))
+    how = {} if hosts.launcher else {**named, "cluster_detection_method": "deactivate"}
+    late = threading.Timer(connect_seconds, lambda: os._exit(print_error(timeout_message(hosts, connect_seconds), 2)))
     late.daemon = True
     late.start()
     try:
@@ -53,16 +60,16 @@ def distributed(hosts: Hosts, connect_seconds: float = CONNECT_SECONDS) -> None:
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError, OSError) as error:  # OSError: the metadata server of a TPU VM
-        raise ValueError(f"{unmet(hosts, connect_seconds)} ({first_line(error)})") from None
+        raise ValueError(f"{timeout_message(hosts, connect_seconds)} ({first_line(error)})") from None
     finally:
         late.cancel()
 
 
-def unmet(hosts: Hosts, seconds: float) -> str:
+def timeout_message(hosts: Hosts, seconds: float) -> str:
     """What to say when the processes did not meet."""
-    if hosts.found:
+    if hosts.launcher:
         return (
-            f"the processes that {hosts.found} started did not meet within {seconds:g} s: see that all of them run, "
+            f"the processes that {hosts.launcher} started did not meet within {seconds:g} s: see that all of them run, "
             "name them by --coordinator, --processes and --process, or go alone with --processes 1"
         )
     return (
@@ -76,32 +83,32 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def concluded(job: Callable[[], int]) -> int:
+def run_job(job: Callable[[], int]) -> int:
     """The exit code of a job whose errors are one line: 2 for bad input, 1 for a failure, 69 for a lost peer."""
     try:
-        return leave(job())
+        return exit_distributed(job())
     except ValueError as error:
-        return leave(failed(error, 2))
+        return exit_distributed(print_error(error, 2))
     except (FloatingPointError, OSError) as error:
-        return leave(failed(error, 1))
+        return exit_distributed(print_error(error, 1))
     except jax.errors.JaxRuntimeError as error:
         if not jax.distributed.is_initialized() or "RESOURCE_EXHAUSTED" in str(error):
             raise
-        return leave(failed(lost(error), EXIT_PEER))
+        return exit_distributed(print_error(lost_peer_message(error), EXIT_PEER))
     except BaseException:
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()
-        return leave(1)
+        return exit_distributed(1)
 
 
-def failed(error: object, code: int) -> int:
+def print_error(error: object, code: int) -> int:
     """Says the error in one line, and gives the code back."""
     print(f"error: {error}", file=sys.stderr, flush=True)
     return code
 
 
-def lost(error: BaseException) -> str:
+def lost_peer_message(error: BaseException) -> str:
     """What to say when the processes cannot compute together any more."""
     return (
         f"process {jax.process_index()} cannot go on with the others ({first_line(error)}): one of them has probably "
@@ -109,7 +116,7 @@ def lost(error: BaseException) -> str:
     )
 
 
-def leave(code: int) -> int:
+def exit_distributed(code: int) -> int:
     """The exit code; but one of several processes that fails ends here and now.
 
     At an ordinary exit jax would wait for the peers, which wait for this process's part of their next computation.
@@ -136,7 +143,7 @@ def enable_compilation_cache() -> None:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Holds the folder for this process (the first of a run); ValueError when another holds it or it cannot be written.
 
     The lock is the kernel's: it ends with the process, however that ends.

@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from dalle3_jax.typing import Params
 
-__all__ = ["TOKEN", "agree", "barrier", "first_says", "gathered"]
+__all__ = ["TOKEN", "barrier", "check_agreement", "from_first_process", "gather_params"]
 
 TOKEN = ".hosts"
 WAIT_SECONDS = 24 * 3600
@@ -40,14 +40,14 @@ def barrier(name: str, seconds: int = WAIT_SECONDS) -> None:
         ocp.multihost.sync_global_processes(f"{name} {next(_barriers)}", timeout=seconds, processes=everyone)
 
 
-def first_says(value: bool) -> bool:
+def from_first_process(value: bool) -> bool:
     """The first process's value, on all of them: for what clocks and disks answer differently."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
-def gathered(tree: Params) -> Params:
+def gather_params(tree: Params) -> Params:
     """The tree's arrays whole in the first process's memory; elsewhere the same tree of None.
 
     One array at a time is whole on a device. In a run of one it is the tree itself.
@@ -70,7 +70,7 @@ def _replicate(sharding: NamedSharding) -> Any:
     return jax.jit(lambda leaf: leaf, out_shardings=sharding)
 
 
-def agree(folder: Path, settings: Mapping[str, Any], seconds: float = SEEN_SECONDS) -> None:
+def check_agreement(folder: Path, settings: Mapping[str, Any], seconds: float = SEEN_SECONDS) -> None:
     """Raise ValueError, on all processes alike, unless all see the same folder and were given the same settings.
 
     The first process writes a word into the folder that the others must find there within `seconds`.
@@ -82,26 +82,26 @@ def agree(folder: Path, settings: Mapping[str, Any], seconds: float = SEEN_SECON
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TOKEN).write_bytes(word.tobytes())
     multihost_utils.sync_global_devices("the word is written")
-    seen = _sees(folder / TOKEN, word.tobytes(), seconds)
+    seen = _becomes_visible(folder / TOKEN, word.tobytes(), seconds)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).digest()
     told = np.frombuffer(bytes([seen]) + digest, np.uint8)
     found = multihost_utils.process_allgather(told)
     problems = []
     if blind := [i for i, row in enumerate(found) if not row[0]]:
         problems.append(
-            f"{_processes(blind)} cannot see what process 0 writes in {folder}: give a folder that all hosts share "
+            f"{_name_processes(blind)} cannot see what process 0 writes in {folder}: give a folder that all hosts share "
             "(Filestore, NFS, gcsfuse)"
         )
     if other := [i for i, row in enumerate(found) if (row[1:] != found[0][1:]).any()]:
         problems.append(
-            f"{_processes(other)} got other settings than process 0: run the same command, with the same files, "
+            f"{_name_processes(other)} got other settings than process 0: run the same command, with the same files, "
             "on all hosts"
         )
     if problems:
         raise ValueError("; ".join(problems))
 
 
-def _sees(path: Path, word: bytes, seconds: float) -> bool:
+def _becomes_visible(path: Path, word: bytes, seconds: float) -> bool:
     """Whether the file holds the word, at once or soon: shared folders show a file late."""
     end = time.monotonic() + seconds
     while not (path.is_file() and path.read_bytes() == word):
@@ -111,6 +111,6 @@ def _sees(path: Path, word: bytes, seconds: float) -> bool:
     return True
 
 
-def _processes(numbers: list[int]) -> str:
+def _name_processes(numbers: list[int]) -> str:
     listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
     return f"process {listed}" if len(numbers) == 1 else f"processes {listed}"

@@ -22,7 +22,7 @@ EXIT_HUNG = 70
 class Watchdog:
     """Ends the process with a message and the stacks of all threads when `beat` is not called for `seconds`.
 
-    It counts from the first beat, so what is set up before is not timed. Time in `excused` does not count, and neither
+    It counts from the first beat, so what is set up before is not timed. Time in `pause` does not count, and neither
     does time in which the process itself was stopped.
     """
 
@@ -49,7 +49,7 @@ class Watchdog:
         self._watching.set()
 
     @contextlib.contextmanager
-    def excused(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         """For what takes its time: compiling, drawing, saving. The count begins anew afterwards."""
         watching = self._watching.is_set()
         self._watching.clear()

@@ -12,31 +12,31 @@ from PIL import Image
 from dalle3_jax.captioning import CaptionModel
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.data import batches
-from dalle3_jax.data.transforms import decode
+from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.models.captioner import Captioner
-from dalle3_jax.pipeline.contact_sheet import Cell, Line, sheet
+from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.networks import System
-from dalle3_jax.stages.stage import Stage, apply, described
+from dalle3_jax.stages.networks import StageNetworks
+from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.training import logging
-from dalle3_jax.training.objectives.captioner import captioning_loss
+from dalle3_jax.training.objectives.captioner import captioner_loss
 from dalle3_jax.typing import Params
 
-__all__ = ["captioner"]
+__all__ = ["captioner_stage"]
 
 COMPARED = 256
 """Held-out pictures among whose captions a preview looks for each picture's own."""
 
 
-def captioner(config: ConfigDict, workdir: Path, system: System) -> Stage:
+def captioner_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
     """Contrastive and language-model loss on the data's captions; from nothing, or on from config.init.captioner."""
     system.require("captioner")
-    module, tokenizer = system.modules["captioner"], inputs.tokenizer(config)
+    module, tokenizer = system.modules["captioner"], inputs.config_tokenizer(config)
     check_captioner(config, module, tokenizer)
     weights = config.train.captioning
-    loss_fn = captioning_loss(
-        functools.partial(apply, module),
+    loss_fn = captioner_loss(
+        functools.partial(apply_network, module),
         start_id=module.start_id,
         contrastive=weights.contrastive,
         caption=weights.caption,
@@ -45,23 +45,25 @@ def captioner(config: ConfigDict, workdir: Path, system: System) -> Stage:
     def release(ema: Params, step: int) -> Release:
         params = {"captioner": ema["captioner"]}
         told = {"length": config.data.text_length}
-        training = described(config, step)
+        training = training_metadata(config, step)
         return Release({"captioner": module}, params, text=told, training=training, tokenizer=tokenizer.to_json())
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
-        source = batches.source_of(inputs.data_section(config, split="held_out"))
+        source = batches.open_source(inputs.data_section(config, split="held_out"))
         records = [source[index] for index in range(COMPARED)]
-        pictures = [decode(record.image, record.key) for record in records]
+        pictures = [decode_image(record.image, record.key) for record in records]
         model = CaptionModel(release(ema, step))
         shown = pictures[: config.sample.count]
-        cells = [Cell(Image.fromarray(p), (Line(t),)) for p, t in zip(shown, model.captions(shown), strict=True)]
-        logging.save_image(path, sheet(cells, columns=min(len(cells), 6), width=192, title=f"step {step:,}"))
+        cells = [
+            SheetCell(Image.fromarray(p), (SheetLine(t),)) for p, t in zip(shown, model.captions(shown), strict=True)
+        ]
+        logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), width=192, title=f"step {step:,}"))
         version = max(config.data.captions.items(), key=lambda item: item[1])[0]
         texts = [record.captions[version] for record in records]
         products = model.image_vectors(pictures) @ model.text_vectors(texts).T
         return {"agreement": float(np.mean(products.argmax(-1) == np.arange(len(products))))}
 
-    return Stage(loss_fn, functools.partial(inputs.batches, config, tokenizer), preview, release)
+    return Stage(loss_fn, functools.partial(inputs.training_batches, config, tokenizer), preview, release)
 
 
 def check_captioner(config: ConfigDict, module: Any, tokenizer: Tokenizer) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dalle3_jax.data.settings import settings_of
+from dalle3_jax.data.settings import resolve_settings
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.weighting import WEIGHTINGS
-from dalle3_jax.models.build import COMPONENTS, build_models
+from dalle3_jax.models.build import COMPONENT_NETWORKS, build_models
 
-__all__ = ["check", "check_unchanged", "load", "plain"]
+__all__ = ["check_stage_config", "check_unchanged", "load_config", "plain_config"]
 
 FIXED = ("data", "init", "init_digests", "model", "source", "train.accumulate", "train.b1", "train.b2")
 FIXED += ("train.batch_size", "train.seed", "train.stage", "train.trainable")
@@ -23,10 +23,10 @@ FREE = ("data.threads", "data.prefetch", "data.max_bad")
 """What a run may go on with however it changed, though it stands within what is fixed: the batches stay the same."""
 
 KINDS = ("linear", "mlp", "transformer", "resampler")
-Rule = tuple[Callable[[Any], bool], str]
+ValueCheck = tuple[Callable[[Any], bool], str]
 
 
-def load(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
+def load_config(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
     """The config and the workdir that command line arguments name; None when they ask for help.
 
     `--config FILE[:STAGE] --workdir DIR [--config.train.steps=10 ...]`. Raises ValueError naming what is wrong.
@@ -59,11 +59,11 @@ def _one_line(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def plain(value: Any) -> Any:
+def plain_config(value: Any) -> Any:
     """A config as JSON values."""
     if isinstance(value, ConfigDict | Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+        return {key: plain_config(item) for key, item in value.items()}
+    return [plain_config(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def check_unchanged(path: Path, config: Mapping[str, Any]) -> None:
@@ -95,7 +95,9 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def number(least: float = -math.inf, most: float = math.inf, *, open_end: bool = False) -> Callable[[Any], bool]:
+def number_between(
+    least: float = -math.inf, most: float = math.inf, *, open_end: bool = False
+) -> Callable[[Any], bool]:
     """Whether it is a number within bounds, the lower one left out where `open_end`."""
 
     def suits(value: Any) -> bool:
@@ -106,60 +108,62 @@ def number(least: float = -math.inf, most: float = math.inf, *, open_end: bool =
     return suits
 
 
-def whole(least: int) -> Callable[[Any], bool]:
+def integer_from(least: int) -> Callable[[Any], bool]:
     """Whether it is a whole number of at least `least`."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def among(*known: Any) -> Callable[[Any], bool]:
+def one_of(*known: Any) -> Callable[[Any], bool]:
     """Whether it is one of these."""
     return lambda value: value in known
 
 
-COUNT: Rule = (whole(1), "it must be a whole number of at least 1")
-NOT_NEGATIVE: Rule = (number(0.0), "it must be a number of at least 0")
-SHARE: Rule = (number(0.0, 1.0), "it must lie in [0, 1]")
-BELOW_ONE: Rule = (lambda value: number(0.0)(value) and value < 1, "it must lie in [0, 1), 1 excluded")
-RULES: Mapping[str, Rule] = {
+COUNT: ValueCheck = (integer_from(1), "it must be a whole number of at least 1")
+NOT_NEGATIVE: ValueCheck = (number_between(0.0), "it must be a number of at least 0")
+SHARE: ValueCheck = (number_between(0.0, 1.0), "it must lie in [0, 1]")
+BELOW_ONE: ValueCheck = (lambda value: number_between(0.0)(value) and value < 1, "it must lie in [0, 1), 1 excluded")
+RULES: Mapping[str, ValueCheck] = {
     **{f"train.{key}": COUNT for key in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep")},
     "train.max_skipped": COUNT,
-    "train.dtype": (among("float32", "bfloat16"), "use float32 or bfloat16"),
+    "train.dtype": (one_of("float32", "bfloat16"), "use float32 or bfloat16"),
     "train.release_dtype": (
-        among("float16", "bfloat16", "float32", "int8"),
+        one_of("float16", "bfloat16", "float32", "int8"),
         "use float16, bfloat16, float32 or int8",
     ),
     "train.name": (lambda value: isinstance(value, str) and "/" not in value, "it must be a plain folder name"),
-    "train.learning_rate": (number(0.0, open_end=True), "it must be a number above 0"),
+    "train.learning_rate": (number_between(0.0, open_end=True), "it must be a number above 0"),
     "train.warmup": NOT_NEGATIVE,
     "train.constant": SHARE,
     **{f"train.{key}": BELOW_ONE for key in ("b1", "b2", "ema")},
     "train.weight_decay": NOT_NEGATIVE,
-    "train.clip": (number(0.0, open_end=True), "it must be a number above 0"),
-    "train.time_shift": (number(0.0, open_end=True), "it must be a number above 0"),
+    "train.clip": (number_between(0.0, open_end=True), "it must be a number above 0"),
+    "train.time_shift": (number_between(0.0, open_end=True), "it must be a number above 0"),
     "train.kl_weight": NOT_NEGATIVE,
     "train.gradient_weight": NOT_NEGATIVE,
-    "train.save_minutes": (number(0.0, open_end=True), "it must be a number above 0"),
+    "train.save_minutes": (number_between(0.0, open_end=True), "it must be a number above 0"),
     "train.hang_minutes": NOT_NEGATIVE,
-    "train.crop": (whole(0), "it must be a whole number, 0 for none"),
+    "train.crop": (integer_from(0), "it must be a whole number, 0 for none"),
     "mesh.slices": COUNT,
-    "sample.every": (whole(0), "it must be a whole number, 0 for none"),
+    "sample.every": (integer_from(0), "it must be a whole number, 0 for none"),
     **{f"sample.{key}": COUNT for key in ("count", "steps", "decoder_steps", "suite_count")},
-    "sample.sampler": (among(*SAMPLERS), f"use {', '.join(SAMPLERS)}"),
+    "sample.sampler": (one_of(*SAMPLERS), f"use {', '.join(SAMPLERS)}"),
     "sample.guidance_scale": NOT_NEGATIVE,
     "sample.temperature": NOT_NEGATIVE,
 }
 
 
-def check(config: ConfigDict, stages: Collection[str]) -> None:
+def check_stage_config(config: ConfigDict, stages: Collection[str]) -> None:
     """Raise one ValueError with everything that no run could use."""
-    found = [problem for part in (values, data, networks, diffusion) for problem in part(config)]
+    found = [
+        problem for part in (value_errors, data_errors, network_errors, diffusion_errors) for problem in part(config)
+    ]
     if config.train.stage not in stages:
         found.insert(0, f"train.stage is {config.train.stage!r}: use {', '.join(stages)}")
     if found:
         raise ValueError("; ".join(f"config.{problem}" for problem in found))
 
 
-def values(config: ConfigDict) -> Iterator[str]:
+def value_errors(config: ConfigDict) -> Iterator[str]:
     """Single values out of their range."""
     for key, (suits, remedy) in RULES.items():
         value: Any = config
@@ -168,40 +172,40 @@ def values(config: ConfigDict) -> Iterator[str]:
         if not suits(value):
             yield f"{key} is {value!r}: {remedy}"
     for component, rate in config.train.rates.items():
-        if not number(0.0)(rate):
+        if not number_between(0.0)(rate):
             yield f"train.rates.{component} is {rate!r}: it must be a number of at least 0"
     if unknown := sorted(set(config.train.rates) - set(config.train.trainable)):
         yield f"train.rates names {', '.join(unknown)}, which train.trainable {tuple(config.train.trainable)} lacks"
     if not config.train.trainable:
-        yield f"train.trainable is empty: name what learns, of {', '.join(COMPONENTS)}"
+        yield f"train.trainable is empty: name what learns, of {', '.join(COMPONENT_NETWORKS)}"
     if unknown := sorted(set(config.train.trainable) - set(config.model) - set(config.init)):
         yield f"train.trainable names {', '.join(unknown)}: give them sections in config.model or config.init"
 
 
-def data(config: ConfigDict) -> Iterator[str]:
+def data_errors(config: ConfigDict) -> Iterator[str]:
     """What the pipeline refuses."""
     if not config.data.source:
         yield "data.source is empty: give scenes, or a folder of tars, of TFDS or with a metadata.jsonl"
-    section = {key: value for key, value in plain(config.data).items() if key != "tokenizer"}
+    section = {key: value for key, value in plain_config(config.data).items() if key != "tokenizer"}
     try:
-        settings_of(section)
+        resolve_settings(section)
     except ValueError as error:
         yield str(error)
 
 
-def networks(config: ConfigDict) -> Iterator[str]:
+def network_errors(config: ConfigDict) -> Iterator[str]:
     """Fields that no network has, and widths that do not divide."""
-    sections = plain(config.model)
-    known = {*COMPONENTS, "diffusion"}
+    sections = plain_config(config.model)
+    known = {*COMPONENT_NETWORKS, "diffusion"}
     if unknown := sorted(set(sections) - known):
         yield f"model has {', '.join(unknown)}: it may have {', '.join(sorted(known))}"
-    if unknown := sorted(set(config.init) - set(COMPONENTS)):
-        yield f"init has {', '.join(unknown)}: it may have {', '.join(COMPONENTS)}"
+    if unknown := sorted(set(config.init) - set(COMPONENT_NETWORKS)):
+        yield f"init has {', '.join(unknown)}: it may have {', '.join(COMPONENT_NETWORKS)}"
     if (kind := sections.get("xfnet", {}).get("kind", KINDS[0])) not in KINDS:
         yield f"model.xfnet.kind is {kind!r}: use {', '.join(KINDS)}"
         return
     try:
-        modules = build_models({name: fields for name, fields in sections.items() if name in COMPONENTS})
+        modules = build_models({name: fields for name, fields in sections.items() if name in COMPONENT_NETWORKS})
     except (ValueError, TypeError) as error:
         yield f"model: {error}"
         return
@@ -216,12 +220,12 @@ def networks(config: ConfigDict) -> Iterator[str]:
         yield f"model.xfnet.width is {xfnet.width}: it must be a multiple of its {xfnet.heads} heads"
 
 
-def diffusion(config: ConfigDict) -> Iterator[str]:
+def diffusion_errors(config: ConfigDict) -> Iterator[str]:
     """A schedule, a prediction or a weighting that there is not, or that do not go together."""
-    section = plain(config.model.diffusion)
+    section = plain_config(config.model.diffusion)
     try:
-        schedule = schedules.build(**section["schedule"])
-        prediction.check(schedule, section["prediction"])
+        schedule = schedules.build_schedule(**section["schedule"])
+        prediction.check_prediction(schedule, section["prediction"])
     except (ValueError, TypeError, KeyError) as error:
         yield f"model.diffusion: {error}"
     if section["weighting"] not in WEIGHTINGS:

@@ -7,18 +7,18 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.stages.networks import System
+from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.training import tasks
 from dalle3_jax.training.objectives.consistency import consistency_loss
 from dalle3_jax.typing import LossFn
 
-__all__ = ["DECODERS", "learnt", "loss", "taught"]
+__all__ = ["DECODERS", "distillation_loss", "teacher_release", "trained_component"]
 
 DECODERS = ("decoder", "refiner")
 """The components that turn latents into images, or into better ones."""
 
 
-def learnt(config: ConfigDict, components: tuple[str, ...]) -> str:
+def trained_component(config: ConfigDict, components: tuple[str, ...]) -> str:
     """The one component that the stage trains; ValueError where it is none of those it can, or several."""
     trainable = tuple(config.train.trainable)
     if len(trainable) != 1 or trainable[0] not in components:
@@ -26,7 +26,7 @@ def learnt(config: ConfigDict, components: tuple[str, ...]) -> str:
     return trainable[0]
 
 
-def taught(system: System, component: str) -> Release:
+def teacher_release(system: StageNetworks, component: str) -> Release:
     """The release of the component's teacher; ValueError where there is none or what it holds is none."""
     release = system.releases.get(component)
     if release is None:
@@ -35,12 +35,12 @@ def taught(system: System, component: str) -> Release:
         kind = release.decoders[component].kind if component in release.decoders else "unknown"
         if kind != "diffusion":
             raise ValueError(f"config.init.{component} is of kind {kind}: a teacher is of kind diffusion")
-        if found := system.latent().misfits(release.decoders[component].latent):
+        if found := system.latent().mismatches(release.decoders[component].latent):
             raise ValueError(f"config.init.{component} was trained on other latents: {'; '.join(found)}")
     return release
 
 
-def loss(config: ConfigDict, pose: tasks.Pose, component: str, diffusion: Mapping[str, Any]) -> LossFn:
+def distillation_loss(config: ConfigDict, pose: tasks.MakeTask, component: str, diffusion: Mapping[str, Any]) -> LossFn:
     """The objective of distillation with the config's settings; `diffusion` holds schedule and prediction."""
     how = config.train.consistency
     first, last = how.parts
@@ -49,7 +49,7 @@ def loss(config: ConfigDict, pose: tasks.Pose, component: str, diffusion: Mappin
     return consistency_loss(
         pose,
         component,
-        schedule=schedules.build(**diffusion["schedule"]),
+        schedule=schedules.build_schedule(**diffusion["schedule"]),
         predict=diffusion["prediction"],
         top=how.top,
         parts=(first, last),

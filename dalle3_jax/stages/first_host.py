@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.runtime import processes
-from dalle3_jax.stages.networks import System
+from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.stage import Stage
 from dalle3_jax.stages.table import STAGES
 from dalle3_jax.training import sharding
@@ -23,7 +23,12 @@ T = TypeVar("T")
 
 
 def on_first_host(
-    config: ConfigDict, workdir: Path, system: System, stage: Stage, ema: Params, use: Callable[[Stage, Params], T]
+    config: ConfigDict,
+    workdir: Path,
+    system: StageNetworks,
+    stage: Stage,
+    ema: Params,
+    use: Callable[[Stage, Params], T],
 ) -> T | None:
     """`use(stage, ema)`; of several processes the first alone calls it, and the others wait and get None.
 
@@ -32,17 +37,17 @@ def on_first_host(
     """
     if jax.process_count() == 1:
         return use(stage, ema)
-    loaded, average = processes.gathered(system.loaded), processes.gathered(ema)
+    loaded, average = processes.gather_params(system.loaded), processes.gather_params(ema)
     result = None
     if jax.process_index() == 0:
         mesh = sharding.make_mesh({"fsdp": -1}, jax.local_devices())
         with jax.set_mesh(mesh):
-            own = replace(system, loaded=laid(loaded, system, mesh))
-            result = use(STAGES[config.train.stage](config, workdir, own), laid(average, system, mesh))
+            own = replace(system, loaded=place_params(loaded, system, mesh))
+            result = use(STAGES[config.train.stage](config, workdir, own), place_params(average, system, mesh))
     processes.barrier("the first host has done its work")
     return result
 
 
-def laid(params: Params, system: System, mesh: Mesh) -> Params:
+def place_params(params: Params, system: StageNetworks, mesh: Mesh) -> Params:
     """Parameters in memory, on the devices of the mesh as the networks' axes say."""
-    return jax.device_put(params, sharding.shardings(abstract_params(system.modules, params.keys()), mesh))
+    return jax.device_put(params, sharding.param_shardings(abstract_params(system.modules, params.keys()), mesh))

@@ -13,17 +13,17 @@ from ml_collections import ConfigDict
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.checkpoints.shapes import abstract_params, example_inputs
 from dalle3_jax.loading.open import open_release
-from dalle3_jax.models.build import build_models, fields_of
-from dalle3_jax.stages.config import plain
+from dalle3_jax.models.build import build_models, module_fields
+from dalle3_jax.stages.config import plain_config
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import init_params
 from dalle3_jax.typing import Key, Params
 
-__all__ = ["System", "found_checkpoint", "load_system"]
+__all__ = ["StageNetworks", "load_stage_networks", "resolve_checkpoint"]
 
 
 @dataclass(frozen=True)
-class System:
+class StageNetworks:
     """The networks of a stage, those that config.init loaded with their parameters on the mesh."""
 
     modules: dict[str, nn.Module]
@@ -32,7 +32,7 @@ class System:
     trainable: tuple[str, ...]
 
     @property
-    def frozen(self) -> dict[str, Params]:
+    def frozen_params(self) -> dict[str, Params]:
         """Parameters that do not learn."""
         return {name: params for name, params in self.loaded.items() if name not in self.trainable}
 
@@ -54,7 +54,7 @@ class System:
             )
         return latent
 
-    def boxed(self) -> dict[str, Any]:
+    def boxed_params(self) -> dict[str, Any]:
         """Abstract parameters that learn, with their logical axes."""
         return abstract_params(self.modules, self.trainable)
 
@@ -64,22 +64,22 @@ class System:
         return nn.unbox(init_params({name: self.modules[name] for name in self.trainable}, inputs, key))
 
 
-def load_system(config: ConfigDict, workdir: Path, mesh: Mesh) -> System:
+def load_stage_networks(config: ConfigDict, workdir: Path, mesh: Mesh) -> StageNetworks:
     """Networks from config.model, and from the checkpoints of config.init; names everything that does not fit."""
     dtype = jnp.dtype(config.train.dtype)
     trainable = tuple(config.train.trainable)
-    modules = build_models(plain(config.model), dtype)
-    place = functools.partial(sharding.shardings, mesh=mesh)
+    modules = build_models(plain_config(config.model), dtype)
+    place = functools.partial(sharding.param_shardings, mesh=mesh)
     loaded, releases = {}, {}
     for name, where in config.init.items():
         kept = jnp.float32 if name in trainable else dtype
-        checkpoint = found_checkpoint(workdir, where)
+        checkpoint = resolve_checkpoint(workdir, where)
         try:
             release = open_release(checkpoint, [name], kept, place)
         except ValueError as error:
             raise ValueError(f"config.init.{name}: {error}") from None
         module = modules.setdefault(name, release.modules[name].clone(dtype=dtype))
-        if differ := differences(module, release.modules[name]):
+        if differ := differing_fields(module, release.modules[name]):
             raise ValueError(
                 f"config.model.{name} differs from the network in {checkpoint} in {differ}: leave the section out"
             )
@@ -90,18 +90,18 @@ def load_system(config: ConfigDict, workdir: Path, mesh: Mesh) -> System:
         )
     if idle := sorted(set(modules) - set(trainable) - set(loaded)):
         raise ValueError(f"{', '.join(idle)} would stay at random: name them in train.trainable or in config.init")
-    return System(modules, loaded, releases, trainable)
+    return StageNetworks(modules, loaded, releases, trainable)
 
 
-def differences(module: nn.Module, other: nn.Module) -> str:
+def differing_fields(module: nn.Module, other: nn.Module) -> str:
     """The fields in which two networks differ and could not share parameters or results; `remat` is not one."""
     if type(module) is not type(other):
         return "kind"
-    fields, others = fields_of(module), fields_of(other)
+    fields, others = module_fields(module), module_fields(other)
     return ", ".join(name for name in fields if fields[name] != others[name] and name != "remat")
 
 
-def found_checkpoint(workdir: Path, where: str) -> str | Path:
+def resolve_checkpoint(workdir: Path, where: str) -> str | Path:
     """What an entry of config.init means: a stage of this workdir first, else whatever `open_release` takes.
 
     Raises ValueError for a single word that is neither.

@@ -9,10 +9,10 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import Release
-from dalle3_jax.stages.config import plain
+from dalle3_jax.stages.config import plain_config
 from dalle3_jax.typing import LossFn, Params
 
-__all__ = ["Stage", "apply", "described"]
+__all__ = ["Stage", "apply_network", "training_metadata"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Stage:
     frozen: Params = field(default_factory=dict)
 
 
-def apply(module: nn.Module, params: Params, *args: Any, method: str | None = None) -> Any:
+def apply_network(module: nn.Module, params: Params, *args: Any, method: str | None = None) -> Any:
     """The network as a function that takes its parameters first."""
     return module.apply({"params": params}, *args, method=method)
 
 
-def described(config: ConfigDict, step: int) -> dict[str, Any]:
+def training_metadata(config: ConfigDict, step: int) -> dict[str, Any]:
     """What a release says of its training."""
     return {
         "stage": config.train.stage,
         "steps": step,
         "images": step * config.train.batch_size,
-        "config": plain(config),
+        "config": plain_config(config),
     }

@@ -6,25 +6,25 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from dalle3_jax.stages import base, decoder, reader
-from dalle3_jax.stages.captioner import captioner
-from dalle3_jax.stages.networks import System
-from dalle3_jax.stages.size_head import size_head
+from dalle3_jax.stages.captioner import captioner_stage
+from dalle3_jax.stages.networks import StageNetworks
+from dalle3_jax.stages.size_head import size_head_stage
 from dalle3_jax.stages.stage import Stage
-from dalle3_jax.stages.text import text
-from dalle3_jax.stages.vae import vae
+from dalle3_jax.stages.text import text_stage
+from dalle3_jax.stages.vae import vae_stage
 
 __all__ = ["STAGES"]
 
-STAGES: Mapping[str, Callable[[ConfigDict, Path, System], Stage]] = {
-    "vae": vae,
-    "text": text,
-    "base": base.base,
-    "decoder": decoder.decoder,
-    "refiner": decoder.decoder,
-    "distill": decoder.distill,
-    "distill_refiner": decoder.distill,
-    "distill_base": base.distill_base,
-    "reader": reader.reader,
-    "captioner": captioner,
-    "size_head": size_head,
+STAGES: Mapping[str, Callable[[ConfigDict, Path, StageNetworks], Stage]] = {
+    "vae": vae_stage,
+    "text": text_stage,
+    "base": base.base_stage,
+    "decoder": decoder.decoder_stage,
+    "refiner": decoder.decoder_stage,
+    "distill": decoder.distill_decoder_stage,
+    "distill_refiner": decoder.distill_decoder_stage,
+    "distill_base": base.distill_base_stage,
+    "reader": reader.scene_reader_stage,
+    "captioner": captioner_stage,
+    "size_head": size_head_stage,
 }

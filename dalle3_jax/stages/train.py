@@ -14,25 +14,25 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import save_release
-from dalle3_jax.checkpoints.training import Checkpointer, steps
+from dalle3_jax.checkpoints.training import Checkpointer, finished_steps
 from dalle3_jax.runtime import processes as hosts
-from dalle3_jax.runtime.distributed import enable_compilation_cache, exclusive
+from dalle3_jax.runtime.distributed import enable_compilation_cache, lock_folder
 from dalle3_jax.runtime.signals import EXIT_SAVED, stop_requests
 from dalle3_jax.runtime.versions import versions
 from dalle3_jax.runtime.watchdog import Watchdog
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.config import check, check_unchanged, plain
+from dalle3_jax.stages.config import check_stage_config, check_unchanged, plain_config
 from dalle3_jax.stages.first_host import on_first_host
-from dalle3_jax.stages.networks import System, load_system
+from dalle3_jax.stages.networks import StageNetworks, load_stage_networks
 from dalle3_jax.stages.stage import Stage
 from dalle3_jax.stages.table import STAGES
 from dalle3_jax.training import logging, optimizer, sharding
 from dalle3_jax.training.progress import Progress
-from dalle3_jax.training.state import TrainState, create, state_shardings, with_shardings
+from dalle3_jax.training.state import TrainState, create_state, state_shardings, with_shardings
 from dalle3_jax.training.step import Step, compile_step, make_step
 from dalle3_jax.typing import Array, Params
 
-__all__ = ["train", "updates"]
+__all__ = ["make_optimizer", "train_stage"]
 
 
 class Run(NamedTuple):
@@ -46,64 +46,68 @@ class Run(NamedTuple):
     schedule: optax.Schedule
     step_fn: Any  # jax.jit of a Step
     checkpointer: Checkpointer
-    position: Mapping[str, Any] | None  # of the data iterator, when restored
-    alone: Callable[[Params, Callable[[Stage, Params], Any]], Any]  # (ema, what the first host does with stage and ema)
+    data_position: Mapping[str, Any] | None  # of the data iterator, when restored
+    on_first_host: Callable[
+        [Params, Callable[[Stage, Params], Any]], Any
+    ]  # (ema, what the first host does with stage and ema)
 
 
-def train(config: ConfigDict, workdir: Path) -> int:
+def train_stage(config: ConfigDict, workdir: Path) -> int:
     """Train the stage config.train.stage in workdir to its last step; returns the exit code."""
-    check(config, STAGES)
-    mesh = sharding.make_mesh(plain(config.mesh))
+    check_stage_config(config, STAGES)
+    mesh = sharding.make_mesh(plain_config(config.mesh))
     sharding.check_batch(mesh, config.train.batch_size, config.train.accumulate)
     enable_compilation_cache()
 
     folder = workdir / (config.train.name or config.train.stage)
-    with jax.set_mesh(mesh), exclusive(folder):
-        hosts.agree(folder, plain(config))
-        system = load_system(config, workdir, mesh)
+    with jax.set_mesh(mesh), lock_folder(folder):
+        hosts.check_agreement(folder, plain_config(config))
+        system = load_stage_networks(config, workdir, mesh)
         record_run(config, folder, system)
         stage = STAGES[config.train.stage](config, workdir, system)
-        run, state, first = prepare(config, folder, mesh, system, stage)
+        run, state, first = prepare_run(config, folder, mesh, system, stage)
         with contextlib.closing(run.checkpointer):
-            state, stopped = loop(run, state, first)
+            state, stopped = train_loop(run, state, first)
         hosts.barrier("all is saved")  # before any process ends: a launcher may kill the others for it
         if stopped:
             print(f"saved at step {int(state.step)}; run the same command again to go on", file=sys.stderr)
             return EXIT_SAVED
-        if hosts.first_says(first < config.train.steps or not (folder / "release" / "model.json").exists()):
-            run.alone(state.ema, functools.partial(release, config, folder / "release"))
+        if hosts.from_first_process(first < config.train.steps or not (folder / "release" / "model.json").exists()):
+            run.on_first_host(state.ema, functools.partial(write_release, config, folder / "release"))
     return 0
 
 
-def release(config: ConfigDict, folder: Path, stage: Stage, ema: Params) -> None:
+def write_release(config: ConfigDict, folder: Path, stage: Stage, ema: Params) -> None:
     """Write what the stage leaves behind."""
     save_release(folder, stage.release(ema, config.train.steps), config.train.release_dtype)
 
 
-def record_run(config: ConfigDict, folder: Path, system: System) -> None:
+def record_run(config: ConfigDict, folder: Path, system: StageNetworks) -> None:
     """Refuse a config or data that this folder's run cannot go on with; write it and the versions beside its steps."""
-    record = plain(config)
-    record["source"] = inputs.source(config).fingerprint
+    record = plain_config(config)
+    record["source"] = inputs.captioned_source(config).fingerprint
     record["init_digests"] = {name: release.digest for name, release in system.releases.items()}
-    if steps(folder / "checkpoints"):
+    if finished_steps(folder / "checkpoints"):
         check_unchanged(folder / "config.json", record)
     if jax.process_index() == 0:
         logging.write_json(folder / "config.json", record)
         logging.write_json(folder / "versions.json", versions())
 
 
-def prepare(config: ConfigDict, folder: Path, mesh: Mesh, system: System, stage: Stage) -> tuple[Run, TrainState, int]:
+def prepare_run(
+    config: ConfigDict, folder: Path, mesh: Mesh, system: StageNetworks, stage: Stage
+) -> tuple[Run, TrainState, int]:
     """The run, its state (new, or restored and the data's position with it), and the steps already taken."""
     c = config.train
-    boxed, key = system.boxed(), jax.random.key(c.seed)
-    adamw, schedule = updates(config, boxed)
+    boxed, key = system.boxed_params(), jax.random.key(c.seed)
+    adamw, schedule = make_optimizer(config, boxed)
     abstract, layout = state_shardings(boxed, adamw, mesh, key)
     step = make_step(stage.loss_fn, adamw, ema=c.ema, accumulate=c.accumulate)
     step_fn = compile_step(step, layout, mesh)
     checkpointer = Checkpointer(folder / "checkpoints", c.keep)
     restored = checkpointer.restore(with_shardings(abstract, layout))
     position = None if restored is None else restored.data
-    frozen = {**system.frozen, **stage.frozen}
+    frozen = {**system.frozen_params, **stage.frozen}
     alone = functools.partial(on_first_host, config, folder.parent, system, stage)
     run = Run(config, folder, mesh, stage, frozen, schedule, step_fn, checkpointer, position, alone)
     if restored is not None:
@@ -111,71 +115,71 @@ def prepare(config: ConfigDict, folder: Path, mesh: Mesh, system: System, stage:
     init_key, run_key = jax.random.split(key)
     params = jax.jit(system.init, out_shardings=layout.params)(init_key)
     params |= {name: loaded for name, loaded in system.loaded.items() if name in system.trainable}
-    state = jax.jit(lambda params, key: create(params, adamw, key), out_shardings=layout)(params, run_key)
+    state = jax.jit(lambda params, key: create_state(params, adamw, key), out_shardings=layout)(params, run_key)
     return run, state, 0
 
 
-def loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, bool]:
+def train_loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, bool]:
     """Steps until the last one or a signal; returns the state and whether a signal stopped it."""
     c, sample, data, saved_at = run.config.train, run.config.sample, run.stage.data(), time.monotonic()
-    if run.position is not None:
-        data.set_state(run.position)
-    writer = logging.MetricsWriter(run.folder, first, c.wandb, plain(run.config))
+    if run.data_position is not None:
+        data.set_state(run.data_position)
+    writer = logging.MetricsWriter(run.folder, first, c.wandb, plain_config(run.config))
     every = {name: c[name] for name in ("steps", "batch_size", "log_every", "max_skipped")}
     bar = Progress(writer, run.schedule, first=first, data=data, **every)
     watch = Watchdog(60 * c.hang_minutes, f"process {jax.process_index()}")
     programs: dict[Any, Step] = {}
     with contextlib.closing(bar), contextlib.closing(watch), stop_requests() as stop:
         if c.compile_first:
-            for example in inputs.progress(iter(data.examples), len(data.examples), "compiling buckets"):
-                program(run, state, sharding.put_batch(example(), run.mesh), watch, programs)
+            for example in inputs.with_progress(iter(data.examples), len(data.examples), "compiling buckets"):
+                compiled_step(run, state, sharding.put_batch(example(), run.mesh), watch, programs)
         for step in range(first + 1, c.steps + 1):
             batch = sharding.put_batch(next(data), run.mesh)
-            state, metrics = program(run, state, batch, watch, programs)(state, run.frozen, batch)
+            state, metrics = compiled_step(run, state, batch, watch, programs)(state, run.frozen, batch)
             bar.update(step, metrics)
             watch.beat(step - 1)
             last, stopping = step == c.steps, stop(step)
-            if last or stopping or due(run.config, step, saved_at):
+            if last or stopping or is_save_due(run.config, step, saved_at):
                 run.checkpointer.save(step, state, data.get_state())
                 saved_at = time.monotonic()
             if stopping and not last:
                 return state, True
             if sample.every and (last or step % sample.every == 0):
-                with watch.excused():
-                    preview(run, state, step, writer)
+                with watch.pause():
+                    write_preview(run, state, step, writer)
         bar.flush()
     return state, False
 
 
-def program(
+def compiled_step(
     run: Run, state: TrainState, batch: Mapping[str, Array], watch: Watchdog, programs: dict[Any, Step]
 ) -> Step:
     """The step compiled for batches of these shapes, kept in `programs`; the watchdog times no host's compiler."""
     shapes = tuple((name, value.shape) for name, value in sorted(batch.items()))
     if shapes not in programs:
-        with watch.excused():
+        with watch.pause():
             programs[shapes] = run.step_fn.lower(state, run.frozen, batch).compile()
             hosts.barrier("compiled")
     return programs[shapes]
 
 
-def due(config: ConfigDict, step: int, saved_at: float) -> bool:
+def is_save_due(config: ConfigDict, step: int, saved_at: float) -> bool:
     """Whether to save again. Several hosts go by the first one's clock, which they ask when they log."""
     c = config.train
     if step % c.save_every == 0 or (jax.process_count() > 1 and step % c.log_every):
         return step % c.save_every == 0
-    return hosts.first_says(time.monotonic() - saved_at > 60 * c.save_minutes)
+    return hosts.from_first_process(time.monotonic() - saved_at > 60 * c.save_minutes)
 
 
-def preview(run: Run, state: TrainState, step: int, writer: logging.MetricsWriter) -> None:
+def write_preview(run: Run, state: TrainState, step: int, writer: logging.MetricsWriter) -> None:
     """Draw what was learnt, and write the figures of it."""
     path = run.folder / "samples" / f"{step:08d}.png"
-    figures = run.alone(state.ema, lambda stage, ema: stage.preview(ema, path, step))
+    figures = run.on_first_host(state.ema, lambda stage, ema: stage.preview(ema, path, step))
     if figures:
         writer.write(step, {f"held_out/{name}": value for name, value in figures.items()})
 
 
-def updates(config: ConfigDict, boxed: Any) -> tuple[optax.GradientTransformation, optax.Schedule]:
+def make_optimizer(config: ConfigDict, boxed: Any) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """The optimiser for the parameters that learn, and its learning rate after so many updates."""
     c = config.train
     schedule = optimizer.learning_rate(c.learning_rate, c.steps, c.warmup, c.constant)
@@ -187,7 +191,7 @@ def updates(config: ConfigDict, boxed: Any) -> tuple[optax.GradientTransformatio
         b2=c.b2,
         weight_decay=c.weight_decay,
         clip=c.clip,
-        mask=optimizer.decayed(boxed),
+        mask=optimizer.decay_mask(boxed),
         rates=dict(c.rates),
     )
     return adamw, schedule

@@ -11,42 +11,44 @@ from ml_collections import ConfigDict
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.pipeline import programs
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.networks import System
-from dalle3_jax.stages.stage import Stage, apply, described
+from dalle3_jax.stages.networks import StageNetworks
+from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.vae import vae_loss
 from dalle3_jax.typing import Array, Params
 
-__all__ = ["measure_latents", "vae"]
+__all__ = ["measure_latent_statistics", "vae_stage"]
 
 STATISTICS = 1024
 """Pictures over which the VAE stage measures its latents."""
 
 
-def vae(config: ConfigDict, workdir: Path, system: System) -> Stage:
+def vae_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
     """The autoencoder on crops; its release knows mean and deviation of every latent channel."""
     system.require("vae")
     module = system.modules["vae"]
-    encode, decode = (functools.partial(apply, module, method=method) for method in ("encode", "decode"))
+    encode, decode = (functools.partial(apply_network, module, method=method) for method in ("encode", "decode"))
     loss_fn = vae_loss(encode, decode, kl_weight=config.train.kl_weight, gradient_weight=config.train.gradient_weight)
-    reconstruct = jax.jit(lambda params, images: apply(module, params, images)[0])
+    reconstruct = jax.jit(lambda params, images: apply_network(module, params, images)[0])
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
-        images = next(inputs.pictures(config, config.sample.count, "held_out"))
-        logging.save_rows(path, [images, jax.device_get(reconstruct(ema["vae"], images))])
+        images = next(inputs.image_batches(config, config.sample.count, "held_out"))
+        logging.save_image_rows(path, [images, jax.device_get(reconstruct(ema["vae"], images))])
         return {}
 
     def release(ema: Params, step: int) -> Release:
-        images = inputs.pictures(config, STATISTICS, "train")
-        images = inputs.progress(images, STATISTICS // inputs.STATISTICS_BATCH, "latent statistics")
-        shift, deviation = measure_latents(functools.partial(programs.encode_images, ema["vae"], vae=module), images)
+        images = inputs.image_batches(config, STATISTICS, "train")
+        images = inputs.with_progress(images, STATISTICS // inputs.STATISTICS_BATCH, "latent statistics")
+        shift, deviation = measure_latent_statistics(
+            functools.partial(programs.encode_images, ema["vae"], vae=module), images
+        )
         latent = Latent(module.latent_channels, module.factor, shift, tuple(1.0 / value for value in deviation))
-        return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=described(config, step))
+        return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=training_metadata(config, step))
 
-    return Stage(loss_fn, functools.partial(inputs.batches, config), preview, release)
+    return Stage(loss_fn, functools.partial(inputs.training_batches, config), preview, release)
 
 
-def measure_latents(
+def measure_latent_statistics(
     encode: Callable[[np.ndarray], Array], batches: Iterable[np.ndarray]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each latent channel over all pixels of all pictures."""

@@ -22,7 +22,7 @@ def clip_json(vocab: str, merges: str) -> str:
     Raises ValueError when the one is no JSON object of token: id with both special tokens, or a line of the other
     does not name two pieces that make a known token.
     """
-    ids, pairs = _vocabulary(vocab), _merges(merges)
+    ids, pairs = _parse_vocabulary(vocab), _parse_merges(merges)
     try:
         bpe = models.BPE(ids, pairs, unk_token=END, continuing_subword_prefix="", end_of_word_suffix="</w>")
     except Exception as error:  # the library raises plain Exception
@@ -51,7 +51,7 @@ def clip_files(tokenizer: str) -> tuple[str, str]:
     return json.dumps(model["vocab"], ensure_ascii=False), "\n".join(["#version: 0.2", *pairs, ""])
 
 
-def _vocabulary(text: str) -> dict[str, int]:
+def _parse_vocabulary(text: str) -> dict[str, int]:
     try:
         ids = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -63,7 +63,7 @@ def _vocabulary(text: str) -> dict[str, int]:
     return ids
 
 
-def _merges(text: str) -> list[tuple[str, str]]:
+def _parse_merges(text: str) -> list[tuple[str, str]]:
     lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#version")]
     pairs = [line.split() for line in lines]
     if wrong := [line for line, pair in zip(lines, pairs, strict=True) if len(pair) != 2]:

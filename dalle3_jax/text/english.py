@@ -2,18 +2,18 @@
 
 import re
 
-__all__ = ["article", "capital", "plural"]
+__all__ = ["article_for", "capital", "regular_plural"]
 
 VOWEL = re.compile(r"(?!eu|one\b|once\b|uni|use|usu)[aeiou]|hour|honest|heir", re.IGNORECASE)
 
 
-def article(word: str, like: str = "a") -> str:
+def article_for(word: str, like: str = "a") -> str:
     """The article that stands before a word, with a capital letter where `like` has one."""
     found = "an" if VOWEL.match(word) else "a"
     return capital(found) if like[:1].isupper() else found
 
 
-def plural(word: str) -> str:
+def regular_plural(word: str) -> str:
     """The regular plural of a word."""
     if re.search(r"[^aeiou]y$", word):
         return f"{word[:-1]}ies"

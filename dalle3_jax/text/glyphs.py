@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-__all__ = ["count", "encode", "quoted"]
+__all__ = ["count_glyphs", "encode_glyphs", "find_quotes"]
 
 PAD, EOS, OFFSET = 0, 1, 3
 
@@ -17,7 +17,7 @@ PAD, EOS, OFFSET = 0, 1, 3
 QUOTED = re.compile(r'(?<!\d)"([^"]*)"|“([^“„”]*)”|„([^“„”]*)[“”]|«([^«»]*)»')
 
 
-def quoted(text: str) -> tuple[str, ...]:
+def find_quotes(text: str) -> tuple[str, ...]:
     """What stands in double quotes, straight ("") or typographic (“”, „“, „”, «»), without the blanks at its ends.
 
     Straight marks pair up from the left, and of quotes within quotes the outer ones count. A mark without its partner
@@ -27,12 +27,12 @@ def quoted(text: str) -> tuple[str, ...]:
     return tuple(filter(None, found))
 
 
-def count(text: str) -> int:
+def count_glyphs(text: str) -> int:
     """The number of ids of the whole quoted text, the ends of words included."""
     return len(_ids(text))
 
 
-def encode(texts: Sequence[str], length: int) -> tuple[Int[np.ndarray, "b l"], Bool[np.ndarray, "b l"]]:
+def encode_glyphs(texts: Sequence[str], length: int) -> tuple[Int[np.ndarray, "b l"], Bool[np.ndarray, "b l"]]:
     """Ids and mask of what each text quotes; nothing quoted masks the whole row.
 
     What does not fit is cut from the end, and the end of a word stays the last id.
@@ -52,5 +52,5 @@ def encode(texts: Sequence[str], length: int) -> tuple[Int[np.ndarray, "b l"], B
 
 def _ids(text: str) -> list[int]:
     # Invalid bytes of a command line arrive as lone surrogates, which are no Unicode text.
-    words = (word.encode("utf-8", "replace") for word in quoted(text))
+    words = (word.encode("utf-8", "replace") for word in find_quotes(text))
     return [token for word in words for token in (*(byte + OFFSET for byte in word), EOS)]

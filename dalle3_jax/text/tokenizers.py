@@ -1,4 +1,4 @@
-"""Text to token ids: a `tokenizer.json`, and T5's or CLIP's begin, end and padding around it."""
+"""Text to token ids: a `config_tokenizer.json`, and T5's or CLIP's begin, end and padding around it."""
 
 import json
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Reads a `tokenizer.json`; ValueError when it is missing or none."""
-        return cls.from_json(_read(Path(path)), str(path))
+        """Reads a `config_tokenizer.json`; ValueError when it is missing or none."""
+        return cls.from_json(_read_text(Path(path)), str(path))
 
     @classmethod
     def from_json(cls, text: str, path: str = "") -> "Tokenizer":
-        """Makes a tokenizer from the text of a `tokenizer.json`; `path` is what errors call it.
+        """Makes a tokenizer from the text of a `config_tokenizer.json`; `path` is what errors call it.
 
         Its special tokens tell whether it is T5's or CLIP's; ValueError when it has those of neither.
         """
@@ -65,30 +65,30 @@ class Tokenizer:
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     def to_json(self) -> str:
-        """The text of a `tokenizer.json` that makes this tokenizer again."""
+        """The text of a `config_tokenizer.json` that makes this tokenizer again."""
         return self.backend.to_str()
 
     def count(self, text: str) -> int:
         """The number of tokens of the whole text, with those that begin and end it."""
-        return len(self._encode([text])[0]) + len(self._before) + 1
+        return len(self._encode([text])[0]) + len(self._start_ids) + 1
 
     def __call__(self, texts: Sequence[str], length: int) -> tuple[Int[np.ndarray, "b l"], Bool[np.ndarray, "b l"]]:
         """Ids and mask; what does not fit is cut from the end, and the end token stays the last one."""
         if isinstance(texts, str):
             raise ValueError("the tokenizer takes a list of texts; wrap the one text in a list")
-        least = len(self._before) + 1
+        least = len(self._start_ids) + 1
         if length < least:
             raise ValueError(f"a text length of {length} has no room for an empty text; it must be at least {least}")
         ids = np.full((len(texts), length), self.pad, np.int32)
         mask = np.zeros((len(texts), length), bool)
         for row, tokens in enumerate(self._encode(texts)):
-            kept = [*self._before, *tokens[: length - least], self.eos]
+            kept = [*self._start_ids, *tokens[: length - least], self.eos]
             ids[row, : len(kept)] = kept
             mask[row, : len(kept)] = True
         return ids, mask
 
     @property
-    def _before(self) -> list[int]:
+    def _start_ids(self) -> list[int]:
         return [] if self.start is None else [self.start]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -97,7 +97,7 @@ class Tokenizer:
         return [encoding.ids for encoding in self.backend.encode_batch(clean, add_special_tokens=False)]
 
 
-def folder_tokenizer(folder: str | Path) -> str:
+def read_folder_tokenizer(folder: str | Path) -> str:
     """The text of the tokenizer.json of a tokenizer's folder, made of CLIP's vocab.json and merges.txt if it has none.
 
     Raises ValueError naming what is missing, damaged or beyond all size.
@@ -106,10 +106,10 @@ def folder_tokenizer(folder: str | Path) -> str:
     files = {name: folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt")}
     found = [name for name, file in files.items() if file.is_file()]
     if "tokenizer.json" in found:
-        return _read(files["tokenizer.json"])
+        return _read_text(files["tokenizer.json"])
     if len(found) == 2:
         try:
-            return clip_json(*(_read(files[name]) for name in found))
+            return clip_json(*(_read_text(files[name]) for name in found))
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from None
     raise ValueError(
@@ -118,12 +118,12 @@ def folder_tokenizer(folder: str | Path) -> str:
     )
 
 
-def folder_padding(folder: str | Path, tokenizer: Tokenizer) -> int:
+def read_padding_id(folder: str | Path, tokenizer: Tokenizer) -> int:
     """The id with which the public library pads: SDXL's second text encoder and SD 2's were trained with that of "!".
 
     Raises ValueError when the folder names a token for it that the tokenizer does not have.
     """
-    config, older = (_object(Path(folder) / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
+    config, older = (_read_object(Path(folder) / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
     # As transformers does: where tokenizer_config.json lists the special tokens the older file is not read.
     options = config if "added_tokens_decoder" in config else {**config, **older}
     token = options.get("pad_token")
@@ -136,11 +136,11 @@ def folder_padding(folder: str | Path, tokenizer: Tokenizer) -> int:
     return found
 
 
-def _object(file: Path) -> dict[str, Any]:
+def _read_object(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(_read(file))
+        content = json.loads(_read_text(file))
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON: {error}") from None
     if not isinstance(content, dict):
@@ -148,7 +148,7 @@ def _object(file: Path) -> dict[str, Any]:
     return content
 
 
-def _read(file: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
         if (size := file.stat().st_size) > MOST_BYTES:
             raise ValueError(f"{file} has {size} bytes; no tokenizer's file is over {MOST_BYTES}")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dalle3_jax.typing import Float
 
-__all__ = ["MetricsWriter", "save_image", "save_rows", "write_json"]
+__all__ = ["MetricsWriter", "save_image", "save_image_rows", "write_json"]
 
 
 class MetricsWriter:
@@ -31,7 +31,7 @@ class MetricsWriter:
         from tensorboardX import SummaryWriter
 
         path = folder / "metrics.jsonl"
-        _cut(path, first_step)
+        _truncate_metrics(path, first_step)
         self._file = path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
         self._wandb = _start_wandb(wandb, folder, config) if wandb else None
@@ -57,13 +57,13 @@ class MetricsWriter:
                 self._wandb.finish()
 
 
-def _cut(path: Path, step: int) -> None:
+def _truncate_metrics(path: Path, step: int) -> None:
     if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        kept = [line for line in path.read_text().splitlines() if _line_step(line) <= step]
         write_whole(path, "".join(f"{line}\n" for line in kept).encode())
 
 
-def _step_of(line: str) -> float:
+def _line_step(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # the line that a kill cut short
@@ -80,7 +80,7 @@ def _start_wandb(project: str, folder: Path, config: Mapping[str, Any] | None) -
     return wandb.init(project=project, dir=str(folder), config=dict(config or {}), id=folder.name, resume="allow")
 
 
-def save_rows(path: Path, rows: Sequence[Float[np.ndarray, "b h w 3"]], gap: int = 2) -> None:
+def save_image_rows(path: Path, rows: Sequence[Float[np.ndarray, "b h w 3"]], gap: int = 2) -> None:
     """Rows of pictures in [-1, 1] as one PNG, written whole."""
     lines = []
     for row in rows:

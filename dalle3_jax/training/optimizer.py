@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["adamw", "decayed", "learning_rate"]
+__all__ = ["adamw", "decay_mask", "learning_rate"]
 
 
 def learning_rate(peak: float, steps: int, warmup: int = 0, constant: float = 0.0) -> optax.Schedule:
@@ -24,7 +24,7 @@ def learning_rate(peak: float, steps: int, warmup: int = 0, constant: float = 0.
     return schedule
 
 
-def decayed(boxed: Any) -> Any:
+def decay_mask(boxed: Any) -> Any:
     """Which parameters weight decay applies to: those with two axes or more beside the stacked layers."""
 
     def is_matrix(leaf: Any) -> bool:
@@ -55,9 +55,12 @@ def adamw(
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
         optax.add_decayed_weights(weight_decay, mask=mask),
         optax.scale_by_learning_rate(schedule),
-        *(optax.masked(optax.scale(rate), functools.partial(_only, name)) for name, rate in (rates or {}).items()),
+        *(
+            optax.masked(optax.scale(rate), functools.partial(_component_mask, name))
+            for name, rate in (rates or {}).items()
+        ),
     )
 
 
-def _only(component: str, params: Mapping[str, Any]) -> Any:
+def _component_mask(component: str, params: Mapping[str, Any]) -> Any:
     return {name: jax.tree.map(lambda _, here=name == component: here, tree) for name, tree in params.items()}

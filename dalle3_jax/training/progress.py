@@ -86,11 +86,11 @@ class Progress:
         elapsed = max(time.monotonic() - self._mark[1], 1e-9)
         speed = images / elapsed
         rates = {"learning_rate": rate, "skipped": skipped, "images_per_second": speed}
-        self._writer.write(step, means | rates | self._inputs(elapsed))
+        self._writer.write(step, means | rates | self._input_metrics(elapsed))
         self._bar.set_postfix({"loss": f"{means['loss']:.4f}", "images/s": f"{speed:.1f}"}, refresh=False)
         self._window, self._mark = [], (step, time.monotonic())
 
-    def _inputs(self, elapsed: float) -> dict[str, float]:
+    def _input_metrics(self, elapsed: float) -> dict[str, float]:
         """The share of the time that the loop waited for batches, and records left out so far, by reason."""
         if self._data is None:
             return {}

@@ -12,27 +12,27 @@ from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dalle3_jax.nn.fsdp import fitted
+from dalle3_jax.nn.fsdp import divisible_spec
 
 __all__ = [
+    "FSDP_AXES",
     "RULES",
-    "SHARDED",
     "abstract_mesh",
     "batch_sharding",
     "check_batch",
-    "fsdp_of",
+    "fsdp_size",
     "make_mesh",
     "mesh_shape",
+    "param_shardings",
     "put_batch",
-    "replicated",
-    "ruled",
-    "shardings",
+    "replicated_sharding",
+    "with_axis_rules",
 ]
 
 AXES = ("data", "fsdp", "fsdp_inner", "tensor")
 """The mesh's axes; the config's `fsdp` is two of them, see `make_mesh`."""
-SHARDED = ("fsdp", "fsdp_inner")
-ROWS = ("data", *SHARDED)
+FSDP_AXES = ("fsdp", "fsdp_inner")
+ROWS = ("data", *FSDP_AXES)
 RULES = (
     ("batch", ROWS),
     ("height", None),
@@ -42,10 +42,10 @@ RULES = (
     ("vocab", "tensor"),
     # Kernels are stored split along their inputs: shards of outputs would be narrower than a TPU's 128 lanes, and its
     # compiler then adds up whole gradients instead of reducing and scattering them.
-    ("embed", SHARDED),
-    ("from_heads", ("tensor", *SHARDED)),
-    ("from_mlp", ("tensor", *SHARDED)),
-    ("from_vocab", ("tensor", *SHARDED)),
+    ("embed", FSDP_AXES),
+    ("from_heads", ("tensor", *FSDP_AXES)),
+    ("from_mlp", ("tensor", *FSDP_AXES)),
+    ("from_vocab", ("tensor", *FSDP_AXES)),
     ("layers", None),
     ("whole", None),
 )
@@ -64,7 +64,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
     if slices < 1 or data % slices:
         raise ValueError(f"mesh.slices={slices} does not divide mesh.data={data}: data spans the slices")
     on_tpu = devices[0].platform == "tpu"
-    inner = _inner(fsdp) if on_tpu else 1
+    inner = _largest_divisor(fsdp) if on_tpu else 1
     shape = (data // slices, fsdp // inner, inner, tensor)
     if slices > 1 and on_tpu:
         grid = mesh_utils.create_hybrid_device_mesh(shape, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
@@ -77,16 +77,16 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
 def abstract_mesh(sizes: tuple[int, int, int]) -> AbstractMesh:
     """The mesh that TPUs would have, of sizes of data, fsdp and tensor, without its devices."""
     data, fsdp, tensor = sizes
-    inner = _inner(fsdp)
+    inner = _largest_divisor(fsdp)
     return AbstractMesh((data, fsdp // inner, inner, tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def fsdp_of(mesh: Mesh | AbstractMesh) -> int:
+def fsdp_size(mesh: Mesh | AbstractMesh) -> int:
     """The config's fsdp of a mesh."""
-    return math.prod(mesh.shape[name] for name in SHARDED)
+    return math.prod(mesh.shape[name] for name in FSDP_AXES)
 
 
-def _inner(fsdp: int) -> int:
+def _largest_divisor(fsdp: int) -> int:
     """The largest divisor up to the square root."""
     return max(n for n in range(1, math.isqrt(fsdp) + 1) if fsdp % n == 0)
 
@@ -113,7 +113,7 @@ def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, int, int]:
 
 def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int = 1) -> None:
     """Raise ValueError unless the batch divides over data * fsdp devices and `accumulate` parts."""
-    fsdp = fsdp_of(mesh)
+    fsdp = fsdp_size(mesh)
     rows = mesh.shape["data"] * fsdp
     if accumulate < 1 or batch_size < 1 or batch_size % (rows * accumulate):
         raise ValueError(
@@ -123,7 +123,7 @@ def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int = 1)
         )
 
 
-def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
+def replicated_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The same array on every device."""
     return NamedSharding(mesh, P())
 
@@ -133,16 +133,16 @@ def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, P(ROWS))
 
 
-def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
+def param_shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Shardings of an abstract tree of boxed parameters, without the boxes."""
 
     def layout(leaf: Any, logical: P) -> NamedSharding:
-        return NamedSharding(mesh, fitted(leaf.shape, nn.logical_to_mesh(logical, RULES), mesh))
+        return NamedSharding(mesh, divisible_spec(leaf.shape, nn.logical_to_mesh(logical, RULES), mesh))
 
     return jax.tree.map(layout, nn.unbox(boxed), nn.get_partition_spec(boxed))
 
 
-def ruled(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_axis_rules(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function to trace, its logical constraints on activations following RULES (under `jax.set_mesh`)."""
 
     @functools.wraps(function)

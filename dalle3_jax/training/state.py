@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, Mesh
 from dalle3_jax.training import sharding
 from dalle3_jax.typing import Key, Params
 
-__all__ = ["TrainState", "create", "init_params", "state_shardings", "with_shardings"]
+__all__ = ["TrainState", "create_state", "init_params", "state_shardings", "with_shardings"]
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -42,7 +42,7 @@ def init_params(modules: Mapping[str, nn.Module], inputs: Mapping[str, Sequence[
     return {name: init(name, k) for name, k in zip(names, jax.random.split(key, len(names)), strict=True)}
 
 
-def create(params: Params, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
+def create_state(params: Params, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
     """The state before the first step; the average starts at the parameters."""
     zero = jnp.zeros((), jnp.int32)
     ema = jax.tree.map(jnp.copy, params)
@@ -53,9 +53,9 @@ def state_shardings(
     boxed: Mapping[str, Any], optimizer: optax.GradientTransformation, mesh: Mesh | AbstractMesh, key: Key
 ) -> tuple[TrainState, TrainState]:
     """(abstract state, its shardings) for abstract boxed parameters: averages and moments lie as their parameters."""
-    params = sharding.shardings(boxed, mesh)
-    abstract = jax.eval_shape(lambda p: create(p, optimizer, key), nn.unbox(boxed))
-    whole = sharding.replicated(mesh)
+    params = sharding.param_shardings(boxed, mesh)
+    abstract = jax.eval_shape(lambda p: create_state(p, optimizer, key), nn.unbox(boxed))
+    whole = sharding.replicated_sharding(mesh)
     moments = optax.tree.map_params(
         optimizer, lambda _, s: s, abstract.opt_state, params, transform_non_params=lambda _: whole
     )

@@ -34,7 +34,7 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, ema: 
     def step(state: TrainState, frozen: Params, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         known = {**frozen, "run": {"ema": state.ema, "step": state.step}}
-        (loss, metrics), grads = _accumulated(gradient, accumulate)(state.params, known, batch, key)
+        (loss, metrics), grads = _accumulate_gradients(gradient, accumulate)(state.params, known, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
@@ -63,10 +63,12 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, ema: 
 
 def compile_step(step: Step, layout: TrainState, mesh: Mesh | AbstractMesh) -> Any:
     """The step jitted over the mesh: the state is donated and keeps its layout, metrics are whole everywhere."""
-    return jax.jit(sharding.ruled(step), donate_argnums=0, out_shardings=(layout, sharding.replicated(mesh)))
+    return jax.jit(
+        sharding.with_axis_rules(step), donate_argnums=0, out_shardings=(layout, sharding.replicated_sharding(mesh))
+    )
 
 
-def _accumulated(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
+def _accumulate_gradients(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
     """Means of loss, metrics and gradients over `parts` slices of the batch, one after the other."""
     if parts == 1:
         return gradient

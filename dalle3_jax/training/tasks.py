@@ -11,11 +11,20 @@ import jax
 import jax.numpy as jnp
 
 from dalle3_jax.diffusion import prediction
-from dalle3_jax.diffusion.consistency import towards
+from dalle3_jax.diffusion.consistency import ddim_to
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Float, Int, Key, Params
 
-__all__ = ["Perturbation", "Pose", "Problem", "conditioned", "decoding", "drawing", "normalised", "perturbed"]
+__all__ = [
+    "MakeTask",
+    "Perturbation",
+    "Task",
+    "latent_decoder",
+    "normalise_latents",
+    "perturb_latents",
+    "text_condition",
+    "text_to_image",
+]
 
 Apply = Callable[..., Any]
 Batch = Mapping[str, Array]
@@ -25,7 +34,7 @@ Network = Callable[[Params, Images, Rows], Images]
 """(parameters of the component, x_t, network time) -> its output."""
 
 
-class Problem(NamedTuple):
+class Task(NamedTuple):
     """Clean x0 and the network on the batch's conditions; `null` is the same on the null condition, where asked for."""
 
     x0: Images
@@ -33,11 +42,11 @@ class Problem(NamedTuple):
     null: Network | None = None
 
 
-Pose = Callable[[Params, Batch, Key], Problem]
+MakeTask = Callable[[Params, Batch, Key], Task]
 """(parameters of every component, batch, key) -> the problem that the batch poses."""
 
 
-def normalised(
+def normalise_latents(
     networks: Mapping[str, Apply], weights: Params, batch: Batch, shift: Sequence[float], scale: Sequence[float]
 ) -> Images:
     """The batch's latents, encoded where it holds images, as the UNet sees them: (z - shift) * scale per channel.
@@ -48,7 +57,7 @@ def normalised(
     return (latents.astype(jnp.float32) - jnp.asarray(shift, jnp.float32)) * jnp.asarray(scale, jnp.float32)
 
 
-def conditioned(networks: Mapping[str, Apply], weights: Params, batch: Batch) -> Any:
+def text_condition(networks: Mapping[str, Apply], weights: Params, batch: Batch) -> Any:
     """What xfnet makes of the batch's captions, and where there is a `glyph_encoder` of the bytes that they quote.
 
     A batch may hold the text encoder's `features` instead of `ids`.
@@ -70,14 +79,14 @@ def conditioned(networks: Mapping[str, Apply], weights: Params, batch: Batch) ->
     return networks["xfnet"](weights["xfnet"], *text, (letters, batch["glyph_mask"]))
 
 
-def drawing(
+def text_to_image(
     networks: Mapping[str, Apply],
     *,
     shift: Sequence[float],
     scale: Sequence[float],
     sizes: bool = False,
     null: Mapping[str, Any] | None = None,
-) -> Pose:
+) -> MakeTask:
     """The base model's problem: latents from captions.
 
     networks: `text_encoder`, `xfnet`, `unet`, for quoted text `glyph_encoder` and, for batches of images, `encode`,
@@ -85,18 +94,18 @@ def drawing(
     a batch has it, for guidance.
     """
 
-    def pose(weights: Params, batch: Batch, key: Key) -> Problem:
-        x0 = normalised(networks, weights, batch, shift, scale)
+    def pose(weights: Params, batch: Batch, key: Key) -> Task:
+        x0 = normalise_latents(networks, weights, batch, shift, scale)
         size_ids = batch["sizes"] if sizes else None
 
         def network(rows: Any) -> Network:
             return lambda params, x_t, t: networks["unet"](params, x_t, t, rows, size_ids)
 
         if null is None:
-            return Problem(x0, network(conditioned(networks, weights, batch)))
+            return Task(x0, network(text_condition(networks, weights, batch)))
         empty = {name: jnp.repeat(jnp.asarray(row), len(x0), axis=0) for name, row in null.items()}
-        rows = conditioned(networks, weights, batch), conditioned(networks, weights, empty)
-        return Problem(x0, *map(network, rows))
+        rows = text_condition(networks, weights, batch), text_condition(networks, weights, empty)
+        return Task(x0, *map(network, rows))
 
     return pose
 
@@ -114,43 +123,43 @@ class Perturbation(NamedTuple):
     steps: int = 2
 
 
-UNSPOILT = Perturbation()
+NO_PERTURBATION = Perturbation()
 
 
-def perturbed(
+def perturb_latents(
     latents: Images,
     key: Key,
-    how: Perturbation,
-    base: Callable[[Images, Rows], Images] | None = None,
+    perturbation: Perturbation,
+    denoise_base: Callable[[Images, Rows], Images] | None = None,
     schedule: Schedule | None = None,
 ) -> Images:
-    """Spoilt latents; `base` is the base model's Denoise under `schedule`, which re-sampling needs."""
+    """Spoilt latents; `denoise_base` is the base model's Denoise under `schedule`, which re-sampling needs."""
     level_key, noise_key, chance_key, time_key, fresh_key = jax.random.split(key, 5)
     count = len(latents)
-    if how.resampled:
-        if base is None or schedule is None:
+    if perturbation.resampled:
+        if denoise_base is None or schedule is None:
             raise ValueError("re-sampling needs the base model: give text_encoder, xfnet and unet, or set it to 0")
-        t = how.strength * jax.random.uniform(time_key, (count,), minval=0.05)
+        t = perturbation.strength * jax.random.uniform(time_key, (count,), minval=0.05)
         fresh = jax.random.normal(fresh_key, latents.shape)
-        x = _columns(schedule.alpha(t)) * latents + _columns(schedule.sigma(t)) * fresh
-        for step in range(how.steps):
-            now, after = (t * (how.steps - done) / how.steps for done in (step, step + 1))
-            x = towards(schedule, x, base(x, now), now, after)
-        latents = jnp.where(_columns(jax.random.bernoulli(chance_key, how.resampled, (count,))), x, latents)
-    level = how.noise * jnp.maximum(2 * jax.random.uniform(level_key, (count,)) - 1, 0)
-    return latents + _columns(level) * jax.random.normal(noise_key, latents.shape)
+        x = _as_columns(schedule.alpha(t)) * latents + _as_columns(schedule.sigma(t)) * fresh
+        for step in range(perturbation.steps):
+            now, after = (t * (perturbation.steps - done) / perturbation.steps for done in (step, step + 1))
+            x = ddim_to(schedule, x, denoise_base(x, now), now, after)
+        latents = jnp.where(_as_columns(jax.random.bernoulli(chance_key, perturbation.resampled, (count,))), x, latents)
+    level = perturbation.noise * jnp.maximum(2 * jax.random.uniform(level_key, (count,)) - 1, 0)
+    return latents + _as_columns(level) * jax.random.normal(noise_key, latents.shape)
 
 
-def decoding(
+def latent_decoder(
     networks: Mapping[str, Apply],
     component: str,
     *,
     shift: Sequence[float],
     scale: Sequence[float],
-    perturbation: Perturbation = UNSPOILT,
+    perturbation: Perturbation = NO_PERTURBATION,
     base: tuple[Schedule, str] | None = None,
     crop: int = 0,
-) -> Pose:
+) -> MakeTask:
     """A decoder's problem: from the frozen VAE's perturbed latents to the image, for a `refiner` to the clean latents.
 
     networks: `encode` and the component; for re-sampling `text_encoder`, `xfnet` and `unet` too, with the schedule and
@@ -158,26 +167,26 @@ def decoding(
     trained on; 0: the whole.
     """
 
-    def pose(weights: Params, batch: Batch, key: Key) -> Problem:
+    def pose(weights: Params, batch: Batch, key: Key) -> Task:
         spoil_key, crop_key = jax.random.split(key)
-        clean = normalised(networks, weights, batch, shift, scale)
+        clean = normalise_latents(networks, weights, batch, shift, scale)
         denoise, schedule = None, None
         if base is not None and perturbation.resampled:
-            condition = conditioned(networks, weights, batch)
+            condition = text_condition(networks, weights, batch)
             schedule, predict = base
             denoise = prediction.denoiser(
                 lambda x_t, t: networks["unet"](weights["unet"], x_t, t, condition, None), schedule, predict
             )
-        given = jax.lax.stop_gradient(perturbed(clean, spoil_key, perturbation, denoise, schedule))
+        given = jax.lax.stop_gradient(perturb_latents(clean, spoil_key, perturbation, denoise, schedule))
         x0 = clean if component == "refiner" else batch["images"]
         if crop:
-            x0, given = _aligned_crops(x0, given, crop_key, crop)
-        return Problem(x0, lambda params, x_t, t: networks[component](params, x_t, t, given))
+            x0, given = _crop_aligned(x0, given, crop_key, crop)
+        return Task(x0, lambda params, x_t, t: networks[component](params, x_t, t, given))
 
     return pose
 
 
-def _aligned_crops(
+def _crop_aligned(
     images: Float[Array, "b h w c"], latents: Float[Array, "b h2 w2 c2"], key: Key, side: int
 ) -> tuple[Float[Array, "b s s c"], Float[Array, "b s2 s2 c2"]]:
     """The same random part of every image and of its latents, `side` cells of the latents in height and width."""
@@ -193,5 +202,5 @@ def _aligned_crops(
     return cut_all(images, places, factor), cut_all(latents, places, 1)
 
 
-def _columns(rows: Array) -> Array:
+def _as_columns(rows: Array) -> Array:
     return rows[:, None, None, None]

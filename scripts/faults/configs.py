@@ -10,14 +10,14 @@ import sys
 import time
 
 from scripts.faults.bad_configs import BAD
-from scripts.faults.trainings import Training, parsed, report
+from scripts.faults.trainings import Training, parse_options, report_cases
 
 SECONDS = 10.0
 
 
 def main() -> int:
     """Every bad config as a process of its own."""
-    arguments = parsed(__doc__)
+    arguments = parse_options(__doc__)
     vae = Training("configs/tiny.py:vae", arguments.workdir / "control")
     base = Training("configs/tiny.py:base", arguments.workdir / "control", ("--config.train.steps=2",))
     codes = vae.finish(), base.finish()
@@ -36,7 +36,7 @@ def main() -> int:
         rows.append({"flag": flag, "seconds": f"{took:.1f}", "exit code": code, "named": named})
         rows[-1]["good"] = code == 2 and named and took < SECONDS
     shutil.rmtree(arguments.workdir, ignore_errors=True)
-    return report("bad configs", rows, arguments.json)
+    return report_cases("bad configs", rows, arguments.json)
 
 
 if __name__ == "__main__":

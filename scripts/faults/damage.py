@@ -16,48 +16,48 @@ from pathlib import Path
 
 import jax
 
-from dalle3_jax.checkpoints.training import MANIFEST, Checkpointer, steps, verify
-from scripts.faults.trainings import Training, parsed, report
+from dalle3_jax.checkpoints.training import MANIFEST, Checkpointer, finished_steps, verify_step
+from scripts.faults.trainings import Training, parse_options, report_cases
 
 FLAGS = ("--config.train.steps=12", "--config.train.save_every=4")
 
 
 def main() -> int:
     """Train once, then damage copies of its checkpoints."""
-    arguments = parsed(__doc__, count=25, seed=0)
+    arguments = parse_options(__doc__, count=25, seed=0)
     training = Training("configs/tiny.py:vae", arguments.workdir / "run", FLAGS)
     if training.finish():
         sys.exit(f"the training failed: see {training.workdir / 'log'}")
     draw = random.Random(arguments.seed)
-    rows = [{"damage": "none (control)", "file": "", "taken": taken(training.checkpoints)[0], "said": ""}]
+    rows = [{"damage": "none (control)", "file": "", "taken": restored_step(training.checkpoints)[0], "said": ""}]
     rows[0]["good"] = rows[0]["taken"] == 12
     for number in range(arguments.count):
         name, harm = list(DAMAGES.items())[number % len(DAMAGES)]
         copy = arguments.workdir / f"copy-{number}"
         shutil.copytree(training.checkpoints, copy)
-        newest = copy / f"{max(steps(copy)):08d}"
-        file = chosen(newest, name, draw)
+        newest = copy / f"{max(finished_steps(copy)):08d}"
+        file = choose_file(newest, name, draw)
         harm(file, draw)
-        step, said = taken(copy)
+        step, said = restored_step(copy)
         rows.append({"damage": name, "file": str(file.relative_to(newest))[-40:], "taken": step, "said": said[-60:]})
         rows[-1]["good"] = step == 8 and ("step 12" in said or name == "deleted manifest")
         shutil.rmtree(copy)
     shutil.rmtree(arguments.workdir, ignore_errors=True)
-    return report("damage", rows, arguments.json)
+    return report_cases("damage", rows, arguments.json)
 
 
-def taken(checkpoints: Path) -> tuple[int, str]:
+def restored_step(checkpoints: Path) -> tuple[int, str]:
     """The step that a restart takes, and what it says of others."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         checkpointer = Checkpointer(checkpoints)
         step = checkpointer._newest()
         checkpointer.close()
-    assert step < 0 or not verify(checkpoints / f"{step:08d}")
+    assert step < 0 or not verify_step(checkpoints / f"{step:08d}")
     return step, said.getvalue().strip()
 
 
-def chosen(step: Path, name: str, draw: random.Random) -> Path:
+def choose_file(step: Path, name: str, draw: random.Random) -> Path:
     """The file to harm: the manifest for what is done to manifests, else any other that is not empty."""
     if "manifest" in name or name == "broken JSON":
         return step / MANIFEST if "manifest" in name else step / draw.choice(["data.json", MANIFEST])
@@ -67,12 +67,12 @@ def chosen(step: Path, name: str, draw: random.Random) -> Path:
     return draw.choice(files)
 
 
-def truncate(path: Path, draw: random.Random) -> None:
+def truncate_file(path: Path, draw: random.Random) -> None:
     """Cut it off somewhere."""
     path.write_bytes(path.read_bytes()[: draw.randrange(path.stat().st_size)])
 
 
-def flip(path: Path, draw: random.Random) -> None:
+def flip_bit(path: Path, draw: random.Random) -> None:
     """Turn one bit."""
     content = bytearray(path.read_bytes())
     content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
@@ -80,13 +80,13 @@ def flip(path: Path, draw: random.Random) -> None:
 
 
 DAMAGES: dict[str, Callable[[Path, random.Random], object]] = {
-    "truncated": truncate,
+    "truncated": truncate_file,
     "emptied": lambda path, draw: path.write_bytes(b""),
     "deleted": lambda path, draw: path.unlink(),
-    "one bit flipped": flip,
+    "one bit flipped": flip_bit,
     "broken JSON": lambda path, draw: path.write_text(path.read_text()[:-3] + "}{"),
     "deleted manifest": lambda path, draw: path.unlink(),
-    "flipped bit in the manifest": flip,
+    "flipped bit in the manifest": flip_bit,
 }
 
 

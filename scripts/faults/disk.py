@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from dalle3_jax.checkpoints.training import steps, verify
-from scripts.faults.trainings import Training, begun, kill, parsed, report, wait_until
+from dalle3_jax.checkpoints.training import finished_steps, verify_step
+from scripts.faults.trainings import Training, kill_group, last_begun_step, parse_options, report_cases, wait_until
 
 FLAGS = ("--config.train.steps=4000", "--config.train.save_every=200", "--config.train.log_every=100")
 SIZE = 24 * 2**20
@@ -22,46 +22,50 @@ SIZE = 24 * 2**20
 
 def main() -> int:
     """Every case on a file system of its own."""
-    arguments = parsed(__doc__)
+    arguments = parse_options(__doc__)
     names = ("control", "before a save", "in a save")
-    rows = [case(arguments.workdir / name.replace(" ", "-"), name) for name in names]
+    rows = [disk_case(arguments.workdir / name.replace(" ", "-"), name) for name in names]
     shutil.rmtree(arguments.workdir, ignore_errors=True)
-    return report("disk full", rows, arguments.json)
+    return report_cases("disk full", rows, arguments.json)
 
 
-def case(folder: Path, name: str) -> dict:
+def disk_case(folder: Path, name: str) -> dict:
     """Train on a small file system, fill it, and restart when there is room again."""
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", folder], check=True)
     try:
         training, filler = Training("configs/tiny.py:vae", folder, FLAGS), folder / "neighbour"
         process = training.start()
-        wait_until(lambda: len(steps(training.checkpoints)) >= 1)
+        wait_until(lambda: len(finished_steps(training.checkpoints)) >= 1)
         if name == "control":
-            wait_until(lambda: len(steps(training.checkpoints)) >= 2)
-            kill(process)
-            found = steps(training.checkpoints)
-            good = all(not verify(training.checkpoints / f"{step:08d}") for step in found)
+            wait_until(lambda: len(finished_steps(training.checkpoints)) >= 2)
+            kill_group(process)
+            found = finished_steps(training.checkpoints)
+            good = all(not verify_step(training.checkpoints / f"{step:08d}") for step in found)
             return {"case": name, "exit code": "-", "said": "", "good checkpoints": found, "good": good}
         if name == "in a save":
-            before = begun(training.checkpoints)
-            wait_until(lambda: begun(training.checkpoints) > before)
-        fill(filler)
+            before = last_begun_step(training.checkpoints)
+            wait_until(lambda: last_begun_step(training.checkpoints) > before)
+        fill_disk(filler)
         code = process.wait(120)
         said = [line for line in training.log().splitlines() if "No space left" in line or "RESOURCE_EXHAUSTED" in line]
-        left = [step for step in steps(training.checkpoints) if not verify(training.checkpoints / f"{step:08d}")]
+        left = [
+            step
+            for step in finished_steps(training.checkpoints)
+            if not verify_step(training.checkpoints / f"{step:08d}")
+        ]
         filler.unlink()
         process = training.start()
-        on = wait_until(lambda: begun(training.checkpoints) > max(left, default=0), 60)
+        on = wait_until(lambda: last_begun_step(training.checkpoints) > max(left, default=0), 60)
         time.sleep(0.5)
-        kill(process)
+        kill_group(process)
         row = {"case": name, "exit code": code, "said": (said or [""])[-1][-70:], "good checkpoints": left}
         return row | {"good": code == 1 and bool(said) and bool(left) and on}
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def fill(path: Path) -> None:
+def fill_disk(path: Path) -> None:
     """Write until the file system is full."""
     with path.open("wb", buffering=0) as file:
         for block in (2**16, 2**12, 2**8, 1):

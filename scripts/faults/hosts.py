@@ -37,7 +37,7 @@ LIMIT = 240
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class HostsRun:
     """One training: its folder, stage, further arguments, and how many processes of how many devices it has."""
 
     workdir: Path
@@ -79,75 +79,75 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def ended(process: subprocess.Popen, seconds: float = LIMIT) -> int | None:
+def wait_or_kill(process: subprocess.Popen, seconds: float = LIMIT) -> int | None:
     """The exit code, or None for a process that had to be killed after so long."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        kill(process)
+        kill_process(process)
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill_process(process: subprocess.Popen) -> None:
     """End a process and all it started; one that has ended is left alone."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def until_saved(run: Run, processes: Sequence[subprocess.Popen], seconds: float = LIMIT) -> None:
+def wait_until_saved(run: HostsRun, processes: Sequence[subprocess.Popen], seconds: float = LIMIT) -> None:
     """Until the first checkpoint is whole; RuntimeError where a process ends before it, or it takes too long."""
     end = time.monotonic() + seconds
     while not list(run.folder.glob("checkpoints/*/manifest.json")):
         gone = [index for index, process in enumerate(processes) if process.poll() is not None]
         if gone or time.monotonic() > end:
             for process in processes:
-                kill(process)
+                kill_process(process)
             raise RuntimeError(f"no checkpoint; process {gone[:1]} said: {run.log(gone[0] if gone else 0)[-2000:]}")
         time.sleep(0.05)
 
 
-def interrupted(run: Run, number: int, target: int) -> dict[str, Any]:
+def interrupt_run(run: HostsRun, number: int, target: int) -> dict[str, Any]:
     """Starts the run, sends one process a signal after its first save, and says how all of them end."""
     processes = run.start()
-    until_saved(run, processes)
+    wait_until_saved(run, processes)
     began = time.monotonic()
     os.kill(processes[target].pid, number)
     other = processes[1 - target]
-    code = ended(other)
+    code = wait_or_kill(other)
     seconds = time.monotonic() - began
-    signalled = ended(processes[target], 0 if number == signal.SIGSTOP else 60)
+    signalled = wait_or_kill(processes[target], 0 if number == signal.SIGSTOP else 60)
     logs = [run.log(0), run.log(1)]
     return {"seconds": round(seconds, 1), "codes": {"other": code, "signalled": signalled}, "logs": logs}
 
 
-def alike(folder: Path, stage: str) -> dict[str, Any]:
+def compare_layouts(folder: Path, stage: str) -> dict[str, Any]:
     """Two processes of one device, and one of two: the last checkpoint's arrays, the losses, samples and release."""
     more = ("--config.sample.every=6", *(("--config.mesh.data=1", "--config.mesh.fsdp=2") if stage == "base" else ()))
-    runs = [Run(folder / "two", stage, more), Run(folder / "one", stage, more, processes=1, devices=2)]
+    runs = [HostsRun(folder / "two", stage, more), HostsRun(folder / "one", stage, more, processes=1, devices=2)]
     processes = [process for run in runs for process in run.start()]
-    codes = [ended(process) for process in processes]
+    codes = [wait_or_kill(process) for process in processes]
     if any(codes):
         return {"ok": False, "seen": f"exit codes {codes}: {runs[0].log(0)[-500:]}"}
-    one, two = (arrays(run) for run in runs)
+    one, two = (newest_arrays(run) for run in runs)
     different = sorted(one.keys() ^ two.keys())
     different += [name for name in one.keys() & two.keys() if one[name].tobytes() != two[name].tobytes()]
     lines = [(run.folder / "metrics.jsonl").read_text().splitlines() for run in runs]
     losses = [[json.loads(line)["loss"] for line in of_run] for of_run in lines]
-    made = [{path.name: path.read_bytes() for path in products(run)} for run in runs]
+    made = [{path.name: path.read_bytes() for path in run_products(run)} for run in runs]
     different += [f"losses {losses}"] * (losses[0] != losses[1])
     different += [name for name in made[0].keys() | made[1].keys() if made[0].get(name) != made[1].get(name)]
     counts = f"{len(one)} arrays, {len(losses[0])} losses, {len(made[0])} pictures and files of weights"
     return {"ok": not different, "seen": f"{counts}: {len(different)} differ {different[:3]}"}
 
 
-def products(run: Run) -> list[Path]:
+def run_products(run: HostsRun) -> list[Path]:
     """The pictures and the released weights that the first host made alone."""
     return [*run.folder.glob("samples/*.png"), *run.folder.glob("release/*.safetensors")]
 
 
-def arrays(run: Run) -> dict[str, np.ndarray]:
+def newest_arrays(run: HostsRun) -> dict[str, np.ndarray]:
     """The newest checkpoint's state by name, whatever devices wrote it."""
     newest = max(run.folder.glob("checkpoints/*/manifest.json")).parent / "state"
     reader = ocp.PyTreeCheckpointer()
@@ -162,16 +162,16 @@ def arrays(run: Run) -> dict[str, np.ndarray]:
     }
 
 
-def control(folder: Path, more: Sequence[str]) -> dict[str, Any]:
+def run_control(folder: Path, more: Sequence[str]) -> dict[str, Any]:
     """The same command with a last step and no fault."""
-    run = Run(folder / "control", more=(*more, "--config.train.steps=40", "--config.train.save_every=20"))
-    codes = [ended(process) for process in run.start()]
+    run = HostsRun(folder / "control", more=(*more, "--config.train.steps=40", "--config.train.save_every=20"))
+    codes = [wait_or_kill(process) for process in run.start()]
     return {"ok": codes == [0, 0], "seen": f"exit codes {codes}"}
 
 
-def stopped_in_order(folder: Path, number: int, target: int) -> dict[str, Any]:
+def stop_in_order(folder: Path, number: int, target: int) -> dict[str, Any]:
     """A signal that asks to stop: both save the same step and say so."""
-    found = interrupted(Run(folder / "fault", more=ENDLESS), number, target)
+    found = interrupt_run(HostsRun(folder / "fault", more=ENDLESS), number, target)
     said = [re.search(r"saved at step (\d+)", log) for log in found["logs"]]
     steps = [int(match[1]) if match else None for match in said]
     on_disk = max(int(path.parent.name) for path in (folder / "fault/vae/checkpoints").glob("*/manifest.json"))
@@ -180,19 +180,19 @@ def stopped_in_order(folder: Path, number: int, target: int) -> dict[str, Any]:
     return {"ok": same and found["seconds"] < 15, "seconds": found["seconds"], "seen": seen}
 
 
-def killed(folder: Path, target: int) -> dict[str, Any]:
+def kill_one(folder: Path, target: int) -> dict[str, Any]:
     """SIGKILL of one: the other ends soon and says that it lost its peer, in our words or in jax's."""
-    found = interrupted(Run(folder / "fault", more=ENDLESS), signal.SIGKILL, target)
+    found = interrupt_run(HostsRun(folder / "fault", more=ENDLESS), signal.SIGKILL, target)
     code, log = found["codes"]["other"], found["logs"][1 - target]
     said = "cannot go on with the others" in log or "another task died" in log
     ok = code in (EXIT_PEER, -signal.SIGABRT) and said and found["seconds"] < HEARTBEAT_SECONDS
     return {"ok": ok, "seconds": found["seconds"], "seen": f"exit code {code}, the lost peer is named: {said}"}
 
 
-def hung(folder: Path, target: int, seconds: float) -> dict[str, Any]:
+def hang_one(folder: Path, target: int, seconds: float) -> dict[str, Any]:
     """SIGSTOP of one: the other's watchdog ends it with its stacks; with none (0), jax's heartbeat does."""
     more = (*ENDLESS, f"--config.train.hang_minutes={seconds / 60}")
-    found = interrupted(Run(folder / "fault", more=more), signal.SIGSTOP, target)
+    found = interrupt_run(HostsRun(folder / "fault", more=more), signal.SIGSTOP, target)
     code, log = found["codes"]["other"], found["logs"][1 - target]
     if seconds:
         stack = "stages/train.py" in log and "in loop" in log
@@ -207,16 +207,16 @@ def hung(folder: Path, target: int, seconds: float) -> dict[str, Any]:
 
 LIMITED = (f"--config.train.hang_minutes={HANG_SECONDS / 60}",)
 EXPERIMENTS: dict[str, tuple[Callable[[Path], dict[str, Any]], Sequence[str] | None]] = {
-    "alike": (lambda folder: alike(folder, "vae"), None),
-    "alike, fsdp": (lambda folder: alike(folder, "base"), None),
-    "SIGTERM to process 1": (lambda folder: stopped_in_order(folder, signal.SIGTERM, 1), ()),
-    "SIGTERM to process 0": (lambda folder: stopped_in_order(folder, signal.SIGTERM, 0), ()),
-    "SIGINT to process 1": (lambda folder: stopped_in_order(folder, signal.SIGINT, 1), ()),
-    "SIGKILL of process 1": (lambda folder: killed(folder, 1), ()),
-    "SIGKILL of process 0": (lambda folder: killed(folder, 0), ()),
-    "SIGSTOP of process 1, watchdog": (lambda folder: hung(folder, 1, HANG_SECONDS), LIMITED),
-    "SIGSTOP of process 0, watchdog": (lambda folder: hung(folder, 0, HANG_SECONDS), LIMITED),
-    "SIGSTOP of process 1, heartbeat": (lambda folder: hung(folder, 1, 0), ("--config.train.hang_minutes=0",)),
+    "alike": (lambda folder: compare_layouts(folder, "vae"), None),
+    "alike, fsdp": (lambda folder: compare_layouts(folder, "base"), None),
+    "SIGTERM to process 1": (lambda folder: stop_in_order(folder, signal.SIGTERM, 1), ()),
+    "SIGTERM to process 0": (lambda folder: stop_in_order(folder, signal.SIGTERM, 0), ()),
+    "SIGINT to process 1": (lambda folder: stop_in_order(folder, signal.SIGINT, 1), ()),
+    "SIGKILL of process 1": (lambda folder: kill_one(folder, 1), ()),
+    "SIGKILL of process 0": (lambda folder: kill_one(folder, 0), ()),
+    "SIGSTOP of process 1, watchdog": (lambda folder: hang_one(folder, 1, HANG_SECONDS), LIMITED),
+    "SIGSTOP of process 0, watchdog": (lambda folder: hang_one(folder, 0, HANG_SECONDS), LIMITED),
+    "SIGSTOP of process 1, heartbeat": (lambda folder: hang_one(folder, 1, 0), ("--config.train.hang_minutes=0",)),
 }
 """What is done, and with which arguments the control runs; None: the experiment is a comparison, its own control."""
 
@@ -233,23 +233,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows, controls = [], {}
     for number, name in enumerate(chosen):
         experiment, more = EXPERIMENTS[name]
-        row = {"experiment": name, **experiment(prepared(folder / str(number), name))}
+        row = {"experiment": name, **experiment(prepare_folder(folder / str(number), name))}
         if more is not None:
             if more not in controls:
-                controls[more] = control(folder / f"{number}-control", more)
+                controls[more] = run_control(folder / f"{number}-control", more)
             row["control"] = controls[more]
         rows.append(row)
-        print(shown(row), flush=True)
+        print(format_row(row), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0 if all(row["ok"] and row.get("control", row)["ok"] for row in rows) else 1
 
 
-def prepared(folder: Path, name: str) -> Path:
+def prepare_folder(folder: Path, name: str) -> Path:
     """The experiment's folder; the base stage finds a VAE there."""
     if "fsdp" in name:
-        vae = Run(folder / "vae-first", processes=1)
-        if code := ended(vae.start()[0]):
+        vae = HostsRun(folder / "vae-first", processes=1)
+        if code := wait_or_kill(vae.start()[0]):
             raise RuntimeError(f"the VAE failed with {code}: {vae.log(0)[-2000:]}")
         for side in ("two", "one"):
             (folder / side).mkdir()
@@ -257,7 +257,7 @@ def prepared(folder: Path, name: str) -> Path:
     return folder
 
 
-def shown(row: dict[str, Any]) -> str:
+def format_row(row: dict[str, Any]) -> str:
     """A row of the table."""
     seconds = f"{row['seconds']:5.1f} s" if "seconds" in row else " " * 7
     without = f" | without the fault: {row['control']['seen']}" if "control" in row else ""

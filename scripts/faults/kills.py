@@ -11,7 +11,15 @@ import shutil
 import sys
 import time
 
-from scripts.faults.trainings import Training, begun, differing, kill, parsed, report, wait_until
+from scripts.faults.trainings import (
+    Training,
+    differing_arrays,
+    kill_group,
+    last_begun_step,
+    parse_options,
+    report_cases,
+    wait_until,
+)
 
 FLAGS = (
     "--config.train.steps=2000",
@@ -23,35 +31,35 @@ FLAGS = (
 
 def main() -> int:
     """Run both trainings and compare."""
-    arguments = parsed(__doc__, count=20, seed=0, config="configs/tiny.py:vae")
+    arguments = parse_options(__doc__, count=20, seed=0, config="configs/tiny.py:vae")
     whole, killed = (Training(arguments.config, arguments.workdir / name, FLAGS) for name in ("whole", "killed"))
     began = time.monotonic()
     if whole.finish():
         sys.exit(f"the control failed: see {whole.workdir / 'log'}")
     duration, draw, rows = time.monotonic() - began, random.Random(arguments.seed), []
     for number in range(arguments.count):
-        rows.append(killed_once(killed, number, duration / arguments.count, draw))
+        rows.append(kill_once(killed, number, duration / arguments.count, draw))
     code = killed.finish()
-    count, different = differing(whole.checkpoints, killed.checkpoints)
+    count, different = differing_arrays(whole.checkpoints, killed.checkpoints)
     inside = sum("a save" in row["killed in"] for row in rows)
     print(f"{len(rows)} kills, {inside} of them within a save; the control took {duration:.0f} s")
     rows.append(
-        {"kill": "end", "killed in": f"exit code {code}", "at step": begun(killed.checkpoints)}
+        {"kill": "end", "killed in": f"exit code {code}", "at step": last_begun_step(killed.checkpoints)}
         | {"good": not different and code == 0 and count > 10}
     )
     print(f"{count} arrays compared, {len(different)} differ {different[:5]}")
     shutil.rmtree(arguments.workdir, ignore_errors=True)
-    return report("kills", rows, arguments.json)
+    return report_cases("kills", rows, arguments.json)
 
 
-def killed_once(training: Training, number: int, share: float, draw: random.Random) -> dict:
+def kill_once(training: Training, number: int, share: float, draw: random.Random) -> dict:
     """Start the training and kill it: some time after its first new save began, or within one."""
-    before, process = begun(training.checkpoints), training.start()
-    moved = wait_until(lambda: process.poll() is not None or begun(training.checkpoints) > before)
+    before, process = last_begun_step(training.checkpoints), training.start()
+    moved = wait_until(lambda: process.poll() is not None or last_begun_step(training.checkpoints) > before)
     time.sleep(draw.uniform(0.0, 0.02) if number % 2 else draw.uniform(0.0, share))
     running = process.poll() is None
-    kill(process)
-    step = begun(training.checkpoints)
+    kill_group(process)
+    step = last_begun_step(training.checkpoints)
     unfinished = (training.checkpoints / f"{step:08d}").exists() and not (
         training.checkpoints / f"{step:08d}" / "manifest.json"
     ).exists()

@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 
-from scripts.faults.trainings import LIMIT, Training, kill, parsed, report
+from scripts.faults.trainings import LIMIT, Training, kill_group, parse_options, report_cases
 
 CONFIG = "configs/tiny.py:vae"
 FLAGS = ("--config.train.save_every=1000", "--config.train.log_every=1", "--config.train.learning_rate=1e-4")
@@ -20,7 +20,7 @@ LAYOUTS = (("1 device", 1, 1), ("2 devices", 2, 1), ("4 devices", 4, 1), ("2 pro
 
 def main() -> int:
     """Train once, then go on in every layout."""
-    arguments = parsed(__doc__, count=50)
+    arguments = parse_options(__doc__, count=50)
     steps = (f"--config.train.steps={10 + arguments.count}", *FLAGS)
     first = Training(CONFIG, arguments.workdir / "first", steps)
     if Training(CONFIG, first.workdir, (*steps, "--config.train.save_every=10", "--config.train.keep=100")).finish():
@@ -33,16 +33,16 @@ def main() -> int:
             if int(step.name) > 10:
                 shutil.rmtree(folder / "vae" / "checkpoints" / step.name)
         training = Training(CONFIG, folder, steps, devices)
-        code = training.finish() if processes == 1 else together(training, processes)
+        code = training.finish() if processes == 1 else run_processes(training, processes)
         found = training.metrics()
         worst = max(abs(found[s]["loss"] / expected[s]["loss"] - 1.0) for s in range(11, 11 + arguments.count))
         rows.append({"layout": name, "exit code": code, "worst loss, relative": f"{worst:.1e}"})
         rows[-1]["good"] = code == 0 and worst < 1e-4
     shutil.rmtree(arguments.workdir, ignore_errors=True)
-    return report("layouts", rows, arguments.json)
+    return report_cases("layouts", rows, arguments.json)
 
 
-def together(training: Training, processes: int) -> int:
+def run_processes(training: Training, processes: int) -> int:
     """The training by several processes; the worst exit code."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -56,7 +56,7 @@ def together(training: Training, processes: int) -> int:
         return max(process.wait(LIMIT) for process in started)
     finally:
         for process in started:
-            kill(process)
+            kill_group(process)
 
 
 if __name__ == "__main__":

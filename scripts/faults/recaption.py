@@ -13,30 +13,32 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.faults.trainings import ROOT, kill, parsed, report, wait_until
+from scripts.faults.trainings import ROOT, kill_group, parse_options, report_cases, wait_until
 
 
 def main() -> int:
     """Run both and compare."""
     options = {"captioner": "", "source": "scenes:whole", "count": 10_000, "kills": 5, "words": "alt", "seed": 0}
-    arguments = parsed(__doc__, **options)
+    arguments = parse_options(__doc__, **options)
     command = [sys.executable, "-m", "dalle3_jax", "recaption", "--version", "captioned"]
     for name in ("captioner", "source", "count", "words"):
         command += [f"--{name}", str(getattr(arguments, name))]
     whole, killed = (arguments.workdir / name for name in ("whole", "killed"))
     began = time.monotonic()
-    print(finished(command, whole))
+    print(run_to_end(command, whole))
     share = (time.monotonic() - began) / (2 * arguments.kills + 2)  # each kill waits for a file too
     draw = random.Random(arguments.seed)
-    rows = [killed_once(command, killed, number, share, draw) for number in range(arguments.kills)]
-    said = finished(command, killed)
-    rows.append({"kill": "end", "files": len(files(killed)), "good": compared(whole, killed, arguments.count)})
+    rows = [kill_once(command, killed, number, share, draw) for number in range(arguments.kills)]
+    said = run_to_end(command, killed)
+    rows.append(
+        {"kill": "end", "files": len(caption_files(killed)), "good": same_captions(whole, killed, arguments.count)}
+    )
     print(f"{said}; {arguments.count} records, {arguments.kills} kills")
     shutil.rmtree(arguments.workdir, ignore_errors=True)
-    return report("recaptioning", rows, arguments.json)
+    return report_cases("recaptioning", rows, arguments.json)
 
 
-def started(command: list[str], folder: Path) -> subprocess.Popen:
+def start_command(command: list[str], folder: Path) -> subprocess.Popen:
     """The command in a process group of its own, its output beside its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".log").open("a") as log:
@@ -44,35 +46,35 @@ def started(command: list[str], folder: Path) -> subprocess.Popen:
         return subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
 
 
-def finished(command: list[str], folder: Path) -> str:
+def run_to_end(command: list[str], folder: Path) -> str:
     """Run it to its end; what it says there."""
     log = folder.with_suffix(".log")
-    if started(command, folder).wait():
+    if start_command(command, folder).wait():
         sys.exit(f"recaption failed: see {log}")
     return log.read_text().splitlines()[-1]
 
 
-def killed_once(command: list[str], folder: Path, number: int, share: float, draw: random.Random) -> dict:
+def kill_once(command: list[str], folder: Path, number: int, share: float, draw: random.Random) -> dict:
     """Start it and kill it: some time after it wrote its first new file, the first time some time after its start."""
-    before, process = set(files(folder)), started(command, folder)
-    moved = number == 0 or wait_until(lambda: process.poll() is not None or set(files(folder)) > before, 3600)
+    before, process = set(caption_files(folder)), start_command(command, folder)
+    moved = number == 0 or wait_until(lambda: process.poll() is not None or set(caption_files(folder)) > before, 3600)
     time.sleep(draw.uniform(0, share))
     running = process.poll() is None
-    kill(process)
-    return {"kill": number + 1, "files": len(files(folder)), "good": moved and running}
+    kill_group(process)
+    return {"kill": number + 1, "files": len(caption_files(folder)), "good": moved and running}
 
 
-def files(folder: Path) -> list[str]:
+def caption_files(folder: Path) -> list[str]:
     """The files of captions that are there."""
     return sorted(path.name for path in folder.glob("*.jsonl"))
 
 
-def compared(whole: Path, killed: Path, count: int) -> bool:
+def same_captions(whole: Path, killed: Path, count: int) -> bool:
     """Whether both hold every record once, in its place, in the same bytes."""
-    same = all((whole / name).read_bytes() == (killed / name).read_bytes() for name in files(whole))
-    lines = [line for name in files(killed) for line in (killed / name).read_text().splitlines()]
+    same = all((whole / name).read_bytes() == (killed / name).read_bytes() for name in caption_files(whole))
+    lines = [line for name in caption_files(killed) for line in (killed / name).read_text().splitlines()]
     places = [json.loads(line)["index"] for line in lines]
-    return same and files(whole) == files(killed) and places == list(range(count))
+    return same and caption_files(whole) == caption_files(killed) and places == list(range(count))
 
 
 if __name__ == "__main__":

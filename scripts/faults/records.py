@@ -14,8 +14,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from scripts.faults.trainings import ROOT, Training, parsed, report
-from scripts.make_bad_records import FORMS, write
+from scripts.faults.trainings import ROOT, Training, parse_options, report_cases
+from scripts.make_bad_records import FORMS, write_dataset
 
 COUNT, SHARE = 2000, 0.05
 STEPS = COUNT // 8 + 10
@@ -23,20 +23,20 @@ STEPS = COUNT // 8 + 10
 
 def main() -> int:
     """Every case."""
-    arguments = parsed(__doc__)
+    arguments = parse_options(__doc__)
     rows = []
     for form in FORMS:
         for share in (0.0, SHARE):
             data = arguments.workdir / f"{form}-{share:g}"
-            injected = Counter(write(data, COUNT, share, form, [(64, 64)]).values())
-            rows.append(counted(data, arguments.workdir / f"run-{form}-{share:g}", injected))
-    rows.append(stopped(data, arguments.workdir / "run-stopped"))
-    rows.append(left_out(data, arguments.workdir / f"run-{form}-{share:g}", injected))
+            injected = Counter(write_dataset(data, COUNT, share, form, [(64, 64)]).values())
+            rows.append(count_bad_records(data, arguments.workdir / f"run-{form}-{share:g}", injected))
+    rows.append(stop_at_max_bad(data, arguments.workdir / "run-stopped"))
+    rows.append(check_left_out(data, arguments.workdir / f"run-{form}-{share:g}", injected))
     shutil.rmtree(arguments.workdir, ignore_errors=True)
-    return report("bad records", rows, arguments.json)
+    return report_cases("bad records", rows, arguments.json)
 
 
-def flags(data: Path, most: float) -> tuple[str, ...]:
+def data_flags(data: Path, most: float) -> tuple[str, ...]:
     """Of a training on the data."""
     section = {"source": data, "size": "(64, 64)", "max_bad": most}
     train = {"steps": STEPS, "log_every": 10, "save_every": STEPS, "release_dtype": "float32"}
@@ -44,20 +44,25 @@ def flags(data: Path, most: float) -> tuple[str, ...]:
     return (*lines, *(f"--config.train.{name}={value}" for name, value in train.items()))
 
 
-def counted(data: Path, workdir: Path, injected: Counter) -> dict:
+def count_bad_records(data: Path, workdir: Path, injected: Counter) -> dict:
     """A training that goes through, and what it counted."""
-    training = Training("configs/tiny.py:vae", workdir, flags(data, 0.1))
+    training = Training("configs/tiny.py:vae", workdir, data_flags(data, 0.1))
     code = training.finish()
     lines = (training.folder / "metrics.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
     found = {name.removeprefix("bad_records/"): int(n) for name, n in last.items() if name.startswith("bad_records/")}
     good = code == 0 and found == injected
-    return {"case": f"train on {data.name}", "injected": said(injected), "counted": said(found), "good": good}
+    return {
+        "case": f"train on {data.name}",
+        "injected": format_counts(injected),
+        "counted": format_counts(found),
+        "good": good,
+    }
 
 
-def stopped(data: Path, workdir: Path) -> dict:
+def stop_at_max_bad(data: Path, workdir: Path) -> dict:
     """A training that allows fewer bad records than there are."""
-    training = Training("configs/tiny.py:vae", workdir, flags(data, 0.03))
+    training = Training("configs/tiny.py:vae", workdir, data_flags(data, 0.03))
     code = training.finish()
     errors = [line for line in training.log().splitlines() if "error: " in line and "data.max_bad=0.03" in line]
     good = code == 2 and len(errors) == 1
@@ -69,19 +74,19 @@ def stopped(data: Path, workdir: Path) -> dict:
     }
 
 
-def left_out(data: Path, run: Path, injected: Counter) -> dict:
+def check_left_out(data: Path, run: Path, injected: Counter) -> dict:
     """What dalle3-jax encode leaves out of the same data, index by index."""
-    words = ["--config", "configs/tiny.py:base", "--workdir", run, "--outdir", run / "cache", *flags(data, 0.1)]
+    words = ["--config", "configs/tiny.py:base", "--workdir", run, "--outdir", run / "cache", *data_flags(data, 0.1)]
     command = [sys.executable, "-m", "dalle3_jax", "encode", *map(str, words)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
     shards = json.loads((run / "cache" / "cache.json").read_text())["shards"]
     found = {index: reason for shard in shards for index, reason, *_ in shard["bad"]}
     wanted = {int(index): reason for index, reason in json.loads((data / "bad.json").read_text()).items()}
-    counts = said(Counter(found.values()))
-    return {"case": "encode", "injected": said(injected), "counted": counts, "good": found == wanted}
+    counts = format_counts(Counter(found.values()))
+    return {"case": "encode", "injected": format_counts(injected), "counted": counts, "good": found == wanted}
 
 
-def said(counts: dict) -> str:
+def format_counts(counts: dict) -> str:
     """Counts in one line."""
     numbers = sorted(set(counts.values()))
     return f"{sum(counts.values())}: {len(counts)} reasons, {'/'.join(map(str, numbers)) or 0} each"

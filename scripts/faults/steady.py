@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.faults.trainings import Training, kill, parsed, report
+from scripts.faults.trainings import Training, kill_group, parse_options, report_cases
 
 CONFIG = "configs/tiny.py:vae"
 FLAGS = (
@@ -25,15 +25,15 @@ FLAGS = (
 
 def main() -> int:
     """Run it, and read /proc as it runs."""
-    arguments = parsed(__doc__, count=500)
+    arguments = parse_options(__doc__, count=500)
     flags = (*FLAGS, f"--config.train.steps={arguments.count}")
     training = Training(CONFIG, arguments.workdir, flags, environment={"JAX_LOG_COMPILES": "1"})
     process, samples = training.start(), []
     while process.poll() is None:
-        if (seen := sample(process.pid)) is not None:
-            samples.append((logged(training), *seen))
+        if (seen := sample_process(process.pid)) is not None:
+            samples.append((last_logged_step(training), *seen))
         time.sleep(0.2)
-    kill(process)
+    kill_group(process)
     fifth = arguments.count // 5
     warm = [row for row in samples if fifth <= row[0] < 2 * fifth]
     # Without the last save and the release, which open files of their own.
@@ -41,21 +41,21 @@ def main() -> int:
     # The command's own name for the step; previews and initialisation are other programs.
     compiled = sum("Finished XLA compilation of jit(step)" in line for line in training.log().splitlines())
     rows = [
-        case("memory, MiB", [row[1] / 2**20 for row in warm], [row[1] / 2**20 for row in end], 1.02),
-        case("open files", [row[2] for row in warm], [row[2] for row in end], 1.0),
+        growth_case("memory, MiB", [row[1] / 2**20 for row in warm], [row[1] / 2**20 for row in end], 1.02),
+        growth_case("open files", [row[2] for row in warm], [row[2] for row in end], 1.0),
         {"what": "programs of the step", "after a fifth": "", "at the end": compiled, "good": compiled == 2},
     ]
     shutil.rmtree(arguments.workdir, ignore_errors=True)
-    return report("steady", rows, arguments.json)
+    return report_cases("steady", rows, arguments.json)
 
 
-def case(what: str, early: list[float], late: list[float], most: float) -> dict:
+def growth_case(what: str, early: list[float], late: list[float], most: float) -> dict:
     """The largest value early and late."""
     first, last = max(early, default=0.0), max(late, default=float("inf"))
     return {"what": what, "after a fifth": f"{first:.0f}", "at the end": f"{last:.0f}", "good": last <= most * first}
 
 
-def sample(pid: int) -> tuple[int, int] | None:
+def sample_process(pid: int) -> tuple[int, int] | None:
     """Resident bytes and open files of a process; None once it has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -64,7 +64,7 @@ def sample(pid: int) -> tuple[int, int] | None:
         return None
 
 
-def logged(training: Training) -> int:
+def last_logged_step(training: Training) -> int:
     """The last step in the metrics."""
     file = training.folder / "metrics.jsonl"
     return max(training.metrics(), default=0) if file.exists() else 0

@@ -59,7 +59,7 @@ class Training:
         try:
             return process.wait(LIMIT)
         except subprocess.TimeoutExpired:
-            kill(process)
+            kill_group(process)
             raise
 
     def log(self) -> str:
@@ -72,19 +72,19 @@ class Training:
         return {row["step"]: row for row in rows}
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill_group(process: subprocess.Popen) -> None:
     """SIGKILL to the process and its children."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def begun(checkpoints: Path) -> int:
+def last_begun_step(checkpoints: Path) -> int:
     """The last step that was begun to be saved; 0 before the first."""
     return max((int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()), default=0)
 
 
-def arrays(step: Path) -> dict[str, np.ndarray]:
+def saved_arrays(step: Path) -> dict[str, np.ndarray]:
     """All leaves of a saved state by name, and how far the data was read."""
     with ocp.StandardCheckpointer() as checkpointer:
         state = checkpointer.restore(step / "state")
@@ -96,15 +96,15 @@ def arrays(step: Path) -> dict[str, np.ndarray]:
     return named
 
 
-def differing(one: Path, other: Path) -> tuple[int, list[str]]:
+def differing_arrays(one: Path, other: Path) -> tuple[int, list[str]]:
     """How many arrays the newest step holds, and the names of those that are not the same bytes in both folders."""
-    first, second = (arrays(path / f"{begun(path):08d}") for path in (one, other))
+    first, second = (saved_arrays(path / f"{last_begun_step(path):08d}") for path in (one, other))
     different = sorted(first.keys() ^ second.keys())
     different += [name for name in first.keys() & second.keys() if first[name].tobytes() != second[name].tobytes()]
     return len(first), different
 
 
-def report(what: str, rows: Sequence[dict[str, Any]], json_file: str | None) -> int:
+def report_cases(what: str, rows: Sequence[dict[str, Any]], json_file: str | None) -> int:
     """Print a table of cases, each with `good`; write them as JSON; the exit code."""
     titles = list(rows[0])
     texts = [[str(row[title]) for title in titles] for row in rows]
@@ -118,7 +118,7 @@ def report(what: str, rows: Sequence[dict[str, Any]], json_file: str | None) -> 
     return 1 if bad else 0
 
 
-def parsed(description: str | None, **options: Any) -> argparse.Namespace:
+def parse_options(description: str | None, **options: Any) -> argparse.Namespace:
     """The options that all experiments have, and those given as name=default."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, help="a temporary folder by default")

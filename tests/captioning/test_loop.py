@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle3_jax.captioning import CaptionModel, Decoding
-from dalle3_jax.captioning.choosing import nucleus
-from dalle3_jax.captioning.loop import advance, begin, chosen
+from dalle3_jax.captioning import CaptionDecoding, CaptionModel
+from dalle3_jax.captioning.choosing import sample_nucleus
+from dalle3_jax.captioning.loop import best_texts, decode_tokens, start_decoding
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import Tower
@@ -43,16 +43,16 @@ def likelihood(text, image):
 def written(decoding, images=PICTURES, seeds=None, steps=LENGTH):
     keys = jax.vmap(jax.random.key)(np.arange(len(images), dtype=np.uint32) if seeds is None else seeds)
     how = {"module": CAPTIONER, "decoding": decoding}
-    state = begin(PARAMS, images, keys, np.arange(len(images), dtype=np.int32), np.int32(0), **how)
+    state = start_decoding(PARAMS, images, keys, np.arange(len(images), dtype=np.int32), np.int32(0), **how)
     for _ in range(0, LENGTH, steps):
-        state = advance(PARAMS, state, np.int32(steps), **how)
-    tokens, lengths = map(np.asarray, chosen(state, decoding=decoding))
+        state = decode_tokens(PARAMS, state, np.int32(steps), **how)
+    tokens, lengths = map(np.asarray, best_texts(state, decoding=decoding))
     return [tuple(row[:n].tolist()) for row, n in zip(tokens, lengths, strict=True)], state
 
 
 @functools.lru_cache
 def greedy():
-    return written(Decoding())[0]
+    return written(CaptionDecoding())[0]
 
 
 def test_greedy_takes_the_likeliest_token_each_time():
@@ -70,17 +70,17 @@ def test_texts_of_several_lengths_are_among_them():
 
 
 def test_the_number_of_tokens_written_at_a_time_changes_nothing():
-    assert written(Decoding(), steps=1)[0] == greedy()
-    assert written(Decoding("beam"), steps=2)[0] == written(Decoding("beam"))[0]
+    assert written(CaptionDecoding(), steps=1)[0] == greedy()
+    assert written(CaptionDecoding("beam"), steps=2)[0] == written(CaptionDecoding("beam"))[0]
 
 
 def test_one_beam_is_greedy():
-    assert written(Decoding("beam", beams=1))[0] == greedy()
+    assert written(CaptionDecoding("beam", beams=1))[0] == greedy()
 
 
 def test_enough_beams_find_the_likeliest_text_of_all():
     length = 3
-    texts, state = written(Decoding("beam", beams=VOCAB, length=length), PICTURES[:3])
+    texts, state = written(CaptionDecoding("beam", beams=VOCAB, length=length), PICTURES[:3])
     tokens = [token for token in range(VOCAB) if token != EOS]
     known = [(*head, EOS) for n in range(length) for head in itertools.product(tokens, repeat=n)]
     known += [*itertools.product(tokens, repeat=length)]
@@ -91,18 +91,18 @@ def test_enough_beams_find_the_likeliest_text_of_all():
 
 
 def test_beams_are_at_least_as_likely_as_greedy():
-    for beam, single, image in zip(written(Decoding("beam"))[0], greedy(), PICTURES, strict=True):
+    for beam, single, image in zip(written(CaptionDecoding("beam"))[0], greedy(), PICTURES, strict=True):
         assert likelihood(beam, image) >= likelihood(single, image) - 1e-4
 
 
 def test_a_penalty_on_length_prefers_longer_texts():
-    short, long = (written(Decoding("beam", length_penalty=p))[0] for p in (0.0, 3.0))
+    short, long = (written(CaptionDecoding("beam", length_penalty=p))[0] for p in (0.0, 3.0))
     assert sum(map(len, long)) > sum(map(len, short))
 
 
 def test_little_chance_draws_the_likeliest_and_seeds_draw_alike_anywhere():
-    assert written(Decoding("top_p", top_p=1e-6))[0] == greedy()
-    drawn = Decoding("top_p", top_p=0.95)
+    assert written(CaptionDecoding("top_p", top_p=1e-6))[0] == greedy()
+    drawn = CaptionDecoding("top_p", top_p=0.95)
     seeds = np.arange(9, dtype=np.uint32)
     together = written(drawn, seeds=seeds)[0]
     assert written(drawn, PICTURES[::-1], seeds[::-1])[0] == together[::-1]
@@ -113,10 +113,10 @@ def test_the_nucleus_holds_the_fewest_tokens_of_that_chance():
     chances = jnp.asarray([0.5, 0.3, 0.15, 0.05])
     keys = jax.vmap(jax.random.key)(jnp.arange(2000, dtype=jnp.uint32))
     rows = jnp.broadcast_to(jnp.log(chances), (2000, 4))
-    drawn = np.asarray(nucleus(rows, keys, jnp.zeros(2000, int), 1.0, 0.75))
+    drawn = np.asarray(sample_nucleus(rows, keys, jnp.zeros(2000, int), 1.0, 0.75))
     assert set(drawn.tolist()) == {0, 1}
     assert abs(np.mean(drawn == 0) - 0.5 / 0.8) < 0.04
-    cold = np.asarray(nucleus(rows, keys, jnp.zeros(2000, int), 0.5, 1.0))
+    cold = np.asarray(sample_nucleus(rows, keys, jnp.zeros(2000, int), 0.5, 1.0))
     assert abs(np.mean(cold == 0) - 0.25 / (0.25 + 0.09 + 0.0225 + 0.0025)) < 0.04
 
 
@@ -130,18 +130,19 @@ def model():
 def test_batches_and_their_packing_change_no_caption(model, monkeypatch):
     pictures = list(np.random.default_rng(1).integers(0, 256, (11, 8, 8, 3), np.uint8))
     alone = [
-        model.captions([picture], Decoding("top_p"), seeds=[i], batch_size=2)[0] for i, picture in enumerate(pictures)
+        model.captions([picture], CaptionDecoding("top_p"), seeds=[i], batch_size=2)[0]
+        for i, picture in enumerate(pictures)
     ]
     monkeypatch.setattr("dalle3_jax.captioning.model.SEGMENT", 1)
-    assert model.captions(pictures, Decoding("top_p"), batch_size=2) == alone
-    assert model.captions(pictures, Decoding("top_p"), batch_size=4) == alone
+    assert model.captions(pictures, CaptionDecoding("top_p"), batch_size=2) == alone
+    assert model.captions(pictures, CaptionDecoding("top_p"), batch_size=4) == alone
     assert len(set(alone)) > 5
 
 
 def test_pictures_of_other_sizes_are_read_whole(model):
     large = np.random.default_rng(1).integers(0, 256, (16, 24, 3), np.uint8)
-    assert model.prepared([large]).shape == (1, 8, 8, 3)
-    assert abs(model.prepared([large]).mean() - (large / 127.5 - 1).mean()) < 0.05
+    assert model.prepare_images([large]).shape == (1, 8, 8, 3)
+    assert abs(model.prepare_images([large]).mean() - (large / 127.5 - 1).mean()) < 0.05
     assert isinstance(model.captions([large], batch_size=2)[0], str)
 
 
@@ -168,4 +169,4 @@ def test_similarity_is_100_times_the_cosine(model):
 )
 def test_decodings_that_make_no_sense_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
-        Decoding(**wrong)
+        CaptionDecoding(**wrong)

@@ -15,8 +15,8 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from dalle3_jax.checkpoints.int8 import SUFFIX, Quantized, input_axes, quantize
-from dalle3_jax.checkpoints.placing import Piece, place
-from dalle3_jax.checkpoints.records import sealed
+from dalle3_jax.checkpoints.placing import Piece, place_arrays
+from dalle3_jax.checkpoints.records import seal_record
 from dalle3_jax.checkpoints.releases import Release, load_release, save_release, weights_digest
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.weights import read_weights, sha256, write_weights
@@ -134,7 +134,7 @@ def test_a_part_is_computed_alone():
 def test_matrices_are_placed_as_the_type_asked_for(dtype):
     matrix = quantize(RNG.normal(size=(6, 4)).astype(np.float32), (0,))
     for sharding in (None, jax.sharding.SingleDeviceSharding(jax.devices()[0])):
-        array = place([Piece("a", None, matrix)], {}, jnp.dtype(dtype), {"a": sharding})["a"]
+        array = place_arrays([Piece("a", None, matrix)], {}, jnp.dtype(dtype), {"a": sharding})["a"]
         assert array.dtype == jnp.dtype(dtype)
         np.testing.assert_array_equal(np.asarray(array), matrix[...].astype(dtype))
 
@@ -142,7 +142,7 @@ def test_matrices_are_placed_as_the_type_asked_for(dtype):
 def test_a_matrix_too_large_for_the_type_is_named():
     matrix = quantize(np.float32([[1e5]]), (0,))
     with pytest.raises(ValueError, match="a holds values too large for float16"):
-        place([Piece("a", None, matrix)], {}, jnp.dtype(jnp.float16), {"a": None})
+        place_arrays([Piece("a", None, matrix)], {}, jnp.dtype(jnp.float16), {"a": None})
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -152,7 +152,7 @@ def test_no_more_than_a_matrix_or_two_is_held_beside_the_arrays(dtype):
     pieces = [Piece(str(index), None, matrix) for index in range(count)]
     tracemalloc.start()
     try:
-        arrays = place(iter(pieces), {}, jnp.dtype(dtype), dict.fromkeys(map(str, range(count))))
+        arrays = place_arrays(iter(pieces), {}, jnp.dtype(dtype), dict.fromkeys(map(str, range(count))))
         held, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -289,7 +289,7 @@ def rewrite(folder: Path, change, edit=lambda record: None) -> None:
     record.pop("sha256")
     record["components"]["vae"]["files"][path.name] = sha256(path.read_bytes())
     edit(record)
-    (folder / "model.json").write_text(json.dumps(sealed(record)))
+    (folder / "model.json").write_text(json.dumps(seal_record(record)))
 
 
 def put(name: str, value):
@@ -347,7 +347,7 @@ REFUSED = {
 def test_a_file_that_is_not_as_it_should_be_is_refused_before_it_is_used(kind, copy, monkeypatch):
     change, told = REFUSED[kind]
     rewrite(copy, change)
-    monkeypatch.setattr("dalle3_jax.checkpoints.releases.place", None)
+    monkeypatch.setattr("dalle3_jax.checkpoints.releases.place_arrays", None)
     with pytest.raises(ValueError, match=told) as raised:
         load_release(copy)
     assert str(copy) in str(raised.value)

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from dalle3_jax.checkpoints.latents import Decoding, Latent
-from dalle3_jax.convert import decoding
+from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
+from dalle3_jax.convert import decoder_settings
 from tests.networks import normal
 
 MEAN = np.array([0.38862467, 0.02253063, 0.07381133, -0.0171294])
@@ -21,22 +21,22 @@ def latents() -> jax.Array:
 
 @pytest.mark.parametrize("scaling", [0.18215, 0.5])
 def test_the_public_decoder_is_shown_scaled_latents_less_their_mean_over_their_deviation(scaling):
-    shown = decoding({"scaling_factor": scaling}).shown
-    np.testing.assert_allclose(shown.normalised(latents()), (scaling * np.asarray(latents()) - MEAN) / STD, atol=1e-5)
-    np.testing.assert_allclose(shown.restored(shown.normalised(latents())), latents(), atol=1e-5)
+    shown = decoder_settings({"scaling_factor": scaling}).network_latent
+    np.testing.assert_allclose(shown.normalise(latents()), (scaling * np.asarray(latents()) - MEAN) / STD, atol=1e-5)
+    np.testing.assert_allclose(shown.denormalise(shown.normalise(latents())), latents(), atol=1e-5)
 
 
 def test_a_shift_comes_before_the_mean():
     latent = Latent(channels=2, factor=8, shift=(0.5, -2.0), scale=(2.0, 0.25))
-    shown = Decoding("consistency", latent, mean=(0.1, 0.2), std=(3.0, 4.0)).shown
+    shown = DecoderSettings("consistency", latent, mean=(0.1, 0.2), std=(3.0, 4.0)).network_latent
     z = latents()[..., :2]
     expected = ((np.asarray(z) - [0.5, -2.0]) * [2.0, 0.25] - [0.1, 0.2]) / [3.0, 4.0]
-    np.testing.assert_allclose(shown.normalised(z), expected, atol=1e-5)
+    np.testing.assert_allclose(shown.normalise(z), expected, atol=1e-5)
 
 
 def test_a_decoder_without_statistics_is_shown_what_the_unet_works_in():
     latent = Latent(channels=1, factor=8, shift=(1.0,), scale=(2.0,), vae="a")
-    assert Decoding("consistency", latent).shown == latent
+    assert DecoderSettings("consistency", latent).network_latent == latent
 
 
 OWN = Latent(channels=1, factor=8, shift=(1.0,), scale=(2.0,), vae="a")
@@ -60,4 +60,4 @@ OWN = Latent(channels=1, factor=8, shift=(1.0,), scale=(2.0,), vae="a")
     ],
 )
 def test_a_space_that_names_no_vae_fits_by_its_shift_and_scale(named, other, misfits):
-    assert dataclasses.replace(OWN, vae=named).misfits(dataclasses.replace(OWN, **other)) == misfits
+    assert dataclasses.replace(OWN, vae=named).mismatches(dataclasses.replace(OWN, **other)) == misfits

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from dalle3_jax.checkpoints import placing
-from dalle3_jax.checkpoints.placing import Piece, place
+from dalle3_jax.checkpoints.placing import Piece, place_arrays
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def mapped(path: Path, shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
 
 
 def placed(view: np.ndarray, sharding=None, dtype=F32) -> jax.Array:
-    return place([Piece("a", None, view)], {}, dtype, {"a": sharding})["a"]
+    return place_arrays([Piece("a", None, view)], {}, dtype, {"a": sharding})["a"]
 
 
 @pytest.mark.parametrize("layout", range(3))
@@ -102,7 +102,7 @@ def test_layers_are_stacked_by_their_numbers(layout):
     pieces = [Piece("a", index, layers[index].T.copy().T) for index in order]
     pieces.insert(2, Piece("b", None, layers[0]))
     shardings = dict.fromkeys("ab", layouts()[layout])
-    found = place(pieces, {"a": (4, 3, 2), "b": (3, 2)}, F32, shardings)
+    found = place_arrays(pieces, {"a": (4, 3, 2), "b": (3, 2)}, F32, shardings)
     np.testing.assert_array_equal(found["a"], layers)
     np.testing.assert_array_equal(found["b"], layers[0])
     if layouts()[layout]:
@@ -124,7 +124,7 @@ def test_the_reader_is_at_most_two_pieces_ahead(monkeypatch):
             yield Piece("a", index, np.full((8,), index, np.float32))
 
     monkeypatch.setattr(placing, "_fill", counting)
-    array = place(pieces(), {"a": (20, 8)}, F32, {"a": None})["a"]
+    array = place_arrays(pieces(), {"a": (20, 8)}, F32, {"a": None})["a"]
     np.testing.assert_array_equal(array[:, 0], np.arange(20))
     assert read == filled == list(range(20))
     assert max(ahead) <= 2
@@ -136,7 +136,7 @@ def test_an_error_of_the_reader_comes_through_and_ends_it():
         raise ValueError("this piece is bad")
 
     with pytest.raises(ValueError, match="this piece is bad"):
-        place(pieces(), {}, F32, {"a": None})
+        place_arrays(pieces(), {}, F32, {"a": None})
 
 
 SHARES = """
@@ -144,7 +144,7 @@ import jax, numpy as np
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
 from dalle3_jax.checkpoints.int8 import quantize
-from dalle3_jax.checkpoints.placing import Piece, place
+from dalle3_jax.checkpoints.placing import Piece, place_arrays
 
 mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 specs = {"flat": P("y", "x"), "one": P(), "stacked": P(None, "x", "y"), "short": P(None, "x"), "split": P("y", "x")}
@@ -160,7 +160,7 @@ class Watched(np.ndarray):
 pieces = [Piece(name, None, values[0].view(Watched)) for name in ("flat", "one")]
 pieces += [Piece(name, i, values[i].view(Watched)) for i in (1, 0) for name in ("stacked", "short", "split")]
 where = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
-found = place(pieces, dict.fromkeys(specs, values.shape), jnp.dtype(jnp.float32), where)
+found = place_arrays(pieces, dict.fromkeys(specs, values.shape), jnp.dtype(jnp.float32), where)
 largest = sorted({*reads})
 for name, array in found.items():
     expected = values[0] if name in ("flat", "one") else values
@@ -171,7 +171,7 @@ assert sizes == {"flat": {4}, "one": {32}, "stacked": {8}, "short": {16}, "split
 matrix = quantize(values[0], (0,))
 spied = type(matrix)(matrix.steps.view(Watched), matrix.scale)
 reads.clear()
-[array] = place([Piece("m", None, spied)], {}, jnp.dtype(jnp.float32), {"m": where["flat"]}).values()
+[array] = place_arrays([Piece("m", None, spied)], {}, jnp.dtype(jnp.float32), {"m": where["flat"]}).values()
 np.testing.assert_array_equal(array, matrix[...])
 assert {shard.data.size for shard in array.addressable_shards} == {4} == {*reads}, reads
 print("largest reads", largest)

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from dalle3_jax.checkpoints import tensors
-from dalle3_jax.checkpoints.tensors import DTYPES, FLOATS, Tensors, equal, is_finite
+from dalle3_jax.checkpoints.tensors import DTYPES, FLOATS, Tensors, have_same_bytes, is_finite
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 WIDTHS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
@@ -219,8 +219,8 @@ def test_every_type_is_read_as_the_library_reads_it(kind, tmp_path):
     for name, value in stored.items():
         assert found.dtype(name) == found[name].dtype == dtype
         assert found.shape(name) == found[name].shape == value.shape
-        assert equal(found[name], value)
-        assert equal(theirs[name], value)
+        assert have_same_bytes(found[name], value)
+        assert have_same_bytes(theirs[name], value)
         assert not found[name].flags.writeable
 
 
@@ -292,17 +292,17 @@ def test_equal_is_by_bytes_type_and_shape(monkeypatch):
     monkeypatch.setattr(tensors, "BLOCK", 4)
     a = np.arange(7, dtype=np.float32)
     a[3] = np.nan
-    assert equal(a, a.copy())
+    assert have_same_bytes(a, a.copy())
     for place in range(7):
         b = a.copy()
         b[place] += 1
         b[3] = a[3] if place != 3 else 1
-        assert not equal(a, b)
-    assert not equal(a, a.reshape(7, 1))
-    assert not equal(a, a.view(np.int32))
-    assert not equal(np.float32([0.0]), np.float32([-0.0]))
-    assert equal(np.empty(0), np.empty(0))
-    assert equal(a[:6].reshape(2, 3).T, np.ascontiguousarray(a[:6].reshape(2, 3).T))
+        assert not have_same_bytes(a, b)
+    assert not have_same_bytes(a, a.reshape(7, 1))
+    assert not have_same_bytes(a, a.view(np.int32))
+    assert not have_same_bytes(np.float32([0.0]), np.float32([-0.0]))
+    assert have_same_bytes(np.empty(0), np.empty(0))
+    assert have_same_bytes(a[:6].reshape(2, 3).T, np.ascontiguousarray(a[:6].reshape(2, 3).T))
 
 
 @pytest.fixture

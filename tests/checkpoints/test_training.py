@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle3_jax.checkpoints.training import Checkpointer, steps, verify
+from dalle3_jax.checkpoints.training import Checkpointer, finished_steps, verify_step
 from tests.training import toy
 from tests.training.test_sharding import run_on
 
@@ -81,7 +81,7 @@ def test_only_the_newest_are_kept(tmp_path, state):
     for step in (1, 2, 3, 10):
         checkpointer.save(step, state, {})
     checkpointer.close()
-    assert steps(tmp_path) == [3, 10]
+    assert finished_steps(tmp_path) == [3, 10]
 
 
 def test_damaged_step_falls_back_to_the_one_before_and_says_so(tmp_path, state, capsys):
@@ -89,7 +89,7 @@ def test_damaged_step_falls_back_to_the_one_before_and_says_so(tmp_path, state, 
     flip_a_bit(tmp_path / "00000002")
     assert checkpointer.restore(abstract(state)).step == 1
     assert "step 2" in capsys.readouterr().err
-    assert steps(tmp_path) == [1, 2], "nothing is deleted"
+    assert finished_steps(tmp_path) == [1, 2], "nothing is deleted"
 
 
 def test_unfinished_step_does_not_count(tmp_path, state):
@@ -106,7 +106,7 @@ def test_damaged_step_is_put_aside_when_it_is_saved_again(tmp_path, state):
     flip_a_bit(tmp_path / "00000001")
     checkpointer.save(1, state, {})
     checkpointer.wait()
-    assert verify(tmp_path / "00000001") == []
+    assert verify_step(tmp_path / "00000001") == []
     assert len(list(tmp_path.glob("00000001.damaged-*"))) == 1
 
 
@@ -124,7 +124,7 @@ def test_missing_and_extra_files_are_noticed(tmp_path, state):
     saved(tmp_path, state, 1)
     (tmp_path / "00000001" / "extra").write_text("")
     (tmp_path / "00000001" / "data.json").unlink()
-    assert verify(tmp_path / "00000001") == ["data.json is missing", "extra does not belong there"]
+    assert verify_step(tmp_path / "00000001") == ["data.json is missing", "extra does not belong there"]
 
 
 def test_before_the_first_save_there_is_nothing(tmp_path, state):
@@ -208,7 +208,7 @@ def test_a_full_disk_is_said_by_the_next_save_and_leaves_the_last_one_good(tmp_p
                 checkpointer.save(2, state, {})
         else:
             if when == "manifest":
-                patch.setattr("dalle3_jax.checkpoints.training._digests", full)
+                patch.setattr("dalle3_jax.checkpoints.training._file_digests", full)
             else:
                 writer = SimpleNamespace(save=checkpointer._orbax.save, wait_until_finished=full)
                 patch.setattr(checkpointer, "_orbax", writer)
@@ -216,11 +216,11 @@ def test_a_full_disk_is_said_by_the_next_save_and_leaves_the_last_one_good(tmp_p
             with pytest.raises(OSError, match=r"saving a checkpoint in .* failed: .*No space left"):
                 checkpointer.save(3, state, {})
     checkpointer._orbax.wait_until_finished()  # what the patched one left under way
-    assert steps(tmp_path) == [1]
-    assert verify(tmp_path / "00000001") == []
+    assert finished_steps(tmp_path) == [1]
+    assert verify_step(tmp_path / "00000001") == []
     checkpointer.save(5, state, {"batches": 5})
     checkpointer.close()
-    assert steps(tmp_path) == [1, 5]
+    assert finished_steps(tmp_path) == [1, 5]
 
 
 def test_every_bit_of_the_manifest_counts(tmp_path, state):
@@ -231,6 +231,6 @@ def test_every_bit_of_the_manifest_counts(tmp_path, state):
         changed = bytearray(whole)
         changed[place] ^= 1 << place % 8
         path.write_bytes(changed)
-        assert verify(path.parent), (place, whole[place - 20 : place + 20])
+        assert verify_step(path.parent), (place, whole[place - 20 : place + 20])
     path.write_bytes(whole)
-    assert verify(path.parent) == []
+    assert verify_step(path.parent) == []

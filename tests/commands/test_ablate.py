@@ -16,8 +16,8 @@ from PIL import Image
 
 from dalle3_jax.ablations import measures, results, run
 from dalle3_jax.ablations import study as studies
-from dalle3_jax.ablations.summary import Result, figure, markdown
-from dalle3_jax.checkpoints.records import read_record, sealed
+from dalle3_jax.ablations.summary import RunResult, ablation_figure, ablation_markdown
+from dalle3_jax.checkpoints.records import read_record, seal_record
 from dalle3_jax.commands.ablate import main
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading import scene_reader
@@ -83,7 +83,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, unoptimized: None, release_f
 
     The stage that they share is ready, and the variants differ in nothing that a program is compiled for.
     """
-    folder, seen, train = tmp_path_factory.mktemp("ablation"), [], run.train
+    folder, seen, train = tmp_path_factory.mktemp("ablation"), [], run.train_stage
 
     def trained(config: Any, workdir: Path) -> int:
         seen.append((config.train.stage, config.train.release_dtype, config.train.seed))
@@ -93,8 +93,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, unoptimized: None, release_f
         return 0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "train", trained)
-        patch.setattr(measures, "follow", lambda pipeline, count, seed: {"background": count / 8})
+        patch.setattr(run, "train_stage", trained)
+        patch.setattr(measures, "prompt_shares", lambda pipeline, count, seed: {"background": count / 8})
         common = {"data.tokenizer": str(release_folder / "tokenizer.json")}
         half, full = common, common | {"train.release_dtype": "float32"}
         for seeds, variants in (((0,), {"half": half, "full": full}), ((0, 1), {"half": half})):
@@ -135,7 +135,7 @@ def test_errors_are_kept_for_every_point_and_variants_see_the_same_data_and_nois
         assert list(one["curve"]) == ["2", "4"]
         assert all(len(errors) == 2 and min(errors) > 0 for errors in one["curve"].values())
         assert one["seconds"] > 0
-        assert one["machine"] == results.machine()
+        assert one["machine"] == results.machine_info()
     first = made["half-0"]["curve"]
     assert first["2"] != first["4"]
     assert first == made["full-0"]["curve"]
@@ -147,7 +147,7 @@ def test_a_finished_ablation_trains_and_measures_nothing_again(whole, monkeypatc
     before = files(folder / "W" / "runs"), files(folder / "W" / "results")
     for name in ("follow", "errors", "unet_seconds"):
         monkeypatch.delattr(measures, name)
-    monkeypatch.setattr(run, "train", lambda config, workdir: {"vae": 0}[config.train.stage])
+    monkeypatch.setattr(run, "train_stage", lambda config, workdir: {"vae": 0}[config.train.stage])
     assert main([str(folder / "predictions.py"), "--workdir", str(folder / "W")]) == 0
     assert before == (files(folder / "W" / "runs"), files(folder / "W" / "results"))
 
@@ -164,7 +164,7 @@ def test_a_stopped_ablation_says_so_and_keeps_what_is_measured(whole, tmp_path, 
         trained.append((config.train.stage, config.train.seed))
         return EXIT_SAVED if config.train.stage == "base" else 0
 
-    monkeypatch.setattr(run, "train", stopped)
+    monkeypatch.setattr(run, "train_stage", stopped)
     assert main([str(folder / "predictions.py"), "--workdir", str(tmp_path / "W")]) == EXIT_SAVED
     assert trained == [("vae", 0), ("base", 1)]
     assert (tmp_path / "W" / "results" / "half-0.json").read_bytes() == kept
@@ -183,7 +183,7 @@ def retrained(folder: Path) -> None:
     """Replaces a release by one that says that it was trained for longer."""
     record = read_record(folder) | {"training": {"steps": 9}}
     del record["sha256"]
-    (folder / "model.json").write_text(json.dumps(sealed(record)))
+    (folder / "model.json").write_text(json.dumps(seal_record(record)))
 
 
 def test_what_a_run_starts_from_and_who_reads_its_pictures_are_part_of_its_settings(
@@ -192,11 +192,11 @@ def test_what_a_run_starts_from_and_who_reads_its_pictures_are_part_of_its_setti
     start, reader = (shutil.copytree(release_folder, tmp_path / name) for name in ("start", "reader"))
     monkeypatch.setattr(scene_reader, "SHIPPED", reader)
     given = dict.fromkeys(("init.vae", "init.text_encoder", "init.unet"), str(start))
-    study, found = studies.load(write(tmp_path, base=BASE[1:], variants={"v": given}), tmp_path), []
+    study, found = studies.load_study(write(tmp_path, base=BASE[1:], variants={"v": given}), tmp_path), []
     for folder in (start, reader):
-        found.append(results.settings(study, tmp_path, "v", 0))
+        found.append(results.run_settings(study, tmp_path, "v", 0))
         retrained(folder)
-    found.append(results.settings(study, tmp_path, "v", 0))
+    found.append(results.run_settings(study, tmp_path, "v", 0))
     assert found[0]["releases"] != found[1]["releases"] == found[2]["releases"]
     assert found[0]["reader"] == found[1]["reader"] != found[2]["reader"]
 
@@ -204,7 +204,7 @@ def test_what_a_run_starts_from_and_who_reads_its_pictures_are_part_of_its_setti
 def test_the_shared_stages_are_part_of_the_settings(tmp_path):
     (tmp_path / "longer.py").write_text(SMALL.replace("= 4, 2, 1", "= 5, 2, 1"))
     found = [
-        results.settings(studies.load(write(tmp_path, base=base), tmp_path), tmp_path, "v", 0)
+        results.run_settings(studies.load_study(write(tmp_path, base=base), tmp_path), tmp_path, "v", 0)
         for base in (BASE, ("longer.py:vae", BASE[1]))
     ]
     assert found[0] != found[1]
@@ -223,7 +223,7 @@ def test_results_of_another_release_are_refused_at_the_start_and_before_the_tabl
             retrained(release)
         return {"background": 0.5}
 
-    monkeypatch.setattr(measures, "follow", follow)
+    monkeypatch.setattr(measures, "prompt_shares", follow)
     for _ in range(2):
         assert main(words) == 2
         assert "another release or reader: " + str(tmp_path / "W" / "results" / "few-0.json") in capsys.readouterr().err
@@ -231,9 +231,9 @@ def test_results_of_another_release_are_refused_at_the_start_and_before_the_tabl
 
 
 def test_the_table_names_the_machines_that_trained(tmp_path):
-    study = studies.load(write(tmp_path, **DEMO, variants={"v": {}}), tmp_path)
+    study = studies.load_study(write(tmp_path, **DEMO, variants={"v": {}}), tmp_path)
     gpu = {"device": "NVIDIA H100", "cores": 16}
-    assert "on 2 CPU cores or NVIDIA H100" in run.budget(study, [{"device": "cpu", "cores": 2}, gpu, gpu])
+    assert "on 2 CPU cores or NVIDIA H100" in run.budget_text(study, [{"device": "cpu", "cores": 2}, gpu, gpu])
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_a_finished_release_is_measured_over_settings(release_folder, tmp_path, 
     def follow(pipeline: Pipeline, count: int, seed: int, steps: int, guidance_scale: float) -> dict[str, float]:
         return {"background": steps / 10, "count": guidance_scale / 10}
 
-    monkeypatch.setattr(measures, "follow", follow)
+    monkeypatch.setattr(measures, "prompt_shares", follow)
     variants = {f"{s} {g}": {"steps": s, "guidance_scale": g} for s in (1, 2) for g in (1.0, 3.0)}
     path = write(
         tmp_path,
@@ -325,42 +325,46 @@ def test_errors_are_those_of_x0_whatever_the_network_predicts(prediction):
     given = {**release.__dict__, "params": {**release.params, "unet": zeros}, "diffusion": diffusion}
     pipeline = Pipeline(type(release)(**given))
     x0, eps = (jax.random.normal(jax.random.key(i), (2, 2, 2, 2)) for i in (1, 2))
-    rows = measures.HeldOut(x0, eps, ["a cat", "a dog"])
+    rows = measures.HeldOutBatch(x0, eps, ["a cat", "a dog"])
     alpha, sigma = (
         jnp.float32(f(jnp.float32(0.6))) for f in (pipeline.system.schedule.alpha, pipeline.system.schedule.sigma)
     )
     x_t = alpha * x0 + sigma * eps
     guess = {"eps": x_t / alpha, "v": alpha * x_t, "x0": jnp.zeros_like(x0)}[prediction]
-    [error] = measures.errors(pipeline, rows, [0.6])
+    [error] = measures.denoising_errors(pipeline, rows, [0.6])
     np.testing.assert_allclose(error, np.mean((guess - x0) ** 2), rtol=1e-5)
 
 
 def test_the_table_gives_means_and_ranges_of_seeds_and_the_plot_every_panel():
-    results = [Result("a", s, {5: [1.0], 10: [0.5 + s]}, {"count": 0.25 + s / 2}, 60.0, {32: 0.004}) for s in (0, 1)]
-    table = markdown("T", "8 steps.", results, (0.5,))
+    results = [RunResult("a", s, {5: [1.0], 10: [0.5 + s]}, {"count": 0.25 + s / 2}, 60.0, {32: 0.004}) for s in (0, 1)]
+    table = ablation_markdown("T", "8 steps.", results, (0.5,))
     assert "1 (0.5 to 1.5)" in table
     assert "50.0 % (25.0 % to 75.0 %)" in table
     assert "| 60 " in table
     assert "| 4 " in table
     assert "8 steps. Means over 2 seeds" in table
-    assert figure("T", "8 steps.", results, (0.5,)).startswith(b"\x89PNG")
+    assert ablation_figure("T", "8 steps.", results, (0.5,)).startswith(b"\x89PNG")
 
 
 def test_one_error_at_one_step_makes_a_plot():
-    assert figure("T", "8 steps.", [Result("a", 0, {5: [1.0]}, {}, 0.0, {})], (0.5,)).startswith(b"\x89PNG")
+    assert ablation_figure("T", "8 steps.", [RunResult("a", 0, {5: [1.0]}, {}, 0.0, {})], (0.5,)).startswith(b"\x89PNG")
 
 
 def test_prompts_are_those_of_the_part_of_the_world_that_was_trained_on(reader_folder, monkeypatch):
     data = {"world": "first", "part": {"kinds": ["one"], "backgrounds": ["beach", "desert"]}}
-    pipeline, asked, score = Pipeline(replace(tiny_release(), training={"config": {"data": data}})), [], measures.score
+    pipeline, asked, score = (
+        Pipeline(replace(tiny_release(), training={"config": {"data": data}})),
+        [],
+        measures.score_model,
+    )
 
     def watched(pipeline: Pipeline, prompts: Any, *arguments: Any, **options: Any) -> Any:
         asked.extend(prompts)
         return score(pipeline, prompts, *arguments, **options)
 
     monkeypatch.setattr(scene_reader, "SHIPPED", reader_folder)
-    monkeypatch.setattr(measures, "score", watched)
-    rates = measures.follow(pipeline, 3, 0, steps=1)
+    monkeypatch.setattr(measures, "score_model", watched)
+    rates = measures.prompt_shares(pipeline, 3, 0, steps=1)
     assert {prompt.kind for prompt in asked} == {"one object"}
     assert {prompt.labels.background for prompt in asked} <= {"beach", "desert"}
     assert {"all prompts", "one object", "check: background"} <= rates.keys()
@@ -388,7 +392,7 @@ def get_config(stage):
 def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_processes(
     tmp_path, release_folder, monkeypatch, capsys
 ):
-    train = run.train
+    train = run.train_stage
 
     def trained(config: Any, workdir: Path) -> int:
         if config.train.stage != "vae":
@@ -396,7 +400,7 @@ def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_process
         shutil.copytree(release_folder, workdir / "vae" / "release", dirs_exist_ok=True)
         return 0
 
-    monkeypatch.setattr(run, "train", trained)
+    monkeypatch.setattr(run, "train_stage", trained)
     common = {"data.tokenizer": str(release_folder / "tokenizer.json")}
     path = write(
         tmp_path,
@@ -409,7 +413,7 @@ def test_a_study_of_captions_writes_them_trains_on_them_and_is_shared_by_process
     )
     (tmp_path / "small.py").write_text(CAPTIONED)
     command = [str(path), "--workdir", str(tmp_path / "W")]
-    with run.exclusive(tmp_path / "W" / "runs" / "own" / "0"):  # another process is at it
+    with run.lock_folder(tmp_path / "W" / "runs" / "own" / "0"):  # another process is at it
         assert main(command) == 0
     assert "other processes are still at own, seed 0" in capsys.readouterr().out
     assert main(command) == 0

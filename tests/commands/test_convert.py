@@ -157,7 +157,7 @@ def test_a_folder_that_does_not_fit_is_refused_in_one_message(kind, sdxl_folder,
 def refused(arguments: list, capsys, monkeypatch, tmp_path: Path) -> str:
     """The one line that the command says; no tensor was read and nothing was written."""
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr("dalle3_jax.convert.networks.place", None)
+    monkeypatch.setattr("dalle3_jax.convert.networks.place_arrays", None)
     assert main([str(argument) for argument in arguments]) == 2
     told = capsys.readouterr()
     assert told.err.startswith("error: ")

@@ -14,17 +14,17 @@ import pytest
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.commands import encode
 from dalle3_jax.data.caches import latent_cache
-from dalle3_jax.data.sources import opened
-from dalle3_jax.data.transforms import decode, unit
+from dalle3_jax.data.sources import open_folder_source
+from dalle3_jax.data.transforms import decode_image, normalise_pixels
 from dalle3_jax.pipeline import programs
-from dalle3_jax.stages.config import load
-from dalle3_jax.stages.latents import applied
-from dalle3_jax.stages.networks import load_system
+from dalle3_jax.stages.config import load_config
+from dalle3_jax.stages.latents import network_functions
+from dalle3_jax.stages.networks import load_stage_networks
 from dalle3_jax.stages.table import STAGES
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.training import sharding, tasks
 from scripts import make_bad_records
-from scripts.faults.hosts import ended, free_port
+from scripts.faults.hosts import free_port, wait_or_kill
 
 ROOT = Path(__file__).parents[2]
 CONFIG = f"--config={ROOT / 'configs/tiny.py:base'}"
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 @pytest.fixture(scope="module")
 def tars(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "tars"
-    make_bad_records.write(folder, COUNT, 0.25, sizes=SIZES, reasons=("truncated", "encoding", "bomb"))
+    make_bad_records.write_dataset(folder, COUNT, 0.25, sizes=SIZES, reasons=("truncated", "encoding", "bomb"))
     return folder
 
 
@@ -63,14 +63,14 @@ def failing(capsys, *words):
 
 
 def test_a_cache_holds_what_the_networks_make_of_the_data(tars, release_folder, cache):
-    release, source = load_release(release_folder), opened(str(tars))
+    release, source = load_release(release_folder), open_folder_source(str(tars))
     vae, text = release.modules["vae"], release.modules["text_encoder"]
-    found = latent_cache.open_cache(str(cache), latent_cache.made_from(str(cache)))
+    found = latent_cache.open_cache(str(cache), latent_cache.read_cache_metadata(str(cache)))
     bad = {int(index): reason for index, reason in json.loads((tars / "bad.json").read_text()).items()}
-    assert {index: rest[0] for index, rest in found.bad.items()} == bad
+    assert {index: rest[0] for index, rest in found.bad_records.items()} == bad
     for index in sorted(set(range(COUNT)) - set(bad))[:4]:
         entry, record = found[index], source[index]
-        images = unit(decode(record.image))[None]
+        images = normalise_pixels(decode_image(record.image))[None]
         means = programs.encode_images(release.params["vae"], images, vae=vae)[0]
         np.testing.assert_allclose(entry["latents"], means, atol=4e-3)
         ids, mask = Tokenizer.from_json(release.tokenizer)([record.captions["alt"], ""], 16)
@@ -96,19 +96,19 @@ def test_training_on_a_cache_learns_what_training_on_the_data_does(tars, release
     kinds, learnt = [], []
     for name in ("", str(cache)):
         words = [CONFIG, f"--workdir={tmp_path}", *settings(tars, cache=name), f"--config.train.trainable={trainable}"]
-        config, workdir = load(words)
+        config, workdir = load_config(words)
         config.unlock()
         del config.model["text_encoder"], config.model["xfnet"]
         config.init = dict.fromkeys(("vae", "text_encoder", "xfnet"), str(release_folder))
         config.model.unet.in_channels = config.model.unet.out_channels = 2
         mesh = sharding.make_mesh({"data": -1}, jax.devices()[:1])
         with jax.set_mesh(mesh):
-            system = load_system(config, workdir, mesh)
+            system = load_stage_networks(config, workdir, mesh)
             batch = next(STAGES["base"](config, workdir, system).data())
             kinds.append(set(batch))
-            networks, latent = applied(system.modules, "text_encoder", "xfnet"), system.latent()
-            x0 = tasks.normalised(networks, system.loaded, jax.device_put(batch), latent.shift, latent.scale)
-            condition = tasks.conditioned(networks, system.loaded, jax.device_put(batch))
+            networks, latent = network_functions(system.modules, "text_encoder", "xfnet"), system.latent()
+            x0 = tasks.normalise_latents(networks, system.loaded, jax.device_put(batch), latent.shift, latent.scale)
+            condition = tasks.text_condition(networks, system.loaded, jax.device_put(batch))
             learnt.append((x0, condition.vector, condition.tokens[batch["mask"]], batch["sizes"]))
     assert kinds[0] == {"images", "ids", "mask", "sizes"}
     assert kinds[1] == {"latents", "mask", "sizes", "features" if len(trainable) == 2 else "ids"}
@@ -167,10 +167,10 @@ def test_two_processes_write_the_cache_of_one(tars, release_folder, cache, tmp_p
         )
         for index in range(2)
     ]
-    assert [ended(process, 120) for process in running] == [0, 0]
-    alone = latent_cache.open_cache(str(cache), latent_cache.made_from(str(cache)))
-    both = latent_cache.open_cache(str(tmp_path / "out"), latent_cache.made_from(str(tmp_path / "out")))
-    assert len(both.record["shards"]) == 5
-    assert both.bad == alone.bad
-    for index in sorted(set(range(COUNT)) - set(both.bad)):
+    assert [wait_or_kill(process, 120) for process in running] == [0, 0]
+    alone = latent_cache.open_cache(str(cache), latent_cache.read_cache_metadata(str(cache)))
+    both = latent_cache.open_cache(str(tmp_path / "out"), latent_cache.read_cache_metadata(str(tmp_path / "out")))
+    assert len(both.manifest["shards"]) == 5
+    assert both.bad_records == alone.bad_records
+    for index in sorted(set(range(COUNT)) - set(both.bad_records)):
         np.testing.assert_allclose(both[index]["latents"], alone[index]["latents"], atol=4e-3)

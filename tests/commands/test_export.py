@@ -6,7 +6,7 @@ import pytest
 
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.checkpoints.tensors import Tensors
-from dalle3_jax.commands.export import find_stage, main
+from dalle3_jax.commands.export import find_stage_folder, main
 from dalle3_jax.loading.open import open_release
 
 
@@ -14,8 +14,8 @@ def test_a_workdir_stands_for_its_base_stage(tmp_path):
     for stage in ("vae", "base"):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "config.json").write_text("{}")
-    assert find_stage(tmp_path) == tmp_path / "base"
-    assert find_stage(tmp_path / "vae") == tmp_path / "vae"
+    assert find_stage_folder(tmp_path) == tmp_path / "base"
+    assert find_stage_folder(tmp_path / "vae") == tmp_path / "vae"
 
 
 @pytest.mark.parametrize("name", ["nowhere", ""])

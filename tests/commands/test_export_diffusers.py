@@ -21,7 +21,7 @@ from dalle3_jax.models.build import build_models
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.text.clip_bpe import clip_json
-from dalle3_jax.text.tokenizers import Tokenizer, folder_padding, folder_tokenizer
+from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer, read_padding_id
 from tests import public_folders
 from tests.tiny import SECTIONS, plain, tiny_decoders, tiny_release
 
@@ -82,13 +82,13 @@ def test_so_does_every_tensor_of_half_the_width(model, dtype, tmp_path):
 
 def test_the_scheduler_and_the_tokenizers_mean_the_same(both):
     scheduler = "scheduler/scheduler_config.json"
-    before, after = (schedulers.read(read(folder / scheduler)) for folder in both)
+    before, after = (schedulers.read_scheduler(read(folder / scheduler)) for folder in both)
     assert before == after
     source, found = both
     for place in sorted(path.parent.name for path in source.glob("tokenizer*/vocab.json")):
-        old, new = (Tokenizer.from_json(folder_tokenizer(folder / place)) for folder in both)
+        old, new = (Tokenizer.from_json(read_folder_tokenizer(folder / place)) for folder in both)
         np.testing.assert_array_equal(old(TEXTS, 20)[0], new(TEXTS, 20)[0])
-        assert folder_padding(source / place, old) == folder_padding(found / place, new)
+        assert read_padding_id(source / place, old) == read_padding_id(found / place, new)
         older = clip_json(*((found / place / name).read_text() for name in ("vocab.json", "merges.txt")))
         np.testing.assert_array_equal(Tokenizer.from_json(older)(TEXTS, 20)[0], old(TEXTS, 20)[0])
 
@@ -193,7 +193,7 @@ def test_a_decoder_without_a_public_past_says_its_scale_and_its_encoder(tmp_path
     modules = {"vae": convert.LAYOUTS["AutoencoderKL"].module(public_folders.VAE)}
     modules["decoder"] = DecoderUNet(channels=(8,), blocks=1, groups=4, time_entries=16)
     params = {name: public_folders.randomised(module, 1) for name, module in modules.items()}
-    decoders = {"decoder": dataclasses.replace(convert.decoding({}), latent=latent)}
+    decoders = {"decoder": dataclasses.replace(convert.decoder_settings({}), latent=latent)}
     save_release(tmp_path / "release", Release(modules, params, latent, decoders), "float32")
     found = exported(tmp_path / "release", tmp_path / "public")
     config = read(found / "decoder" / "config.json")

@@ -15,8 +15,8 @@ from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.commands import plan
 from dalle3_jax.models.build import build_models
 from dalle3_jax.planning import training_step
-from dalle3_jax.planning.chips import topology
-from dalle3_jax.stages.config import load, plain
+from dalle3_jax.planning.chips import parse_topology
+from dalle3_jax.stages.config import load_config, plain_config
 from tests.commands import tiny_pod
 
 CONFIG = "tests/commands/tiny_pod.py:base"
@@ -32,7 +32,7 @@ def planned(capsys, *flags):
 
 @pytest.fixture(scope="module")
 def counts():
-    boxed = abstract_params(build_models(plain(tiny_pod.get_config().model)))
+    boxed = abstract_params(build_models(plain_config(tiny_pod.get_config().model)))
     return {part: sum(leaf.size for leaf in jax.tree.leaves(nn.unbox(tree))) for part, tree in boxed.items()}
 
 
@@ -42,9 +42,9 @@ def estimates():
     ways = {"16": ("v5e-16", 48, "images"), "256": ("v5e-256", 768, "images"), "features": ("v5e-16", 48, "features")}
     found = {}
     for name, (slices, batch, inputs) in ways.items():
-        [config, _] = load([f"--config={CONFIG}", "--workdir=plan", f"--config.train.batch_size={batch}"])
+        [config, _] = load_config([f"--config={CONFIG}", "--workdir=plan", f"--config.train.batch_size={batch}"])
         found[name] = json.loads(
-            training_step.plan(config, CONFIG, topology(slices), (32, 64), inputs, "estimate").to_json()
+            training_step.plan_training(config, CONFIG, parse_topology(slices), (32, 64), inputs, "estimate").to_json()
         )
     return found
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from dalle3_jax.commands import plan
-from dalle3_jax.planning.chips import topology
+from dalle3_jax.planning.chips import parse_topology
 from dalle3_jax.planning.sampling import plan_sampling
-from dalle3_jax.stages.config import load
+from dalle3_jax.stages.config import load_config
 
 CONFIG = "tests/commands/tiny_pod.py:base"
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 def planned(slices="v5e-16", images=32, how="estimate", **settings):
     flags = [f"--config.sample.{name}={value}" for name, value in settings.items()]
-    loaded = load([f"--config={CONFIG}", "--workdir=plan", *flags])
+    loaded = load_config([f"--config={CONFIG}", "--workdir=plan", *flags])
     assert loaded is not None
-    return json.loads(plan_sampling(loaded[0], CONFIG, topology(slices), (32, 64), images, how).to_json())
+    return json.loads(plan_sampling(loaded[0], CONFIG, parse_topology(slices), (32, 64), images, how).to_json())
 
 
 @pytest.fixture(scope="module")

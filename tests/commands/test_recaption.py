@@ -12,19 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle3_jax.captioning import CaptionModel, Decoding
+from dalle3_jax.captioning import CaptionDecoding, CaptionModel
 from dalle3_jax.captioning import recaption as recaptioning
 from dalle3_jax.checkpoints.releases import Release, save_release
 from dalle3_jax.commands import recaption
 from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.caches.sidecars import Sidecars
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode, stretched
+from dalle3_jax.data.transforms import decode_image, stretch_image
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import Tower
 from dalle3_jax.reading.ocr import Ocr
 from scripts import make_bad_records
-from scripts.faults.hosts import ended, free_port
+from scripts.faults.hosts import free_port, wait_or_kill
 from tests.networks import randomised
 from tests.tiny import tokenizer_json
 
@@ -71,7 +71,7 @@ def failing(capsys, *arguments, **more):
 
 
 def first_sentence(index):
-    return f"A picture of {np.sum(stretched(decode(SOURCE[index].image), 16, 16), dtype=int)}."
+    return f"A picture of {np.sum(stretch_image(decode_image(SOURCE[index].image), 16, 16), dtype=int)}."
 
 
 def contents(folder):
@@ -86,7 +86,7 @@ def test_captions_are_the_captioner_s_and_their_folder_says_how_they_were_made(t
     out = capsys.readouterr().out
     assert "22 records, captions 'mine'; " in out
     assert "records/s; guards: none; left out: none" in out
-    made = found.record["made"]
+    made = found.manifest["made"]
     assert (made["captioner"], made["drawn"], made["guards"]) == ("d0", [128, 128], {"words": "keep", "species": ""})
     assert made["decoding"]["method"] == "greedy"
     assert made["date"].startswith("20")
@@ -122,8 +122,8 @@ def test_quoted_words_stay_where_the_ocr_reads_them_in_the_whole_picture(tmp_pat
     for index, kept in enumerate(read):
         assert found[index][1] == first_sentence(index) + (' A sign reads "track".' if kept else "")
         assert plain[index][1] == first_sentence(index)
-    assert found.record["flags"] == {"words_dropped": read.count(False)}
-    assert found.record["made"]["guards"]["words"] == "fake 1"
+    assert found.manifest["flags"] == {"words_dropped": read.count(False)}
+    assert found.manifest["made"]["guards"]["words"] == "fake 1"
     assert "guards: 22 words_dropped" in capsys.readouterr().out
 
 
@@ -135,7 +135,7 @@ def test_names_of_species_go_by_a_list(tmp_path):
         alt = SOURCE[index].captions["alt"]
         word = "picture" if "picture" in alt.split() else "image"
         assert found[index][1].startswith(f"A {word} of" if word == "picture" else "An image of")
-    assert 0 < found.record["flags"]["species"] <= COUNT
+    assert 0 < found.manifest["flags"]["species"] <= COUNT
 
 
 def test_draws_hang_on_the_record_alone(tmp_path):
@@ -148,12 +148,12 @@ def test_draws_hang_on_the_record_alone(tmp_path):
 
 def test_a_config_names_the_data(tmp_path):
     data = tmp_path / "data"
-    bad = make_bad_records.write(data, 60, 0.25, "folder", reasons=("truncated", "bomb"))
+    bad = make_bad_records.write_dataset(data, 60, 0.25, "folder", reasons=("truncated", "bomb"))
     words = ["--config", f"{ROOT / 'configs/tiny.py'}:base", f"--config.data.source={data}", "--words", "keep"]
     assert call(tmp_path / "out", *words, "--config.data.max_bad=0.5", count=0) == 0
     found = Sidecars.open(str(tmp_path / "out"))
-    assert (len(found), found.record["bad"]) == (60, Counter(bad.values()))
-    assert "drawn" not in found.record["made"]
+    assert (len(found), found.manifest["bad"]) == (60, Counter(bad.values()))
+    assert "drawn" not in found.manifest["made"]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_two_processes_write_the_files_of_one(tmp_path):
         )
         for index in range(2)
     ]
-    assert [ended(process, 120) for process in running] == [0, 0]
+    assert [wait_or_kill(process, 120) for process in running] == [0, 0]
     assert call(tmp_path / "one", *SCENES, "--words", "keep") == 0
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     records = [json.loads((tmp_path / name / "captions.json").read_text()) for name in ("one", "two")]
@@ -223,6 +223,10 @@ def test_a_captioner_from_a_release_writes_what_it_says_of_each_picture(tmp_path
     assert call(tmp_path / "out", "--source", "scenes", *words, count=10) == 0
     captioner, source = CaptionModel.load(tmp_path / "c"), ScenesSource(height=32, width=32)
     found = Sidecars.open(str(tmp_path / "out"), source.fingerprint)
-    said = captioner.captions([decode(source[index].image) for index in range(8)], Decoding(), batch_size=4)
-    assert found.record["made"]["captioner"] == captioner.digest
-    assert [found.line(index).get("caption", "") for index in range(8)] == [" ".join(text.split()) for text in said]
+    said = captioner.captions(
+        [decode_image(source[index].image) for index in range(8)], CaptionDecoding(), batch_size=4
+    )
+    assert found.manifest["made"]["captioner"] == captioner.digest
+    assert [found.read_line(index).get("caption", "") for index in range(8)] == [
+        " ".join(text.split()) for text in said
+    ]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dalle3_jax.pipeline.album import Album, slug
 from dalle3_jax.pipeline.jobs import parse_size
-from dalle3_jax.pipeline.png import read_settings
+from dalle3_jax.pipeline.png import read_metadata
 from tests.commands.outputs import contents, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def test_prompts_become_files_that_the_manifest_lists(run, out, pipeline, capsys
     assert printed[4].startswith(str(out / "grid-"))
     assert listed[2]["file"].startswith("two-cats-7-")
     for line in listed:
-        assert read_settings(out / line["file"]) == {key: value for key, value in line.items() if key != "file"}
+        assert read_metadata(out / line["file"]) == {key: value for key, value in line.items() if key != "file"}
     [direct] = pipeline("Two Cats!", seed=8, batch_size=2)
     np.testing.assert_array_equal(pixels(out / listed[3]["file"]), np.asarray(direct.image))
     with Image.open(printed[4]) as grid:
@@ -100,16 +100,16 @@ def test_a_killed_run_is_completed_and_repeats_nothing(run, out, tmp_path, monke
         pass
 
     def killed(album: Album, path: Path, settings: dict) -> None:
-        if len(album.listed) < 2:
+        if len(album.listed_files) < 2:
             return listing(album, path, settings)
         if killed_after == "half a line":
             with (out / "manifest.jsonl").open("a") as file:
                 file.write('{"file": "fox-2-0')
         raise Killed
 
-    listing = Album._list
+    listing = Album._append_to_manifest
     with monkeypatch.context() as patch:
-        patch.setattr(Album, "_list", killed)
+        patch.setattr(Album, "_append_to_manifest", killed)
         with pytest.raises(Killed):
             run(*asked, batch_size=None)
     assert len(contents(out)) == 3
@@ -216,7 +216,7 @@ def test_sizes_are_width_by_height():
 
 def test_help_comes_without_jax_and_shows_examples():
     code = (
-        "import sys; from dalle3_jax.commands.sample import parser; print(parser().format_help());"
+        "import sys; from dalle3_jax.commands.sample import build_parser; print(build_parser().format_help());"
         "assert 'jax' not in sys.modules"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from dalle3_jax.checkpoints.releases import Release, load_release, save_release, weights_digest
 from dalle3_jax.models.size_head import SizeHead
-from dalle3_jax.pipeline.png import read_settings
+from dalle3_jax.pipeline.png import read_metadata
 from dalle3_jax.pipeline.request import Request
 from tests.commands.outputs import manifest
 
@@ -22,7 +22,7 @@ def test_a_revised_prompt_is_shown_saved_and_repeated(run, out, capsys):
     assert panda["prompt"].startswith("A panda.")
     assert f"a panda -> {panda['prompt']}" in said
     assert (fox["prompt"], fox["original_prompt"]) == ("a fox", "as is: a fox")
-    assert read_settings(out / panda["file"])["original_prompt"] == "a panda"
+    assert read_metadata(out / panda["file"])["original_prompt"] == "a panda"
     assert run("--repeat", out / panda["file"], batch_size=None) == 0
     assert "the same in every pixel" in capsys.readouterr().out
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dalle3_jax.checkpoints.records import sealed
+from dalle3_jax.checkpoints.records import seal_record
 from dalle3_jax.commands.sample import main
 from dalle3_jax.pipeline.album import Album
 from tests.commands.outputs import contents, manifest
@@ -140,7 +140,7 @@ def test_a_repeat_needs_the_release_that_made_it(run, out, release_folder, tmp_p
     record = json.loads((copy / "model.json").read_text())
     record.pop("sha256")
     record["training"]["steps"] = 7
-    (copy / "model.json").write_text(json.dumps(sealed(record)))
+    (copy / "model.json").write_text(json.dumps(seal_record(record)))
     capsys.readouterr()
     assert run("--repeat", path, checkpoint=copy, batch_size=None) == 2
     assert "give its own --checkpoint" in capsys.readouterr().err
@@ -150,7 +150,7 @@ def test_a_full_disk_keeps_what_is_done(run, out, monkeypatch, capsys):
     add = Album.add
 
     def full(album: Album, picture) -> Path:
-        if len(album.listed) == 1:
+        if len(album.listed_files) == 1:
             raise OSError(28, "No space left on device")
         return add(album, picture)
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dalle3_jax.commands.scenes import GAP, main
-from dalle3_jax.data.scenes import FIRST, record, world_of
+from dalle3_jax.data.scenes import FIRST, make_record, world_of
 from dalle3_jax.data.sources import TFDSSource
 
 
@@ -16,7 +16,7 @@ def test_a_sheet_shows_the_pictures_in_rows_above_their_captions(tmp_path):
     assert sheet.shape[1] == GAP + 3 * (160 + GAP)
     for column in range(3):
         left = GAP + column * (160 + GAP)
-        picture = record(FIRST, 5, column, 136, 160, "held_out").image
+        picture = make_record(FIRST, 5, column, 136, 160, "held_out").image
         assert (sheet[GAP : GAP + 136, left : left + 160] == picture).all()
         assert (sheet[GAP + 136 : GAP + 156, left : left + 160] < 100).any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.png"]
@@ -28,7 +28,9 @@ def test_a_world_is_named_described_or_read_from_a_file(tmp_path):
     for world in ("whole", '{"words": 0, "kinds": ["row"]}', str(described)):
         arguments = ["--rows", "1", "--columns", "1", "--size", "128x128", "--world", world]
         assert main(["--out", str(tmp_path / "sheet.png"), *arguments]) == 0
-        expected = record(world_of(world if world == "whole" else {"words": 0, "kinds": ["row"]}), 0, 0, 128, 128).image
+        expected = make_record(
+            world_of(world if world == "whole" else {"words": 0, "kinds": ["row"]}), 0, 0, 128, 128
+        ).image
         assert (np.array(Image.open(tmp_path / "sheet.png"))[GAP : GAP + 128, GAP : GAP + 128] == expected).all()
 
 

@@ -8,8 +8,8 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from dalle3_jax.checkpoints.shapes import abstract_params
-from dalle3_jax.convert.layout import Layout
-from dalle3_jax.convert.rules import matches, moves, sources
+from dalle3_jax.convert.layout import NetworkLayout
+from dalle3_jax.convert.rules import export_moves, import_moves, matches
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -27,13 +27,13 @@ def parameters(module: nn.Module) -> Shapes:
     return {name: leaf.shape for name, leaf in tree.items()}
 
 
-def fits(layout: Layout, config: Mapping[str, Any], found: Shapes) -> nn.Module:
+def fits(layout: NetworkLayout, config: Mapping[str, Any], found: Shapes) -> nn.Module:
     """The network of a config, after checking that the tensors fill it exactly and are what it is written as."""
     module = layout.module(config)
     ours, table = parameters(module), layout.rules(config)
     belonging = {name: shape for name, shape in found.items() if not matches(layout.ignored, name)}
-    used = [move.source for move in moves(table, belonging, ours)]
+    used = [move.source for move in import_moves(table, belonging, ours)]
     assert sorted(used) == sorted(belonging)
-    written = {move.source: (move.target, move.layer) for move in sources(table, ours)}
-    assert written == {move.source: (move.target, move.layer) for move in moves(table, belonging, ours)}
+    written = {move.source: (move.target, move.layer) for move in export_moves(table, ours)}
+    assert written == {move.source: (move.target, move.layer) for move in import_moves(table, belonging, ours)}
     return module

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from dalle3_jax import convert
 from dalle3_jax.checkpoints.shapes import abstract_params, example_inputs
 from dalle3_jax.convert.clip import TEXT, TEXT_WITH_PROJECTION, WHOLE
-from dalle3_jax.convert.rules import matches, moves, sources
+from dalle3_jax.convert.rules import export_moves, import_moves, matches
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 from tests.networks import randomised
 
@@ -53,19 +53,21 @@ def shapes(module) -> dict[str, tuple[int, ...]]:
 def test_every_public_tensor_has_one_place_and_every_parameter_is_filled(name):
     (layout, config), tensors = CASES[name], public(name)
     params = shapes(layout.module(config))
-    found = moves(layout.rules(config), tensors, params)
+    found = import_moves(layout.rules(config), tensors, params)
     assert [move.source for move in found] == list(tensors)
-    assert {move.source for move in sources(layout.rules(config), params)} == set(tensors)
+    assert {move.source for move in export_moves(layout.rules(config), params)} == set(tensors)
 
 
 def test_a_text_encoder_is_read_without_the_prefix_too():
     tensors = public("clip_l_text")
     params = shapes(TEXT.module(L_TEXT))
     short = {name.removeprefix("text_model."): shape for name, shape in tensors.items()}
-    moved = [(move.target, move.layer, move.transform) for move in moves(TEXT.rules(L_TEXT), short, params)]
-    assert moved == [(move.target, move.layer, move.transform) for move in moves(TEXT.rules(L_TEXT), tensors, params)]
+    moved = [(move.target, move.layer, move.transform) for move in import_moves(TEXT.rules(L_TEXT), short, params)]
+    assert moved == [
+        (move.target, move.layer, move.transform) for move in import_moves(TEXT.rules(L_TEXT), tensors, params)
+    ]
     with pytest.raises(ValueError, match="filled twice"):
-        moves(TEXT.rules(L_TEXT), {**tensors, **short}, params)
+        import_moves(TEXT.rules(L_TEXT), {**tensors, **short}, params)
 
 
 def test_counts_of_positions_are_no_weights():

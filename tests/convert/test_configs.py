@@ -5,19 +5,21 @@ import json
 import pytest
 
 from dalle3_jax import convert
-from dalle3_jax.convert.configs import check, refuse
+from dalle3_jax.convert.configs import raise_unsupported, unsupported_options
 
 
 def test_every_option_that_is_not_supported_is_named_once_and_together():
     config = {"act_fn": "relu", "heads": True, "levels": [1, 2], "odd": 3, "off": False, "none": None, "_note": 1}
-    problems = check(config, {"act_fn": "silu", "heads": 1, "levels": [(1, 2)], "absent": 5}, known=("more",))
+    problems = unsupported_options(
+        config, {"act_fn": "silu", "heads": 1, "levels": [(1, 2)], "absent": 5}, known=("more",)
+    )
     assert [problem.partition("=")[0] for problem in problems] == ["act_fn", "heads", "odd"]
     with pytest.raises(ValueError, match=r"act_fn='relu'.*heads=True.*odd=3"):
-        refuse("test", problems)
+        raise_unsupported("test", problems)
 
 
 def test_without_known_options_others_are_none_of_its_business():
-    assert check({"odd": 3}, {"act_fn": "silu"}) == []
+    assert unsupported_options({"odd": 3}, {"act_fn": "silu"}) == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dalle3_jax.convert import decoder
-from dalle3_jax.convert.rules import matches, moves
+from dalle3_jax.convert.rules import import_moves, matches
 from dalle3_jax.models.decoder import DecoderUNet
 from tests.convert import public
 from tests.convert.flat_names import flat
@@ -28,8 +28,8 @@ def test_the_flat_layout_is_the_same_network(prefix):
     assert len(found) == 407
     assert public.fits(decoder.FLAT, found, found) == DecoderUNet()
     ours = public.parameters(DecoderUNet())
-    places = {move.source: move for move in moves(decoder.FLAT.rules(found), found, ours)}
-    for move in moves(decoder.LAYOUT.rules({}), UNET, ours):
+    places = {move.source: move for move in import_moves(decoder.FLAT.rules(found), found, ours)}
+    for move in import_moves(decoder.LAYOUT.rules({}), UNET, ours):
         assert places[names[move.source]] == move._replace(source=names[move.source])
 
 
@@ -111,18 +111,20 @@ def test_a_block_type_a_level(name):
 
 
 def test_decoding_takes_latents_as_the_vae_gives_them():
-    how = decoder.decoding({"scaling_factor": 0.25})
+    how = decoder.decoder_settings({"scaling_factor": 0.25})
     assert (how.kind, how.prediction, how.schedule) == ("consistency", "edm", {"name": "cosine", "steps": 1024})
     assert (how.top, how.steps, how.times) == (1009 / 1024, 2, (1009 / 1024, 513 / 1024))
     assert (how.latent.factor, how.latent.shift, how.latent.scale) == (8, (0.0,) * 4, (0.25,) * 4)
     means, stds = (0.38862467, 0.02253063, 0.07381133, -0.0171294), (0.9654121, 1.0440036, 0.76147926, 0.77022034)
     for z in (-2.0, 0.5):
-        found = [(z - shift) * scale for shift, scale in zip(how.shown.shift, how.shown.scale, strict=True)]
+        found = [
+            (z - shift) * scale for shift, scale in zip(how.network_latent.shift, how.network_latent.scale, strict=True)
+        ]
         assert found == pytest.approx([(0.25 * z - mean) / std for mean, std in zip(means, stds, strict=True)])
-    assert decoder.decoding({}) == decoder.decoding({"scaling_factor": 0.18215})
+    assert decoder.decoder_settings({}) == decoder.decoder_settings({"scaling_factor": 0.18215})
 
 
 @pytest.mark.parametrize("factor", [0, -0.18215, None, math.nan])
 def test_a_scaling_factor_must_be_positive(factor):
     with pytest.raises(ValueError, match="scaling_factor"):
-        decoder.decoding({"scaling_factor": factor})
+        decoder.decoder_settings({"scaling_factor": factor})

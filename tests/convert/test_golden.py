@@ -72,8 +72,8 @@ def clip(release: Release, apply: Apply, given: Arrays, folder: Path) -> Arrays:
 
 def vae(release: Release, apply: Apply, given: Arrays, folder: Path) -> Arrays:
     reconstruction, mean, logvar = apply(given["images"])
-    latents = release.latent.normalised(mean)
-    np.testing.assert_allclose(release.latent.restored(latents), mean, atol=1e-6)
+    latents = release.latent.normalise(mean)
+    np.testing.assert_allclose(release.latent.denormalise(latents), mean, atol=1e-6)
     return {"reconstruction": reconstruction, "mean": mean, "logvar": logvar, "latents": latents}
 
 
@@ -82,8 +82,8 @@ def unet(release: Release, apply: Apply, given: Arrays, folder: Path) -> Arrays:
     condition = Condition(*(given[name] for name in ("tokens", "mask", "vector")))
     if not (folder / "scheduler_config.json").is_file():
         return {"output": apply(given["x"], given["t"], condition, sizes)}
-    diffusion, _ = schedulers.read(read_json(folder / "scheduler_config.json"))
-    schedule = schedules.build(**diffusion["schedule"])
+    diffusion, _ = schedulers.read_scheduler(read_json(folder / "scheduler_config.json"))
+    schedule = schedules.build_schedule(**diffusion["schedule"])
     denoise = prediction.denoiser(lambda x, t: apply(x, t, condition, sizes), schedule, diffusion["prediction"])
     return {"x0": denoise(given["x"], (given["t"] + 1) / 1000)}
 
@@ -91,7 +91,10 @@ def unet(release: Release, apply: Apply, given: Arrays, folder: Path) -> Arrays:
 def consistency(release: Release, apply: Apply, given: Arrays, folder: Path) -> Arrays:
     """The two steps in their own words: the noise is not drawn from keys."""
     decoding = release.decoders["decoder"]
-    latents, schedule = decoding.shown.normalised(given["latents"]), schedules.build(**decoding.schedule)
+    latents, schedule = (
+        decoding.network_latent.normalise(given["latents"]),
+        schedules.build_schedule(**decoding.schedule),
+    )
     denoise = prediction.denoiser(lambda x, t: apply(x, t, latents), schedule, decoding.prediction)
     first, second = (jnp.full(1, t) for t in decoding.times)
     x0 = denoise(schedule.sigma(first) * given["start"], first)
@@ -149,7 +152,7 @@ def test_a_pipeline_makes_the_pictures_of_diffusers(name, monkeypatch):
     prompts, size = request.pop("prompts"), tuple(request.pop("size"))
 
     def start(seeds, deviation, **how):
-        return samplers.initial(deviation * inputs["noise"]), programs.keys_of(jnp.asarray(seeds))
+        return samplers.initial_state(deviation * inputs["noise"]), programs.image_keys(jnp.asarray(seeds))
 
     monkeypatch.setattr(programs, "start", start)
     pipeline = Watched.load(folder)

@@ -197,7 +197,7 @@ def test_sizes_that_the_tensors_do_not_have_are_refused(name, value, folder):
 
 
 def test_tensors_of_whole_numbers_are_refused_before_any_is_read(folder, monkeypatch):
-    monkeypatch.setattr(networks, "place", None)
+    monkeypatch.setattr(networks, "place_arrays", None)
     edit(
         folder / FILE,
         lambda tensors: tensors.update({NORM: np.ones(8, np.int32), "shared.weight": np.ones((30, 8), bool)}),
@@ -278,11 +278,11 @@ SHARES = """
 import sys
 import jax, numpy as np
 from dalle3_jax import convert
-from dalle3_jax.training.sharding import make_mesh, shardings
+from dalle3_jax.training.sharding import make_mesh, param_shardings
 
 mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
 _, whole = convert.load(sys.argv[1])
-_, split = convert.load(sys.argv[1], shardings=lambda boxed: shardings(boxed, mesh))
+_, split = convert.load(sys.argv[1], shardings=lambda boxed: param_shardings(boxed, mesh))
 
 def check(path, one, many):
     np.testing.assert_array_equal(one, many)

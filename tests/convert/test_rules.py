@@ -17,12 +17,12 @@ from dalle3_jax.convert.rules import (
     Rule,
     conv,
     embedding,
+    export_moves,
+    import_moves,
     linear,
     matches,
-    moves,
     norm,
     pointwise,
-    sources,
 )
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 from dalle3_jax.models.decoder import DecoderUNet
@@ -60,7 +60,7 @@ TENSORS = {
 
 def problems(table=TABLE, tensors=TENSORS, params=PARAMS) -> list[str]:
     with pytest.raises(ValueError, match="weights do not fit the network:\n") as error:
-        moves(table, tensors, params)
+        import_moves(table, tensors, params)
     return str(error.value).split("\n  ")[1:]
 
 
@@ -70,7 +70,7 @@ def without(names: str, mapping=TENSORS) -> dict:
 
 def test_what_fits_is_moved_in_the_order_of_the_tensors():
     for tensors in (TENSORS, dict(reversed(TENSORS.items()))):
-        found = moves(TABLE, tensors, PARAMS)
+        found = import_moves(TABLE, tensors, PARAMS)
         assert [move.source for move in found] == list(tensors)
     assert found[0] == Move("words.weight", "words.embedding", None, AS_IS)
     assert Move("block.1.q.weight", "layers.query.kernel", 1, LINEAR) in found
@@ -112,7 +112,7 @@ def test_one_misfit_is_one_line(changes, params, expected):
 @pytest.mark.parametrize("name", TENSORS)
 def test_a_missing_tensor_leaves_its_parameter_empty(name):
     [line] = problems(tensors=without(name))
-    [target] = {(move.target, move.layer) for move in moves(TABLE, TENSORS, PARAMS) if move.source == name}
+    [target] = {(move.target, move.layer) for move in import_moves(TABLE, TENSORS, PARAMS) if move.source == name}
     assert line.startswith(f"parameter {target[0]} ")
     assert line.endswith("is not filled" if target[1] is None else f"lacks layers {target[1]}")
 
@@ -156,9 +156,9 @@ def test_a_tensor_with_two_rules_is_refused():
 
 def test_two_tensors_for_one_parameter_are_refused():
     table = [*TABLE, *embedding("old_words", "words"), *linear("layer.{layer}.q", "layers.query[{layer}]")]
-    assert len(moves(table, TENSORS, PARAMS)) == len(TENSORS)
+    assert len(import_moves(table, TENSORS, PARAMS)) == len(TENSORS)
     renamed = without("words.weight") | {"old_words.weight": (11, 3)}
-    assert len(moves(table, renamed, PARAMS)) == len(TENSORS)
+    assert len(import_moves(table, renamed, PARAMS)) == len(TENSORS)
     both = TENSORS | {"old_words.weight": (11, 3), "layer.1.q.bias": (5,)}
     assert sorted(problems(table, both)) == [
         "parameter layers.query.bias layer 1 is filled twice",
@@ -169,7 +169,7 @@ def test_two_tensors_for_one_parameter_are_refused():
 def test_a_whole_and_its_slices_fill_a_parameter_twice():
     table = [*TABLE, Rule("all_biases", "layers.query.bias")]
     tensors = without("block.0.q.bias block.1.q.bias") | {"all_biases": (2, 5)}
-    assert len(moves(table, tensors, PARAMS)) == len(tensors)
+    assert len(import_moves(table, tensors, PARAMS)) == len(tensors)
     assert problems(table, TENSORS | tensors) == ["parameter layers.query.bias is filled twice"]
 
 
@@ -177,19 +177,19 @@ def test_a_rule_may_have_several_placeholders():
     table = linear("stage_{stage}.block.{layer}.q", "stage_{stage}.query[{layer}]", bias=False)
     tensors = {f"stage_{i}.block.{j}.q.weight": (5, 3 + i) for i, j in itertools.product(range(2), range(12))}
     params = {f"stage_{i}.query.kernel": (12, 3 + i, 5) for i in range(2)}
-    found = moves(table, tensors, params)
+    found = import_moves(table, tensors, params)
     assert found[13] == Move("stage_1.block.1.q.weight", "stage_1.query.kernel", 1, LINEAR)
-    assert sorted(sources(table, params)) == sorted(found)
+    assert sorted(export_moves(table, params)) == sorted(found)
 
 
 def test_writing_goes_by_the_first_rule_of_a_target():
     table = [*embedding("new", "words"), *embedding("old", "words")]
-    assert [move.source for move in sources(table, {"words.embedding": (2, 3)})] == ["new.weight"]
+    assert [move.source for move in export_moves(table, {"words.embedding": (2, 3)})] == ["new.weight"]
 
 
 def test_parameters_that_no_rule_writes_are_listed():
     with pytest.raises(ValueError, match=r"parameter a \(1,\) is not filled\n  parameter b \(\) is not filled"):
-        sources(TABLE, PARAMS | {"a": (1,), "b": ()})
+        export_moves(TABLE, PARAMS | {"a": (1,), "b": ()})
 
 
 @pytest.mark.parametrize(
@@ -255,13 +255,13 @@ def test_every_layout_is_tried():
 def test_reading_is_the_inverse_of_writing(kind):
     layout, module = NETWORKS[kind]
     table, params = layout.rules(layout.config(module)), parameters(module)
-    written = sources(table, params)
+    written = export_moves(table, params)
     tensors = {}
     for move in written:
         shape = params[move.target] if move.layer is None else params[move.target][1:]
         tensors[move.source] = move.transform.public(np.broadcast_to(np.uint8(0), shape)).shape
     assert len(tensors) == len(written)
-    assert moves(table, tensors, params) == written
+    assert import_moves(table, tensors, params) == written
     for name in list(tensors)[:: max(1, len(tensors) // 9)]:
         with pytest.raises(ValueError, match=r"is not filled|lacks layers"):
-            moves(table, without(name, tensors), params)
+            import_moves(table, without(name, tensors), params)

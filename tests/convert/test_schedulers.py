@@ -26,11 +26,11 @@ XL = """{
 def test_stable_diffusion_1_is_ddim_at_leading_times_that_end_at_the_first_entry():
     spacing = {"kind": "leading", "offset": 1, "clean": False}
     expected = {"schedule": SCHEDULE, "prediction": "eps", "spacing": spacing}
-    assert schedulers.read(json.loads(STABLE_DIFFUSION_1)) == (expected, {"sampler": "ddim"})
+    assert schedulers.read_scheduler(json.loads(STABLE_DIFFUSION_1)) == (expected, {"sampler": "ddim"})
 
 
 def test_an_option_of_another_class_has_no_say():
-    diffusion, sampling = schedulers.read(json.loads(XL))
+    diffusion, sampling = schedulers.read_scheduler(json.loads(XL))
     assert diffusion["spacing"] == {"kind": "leading", "offset": 1, "clean": True}
     assert sampling == {"sampler": "euler"}
 
@@ -38,7 +38,7 @@ def test_an_option_of_another_class_has_no_say():
 def test_zero_terminal_snr_and_v_are_read():
     config = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "clip_sample": False}
     config |= {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
-    diffusion, _ = schedulers.read(config)
+    diffusion, _ = schedulers.read_scheduler(config)
     assert diffusion["prediction"] == "v"
     assert diffusion["schedule"]["zero_terminal_snr"]
     assert diffusion["spacing"] == {"kind": "trailing", "offset": 0, "clean": True}
@@ -59,7 +59,7 @@ def test_zero_terminal_snr_and_v_are_read():
     ],
 )
 def test_what_is_missing_takes_the_defaults_of_the_class(name, options, sampler, kind, clean):
-    diffusion, sampling = schedulers.read({"_class_name": name, **options})
+    diffusion, sampling = schedulers.read_scheduler({"_class_name": name, **options})
     assert sampling == {"sampler": sampler}
     assert (diffusion["spacing"]["kind"], diffusion["spacing"]["clean"]) == (kind, clean)
     assert diffusion["schedule"]["power"] == 1
@@ -70,7 +70,7 @@ def test_what_is_missing_takes_the_defaults_of_the_class(name, options, sampler,
 def test_karras_lie_within_the_times_of_the_schedulers_in_sigma_and_within_the_table_for_solvers():
     options = {"timestep_spacing": "leading", "steps_offset": 1, "use_karras_sigmas": True}
     for name, within in (("EulerDiscreteScheduler", "leading"), ("UniPCMultistepScheduler", "linspace")):
-        diffusion, _ = schedulers.read({"_class_name": name, **options})
+        diffusion, _ = schedulers.read_scheduler({"_class_name": name, **options})
         assert diffusion["spacing"] == {"kind": "karras", "offset": 1, "clean": True, "within": within}
 
 
@@ -94,27 +94,27 @@ def test_karras_lie_within_the_times_of_the_schedulers_in_sigma_and_within_the_t
 )
 def test_every_option_that_is_not_built_is_named_at_once(name, wrong):
     with pytest.raises(ValueError, match=f"this {name} has options that are not supported") as error:
-        schedulers.read({"_class_name": name, **wrong})
+        schedulers.read_scheduler({"_class_name": name, **wrong})
     assert [option for option in wrong if option not in str(error.value)] == []
 
 
 def test_clipping_is_on_where_a_config_of_ddim_does_not_say():
     with pytest.raises(ValueError, match=r"clip_sample=True \(supported: False, None\)"):
-        schedulers.read({"_class_name": "DDIMScheduler"})
+        schedulers.read_scheduler({"_class_name": "DDIMScheduler"})
 
 
 def test_combinations_that_have_no_meaning_are_refused():
     config = {"_class_name": "EulerDiscreteScheduler", "rescale_betas_zero_snr": True}
     with pytest.raises(ValueError, match="zero_snr=True with prediction_type='epsilon'"):
-        schedulers.read(config)
+        schedulers.read_scheduler(config)
     with pytest.raises(ValueError, match="'squaredcos_cap_v2'"):
-        schedulers.read({**config, "prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"})
+        schedulers.read_scheduler({**config, "prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"})
 
 
 @pytest.mark.parametrize("name", ["LMSDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", None])
 def test_other_classes_are_refused_with_those_that_are_read(name):
     with pytest.raises(ValueError, match=rf"unknown scheduler {name!r}.*DDIMScheduler.*UniPCMultistepScheduler"):
-        schedulers.read({"_class_name": name})
+        schedulers.read_scheduler({"_class_name": name})
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
@@ -124,12 +124,14 @@ def test_reading_what_was_written_gives_the_same_sections(name, karras, predicti
     config = {"_class_name": name, "beta_schedule": "scaled_linear", "steps_offset": 1, "clip_sample": False}
     config |= {"timestep_spacing": "leading", "use_karras_sigmas": karras, "set_alpha_to_one": False}
     theirs = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
-    sections = schedulers.read({**config, "prediction_type": theirs[prediction]})
-    assert schedulers.read(schedulers.write(*sections)) == sections
+    sections = schedulers.read_scheduler({**config, "prediction_type": theirs[prediction]})
+    assert schedulers.read_scheduler(schedulers.write_scheduler(*sections)) == sections
 
 
 def test_a_release_of_our_own_is_written_with_trailing_times():
-    written = schedulers.write({"schedule": {"name": "scaled_linear"}, "prediction": "v"}, {"sampler": "ddim"})
+    written = schedulers.write_scheduler(
+        {"schedule": {"name": "scaled_linear"}, "prediction": "v"}, {"sampler": "ddim"}
+    )
     assert written["timestep_spacing"] == "trailing"
     assert (written["beta_start"], written["beta_schedule"], written["clip_sample"]) == (
         0.00085,
@@ -137,7 +139,7 @@ def test_a_release_of_our_own_is_written_with_trailing_times():
         False,
     )
     cosine = {"schedule": {"name": "cosine", "steps": 1000}, "prediction": "v"}
-    assert schedulers.write(cosine, {"sampler": "unipc"})["beta_schedule"] == "squaredcos_cap_v2"
+    assert schedulers.write_scheduler(cosine, {"sampler": "unipc"})["beta_schedule"] == "squaredcos_cap_v2"
 
 
 @pytest.mark.parametrize(
@@ -154,5 +156,5 @@ def test_a_release_of_our_own_is_written_with_trailing_times():
 )
 def test_what_no_scheduler_does_is_refused(changes, sampler, said):
     with pytest.raises(ValueError, match="no scheduler of diffusers does this") as error:
-        schedulers.write({"schedule": SCHEDULE, "prediction": "v"} | changes, {"sampler": sampler})
+        schedulers.write_scheduler({"schedule": SCHEDULE, "prediction": "v"} | changes, {"sampler": sampler})
     assert said in str(error.value)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dalle3_jax.convert import t5
-from dalle3_jax.convert.rules import moves
+from dalle3_jax.convert.rules import import_moves
 from dalle3_jax.models.t5 import T5Encoder
 from tests.convert import public
 
@@ -75,12 +75,14 @@ def test_the_embedding_may_go_by_the_name_of_its_copy():
     found = weights("t5_xxl_encoder")
     renamed = {name.replace("shared", "encoder.embed_tokens"): shape for name, shape in found.items()}
     table, params = t5.LAYOUT.rules(XXL), public.parameters(t5.LAYOUT.module(XXL))
-    assert [move[1:] for move in moves(table, renamed, params)] == [move[1:] for move in moves(table, found, params)]
+    assert [move[1:] for move in import_moves(table, renamed, params)] == [
+        move[1:] for move in import_moves(table, found, params)
+    ]
 
 
 def test_layers_and_projections_keep_their_numbers_and_names():
     params = public.parameters(t5.LAYOUT.module(XXL))
-    found = {move.source: move for move in moves(t5.LAYOUT.rules(XXL), weights("t5_xxl_encoder"), params)}
+    found = {move.source: move for move in import_moves(t5.LAYOUT.rules(XXL), weights("t5_xxl_encoder"), params)}
     block = "encoder.block.17.layer"
     expected = {
         f"{block}.0.SelfAttention.q.weight": "attention.query.kernel",

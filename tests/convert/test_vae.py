@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dalle3_jax.convert import vae
-from dalle3_jax.convert.rules import moves, sources
+from dalle3_jax.convert.rules import export_moves, import_moves
 from dalle3_jax.models.vae import VAE
 from tests.convert import public
 
@@ -51,16 +51,16 @@ def test_the_first_files_call_the_attention_otherwise():
         layer = next((new for new in OLD if f".{new}." in name), "")
         old[name.replace(f".{layer}.", f".{OLD[layer]}.") if layer else name] = shape
     assert len(set(old) - set(found)) == 16
-    places = [[move.target for move in moves(table, names, ours)] for names in (found, old)]
+    places = [[move.target for move in import_moves(table, names, ours)] for names in (found, old)]
     assert places[0] == places[1]
-    assert {move.source for move in sources(table, ours)} == set(found)
+    assert {move.source for move in export_moves(table, ours)} == set(found)
 
 
 def test_a_tensor_under_both_names_fills_a_parameter_twice():
     found = public.tensors("sd1_vae")
     found["encoder.mid_block.attentions.0.query.weight"] = (512, 512)
     with pytest.raises(ValueError, match=r"encoder\.middle_attention\.attention\.query\.kernel is filled twice"):
-        moves(vae.LAYOUT.rules(SD1), found, public.parameters(VAE()))
+        import_moves(vae.LAYOUT.rules(SD1), found, public.parameters(VAE()))
 
 
 def test_stable_diffusion_3_has_sixteen_channels_and_no_quant_convs():

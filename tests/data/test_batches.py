@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dalle3_jax.data.batches import batches
-from dalle3_jax.data.scenes import FIRST, record, world_of
+from dalle3_jax.data.batches import make_batches
+from dalle3_jax.data.scenes import FIRST, make_record, world_of
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import unit
+from dalle3_jax.data.transforms import normalise_pixels
 
 SMALL = {"size": (32, 32), "text_length": 24, "seed": 3}
 
@@ -21,7 +21,7 @@ def letters(texts, length):
 
 
 def take(count, *, state=None, data=SMALL, tokenize=letters, batch_size=4, seed=0, **shard):
-    iterator = batches(data, tokenize=tokenize, batch_size=batch_size, seed=seed, **shard)
+    iterator = make_batches(data, tokenize=tokenize, batch_size=batch_size, seed=seed, **shard)
     if state:
         iterator.set_state(state)
     return [next(iterator) for _ in range(count)]
@@ -39,7 +39,9 @@ def test_a_batch_has_the_promised_arrays():
         "mask": ((4, 24), "bool"),
         "sizes": ((4, 6), "float32"),
     }
-    expected = np.stack([unit(np.asarray(record(FIRST, 3, index, 32, 32).image)) for index in range(4)])
+    expected = np.stack(
+        [normalise_pixels(np.asarray(make_record(FIRST, 3, index, 32, 32).image)) for index in range(4)]
+    )
     assert (batch["images"] == expected).all()
     assert batch["sizes"].tolist() == [[32, 32, 0, 0, 32, 32]] * 4
 
@@ -48,16 +50,19 @@ def test_a_part_of_a_world_makes_the_batches():
     part = {"words": 0, "kinds": {"one": 1.0, "two": 2.0}}
     (batch,) = take(1, data={**SMALL, "world": "whole", "part": part})
     world = world_of({**part, "of": "whole"})
-    assert (batch["images"] == np.stack([unit(np.asarray(record(world, 3, i, 32, 32).image)) for i in range(4)])).all()
+    assert (
+        batch["images"]
+        == np.stack([normalise_pixels(np.asarray(make_record(world, 3, i, 32, 32).image)) for i in range(4)])
+    ).all()
 
 
 def test_unit_maps_pixels_onto_minus_one_to_one():
-    assert unit(np.array([0, 255], np.uint8)).tolist() == [-1, 1]
+    assert normalise_pixels(np.array([0, 255], np.uint8)).tolist() == [-1, 1]
 
 
 def test_a_resumed_run_sees_what_an_uninterrupted_one_does():
     whole = take(9)
-    iterator = batches(SMALL, tokenize=letters, batch_size=4, seed=0)
+    iterator = make_batches(SMALL, tokenize=letters, batch_size=4, seed=0)
     for _ in range(4):
         next(iterator)
     state = json.loads(json.dumps(iterator.get_state()))  # as a checkpoint keeps it
@@ -86,10 +91,10 @@ def test_crops_are_windows_of_the_picture_at_every_offset():
     tops, lefts = set(), set()
     for number, batch in enumerate(take(40, data=data)):
         for row, (image, size) in enumerate(zip(batch["images"], batch["sizes"], strict=True)):
-            whole = np.asarray(record(FIRST, 3, 4 * number + row, 32, 48).image)
+            whole = np.asarray(make_record(FIRST, 3, 4 * number + row, 32, 48).image)
             top, left = map(int, size[2:4])
             assert size.tolist() == [32, 48, top, left, 24, 24]
-            assert (image == unit(whole[top : top + 24, left : left + 24])).all()
+            assert (image == normalise_pixels(whole[top : top + 24, left : left + 24])).all()
             tops.add(top)
             lefts.add(left)
     assert tops == set(range(9))
@@ -119,7 +124,7 @@ def test_captions_are_drawn_by_their_probabilities():
     drawn = Counter()
     for index, row in enumerate(ids):
         text = bytes(row[row > 0].tolist()).decode()
-        versions = record(FIRST, 3, index, 32, 32).captions
+        versions = make_record(FIRST, 3, index, 32, 32).captions
         drawn[next((version for version, said in versions.items() if said == text), text)] += 1
     shares = {version: number / 1_200 for version, number in drawn.items()}
     assert shares == pytest.approx({"": 0.25, "descriptive": 0.5, "short": 0.25}, abs=0.04)
@@ -143,7 +148,7 @@ def test_latents_meet_the_captions_of_their_own_records():
     data = {**SMALL, "dropout": 0.0, "captions": {"short": 1.0}}
     for batch in take(6, data=data, latents=latents):
         for index, ids in zip(batch["latents"].ravel(), batch["ids"], strict=True):
-            text = record(FIRST, 3, int(index), 32, 32).captions["short"]
+            text = make_record(FIRST, 3, int(index), 32, 32).captions["short"]
             assert (ids == letters([text], 24)[0][0]).all()
 
 
@@ -182,9 +187,9 @@ def test_settings_that_make_no_sense_are_named(changes, message):
 
 
 def test_a_written_dataset_makes_the_batches_of_its_source(tmp_path):
-    from dalle3_jax.data.scenes.tfds_builder import write
+    from dalle3_jax.data.scenes.tfds_builder import write_dataset
 
-    write(tmp_path, ScenesSource(seed=3, height=32, width=32), 8)
+    write_dataset(tmp_path, ScenesSource(seed=3, height=32, width=32), 8)
     pictures = {bytes(image.tobytes()) for batch in take(2) for image in batch["images"]}
     read = take(4, data={**SMALL, "source": str(tmp_path)})
     assert {bytes(image.tobytes()) for batch in read[:2] for image in batch["images"]} == pictures

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dalle3_jax.data import batches as pipeline
-from dalle3_jax.data.bad_records import Ledger
-from dalle3_jax.data.buckets import bucket_of, buckets_of, resized
-from dalle3_jax.data.order import Drawn, Shuffled, mixed
+from dalle3_jax.data.bad_records import BadRecordCounter
+from dalle3_jax.data.buckets import nearest_bucket, nearest_buckets, resize_and_crop
+from dalle3_jax.data.order import SequentialOrder, ShuffledOrder, splitmix64
 from dalle3_jax.data.records import BadRecord, Record
-from dalle3_jax.data.settings import settings_of
+from dalle3_jax.data.settings import resolve_settings
 from dalle3_jax.data.sources.folder import FolderSource
 
 BUCKETS = ((32, 32), (32, 56), (56, 32))
@@ -51,9 +51,9 @@ def batches(monkeypatch):
     """`pipeline.batches` of a source that is given."""
 
     def made(source, batch_size=4, data=None, **shard):
-        monkeypatch.setattr(pipeline, "source_of", lambda settings: source)
+        monkeypatch.setattr(pipeline, "open_source", lambda settings: source)
         settings = {**SETTINGS, "buckets": BUCKETS, **(data or {})}
-        return pipeline.batches(settings, tokenize=letters, batch_size=batch_size, seed=5, **shard)
+        return pipeline.make_batches(settings, tokenize=letters, batch_size=batch_size, seed=5, **shard)
 
     return made
 
@@ -64,24 +64,29 @@ def mixture(count=60):
 
 
 def test_the_nearest_ratio_by_its_logarithm_wins_and_of_equals_the_largest():
-    assert [bucket_of(*size, BUCKETS) for size in ((500, 510), (100, 170), (170, 100), (300, 1000))] == [0, 1, 2, 1]
-    assert bucket_of(10, 10, ((32, 32), (64, 64))) == 1
-    assert bucket_of(100, 200, ((64, 64), (64, 256))) == 1  # equally far: the larger one
+    assert [nearest_bucket(*size, BUCKETS) for size in ((500, 510), (100, 170), (170, 100), (300, 1000))] == [
+        0,
+        1,
+        2,
+        1,
+    ]
+    assert nearest_bucket(10, 10, ((32, 32), (64, 64))) == 1
+    assert nearest_bucket(100, 200, ((64, 64), (64, 256))) == 1  # equally far: the larger one
     sizes = np.random.default_rng(0).integers(1, 500, (300, 2))
-    assert buckets_of(sizes, BUCKETS).tolist() == [bucket_of(h, w, BUCKETS) for h, w in sizes.tolist()]
+    assert nearest_buckets(sizes, BUCKETS).tolist() == [nearest_bucket(h, w, BUCKETS) for h, w in sizes.tolist()]
 
 
 def test_a_picture_covers_its_bucket_and_is_cropped_where_it_is_told():
     pixels = np.zeros((40, 100, 3), np.uint8)
     pixels[:, 50:] = 200
-    whole, top, left = resized(pixels, (20, 20), 0.5, 0.0)
+    whole, top, left = resize_and_crop(pixels, (20, 20), 0.5, 0.0)
     assert (whole.shape, top, left) == ((20, 20, 3), 0, 0)
     assert whole.max() == 0
-    right, _, left = resized(pixels, (20, 20), 0.5, 1.0)
+    right, _, left = resize_and_crop(pixels, (20, 20), 0.5, 1.0)
     assert left == 30
     assert right.min() == 200
-    assert resized(pixels, (40, 100))[0] is pixels
-    wide, *_ = resized(np.zeros((3, 5, 3), np.uint8), (32, 56))
+    assert resize_and_crop(pixels, (40, 100))[0] is pixels
+    wide, *_ = resize_and_crop(np.zeros((3, 5, 3), np.uint8), (32, 56))
     assert wide.shape == (32, 56, 3)
 
 
@@ -95,7 +100,7 @@ def test_a_batch_has_one_bucket_and_says_what_became_of_each_picture(batches):
         for row, (h, w, top, left, target_h, target_w) in zip(batch["images"], sizes, strict=True):
             index = round((row[0, 0, 0] + 1) * 127.5)
             assert (h, w) == shapes[index]
-            assert (target_h, target_w) == (height, width) == BUCKETS[bucket_of(h, w, BUCKETS)]
+            assert (target_h, target_w) == (height, width) == BUCKETS[nearest_bucket(h, w, BUCKETS)]
             scale = max(height / h, width / w)
             assert 0 <= top <= round(h * scale) - height
             assert 0 <= left <= round(w * scale) - width
@@ -111,20 +116,20 @@ def test_each_record_is_seen_equally_often_and_each_bucket_in_proportion(batches
     assert set(counts.values()) <= {9, 10, 11}
     assert buckets == {(32, 32): 100, (32, 56): 25, (56, 32): 25}
     members = [np.arange(7), np.arange(7, 20), np.arange(20, 23)]  # none of them a multiple of the batch
-    order, seen = Shuffled(members, 8, 3), Counter()
+    order, seen = ShuffledOrder(members, 8, 3), Counter()
     seen.update(order(position).record for position in range(23 * 40))
     assert set(seen) == set(range(23))
     assert max(seen.values()) - min(seen.values()) <= 1 + 8 // 3
-    turns = [order.turn(number) for number in range(115)]
+    turns = [order.bucket_and_turn(number) for number in range(115)]
     for bucket in range(3):
         assert [turn for found, turn in turns if found == bucket] == list(range(sum(b == bucket for b, _ in turns)))
 
 
 def test_orders_are_shuffled_anew_and_depend_on_the_seed():
     members = [np.arange(40), np.arange(40, 60)]
-    rows = [[tuple(Shuffled(members, 4, seed)(position)) for position in range(120)] for seed in (0, 0, 1)]
+    rows = [[tuple(ShuffledOrder(members, 4, seed)(position)) for position in range(120)] for seed in (0, 0, 1)]
     assert rows[0] == rows[1] != rows[2]
-    laid = [[Shuffled(members, 4, 0).turn(n)[0] for n in range(15 * c, 15 * c + 15)] for c in range(3)]
+    laid = [[ShuffledOrder(members, 4, 0).bucket_and_turn(n)[0] for n in range(15 * c, 15 * c + 15)] for c in range(3)]
     assert len({tuple(cycle) for cycle in laid}) == 3
     assert all(sum(cycle) == 5 for cycle in laid)
 
@@ -132,9 +137,11 @@ def test_orders_are_shuffled_anew_and_depend_on_the_seed():
 def test_the_hash_of_the_order_is_the_published_one():
     with np.errstate(over="ignore"):
         expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]  # splitmix64 of seed 0: its first two outputs
-    assert mixed(np.arange(2, dtype=np.uint64)).tolist() != expected  # a key of nothing is a key too
-    assert len(set(mixed(np.arange(1000, dtype=np.uint64), 1).tolist())) == 1000
-    assert mixed(np.arange(9, dtype=np.uint64), 1).tolist() != mixed(np.arange(9, dtype=np.uint64), 2).tolist()
+    assert splitmix64(np.arange(2, dtype=np.uint64)).tolist() != expected  # a key of nothing is a key too
+    assert len(set(splitmix64(np.arange(1000, dtype=np.uint64), 1).tolist())) == 1000
+    assert (
+        splitmix64(np.arange(9, dtype=np.uint64), 1).tolist() != splitmix64(np.arange(9, dtype=np.uint64), 2).tolist()
+    )
 
 
 def test_all_processes_have_the_bucket_and_together_the_batch_of_one(batches):
@@ -162,10 +169,10 @@ def test_a_resumed_stream_goes_on_on_any_number_of_processes(batches):
 
 def test_scenes_are_drawn_at_the_size_of_each_batch():
     data = {"size": (32, 32), "buckets": BUCKETS, "text_length": 8}
-    stream = pipeline.batches(data, tokenize=letters, batch_size=2, seed=0)
+    stream = pipeline.make_batches(data, tokenize=letters, batch_size=2, seed=0)
     shapes = [next(stream)["images"].shape[1:3] for _ in range(24)]
     assert set(shapes) == set(BUCKETS)
-    assert Drawn(1, 4, 0)(11) == (0, 0, 11)
+    assert SequentialOrder(1, 4, 0)(11) == (0, 0, 11)
     assert [tuple(example()["images"].shape[1:3]) for example in stream.examples] == list(BUCKETS)
 
 
@@ -196,18 +203,18 @@ def test_too_many_bad_records_stop_the_run_with_their_reasons(batches):
 
 
 def test_a_ledger_judges_after_a_thousand_rows():
-    ledger = Ledger(0.01)
+    ledger = BadRecordCounter(0.01)
     for index in range(50):
-        ledger.bad(index, BadRecord("json", str(index), "x"))
-        ledger.good()
-    ledger.check()
+        ledger.count_bad(index, BadRecord("json", str(index), "x"))
+        ledger.count_good()
+    ledger.check_share()
     for _ in range(900):
-        ledger.good()
+        ledger.count_good()
     with pytest.raises(ValueError, match="50 of the first 1000 records"):
-        ledger.check()
+        ledger.check_share()
 
 
 def test_the_settings_have_every_key_that_configs_have():
     from configs import common
 
-    assert set(common.get_config().data) - {"tokenizer"} == set(settings_of({})) - {"split"}
+    assert set(common.get_config().data) - {"tokenizer"} == set(resolve_settings({})) - {"split"}

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dalle3_jax.data.draws import choose, uniform, weighted
+from dalle3_jax.data.draws import choose, uniform, weighted_choice
 
 
 def test_draws_are_the_same_for_ever():
@@ -29,7 +29,7 @@ def test_integers_and_strings_of_a_key_are_told_apart():
 
 
 def test_choices_follow_their_weights():
-    drawn = Counter(weighted("abc", (0.2, 0.0, 0.6), i) for i in range(8_000))
+    drawn = Counter(weighted_choice("abc", (0.2, 0.0, 0.6), i) for i in range(8_000))
     assert drawn["b"] == 0
     assert drawn["a"] / 8_000 == pytest.approx(0.25, abs=0.02)
     assert set(Counter(choose("abcd", i) for i in range(200))) == set("abcd")

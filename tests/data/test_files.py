@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from dalle3_jax.data import files
-from dalle3_jax.data.sources import opened
+from dalle3_jax.data.sources import open_folder_source
 from scripts import make_bad_records
 from tests.data.google_storage import running
 
@@ -17,20 +17,20 @@ from tests.data.google_storage import running
 @pytest.mark.parametrize("root", ["local", "memory://shelf/files"])
 def test_files_are_written_listed_and_read_alike(tmp_path, root):
     root = str(tmp_path) if root == "local" else root
-    assert files.listed(files.joined(root, "none")) == []
-    assert files.entry(files.joined(root, "none")) is None
+    assert files.list_files(files.join_path(root, "none")) == []
+    assert files.find_file(files.join_path(root, "none")) is None
     with pytest.raises(FileNotFoundError):
-        files.read(files.joined(root, "none"))
+        files.read_bytes(files.join_path(root, "none"))
     for name in ("b", "a", "in/c"):
-        files.write_whole(files.joined(root, name), b"0123456789" * len(name))
-    assert [(entry.name, entry.size) for entry in files.listed(root)] == [("a", 10), ("b", 10)]
-    found = files.entry(files.joined(root, "in/c"))
+        files.write_whole(files.join_path(root, name), b"0123456789" * len(name))
+    assert [(entry.name, entry.size) for entry in files.list_files(root)] == [("a", 10), ("b", 10)]
+    found = files.find_file(files.join_path(root, "in/c"))
     assert found is not None
-    assert (found.path, found.size) == (files.joined(root, "in/c"), 40)
-    assert files.entry(files.joined(root, "in")) is None
-    assert files.read(found.path, 3, 7) == b"3456"
-    assert files.read(found.path, 38, 99) == b"89"
-    with files.opened(found.path) as file:
+    assert (found.path, found.size) == (files.join_path(root, "in/c"), 40)
+    assert files.find_file(files.join_path(root, "in")) is None
+    assert files.read_bytes(found.path, 3, 7) == b"3456"
+    assert files.read_bytes(found.path, 38, 99) == b"89"
+    with files.open_file(found.path) as file:
         assert file.read() == b"0123456789" * 4
     if root != str(tmp_path):
         fsspec.filesystem("memory").rm("/shelf", recursive=True)
@@ -41,7 +41,7 @@ def test_a_digest_changes_with_the_content(tmp_path):
     for time, content in ((1, b"one"), (2, b"one"), (2, b"longer")):
         path.write_bytes(content)
         os.utime(path, ns=(time, time * 10**9))
-        digests.add(files.listed(tmp_path)[0].digest)
+        digests.add(files.list_files(tmp_path)[0].digest)
     assert len(digests) == 3
 
 
@@ -54,7 +54,7 @@ def test_a_file_is_replaced_whole_or_left_as_it_was(tmp_path):
     (tmp_path / "opened").unlink()
 
     def fail():
-        with files.written_whole(path) as temporary:
+        with files.atomic_file(path) as temporary:
             temporary.write_bytes(b"half")
             raise RuntimeError
 
@@ -71,30 +71,30 @@ def test_copies_of_remote_files_are_made_once_and_again_when_they_change(tmp_pat
     get = type(store).get_file
     monkeypatch.setattr(type(store), "get_file", lambda self, a, b: asked.append(a) or get(self, a, b))
     for content in (b"one", b"three"):
-        files.write_whole(files.joined(root, "a"), content)
+        files.write_whole(files.join_path(root, "a"), content)
         for _ in range(2):
-            assert (files.local_copies(files.listed(root)) / "a").read_bytes() == content
+            assert (files.local_copies(files.list_files(root)) / "a").read_bytes() == content
     assert len(asked) == 2
-    assert files.local_copies([files.Entry(f"{tmp_path}/x", 1, "1")]) == tmp_path
+    assert files.local_copies([files.FileEntry(f"{tmp_path}/x", 1, "1")]) == tmp_path
     store.rm("/shelf", recursive=True)
 
 
 def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ValueError, match=r"'gs://bucket/data' needs .*pip install 'dalle3_jax\[gcs\]'"):
-        opened("gs://bucket/data")
+        open_folder_source("gs://bucket/data")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gcsfs") is None, reason="gcsfs is not installed")
 @pytest.mark.filterwarnings("ignore")
 def test_tars_in_google_storage_are_read_a_record_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    make_bad_records.write(tmp_path, 200, 0.0, sizes=((64, 64),))
+    make_bad_records.write_dataset(tmp_path, 200, 0.0, sizes=((64, 64),))
     content, asked = (tmp_path / "00000.tar").read_bytes(), []
     objects = {"bucket/tars/00000.tar": content}
     with running(objects, asked) as url:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-        source, local = opened("gs://bucket/tars"), opened(str(tmp_path))
+        source, local = open_folder_source("gs://bucket/tars"), open_folder_source(str(tmp_path))
         assert source.fingerprint == local.fingerprint
         asked.clear()
         assert source[150].image == local[150].image

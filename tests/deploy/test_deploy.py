@@ -17,7 +17,7 @@ import yaml
 from dalle3_jax.runtime.distributed import EXIT_PEER
 from dalle3_jax.runtime.signals import EXIT_SAVED
 from dalle3_jax.runtime.watchdog import EXIT_HUNG
-from dalle3_jax.stages.config import load
+from dalle3_jax.stages.config import load_config
 
 ROOT = Path(__file__).parents[2]
 CRD = json.loads(Path(__file__).with_name("jobset.schema.json").read_text())
@@ -110,7 +110,7 @@ def test_bad_input_alone_ends_the_jobset_and_all_else_starts_again(jobset):
 def test_the_pods_command_is_one_that_train_takes(jobset):
     [container] = pods(jobset)["template"]["spec"]["containers"]
     assert container["command"][-1] == "train.py"
-    loaded = load(container["args"])
+    loaded = load_config(container["args"])
     assert loaded is not None
     config, workdir = loaded
     mount = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}["runs"]

@@ -16,22 +16,22 @@ def images(seed: int, count: int = 4):
 
 
 def test_times_fall_evenly_from_the_top():
-    assert consistency.times(0.985, 1) == (0.985,)
-    np.testing.assert_allclose(consistency.times(0.8, 4), (0.8, 0.6, 0.4, 0.2))
+    assert consistency.consistency_times(0.985, 1) == (0.985,)
+    np.testing.assert_allclose(consistency.consistency_times(0.8, 4), (0.8, 0.6, 0.4, 0.2))
     with pytest.raises(ValueError, match="0 consistency steps"):
-        consistency.times(1.0, 0)
+        consistency.consistency_times(1.0, 0)
 
 
 @pytest.mark.parametrize(("times", "told"), [((0.5,), "start at the top, 0.985"), ((), "start at the top")])
 def test_a_schedule_that_does_not_start_at_the_top_is_refused(times, told):
     with pytest.raises(ValueError, match=told):
-        consistency.check_times(times, 0.985)
+        consistency.check_consistency_times(times, 0.985)
 
 
 @pytest.mark.parametrize("times", [(0.985, 0.985), (0.985, 0.4, 0.6), (0.985, 0.0)])
 def test_a_schedule_that_does_not_fall_is_refused(times):
     with pytest.raises(ValueError, match="fall at every step"):
-        consistency.check_times(times, 0.985)
+        consistency.check_consistency_times(times, 0.985)
 
 
 def test_the_parts_double_at_even_intervals_and_stop_at_the_last():
@@ -41,7 +41,7 @@ def test_the_parts_double_at_even_intervals_and_stop_at_the_last():
 
 
 def test_neighbours_lie_one_part_apart_and_cover_all_of_them():
-    t, s = consistency.neighbours(KEY, 64, jnp.int32(8), 0.8)
+    t, s = consistency.adjacent_times(KEY, 64, jnp.int32(8), 0.8)
     np.testing.assert_allclose(t - s, 0.1, atol=1e-6)
     assert sorted({round(float(time), 4) for time in s}) == [round(0.1 * i, 4) for i in range(8)]
     assert float(s.min()) == 0.0
@@ -55,7 +55,7 @@ def test_a_step_with_the_true_image_keeps_the_noise():
     def noised(time):
         return SCHEDULE.alpha(time)[:, None, None, None] * x0 + SCHEDULE.sigma(time)[:, None, None, None] * eps
 
-    found = consistency.towards(SCHEDULE, noised(t), x0, t, s)
+    found = consistency.ddim_to(SCHEDULE, noised(t), x0, t, s)
     np.testing.assert_allclose(found, noised(s), atol=1e-5)
     np.testing.assert_allclose(found[2], x0[2], atol=1e-6)
 
@@ -69,7 +69,7 @@ def test_pseudo_huber_is_smooth_at_zero_and_the_distance_far_off():
     assert float(slope) == 0.0
 
 
-@pytest.mark.parametrize("name", prediction.CONSISTENT)
+@pytest.mark.parametrize("name", prediction.CONSISTENT_PREDICTIONS)
 def test_a_consistency_model_gives_back_what_it_is_given_at_time_zero(name):
     x = images(4)
     denoise = prediction.denoiser(lambda x_t, t: 100 * x_t + 7, SCHEDULE, name)
@@ -84,7 +84,7 @@ def test_the_sampler_noises_each_estimate_afresh_to_the_next_time():
         return jnp.full_like(x_t, 0.5)
 
     keys = jax.random.split(KEY, 4)
-    state = samplers.initial(images(5))
+    state = samplers.initial_state(images(5))
     t, s = jnp.float32(0.9), jnp.float32(0.4)
     after = samplers.consistency(denoise, SCHEDULE, state, t, t, s, keys)
     fresh = samplers.noise(keys, (3, 2, 2))
@@ -96,7 +96,7 @@ def test_the_sampler_noises_each_estimate_afresh_to_the_next_time():
 
 def test_temperature_multiplies_the_fresh_noise():
     keys, t, s = jax.random.split(KEY, 4), jnp.float32(0.9), jnp.float32(0.4)
-    state = samplers.initial(images(5))
+    state = samplers.initial_state(images(5))
 
     def after(temperature):
         denoise = lambda x_t, t: jnp.zeros_like(x_t)  # noqa: E731

@@ -9,7 +9,7 @@ from dalle3_jax.diffusion.schedules import Cosine, ScaledLinear
 
 PREDICTIONS = ["eps", "v", "x0", "edm", "x0_skip"]
 EDM = np.hypot(0.6, 0.8 * 0.5)  # s of "edm" at alpha 0.8, sigma 0.6
-SKIP = np.hypot(0.6, 0.8 * prediction.SKIPPED)
+SKIP = np.hypot(0.6, 0.8 * prediction.SKIPPED_STD)
 X_T = 0.8 * 2 - 0.6
 
 
@@ -24,12 +24,12 @@ def constant(value):
         ("v", 0.8 * -1 - 0.6 * 2),
         ("x0", 2.0),
         ("edm", (2 - 0.8 * (0.5 / EDM) ** 2 * X_T) / (0.6 * 0.5 / EDM)),
-        ("x0_skip", (2 - 0.8 * (prediction.SKIPPED / SKIP) ** 2 * X_T) / (0.6 / SKIP)),
+        ("x0_skip", (2 - 0.8 * (prediction.SKIPPED_STD / SKIP) ** 2 * X_T) / (0.6 / SKIP)),
     ],
 )
 def test_targets_by_hand(kind, expected):
     alpha, sigma = jnp.asarray([0.8]), jnp.asarray([0.6])
-    target = prediction.target(kind, constant(2.0), constant(-1.0), alpha, sigma)
+    target = prediction.prediction_target(kind, constant(2.0), constant(-1.0), alpha, sigma)
     np.testing.assert_allclose(target, constant(expected), rtol=1e-6)
 
 
@@ -39,9 +39,9 @@ def test_targets_give_back_image_and_noise(kind):
     t = jnp.asarray([0.2, 0.5, 0.9])
     alpha, sigma = Cosine().alpha(t), Cosine().sigma(t)
     x_t = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * eps
-    output = prediction.target(kind, x0, eps, alpha, sigma)
-    np.testing.assert_allclose(prediction.x0_of(kind, output, x_t, alpha, sigma), x0, atol=1e-5)
-    np.testing.assert_allclose(prediction.eps_of(kind, output, x_t, alpha, sigma), eps, atol=1e-5)
+    output = prediction.prediction_target(kind, x0, eps, alpha, sigma)
+    np.testing.assert_allclose(prediction.x0_from_output(kind, output, x_t, alpha, sigma), x0, atol=1e-5)
+    np.testing.assert_allclose(prediction.eps_from_output(kind, output, x_t, alpha, sigma), eps, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)
@@ -55,7 +55,7 @@ def test_a_perfect_network_makes_a_perfect_denoise(schedule, kind):
 
     def network(x, time):
         seen.append((x, time))
-        return prediction.target(kind, x0, eps, alpha, sigma)
+        return prediction.prediction_target(kind, x0, eps, alpha, sigma)
 
     np.testing.assert_allclose(prediction.denoiser(network, schedule, kind)(x_t, t), x0, atol=1e-5)
     np.testing.assert_array_equal(seen[0][0], prediction.scaled_input(kind, x_t, alpha, sigma))
@@ -78,9 +78,9 @@ def test_what_the_network_is_shown(kind):
 def test_x0_skip_passes_nothing_on_where_there_is_noise():
     """So that a network without room for the noise need not cancel it."""
     alpha, sigma = Cosine().alpha(jnp.asarray([0.3])), Cosine().sigma(jnp.asarray([0.3]))
-    x0 = prediction.x0_of("x0_skip", constant(0.5), constant(100.0), alpha, sigma)
+    x0 = prediction.x0_from_output("x0_skip", constant(0.5), constant(100.0), alpha, sigma)
     np.testing.assert_allclose(x0, 0.5, atol=0.4)
-    edm = prediction.x0_of("edm", constant(0.5), constant(100.0), alpha, sigma)
+    edm = prediction.x0_from_output("edm", constant(0.5), constant(100.0), alpha, sigma)
     assert float(edm[0, 0, 0, 0]) > 20
 
 

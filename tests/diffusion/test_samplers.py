@@ -10,7 +10,7 @@ import pytest
 from dalle3_jax.diffusion import samplers
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.schedules import Cosine, ScaledLinear
-from dalle3_jax.diffusion.spacing import Spacing, times
+from dalle3_jax.diffusion.spacing import Spacing, sampling_times
 
 MEAN, DEVIATION = 0.7, 0.4
 STEPS = 100
@@ -55,7 +55,7 @@ def test_error_falls_at_the_order_of_the_sampler(schedule, name, order):
         first, last, errors = jnp.asarray(0.9), jnp.asarray(0.1), []
         for steps in (80, 160, 320):
             points = jnp.pad(jnp.linspace(first, last, steps + 1), (0, 320 - steps))
-            x_s = advanced(name, schedule, samplers.initial(x), points, keys, 0, steps).x
+            x_s = advanced(name, schedule, samplers.initial_state(x), points, keys, 0, steps).x
             errors.append(float(jnp.abs(x_s - flow(schedule, x, first, last)).max()))
     slopes = np.log2(np.divide(errors[:-1], errors[1:]))
     np.testing.assert_allclose(slopes, order, atol=0.3)
@@ -66,15 +66,15 @@ def test_error_falls_at_the_order_of_the_sampler(schedule, name, order):
 @pytest.mark.parametrize("spacing", ["uniform", "logsnr", "karras"])
 def test_the_whole_loop_reaches_the_exact_image(schedule, name, spacing):
     x, keys = start()
-    points = times(schedule, STEPS, Spacing(spacing), name)
-    x0 = advanced(name, schedule, samplers.initial(x), points, keys, 0, STEPS).x
+    points = sampling_times(schedule, STEPS, Spacing(spacing), name)
+    x0 = advanced(name, schedule, samplers.initial_state(x), points, keys, 0, STEPS).x
     np.testing.assert_allclose(x0, flow(schedule, x, points[0], points[-1]), atol=0.08)
 
 
 @pytest.mark.parametrize("name", ["ddpm", "dpmsolver++_sde"])
 def test_ancestral_sampling_reaches_the_distribution(name):
     keys = jax.random.split(jax.random.key(1), 64)
-    x, points = samplers.noise(keys, (8, 8, 4)), times(Cosine(), 300)
+    x, points = samplers.noise(keys, (8, 8, 4)), sampling_times(Cosine(), 300)
     x0 = samplers.sample(SAMPLERS[name], gaussian(Cosine()), Cosine(), x, points, keys)
     np.testing.assert_allclose([x0.mean(), x0.std()], [MEAN, DEVIATION], atol=0.015)
 
@@ -84,7 +84,7 @@ def test_eulers_methods_are_those_of_k_diffusion(name):
     x, keys = start()
     t, s = jnp.asarray(0.7), jnp.asarray(0.4)
     schedule, fresh = ScaledLinear(), np.asarray(samplers.noise(keys, x.shape[1:]))
-    step = SAMPLERS[name](gaussian(schedule), schedule, samplers.initial(x), t, t, s, keys)
+    step = SAMPLERS[name](gaussian(schedule), schedule, samplers.initial_state(x), t, t, s, keys)
     here, there = (float(schedule.sigma(time) / schedule.alpha(time)) for time in (t, s))
     y = np.asarray(x) / float(schedule.alpha(t))
     slope = (y - np.asarray(gaussian(schedule)(x, jnp.full(2, t)))) / here
@@ -115,7 +115,7 @@ def test_heun_evaluates_twice_but_into_the_clean_end_and_from_no_signal(zero_snr
 def test_fresh_noise_has_the_posterior_deviation_and_replaces_old_noise(eta):
     keys = jax.random.split(jax.random.key(2), 16)
     t, s = jnp.asarray(0.6), jnp.asarray(0.4)
-    x = samplers.initial(jnp.ones((16, 16, 16, 4)))
+    x = samplers.initial_state(jnp.ones((16, 16, 16, 4)))
     x_s = samplers.ddim(lambda x, t: jnp.zeros_like(x), Cosine(), x, t, t, s, keys, eta=eta).x
     alpha_t, sigma_t, alpha_s, sigma_s = (f(time) for time in (t, s) for f in (Cosine().alpha, Cosine().sigma))
     expected = eta * sigma_s / sigma_t * jnp.sqrt(1 - alpha_t**2 / alpha_s**2)
@@ -127,9 +127,9 @@ def test_fresh_noise_has_the_posterior_deviation_and_replaces_old_noise(eta):
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 def test_chunks_equal_the_whole_loop_bit_for_bit(schedule, name):
     x, keys = start()
-    points = times(schedule, STEPS)
-    whole = advanced(name, schedule, samplers.initial(x), points, keys, 0, STEPS)
-    state, first = samplers.initial(x), 0
+    points = sampling_times(schedule, STEPS)
+    whole = advanced(name, schedule, samplers.initial_state(x), points, keys, 0, STEPS)
+    state, first = samplers.initial_state(x), 0
     for count in (1, 1, 30, 68):
         state = advanced(name, schedule, state, points, keys, first, count)
         first += count
@@ -141,34 +141,34 @@ def test_chunks_of_a_fixed_size_equal_the_whole_loop_bit_for_bit():
     # Sizes known to the compiler, as one that simplifies loops of one step would like them.
     x, keys = start()
     schedule = ScaledLinear(zero_terminal_snr=True)
-    points = times(schedule, 4)
+    points = sampling_times(schedule, 4)
     fixed = jax.jit(
         lambda state, points, first, count: samplers.advance(
             SAMPLERS["ddpm"], gaussian(schedule), schedule, state, points, keys, first, count
         ),
         static_argnums=3,
     )
-    state = samplers.initial(x)
+    state = samplers.initial_state(x)
     for first in range(4):
         state = fixed(state, points, first, 1)
-    np.testing.assert_array_equal(state.x, fixed(samplers.initial(x), points, 0, 4).x)
+    np.testing.assert_array_equal(state.x, fixed(samplers.initial_state(x), points, 0, 4).x)
 
 
 def test_sample_is_advance_over_all_times():
     x, keys = start()
-    points = times(Cosine(), STEPS)
+    points = sampling_times(Cosine(), STEPS)
     x0 = samplers.sample(SAMPLERS["ddpm"], gaussian(Cosine()), Cosine(), x, points, keys)
-    expected = advanced("ddpm", Cosine(), samplers.initial(x), points, keys, 0, STEPS).x
+    expected = advanced("ddpm", Cosine(), samplers.initial_state(x), points, keys, 0, STEPS).x
     np.testing.assert_allclose(x0, expected, atol=1e-5)
 
 
 def test_an_image_repeats_whatever_stands_beside_it():
     keys, others = jax.random.split(jax.random.key(3), 2), jax.random.split(jax.random.key(4), 2)
-    points = times(Cosine(), STEPS)
+    points = sampling_times(Cosine(), STEPS)
 
     def run(keys):
         x = samplers.noise(keys, (3, 4, 2))
-        return advanced("ddpm", Cosine(), samplers.initial(x), points, keys, 0, STEPS).x
+        return advanced("ddpm", Cosine(), samplers.initial_state(x), points, keys, 0, STEPS).x
 
     images = run(keys)
     np.testing.assert_array_equal(run(others.at[1].set(keys[1]))[1], images[1])
@@ -185,9 +185,9 @@ def test_every_step_has_fresh_noise():
         return state
 
     x, keys = start()
-    points = times(Cosine(), 3)
+    points = sampling_times(Cosine(), 3)
     with jax.disable_jit():
-        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial(x), points, keys, 0, 3)
+        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial_state(x), points, keys, 0, 3)
     flat = np.stack(fresh).reshape(6, -1)
     assert np.abs(np.corrcoef(flat) - np.eye(6)).max() < 0.999
     assert len(np.unique(flat.round(5))) == flat.size
@@ -203,7 +203,7 @@ def test_steps_see_their_own_times():
     x, keys = start()
     points = jnp.asarray([1.0, 0.75, 0.5, 0.0])
     with jax.disable_jit():
-        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial(x), points, keys, 0, 3)
+        samplers.advance(spy, gaussian(Cosine()), Cosine(), samplers.initial_state(x), points, keys, 0, 3)
     assert seen == [(1.0, 1.0, 0.75), (1.0, 0.75, 0.5), (0.75, 0.5, 0.0)]
 
 
@@ -212,7 +212,7 @@ def test_steps_see_their_own_times():
 @pytest.mark.parametrize("steps", [1, 2])
 def test_few_steps_are_finite_and_end_in_the_last_estimate(schedule, name, steps):
     x, keys = start()
-    points = jnp.pad(times(schedule, steps), (0, STEPS - steps))
-    state = advanced(name, schedule, samplers.initial(x), points, keys, 0, steps)
+    points = jnp.pad(sampling_times(schedule, steps), (0, STEPS - steps))
+    state = advanced(name, schedule, samplers.initial_state(x), points, keys, 0, steps)
     assert jnp.isfinite(state.x).all()
     np.testing.assert_allclose(state.x, state.x0, atol=1e-6)

@@ -7,13 +7,13 @@ import numpy as np
 from flax import linen as nn
 from PIL import Image
 
-from dalle3_jax.data.scenes import FIRST, labels, render
-from dalle3_jax.evaluation.suites import drawn
+from dalle3_jax.data.scenes import FIRST, record_labels, render_scene
+from dalle3_jax.evaluation.suites import sample_prompts
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.pipeline.png import Picture
+from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.request import Request
-from dalle3_jax.reading.scene_reader import Reader, Reading, truth
+from dalle3_jax.reading.scene_reader import Reader, SceneReading, true_reading
 
 SIZE, COUNT = (64, 64), 45
 NAMES = SceneReader(
@@ -22,7 +22,7 @@ NAMES = SceneReader(
     styles=("3d",),
     backgrounds=tuple(background.name for background in FIRST.backgrounds),
 )
-PROMPTS = drawn(FIRST, COUNT)
+PROMPTS = sample_prompts(FIRST, COUNT)
 
 
 class Mirror(nn.Module):
@@ -44,19 +44,19 @@ class Oracle(Reader):
         return [recognised(image) for image in np.asarray(images)]
 
 
-def recognised(image: np.ndarray) -> Reading:
+def recognised(image: np.ndarray) -> SceneReading:
     """What is to be seen in the true picture that is nearest, if it is near."""
     pictures, readings = known()
     gaps = np.abs(pictures - image).mean((1, 2, 3))
-    return readings[gaps.argmin()] if gaps.min() < 4 else Reading("beach", "3d", ())
+    return readings[gaps.argmin()] if gaps.min() < 4 else SceneReading("beach", "3d", ())
 
 
 @functools.cache
-def known() -> tuple[np.ndarray, list[Reading]]:
+def known() -> tuple[np.ndarray, list[SceneReading]]:
     """The true pictures of the prompts, and what is to be seen in them."""
     scenes = [prompt.scene for prompt in PROMPTS if prompt.scene]
-    pictures = np.stack([render(FIRST, scene, *SIZE) for scene in scenes]).astype(np.float32)
-    return pictures, [truth(labels(FIRST, scene, *SIZE), *SIZE) for scene in scenes]
+    pictures = np.stack([render_scene(FIRST, scene, *SIZE) for scene in scenes]).astype(np.float32)
+    return pictures, [true_reading(record_labels(FIRST, scene, *SIZE), *SIZE) for scene in scenes]
 
 
 class Painter(Pipeline):
@@ -67,4 +67,7 @@ class Painter(Pipeline):
     def generate(self, requests: Sequence[Request], **_):
         for index, request in enumerate(requests):
             shown = PROMPTS[(index + self.shift) % len(PROMPTS)]
-            yield index, Picture(Image.fromarray(render(FIRST, shown.scene, *request.size)), request, "", 1)
+            yield (
+                index,
+                GeneratedImage(Image.fromarray(render_scene(FIRST, shown.scene, *request.size)), request, "", 1),
+            )

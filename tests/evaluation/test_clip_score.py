@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dalle3_jax import convert
-from dalle3_jax.evaluation.clip_score import BATCH, ClipScorer, Preparation
+from dalle3_jax.evaluation.clip_score import BATCH, ClipPreprocessor, ClipScorer
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 from tests.networks import normal, randomised
 from tests.tiny import clip_files
@@ -71,13 +71,15 @@ def test_pictures_are_arrays_or_of_pillow(scorer):
 
 
 def test_the_centre_is_seen():
-    prepare = Preparation(shorter=8, side=8)
+    prepare = ClipPreprocessor(shorter=8, side=8)
     wide = picture(0, 8, 14)
     np.testing.assert_array_equal(prepare(wide), wide[:, 3:11])
     tall = picture(1, 11, 8)
     np.testing.assert_array_equal(prepare(tall), tall[1:9])
     assert prepare(picture(2, 24, 16)).shape == (8, 8, 3)
-    np.testing.assert_array_equal(Preparation(shorter=10, side=8)(picture(3, 10, 10)), picture(3, 10, 10)[1:9, 1:9])
+    np.testing.assert_array_equal(
+        ClipPreprocessor(shorter=10, side=8)(picture(3, 10, 10)), picture(3, 10, 10)[1:9, 1:9]
+    )
 
 
 def test_the_folder_says_how_pictures_are_prepared(folder, tmp_path):
@@ -87,16 +89,16 @@ def test_the_folder_says_how_pictures_are_prepared(folder, tmp_path):
         **{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 1.0], "rescale_factor": 1 / 255},
     }
     (tmp_path / "clip" / "preprocessor_config.json").write_text(json.dumps(config))
-    assert ClipScorer.load(tmp_path / "clip").prepare == Preparation(12, 8, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
-    assert Preparation.of({"size": 8, "crop_size": 8}, 8) == Preparation.of({}, 8) == Preparation(8, 8)
+    assert ClipScorer.load(tmp_path / "clip").preprocess == ClipPreprocessor(12, 8, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
+    assert ClipPreprocessor.of({"size": 8, "crop_size": 8}, 8) == ClipPreprocessor.of({}, 8) == ClipPreprocessor(8, 8)
     wrong = {"size": {"height": 8, "width": 8}, "crop_size": {"height": 8, "width": 9}, "resample": 2}
     with pytest.raises(ValueError, match="preprocessor_config") as caught:
-        Preparation.of({**wrong, "do_center_crop": False}, 8)
+        ClipPreprocessor.of({**wrong, "do_center_crop": False}, 8)
     for name in ("size={'height'", "crop_size={'height'", "resample=2", "do_center_crop=False"):
         assert name in str(caught.value)
     for bad in ({"image_mean": 0.5}, {"image_std": [1.0, 0.0, 1.0]}, {"image_mean": ["a", "b", "c"]}, {"size": "big"}):
         with pytest.raises(ValueError, match=next(iter(bad))):
-            Preparation.of(bad, 8)
+            ClipPreprocessor.of(bad, 8)
 
 
 def test_what_cannot_score_is_named(folder, scorer, tmp_path):

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dalle3_jax.evaluation.checks import Sight, judge
+from dalle3_jax.evaluation.checks import ImageReading, run_checks
 from dalle3_jax.evaluation.comparison import Comparison
 from dalle3_jax.evaluation.outcomes import Outcome
-from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted
+from dalle3_jax.evaluation.prompts import Labels, Prompt, RequestedObject
 from dalle3_jax.evaluation.report import Report
-from dalle3_jax.reading.scene_reader import Reading, Seen
+from dalle3_jax.reading.scene_reader import SceneReading, SeenObject
 
 THINGS = ("car", "dog", "cat", "owl", "fox", "key", "sun")
-PROMPTS = [Prompt(name, "one object", f"a {name}", Labels((Wanted(name),))) for name in THINGS]
+PROMPTS = [Prompt(name, "one object", f"a {name}", Labels((RequestedObject(name),))) for name in THINGS]
 SETTINGS = {
     "checkpoint": "0123456789abcdef",
     "prompts": len(PROMPTS),
@@ -30,9 +30,9 @@ SETTINGS = {
 
 def outcome(number: int, shown: str, protocol: str = "short", side: int = 8) -> Outcome:
     prompt = PROMPTS[number]
-    sight = Sight(Reading("beach", "3d", (Seen(shown, "", 0.5, 0.5, 0.5),)), None, (side, side))
+    sight = ImageReading(SceneReading("beach", "3d", (SeenObject(shown, "", 0.5, 0.5, 0.5),)), None, (side, side))
     image = np.zeros((side, side, 3), np.uint8)
-    return Outcome(prompt, protocol, 0, number, image, sight, judge(sight, prompt.labels))
+    return Outcome(prompt, protocol, 0, number, image, sight, run_checks(sight, prompt.labels))
 
 
 def report(shift: int, protocol: str = "short", side: int = 8) -> Report:
@@ -52,7 +52,7 @@ def test_a_comparison_is_of_pairs_and_says_who_is_better() -> None:
     same = Comparison(("good", "again"), GOOD, GOOD).changes()["all prompts"].difference
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
     assert "| * " in compared.markdown()
-    json.dumps(compared.plain(), allow_nan=False)
+    json.dumps(compared.to_dict(), allow_nan=False)
 
 
 def test_both_models_have_their_shuffled_control() -> None:
@@ -89,7 +89,7 @@ def test_protocols_are_compared_apart() -> None:
 
 def test_the_sheet_shows_every_pair_that_differs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr("dalle3_jax.evaluation.comparison.sheet", lambda cells, **_: drawn.extend(cells))
+    monkeypatch.setattr("dalle3_jax.evaluation.comparison.draw_sheet", lambda cells, **_: drawn.extend(cells))
     Comparison(("bad", "good"), BAD, GOOD).sheet()
     prompts = [cell.lines[0].text for cell in drawn]
     assert prompts == [f"{name}: a {thing}" for thing in THINGS for name in ("bad", "good")]

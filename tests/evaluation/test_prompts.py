@@ -6,17 +6,25 @@ from dataclasses import replace
 import pytest
 
 from dalle3_jax.data.scenes.lettering import Word
-from dalle3_jax.data.scenes.scene import Placed, Scene
+from dalle3_jax.data.scenes.scene import PlacedObject, Scene
 from dalle3_jax.data.scenes.world import Cell
-from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted, line_of, prompt_of, read_prompts, unknown_names
-from dalle3_jax.evaluation.suites import suite
+from dalle3_jax.evaluation.prompts import (
+    Labels,
+    Prompt,
+    RequestedObject,
+    parse_prompt,
+    prompt_to_json,
+    read_prompts,
+    unknown_names,
+)
+from dalle3_jax.evaluation.suites import load_suite
 
 FULL = Prompt(
     id="all-01",
     kind="long descriptions",
     text='a red car between two öwls, "Ü"',
     labels=Labels(
-        objects=(Wanted("car", 1, "red", "top left"), Wanted("owl", 2), Wanted("dog")),
+        objects=(RequestedObject("car", 1, "red", "top left"), RequestedObject("owl", 2), RequestedObject("dog")),
         relations=((0, "between", 1, 2), (1, "left of", 2)),
         background="snow",
         style="flat",
@@ -29,32 +37,32 @@ FULL = Prompt(
     scene=Scene(
         "",
         "",
-        (Placed("car", Cell(0.0, 0.25, 0.5, "left"), "red"), Placed("owl", Cell(0.5, 0.0, 0.25, "top"))),
+        (PlacedObject("car", Cell(0.0, 0.25, 0.5, "left"), "red"), PlacedObject("owl", Cell(0.5, 0.0, 0.25, "top"))),
         "snow",
         "flat",
         (Word("Ü", "top", "sign", "red", "Lato"),),
     ),
 )
-PLAIN = Prompt("one-01", "one object", "a car", Labels((Wanted("car"),)))
+PLAIN = Prompt("one-01", "one object", "a car", Labels((RequestedObject("car"),)))
 ROW = {"id": "x", "kind": "one object", "prompt": "a car", "labels": {"objects": [{"concept": "car"}]}}
 
 
 @pytest.mark.parametrize("prompt", [FULL, PLAIN, replace(FULL, scene=None)])
 def test_a_line_gives_its_prompt_back(prompt):
-    assert prompt_of(json.loads(line_of(prompt))) == prompt
-    assert "\n" not in line_of(prompt)
+    assert parse_prompt(json.loads(prompt_to_json(prompt))) == prompt
+    assert "\n" not in prompt_to_json(prompt)
 
 
 def test_every_committed_line_gives_its_prompt_back():
-    assert all(prompt_of(json.loads(line_of(prompt))) == prompt for prompt in suite())
+    assert all(parse_prompt(json.loads(prompt_to_json(prompt))) == prompt for prompt in load_suite())
 
 
 def test_only_four_keys_must_be_there():
-    assert prompt_of(ROW) == replace(PLAIN, id="x")
+    assert parse_prompt(ROW) == replace(PLAIN, id="x")
 
 
 def test_prompts_are_read_in_order_without_empty_lines(tmp_path):
-    (tmp_path / "suite.jsonl").write_text(f"{line_of(FULL)}\n\n{line_of(PLAIN)}\n", encoding="utf-8")
+    (tmp_path / "suite.jsonl").write_text(f"{prompt_to_json(FULL)}\n\n{prompt_to_json(PLAIN)}\n", encoding="utf-8")
     assert read_prompts(tmp_path / "suite.jsonl") == ([FULL, PLAIN], [])
 
 
@@ -126,7 +134,7 @@ TWO = [{"concept": "car"}, {"concept": "dog"}]
 )
 def test_what_is_no_prompt_is_left_out_with_its_line_and_the_reason(tmp_path, values, reason):
     file = tmp_path / "suite.jsonl"
-    file.write_text(f"{line_of(PLAIN)}\n{json.dumps(values)}\n{line_of(FULL)}\n", encoding="utf-8")
+    file.write_text(f"{prompt_to_json(PLAIN)}\n{json.dumps(values)}\n{prompt_to_json(FULL)}\n", encoding="utf-8")
     prompts, (problem,) = read_prompts(file)
     assert prompts == [PLAIN, FULL]
     assert problem.startswith("line 2: ")
@@ -135,7 +143,7 @@ def test_what_is_no_prompt_is_left_out_with_its_line_and_the_reason(tmp_path, va
 
 def test_the_second_prompt_of_an_id_is_left_out(tmp_path):
     file = tmp_path / "suite.jsonl"
-    file.write_text(f"{line_of(PLAIN)}\n{line_of(PLAIN)}\n", encoding="utf-8")
+    file.write_text(f"{prompt_to_json(PLAIN)}\n{prompt_to_json(PLAIN)}\n", encoding="utf-8")
     assert read_prompts(file) == ([PLAIN], ["line 2: another prompt has the id 'one-01'"])
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle3_jax.data.scenes import FIRST, render
+from dalle3_jax.data.scenes import FIRST, render_scene
 from dalle3_jax.evaluation.prompts import Prompt
 from dalle3_jax.evaluation.report import Report
-from dalle3_jax.evaluation.score import reconstructions, score, size_of
-from dalle3_jax.evaluation.suites import some
+from dalle3_jax.evaluation.score import reconstruct_images, score_model, size_for_aspect
+from dalle3_jax.evaluation.suites import pick_evenly
 from tests.evaluation.painter import COUNT, NAMES, PROMPTS, SIZE, Mirror, Oracle, Painter
 from tests.tiny import tiny_release
 
@@ -21,7 +21,7 @@ from tests.tiny import tiny_release
 def painted(shift: int) -> Report:
     painter = Painter(tiny_release())
     painter.shift = shift
-    return score(painter, PROMPTS, Oracle(NAMES, {}), world=FIRST, size=SIZE)
+    return score_model(painter, PROMPTS, Oracle(NAMES, {}), world=FIRST, size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -69,20 +69,20 @@ def test_a_painter_of_other_prompts_scores_about_as_shuffled(other: Report) -> N
 def test_the_vaes_copies_are_read_as_far_as_it_spoils_them(darker: float, copies: float) -> None:
     tiny = tiny_release()
     mirrors = {"modules": {**tiny.modules, "vae": Mirror(darker)}, "params": {**tiny.params, "vae": {}}}
-    report = score(Painter(replace(tiny, **mirrors)), PROMPTS[:4], Oracle(NAMES, {}), world=FIRST, size=SIZE)
+    report = score_model(Painter(replace(tiny, **mirrors)), PROMPTS[:4], Oracle(NAMES, {}), world=FIRST, size=SIZE)
     assert report.rows["short"]["all prompts"].copies == copies
     assert report.rows["short"]["all prompts"].ceiling == 1.0
     assert report.psnr == pytest.approx(20 * np.log10(2 / darker), abs=2)
 
 
 def test_a_vae_that_changes_nothing_has_no_ceiling() -> None:
-    shown = np.stack([render(FIRST, prompt.scene, *SIZE) for prompt in PROMPTS[:11]])
-    assert (reconstructions(Mirror(), {}, shown) == shown).all()
+    shown = np.stack([render_scene(FIRST, prompt.scene, *SIZE) for prompt in PROMPTS[:11]])
+    assert (reconstruct_images(Mirror(), {}, shown) == shown).all()
 
 
 def test_every_round_and_protocol_has_its_own_pictures_and_protocols_share_noise() -> None:
     prompts = [Prompt(p.id, p.kind, p.text, p.labels, upsampled="longer: " + p.text) for p in PROMPTS[:4]]
-    report = score(
+    report = score_model(
         Painter(tiny_release()),
         prompts,
         Oracle(NAMES, {}),
@@ -110,7 +110,7 @@ def test_the_upsampled_protocol_gives_the_long_text_and_judges_by_the_short_one(
             return super().request(prompt, **settings)
 
     prompt = Prompt("a", "one object", "short", PROMPTS[0].labels, upsampled="at length", scene=PROMPTS[0].scene)
-    report = score(
+    report = score_model(
         Listener(tiny_release()), [prompt], Oracle(NAMES, {}), world=FIRST, size=SIZE, protocols=("upsampled",)
     )
     assert given == ["at length"]
@@ -119,19 +119,19 @@ def test_the_upsampled_protocol_gives_the_long_text_and_judges_by_the_short_one(
 
 def test_prompts_of_another_aspect_get_a_size_of_the_same_area() -> None:
     pipeline = Painter(tiny_release())
-    assert size_of(pipeline, (1, 1), {"size": (128, 128)}) == (128, 128)
-    assert size_of(pipeline, (7, 4), {"size": (128, 128)}) == (96, 176)
-    assert size_of(pipeline, (4, 7), {"size": (128, 128)}) == (176, 96)
+    assert size_for_aspect(pipeline, (1, 1), {"size": (128, 128)}) == (128, 128)
+    assert size_for_aspect(pipeline, (7, 4), {"size": (128, 128)}) == (96, 176)
+    assert size_for_aspect(pipeline, (4, 7), {"size": (128, 128)}) == (176, 96)
 
 
 def test_some_prompts_are_of_all_kinds() -> None:
-    kinds = [prompt.kind for prompt in some(PROMPTS, 9)]
+    kinds = [prompt.kind for prompt in pick_evenly(PROMPTS, 9)]
     assert {kind: kinds.count(kind) for kind in kinds} == {"one object": 3, "two objects": 3, "counting": 3}
-    assert some(PROMPTS, len(PROMPTS)) == PROMPTS
+    assert pick_evenly(PROMPTS, len(PROMPTS)) == PROMPTS
 
 
 def test_the_report_is_plain_and_complete(faultless: Report) -> None:
-    plain = json.loads(json.dumps(faultless.plain(), allow_nan=False))
+    plain = json.loads(json.dumps(faultless.to_dict(), allow_nan=False))
     assert plain["rates"]["short"].keys() == faultless.rows["short"].keys()
     assert len(plain["pictures"]) == COUNT
     assert plain["settings"]["sampler"] == "ddim"

@@ -3,14 +3,14 @@
 import numpy as np
 
 from dalle3_jax.captioning import CaptionModel
-from dalle3_jax.evaluation.checks import Sight
-from dalle3_jax.evaluation.clip_score import markdown, similarity
+from dalle3_jax.evaluation.checks import ImageReading
+from dalle3_jax.evaluation.clip_score import measure_similarity, similarity_markdown
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
 from dalle3_jax.evaluation.prompts import Labels, Prompt
-from dalle3_jax.reading.scene_reader import Reading
+from dalle3_jax.reading.scene_reader import SceneReading
 
 AXES = {"a": 0, "b": 1, "long a": 2}
-SIGHT = Sight(Reading("beach", "3d", ()), None, (4, 4))
+SIGHT = ImageReading(SceneReading("beach", "3d", ()), None, (4, 4))
 
 
 class Double(CaptionModel):
@@ -40,13 +40,13 @@ def truth(text, axis):
 
 
 def test_pictures_are_compared_with_their_own_prompts_and_with_others():
-    found = similarity(Double(), [outcome("a", 0), outcome("b", 1)], [truth("a", 0), truth("a", 1)])
+    found = measure_similarity(Double(), [outcome("a", 0), outcome("b", 1)], [truth("a", 0), truth("a", 1)])
     assert (found.model.value, found.shuffled, found.true) == (100.0, 0.0, 50.0)
-    worse = similarity(Double(), [outcome("a", 1), outcome("b", 1)], [])
+    worse = measure_similarity(Double(), [outcome("a", 1), outcome("b", 1)], [])
     assert (worse.model.value, worse.true) == (50.0, None)
-    assert "| short   | 50.0" in markdown({"short": worse})
+    assert "| short   | 50.0" in similarity_markdown({"short": worse})
 
 
 def test_what_the_model_was_given_counts():
     given = [outcome("a", 2, "upsampled", "long a"), outcome("a", 2, "upsampled", "long a")]
-    assert similarity(Double(), given, []).model.value == 100.0
+    assert measure_similarity(Double(), given, []).model.value == 100.0

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from dalle3_jax.evaluation.statistics import bootstrap, paired, shuffled
+from dalle3_jax.evaluation.statistics import bootstrap, paired_difference, shuffled_rate
 
 
 def test_interval_of_a_known_binomial_has_its_quantiles() -> None:
@@ -64,7 +64,7 @@ def test_more_than_two_axes_and_missing_results_are_refused() -> None:
 
 def test_a_system_does_not_differ_from_itself() -> None:
     hits = np.random.default_rng(0).random((30, 3)) < 0.5
-    assert paired(hits, hits) == (0, 0, 0, 30)
+    assert paired_difference(hits, hits) == (0, 0, 0, 30)
 
 
 def test_pairs_take_what_is_hard_for_both_out_of_the_difference() -> None:
@@ -72,10 +72,10 @@ def test_pairs_take_what_is_hard_for_both_out_of_the_difference() -> None:
     worse = np.repeat(hard, 2, 1)
     better = worse.copy()
     better[:20] = True
-    gap = paired(better, worse)
+    gap = paired_difference(better, worse)
     assert gap.value == pytest.approx(np.mean(better) - np.mean(worse))
     assert 0 < gap.low < gap.value < gap.high < 0.12
-    assert paired(worse, better).value == -gap.value
+    assert paired_difference(worse, better).value == -gap.value
     assert bootstrap(better).low < bootstrap(worse).high
 
 
@@ -83,23 +83,23 @@ def test_interval_of_a_difference_covers_the_truth_as_often_as_it_says() -> None
     random = np.random.default_rng(5)
     chances = random.random((200, 60, 1)) * 0.8
     one, two = (random.random((200, 60, 3)) < chances + more for more in (0.2, 0.0))
-    gaps = [paired(a, b, samples=200) for a, b in zip(one, two, strict=True)]
+    gaps = [paired_difference(a, b, samples=200) for a, b in zip(one, two, strict=True)]
     assert 0.90 <= np.mean([gap.low <= 0.2 <= gap.high for gap in gaps]) <= 0.98
 
 
 def test_pairs_need_the_same_prompts() -> None:
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):
-        inspect.unwrap(paired)(np.zeros(2), np.zeros(3))  # jaxtyping would be first to complain
+        inspect.unwrap(paired_difference)(np.zeros(2), np.zeros(3))  # jaxtyping would be first to complain
 
 
 def test_shuffling_leaves_out_ones_own_prompt() -> None:
     distinct = list(range(40))
-    assert shuffled(lambda answer, truth: answer == truth, distinct, distinct)[:3] == (0, 0, 0)
+    assert shuffled_rate(lambda answer, truth: answer == truth, distinct, distinct)[:3] == (0, 0, 0)
 
 
 def test_shuffling_matches_the_chance_of_equal_labels() -> None:
     labels = np.random.default_rng(1).integers(4, size=200).tolist()
-    rate = shuffled(lambda answer, truth: answer == truth, labels, labels)
+    rate = shuffled_rate(lambda answer, truth: answer == truth, labels, labels)
     equal = np.mean([labels[i] == labels[j] for i in range(200) for j in range(200) if i != j])
     assert rate.value == pytest.approx(equal)
     assert rate.low < 0.25 < rate.high
@@ -107,5 +107,5 @@ def test_shuffling_matches_the_chance_of_equal_labels() -> None:
 
 
 def test_shuffling_of_an_answer_that_is_always_right_stays_right() -> None:
-    rate = shuffled(lambda answer, truth: True, [1, 2, 3], [1, 2, 3])
+    rate = shuffled_rate(lambda answer, truth: True, [1, 2, 3], [1, 2, 3])
     assert rate[:3] == pytest.approx((1, 1, 1))

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from dalle3_jax.data.scenes import FIRST, SCATTERED, WHOLE, check_words, labels, layouts, world_of
-from dalle3_jax.data.scenes.captions import named, with_article
+from dalle3_jax.data.scenes import FIRST, SCATTERED, WHOLE, check_words, layouts, record_labels, world_of
+from dalle3_jax.data.scenes.captions import object_name, object_with_article
 from dalle3_jax.data.scenes.grammar import PICTURES
 from dalle3_jax.data.scenes.held_out import HeldOut
-from dalle3_jax.data.scenes.scene import Placed
+from dalle3_jax.data.scenes.scene import PlacedObject
 from dalle3_jax.data.scenes.world import Cell
-from dalle3_jax.evaluation.checks import Sight, judge
-from dalle3_jax.evaluation.prompts import KINDS, Labels, Prompt, Wanted
-from dalle3_jax.evaluation.suites import drawn, held_out, labelled, suite
-from dalle3_jax.reading.scene_reader import truth
+from dalle3_jax.evaluation.checks import ImageReading, run_checks
+from dalle3_jax.evaluation.prompts import KINDS, Labels, Prompt, RequestedObject
+from dalle3_jax.evaluation.suites import is_held_out, load_suite, sample_prompts, scene_labels
+from dalle3_jax.reading.scene_reader import true_reading
 
-SUITE = suite()
+SUITE = load_suite()
 NUMBERS = layouts.NUMBERS
 SAYS = {
     "left of": layouts.TO_THE_LEFT,
@@ -28,14 +28,14 @@ SAYS = {
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
-def placed(wanted: Wanted) -> Placed:
+def placed(wanted: RequestedObject) -> PlacedObject:
     """An object like the one wanted."""
-    return Placed(wanted.concept, Cell(0.5, 0.5, 0.5, "centre"), wanted.tint)
+    return PlacedObject(wanted.concept, Cell(0.5, 0.5, 0.5, "centre"), wanted.tint)
 
 
-def name(wanted: Wanted) -> str:
+def name(wanted: RequestedObject) -> str:
     """The one wanted with its tint, as a regular expression."""
-    return re.escape(named(WHOLE, placed(wanted)))
+    return re.escape(object_name(WHOLE, placed(wanted)))
 
 
 def test_the_suite_has_fifty_prompts_of_each_kind_half_of_them_held_out():
@@ -49,10 +49,10 @@ def test_the_suite_has_fifty_prompts_of_each_kind_half_of_them_held_out():
 
 def test_held_out_prompts_ask_for_what_training_never_shows_and_the_others_show_nothing_of_it():
     for prompt in SUITE:
-        assert held_out(WHOLE, prompt.labels) == prompt.held_out, prompt.id
+        assert is_held_out(WHOLE, prompt.labels) == prompt.held_out, prompt.id
         assert prompt.scene
         shown = replace(prompt.labels, style=prompt.scene.style, background=prompt.scene.background)
-        assert held_out(WHOLE, shown) == prompt.held_out, prompt.id
+        assert is_held_out(WHOLE, shown) == prompt.held_out, prompt.id
 
 
 def test_the_held_out_half_has_pairs_counts_styles_and_words():
@@ -60,7 +60,7 @@ def test_the_held_out_half_has_pairs_counts_styles_and_words():
     for prompt in SUITE:
         for key in lists:
             only = replace(WHOLE, held_out=HeldOut(**{key: getattr(WHOLE.held_out, key)}))
-            lists[key] += held_out(only, prompt.labels)
+            lists[key] += is_held_out(only, prompt.labels)
     assert min(lists.values()) >= 25
 
 
@@ -68,10 +68,10 @@ def test_every_text_names_its_objects_with_their_numbers_and_tints():
     for prompt in SUITE:
         for wanted in prompt.labels.objects:
             if wanted.count == 1:
-                article = with_article(WHOLE, placed(wanted)).split()[0]
+                article = object_with_article(WHOLE, placed(wanted)).split()[0]
                 assert re.search(rf"(?i)\b({article}|one|single) {name(wanted)}\b", prompt.text), prompt
             else:
-                many = f"{NUMBERS[wanted.count]} {named(WHOLE, placed(wanted), number=2)}"
+                many = f"{NUMBERS[wanted.count]} {object_name(WHOLE, placed(wanted), number=2)}"
                 assert re.search(rf"(?i)\b{many}\b", prompt.text), prompt
         assert sum(wanted.count for wanted in prompt.labels.objects) <= 5
 
@@ -178,7 +178,7 @@ def test_upsampled_prompts_say_the_same_and_more():
         assert any(way in text for way in background.phrases + background.scenery), prompt
         assert background.name == (wanted.background or background.name)
         for one in wanted.objects:
-            plural = named(WHOLE, placed(one), number=2)
+            plural = object_name(WHOLE, placed(one), number=2)
             assert re.search(rf"\b({name(one)}|{plural})\b", text), prompt
             assert one.count == 1 or f"{NUMBERS[one.count]} {plural}" in text, prompt
 
@@ -186,22 +186,24 @@ def test_upsampled_prompts_say_the_same_and_more():
 @pytest.mark.parametrize("world", [FIRST, WHOLE], ids=lambda world: world.name)
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_drawn_suites_are_even_fixed_and_of_their_split(world, split):
-    found = drawn(world, 25, split=split)
+    found = sample_prompts(world, 25, split=split)
     assert len(found) == len({prompt.id for prompt in found}) == 25
     kinds = Counter(prompt.scene.kind for prompt in found if prompt.scene)
     assert set(kinds) == {kind.name for kind in world.kinds}
     assert max(kinds.values()) - min(kinds.values()) <= 1
     assert {prompt.held_out for prompt in found} == {split == "held_out"}
-    assert drawn(world, 25, split=split) == found
-    assert drawn(world, 25, seed=1, split=split) != found
+    assert sample_prompts(world, 25, split=split) == found
+    assert sample_prompts(world, 25, seed=1, split=split) != found
 
 
 @pytest.mark.parametrize("world", [FIRST, WHOLE], ids=lambda world: world.name)
 def test_the_scenes_of_drawn_prompts_are_what_their_labels_ask_for(world):
-    for prompt in drawn(world, 120):
+    for prompt in sample_prompts(world, 120):
         assert prompt.scene
-        reading = truth(labels(world, prompt.scene, 128, 128), 128, 128)
-        judged = judge(Sight(reading, tuple(word.text for word in prompt.scene.words), (128, 128)), prompt.labels)
+        reading = true_reading(record_labels(world, prompt.scene, 128, 128), 128, 128)
+        judged = run_checks(
+            ImageReading(reading, tuple(word.text for word in prompt.scene.words), (128, 128)), prompt.labels
+        )
         assert all(judged.values()), (prompt, judged)
         assert ("style" in judged) == (world is WHOLE)
         assert ("relations" in judged) == (prompt.scene.kind in ("two", "row", "between"))
@@ -211,29 +213,29 @@ def test_the_scenes_of_drawn_prompts_are_what_their_labels_ask_for(world):
 
 @pytest.mark.parametrize("world", [FIRST, WHOLE], ids=lambda world: world.name)
 def test_the_texts_of_drawn_prompts_name_every_object(world):
-    for prompt in drawn(world, 300):
+    for prompt in sample_prompts(world, 300):
         for wanted in prompt.labels.objects:
-            plural = named(world, placed(wanted), number=2)
+            plural = object_name(world, placed(wanted), number=2)
             assert re.search(rf"(?i)\b({name(wanted)}|{plural})\b", prompt.text), prompt.text
 
 
 def test_labels_of_a_scene_count_alike_objects_together():
-    shown = next(prompt.scene for prompt in drawn(FIRST, 6) if prompt.scene and prompt.scene.layout == "three")
+    shown = next(prompt.scene for prompt in sample_prompts(FIRST, 6) if prompt.scene and prompt.scene.layout == "three")
     assert shown
-    wanted = Wanted(shown.objects[0].concept, 3)
-    assert labelled(FIRST, shown) == Labels((wanted,), background=shown.background)
+    wanted = RequestedObject(shown.objects[0].concept, 3)
+    assert scene_labels(FIRST, shown) == Labels((wanted,), background=shown.background)
 
 
 def test_a_suite_too_small_for_its_kinds_is_refused():
     with pytest.raises(ValueError, match="a count of 5: at least 6 prompts are needed"):
-        drawn(FIRST, 5)
+        sample_prompts(FIRST, 5)
 
 
 def test_a_world_without_anything_held_out_has_no_held_out_suite():
     with pytest.raises(ValueError, match="'whole' holds nothing out of training"):
-        drawn(replace(WHOLE, held_out=HeldOut()), 20)
+        sample_prompts(replace(WHOLE, held_out=HeldOut()), 20)
 
 
 def test_scattered_scenes_are_no_prompts():
     with pytest.raises(ValueError, match="scenes of the kind anywhere"):
-        drawn(SCATTERED, 20, split="train")
+        sample_prompts(SCATTERED, 20, split="train")

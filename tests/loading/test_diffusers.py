@@ -12,7 +12,7 @@ import pytest
 
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.pipeline.programs import Decoder, draw
+from dalle3_jax.pipeline.programs import DecoderSpec, sample_decoder
 from tests import public_folders
 from tests.networks import normal
 
@@ -79,13 +79,13 @@ def test_the_digest_tells_the_scheduler_and_the_padding(sdxl, sdxl_folder, tmp_p
 
 def test_a_png_tells_the_digest(sd):
     [made] = sd("a cat", **SETTINGS)
-    assert made.settings["checkpoint"] == sd.release.digest
+    assert made.metadata["checkpoint"] == sd.release.digest
     assert len(sd.release.digest) == 64
 
 
 def test_an_empty_negative_prompt_is_zeros_where_the_model_learnt_that(sd, sdxl):
     for pipeline, zeros in ((sd, False), (sdxl, True)):
-        null, plain = pipeline._null(["", "a dog"], {}), pipeline.encode(["", "a dog"])
+        null, plain = pipeline._null_conditions(["", "a dog"], {}), pipeline.encode(["", "a dog"])
         for found, given in ((null.tokens, plain.tokens), (null.vector, plain.vector)):
             assert np.abs(given[0]).max() > 0.1
             np.testing.assert_array_equal(found[0], 0 * given[0] if zeros else given[0])
@@ -94,7 +94,7 @@ def test_an_empty_negative_prompt_is_zeros_where_the_model_learnt_that(sd, sdxl)
 
 
 def test_a_prompt_that_is_empty_is_never_zeros(sdxl):
-    np.testing.assert_array_equal(sdxl._conditions(["", "a dog"], {}).tokens, sdxl.encode(["", "a dog"]).tokens)
+    np.testing.assert_array_equal(sdxl._cached_conditions(["", "a dog"], {}).tokens, sdxl.encode(["", "a dog"]).tokens)
 
 
 def test_the_second_text_encoder_sees_the_padding_it_was_trained_with(sdxl):
@@ -172,7 +172,9 @@ def test_the_public_decoder_is_shown_the_latents_as_it_was_trained(sd, tmp_path)
     pipeline, how = Pipeline(sd.release, decoders=[part]), part.decoders["decoder"]
     latents, seeds = normal(2, 2, 2, 4), np.arange(2, dtype=np.uint32)
     given = (latents - jnp.asarray(how.mean)) / jnp.asarray(how.std)
-    expected = draw(part.params["decoder"], given, seeds, decoder=Decoder.of(part.modules["decoder"], how))
+    expected = sample_decoder(
+        part.params["decoder"], given, seeds, decoder=DecoderSpec.from_decoding(part.modules["decoder"], how)
+    )
     np.testing.assert_allclose(pipeline.decode(latents, decoder="consistency"), expected, atol=1e-4)
 
 

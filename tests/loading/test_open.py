@@ -13,7 +13,7 @@ from dalle3_jax import convert
 from dalle3_jax.checkpoints.releases import save_release
 from dalle3_jax.loading import locate
 from dalle3_jax.loading.locate import DEMO, find_folder
-from dalle3_jax.loading.open import float_type, open_release, stored_type
+from dalle3_jax.loading.open import float_type, open_release, stored_dtype
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
@@ -175,19 +175,19 @@ def test_parameters_and_computation_are_of_the_type_asked_for(sd_folder, network
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_the_stored_type_is_that_of_the_files(sd_folder, tmp_path, dtype):
     public_folders.network(tmp_path / "t5", public_folders.T5, dtype)
-    assert stored_type(tmp_path / "t5") == dtype
+    assert stored_dtype(tmp_path / "t5") == dtype
     save_release(tmp_path / "release", tiny_release(), dtype)
-    assert stored_type(tmp_path / "release") == dtype
+    assert stored_dtype(tmp_path / "release") == dtype
     assert float_type(tmp_path / "release") == dtype
     copy = Path(shutil.copytree(sd_folder, tmp_path / "copy"))
     shutil.rmtree(copy / "vae")
     public_folders.network(copy / "vae", public_folders.VAE, dtype)
-    assert stored_type(copy) == "float32"  # there are several
+    assert stored_dtype(copy) == "float32"  # there are several
 
 
 def test_floats_hold_a_release_in_8_bits(tmp_path):
     save_release(tmp_path / "release", tiny_release(), "int8")
-    assert stored_type(tmp_path / "release") == "int8"
+    assert stored_dtype(tmp_path / "release") == "int8"
     assert float_type(tmp_path / "release") == "float32"
 
 
@@ -218,5 +218,5 @@ def test_a_flat_file_of_the_decoder_is_found_alone_and_in_its_folder(tmp_path):
     for path in (tmp_path / "flat", tmp_path / "flat" / "decoder.safetensors"):
         release = open_release(path)
         assert release.modules == {"decoder": unet}
-        assert stored_type(path) == "float32"
+        assert stored_dtype(path) == "float32"
         assert len(release.digest) == 64

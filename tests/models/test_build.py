@@ -5,7 +5,7 @@ import json
 import jax.numpy as jnp
 import pytest
 
-from dalle3_jax.models.build import CLASSES, build, build_models, fields_of, kind_of
+from dalle3_jax.models.build import NETWORK_CLASSES, build_models, build_module, module_fields, module_kind
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 from dalle3_jax.models.decoder import DecoderUNet
@@ -33,26 +33,30 @@ MODULES = [
 T5 = {"vocab_size": 30, "width": 8, "layers": 2, "heads": 2, "head_size": 4, "mlp_width": 12}
 
 
-@pytest.mark.parametrize("module", MODULES, ids=kind_of)
+@pytest.mark.parametrize("module", MODULES, ids=module_kind)
 def test_round_trip_through_json(module):
-    fields = json.loads(json.dumps(fields_of(module)))
-    assert build(kind_of(module), fields) == module
+    fields = json.loads(json.dumps(module_fields(module)))
+    assert build_module(module_kind(module), fields) == module
     assert "dtype" not in fields
 
 
 def test_every_network_has_a_kind():
-    assert {kind_of(module) for module in MODULES} == set(CLASSES)
+    assert {module_kind(module) for module in MODULES} == set(NETWORK_CLASSES)
 
 
 def test_tuples_of_a_config_and_lists_of_json_build_the_same_module():
-    fields = fields_of(MODULES[2])
-    assert build("unet", {**fields, "levels": tuple(fields["levels"])}) == build("unet", fields) == MODULES[2]
+    fields = module_fields(MODULES[2])
+    assert (
+        build_module("unet", {**fields, "levels": tuple(fields["levels"])})
+        == build_module("unet", fields)
+        == MODULES[2]
+    )
 
 
 def test_compute_dtype_is_an_argument():
-    assert build("t5", T5, dtype=jnp.bfloat16).dtype == jnp.bfloat16
+    assert build_module("t5", T5, dtype=jnp.bfloat16).dtype == jnp.bfloat16
     with pytest.raises(ValueError, match="unknown field 'dtype'"):
-        build("t5", T5 | {"dtype": "bfloat16"})
+        build_module("t5", T5 | {"dtype": "bfloat16"})
 
 
 def refusal(call, *args) -> str:
@@ -62,7 +66,7 @@ def refusal(call, *args) -> str:
 
 
 def test_all_wrong_names_are_told_at_once():
-    message = refusal(build, "t5", {"width": 8, "layers": 2, "head": 2, "speed": 1})
+    message = refusal(build_module, "t5", {"width": 8, "layers": 2, "head": 2, "speed": 1})
     for name in (
         "unknown field 'head'",
         "unknown field 'speed'",
@@ -75,7 +79,7 @@ def test_all_wrong_names_are_told_at_once():
 
 def test_wrong_names_inside_levels_are_told_with_the_others():
     levels = [{"channels": 8}, {"chanels": 8}, {"channels": 8, "size": 3}]
-    message = refusal(build, "unet", {"levels": levels, "colour": 1})
+    message = refusal(build_module, "unet", {"levels": levels, "colour": 1})
     for name in (
         "'colour'",
         "level 1: unknown field 'chanels', missing field 'channels'",
@@ -85,7 +89,9 @@ def test_wrong_names_inside_levels_are_told_with_the_others():
 
 
 def test_wrong_names_inside_a_record_are_told_with_the_others():
-    message = refusal(build, "clip", {"text": {"width": 8, "layers": 1, "heads": 2}, "vision": {"depth": 1}, "size": 2})
+    message = refusal(
+        build_module, "clip", {"text": {"width": 8, "layers": 1, "heads": 2}, "vision": {"depth": 1}, "size": 2}
+    )
     for name in ("'size'", "clip text: missing field 'mlp_width'", "clip vision: unknown field 'depth'"):
         assert name in message
 
@@ -103,4 +109,4 @@ def test_wrong_names_of_all_components_are_told_at_once():
 def test_components_come_from_their_sections_and_others_are_left_alone():
     sections = {"text_encoder": {"network": "t5", **T5}, "glyph_encoder": T5, "vae": {}}
     models = build_models({**sections, "diffusion": {"prediction": "v"}})
-    assert models == {"text_encoder": build("t5", T5), "glyph_encoder": build("t5", T5), "vae": VAE()}
+    assert models == {"text_encoder": build_module("t5", T5), "glyph_encoder": build_module("t5", T5), "vae": VAE()}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder, Tower, activate, ends
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder, Tower, activate, end_positions
 from tests.networks import abstract, count, normal, randomised
 
 END = 29
@@ -58,7 +58,7 @@ def test_padding_is_attended_to_unless_it_is_replaced():
 
 @pytest.mark.parametrize(("eos_id", "expected"), [(None, [6, 3]), (END, [6, 3]), (3, [1, 1]), (9, [0, 2])])
 def test_a_text_ends_at_its_first_end_token_or_its_largest_id(eos_id, expected):
-    np.testing.assert_array_equal(ends(IDS, eos_id), expected)
+    np.testing.assert_array_equal(end_positions(IDS, eos_id), expected)
 
 
 def test_the_vector_is_the_projected_last_layer_at_the_end():

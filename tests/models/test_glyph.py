@@ -7,7 +7,7 @@ import pytest
 
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.models.build import build_models
-from dalle3_jax.models.glyph import check_glyphs, text_side
+from dalle3_jax.models.glyph import check_glyphs, text_components
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.xfnet import XFNet
 from tests.networks import randomised
@@ -49,8 +49,8 @@ def test_an_encoder_with_too_few_rows_is_refused():
 
 
 def test_the_text_side_is_what_is_there():
-    assert text_side(system(True, True)) == ("text_encoder", "glyph_encoder", "xfnet")
-    assert text_side(system(False, False)) == ("text_encoder", "xfnet")
+    assert text_components(system(True, True)) == ("text_encoder", "glyph_encoder", "xfnet")
+    assert text_components(system(False, False)) == ("text_encoder", "xfnet")
 
 
 def test_each_projection_takes_its_own_encoder():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dalle3_jax.models.size_head import SizeHead
-from dalle3_jax.training.objectives.size_head import sizing_loss
+from dalle3_jax.training.objectives.size_head import size_head_loss
 from tests.networks import normal, randomised, spoiled
 
 HEAD = SizeHead(((8, 8), (8, 16), (16, 8)), width=6, hidden=5)
@@ -35,7 +35,7 @@ def test_the_loss_is_the_cross_entropy_on_frozen_features():
         "size_head": lambda p, f, m: HEAD.apply({"params": p}, f, m),
     }
     batch = {"ids": jnp.zeros((2, 4), int), "mask": MASK, "bucket": jnp.array([2, 0])}
-    loss_fn = sizing_loss(networks)
+    loss_fn = size_head_loss(networks)
     loss, metrics = loss_fn({"size_head": PARAMS}, {"text_encoder": jnp.float32(1.0)}, batch, jax.random.key(0))
     each = jax.nn.log_softmax(logits())
     np.testing.assert_allclose(loss, -(each[0, 2] + each[1, 0]) / 2, rtol=1e-5)

@@ -66,7 +66,7 @@ def test_tiled_equals_plain_with_gradients(mask, monkeypatch):
 
     gradients, out = jax.grad(total, argnums=(0, 1, 2), has_aux=True)(*arguments)
     monkeypatch.setattr(attention, "TILED_FROM", 0)
-    monkeypatch.setattr(attention, "_plain", None)
+    monkeypatch.setattr(attention, "_attend_at_once", None)
     tiled_gradients, tiled_out = jax.grad(total, argnums=(0, 1, 2), has_aux=True)(*arguments)
     for plain, tiled in zip((out, *gradients), (tiled_out, *tiled_gradients), strict=True):
         np.testing.assert_allclose(tiled, plain, atol=1e-6)

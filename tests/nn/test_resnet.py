@@ -8,8 +8,8 @@ from flax import linen as nn
 
 from dalle3_jax.nn.layers import ScaleShiftRMSNorm, conv, sinusoids
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
-from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample, doubled, halved
-from dalle3_jax.nn.transformer import SpatialTransformer, TransformerBlock, stacked
+from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample, downsample_mean, upsample_nearest
+from dalle3_jax.nn.transformer import SpatialTransformer, TransformerBlock, scan_layers
 from tests.networks import abstract, condition, normal, randomised, spoiled
 
 X, E = normal(2, 4, 6, 8), normal(2, 5, seed=1)
@@ -131,13 +131,13 @@ def test_a_resampling_block_resizes_after_its_first_activation_and_on_the_way_pa
 @pytest.mark.parametrize("resample", ["down", "up"])
 def test_a_new_resampling_block_only_resizes(resample):
     block = ResBlock(8, "scale_shift", resample=resample, groups=2)
-    expected = halved(X) if resample == "down" else doubled(X)
+    expected = downsample_mean(X) if resample == "down" else upsample_nearest(X)
     np.testing.assert_array_equal(block.apply({"params": initial(block, X, E)}, X, E), expected)
 
 
 def test_halving_an_odd_side_repeats_its_last_pixels():
     x = normal(2, 5, 7, 3)
-    half = halved(x)
+    half = downsample_mean(x)
     assert half.shape == (2, 3, 4, 3)
     np.testing.assert_allclose(half[:, :2, :3], means(x[:, :4, :6]), atol=1e-6)
     np.testing.assert_allclose(half[:, 2, :3], (x[:, 4, 0:6:2] + x[:, 4, 1:6:2]) / 2, atol=1e-6)
@@ -173,7 +173,7 @@ class TestStack:
 
     @pytest.mark.parametrize("depth", [1, 3])
     def test_layers_are_stacked_at_any_depth_and_run_in_order(self, depth):
-        stack = stacked(TransformerBlock, depth)(2, 4)
+        stack = scan_layers(TransformerBlock, depth)(2, 4)
         params = randomised(stack, self.x, self.context.tokens, self.context.mask)
         assert {leaf.shape[0] for leaf in jax.tree.leaves(params)} == {depth}
         out, _ = stack.apply({"params": params}, self.x, self.context.tokens, self.context.mask)
@@ -185,7 +185,7 @@ class TestStack:
         np.testing.assert_allclose(out, expected, atol=1e-5)
 
     def test_layers_start_different(self):
-        stack = stacked(TransformerBlock, 2)(2, 4)
+        stack = scan_layers(TransformerBlock, 2)(2, 4)
         kernel = initial(stack, self.x, self.context.tokens, None)["self_attention"]["query"]["kernel"]
         assert jnp.abs(kernel[0] - kernel[1]).max() > 0.01
 

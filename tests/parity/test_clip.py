@@ -149,7 +149,7 @@ def test_scores_of_pictures_of_any_shape(tmp_path, agree):
     )
     pixels = prepare([Image.fromarray(picture) for picture in pictures], return_tensors="pt")["pixel_values"]
     for picture, expected in zip(pictures, pixels, strict=True):
-        seen = (scorer.prepare(picture) / 255 - scorer.prepare.mean) / scorer.prepare.std
+        seen = (scorer.preprocess(picture) / 255 - scorer.preprocess.mean) / scorer.preprocess.std
         agree(seen.transpose(2, 0, 1), expected, limit=1e-6)
     out = theirs(**tokens, pixel_values=pixels)
     agree(scorer.scores(pictures, prompts), 100 * (out.text_embeds * out.image_embeds).sum(-1))

@@ -16,7 +16,7 @@ from diffusers.schedulers.scheduling_consistency_decoder import ConsistencyDecod
 from safetensors.torch import save_file
 
 from dalle3_jax import convert
-from dalle3_jax.convert.decoder import decoding
+from dalle3_jax.convert.decoder import decoder_settings
 from dalle3_jax.diffusion import prediction, samplers
 from dalle3_jax.diffusion.schedules import Cosine
 from dalle3_jax.models.decoder import DecoderUNet
@@ -27,7 +27,7 @@ from tests.parity.decoder_weights import decoder_unet
 
 pytestmark = pytest.mark.network("consistency decoder", "diffusers ConsistencyDecoderVAE")
 
-DECODING = decoding({})
+DECODING = decoder_settings({})
 SCHEDULE = Cosine(steps=DECODING.schedule["steps"])
 TIMES = jnp.asarray([*DECODING.times, 0.0])
 # The published decoder's: index, sqrt(alpha_bar), sqrt(1 - alpha_bar), c_skip, c_out, c_in.
@@ -188,7 +188,7 @@ def test_a_folder_is_the_same_network_both_ways(whole, tmp_path):
 
 def sampled(whole: SimpleNamespace, clamp: bool) -> jax.Array:
     """Our two steps, from the same latents and noise."""
-    latents = DECODING.shown.normalised(to_jax(whole.latents))
+    latents = DECODING.network_latent.normalise(to_jax(whole.latents))
 
     def network(x, time):
         return whole.unet.apply({"params": whole.params}, x, time, latents)

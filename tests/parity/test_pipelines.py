@@ -44,7 +44,7 @@ def test_the_same_noise_gives_the_same_picture(model, scheduler, negative, tmp_p
     ours = Pipeline.load(tmp_path / "pipeline")
     settings = {"steps": STEPS, "guidance_scale": 4.0, "size": SIZE, "negative_prompt": negative}
     requests = [ours.request(prompt, seed=seed, **settings) for prompt, seed in zip(PROMPTS, SEEDS, strict=True)]
-    condition, null = ours._conditions(PROMPTS, {}), ours._null([negative] * 2, {})
+    condition, null = ours._cached_conditions(PROMPTS, {}), ours._null_conditions([negative] * 2, {})
     latents = ours.sample_latents(condition, null, requests)
 
     noise = np.array(initial(ours, requests)).transpose(0, 3, 1, 2)
@@ -64,4 +64,6 @@ def initial(pipeline: Pipeline, requests) -> np.ndarray:
     """The noise before the sampler scales it, as diffusers' `latents` are."""
     seeds = np.asarray([request.seed for request in requests], np.uint32)
     shape = (SIZE[0] // 8, SIZE[1] // 8, 4)
-    return programs.samplers.noise(programs.folded(programs.keys_of(jnp.asarray(seeds)), programs.INITIAL), shape)
+    return programs.samplers.noise(
+        programs.fold_in_purpose(programs.image_keys(jnp.asarray(seeds)), programs.INITIAL), shape
+    )

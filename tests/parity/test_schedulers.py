@@ -1,6 +1,6 @@
 """Samplers, times and first noise against the schedulers of diffusers, step by step, on one fixed network.
 
-Our side is made of what `convert.schedulers.read` says of the scheduler's config.
+Our side is made of what `convert_to_release.schedulers.read_scheduler` says of the scheduler's config.
 """
 
 import functools
@@ -108,17 +108,17 @@ def ours(step, schedule, predict, state, times, keys, index):
 def compare(sampler, steps, agree, monkeypatch, limit=1e-4, told_within=1e-3, **options):
     """Run both from the same noise; every time told and every x must agree."""
     scheduler = scheduler_of(sampler, **options)
-    diffusion, sampling = schedulers.read(json.loads(scheduler.to_json_string()))
+    diffusion, sampling = schedulers.read_scheduler(json.loads(scheduler.to_json_string()))
     assert sampling == {"sampler": sampler}
-    schedule, spacing = schedules.build(**diffusion["schedule"]), laid.build(**diffusion["spacing"])
-    times = laid.times(schedule, steps, spacing, sampler)
+    schedule, spacing = schedules.build_schedule(**diffusion["schedule"]), laid.build_spacing(**diffusion["spacing"])
+    times = laid.sampling_times(schedule, steps, spacing, sampler)
     keys = jax.random.split(jax.random.key(0), 2)
     fresh = [keys, *(jax.vmap(jax.random.fold_in, (0, None))(keys, index) for index in range(steps))]
     fresh = [samplers.noise(each, SHAPE) for each in fresh]
     noise = [torch.from_numpy(np.array(each)) for each in fresh]
     told, states = their_loop(scheduler, steps, noise, monkeypatch)
     np.testing.assert_allclose(schedule.network_time(times[:-1]), told.numpy(), atol=told_within)
-    state = samplers.initial(laid.first_deviation(schedule, steps, spacing, sampler) * fresh[0])
+    state = samplers.initial_state(laid.initial_noise_std(schedule, steps, spacing, sampler) * fresh[0])
     padded = jnp.pad(times, (0, MOST + 1 - len(times)))
     for index, x in enumerate(states):
         agree(state.x, x, limit)
@@ -179,10 +179,10 @@ def test_loops_that_end_at_the_first_entry(sampler, end, spacing, agree, monkeyp
 @pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
 def test_pndm_is_read_as_ddim_at_the_same_times(spacing):
     scheduler = PNDMScheduler(skip_prk_steps=True, **BETAS, **SPACINGS[spacing])
-    diffusion, sampling = schedulers.read(json.loads(scheduler.to_json_string()))
+    diffusion, sampling = schedulers.read_scheduler(json.loads(scheduler.to_json_string()))
     scheduler.set_timesteps(MOST)
-    spaced = laid.build(**diffusion["spacing"])
-    times = laid.times(schedules.build(**diffusion["schedule"]), MOST, spaced, sampling["sampler"])
+    spaced = laid.build_spacing(**diffusion["spacing"])
+    times = laid.sampling_times(schedules.build_schedule(**diffusion["schedule"]), MOST, spaced, sampling["sampler"])
     distinct = list(dict.fromkeys(scheduler.timesteps.tolist()))  # its own method evaluates one of them twice
     np.testing.assert_allclose(1000 * times[:-1] - 1, distinct, atol=1e-3)
     assert sampling == {"sampler": "ddim"}
@@ -192,6 +192,6 @@ def test_pndm_is_read_as_ddim_at_the_same_times(spacing):
 @pytest.mark.parametrize("sampler", CLASSES)
 def test_what_is_written_makes_the_same_scheduler(sampler):
     scheduler = scheduler_of(sampler, **BETAS, **KINDS["v"], **SPACINGS["leading"])
-    written = schedulers.write(*schedulers.read(json.loads(scheduler.to_json_string())))
+    written = schedulers.write_scheduler(*schedulers.read_scheduler(json.loads(scheduler.to_json_string())))
     again = CLASSES[sampler].from_config(written)
     assert json.loads(again.to_json_string()) == json.loads(scheduler.to_json_string())

@@ -5,7 +5,7 @@ import json
 import pytest
 import transformers
 
-from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
+from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
 from tests.tiny import clip_files
 
 TEXTS = [
@@ -25,7 +25,7 @@ def theirs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ours(theirs) -> Tokenizer:
-    return Tokenizer.from_json(folder_tokenizer(theirs.name_or_path))
+    return Tokenizer.from_json(read_folder_tokenizer(theirs.name_or_path))
 
 
 @pytest.mark.parametrize("length", [77, 5])

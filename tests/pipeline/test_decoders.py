@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle3_jax.checkpoints.latents import Decoding
+from dalle3_jax.checkpoints.latents import DecoderSettings
 from dalle3_jax.checkpoints.releases import load_release, save_release
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.pipeline import to_pixels
-from dalle3_jax.pipeline.png import read_settings
-from dalle3_jax.pipeline.request import request_of
+from dalle3_jax.pipeline.png import read_metadata
+from dalle3_jax.pipeline.request import request_from_metadata
 from tests.tiny import tiny_decoders, tiny_release
 
 
@@ -86,7 +86,7 @@ def test_a_decoder_of_another_scale_of_the_same_vae_gets_latents_scaled_once(lat
     other = dataclasses.replace(release, decoders={"decoder": dataclasses.replace(how, latent=moved)})
     inner = dataclasses.replace(release, decoders={"decoder": dataclasses.replace(how, latent=release.latent)})
     found = Pipeline(other).decode(latents, decoder="consistency")
-    wanted = Pipeline(inner).decode(release.latent.restored(latents), decoder="consistency")
+    wanted = Pipeline(inner).decode(release.latent.denormalise(latents), decoder="consistency")
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -145,7 +145,7 @@ def test_a_picture_says_how_it_was_decoded_and_can_be_repeated(decoding, tmp_pat
     settings = {"decoder": "consistency", "decoder_steps": 1, "steps": 2, "guidance_scale": 1.0}
     [picture] = decoding("a panda", seed=7, size=(16, 16), **settings)
     picture.save(tmp_path / "a.png")
-    request = request_of(read_settings(tmp_path / "a.png"))
+    request = request_from_metadata(read_metadata(tmp_path / "a.png"))
     assert (request.decoder, request.decoder_steps, request.tile) == ("consistency", 1, 0)
     [(_, again)] = decoding.generate([request], batch_size=1)
     np.testing.assert_array_equal(picture.image, again.image)
@@ -162,7 +162,7 @@ def test_the_default_decoder_is_the_releases(tmp_path):
     stored = load_release(tmp_path / "r")
     assert stored.latent is not None
     assert stored.latent.vae  # the digest of the VAE, which its decoders were trained on as well
-    assert stored.decoders["decoder"] == Decoding(
+    assert stored.decoders["decoder"] == DecoderSettings(
         "consistency", stored.latent, prediction="x0_skip", top=0.985, clamp=True
     )
 

@@ -64,8 +64,8 @@ def test_a_quote_of_the_negative_prompt_counts_too(reading):
 
 def test_quoted_text_that_is_cut_is_told(reading):
     short, long = reading.request('"1234567"'), reading.request('a "sign"', negative_prompt='"12345678"')
-    assert reading.notices([short]) == []
-    [notice] = reading.notices([short, long])
+    assert reading.truncation_notices([short]) == []
+    [notice] = reading.truncation_notices([short, long])
     assert "the quoted text of the prompt '\"12345678\"' has 9 bytes; this model reads the first 8" in notice
 
 

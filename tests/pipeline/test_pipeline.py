@@ -15,15 +15,15 @@ from dalle3_jax.loading.locate import DEMO, find_release
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.pipeline import to_pixels
-from dalle3_jax.pipeline.png import Picture, parameters, read_settings
-from dalle3_jax.pipeline.programs import chunk
-from dalle3_jax.pipeline.request import request_of
+from dalle3_jax.pipeline.png import GeneratedImage, a1111_parameters, read_metadata
+from dalle3_jax.pipeline.programs import steps_per_chunk
+from dalle3_jax.pipeline.request import request_from_metadata
 from tests.tiny import tiny_release
 
 BATCH = 2  # most tests share the programs of this batch size, 16x16 pixels and 4 steps of ddim
 
 
-def pixels(picture: Picture) -> np.ndarray:
+def pixels(picture: GeneratedImage) -> np.ndarray:
     return np.asarray(picture.image, np.int16)
 
 
@@ -179,7 +179,7 @@ def test_progress_changes_nothing_and_counts_to_the_end(pipeline):
 
 @pytest.mark.parametrize(("steps", "count"), [(1, 1), (4, 1), (20, 2), (23, 1), (50, 5), (1000, 100)])
 def test_chunks_divide_the_steps(steps, count):
-    assert chunk(steps) == count
+    assert steps_per_chunk(steps) == count
 
 
 def test_sizes_and_samplers_mix_in_one_call(pipeline):
@@ -194,7 +194,7 @@ def test_sizes_and_samplers_mix_in_one_call(pipeline):
 def test_default_batches_are_powers_of_two_that_hold_the_largest_group(pipeline):
     small, wide = pipeline.request("a"), pipeline.request("a", size=(16, 32))
     for count, size in [(1, 1), (2, 2), (3, 4), (5, 8), (100, 8)]:
-        assert pipeline.default_batch([small] * count + [wide]) == size
+        assert pipeline.default_batch_size([small] * count + [wide]) == size
 
 
 def test_a_long_prompt_is_cut_with_a_notice_that_counts(pipeline):
@@ -207,7 +207,7 @@ def test_a_long_prompt_is_cut_with_a_notice_that_counts(pipeline):
 
 
 def test_notices_count_tokens_and_not_letters(pipeline):
-    [notice] = pipeline.notices([pipeline.request("🐼" * 6, negative_prompt="x" * 23)])
+    [notice] = pipeline.truncation_notices([pipeline.request("🐼" * 6, negative_prompt="x" * 23)])
     assert "has 25 tokens" in notice
 
 
@@ -215,7 +215,7 @@ def test_notices_count_tokens_and_not_letters(pipeline):
 def test_any_prompt_makes_a_picture_that_tells_it(pipeline, tmp_path, prompt):
     [picture] = pipeline(prompt, batch_size=BATCH)
     picture.save(tmp_path / "x.png")
-    assert read_settings(tmp_path / "x.png")["prompt"] == prompt
+    assert read_metadata(tmp_path / "x.png")["prompt"] == prompt
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_values_of_a_wrong_type_are_refused(pipeline, field, value, message):
     request = pipeline.request("a fox")
     object.__setattr__(request, field, value)  # past the shape checks that only tests have
     with pytest.raises(ValueError, match=message):
-        pipeline.check([request])
+        pipeline.check_requests([request])
 
 
 def test_whole_numbers_and_lists_are_the_same_request(pipeline):
@@ -306,9 +306,9 @@ def test_a_checkpoint_is_demo_a_release_or_a_workdir(tmp_path):
 def test_a_png_tells_how_it_was_made_in_both_forms(pipeline, tmp_path):
     [picture] = pipeline("a fox", negative_prompt="fog", seed=9, size=(16, 32), batch_size=BATCH)
     picture.save(tmp_path / "fox.png")
-    made = read_settings(tmp_path / "fox.png")
-    assert made == picture.settings
-    assert request_of(made) == picture.request
+    made = read_metadata(tmp_path / "fox.png")
+    assert made == picture.metadata
+    assert request_from_metadata(made) == picture.request
     assert made["checkpoint"] == pipeline.release.digest
     assert made["digitalSourceType"].endswith("/trainedAlgorithmicMedia")
     with Image.open(tmp_path / "fox.png") as image:
@@ -321,7 +321,7 @@ def test_a_png_tells_how_it_was_made_in_both_forms(pipeline, tmp_path):
     assert text.splitlines()[2].startswith(
         "Steps: 4, Sampler: DDIM, CFG scale: 2, Seed: 9, Size: 32x16, Model hash: " + made["checkpoint"][:10]
     )
-    assert "Negative prompt" not in parameters(made | {"negative_prompt": ""})
+    assert "Negative prompt" not in a1111_parameters(made | {"negative_prompt": ""})
 
 
 def test_a_png_is_written_whole(pipeline, tmp_path, monkeypatch):
@@ -340,10 +340,10 @@ def test_a_png_is_written_whole(pipeline, tmp_path, monkeypatch):
 def test_settings_of_other_files_are_refused(tmp_path, data):
     (tmp_path / "x.png").write_bytes(data)
     with pytest.raises(ValueError, match=r"cannot read .*x\.png"):
-        read_settings(tmp_path / "x.png")
+        read_metadata(tmp_path / "x.png")
     Image.new("RGB", (2, 2)).save(tmp_path / "plain.png")
     with pytest.raises(ValueError, match="does not say how it was made"):
-        read_settings(tmp_path / "plain.png")
+        read_metadata(tmp_path / "plain.png")
 
 
 def test_a_mesh_changes_nothing(pipeline, release_folder):

@@ -8,9 +8,9 @@ import pytest
 
 from dalle3_jax.diffusion.schedules import ScaledLinear
 from dalle3_jax.pipeline import Pipeline, programs
-from dalle3_jax.pipeline.batching import groups
-from dalle3_jax.pipeline.png import parameters
-from dalle3_jax.pipeline.request import request_of
+from dalle3_jax.pipeline.batching import group_by_program
+from dalle3_jax.pipeline.png import a1111_parameters
+from dalle3_jax.pipeline.request import request_from_metadata
 from tests.tiny import tiny_release
 
 LEADING = {"kind": "leading", "offset": 300}
@@ -52,15 +52,15 @@ def test_the_first_noise_of_eulers_method_is_scaled(monkeypatch):
 
 def test_a_picture_says_how_its_times_were_laid(pipeline):
     [picture] = pipeline("a fox", steps=3, size=(16, 16), sampler="dpmsolver++", spacing="karras")
-    assert "Sampler: DPM++ 2M, Schedule type: Karras" in parameters(picture.settings)
-    assert request_of(picture.settings) == picture.request
-    older = {key: value for key, value in picture.settings.items() if key != "spacing"}
-    assert request_of(older) == dataclasses.replace(picture.request, spacing="")
+    assert "Sampler: DPM++ 2M, Schedule type: Karras" in a1111_parameters(picture.metadata)
+    assert request_from_metadata(picture.metadata) == picture.request
+    older = {key: value for key, value in picture.metadata.items() if key != "spacing"}
+    assert request_from_metadata(older) == dataclasses.replace(picture.request, spacing="")
 
 
 def test_requests_of_another_spacing_are_another_program(pipeline):
     uniform, karras = (pipeline.request("a fox", spacing=kind) for kind in (None, "karras"))
-    assert groups([uniform, karras, uniform]) == [[0, 2], [1]]
+    assert group_by_program([uniform, karras, uniform]) == [[0, 2], [1]]
     assert uniform.identity("") != karras.identity("")
 
 

@@ -63,10 +63,10 @@ def test_a_batch_over_a_mesh_is_the_one_of_a_device_whether_it_divides_or_not():
 
 def test_rows_are_split_where_they_divide_and_nothing_is_said_without_a_mesh():
     mesh = Mesh(np.asarray(jax.devices()[:1]), "data")
-    with programs.over(mesh, 3):
+    with programs.batch_over_mesh(mesh, 3):
         assert nn.get_logical_axis_rules() == (("batch", ("data",)),)
         assert jax.sharding.get_abstract_mesh().axis_names == ("data",)
-    with programs.over(None, 3):
+    with programs.batch_over_mesh(None, 3):
         assert not nn.get_logical_axis_rules()
         assert jax.sharding.get_abstract_mesh().empty
 

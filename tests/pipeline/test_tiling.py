@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle3_jax.pipeline.tiling import tiled
+from dalle3_jax.pipeline.tiling import apply_in_tiles
 from tests.networks import normal
 
 KERNEL = 0.3 * normal(3, 3, 4, 4, seed=5)
@@ -37,7 +37,7 @@ def denoise(x_t, t, latents):
 
 
 def run(function, *arrays, tile, halo):
-    return jax.jit(tiled(function, tile=tile, halo=halo))(*arrays)
+    return jax.jit(apply_in_tiles(function, tile=tile, halo=halo))(*arrays)
 
 
 def worst(a, b):
@@ -80,7 +80,7 @@ def test_a_side_that_fits_into_a_tile_stays_whole(size, seen):
 
 def test_an_image_that_fits_into_a_tile_is_given_to_the_function_itself():
     latents = normal(1, 10, 7, 2)
-    assert tiled(lambda x: x, tile=10, halo=2)(latents) is latents
+    assert apply_in_tiles(lambda x: x, tile=10, halo=2)(latents) is latents
 
 
 @pytest.mark.parametrize(("tile", "halo"), [(8, 2), (6, 2), (8, 1), (24, 6)])
@@ -129,7 +129,7 @@ def test_one_body_serves_all_windows_of_a_size():
         traces.append(latents.shape)
         return decode(latents)
 
-    jitted = jax.jit(tiled(function, tile=14, halo=3))
+    jitted = jax.jit(apply_in_tiles(function, tile=14, halo=3))
     counts = []
     for side in (16, 60):  # 4 windows, 121 windows
         jitted(normal(1, side, side, 3))
@@ -153,7 +153,7 @@ def test_memory_grows_with_the_images_alone():
 
     small, large = 32, 128
     assert temporary(narrow, large) > 12 * temporary(narrow, small)
-    windows = tiled(narrow, tile=16, halo=3)
+    windows = apply_in_tiles(narrow, tile=16, halo=3)
     assert temporary(windows, large) < 1.2 * temporary(windows, small) < 1.2 * temporary(narrow, small)
 
 
@@ -162,20 +162,20 @@ def test_a_tile_without_room_between_its_halos_is_refused(tile, halo):
     with pytest.raises(
         ValueError, match=rf"tile of {tile} cells with a halo of {halo}: give .*at least {2 * max(halo, 1) + 2}"
     ):
-        tiled(decode, tile=tile, halo=halo)
+        apply_in_tiles(decode, tile=tile, halo=halo)
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 31, 1), (1, 40, 45, 1), (1, 60, 30, 1), (1, 20, 10, 1)])
 def test_arrays_that_show_something_else_are_refused(shape):
     with pytest.raises(ValueError, match="20 x 15 cells" if shape[1] > 20 else "20 x 1[05]"):
-        tiled(lambda a, b: a, tile=10, halo=2)(jnp.zeros((1, 20, 15, 1)), jnp.zeros(shape))
+        apply_in_tiles(lambda a, b: a, tile=10, halo=2)(jnp.zeros((1, 20, 15, 1)), jnp.zeros(shape))
 
 
 def test_an_output_coarser_than_the_cells_is_refused():
     with pytest.raises(ValueError, match="array of 5 x 5 beside one of 10 x 10 cells"):
-        tiled(lambda a: a[:, ::2, ::2], tile=10, halo=2)(jnp.zeros((1, 20, 20, 1)))
+        apply_in_tiles(lambda a: a[:, ::2, ::2], tile=10, halo=2)(jnp.zeros((1, 20, 20, 1)))
 
 
 def test_nothing_to_tile_is_refused():
     with pytest.raises(ValueError, match="at least one array"):
-        tiled(lambda t: t, tile=10, halo=2)(jnp.zeros(3))
+        apply_in_tiles(lambda t: t, tile=10, halo=2)(jnp.zeros(3))

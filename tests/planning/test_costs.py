@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import pytest
 
 from dalle3_jax.planning import costs, hlo
-from dalle3_jax.planning.flops import flops, meetings
+from dalle3_jax.planning.flops import count_tap_products, jaxpr_flops
 
 
 def compiled(function, *shapes):
     arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     text = jax.jit(function).lower(*arguments).compile().as_text()
-    return costs.measure(hlo.parse(text), 1), flops(jax.make_jaxpr(function)(*arguments))
+    return costs.program_costs(hlo.parse_hlo(text), 1), jaxpr_flops(jax.make_jaxpr(function)(*arguments))
 
 
 def product(x, w):
@@ -75,7 +75,7 @@ def test_gradients_of_convolutions_cost_two_forward_passes():
     ],
 )
 def test_taps_are_counted_where_they_meet_numbers(axis, expected):
-    assert meetings(*axis) == expected
+    assert count_tap_products(*axis) == expected
 
 
 def test_a_strided_convolution_costs_the_same_read_and_traced():
@@ -156,9 +156,9 @@ ENTRY %main (x: bf16[16,64], y: bf16[256,64], z: (s32[], bf16[64,64])) -> bf16[1
 
 
 def test_collectives_of_a_tpu_program_are_counted_once_each_and_as_often_as_loops_run():
-    found = costs.measure(hlo.parse(TPU), 64)
+    found = costs.program_costs(hlo.parse_hlo(TPU), 64)
     whole = 256 * 64 * 2
-    assert found.by_kind() == {
+    assert found.collectives_by_kind() == {
         "all-gather": {"count": 1, "bytes": whole + 16 * 64 * 2 - 16 * 64 * 2, "moved": whole * 15 / 16},
         "reduce-scatter": {
             "count": 13,
@@ -170,7 +170,7 @@ def test_collectives_of_a_tpu_program_are_counted_once_each_and_as_often_as_loop
 
 
 def test_kernels_count_as_they_say_or_as_is_known_of_them_and_padding_does_not():
-    found = costs.measure(hlo.parse(TPU), 64)
+    found = costs.program_costs(hlo.parse_hlo(TPU), 64)
     said, product, scores = 1000, 2 * 4 * 10 * 64 * 32, 2 * (2 * 4 * 1024 * 512 * 64)
     assert found.flops == said + product + (3 + 4) * scores
     assert found.unknown == ("other.3",)
@@ -184,6 +184,6 @@ def test_arrays_in_a_tpu_s_vector_memory_are_no_memory_traffic():
 
 def test_a_loop_without_a_length_is_named():
     with pytest.raises(ValueError, match="how often its loop loop runs"):
-        costs.measure(hlo.parse(TPU.replace("%bound = s32[] constant(7)", "%bound = s32[] parameter(1)")), 64)
+        costs.program_costs(hlo.parse_hlo(TPU.replace("%bound = s32[] constant(7)", "%bound = s32[] parameter(1)")), 64)
     with pytest.raises(ValueError, match="no ENTRY"):
-        hlo.parse("HloModule nothing")
+        hlo.parse_hlo("HloModule nothing")

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from dalle3_jax.planning.chips import CHIPS, topology
+from dalle3_jax.planning.chips import CHIPS, parse_topology
 from dalle3_jax.planning.costs import Collective
-from dalle3_jax.planning.report import Plan, findings, markdown, seconds
+from dalle3_jax.planning.report import Plan, plan_findings, plan_markdown, roofline_seconds
 
 MIB = 2**20
 
@@ -24,7 +24,7 @@ MIB = 2**20
     ],
 )
 def test_grids_and_products_are_understood(name, grid, chips):
-    found = topology(name)
+    found = parse_topology(name)
     assert (found.grid, found.chips) == (grid, chips)
     assert found.name == f"{found.version}:{'x'.join(map(str, grid))}"
 
@@ -41,20 +41,20 @@ def test_grids_and_products_are_understood(name, grid, chips):
 )
 def test_what_there_is_not_is_named_with_what_there_is(name, message):
     with pytest.raises(ValueError, match=message):
-        topology(name)
+        parse_topology(name)
 
 
 def test_seconds_are_work_over_peaks_and_groups_use_the_links_along_the_sides_they_span():
-    where, chip = topology("v5e:16x16"), CHIPS["v5e"]
+    where, chip = parse_topology("v5e:16x16"), CHIPS["v5e"]
     whole = Collective("all-gather", 256, 256 * MIB, 1)
     row = Collective("all-gather", 16, 256 * MIB, 2)
     reduced = Collective("all-reduce", 256, 256 * MIB, 1)
-    assert seconds(chip.flops, 2 * chip.bandwidth, [], where) == {"compute": 1, "memory": 2, "interconnect": 0}
-    ways = [seconds(0.0, 0.0, [one], where)["interconnect"] for one in (whole, row, reduced)]
+    assert roofline_seconds(chip.flops, 2 * chip.bandwidth, [], where) == {"compute": 1, "memory": 2, "interconnect": 0}
+    ways = [roofline_seconds(0.0, 0.0, [one], where)["interconnect"] for one in (whole, row, reduced)]
     assert ways[0] == pytest.approx(255 * MIB / chip.interconnect)
     assert ways[1] == pytest.approx(2 * 240 * MIB / (chip.interconnect / 2))
     assert ways[2] == pytest.approx(2 * ways[0])
-    assert Collective("collective-permute", 256, MIB, 3).moved == 3 * MIB
+    assert Collective("collective-permute", 256, MIB, 3).received_bytes == 3 * MIB
 
 
 def test_findings_name_what_is_wrong_and_nothing_else():
@@ -63,14 +63,14 @@ def test_findings_name_what_is_wrong_and_nothing_else():
         Collective("reduce-scatter", 4, 9 * MIB, 1),
         Collective("all-reduce", 4, 9, 1),
     ]
-    assert findings({"parameters": 80}, 100, good, [100], {}) == []
+    assert plan_findings({"parameters": 80}, 100, good, [100], {}) == []
     bad = [Collective("all-reduce", 4, 2 * MIB, 3), Collective("all-to-all", 4, 2 * MIB, 1)]
-    found = findings({"parameters": 95}, 100, bad, [3 * MIB], {"moments": 5 * MIB})
+    found = plan_findings({"parameters": 95}, 100, bad, [3 * MIB], {"moments": 5 * MIB})
     assert [
         any(word in line for line in found)
         for word in ("5.0% of HBM", "1 all-to-alls", "6.00 MiB: gradients", "3.00 MiB", "moments, 5.00 MiB")
     ] == [True] * 5
-    assert "does not fit" in findings({"parameters": 101}, 100, [], [], {})[0]
+    assert "does not fit" in plan_findings({"parameters": 101}, 100, [], [], {})[0]
 
 
 def plan(**changes):
@@ -99,13 +99,13 @@ def plan(**changes):
 
 def test_a_step_takes_the_longest_of_its_times_or_that_and_the_interconnect_s():
     found = plan()
-    assert (found.overlapped, found.serial) == (0.010, 0.015)
-    assert found.utilisation(found.overlapped, 1e15) == pytest.approx(0.15)
-    assert found.used == 3 * 2**30
+    assert (found.overlapped_seconds, found.serial_seconds) == (0.010, 0.015)
+    assert found.utilisation(found.overlapped_seconds, 1e15) == pytest.approx(0.15)
+    assert found.used_bytes == 3 * 2**30
 
 
 def test_a_plan_reads_as_a_document_and_as_json():
-    text = markdown(plan(left_out=["HBM traffic"], compile_seconds=61.0), topology("v5e:4x4"))
+    text = plan_markdown(plan(left_out=["HBM traffic"], compile_seconds=61.0), parse_topology("v5e:4x4"))
     for said in (
         "896x512 pixels",
         "fsdp 4 x fsdp_inner 4",

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from dalle3_jax.evaluation.suites import suite
-from dalle3_jax.prompting.aspect import answered, asked, chosen, nearest, said
+from dalle3_jax.evaluation.suites import load_suite
+from dalle3_jax.prompting.aspect import choose_size, nearest_size, parse_size_answer, size_question, stated_aspect
 
 SIZES = [(1024, 1024), (1024, 1792), (1792, 1024)]
 WIDE, TALL, SQUARE = (1024, 1792), (1792, 1024), (1024, 1024)
@@ -79,7 +79,7 @@ SAYS_NOT = [
 
 @pytest.mark.parametrize(("prompt", "size"), SAYS)
 def test_a_shape_that_is_said_is_taken(prompt, size):
-    choice = chosen(prompt, SIZES)
+    choice = choose_size(prompt, SIZES)
     assert choice.size == size
     assert choice.reason.startswith('the prompt says "')
     assert choice.reason.split('"')[1] in prompt.lower()
@@ -87,41 +87,41 @@ def test_a_shape_that_is_said_is_taken(prompt, size):
 
 @pytest.mark.parametrize("prompt", SAYS_NOT)
 def test_a_thing_in_the_picture_is_no_shape(prompt):
-    assert said(prompt) is None
+    assert stated_aspect(prompt) is None
 
 
 def test_all_of_the_suites_prompts_are_read_rightly():
-    for prompt in suite():
-        aspect, wanted = said(prompt.text), prompt.aspect[0] / prompt.aspect[1]
+    for prompt in load_suite():
+        aspect, wanted = stated_aspect(prompt.text), prompt.aspect[0] / prompt.aspect[1]
         assert (aspect is None) == (wanted == 1), prompt.text
         assert aspect is None or (aspect.ratio > 1) == (wanted > 1), prompt.text
 
 
 def test_the_nearest_size_is_the_nearest_by_the_logarithm():
-    assert nearest(1.3, SIZES) == SQUARE
-    assert nearest(1.35, SIZES) == WIDE  # between 1 and 7:4 lies 1.32
-    assert nearest(1 / 1.35, SIZES) == TALL
-    assert nearest(1.0, [(256, 256), (512, 512)]) == (512, 512)
-    assert all(nearest(math.exp(x), SIZES) in SIZES for x in (-3, 0, 3))
+    assert nearest_size(1.3, SIZES) == SQUARE
+    assert nearest_size(1.35, SIZES) == WIDE  # between 1 and 7:4 lies 1.32
+    assert nearest_size(1 / 1.35, SIZES) == TALL
+    assert nearest_size(1.0, [(256, 256), (512, 512)]) == (512, 512)
+    assert all(nearest_size(math.exp(x), SIZES) in SIZES for x in (-3, 0, 3))
 
 
 def test_the_language_model_is_asked_before_the_head_and_the_first_size_is_last():
     def head(prompt):
         return [0.2, 0.7, 0.1]
 
-    assert chosen("a fox", SIZES, chat=lambda question: "1024x1792", head=head).size == TALL
-    by_head = chosen("a fox", SIZES, head=head)
+    assert choose_size("a fox", SIZES, chat=lambda question: "1024x1792", head=head).size == TALL
+    by_head = choose_size("a fox", SIZES, head=head)
     assert by_head.size == WIDE
     assert "70%" in by_head.reason
-    assert chosen("a fox", SIZES).size == SQUARE
-    assert chosen("a fox, 9:16", SIZES, chat=lambda question: "1024x1024").size == TALL
+    assert choose_size("a fox", SIZES).size == SQUARE
+    assert choose_size("a fox, 9:16", SIZES, chat=lambda question: "1024x1024").size == TALL
     with pytest.raises(ValueError, match="no sizes"):
-        chosen("a fox", [])
+        choose_size("a fox", [])
 
 
 @pytest.mark.parametrize("answer", ["", "1x1", "wide", "1792x1024 and 1024x1024", "ignore that", "1792 by 1024"])
 def test_an_answer_that_is_no_size_is_passed_over_and_said(answer):
-    choice = chosen("a fox", SIZES, chat=lambda question: answer)
+    choice = choose_size("a fox", SIZES, chat=lambda question: answer)
     assert choice.size == SQUARE
     assert "none of the sizes" in choice.reason
 
@@ -130,13 +130,13 @@ def test_a_server_that_fails_costs_no_picture():
     def fails(question):
         raise OSError("gone")
 
-    choice = chosen("a fox", SIZES, chat=fails)
+    choice = choose_size("a fox", SIZES, chat=fails)
     assert choice.size == SQUARE
     assert "gone" in choice.reason
 
 
 def test_the_question_names_the_sizes_and_quotes_the_prompt():
-    question = asked('a "fox"\nignore that', SIZES)
+    question = size_question('a "fox"\nignore that', SIZES)
     assert "1024x1024, 1792x1024, 1024x1792" in question
     assert repr('a "fox"\nignore that') in question
-    assert answered(" 1792x1024. ", SIZES) == WIDE
+    assert parse_size_answer(" 1792x1024. ", SIZES) == WIDE

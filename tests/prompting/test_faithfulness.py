@@ -2,7 +2,7 @@
 
 import pytest
 
-from dalle3_jax.prompting.faithfulness import content_words, is_usable, lost, malformed, stem
+from dalle3_jax.prompting.faithfulness import content_words, format_errors, is_usable, missing_content, stem
 from dalle3_jax.prompting.lexicon import Lexicon
 
 LEXICON = Lexicon(
@@ -49,17 +49,17 @@ BARE = (
 
 @pytest.mark.parametrize(("prompt", "revised"), KEPT)
 def test_what_is_said_in_other_words_is_kept(prompt, revised):
-    assert lost(prompt, revised, LEXICON) == ()
+    assert missing_content(prompt, revised, LEXICON) == ()
 
 
 @pytest.mark.parametrize(("prompt", "revised", "said"), LOST)
 def test_what_is_lost_is_named(prompt, revised, said):
-    assert any(said in one for one in lost(prompt, revised, LEXICON))
+    assert any(said in one for one in missing_content(prompt, revised, LEXICON))
 
 
 @pytest.mark.parametrize(("prompt", "revised", "kept"), BARE)
 def test_without_a_lexicon_words_numbers_and_colours_are_kept(prompt, revised, kept):
-    assert (lost(prompt, revised) == ()) is kept
+    assert (missing_content(prompt, revised) == ()) is kept
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_without_a_lexicon_words_numbers_and_colours_are_kept(prompt, revised, k
     ],
 )
 def test_answers_that_are_no_description_are_refused(text, said):
-    assert any(said in one for one in malformed(text, "a fox"))
+    assert any(said in one for one in format_errors(text, "a fox"))
 
 
 def test_a_description_is_well_formed_in_the_prompts_own_script():
-    assert malformed("The picture shows a fox on a beach, drawn in the middle of the frame and alone.") == ()
-    assert malformed("\u72d0 " * 20, "\u72d0") == ()
+    assert format_errors("The picture shows a fox on a beach, drawn in the middle of the frame and alone.") == ()
+    assert format_errors("\u72d0 " * 20, "\u72d0") == ()
 
 
 def test_singular_and_plural_are_one():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from dalle3_jax.data.scenes import FIRST, WHOLE, captions, labels
-from dalle3_jax.data.scenes.scene import scene
-from dalle3_jax.evaluation.captions.accuracy import MEASURES, measured
-from dalle3_jax.prompting.scene_lexicon import claims
+from dalle3_jax.data.scenes import FIRST, WHOLE, make_captions, record_labels
+from dalle3_jax.data.scenes.scene import sample_scene
+from dalle3_jax.evaluation.captions.accuracy import MEASURES, score_captions
+from dalle3_jax.prompting.scene_lexicon import caption_claims
 
 LABELS = {
     "kind": "two",
@@ -21,15 +21,15 @@ SIGN = {**LABELS, "kind": "count", "words": [{"text": "HELLO"}]}
 
 
 def judged(caption, wanted=LABELS, world=WHOLE):
-    said = claims(caption, world)
+    said = caption_claims(caption, world)
     return {name: measure(said, wanted) for name, measure in MEASURES.items()}
 
 
 @pytest.mark.parametrize("world", [FIRST, WHOLE], ids=["first", "whole"])
 def test_exact_captions_are_wholly_right_and_those_of_other_scenes_are_not(world):
-    scenes = [scene(world, 3, index) for index in range(150)]
-    texts = [captions(world, one, 3, index)["descriptive"] for index, one in enumerate(scenes)]
-    found = measured(texts, [labels(world, one, 128, 128) for one in scenes], world)
+    scenes = [sample_scene(world, 3, index) for index in range(150)]
+    texts = [make_captions(world, one, 3, index)["descriptive"] for index, one in enumerate(scenes)]
+    found = score_captions(texts, [record_labels(world, one, 128, 128) for one in scenes], world)
     for name, row in found.rows.items():
         bad = name.endswith("not there")
         assert row.rate.value == (0.0 if bad else 1.0), name
@@ -48,31 +48,36 @@ def test_exact_captions_are_wholly_right_and_those_of_other_scenes_are_not(world
     ],
 )
 def test_relations_are_read_from_phrases_and_from_places(caption, relation):
-    assert relation in claims(caption, WHOLE).relations
+    assert relation in caption_claims(caption, WHOLE).relations
 
 
 def test_betweens_and_rows_are_read():
     between = ("pig", "between", "fox", "owl")
-    assert claims("The pig is between the fox on the left and the owl on the right.", WHOLE).relations[0] == between
+    assert (
+        caption_claims("The pig is between the fox on the left and the owl on the right.", WHOLE).relations[0]
+        == between
+    )
     assert (
         between
-        in claims("A pig, a fox, an owl. Above is the fox, below is the owl, between them is the pig.", WHOLE).relations
+        in caption_claims(
+            "A pig, a fox, an owl. Above is the fox, below is the owl, between them is the pig.", WHOLE
+        ).relations
     )
-    row = claims("From left to right, they are the fox, the owl and the pig.", WHOLE).relations
+    row = caption_claims("From left to right, they are the fox, the owl and the pig.", WHOLE).relations
     assert row == (("fox", "left of", "owl"), ("owl", "left of", "pig"))
 
 
 def test_numbers_tints_words_and_longer_names_are_read():
-    said = claims(
+    said = caption_claims(
         'Three red cars and a bullet train on a beach. The cars stand in a row. A sign says "Star Bus".', WHOLE
     )
     assert said.things == {"car": 3, "bullet train": 1}
     assert said.tints["car"] == ("red",)
     assert said.backgrounds == ("beach",)
     assert said.words == ("Star Bus",)
-    assert claims("a red car and two blue cars", WHOLE).things == {"car": 3}
-    assert claims("foxes", WHOLE).things == {"fox": 0}
-    assert claims("the night sky with stars and a moon", WHOLE).things == {}
+    assert caption_claims("a red car and two blue cars", WHOLE).things == {"car": 3}
+    assert caption_claims("foxes", WHOLE).things == {"fox": 0}
+    assert caption_claims("the night sky with stars and a moon", WHOLE).things == {}
 
 
 def test_a_true_caption_is_right_in_everything():

@@ -3,13 +3,13 @@
 import pytest
 
 from dalle3_jax.data.scenes import FIRST, WHOLE
-from dalle3_jax.evaluation.suites import some, suite
+from dalle3_jax.evaluation.suites import load_suite, pick_evenly
 from dalle3_jax.prompting.faithfulness import LEAST, MOST
-from dalle3_jax.prompting.scene_lexicon import lexicon_of
-from dalle3_jax.prompting.upsampler import BackendError, Turn, template, upsample
+from dalle3_jax.prompting.scene_lexicon import world_lexicon
+from dalle3_jax.prompting.upsampler import BackendError, Turn, template_backend, upsample
 
 GOOD = "A panda sits in the middle of a quiet beach, in soft light, with nothing else to be seen."
-LEXICON = lexicon_of(FIRST)
+LEXICON = world_lexicon(FIRST)
 
 
 def answers(*texts):
@@ -92,9 +92,9 @@ def test_what_is_no_text_is_left_alone_and_asked_of_nobody(prompt):
     ],
 )
 def test_other_scripts_and_quotes_within_quotes_are_kept_or_left_alone(prompt):
-    made = upsample(prompt, template(LEXICON), lexicon=LEXICON)
+    made = upsample(prompt, template_backend(LEXICON), lexicon=LEXICON)
     assert made.revised == prompt or prompt.split()[0].casefold() in made.revised.casefold()
-    assert upsample(prompt, template()).revised
+    assert upsample(prompt, template_backend()).revised
 
 
 def test_what_a_prompt_commands_is_data():
@@ -108,33 +108,33 @@ def test_what_a_prompt_commands_is_data():
 
 @pytest.mark.parametrize("world", [FIRST, WHOLE], ids=["first", "whole"])
 def test_the_template_keeps_the_prompts_of_the_suite(world):
-    lexicon = lexicon_of(world)
-    for prompt in some(suite(), 120):
-        made = upsample(prompt.text, template(lexicon), lexicon=lexicon)
+    lexicon = world_lexicon(world)
+    for prompt in pick_evenly(load_suite(), 120):
+        made = upsample(prompt.text, template_backend(lexicon), lexicon=lexicon)
         assert made.notice == "" or prompt.kind == "long descriptions", (prompt.text, made)
         assert made.notice or LEAST <= len(made.revised.split()) <= MOST
-        assert made.revised == upsample(prompt.text, template(lexicon), lexicon=lexicon).revised
+        assert made.revised == upsample(prompt.text, template_backend(lexicon), lexicon=lexicon).revised
 
 
 def test_the_template_writes_what_captions_say():
-    said = upsample("two red cars", template(lexicon_of(WHOLE)), lexicon=lexicon_of(WHOLE)).revised
+    said = upsample("two red cars", template_backend(world_lexicon(WHOLE)), lexicon=world_lexicon(WHOLE)).revised
     assert "two red cars" in said
     assert "exactly two of them" in said
-    relation = upsample("a panda left of an apple", template(LEXICON), lexicon=LEXICON).revised
+    relation = upsample("a panda left of an apple", template_backend(LEXICON), lexicon=LEXICON).revised
     assert "The panda is to the left of the apple." in relation
-    assert "dragon eating noodles" in upsample("draw me a Dragon eating noodles", template()).revised.lower()
+    assert "dragon eating noodles" in upsample("draw me a Dragon eating noodles", template_backend()).revised.lower()
 
 
 def test_other_seeds_choose_otherwise():
-    assert len({upsample("a panda", template(LEXICON, seed), lexicon=LEXICON).revised for seed in range(8)}) > 3
+    assert len({upsample("a panda", template_backend(LEXICON, seed), lexicon=LEXICON).revised for seed in range(8)}) > 3
 
 
 def test_an_edit_writes_the_description_anew():
-    first = upsample("a panda on a beach", template(LEXICON), lexicon=LEXICON)
+    first = upsample("a panda on a beach", template_backend(LEXICON), lexicon=LEXICON)
     turns = [Turn("a panda on a beach", first.revised)]
 
     def edit(text):
-        made = upsample(text, template(LEXICON), lexicon=LEXICON, previous=turns)
+        made = upsample(text, template_backend(LEXICON), lexicon=LEXICON, previous=turns)
         assert not made.notice
         assert len(made.revised.split()) <= 1.25 * len(first.revised.split()) + 8
         turns.append(Turn(text, made.revised))
@@ -146,7 +146,7 @@ def test_an_edit_writes_the_description_anew():
     assert "fox" not in edit("remove the fox")
     for number in range(6):
         edit(f"{'two' if number % 2 else 'three'} pandas")
-    lost_one = upsample("make it happier", template(LEXICON), lexicon=LEXICON, previous=turns)
+    lost_one = upsample("make it happier", template_backend(LEXICON), lexicon=LEXICON, previous=turns)
     assert "does not understand" in lost_one.notice
 
 

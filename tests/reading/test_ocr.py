@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from dalle3_jax.evaluation.statistics import Rate
-from dalle3_jax.evaluation.words import by_length, edits, exact
+from dalle3_jax.evaluation.words import edit_distance, has_exact_words, scores_by_length
 from dalle3_jax.reading.ocr import Ocr, find_ocr
 
 INK, PLATE, GROUND = (214, 36, 40), (252, 250, 242), (90, 150, 200)
@@ -125,7 +125,7 @@ def test_lines_become_words_without_what_stands_around_them() -> None:
     ],
 )
 def test_the_words_wanted_and_no_others_are_exact(read: list[str], wanted: list[str]) -> None:
-    assert exact(read, wanted)
+    assert has_exact_words(read, wanted)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_the_words_wanted_and_no_others_are_exact(read: list[str], wanted: list[
     ],
 )
 def test_anything_else_is_not_exact(read: list[str], wanted: list[str]) -> None:
-    assert not exact(read, wanted)
+    assert not has_exact_words(read, wanted)
 
 
 @pytest.mark.parametrize(
@@ -151,12 +151,12 @@ def test_anything_else_is_not_exact(read: list[str], wanted: list[str]) -> None:
     [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("open", "opne", 2), ("abc", "abc", 0)],
 )
 def test_edits_are_the_levenshtein_distance(one: str, two: str, count: int) -> None:
-    assert edits(one, two) == edits(two, one) == count
+    assert edit_distance(one, two) == edit_distance(two, one) == count
 
 
 def rates(*results: tuple[str, tuple[str, ...], tuple[str, ...]]) -> dict[int, tuple[float, float]]:
     """Length -> the share that is exact, and the character error rate."""
-    return {length: (score.exact.value, score.error_rate.value) for length, score in by_length(results).items()}
+    return {length: (score.exact.value, score.error_rate.value) for length, score in scores_by_length(results).items()}
 
 
 def test_the_best_assignment_counts() -> None:
@@ -177,13 +177,13 @@ def test_the_table_has_every_length_by_itself() -> None:
         3: (0.5, pytest.approx(1 / 6)),
         4: (0.0, 1 / 4),
     }
-    assert by_length([]) == {}
+    assert scores_by_length([]) == {}
 
 
 def test_rates_of_words_have_intervals_over_prompts_and_a_shuffled_control() -> None:
     drawn = [(str(number), (word,), (word,)) for number, word in enumerate(("fox", "cat", "elm", "sky"))]
     missed = [(f"{name} missed", (), wanted) for name, _, wanted in drawn]
-    score = by_length([*drawn, *missed])[3]
+    score = scores_by_length([*drawn, *missed])[3]
     assert score.words == score.exact.prompts == 8
     assert score.exact.low < score.exact.value == 0.5 < score.exact.high
     assert score.error_rate.low < score.error_rate.value == 0.5 < score.error_rate.high
@@ -194,5 +194,5 @@ def test_rates_of_words_have_intervals_over_prompts_and_a_shuffled_control() -> 
 
 
 def test_pictures_of_one_prompt_are_drawn_again_together_and_have_nothing_to_be_shuffled_with() -> None:
-    score = by_length([("a", ("fox",), ("fox",)), ("a", (), ("fox",))])[3]
+    score = scores_by_length([("a", ("fox",), ("fox",)), ("a", (), ("fox",))])[3]
     assert (score.words, score.exact, score.shuffled_exact) == (2, Rate(0.5, 0.5, 0.5, 1), None)

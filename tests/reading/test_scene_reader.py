@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 
 from dalle3_jax.checkpoints.releases import Release, save_release
-from dalle3_jax.models.scene_reader import SceneReader, Sight
+from dalle3_jax.models.scene_reader import SceneLogits, SceneReader
 from dalle3_jax.reading import scene_reader
-from dalle3_jax.reading.scene_reader import BATCH, NATURAL, Reader, Reading, Seen, agree, decode, found, truth
-from dalle3_jax.training.objectives.scene_reader import boxes_of, cells_of, heat_of
+from dalle3_jax.reading.scene_reader import (
+    BATCH,
+    NATURAL,
+    Reader,
+    SceneReading,
+    SeenObject,
+    count_matches,
+    decode_readings,
+    readings_agree,
+    true_reading,
+)
+from dalle3_jax.training.objectives.scene_reader import box_targets, centre_cells, heat_targets
 from tests.networks import normal, randomised
 
 MODULE = SceneReader(
@@ -23,14 +33,16 @@ def image(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
 
 
-def said(reading: Reading, rows: int = 16, columns: int = 16, certainty: float = 9.0) -> Sight:
+def said(reading: SceneReading, rows: int = 16, columns: int = 16, certainty: float = 9.0) -> SceneLogits:
     """What a faultless network says of a picture that shows this."""
     objects = reading.objects
     centres = jnp.array([[[seen.x, seen.y] for seen in objects]]).reshape(1, -1, 2)
     sides = jnp.array([[seen.size for seen in objects]])
-    cells = cells_of(centres, rows, columns)
+    cells = centre_cells(centres, rows, columns)
     heat = (
-        heat_of(cells, sides, jnp.ones(cells.shape, bool), rows, columns) if objects else jnp.zeros((1, rows, columns))
+        heat_targets(cells, sides, jnp.ones(cells.shape, bool), rows, columns)
+        if objects
+        else jnp.zeros((1, rows, columns))
     )
     outputs = {
         "concepts": [MODULE.concepts.index(seen.concept) for seen in objects],
@@ -42,20 +54,20 @@ def said(reading: Reading, rows: int = 16, columns: int = 16, certainty: float =
         rest[name] = np.zeros((1, rows * columns, size), np.float32)
         rest[name][0, cells[0], outputs[name]] = certainty
     boxes = np.zeros((1, rows * columns, 3), np.float32)
-    boxes[0, cells[0]] = boxes_of(centres, sides, rows, columns)[0]
+    boxes[0, cells[0]] = box_targets(centres, sides, rows, columns)[0]
     backgrounds = certainty * np.eye(2, dtype=np.float32)[[MODULE.backgrounds.index(reading.background)]]
     logits = np.array(certainty * (2.0 * heat - 1.0), np.float32)
-    return Sight(
+    return SceneLogits(
         logits, rest["concepts"], rest["tints"], boxes, rest["styles"], backgrounds, np.zeros((1, 16), np.float32)
     )
 
 
-def read_back(reading: Reading, rows: int = 16, columns: int = 16, threshold: float = 0.4) -> Reading:
-    [back] = decode(said(reading, rows, columns), MODULE, threshold)
+def read_back(reading: SceneReading, rows: int = 16, columns: int = 16, threshold: float = 0.4) -> SceneReading:
+    [back] = decode_readings(said(reading, rows, columns), MODULE, threshold)
     return back
 
 
-def same(one: Reading, two: Reading) -> None:
+def same(one: SceneReading, two: SceneReading) -> None:
     """Assert that both show the same, objects in any order."""
     assert (one.background, one.style, len(one.objects)) == (two.background, two.style, len(two.objects))
     for a, b in zip(*(sorted(r.objects, key=lambda seen: (seen.x, seen.y)) for r in (one, two)), strict=True):
@@ -63,10 +75,14 @@ def same(one: Reading, two: Reading) -> None:
         assert (a.x, a.y, a.size) == pytest.approx((b.x, b.y, b.size), abs=1e-5)
 
 
-SCENE = Reading(
+SCENE = SceneReading(
     "snow",
     "flat",
-    (Seen("cat", "", 0.31, 0.27, 0.4), Seen("hat", "red", 0.7, 0.8, 0.3), Seen("cat", "blue", 0.9, 0.1, 0.16)),
+    (
+        SeenObject("cat", "", 0.31, 0.27, 0.4),
+        SeenObject("hat", "red", 0.7, 0.8, 0.3),
+        SeenObject("cat", "blue", 0.9, 0.1, 0.16),
+    ),
 )
 
 
@@ -79,50 +95,50 @@ def test_faultless_answers_are_read_back_exactly(rows, columns):
 def test_the_style_is_that_of_the_objects_together_and_of_no_other_cell():
     sight = said(SCENE)
     sight.styles[0, ~sight.styles[0].any(axis=-1)] = [50.0, 0.0]  # cells that hold no object
-    assert decode(sight, MODULE, 0.4)[0].style == "flat"
+    assert decode_readings(sight, MODULE, 0.4)[0].style == "flat"
     cell = 4 * 16 + 4  # the first object is in doubt, the others outvote it
     assert sight.styles[0, cell].tolist() == [0.0, 9.0]
     sight.styles[0, cell] = [17.0, 0.0]
-    assert decode(sight, MODULE, 0.4)[0].style == "flat"
+    assert decode_readings(sight, MODULE, 0.4)[0].style == "flat"
     sight.styles[0, cell] = [19.0, 0.0]
-    assert decode(sight, MODULE, 0.4)[0].style == "3d"
+    assert decode_readings(sight, MODULE, 0.4)[0].style == "3d"
 
 
 def test_neighbours_two_cells_apart_are_both_kept():
     for step in ((2, 0), (0, 2), (2, 2), (3, 0), (0, 3)):
-        near = Seen("dog", "", (7.5 + step[0]) / 16, (7.5 + step[1]) / 16, 0.16)
-        scene = replace(SCENE, objects=(Seen("cat", "", 7.5 / 16, 7.5 / 16, 0.16), near))
+        near = SeenObject("dog", "", (7.5 + step[0]) / 16, (7.5 + step[1]) / 16, 0.16)
+        scene = replace(SCENE, objects=(SeenObject("cat", "", 7.5 / 16, 7.5 / 16, 0.16), near))
         same(read_back(scene), scene)
 
 
 def test_eight_touching_objects_are_kept():
     spots = [(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)][:8]
-    scene = replace(SCENE, objects=tuple(Seen("dog", "red", *spot, 0.3) for spot in spots))
+    scene = replace(SCENE, objects=tuple(SeenObject("dog", "red", *spot, 0.3) for spot in spots))
     same(read_back(scene), scene)
 
 
 def test_only_the_hottest_of_neighbouring_cells_is_an_object():
-    sight = said(replace(SCENE, objects=(Seen("cat", "", 0.5, 0.5, 0.3),)))
+    sight = said(replace(SCENE, objects=(SeenObject("cat", "", 0.5, 0.5, 0.3),)))
     sight.heat[0, 8, 9] = 3.0  # hot, but beside the centre
-    [reading] = decode(sight, MODULE, 0.4)
+    [reading] = decode_readings(sight, MODULE, 0.4)
     assert [seen.concept for seen in reading.objects] == ["cat"]
 
 
 def test_two_peaks_that_mean_the_same_place_are_one_object_the_surer_one():
-    sight = said(replace(SCENE, objects=(Seen("cat", "", 8.5 / 16, 0.5, 0.5),)))
+    sight = said(replace(SCENE, objects=(SeenObject("cat", "", 8.5 / 16, 0.5, 0.5),)))
     sight.heat[0, 8, 10] = 12.0  # surer, two cells to the right, pointing back
     sight.boxes[0, 8 * 16 + 10] = [0.0, -1.9, np.log(8.0)]
     sight.concepts[0, 8 * 16 + 10] = [0, 0, 5]
-    [reading] = decode(sight, MODULE, 0.4)
+    [reading] = decode_readings(sight, MODULE, 0.4)
     assert [seen.concept for seen in reading.objects] == ["hat"]
 
 
 def test_peaks_count_from_the_threshold_on():
     sight = said(SCENE)
     sight.heat[0][sight.heat[0] > 8.9] = np.log(0.6 / 0.4)
-    assert len(decode(sight, MODULE, 0.59)[0].objects) == 3
-    assert len(decode(sight, MODULE, 0.61)[0].objects) == 0
-    assert decode(sight, MODULE, 0.59)[0].objects[0].score == pytest.approx(0.6)
+    assert len(decode_readings(sight, MODULE, 0.59)[0].objects) == 3
+    assert len(decode_readings(sight, MODULE, 0.61)[0].objects) == 0
+    assert decode_readings(sight, MODULE, 0.59)[0].objects[0].score == pytest.approx(0.6)
 
 
 def test_a_natural_tint_has_no_name():
@@ -140,15 +156,17 @@ LABELS = {
 
 
 def test_truth_is_what_the_labels_say():
-    wanted = truth(LABELS, 64, 128)
-    assert wanted == Reading("beach", "flat", (Seen("cat", "red", 0.375, 0.35, 0.5), Seen("dog", "", 0.625, 0.75, 0.5)))
-    assert truth({"background": "beach", "objects": []}, 64, 64) == Reading("beach", "3d", ())
+    wanted = true_reading(LABELS, 64, 128)
+    assert wanted == SceneReading(
+        "beach", "flat", (SeenObject("cat", "red", 0.375, 0.35, 0.5), SeenObject("dog", "", 0.625, 0.75, 0.5))
+    )
+    assert true_reading({"background": "beach", "objects": []}, 64, 64) == SceneReading("beach", "3d", ())
 
 
 def test_a_reading_agrees_with_itself_in_any_order_and_with_nothing_else():
     turned = replace(SCENE, objects=SCENE.objects[::-1])
-    assert agree(turned, SCENE)
-    assert found(turned, SCENE) == 3
+    assert readings_agree(turned, SCENE)
+    assert count_matches(turned, SCENE) == 3
     first, *rest = SCENE.objects
     wrong = [
         replace(SCENE, background="beach"),
@@ -160,24 +178,24 @@ def test_a_reading_agrees_with_itself_in_any_order_and_with_nothing_else():
             for change in ({"concept": "dog"}, {"tint": "red"}, {"x": first.x + 0.21}, {"y": first.y - 0.21})
         ),
     ]
-    assert not any(agree(reading, SCENE) for reading in wrong)
-    assert agree(replace(SCENE, objects=(replace(first, x=first.x + 0.19), *rest)), SCENE)
+    assert not any(readings_agree(reading, SCENE) for reading in wrong)
+    assert readings_agree(replace(SCENE, objects=(replace(first, x=first.x + 0.19), *rest)), SCENE)
 
 
 def test_places_are_compared_in_sides_whatever_the_frame():
-    one, two = (Reading("snow", "flat", (Seen("cat", "", x, 0.5, 0.4),)) for x in (0.5, 0.65))
-    assert agree(one, two, (64, 64))
-    assert not agree(one, two, (64, 128))
-    assert agree(one, two, (128, 64))
+    one, two = (SceneReading("snow", "flat", (SeenObject("cat", "", x, 0.5, 0.4),)) for x in (0.5, 0.65))
+    assert readings_agree(one, two, (64, 64))
+    assert not readings_agree(one, two, (64, 128))
+    assert readings_agree(one, two, (128, 64))
 
 
 def test_one_object_is_not_found_twice():
     twice = replace(SCENE, objects=(SCENE.objects[0], SCENE.objects[0]))
-    assert found(replace(SCENE, objects=SCENE.objects[:1]), twice) == 1
+    assert count_matches(replace(SCENE, objects=SCENE.objects[:1]), twice) == 1
 
 
 def test_nothing_has_no_style():
-    assert agree(Reading("snow", "flat", ()), Reading("snow", "3d", ()))
+    assert readings_agree(SceneReading("snow", "flat", ()), SceneReading("snow", "3d", ()))
 
 
 @pytest.mark.parametrize(
@@ -192,10 +210,10 @@ def test_any_number_of_pictures_runs_one_program_and_neighbours_do_not_matter():
     images = image(BATCH + 3, 32, 32)
     whole = READER.features(images)
     assert whole.shape == (BATCH + 3, MODULE.width)
-    before = scene_reader.look._cache_size()
+    before = scene_reader.run_scene_reader._cache_size()
     np.testing.assert_allclose(READER.features(images[5:7]), whole[5:7], rtol=1e-4, atol=1e-4)
     assert len(READER.read(images)) == BATCH + 3
-    assert scene_reader.look._cache_size() == before
+    assert scene_reader.run_scene_reader._cache_size() == before
     assert READER.features(images[:0]).shape == (0, MODULE.width)
     assert READER.read(images[:0]) == []
     assert np.abs(whole[0] - whole[1]).max() > 1e-3

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 
 from dalle3_jax.data.scenes.lettering import FONTS, Word
-from dalle3_jax.data.scenes.record import fractions
-from dalle3_jax.data.scenes.signs import letter_size as drawn_size
+from dalle3_jax.data.scenes.record import box_fractions
+from dalle3_jax.data.scenes.signs import font_size as drawn_size
 from dalle3_jax.data.scenes.signs import paint_words, sign_box
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.reading.word_reader import Lettered, WordReader, find_word_reader, letter_size, window, words_of
+from dalle3_jax.reading.word_reader import (
+    LetteredWord,
+    WordReader,
+    crop_word,
+    find_word_reader,
+    letter_size,
+    record_words,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +27,11 @@ def reader() -> WordReader:
     return found
 
 
-def picture(*words: Word, side: int = 128) -> tuple[np.ndarray, list[Lettered]]:
+def picture(*words: Word, side: int = 128) -> tuple[np.ndarray, list[LetteredWord]]:
     """A picture with these words, and where they stand."""
     image = paint_words(np.full((side, side, 3), (90, 150, 200), np.uint8), words)
-    boxes = [fractions(sign_box(word, side, side), side, side) for word in words]
-    return image, [Lettered(word.text, tuple(box)) for word, box in zip(words, boxes, strict=True)]
+    boxes = [box_fractions(sign_box(word, side, side), side, side) for word in words]
+    return image, [LetteredWord(word.text, tuple(box)) for word, box in zip(words, boxes, strict=True)]
 
 
 UPPER = Word("MARKET", "top", "sign", "red", "Lato")
@@ -34,9 +41,9 @@ LOWER = Word("owl", "bottom", "banner", "blue", "FredokaOne")
 def test_true_words_of_held_out_scenes_are_read(reader: WordReader) -> None:
     source = ScenesSource({"of": "whole", "words": 1.0}, seed=1, split="held_out")
     records = [source[index] for index in range(12)]
-    wanted = [tuple(word.text for word in words_of(record)) for record in records]
+    wanted = [tuple(word.text for word in record_words(record)) for record in records]
     assert sum(map(len, wanted)) > 6
-    assert [reader.read(record.image, words_of(record)) for record in records] == wanted
+    assert [reader.read(record.image, record_words(record)) for record in records] == wanted
 
 
 def test_words_are_read_in_the_order_of_their_boxes(reader: WordReader) -> None:
@@ -70,7 +77,7 @@ def test_punctuation_around_a_word_is_no_part_of_it() -> None:
 
 def test_the_window_is_the_box_without_its_rim() -> None:
     image = np.arange(100 * 200 * 3, dtype=np.uint32).astype(np.uint8).reshape(100, 200, 3)
-    np.testing.assert_array_equal(window(image, (0.1, 0.2, 0.6, 0.7)), image[25:65, 25:115])
+    np.testing.assert_array_equal(crop_word(image, (0.1, 0.2, 0.6, 0.7)), image[25:65, 25:115])
 
 
 def test_colours_are_not_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +98,7 @@ def test_colours_are_not_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.broadcast_to(np.array([214, 36, 40], np.uint8), (32, 32, 3))
     found = find_word_reader()
     assert found
-    assert found.read(image, [Lettered("owl", (0.0, 0.0, 1.0, 1.0))]) == ("owl",)
+    assert found.read(image, [LetteredWord("owl", (0.0, 0.0, 1.0, 1.0))]) == ("owl",)
     assert shown[0][0, 0].tolist() == [40, 36, 214]
 
 

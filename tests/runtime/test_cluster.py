@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dalle3_jax.runtime.cluster import ALONE, Hosts, cluster, hosts_of, split_flags
-from scripts.faults.hosts import ended, free_port
+from dalle3_jax.runtime.cluster import ALONE, Hosts, detect_launcher, find_hosts, split_host_flags
+from scripts.faults.hosts import free_port, wait_or_kill
 from tests.commands.outputs import contents, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ TWO = ["--coordinator", "10.0.0.2:8476", "--processes", "2", "--process"]
 
 def test_flags_stand_anywhere_among_those_of_another_parser():
     words = ["--config", "a.py:vae", "--process=1", "--processes", "2", "--workdir", "W", "--coordinator=h:1"]
-    assert split_flags(words) == (Hosts("h:1", 2, 1), ["--config", "a.py:vae", "--workdir", "W"])
+    assert split_host_flags(words) == (Hosts("h:1", 2, 1), ["--config", "a.py:vae", "--workdir", "W"])
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,13 @@ def test_flags_stand_anywhere_among_those_of_another_parser():
 )
 def test_flags_that_name_no_run_are_refused(words, named):
     with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
-        split_flags(words)
+        split_host_flags(words)
     assert named in str(caught.value)
 
 
 def test_all_that_is_wrong_with_the_flags_comes_at_once():
     with pytest.raises(ValueError, match=r"--coordinator ':1'.*; --processes '0'"):
-        split_flags(["--coordinator", ":1", "--processes", "0", "--process", "0"])
+        split_host_flags(["--coordinator", ":1", "--processes", "0", "--process", "0"])
 
 
 SLURM = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_PROCID": "3"}
@@ -68,28 +68,28 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_PROCID": "3"}
     ],
 )
 def test_launchers_are_found_by_what_they_leave_in_the_environment(environment, found):
-    assert cluster(environment) == found
-    assert hosts_of(NOBODY, environment) == Hosts(found=found)
-    assert hosts_of(NOBODY, environment).several == bool(found)
+    assert detect_launcher(environment) == found
+    assert find_hosts(NOBODY, environment) == Hosts(launcher=found)
+    assert find_hosts(NOBODY, environment).is_distributed == bool(found)
 
 
 def test_one_process_by_its_flag_looks_for_nobody():
     arguments = argparse.Namespace(coordinator=None, processes="1", process=None)
-    assert hosts_of(arguments, SLURM) == ALONE
-    assert not ALONE.several
+    assert find_hosts(arguments, SLURM) == ALONE
+    assert not ALONE.is_distributed
 
 
 @pytest.mark.parametrize("chip", ["accel0", "vfio/0"])
 def test_a_tpu_machine_is_known_by_its_chips(tmp_path, monkeypatch, chip):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "libtpu")
-    assert cluster({}, tmp_path) == ""
+    assert detect_launcher({}, tmp_path) == ""
     (tmp_path / chip).parent.mkdir(exist_ok=True)
     (tmp_path / chip).touch()
-    assert cluster({}, tmp_path) == "tpu"
-    assert cluster({"JAX_PLATFORMS": "cpu"}, tmp_path) == ""
-    assert cluster({"TPU_SKIP_MDS_QUERY": "1"}, tmp_path) == ""
+    assert detect_launcher({}, tmp_path) == "tpu"
+    assert detect_launcher({"JAX_PLATFORMS": "cpu"}, tmp_path) == ""
+    assert detect_launcher({"TPU_SKIP_MDS_QUERY": "1"}, tmp_path) == ""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert cluster({}, tmp_path) == ""
+    assert detect_launcher({}, tmp_path) == ""
 
 
 def share(release: Path, out: Path, *words: str) -> list[str]:
@@ -106,7 +106,7 @@ def share(release: Path, out: Path, *words: str) -> list[str]:
             )
         )
         log.close()
-    codes = [ended(process, 100) for process in processes]
+    codes = [wait_or_kill(process, 100) for process in processes]
     printed = [out.with_name(f"log-{index}").read_text() for index in range(2)]
     assert codes == [0, 0], printed
     return printed

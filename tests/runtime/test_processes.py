@@ -16,38 +16,38 @@ from dalle3_jax.runtime import processes as hosts
 from dalle3_jax.runtime import watchdog
 from dalle3_jax.runtime.watchdog import EXIT_HUNG, Watchdog
 from dalle3_jax.stages import train
-from scripts.faults.hosts import alike, ended, free_port, hung, killed, stopped_in_order
+from scripts.faults.hosts import compare_layouts, free_port, hang_one, kill_one, stop_in_order, wait_or_kill
 
 ROOT = Path(__file__).parents[2]
 MEET = """
 import sys
-from dalle3_jax.runtime.cluster import split_flags
-from dalle3_jax.runtime.distributed import concluded, distributed
+from dalle3_jax.runtime.cluster import split_host_flags
+from dalle3_jax.runtime.distributed import run_job, initialize_distributed
 
 def job():
-    distributed(split_flags(sys.argv[1:])[0], 2)
+    initialize_distributed(split_host_flags(sys.argv[1:])[0], 2)
     return 0
 
-sys.exit(concluded(job))
+sys.exit(run_job(job))
 """
 AGREE = """
 import sys
 from pathlib import Path
 import jax
-from dalle3_jax.runtime.cluster import split_flags
-from dalle3_jax.runtime.distributed import concluded, distributed
+from dalle3_jax.runtime.cluster import split_host_flags
+from dalle3_jax.runtime.distributed import run_job, initialize_distributed
 from dalle3_jax.training import hosts
 
 def job():
-    processes, [folder] = split_flags(sys.argv[1:])
-    distributed(processes)
+    processes, [folder] = split_host_flags(sys.argv[1:])
+    initialize_distributed(processes)
     hosts.agree(Path(folder), {"seed": 0})
     hosts.barrier("once")
     hosts.barrier("twice")
     hosts.agree(Path(folder) / str(jax.process_index()), {"seed": jax.process_index()}, 0.5)
     return 0
 
-sys.exit(concluded(job))
+sys.exit(run_job(job))
 """
 
 
@@ -55,10 +55,10 @@ sys.exit(concluded(job))
 def found(tmp_path_factory):
     """What became of the experiments, which run side by side: most of their time is spent starting."""
     experiments = {
-        "alike": lambda folder: alike(folder, "vae"),
-        "terminated": lambda folder: stopped_in_order(folder, signal.SIGTERM, 1),
-        "killed": lambda folder: killed(folder, 1),
-        "hung": lambda folder: hung(folder, 1, 5.0),
+        "alike": lambda folder: compare_layouts(folder, "vae"),
+        "terminated": lambda folder: stop_in_order(folder, signal.SIGTERM, 1),
+        "killed": lambda folder: kill_one(folder, 1),
+        "hung": lambda folder: hang_one(folder, 1, 5.0),
     }
     with ThreadPoolExecutor() as pool:
         return {name: pool.submit(run, tmp_path_factory.mktemp(name)) for name, run in experiments.items()}
@@ -77,7 +77,7 @@ def pair(code: str, *words: object) -> list[tuple[int | None, str]]:
         flags = [f"--coordinator=localhost:{port}", "--processes=2", f"--process={index}", *map(str, words)]
         command = [sys.executable, "-c", code, *flags]
         processes.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True))
-    codes = [ended(process, 60) for process in processes]
+    codes = [wait_or_kill(process, 60) for process in processes]
     return [(code, process.communicate()[1]) for code, process in zip(codes, processes, strict=True)]
 
 
@@ -101,23 +101,23 @@ def test_a_process_whose_peers_do_not_come_says_so_in_time(process):
 def test_nothing_is_joined_or_agreed_in_a_run_of_one(tmp_path):
     params = {"a": jax.device_put(np.arange(6.0).reshape(2, 3))}
     hosts.barrier("alone")
-    hosts.agree(tmp_path, {"seed": 0})
+    hosts.check_agreement(tmp_path, {"seed": 0})
     assert not list(tmp_path.iterdir())
-    assert hosts.first_says(True) is True
-    assert hosts.first_says(False) is False
-    np.testing.assert_array_equal(hosts.gathered(params)["a"], np.arange(6.0).reshape(2, 3))
+    assert hosts.from_first_process(True) is True
+    assert hosts.from_first_process(False) is False
+    np.testing.assert_array_equal(hosts.gather_params(params)["a"], np.arange(6.0).reshape(2, 3))
 
 
 def test_hosts_ask_the_first_ones_clock_only_when_they_log(monkeypatch):
     config = ConfigDict({"train": {"save_every": 100, "save_minutes": 1.0, "log_every": 10}})
     asked, long_ago = [], time.monotonic() - 3600
-    monkeypatch.setattr(hosts, "first_says", lambda value: asked.append(value) or True)
+    monkeypatch.setattr(hosts, "from_first_process", lambda value: asked.append(value) or True)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert [step for step in range(1, 31) if train.due(config, step, long_ago)] == [10, 20, 30]
+    assert [step for step in range(1, 31) if train.is_save_due(config, step, long_ago)] == [10, 20, 30]
     assert asked == [True] * 3
-    assert train.due(config, 10, time.monotonic())  # the first one's word counts, not this one's clock
+    assert train.is_save_due(config, 10, time.monotonic())  # the first one's word counts, not this one's clock
     assert asked[-1] is False
-    assert train.due(config, 100, time.monotonic())
+    assert train.is_save_due(config, 100, time.monotonic())
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from dalle3_jax.captioning import CaptionModel, Decoding
+from dalle3_jax.captioning import CaptionDecoding, CaptionModel
 from dalle3_jax.checkpoints.records import read_record
 from dalle3_jax.commands import captions as command
 from dalle3_jax.commands.train import main
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode
+from dalle3_jax.data.transforms import decode_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,11 +32,11 @@ def workdir(tmp_path_factory, compilation_cache):
 
 
 def test_each_stage_leaves_a_release_that_captions(workdir):
-    pictures = [decode(ScenesSource(height=32, width=32)[index].image) for index in range(3)]
+    pictures = [decode_image(ScenesSource(height=32, width=32)[index].image) for index in range(3)]
     models = [CaptionModel.load(workdir / name) for name in ("captioner", "captioner_short")]
     assert models[0].digest != models[1].digest
     for model in models:
-        texts = model.captions(pictures, Decoding(length=5), batch_size=2)
+        texts = model.captions(pictures, CaptionDecoding(length=5), batch_size=2)
         assert len(texts) == 3
         assert all(text == text.strip() for text in texts)
     record = read_record(workdir / "captioner_short" / "release")

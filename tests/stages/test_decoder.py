@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dalle3_jax.checkpoints.releases import load_release
-from dalle3_jax.commands.export import export
+from dalle3_jax.commands.export import export_release
 from dalle3_jax.commands.train import main
 from dalle3_jax.pipeline import Pipeline
 
@@ -62,16 +62,16 @@ def test_previews_compare_with_the_vae(workdir):
 
 
 def test_export_joins_decoders_to_the_base_model(workdir, tmp_path):
-    export(workdir / "base", tmp_path / "all", add=[str(workdir / "distill"), str(workdir / "distill_refiner")])
+    export_release(workdir / "base", tmp_path / "all", add=[str(workdir / "distill"), str(workdir / "distill_refiner")])
     pipeline = Pipeline.load(tmp_path / "all")
     assert pipeline.decoders == ("vae", "consistency", "refiner")
     assert pipeline.request("a").decoder == "vae"
-    export(tmp_path / "all", tmp_path / "again", decoder="consistency")
+    export_release(tmp_path / "all", tmp_path / "again", decoder="consistency")
     assert Pipeline.load(tmp_path / "again").request("a").decoder == "consistency"
     with pytest.raises(ValueError, match="unknown decoder 'diffusion'"):
-        export(tmp_path / "all", tmp_path / "wrong", decoder="diffusion")
+        export_release(tmp_path / "all", tmp_path / "wrong", decoder="diffusion")
     with pytest.raises(ValueError, match="holds no decoder"):
-        export(tmp_path / "all", tmp_path / "wrong", add=[str(workdir / "vae")])
+        export_release(tmp_path / "all", tmp_path / "wrong", add=[str(workdir / "vae")])
     assert not (tmp_path / "wrong").exists()
 
 

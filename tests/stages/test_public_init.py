@@ -15,7 +15,7 @@ from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.commands.train import main
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.stages.networks import System, load_system
+from dalle3_jax.stages.networks import StageNetworks, load_stage_networks
 from dalle3_jax.training.sharding import make_mesh
 from tests import public_folders
 
@@ -90,12 +90,12 @@ def test_a_run_does_not_go_on_with_other_public_weights(tuned, sd_folder, tmp_pa
         assert f"{name}: " in told
 
 
-def loaded(tmp_path: Path, **init: object) -> System:
+def loaded(tmp_path: Path, **init: object) -> StageNetworks:
     """The networks of the tiny base stage with these in config.init."""
     config = tiny.base()
     del config.model["text_encoder"]
     config.init.update({name: str(where) for name, where in init.items()})
-    return load_system(config, tmp_path, make_mesh({"data": -1}))
+    return load_stage_networks(config, tmp_path, make_mesh({"data": -1}))
 
 
 def test_a_t5_and_a_vae_of_folders_begin_a_stage(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from dalle3_jax.checkpoints.releases import load_release, weights_digest
 from dalle3_jax.commands.train import main
 from dalle3_jax.loading.locate import DEMO
-from dalle3_jax.stages.size_head import scores
+from dalle3_jax.stages.size_head import size_scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 CONFIG = Path(__file__).resolve().parents[2] / "configs/demo.py:size_head"
@@ -56,4 +56,4 @@ def test_a_config_that_cannot_teach_it_is_told_everything_at_once(tmp_path, caps
 
 def test_scores_are_shares_of_the_records():
     chances = np.eye(3)[[0, 1, 1, 2]]
-    assert scores(chances, np.array([2, 1, 2, 2])) == {"right": 0.5, "shuffled": 0.25, "commonest": 0.75}
+    assert size_scores(chances, np.array([2, 1, 2, 2])) == {"right": 0.5, "shuffled": 0.25, "commonest": 0.75}

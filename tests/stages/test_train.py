@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 
 from dalle3_jax.checkpoints.releases import load_release
-from dalle3_jax.checkpoints.training import steps
+from dalle3_jax.checkpoints.training import finished_steps
 from dalle3_jax.commands.train import main
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading.scene_reader import Reader
-from dalle3_jax.runtime.distributed import exclusive
+from dalle3_jax.runtime.distributed import lock_folder
 from dalle3_jax.runtime.signals import EXIT_SAVED
 from dalle3_jax.stages import base as drawing
-from dalle3_jax.text.glyphs import encode
-from scripts.faults.trainings import arrays
+from dalle3_jax.text.glyphs import encode_glyphs
+from scripts.faults.trainings import saved_arrays
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
@@ -75,7 +75,7 @@ def arguments(workdir: Path, *overrides: str, stage: str = "vae") -> list[str]:
 def end(workdir: Path) -> dict[str, np.ndarray]:
     """Everything in the newest checkpoint."""
     folder = workdir / "vae" / "checkpoints"
-    return arrays(folder / f"{steps(folder)[-1]:08d}")
+    return saved_arrays(folder / f"{finished_steps(folder)[-1]:08d}")
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
@@ -157,7 +157,7 @@ def test_sigterm_saves_and_says_how_to_go_on(whole, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate()
     assert process.returncode == EXIT_SAVED
-    saved = steps(tmp_path / "vae" / "checkpoints")[-1]
+    saved = finished_steps(tmp_path / "vae" / "checkpoints")[-1]
     assert f"saved at step {saved}; run the same command again" in stderr.decode()
 
 
@@ -177,7 +177,7 @@ def test_changed_config_is_refused_by_the_keys_that_changed(whole):
 
 
 def test_second_run_in_the_same_folder_is_refused(whole):
-    with exclusive(whole / "vae"):
+    with lock_folder(whole / "vae"):
         assert "another process is training" in failing(*arguments(whole))
 
 
@@ -269,7 +269,7 @@ def test_a_glyph_encoder_learns_and_is_released(lettered):
     release = load_release(folder / "release")
     assert release.text == {"length": 16, "glyph_length": 12}
     assert [path.name for path in (folder / "samples").iterdir()] == ["00000003.png"]
-    saved = arrays(folder / "checkpoints" / "00000003")
+    saved = saved_arrays(folder / "checkpoints" / "00000003")
     bias = saved["['params']['xfnet']['project_glyphs']['bias']"]
     assert np.abs(bias).max() > 0
 
@@ -281,7 +281,7 @@ def test_only_quoted_text_changes_the_tokens_of_glyphs(lettered):
     glyphs = said.mask[:, 16:]
     assert glyphs.sum(1).tolist() == [4, 4, 4, 0]
     encoder, params = pipeline.system.glyph_encoder, pipeline.params["glyph_encoder"]
-    ids, mask = map(jnp.asarray, encode(prompts, 12))
+    ids, mask = map(jnp.asarray, encode_glyphs(prompts, 12))
     letters = encoder.apply({"params": params}, ids, mask)
     assert (letters[0] == letters[2]).all()
     assert np.abs(letters[0] - letters[1])[mask[0]].max() > 1e-3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dalle3_jax.text.clip_bpe import clip_json
-from dalle3_jax.text.tokenizers import Tokenizer, folder_padding, folder_tokenizer
+from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer, read_padding_id
 from tests.tiny import clip_files, tokenizer_json
 
 PAD, EOS, UNK = 0, 1, 2
@@ -166,33 +166,33 @@ def test_a_folder_gives_its_tokenizer_of_either_form(tmp_path, clip, tokenizer):
     vocab, merges = clip_files()
     (tmp_path / "vocab.json").write_text(vocab)
     with pytest.raises(ValueError, match=r"neither tokenizer\.json nor both of vocab\.json and merges\.txt"):
-        folder_tokenizer(tmp_path)
+        read_folder_tokenizer(tmp_path)
     (tmp_path / "merges.txt").write_text(merges)
-    assert folder_tokenizer(tmp_path) == clip.to_json()
+    assert read_folder_tokenizer(tmp_path) == clip.to_json()
     (tmp_path / "merges.txt").write_text("a b c")
     with pytest.raises(ValueError, match=f"{tmp_path}: .*not two pieces"):
-        folder_tokenizer(tmp_path)
+        read_folder_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    assert Tokenizer.from_json(folder_tokenizer(tmp_path)).pad == PAD
+    assert Tokenizer.from_json(read_folder_tokenizer(tmp_path)).pad == PAD
 
 
 def test_a_file_of_absurd_size_is_not_read(tmp_path):
     with (tmp_path / "tokenizer.json").open("wb") as file:
         file.truncate(64 * 2**20 + 1)
     with pytest.raises(ValueError, match=r"tokenizer\.json has 67108865 bytes"):
-        folder_tokenizer(tmp_path)
+        read_folder_tokenizer(tmp_path)
 
 
 def test_padding_is_what_the_folder_says(tmp_path, clip):
     def say(name: str, content: dict) -> None:
         (tmp_path / name).write_text(json.dumps(content))
 
-    assert folder_padding(tmp_path, clip) == clip.eos
+    assert read_padding_id(tmp_path, clip) == clip.eos
     say("tokenizer_config.json", {"pad_token": "<|endoftext|>"})
     say("special_tokens_map.json", {"pad_token": {"content": "!", "lstrip": False}})
-    assert folder_padding(tmp_path, clip) == clip.backend.token_to_id("!")
+    assert read_padding_id(tmp_path, clip) == clip.backend.token_to_id("!")
     say("tokenizer_config.json", {"pad_token": "<|endoftext|>", "added_tokens_decoder": {}})
-    assert folder_padding(tmp_path, clip) == clip.eos
+    assert read_padding_id(tmp_path, clip) == clip.eos
     say("tokenizer_config.json", {"pad_token": "[PAD]", "added_tokens_decoder": {}})
     with pytest.raises(ValueError, match=r"pads with '\[PAD\]'"):
-        folder_padding(tmp_path, clip)
+        read_padding_id(tmp_path, clip)

@@ -30,7 +30,7 @@ def test_only_matrices_decay_stacked_layers_aside():
         "scale": leaf((2,), ("out",)),
         "conv": leaf((3, 3, 2, 2), (None, None, "embed", "out")),
     }
-    assert optimizer.decayed(params) == {"kernel": True, "bias": False, "scale": False, "conv": True}
+    assert optimizer.decay_mask(params) == {"kernel": True, "bias": False, "scale": False, "conv": True}
 
 
 def test_decay_shrinks_what_the_mask_names_and_nothing_else():

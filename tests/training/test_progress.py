@@ -74,7 +74,7 @@ def test_lines_after_the_restored_step_are_dropped(tmp_path):
 
 def test_rows_of_pictures_are_written_whole(tmp_path):
     rows = [np.full((3, 8, 8, 3), -1.0), np.full((3, 8, 8, 3), 1.0)]
-    logging.save_rows(tmp_path / "samples" / "1.png", rows, gap=2)
+    logging.save_image_rows(tmp_path / "samples" / "1.png", rows, gap=2)
     pixels = np.asarray(Image.open(tmp_path / "samples" / "1.png"))
     assert pixels.shape == (20, 30, 3)
     assert pixels[:8, :8].max() == 0

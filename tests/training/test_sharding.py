@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
-from dalle3_jax.nn.layers import KERNEL
+from dalle3_jax.nn.layers import CONV_KERNEL_AXES
 from dalle3_jax.training import sharding
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def test_axes_that_do_not_divide_stay_whole():
     def leaf(shape, names):
         return nn.LogicallyPartitioned(jax.ShapeDtypeStruct(shape, jnp.float32), names)
 
-    layout = sharding.shardings({"a": leaf((8, 6), ("embed", "out")), "b": leaf((8, 3), ("embed", "out"))}, mesh)
+    layout = sharding.param_shardings({"a": leaf((8, 6), ("embed", "out")), "b": leaf((8, 3), ("embed", "out"))}, mesh)
     assert layout["a"].spec == P(("fsdp", "fsdp_inner"), "tensor")
     assert layout["b"].spec == P(("fsdp", "fsdp_inner"), None)
 
@@ -60,11 +60,11 @@ def test_kernels_are_split_along_their_inputs():
 
     def spec(inputs, axes):
         kernel = jax.ShapeDtypeStruct((3, 3, inputs, 6)[-len(axes) :], jnp.float32)
-        return sharding.shardings(nn.LogicallyPartitioned(kernel, axes), mesh).spec
+        return sharding.param_shardings(nn.LogicallyPartitioned(kernel, axes), mesh).spec
 
-    assert spec(16, KERNEL) == P(None, None, ("fsdp", "fsdp_inner"), "tensor")
-    assert spec(6, KERNEL) == P(None, None, "fsdp", "tensor")
-    assert spec(3, KERNEL) == P(None, None, None, "tensor")
+    assert spec(16, CONV_KERNEL_AXES) == P(None, None, ("fsdp", "fsdp_inner"), "tensor")
+    assert spec(6, CONV_KERNEL_AXES) == P(None, None, "fsdp", "tensor")
+    assert spec(3, CONV_KERNEL_AXES) == P(None, None, None, "tensor")
     assert spec(16, ("from_mlp", "whole")) == P(("tensor", "fsdp", "fsdp_inner"), None)
 
 
@@ -73,7 +73,7 @@ import json, sys
 import jax, numpy as np
 from flax import linen as nn
 from dalle3_jax.training import sharding
-from dalle3_jax.training.state import create, state_shardings
+from dalle3_jax.training.state import create_state, state_shardings
 from dalle3_jax.training.step import compile_step, make_step
 from tests.training import toy
 
@@ -133,15 +133,15 @@ expected = jax.value_and_grad(loss, (0, 1))(nn.unbox(params), x)
 tangent = jax.jvp(lambda x: loss(nn.unbox(params), x), (x,), (x,))
 for sizes in ({"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"tensor": 8}, {"data": 8}):
     mesh = sharding.make_mesh(sizes)
-    layout = sharding.shardings(params, mesh)
+    layout = sharding.param_shardings(params, mesh)
     with jax.set_mesh(mesh):
         placed = jax.device_put(nn.unbox(params), layout)
         rows = sharding.put_batch({"x": np.asarray(x)}, mesh)["x"]
-        whole = sharding.replicated(mesh)
+        whole = sharding.replicated_sharding(mesh)
         out = (whole, (layout, sharding.batch_sharding(mesh)))
-        step = jax.jit(sharding.ruled(jax.value_and_grad(loss, (0, 1))), out_shardings=out)
+        step = jax.jit(sharding.with_axis_rules(jax.value_and_grad(loss, (0, 1))), out_shardings=out)
         found, lowered = step(placed, rows), step.lower(placed, rows)
-        moved = jax.jit(sharding.ruled(lambda x: jax.jvp(lambda x: loss(placed, x), (x,), (x,))))(rows)
+        moved = jax.jit(sharding.with_axis_rules(lambda x: jax.jvp(lambda x: loss(placed, x), (x,), (x,))))(rows)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), expected, jax.device_get(found))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), tangent, moved)
     if sizes != {"fsdp": 8}:

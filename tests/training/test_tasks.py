@@ -7,7 +7,7 @@ import pytest
 
 from dalle3_jax.diffusion import schedules
 from dalle3_jax.models.condition import Condition
-from dalle3_jax.training.tasks import Perturbation, conditioned, decoding, drawing, perturbed
+from dalle3_jax.training.tasks import Perturbation, latent_decoder, perturb_latents, text_condition, text_to_image
 
 KEY = jax.random.key(0)
 SCHEDULE = schedules.Cosine()
@@ -28,7 +28,7 @@ def networks(component: str):
 
 
 def problem(component: str, **fields):
-    pose = decoding(networks(component), component, shift=SHIFT, scale=SCALE, **fields)
+    pose = latent_decoder(networks(component), component, shift=SHIFT, scale=SCALE, **fields)
     posed = pose({"vae": {}, component: {}}, BATCH, KEY)
     return posed.x0, posed.network({}, posed.x0, jnp.zeros(16))
 
@@ -64,7 +64,7 @@ def test_resampling_goes_through_the_base_model_at_falling_times():
         return jnp.zeros_like(x)
 
     how = Perturbation(resampled=1.0, strength=0.4, steps=2)
-    found = perturbed(jnp.asarray(CLEAN), KEY, how, base, SCHEDULE)
+    found = perturb_latents(jnp.asarray(CLEAN), KEY, how, base, SCHEDULE)
     np.testing.assert_allclose(found, 0.0, atol=1e-5)  # all is brought to what the base model says it is
     np.testing.assert_allclose(seen[1], seen[0] / 2, rtol=1e-6)
     assert float(seen[0].max()) <= 0.4
@@ -73,19 +73,19 @@ def test_resampling_goes_through_the_base_model_at_falling_times():
 
 def test_resampling_with_an_all_knowing_base_model_changes_nothing():
     clean = jnp.asarray(CLEAN)
-    found = perturbed(clean, KEY, Perturbation(resampled=1.0), lambda x, t: clean, SCHEDULE)
+    found = perturb_latents(clean, KEY, Perturbation(resampled=1.0), lambda x, t: clean, SCHEDULE)
     np.testing.assert_allclose(found, clean, atol=1e-4)
 
 
 def test_a_share_of_the_images_is_resampled():
-    found = perturbed(jnp.asarray(CLEAN), KEY, Perturbation(resampled=0.5), lambda x, t: 0 * x, SCHEDULE)
+    found = perturb_latents(jnp.asarray(CLEAN), KEY, Perturbation(resampled=0.5), lambda x, t: 0 * x, SCHEDULE)
     changed = ~np.isclose(found, CLEAN, atol=1e-5).all(axis=(1, 2, 3))
     assert 3 <= changed.sum() <= 13
 
 
 def test_resampling_without_a_base_model_is_refused():
     with pytest.raises(ValueError, match="needs the base model"):
-        perturbed(jnp.asarray(CLEAN), KEY, Perturbation(resampled=0.5))
+        perturb_latents(jnp.asarray(CLEAN), KEY, Perturbation(resampled=0.5))
 
 
 def test_drawing_knows_the_null_condition_where_it_is_asked_for():
@@ -97,11 +97,11 @@ def test_drawing_knows_the_null_condition_where_it_is_asked_for():
     batch = {"latents": jnp.asarray(LATENTS), "ids": jnp.full((16, 3), 5), "mask": jnp.ones((16, 3), bool)}
     null = {"ids": np.array([[1, 0, 0]]), "mask": np.array([[True, False, False]])}
     weights = {"text_encoder": {}, "xfnet": {}}
-    posed = drawing(told, shift=SHIFT, scale=SCALE, null=null)(weights, batch, KEY)
+    posed = text_to_image(told, shift=SHIFT, scale=SCALE, null=null)(weights, batch, KEY)
     assert posed.null is not None
     np.testing.assert_allclose(posed.network({}, posed.x0, jnp.zeros(16)), 15.0)
     np.testing.assert_allclose(posed.null({}, posed.x0, jnp.zeros(16)), 1.0)
-    assert drawing(told, shift=SHIFT, scale=SCALE)(weights, batch, KEY).null is None
+    assert text_to_image(told, shift=SHIFT, scale=SCALE)(weights, batch, KEY).null is None
 
 
 def clip(width: int):
@@ -119,13 +119,13 @@ TEXT = {"ids": jnp.ones((2, 3), jnp.int32), "mask": jnp.asarray([[True, True, Fa
 
 
 def test_a_text_encoder_that_gives_a_condition_needs_no_xfnet():
-    found = conditioned({"text_encoder": clip(4)}, {"text_encoder": 1.0}, TEXT)
+    found = text_condition({"text_encoder": clip(4)}, {"text_encoder": 1.0}, TEXT)
     assert found.tokens.shape == (2, 3, 4)
     assert found.mask.all()  # padding counts too
 
 
 def test_two_text_encoders_stand_beside_each_other_and_the_vector_is_the_seconds():
     networks = {"text_encoder": clip(4), "text_encoder_2": clip(5)}
-    found = conditioned(networks, {"text_encoder": 1.0, "text_encoder_2": 2.0}, TEXT)
+    found = text_condition(networks, {"text_encoder": 1.0, "text_encoder_2": 2.0}, TEXT)
     np.testing.assert_array_equal(found.tokens[0, 0], [1.0] * 4 + [2.0] * 5)
     np.testing.assert_array_equal(found.vector, np.full((2, 5), 2.0))

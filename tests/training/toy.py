@@ -7,7 +7,7 @@ import optax
 from flax import linen as nn
 
 from dalle3_jax.training import optimizer, sharding
-from dalle3_jax.training.state import TrainState, create, state_shardings
+from dalle3_jax.training.state import TrainState, create_state, state_shardings
 from dalle3_jax.training.step import compile_step, make_step
 
 FROZEN = {"teacher": {"kernel": jnp.arange(6.0).reshape(3, 2)}}
@@ -34,7 +34,7 @@ def boxed():
 def new_state(adamw: optax.GradientTransformation, key: int = 0) -> TrainState:
     """The state before the first step."""
     kernel = jax.random.normal(jax.random.key(1), (3, 2))
-    return create({"net": {"kernel": kernel, "bias": jnp.zeros(2)}}, adamw, jax.random.key(key))
+    return create_state({"net": {"kernel": kernel, "bias": jnp.zeros(2)}}, adamw, jax.random.key(key))
 
 
 def batch(seed: int, rows: int = 8) -> dict[str, np.ndarray]:

@@ -9,15 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from dalle3_jax.commands.cli import Parser, world_given
+from dalle3_jax.commands.cli import CommandParser, parse_world
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, world_of
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode
-from dalle3_jax.evaluation.captions.accuracy import Measured, examples, markdown, measured, retrieval
-from dalle3_jax.evaluation.tables import percent, span, table
+from dalle3_jax.data.transforms import decode_image
+from dalle3_jax.evaluation.captions.accuracy import (
+    CaptionScores,
+    caption_scores_markdown,
+    examples_sheet,
+    retrieval_rate,
+    score_captions,
+)
+from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
 from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.png import png_bytes
+from dalle3_jax.pipeline.png import encode_png
 
 EXAMPLES = """examples:
   dalle3-jax captions measure --captioner descriptive=runs/demo-cpu/captioner_descriptive --out runs/captions
@@ -28,9 +34,9 @@ VERSION is the version of captions that a captioner was tuned on. Numbers in bra
 SHOWN = 16  # pictures on the sheet
 
 
-def parser() -> Parser:
+def build_parser() -> CommandParser:
     """The command's arguments."""
-    found = Parser(
+    found = CommandParser(
         "dalle3-jax captions measure",
         description="Hold captions of scenes against what the scenes show.",
         epilog=EXAMPLES,
@@ -50,7 +56,7 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before anything is captioned."""
-    arguments = parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
         return run(arguments)
     except ValueError as error:
@@ -60,31 +66,31 @@ def main(argv: Sequence[str]) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Captions, measures, table and sheet."""
-    from dalle3_jax.captioning import CaptionModel, Decoding
+    from dalle3_jax.captioning import CaptionDecoding, CaptionModel
     from dalle3_jax.runtime.distributed import enable_compilation_cache
 
     enable_compilation_cache()
-    decoding, named = Decoding(arguments.method), pairs(arguments.captioner)
+    decoding, named = CaptionDecoding(arguments.method), parse_captioners(arguments.captioner)
     if arguments.count < 2:
         raise ValueError(f"--count {arguments.count}: at least two pictures are needed")
     models = {version: CaptionModel.load(path) for version, path in named.items()}
-    world = world_given(arguments.world)
+    world = parse_world(arguments.world)
     source = ScenesSource(world, arguments.seed, 128, 128, split=arguments.split)
     records = [source[index] for index in range(arguments.count)]
-    pictures = [decode(record.image, record.key) for record in records]
+    pictures = [decode_image(record.image, record.key) for record in records]
     captions = {name: [record.captions[name] for record in records] for name in records[0].captions}
     captions |= {f"captioner, {version}": model.captions(pictures, decoding) for version, model in models.items()}
     labels = [record.labels for record in records]
-    found = {name: measured(texts, labels, world_of(world)) for name, texts in captions.items()}
-    likeness = {version: scores(model, version, pictures, records) for version, model in models.items()}
-    report(arguments, records, captions, found, likeness)
+    found = {name: score_captions(texts, labels, world_of(world)) for name, texts in captions.items()}
+    likeness = {version: captioner_similarity(model, version, pictures, records) for version, model in models.items()}
+    report_measures(arguments, records, captions, found, likeness)
     return 0
 
 
-def pairs(given: Sequence[str]) -> dict[str, str]:
+def parse_captioners(texts: Sequence[str]) -> dict[str, str]:
     """Version -> path; ValueError for what is no such pair, or the same version twice."""
-    found = [text.partition("=") for text in given]
-    wrong = [text for text, (version, _, path) in zip(given, found, strict=True) if not version or not path]
+    found = [text.partition("=") for text in texts]
+    wrong = [text for text, (version, _, path) in zip(texts, found, strict=True) if not version or not path]
     versions = [version for version, _, _ in found]
     wrong += [version for version in dict.fromkeys(versions) if versions.count(version) > 1]
     if wrong:
@@ -92,49 +98,51 @@ def pairs(given: Sequence[str]) -> dict[str, str]:
     return {version: path for version, _, path in found}
 
 
-def scores(model: Any, version: str, pictures: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, Any]:
+def captioner_similarity(
+    model: Any, version: str, pictures: Sequence[np.ndarray], records: Sequence[Record]
+) -> dict[str, Any]:
     """The captioner as a CLIP: similarity of pictures with their exact captions and with others', and retrieval."""
     texts = [record.captions.get(version, record.captions["alt"]) for record in records]
     images, vectors = model.image_vectors(pictures), model.text_vectors(texts)
     own = 100 * np.einsum("nv,nv->n", images, vectors)
     others = 100 * np.einsum("nv,nv->n", images, np.roll(vectors, 1, 0))
-    return {"own": float(own.mean()), "others": float(others.mean()), "retrieval": retrieval(images, vectors)}
+    return {"own": float(own.mean()), "others": float(others.mean()), "retrieval": retrieval_rate(images, vectors)}
 
 
-def report(
+def report_measures(
     arguments: argparse.Namespace,
     records: Sequence[Record],
     captions: Mapping[str, list[str]],
-    found: Mapping[str, Measured],
+    results: Mapping[str, CaptionScores],
     likeness: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Prints the tables; with --out also writes them, all captions and a sheet."""
     of = f"{arguments.count} {arguments.split} scenes of the world {arguments.world!r}, seed {arguments.seed}"
-    text = f"{of}; captions by {arguments.method}.\n\n{markdown(found)}\n"
+    text = f"{of}; captions by {arguments.method}.\n\n{caption_scores_markdown(results)}\n"
     if likeness:
         rows = [
             [
                 version,
                 f"{one['own']:.1f}",
                 f"{one['others']:.1f}",
-                f"{percent(one['retrieval'].value)} ({span(one['retrieval'])})",
+                f"{format_percent(one['retrieval'].value)} ({format_interval(one['retrieval'])})",
             ]
             for version, one in likeness.items()
         ]
         titles = ["100 x cosine", "own caption", "another's", "own nearest of 16"]
-        text += f"\n{table(titles, rows)}\n"
+        text += f"\n{markdown_table(titles, rows)}\n"
     print(text)
     if arguments.out:
         folder = Path(arguments.out)
         folder.mkdir(parents=True, exist_ok=True)
         measures = {
             name: {key: {**row.rate._asdict(), "shuffled": row.shuffled} for key, row in one.rows.items()}
-            for name, one in found.items()
+            for name, one in results.items()
         }
         kept = {"of": of, "measures": measures, "captions": captions, "keys": [record.key for record in records]}
         write_whole(folder / "captions.md", text.encode())
         write_whole(folder / "captions.json", (json.dumps(kept, indent=1) + "\n").encode())
-        world = world_of(world_given(arguments.world))
-        page = examples(records[:SHOWN], captions, world, of)
-        write_whole(folder / "captions.png", png_bytes(page))
+        world = world_of(parse_world(arguments.world))
+        page = examples_sheet(records[:SHOWN], captions, world, of)
+        write_whole(folder / "captions.png", encode_png(page))
         print(f"wrote {folder}/captions.md, captions.json and captions.png")

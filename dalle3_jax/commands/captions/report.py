@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
 
-from dalle3_jax.commands.cli import Parser, world_given
+from dalle3_jax.commands.cli import CommandParser, parse_world
 from dalle3_jax.data import files
-from dalle3_jax.data.caches.sidecars import Sidecars, records_of
+from dalle3_jax.data.caches.sidecars import Sidecars, sizeless_fingerprint
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.sources import Source, opened
+from dalle3_jax.data.sources import Source, open_folder_source
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.evaluation import plots
 from dalle3_jax.evaluation.captions import style_plots
-from dalle3_jax.evaluation.captions.style import style
-from dalle3_jax.evaluation.captions.style_distance import distance
-from dalle3_jax.evaluation.captions.style_report import markdown, plain
+from dalle3_jax.evaluation.captions.style import measure_style
+from dalle3_jax.evaluation.captions.style_distance import prompt_distance
+from dalle3_jax.evaluation.captions.style_report import styles_as_json, styles_markdown
 from dalle3_jax.files import write_whole
 from dalle3_jax.stages.inputs import EMBEDDED
-from dalle3_jax.text.tokenizers import Tokenizer, folder_tokenizer
+from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
 
 EXAMPLES = """examples:
   dalle3-jax captions report scenes --count 2000
@@ -35,9 +35,9 @@ that `recaption` wrote, a .txt with a caption a line, or a .jsonl with a "prompt
 FIELDS = ("prompt", "caption", "text")
 
 
-def parser() -> Parser:
+def build_parser() -> CommandParser:
     """The command's arguments."""
-    found = Parser(
+    found = CommandParser(
         "dalle3-jax captions report",
         description="Say how captions are written: first words, case, ends, lengths, duplicates, vocabulary.",
         epilog=EXAMPLES,
@@ -56,7 +56,7 @@ def parser() -> Parser:
 
 
 @dataclass(frozen=True)
-class Captions:
+class SourceCaptions:
     """The captions of one source: of which pictures, where that is known, and version -> texts."""
 
     origin: str
@@ -65,7 +65,7 @@ class Captions:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2."""
-    arguments = parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
         return run(arguments)
     except (OSError, ValueError) as error:
@@ -75,33 +75,33 @@ def main(argv: Sequence[str]) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Reads, reports, and with --out writes."""
-    check(arguments)
-    tokenizer = tokenizer_of(arguments.tokenizer)
-    prompts = lines_of(Path(arguments.prompts), arguments.count) if arguments.prompts else []
-    sources = {source: captions_in(source, arguments.count) for source in arguments.source}
-    captions = chosen(named(sources), arguments.versions)
-    found = {name: style(texts, tokenizer.count, arguments.length) for name, texts in captions.items()}
-    distances = {name: distance(texts, prompts) for name, texts in captions.items()} if prompts else {}
-    text = markdown(found, distances) + origins_text(sources)
+    check_report_arguments(arguments)
+    tokenizer = load_tokenizer(arguments.tokenizer)
+    prompts = read_texts(Path(arguments.prompts), arguments.count) if arguments.prompts else []
+    sources = {source: read_captions(source, arguments.count) for source in arguments.source}
+    captions = select_versions(merge_versions(sources), arguments.versions)
+    found = {name: measure_style(texts, tokenizer.count, arguments.length) for name, texts in captions.items()}
+    distances = {name: prompt_distance(texts, prompts) for name, texts in captions.items()} if prompts else {}
+    text = styles_markdown(found, distances) + origins_note(sources)
     print(text)
     if arguments.out:
         folder = Path(arguments.out)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "report.md", text.encode())
-        write_whole(folder / "report.json", (json.dumps(plain(found, distances), indent=1) + "\n").encode())
-        write_whole(folder / "report.png", style_plots.figure(captions, found, tokenizer.count))
+        write_whole(folder / "report.json", (json.dumps(styles_as_json(found, distances), indent=1) + "\n").encode())
+        write_whole(folder / "report.png", style_plots.caption_style_figure(captions, found, tokenizer.count))
         print(f"wrote {folder}/report.md, report.json and report.png")
     return 0
 
 
-def check(arguments: argparse.Namespace) -> None:
+def check_report_arguments(arguments: argparse.Namespace) -> None:
     """ValueError where the arguments make no sense, all of it at once."""
     said = [
         f"--{name} {value} must be at least 1" for name in ("count", "length") if (value := vars(arguments)[name]) < 1
     ]
     if double := sorted({name for name in arguments.source if arguments.source.count(name) > 1}):
         said.append(f"{', '.join(double)} is given twice: leave it out once")
-    if arguments.out and not plots.available():
+    if arguments.out and not plots.has_matplotlib():
         said.append('--out draws with matplotlib: pip install "dalle3_jax[eval]"')
     if arguments.out and Path(arguments.out).exists() and not Path(arguments.out).is_dir():
         said.append(f"--out {arguments.out} is a file: name a folder")
@@ -109,14 +109,14 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError("; ".join(said))
 
 
-def tokenizer_of(name: str) -> Tokenizer:
+def load_tokenizer(name: str) -> Tokenizer:
     """An embedded tokenizer, or one of a file or a folder."""
     if name in EMBEDDED:
         return Tokenizer.from_json((resources("dalle3_jax.data.scenes") / EMBEDDED[name]).read_text(encoding="utf-8"))
-    return Tokenizer.from_json(folder_tokenizer(name), name) if Path(name).is_dir() else Tokenizer.load(name)
+    return Tokenizer.from_json(read_folder_tokenizer(name), name) if Path(name).is_dir() else Tokenizer.load(name)
 
 
-def named(sources: Mapping[str, Captions]) -> dict[str, Sequence[str]]:
+def merge_versions(sources: Mapping[str, SourceCaptions]) -> dict[str, Sequence[str]]:
     """All captions under their version, with their source where several have that version."""
     found: dict[str, Sequence[str]] = {}
     for source, captions in sources.items():
@@ -125,7 +125,7 @@ def named(sources: Mapping[str, Captions]) -> dict[str, Sequence[str]]:
     return found
 
 
-def chosen(captions: dict[str, Sequence[str]], versions: str | None) -> dict[str, Sequence[str]]:
+def select_versions(captions: dict[str, Sequence[str]], versions: str | None) -> dict[str, Sequence[str]]:
     """Those of the versions that were asked for; ValueError where there is none of a name."""
     wanted = versions.split(",") if versions else list(captions)
     if missing := [version for version in wanted if version not in captions]:
@@ -133,7 +133,7 @@ def chosen(captions: dict[str, Sequence[str]], versions: str | None) -> dict[str
     return {version: captions[version] for version in wanted}
 
 
-def origins_text(sources: Mapping[str, Captions]) -> str:
+def origins_note(sources: Mapping[str, SourceCaptions]) -> str:
     """A line for captions of different pictures: what repeats, and which words, then hangs on more than the writing."""
     origins = {source: captions.origin for source, captions in sources.items() if captions.origin}
     if len(set(origins.values())) < 2:
@@ -142,27 +142,27 @@ def origins_text(sources: Mapping[str, Captions]) -> str:
     return f"\nNot of the same pictures, so duplicates and words are not to be compared: {said}\n"
 
 
-def captions_in(source: str, count: int) -> Captions:
+def read_captions(source: str, count: int) -> SourceCaptions:
     """The first captions of a source; ValueError where there are none."""
     kind, _, world = source.partition(":")
     if kind == "scenes":
-        return of_records(ScenesSource(world_given(world or "first"), length=count), count)
+        return record_captions(ScenesSource(parse_world(world or "first"), length=count), count)
     if source.endswith((".txt", ".jsonl")):
-        return Captions("", {Path(source).stem: lines_of(Path(source), count)})
-    if files.entry(files.joined(source, "captions.json")) is not None:
+        return SourceCaptions("", {Path(source).stem: read_texts(Path(source), count)})
+    if files.find_file(files.join_path(source, "captions.json")) is not None:
         written = Sidecars.open(source)
-        return Captions(written.record["source"], {written.version: list(said(written, count))})
-    return of_records(opened(source), count)
+        return SourceCaptions(written.manifest["source"], {written.version: list(sidecar_texts(written, count))})
+    return record_captions(open_folder_source(source), count)
 
 
-def said(written: Sidecars, count: int) -> Iterator[str]:
+def sidecar_texts(folder: Sidecars, count: int) -> Iterator[str]:
     """The first captions of a folder of `recaption`; records without one are passed over."""
-    for index in range(min(count, len(written))):
+    for index in range(min(count, len(folder))):
         with contextlib.suppress(BadRecord):
-            yield written[index][1]
+            yield folder[index][1]
 
 
-def of_records(source: Source, count: int) -> Captions:
+def record_captions(source: Source, count: int) -> SourceCaptions:
     """The captions of the first records; bad records are passed over."""
     found: dict[str, list[str]] = {}
     for index in range(min(count, len(source))):
@@ -171,23 +171,23 @@ def of_records(source: Source, count: int) -> Captions:
                 found.setdefault(version, []).append(text)
     if not found:
         raise ValueError(f"{source.fingerprint} has no captions")
-    return Captions(records_of(source.fingerprint), found)
+    return SourceCaptions(sizeless_fingerprint(source.fingerprint), found)
 
 
-def lines_of(path: Path, count: int) -> list[str]:
+def read_texts(path: Path, count: int) -> list[str]:
     """The captions or prompts of a file: one a line, or one JSON object a line."""
     try:
         lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()][:count]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {str(path)!r}: {error}") from None
     if path.suffix == ".jsonl":
-        lines = [text_of(line, path) for line in lines]
+        lines = [parse_text(line, path) for line in lines]
     if not lines:
         raise ValueError(f"{path} holds no line")
     return lines
 
 
-def text_of(line: str, path: Path) -> str:
+def parse_text(line: str, path: Path) -> str:
     """The text of a line of JSON."""
     try:
         row = json.loads(line)

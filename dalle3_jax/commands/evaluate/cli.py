@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from dalle3_jax.commands.cli import Parser
+from dalle3_jax.commands.cli import CommandParser
 from dalle3_jax.data.scenes import SCATTERED, WORLDS
 from dalle3_jax.data.scenes.scene import SPLITS
 from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.jobs import parse_size
-from dalle3_jax.pipeline.request import size_text
+from dalle3_jax.pipeline.request import format_size
 
 if TYPE_CHECKING:
     from dalle3_jax.data.scenes import World
@@ -29,65 +29,71 @@ DRAWN = sorted(set(WORLDS) - {SCATTERED.name})
 SUITE_HELP = f"scenes (default): 600 prompts of 12 kinds; {', '.join(DRAWN)}: drawn from that world; or a .jsonl"
 
 
-def common(found: Parser) -> Parser:
+def add_scoring_flags(parser: CommandParser) -> CommandParser:
     """The arguments of everything that makes pictures."""
-    found.add_argument("--suite", default="scenes", metavar="NAME", help=SUITE_HELP)
-    found.add_argument(
+    parser.add_argument("--suite", default="scenes", metavar="NAME", help=SUITE_HELP)
+    parser.add_argument(
         "--count", type=int, metavar="N", help="so many prompts, evenly of all kinds (default: all; of a world 300)"
     )
-    found.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per prompt (default 1)")
-    found.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first picture (default 0)")
-    found.add_argument("--split", default="held_out", choices=SPLITS, help="of a world's scenes (default held_out)")
-    found.add_argument(
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per prompt (default 1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first picture (default 0)")
+    parser.add_argument("--split", default="held_out", choices=SPLITS, help="of a world's scenes (default held_out)")
+    parser.add_argument(
         "--protocol", default="short", choices=("short", "upsampled", "both"), help="what the model is given"
     )
-    found.add_argument(
+    parser.add_argument(
         "--reader", default="reader", metavar="PATH", help="release of a scene reader (default: the shipped)"
     )
-    found.add_argument("--no-words", action="store_true", help="leave the drawn words out, which take longest to read")
-    found.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: the release's first size")
-    found.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
-    found.add_argument("--sampler", metavar="NAME", help="any that `sample` takes, as ddim or dpmsolver++")
-    found.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
-    found.add_argument("--decoder", metavar="NAME", help="vae, consistency or refiner (default: the release's)")
-    found.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
-    found.add_argument("--outdir", default="evaluation", metavar="DIR", help="folder to write to (default evaluation)")
-    return found
+    parser.add_argument("--no-words", action="store_true", help="leave the drawn words out, which take longest to read")
+    parser.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: the release's first size")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
+    parser.add_argument("--sampler", metavar="NAME", help="any that `sample` takes, as ddim or dpmsolver++")
+    parser.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
+    parser.add_argument("--decoder", metavar="NAME", help="vae, consistency or refiner (default: the release's)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
+    parser.add_argument("--outdir", default="evaluation", metavar="DIR", help="folder to write to (default evaluation)")
+    return parser
 
 
-def prepare(arguments: argparse.Namespace, pipelines: Sequence["Pipeline"]) -> tuple[Callable[..., Any], Path, "World"]:
+def prepare_scoring(
+    arguments: argparse.Namespace, pipelines: Sequence["Pipeline"]
+) -> tuple[Callable[..., Any], Path, "World"]:
     """Checks everything; returns what makes a pipeline's report, the folder, which can be written, and the world."""
     settings = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
     settings |= {"size": parse_size(arguments.size)} if arguments.size else {}
-    found = wrong(arguments)
+    found = argument_errors(arguments)
     for pipeline in pipelines:
         request = pipeline.request("", seed=max(arguments.seed, 0), **settings)
-        found += pipeline.problems(request)
+        found += pipeline.request_errors(request)
         if min(request.size) < LEAST_SIDE:
-            size = size_text(request.size)
+            size = format_size(request.size)
             found.append(f"pictures of {size} are too small to read: a side must have {LEAST_SIDE} pixels")
     if found:
         raise ValueError("; ".join(dict.fromkeys(found)))
-    from dalle3_jax.evaluation.score import PROTOCOLS, planned, score, usable
-    from dalle3_jax.evaluation.suites import named
+    from dalle3_jax.evaluation.score import PROTOCOLS, plan_requests, score_model, usable_prompts
+    from dalle3_jax.evaluation.suites import load_named_prompts
     from dalle3_jax.reading.ocr import INSTALL, find_ocr
     from dalle3_jax.reading.scene_reader import Reader  # after the checks: these bring jax
 
-    prompts, world, left_out = named(arguments.suite, arguments.count, seed=arguments.seed, split=arguments.split)
+    prompts, world, left_out = load_named_prompts(
+        arguments.suite, arguments.count, seed=arguments.seed, split=arguments.split
+    )
     reader = Reader.load(arguments.reader)
     protocols = PROTOCOLS if arguments.protocol == "both" else (arguments.protocol,)
     ocr = None if arguments.no_words else find_ocr()
-    kept, _ = usable(prompts, reader, ocr, protocols)
-    plans = [planned(pipeline, kept, protocols, arguments.seeds, arguments.seed, settings) for pipeline in pipelines]
-    check_pictures(pipelines, [[request for *_, request in plan] for plan in plans])
+    kept, _ = usable_prompts(prompts, reader, ocr, protocols)
+    plans = [
+        plan_requests(pipeline, kept, protocols, arguments.seeds, arguments.seed, settings) for pipeline in pipelines
+    ]
+    check_requests(pipelines, [[request for *_, request in plan] for plan in plans])
     folder = Album(arguments.outdir).folder
     given = {name: getattr(arguments, name) for name in ("seeds", "seed", "batch_size")}
     given |= {"left_out": left_out, "no_ocr": "left out by --no-words" if arguments.no_words else INSTALL}
-    make = functools.partial(score, prompts=prompts, reader=reader, ocr=ocr, world=world, protocols=protocols)
-    return functools.partial(make, bar=bar, **given, **settings), folder, world
+    make = functools.partial(score_model, prompts=prompts, reader=reader, ocr=ocr, world=world, protocols=protocols)
+    return functools.partial(make, bar=image_bar, **given, **settings), folder, world
 
 
-def wrong(arguments: argparse.Namespace) -> list[str]:
+def argument_errors(arguments: argparse.Namespace) -> list[str]:
     """What is wrong with the numbers."""
     least = {"count": 1, "seeds": 1, "batch_size": 1, "seed": 0, "neighbours": 0}
     return [
@@ -97,19 +103,19 @@ def wrong(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def check_pictures(pipelines: Sequence["Pipeline"], requests: Sequence[Sequence["Request"]]) -> None:
+def check_requests(pipelines: Sequence["Pipeline"], requests: Sequence[Sequence["Request"]]) -> None:
     """Raises ValueError with what keeps any of these pictures from being made or compared."""
     for pipeline, wanted in zip(pipelines, requests, strict=True):
-        pipeline.check(last_of_sizes(wanted))
+        pipeline.check_requests(last_request_per_size(wanted))
     if len({tuple(request.size for request in wanted) for wanted in requests}) > 1:
         raise ValueError("the checkpoints make pictures of other sizes, and so from other noise: give one --size")
 
 
-def last_of_sizes(requests: Sequence["Request"]) -> list["Request"]:
+def last_request_per_size(requests: Sequence["Request"]) -> list["Request"]:
     """The last request of each size, of all with its settings: if these can be made, all can."""
     return list({request.size: request for request in requests}.values())
 
 
-def bar(rows: Sequence[Any], text: str) -> Any:
+def image_bar(rows: Sequence[Any], text: str) -> Any:
     """A progress bar over work that is long."""
     return tqdm(rows, desc=text, unit="picture", dynamic_ncols=True, leave=False) if len(rows) > 8 else rows

@@ -6,15 +6,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dalle3_jax.commands.cli import Parser, load, progress_bar
-from dalle3_jax.commands.evaluate.cli import FAILURES, common, prepare
+from dalle3_jax.commands.cli import CommandParser, open_pipeline, progress_bar
+from dalle3_jax.commands.evaluate.cli import FAILURES, add_scoring_flags, prepare_scoring
 from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.png import png_bytes
+from dalle3_jax.pipeline.png import encode_png
 
 
-def parser() -> Parser:
+def build_parser() -> CommandParser:
     """The command's arguments."""
-    found = Parser(
+    found = CommandParser(
         "dalle3-jax evaluate compare",
         description="Score two checkpoints on the same prompts and noise; intervals are of the paired differences.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -22,15 +22,15 @@ def parser() -> Parser:
     )
     found.add_argument("first", metavar="A", help="release, workdir, or demo")
     found.add_argument("second", metavar="B", help="the same; a positive difference is in its favour")
-    return common(found)
+    return add_scoring_flags(found)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before any picture is made."""
-    arguments = parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
-        pipelines = [load(arguments.first), load(arguments.second)]
-        evaluate, folder, _ = prepare(arguments, pipelines)
+        pipelines = [open_pipeline(arguments.first), open_pipeline(arguments.second)]
+        evaluate, folder, _ = prepare_scoring(arguments, pipelines)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -42,16 +42,16 @@ def main(argv: Sequence[str]) -> int:
             with progress_bar() as (_, progress):
                 reports.append(evaluate(pipeline, progress=progress))
             write_whole(folder / f"{side}.md", reports[-1].markdown().encode())
-        compared = Comparison(names(arguments.first, arguments.second), *reports)
+        compared = Comparison(short_names(arguments.first, arguments.second), *reports)
     except FAILURES as error:
         print(f"error: {error}; what was measured before is in {folder}", file=sys.stderr)
         return 1
     print(compared.markdown())
     try:
         write_whole(folder / "comparison.md", compared.markdown().encode())
-        write_whole(folder / "comparison.json", (json.dumps(compared.plain(), indent=1) + "\n").encode())
+        write_whole(folder / "comparison.json", (json.dumps(compared.to_dict(), indent=1) + "\n").encode())
         if (page := compared.sheet()) is not None:
-            write_whole(folder / "comparison.png", png_bytes(page))
+            write_whole(folder / "comparison.png", encode_png(page))
     except OSError as error:
         print(f"error: {error}; the table above is all that is left of this run", file=sys.stderr)
         return 1
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def names(first: str, second: str) -> tuple[str, str]:
+def short_names(first: str, second: str) -> tuple[str, str]:
     """Short names for two checkpoints that differ."""
     one, two = Path(first).name, Path(second).name
     return (one, two) if one != two else (first, second)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dalle3_jax.commands.cli import Parser, load
+from dalle3_jax.commands.cli import CommandParser, open_pipeline
 from dalle3_jax.commands.evaluate.cli import FAILURES
-from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, bar, fewer, sources_of
+from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, batch_bar, batch_size_at, latent_sources
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album, slug
-from dalle3_jax.pipeline.png import png_bytes
+from dalle3_jax.pipeline.png import encode_png
 from dalle3_jax.pipeline.request import MAX_SIDE
 
 if TYPE_CHECKING:
-    from dalle3_jax.evaluation.decoders.quality import Decode, Judges, Latents, Study
+    from dalle3_jax.evaluation.decoders.quality import Decode, DecoderStudy, ImageReaders, SourceLatents
     from dalle3_jax.pipeline import Pipeline
 
 EXAMPLES = """examples:
@@ -37,20 +37,20 @@ SAMPLES = "consistency, 2 steps, samples"  # at a temperature of 1, whatever the
 SLOW = 50  # pictures of sources after the first that a decoder in many steps makes; none of larger ones
 
 
-class Plan(NamedTuple):
+class DecoderPlan(NamedTuple):
     """What is measured: sources (side, how to make it), decoders, the limits of slow ones, judges, what is missing."""
 
-    sources: list[tuple[int, Callable[[], "Latents"]]]
+    sources: list[tuple[int, Callable[[], "SourceLatents"]]]
     decoders: Mapping[str, "Decode"]
     limits: Mapping[str, int]
-    judges: "Judges"
+    judges: "ImageReaders"
     missing: list[str]
     settings: dict[str, Any]
 
 
-def parser() -> Parser:
+def build_parser() -> CommandParser:
     """The command's arguments."""
-    found = Parser(
+    found = CommandParser(
         "dalle3-jax evaluate decoders",
         description="Compare the decoders of a release: what they keep of pictures, how they spell, and their time.",
         epilog=EXAMPLES,
@@ -77,33 +77,33 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before any picture is made."""
-    arguments = parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
-        check(arguments)
-        pipeline = load(arguments.checkpoint, arguments.decoders)
-        plan, folder = prepare(arguments, pipeline), Album(arguments.outdir).folder
+        check_decoder_arguments(arguments)
+        pipeline = open_pipeline(arguments.checkpoint, arguments.decoders)
+        plan, folder = plan_decoder_study(arguments, pipeline), Album(arguments.outdir).folder
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for line in plan.missing:
         print(f"note: not measured: {line}", file=sys.stderr)
-    from dalle3_jax.evaluation.decoders.quality_plots import markdown
+    from dalle3_jax.evaluation.decoders.quality_plots import decoder_markdown
 
     study = None
     try:
-        for study in studies(plan, arguments.batch_size):
-            write(study, folder)
+        for study in measure_sources(plan, arguments.batch_size):
+            write_decoder_study(study, folder)
     except FAILURES as error:
         kept = f"what was measured before is in {folder}" if study else "nothing was measured"
         print(f"error: {error}; {kept}", file=sys.stderr)
         return 1
     assert study is not None  # there is always the first size
-    print(markdown(study))
+    print(decoder_markdown(study))
     print(f"wrote {folder}/report.md, report.json, plots and zoomed pictures")
     return 0
 
 
-def check(arguments: argparse.Namespace) -> None:
+def check_decoder_arguments(arguments: argparse.Namespace) -> None:
     """Raises ValueError with all that is wrong with the numbers."""
     least = {"count": 6, "teacher_steps": 2, "teacher_count": 0, "seed": 0, "batch_size": 1}
     given = [(name, getattr(arguments, name), low) for name, low in least.items()]
@@ -119,44 +119,44 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError("; ".join(found))
 
 
-def prepare(arguments: argparse.Namespace, pipeline: "Pipeline") -> Plan:
+def plan_decoder_study(arguments: argparse.Namespace, pipeline: "Pipeline") -> DecoderPlan:
     """What will be measured; ValueError for what cannot be."""
     import jax
 
     from dalle3_jax.evaluation import plots
-    from dalle3_jax.evaluation.decoders.quality import Judges
+    from dalle3_jax.evaluation.decoders.quality import ImageReaders
     from dalle3_jax.reading.ocr import INSTALL
     from dalle3_jax.reading.scene_reader import Reader
     from dalle3_jax.reading.word_reader import find_word_reader
 
     given = {name: getattr(arguments, name) for name in ("count", "sizes", "seed", "batch_size")}
-    sources = sources_of(pipeline, **given)
-    judges = Judges(find_word_reader(), Reader.load(arguments.reader))
-    decoders, missing = chosen(arguments, pipeline)
+    sources = latent_sources(pipeline, **given)
+    judges = ImageReaders(find_word_reader(), Reader.load(arguments.reader))
+    decoders, missing = select_decoders(arguments, pipeline)
     missing += [] if judges.words else [f"drawn words: {INSTALL}"]
-    missing += [] if plots.available() else [f"plots: {plots.INSTALL}"]
+    missing += [] if plots.has_matplotlib() else [f"plots: {plots.INSTALL}"]
     used = {"checkpoint": pipeline.release.digest, "device": jax.devices()[0].device_kind, "sources": SOURCES}
     used |= {"word_reader": judges.words.name if judges.words else ""}
     used |= {name: getattr(arguments, name) for name in ("count", "seed", "sizes", "batch_size", "teacher_count")}
-    return Plan(sources, decoders, {teacher(arguments): arguments.teacher_count}, judges, missing, used)
+    return DecoderPlan(sources, decoders, {teacher_label(arguments): arguments.teacher_count}, judges, missing, used)
 
 
-def chosen(arguments: argparse.Namespace, pipeline: "Pipeline") -> tuple[dict[str, "Decode"], list[str]]:
+def select_decoders(arguments: argparse.Namespace, pipeline: "Pipeline") -> tuple[dict[str, "Decode"], list[str]]:
     """The decoders to compare, by label, and which of those that could be compared the release lacks."""
     wanted: dict[str, tuple[str, int | None, float | None]] = {"vae": ("vae", None, None)}
     wanted |= {"refiner": ("refiner", None, None)}
     wanted |= {f"consistency, {n} step{'s' * (n > 1)}": ("consistency", n, None) for n in arguments.steps}
     wanted |= {SAMPLES: ("consistency", 2, 1.0), "regression": ("diffusion", 1, None)}
-    wanted |= {teacher(arguments): ("diffusion", arguments.teacher_steps, None)}
+    wanted |= {teacher_label(arguments): ("diffusion", arguments.teacher_steps, None)}
     found: dict[str, Decode] = {}
     for label, (name, steps, temperature) in wanted.items():
         if name in pipeline.decoders:
-            found[label] = functools.partial(decoded, pipeline, name, steps, temperature)
+            found[label] = functools.partial(decode_to_host, pipeline, name, steps, temperature)
     lacking = dict.fromkeys(name for name, *_ in wanted.values() if name not in pipeline.decoders)
     return found, [f"{name}: this release has no such decoder; add one by --decoders PATH" for name in lacking]
 
 
-def decoded(
+def decode_to_host(
     pipeline: "Pipeline",
     name: str,
     steps: int | None,
@@ -171,38 +171,38 @@ def decoded(
     return np.asarray(pipeline.decode(jnp.asarray(latents), seeds.tolist(), **how))
 
 
-def teacher(arguments: argparse.Namespace) -> str:
+def teacher_label(arguments: argparse.Namespace) -> str:
     """The label of the decoder that was not distilled, in all its steps."""
     return f"teacher, {arguments.teacher_steps} steps"
 
 
-def studies(plan: Plan, batch_size: int) -> Iterator["Study"]:
+def measure_sources(plan: DecoderPlan, batch_size: int) -> Iterator["DecoderStudy"]:
     """Measures source after source; all that is known after each."""
-    from dalle3_jax.evaluation.decoders.quality import Study, measure
+    from dalle3_jax.evaluation.decoders.quality import DecoderStudy, measure_decoders
 
     done = []
     for side, make in plan.sources:
-        rows, size = make(), fewer(batch_size, side)
+        rows, size = make(), batch_size_at(batch_size, side)
         most = SLOW if side <= plan.sources[0][0] else 0
         limits = {label: min(limit, most) if done else limit for label, limit in plan.limits.items()}
-        found = measure(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=bar)
+        found = measure_decoders(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=batch_bar)
         done.append((rows, found))
-        yield Study(plan.settings, list(done), plan.missing)
+        yield DecoderStudy(plan.settings, list(done), plan.missing)
 
 
-def write(study: "Study", folder: Path) -> None:
+def write_decoder_study(study: "DecoderStudy", folder: Path) -> None:
     """All files of what is known so far, each written whole."""
     from dalle3_jax.evaluation import plots
     from dalle3_jax.evaluation.decoders import quality_plots
 
-    write_whole(folder / "report.md", quality_plots.markdown(study).encode())
-    write_whole(folder / "report.json", (json.dumps(study.plain(), allow_nan=False) + "\n").encode())
+    write_whole(folder / "report.md", quality_plots.decoder_markdown(study).encode())
+    write_whole(folder / "report.json", (json.dumps(study.to_dict(), allow_nan=False) + "\n").encode())
     for rows, found in study.measured:
         if rows.truths is not None:
-            write_whole(folder / f"zoom-{slug(rows.source)}.png", png_bytes(quality_plots.zoom(rows, found)))
-    if plots.available():
+            write_whole(folder / f"zoom-{slug(rows.source)}.png", encode_png(quality_plots.zoom_sheet(rows, found)))
+    if plots.has_matplotlib():
         for source, rows in study.rows().items():
-            write_whole(folder / f"measures-{slug(source)}.png", quality_plots.panels(rows, source))
-        if found := study.letters():
+            write_whole(folder / f"measures-{slug(source)}.png", quality_plots.measures_figure(rows, source))
+        if found := study.bins_by_letter_size():
             title = "Words read exactly, by the size of their letters"
-            write_whole(folder / "letters.png", quality_plots.letters(found, title))
+            write_whole(folder / "letters.png", quality_plots.letter_size_figure(found, title))

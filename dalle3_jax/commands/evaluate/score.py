@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dalle3_jax.commands.cli import Parser, load, progress_bar
-from dalle3_jax.commands.evaluate.cli import FAILURES, bar, common, prepare
+from dalle3_jax.commands.cli import CommandParser, open_pipeline, progress_bar
+from dalle3_jax.commands.evaluate.cli import FAILURES, add_scoring_flags, image_bar, prepare_scoring
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.jobs import parse_size
-from dalle3_jax.pipeline.png import png_bytes
+from dalle3_jax.pipeline.png import encode_png
 
 if TYPE_CHECKING:
     from dalle3_jax.captioning import CaptionModel
     from dalle3_jax.data.scenes import World
-    from dalle3_jax.evaluation.likeness import Sources
+    from dalle3_jax.evaluation.likeness import TrueSources
     from dalle3_jax.evaluation.report import Report
     from dalle3_jax.pipeline import Pipeline
 
@@ -39,9 +39,9 @@ LIKENESS = "likeness to true pictures"
 SEARCHED = 8_000  # training records: one or two minutes on two cores
 
 
-def parser() -> Parser:
+def build_parser() -> CommandParser:
     """The command's arguments; what is left at None is the release's own default."""
-    found = Parser(
+    found = CommandParser(
         "dalle3-jax evaluate",
         description="Score a model: its pictures of prompts with labels are read by a network that is not told them.",
         epilog=EXAMPLES,
@@ -53,35 +53,35 @@ def parser() -> Parser:
     found.add_argument("--neighbours", type=int, default=SEARCHED, metavar="N", help=told)
     told = "a captioner's release or stage: its image-text similarity, our CLIP score, joins the report"
     found.add_argument("--captioner", metavar="PATH", help=told)
-    return common(found)
+    return add_scoring_flags(found)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before any picture is made."""
-    arguments = parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
-        pipeline = load(arguments.checkpoint)
-        captioner = captioner_of(arguments.captioner)
-        evaluate, folder, world = prepare(arguments, [pipeline])
+        pipeline = open_pipeline(arguments.checkpoint)
+        captioner = load_captioner(arguments.captioner)
+        evaluate, folder, world = prepare_scoring(arguments, [pipeline])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    sources, missing = prospects(arguments, pipeline, world)
+    sources, missing = find_likeness_sources(arguments, pipeline, world)
     for line in missing:
         print(f"note: not measured: {line}", file=sys.stderr)
     try:
         with progress_bar() as (_, progress):
-            report = lacking(evaluate(pipeline, progress=progress), *missing)
+            report = with_unmeasured(evaluate(pipeline, progress=progress), *missing)
         report = with_similarity(report, captioner)
     except FAILURES as error:
         print(f"error: {error}; nothing was measured", file=sys.stderr)
         return 1
     print(report.markdown())
     try:
-        write(report, folder, {})
+        write_report(report, folder, {})
         if sources:
             report, extra = with_likeness(report, sources, arguments)
-            write(report, folder, extra)
+            write_report(report, folder, extra)
             print(report.likeness.markdown() if report.likeness else f"not measured: {report.unmeasured[-1]}")
     except OSError as error:
         print(f"error: {error}; the table above is all that is left of this run", file=sys.stderr)
@@ -90,23 +90,23 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def prospects(
+def find_likeness_sources(
     arguments: argparse.Namespace, pipeline: "Pipeline", world: "World"
-) -> tuple["Sources | None", list[str]]:
+) -> tuple["TrueSources | None", list[str]]:
     """The true pictures for the likeness, None without; and what will not be measured, and why."""
     from dalle3_jax.evaluation import plots
-    from dalle3_jax.evaluation.likeness import sources
+    from dalle3_jax.evaluation.likeness import find_true_sources
 
-    missing = [] if plots.available() else [f"plots: {plots.INSTALL}"]
+    missing = [] if plots.has_matplotlib() else [f"plots: {plots.INSTALL}"]
     size = parse_size(arguments.size) if arguments.size else pipeline.defaults["size"]
     try:
-        found = sources(pipeline.release.training, world.name, size) if arguments.neighbours else None
+        found = find_true_sources(pipeline.release.training, world.name, size) if arguments.neighbours else None
     except ValueError as error:
         return None, [*missing, f"{LIKENESS}: {error}"]
     return found, missing
 
 
-def captioner_of(path: str | None) -> "CaptionModel | None":
+def load_captioner(path: str | None) -> "CaptionModel | None":
     """The captioner that scores pictures, where one is asked for."""
     if path is None:
         return None
@@ -119,25 +119,25 @@ def with_similarity(report: "Report", captioner: "CaptionModel | None") -> "Repo
     """The report with our CLIP score, where there is a captioner."""
     if captioner is None:
         return report
-    from dalle3_jax.evaluation.clip_score import similarity
+    from dalle3_jax.evaluation.clip_score import measure_similarity
 
     found = {
-        protocol: similarity(captioner, [o for o in report.outcomes if o.protocol == protocol], report.truths)
+        protocol: measure_similarity(captioner, [o for o in report.outcomes if o.protocol == protocol], report.truths)
         for protocol in report.rows
     }
     return replace(report, similarity=found)
 
 
-def lacking(report: "Report", *lines: str) -> "Report":
+def with_unmeasured(report: "Report", *lines: str) -> "Report":
     """The report, with more that was not measured."""
     return replace(report, unmeasured=[*report.unmeasured, *lines])
 
 
 def with_likeness(
-    report: "Report", sources: "Sources", arguments: argparse.Namespace
+    report: "Report", sources: "TrueSources", arguments: argparse.Namespace
 ) -> tuple["Report", Mapping[str, Any]]:
     """The report with distances to true pictures and copies of the training set, and the sheet of these."""
-    from dalle3_jax.evaluation.likeness import likeness
+    from dalle3_jax.evaluation.likeness import measure_likeness
     from dalle3_jax.reading.scene_reader import Reader
 
     wanted = next(iter(report.rows)), 0, (*report.settings["size"], 3)
@@ -145,19 +145,19 @@ def with_likeness(
     made = [o for o in report.outcomes if (o.protocol, o.round, o.image.shape) == wanted and o.prompt.id in true]
     pairs = [o.image for o in made], [true[o.prompt.id] for o in made]
     try:
-        found, sheet = likeness(Reader.load(arguments.reader), *pairs, sources, arguments.neighbours, bar)
+        found, sheet = measure_likeness(Reader.load(arguments.reader), *pairs, sources, arguments.neighbours, image_bar)
     except ValueError as error:
-        return lacking(report, f"{LIKENESS}: {error}"), {}
+        return with_unmeasured(report, f"{LIKENESS}: {error}"), {}
     return replace(report, likeness=found), {"neighbours": sheet}
 
 
-def write(report: "Report", folder: Path, extra: Mapping[str, Any]) -> None:
+def write_report(report: "Report", folder: Path, extra: Mapping[str, Any]) -> None:
     """The report's files, each written whole."""
     from dalle3_jax.evaluation import plots
 
     write_whole(folder / "report.md", report.markdown().encode())
-    write_whole(folder / "report.json", (json.dumps(report.plain(), indent=1, allow_nan=False) + "\n").encode())
-    for name, lines in report.rows.items() if plots.available() else ():
-        write_whole(folder / f"rates-{name}.png", plots.rates(lines, f"{name} prompts. {report.head()}"))
+    write_whole(folder / "report.json", (json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n").encode())
+    for name, lines in report.rows.items() if plots.has_matplotlib() else ():
+        write_whole(folder / f"rates-{name}.png", plots.rates_figure(lines, f"{name} prompts. {report.summary()}"))
     for name, sheet in {**report.sheets(), **extra}.items():
-        write_whole(folder / f"{name}.png", png_bytes(sheet))
+        write_whole(folder / f"{name}.png", encode_png(sheet))

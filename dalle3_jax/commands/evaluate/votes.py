@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalle3_jax.commands.cli import Parser, load, progress_bar
-from dalle3_jax.commands.evaluate.cli import FAILURES, last_of_sizes, wrong
+from dalle3_jax.commands.cli import CommandParser, open_pipeline, progress_bar
+from dalle3_jax.commands.evaluate.cli import FAILURES, argument_errors, last_request_per_size
 from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.jobs import parse_size
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from dalle3_jax.pipeline.request import Request
 
 
-def parser() -> Parser:
+def build_parser() -> CommandParser:
     """The arguments of `votes`."""
-    found = Parser(
+    found = CommandParser(
         "dalle3-jax evaluate votes",
         description="Make pictures of the same prompts with several checkpoints, and a page on which people vote.",
         epilog="Open DIR/index.html in any browser; it needs no network. Its button saves the votes as a .jsonl,\n"
@@ -41,15 +41,15 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """Makes the page; bad input gives one line and status 2 before any picture is made."""
-    arguments = parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
-        jobs, prompts, folder, notes = prepare(arguments)
+        jobs, prompts, folder, notes = prepare_votes(arguments)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for note in notes:
         print(f"note: left out: {note}", file=sys.stderr)
-    from dalle3_jax.evaluation.votes.page import write_page
+    from dalle3_jax.evaluation.votes.page import write_vote_page
 
     pictures = {}
     try:
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
             with progress_bar() as (_, progress):
                 made = dict(pipeline.generate(requests, batch_size=arguments.batch_size, progress=progress))
             pictures[name] = [made[i].image for i in range(len(made))]
-        page = write_page(folder, pictures, [(prompt.id, prompt.text) for prompt in prompts], seed=arguments.seed)
+        page = write_vote_page(folder, pictures, [(prompt.id, prompt.text) for prompt in prompts], seed=arguments.seed)
     except FAILURES as error:
         print(f"error: {error}; no page was made", file=sys.stderr)
         return 1
@@ -65,39 +65,39 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def prepare(
+def prepare_votes(
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, tuple["Pipeline", list["Request"]]], list["Prompt"], Path, list[str]]:
     """Checks everything; returns what each checkpoint makes, the prompts, the empty folder, and what is left out."""
-    from dalle3_jax.evaluation.score import planned
-    from dalle3_jax.evaluation.suites import named
+    from dalle3_jax.evaluation.score import plan_requests
+    from dalle3_jax.evaluation.suites import load_named_prompts
 
-    if found := [*wrong(arguments), *_names_twice(arguments.checkpoints)]:
+    if found := [*argument_errors(arguments), *_checkpoint_errors(arguments.checkpoints)]:
         raise ValueError("; ".join(found))
     folder = Path(arguments.outdir)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder: give another --outdir")
     settings = {"size": parse_size(arguments.size)} if arguments.size else {}
-    pipelines = {name: load(name) for name in arguments.checkpoints}
-    prompts, _, left_out = named(arguments.suite, arguments.count, seed=arguments.seed)
+    pipelines = {name: open_pipeline(name) for name in arguments.checkpoints}
+    prompts, _, left_out = load_named_prompts(arguments.suite, arguments.count, seed=arguments.seed)
     jobs = {}
     for name, pipeline in pipelines.items():
-        plan = planned(pipeline, prompts, ("short",), 1, arguments.seed, settings)
+        plan = plan_requests(pipeline, prompts, ("short",), 1, arguments.seed, settings)
         jobs[name] = pipeline, [request for *_, request in plan]
-        pipeline.check(last_of_sizes(jobs[name][1]))
+        pipeline.check_requests(last_request_per_size(jobs[name][1]))
     return jobs, prompts, Album(folder).folder, left_out
 
 
-def _names_twice(names: Sequence[str]) -> list[str]:
+def _checkpoint_errors(names: Sequence[str]) -> list[str]:
     """What keeps these from being compared."""
     if len(set(names)) < max(len(names), 2):
         return ["give at least two checkpoints, each once"]
     return []
 
 
-def elo(argv: Sequence[str]) -> int:
+def elo_main(argv: Sequence[str]) -> int:
     """Prints ratings and win rates of files of votes; bad input gives one line and status 2."""
-    found = Parser(
+    found = CommandParser(
         "dalle3-jax evaluate elo",
         description="Ratings of the systems that people chose between: Bradley-Terry on the Elo scale, mean 1000.",
         allow_abbrev=False,
@@ -107,16 +107,16 @@ def elo(argv: Sequence[str]) -> int:
 
     try:
         votes = [vote for file in found.parse_args(argv).files for vote in read_votes(file)]
-        print(told(votes))
+        print(ratings_markdown(votes))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def told(votes: Sequence["Vote"]) -> str:
+def ratings_markdown(votes: Sequence["Vote"]) -> str:
     """Ratings and win rates as Markdown tables."""
-    from dalle3_jax.evaluation.tables import percent, span, table
+    from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
     from dalle3_jax.evaluation.votes.elo import ratings, win_rates
 
     rows = [
@@ -124,8 +124,8 @@ def told(votes: Sequence["Vote"]) -> str:
         for name, rating in ratings(votes).items()
     ]
     duels = [
-        [f"{a} before {b}", percent(rate.value), span(rate), str(rate.prompts)]
+        [f"{a} before {b}", format_percent(rate.value), format_interval(rate), str(rate.prompts)]
         for (a, b), rate in win_rates(votes).items()
     ]
-    first = table(["system", "rating", "95 % interval", "votes"], rows)
-    return f"{first}\n\n{table(['', 'votes', '95 % interval', 'prompts'], duels)}"
+    first = markdown_table(["system", "rating", "95 % interval", "votes"], rows)
+    return f"{first}\n\n{markdown_table(['', 'votes', '95 % interval', 'prompts'], duels)}"

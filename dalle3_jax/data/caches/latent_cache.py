@@ -28,7 +28,16 @@ from safetensors.numpy import load
 from dalle3_jax.data import files
 from dalle3_jax.data.records import BadRecord, Record
 
-__all__ = ["Cache", "Entry", "Records", "differences", "digest_of", "made_by", "made_from", "open_cache"]
+__all__ = [
+    "CacheEntry",
+    "CachedRecords",
+    "LatentCache",
+    "cache_metadata",
+    "metadata_digest",
+    "metadata_mismatch",
+    "open_cache",
+    "read_cache_metadata",
+]
 
 FORMAT = 1
 SHARD = 4096
@@ -40,7 +49,7 @@ OPEN = 64
 RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 
 
-def made_by(
+def cache_metadata(
     *,
     source: str,
     vae: str,
@@ -63,52 +72,52 @@ def made_by(
     return how
 
 
-def digest_of(made: Mapping[str, Any]) -> str:
+def metadata_digest(metadata: Mapping[str, Any]) -> str:
     """A name for what a cache is made from."""
-    return sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def differences(folder: str, found: Mapping[str, Any], wanted: Mapping[str, Any], what: str = "cache") -> str:
+def metadata_mismatch(folder: str, stored: Mapping[str, Any], expected: Mapping[str, Any], what: str = "cache") -> str:
     """How what a folder's content was made from differs from what it is wanted for; empty where it suits."""
     lines = [
-        f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
-        for name in sorted(found.keys() | wanted.keys())
-        if found.get(name) != wanted.get(name)
+        f"{name} is {stored.get(name)!r} there and {expected.get(name)!r} here"
+        for name in sorted(stored.keys() | expected.keys())
+        if stored.get(name) != expected.get(name)
     ]
     return f"the {what} {folder} was made from something else: {'; '.join(lines)}" if lines else ""
 
 
-def made_from(folder: str) -> dict[str, Any]:
+def read_cache_metadata(folder: str) -> dict[str, Any]:
     """What the cache in a folder was made from; ValueError where there is none."""
     try:
-        return json.loads(files.read(files.joined(folder, "made.json")))
+        return json.loads(files.read_bytes(files.join_path(folder, "made.json")))
     except FileNotFoundError:
         raise ValueError(f"{folder!r} holds no cache: give the --outdir of dalle3-jax encode") from None
 
 
-def open_cache(folder: str, made: Mapping[str, Any], count: int | None = None) -> "Cache":
+def open_cache(folder: str, metadata: Mapping[str, Any], count: int | None = None) -> "LatentCache":
     """The cache in a folder or a bucket, its first `count` records; ValueError where it is not whole, or stale.
 
-    `made` is what it has to be made from; where that says nothing of text, text features that are there are not read.
+    `metadata` is what it has to be made from; where that says nothing of text, text features that are there are not read.
     """
     try:
-        record = json.loads(files.read(files.joined(folder, "cache.json")))
+        record = json.loads(files.read_bytes(files.join_path(folder, "cache.json")))
     except FileNotFoundError:
         raise ValueError(f"{folder} holds no finished cache: run dalle3-jax encode again, it goes on") from None
-    if stale := differences(folder, record["made"], {**record["made"], **made}):
+    if stale := metadata_mismatch(folder, record["made"], {**record["made"], **metadata}):
         raise ValueError(f"{stale}. Encode into another folder, or take the data and networks it was made from")
     if count is not None and record["records"] < count:
         raise ValueError(f"{folder} holds {record['records']} records, not {count}: run dalle3-jax encode again")
-    found = {entry.name: entry for entry in files.listed(folder)}
+    found = {entry.name: entry for entry in files.list_files(folder)}
     sizes = {name: size for shard in record["shards"] for name, size in shard["files"].items()}
     if damaged := sorted(name for name, size in sizes.items() if name not in found or found[name].size != size):
         raise ValueError(f"{folder} lacks {damaged[0]} or holds a part of it: run dalle3-jax encode again")
-    total, versions = record["records"] if count is None else count, made.get("versions", ())
-    return Cache(folder, record, found, total, tuple(versions) if "text" in made else ())
+    total, versions = record["records"] if count is None else count, metadata.get("versions", ())
+    return LatentCache(folder, record, found, total, tuple(versions) if "text" in metadata else ())
 
 
 @dataclass(frozen=True)
-class Entry(Mapping[str, Any]):
+class CacheEntry(Mapping[str, Any]):
     """What a cache holds of one record, read when it is asked for.
 
     `latents` float16 [h w c], the VAE's own, not scaled; `sizes` int32 [6]: original height and width, top and left of
@@ -116,7 +125,7 @@ class Entry(Mapping[str, Any]):
     `features/VERSION` float16 [l d] and `mask/VERSION` bool [l], zero and False after the last token.
     """
 
-    cache: "Cache"
+    cache: "LatentCache"
     index: int
     row: Mapping[str, np.ndarray]
 
@@ -127,8 +136,8 @@ class Entry(Mapping[str, Any]):
         part, _, version = name.partition("/")
         if part not in ("features", "mask"):
             return self.row[name]
-        features = self.cache.null if not version else self.cache.features(self.index, version)
-        length = self.cache.record["made"]["text_length"]
+        features = self.cache.null_features if not version else self.cache.read_features(self.index, version)
+        length = self.cache.manifest["made"]["text_length"]
         if part == "mask":
             return np.arange(length) < len(features)
         return np.pad(features, ((0, length - len(features)), (0, 0)))
@@ -153,15 +162,15 @@ class Entry(Mapping[str, Any]):
 
 
 @dataclass(frozen=True)
-class Cache(Sequence[Any]):
+class LatentCache(Sequence[Any]):
     """The first `total` records of a cache; `cache[i]` raises BadRecord for those that could not be encoded.
 
     `versions` are the captions whose features are read. Any number of threads may read.
     """
 
     folder: str
-    record: Mapping[str, Any]
-    entries: Mapping[str, files.Entry]
+    manifest: Mapping[str, Any]
+    entries: Mapping[str, files.FileEntry]
     total: int
     versions: tuple[str, ...] = ()
     readers: OrderedDict[str, Any] = field(default_factory=OrderedDict, repr=False, compare=False)
@@ -171,43 +180,43 @@ class Cache(Sequence[Any]):
         """How many records there are, bad ones included."""
         return self.total
 
-    def __getitem__(self, index: int) -> Entry:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __getitem__(self, index: int) -> CacheEntry:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What is kept of the record at `index`."""
-        return Entry(self, index, load(self.read("latents", index)))
+        return CacheEntry(self, index, load(self.read_row("latents", index)))
 
     @cached_property
-    def null(self) -> np.ndarray:
+    def null_features(self) -> np.ndarray:
         """Features of the empty caption, float16 [l d] without padding."""
-        return load(files.read(files.joined(self.folder, "null.safetensors")))["features"]
+        return load(files.read_bytes(files.join_path(self.folder, "null.safetensors")))["features"]
 
     @cached_property
-    def bad(self) -> Mapping[int, Sequence[str]]:
+    def bad_records(self) -> Mapping[int, Sequence[str]]:
         """Reason, key and detail of every record that could not be encoded."""
-        return {index: rest for shard in self.record["shards"] for index, *rest in shard["bad"] if index < self.total}
+        return {index: rest for shard in self.manifest["shards"] for index, *rest in shard["bad"] if index < self.total}
 
     @cached_property
-    def records(self) -> "Records":
+    def source(self) -> "CachedRecords":
         """Keys, captions and sizes, as a source has them."""
-        return Records(self)
+        return CachedRecords(self)
 
-    def features(self, index: int, version: str) -> np.ndarray:
+    def read_features(self, index: int, version: str) -> np.ndarray:
         """Features of a version of a record's caption, float16 [l d] without padding."""
-        return load(self.read(f"features-{version}", index))["features"]
+        return load(self.read_row(f"features-{version}", index))["features"]
 
-    def read(self, part: str, index: int) -> bytes:
+    def read_row(self, part: str, index: int) -> bytes:
         """The row of a record in one of the files of its shard; BadRecord where it could not be encoded."""
         if not 0 <= index < self.total:
             raise IndexError(f"record {index} of {self.total} in {self.folder}")
-        if index in self.bad:
-            raise BadRecord(*self.bad[index])  # pyright: ignore[reportArgumentType]
-        shard, row = divmod(index, self.record["shard"])
+        if index in self.bad_records:
+            raise BadRecord(*self.bad_records[index])  # pyright: ignore[reportArgumentType]
+        shard, row = divmod(index, self.manifest["shard"])
         name = f"{part}-{shard:05d}.array_record"
-        content = self.reader(name).read([row])[0]
+        content = self.open_reader(name).read([row])[0]
         if not content:
             raise ValueError(f"{self.folder}/{name} has no row {row}: remove the cache and encode again")
         return content
 
-    def reader(self, name: str) -> Any:
+    def open_reader(self, name: str) -> Any:
         """An open file; the one that was not asked for longest is let go, and closed when nobody reads it any more."""
         from array_record.python.array_record_module import ArrayRecordReader
 
@@ -222,10 +231,10 @@ class Cache(Sequence[Any]):
 
 
 @dataclass(frozen=True)
-class Records:
+class CachedRecords:
     """The records of a cache without their pictures: what batches take captions from."""
 
-    cache: Cache
+    cache: LatentCache
 
     def __len__(self) -> int:
         """How many records there are."""
@@ -244,14 +253,16 @@ class Records:
 
     @cached_property
     def _sizes(self) -> np.ndarray:
-        return np.load(io.BytesIO(files.read(files.joined(self.cache.folder, "sizes.npy"))), allow_pickle=False)
+        return np.load(
+            io.BytesIO(files.read_bytes(files.join_path(self.cache.folder, "sizes.npy"))), allow_pickle=False
+        )
 
     @property
-    def origin(self) -> str:
+    def source_fingerprint(self) -> str:
         """The fingerprint of the source that was encoded."""
-        return self.cache.record["made"]["source"]
+        return self.cache.manifest["made"]["source"]
 
     @property
     def fingerprint(self) -> str:
         """Of what the cache was made from."""
-        return f"cache/{digest_of(self.cache.record['made'])}"
+        return f"cache/{metadata_digest(self.cache.manifest['made'])}"

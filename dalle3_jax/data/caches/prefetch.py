@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["ahead"]
+__all__ = ["prefetch_map"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int) -> Iterator[R]:
-    """What the function makes of every item, in their order; threads make up to `waiting` of them in advance."""
+def prefetch_map(function: Callable[[T], R], items: Iterable[T], threads: int, buffer_size: int) -> Iterator[R]:
+    """What the function makes of every item, in their order; threads make up to `buffer_size` of them in advance."""
     rest, pool = iter(items), ThreadPoolExecutor(threads)
     try:
-        made = deque(pool.submit(function, item) for item in itertools.islice(rest, waiting))
+        made = deque(pool.submit(function, item) for item in itertools.islice(rest, buffer_size))
         while made:
             result = made.popleft().result()
             made.extend(pool.submit(function, item) for item in itertools.islice(rest, 1))

@@ -22,18 +22,18 @@ import numpy as np
 from jaxtyping import Int32
 
 from dalle3_jax.data import files
-from dalle3_jax.data.caches.latent_cache import Records
+from dalle3_jax.data.caches.latent_cache import CachedRecords
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ScenesSource
 
-__all__ = ["Captioned", "Sidecars", "captioned", "drawn_at", "records_of"]
+__all__ = ["CaptionedSource", "Sidecars", "add_sidecars", "sizeless_fingerprint", "source_at_size"]
 
 FORMAT = 1
 CHUNK = 1024
 """Records in a file, the last one excepted: what a killed run does again."""
 
-KEPT = 512
+CACHED_CHUNKS = 512
 """Files whose lines are in memory at a time, about 100 MB."""
 
 VERSION = re.compile(r"[a-z0-9_]+")
@@ -45,7 +45,7 @@ class Sidecars:
     """The captions of one version in a folder or a bucket; any number of threads may read."""
 
     folder: str
-    record: Mapping[str, Any]
+    manifest: Mapping[str, Any]
     lines: OrderedDict[int, list[bytes]] = field(default_factory=OrderedDict, repr=False, compare=False)
     lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -56,19 +56,19 @@ class Sidecars:
         ValueError where the folder is not finished, lacks a file, or holds captions of something else.
         """
         try:
-            record = json.loads(files.read(files.joined(folder, "captions.json")))
+            record = json.loads(files.read_bytes(files.join_path(folder, "captions.json")))
         except FileNotFoundError:
             raise ValueError(f"{folder!r} holds no finished captions: run dalle3-jax recaption, it goes on") from None
         except ValueError:
             record = None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise ValueError(f"{folder}/captions.json is not what recaption writes (format {FORMAT}): recaption again")
-        found = {entry.name for entry in files.listed(folder)}
-        if missing := [name for name in map(name_of, range(len(record["chunks"]))) if name not in found]:
+        found = {entry.name for entry in files.list_files(folder)}
+        if missing := [name for name in map(chunk_file_name, range(len(record["chunks"]))) if name not in found]:
             raise ValueError(f"{folder} lacks {missing[0]}: run dalle3-jax recaption again")
-        if source is not None and record["source"] != records_of(source):
+        if source is not None and record["source"] != sizeless_fingerprint(source):
             raise ValueError(
-                f"{folder} holds captions of {record['source']}, and the data is {records_of(source)}: name the data "
+                f"{folder} holds captions of {record['source']}, and the data is {sizeless_fingerprint(source)}: name the data "
                 "that they were made from, or recaption this one into another folder"
             )
         return cls(folder, record)
@@ -76,47 +76,47 @@ class Sidecars:
     @property
     def version(self) -> str:
         """What the captions are called in a record."""
-        return self.record["version"]
+        return self.manifest["version"]
 
     @cached_property
     def digest(self) -> str:
         """Of all captions, and of what made them: no date is in it."""
-        said = {name: self.record[name] for name in ("version", "source", "chunks")}
+        said = {name: self.manifest[name] for name in ("version", "source", "chunks")}
         return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         """How many records they are of, from the first on, bad ones included."""
-        return self.record["count"]
+        return self.manifest["count"]
 
     def __getitem__(self, index: int) -> tuple[str, str]:
         """(Key, caption) of the record at `index`; BadRecord where it got none."""
-        said = self.line(index)
+        said = self.read_line(index)
         if "bad" in said:
             raise BadRecord(said["bad"], said["key"], f"it got no caption {self.version!r}")
         return said["key"], said["caption"]
 
-    def line(self, index: int) -> dict[str, Any]:
+    def read_line(self, index: int) -> dict[str, Any]:
         """All that is said of the record at `index`; ValueError where its file is damaged."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)} in {self.folder}")
-        number, row = divmod(index, self.record["chunk"])
+        number, row = divmod(index, self.manifest["chunk"])
         with self.lock:
             if number not in self.lines:
-                self.lines[number] = self._chunk(number)
-                if len(self.lines) > KEPT:
+                self.lines[number] = self._read_chunk(number)
+                if len(self.lines) > CACHED_CHUNKS:
                     self.lines.popitem(last=False)
             self.lines.move_to_end(number)
             return json.loads(self.lines[number][row])
 
-    def _chunk(self, number: int) -> list[bytes]:
-        content = files.read(files.joined(self.folder, name_of(number)))
-        if sha256(content).hexdigest() != self.record["chunks"][number]:
-            raise ValueError(f"{self.folder}/{name_of(number)} is damaged: remove it and recaption again")
+    def _read_chunk(self, number: int) -> list[bytes]:
+        content = files.read_bytes(files.join_path(self.folder, chunk_file_name(number)))
+        if sha256(content).hexdigest() != self.manifest["chunks"][number]:
+            raise ValueError(f"{self.folder}/{chunk_file_name(number)} is damaged: remove it and recaption again")
         return content.splitlines()
 
 
 @dataclass(frozen=True)
-class Captioned:
+class CaptionedSource:
     """A source whose records have further versions of captions."""
 
     source: Source
@@ -153,7 +153,7 @@ class Captioned:
         """Of the source and of all captions."""
         return "+".join([self.source.fingerprint, *(f"{one.version}/{one.digest}" for one in self.sidecars)])
 
-    def check(self, count: int) -> None:
+    def check_count(self, count: int) -> None:
         """ValueError unless the first `count` records have been captioned."""
         least = min(self.sidecars, key=len)
         if len(least) < count:
@@ -163,32 +163,32 @@ class Captioned:
             )
 
 
-def captioned(source: Source, folders: Sequence[str]) -> Source | Captioned:
+def add_sidecars(source: Source, folders: Sequence[str]) -> Source | CaptionedSource:
     """The source with the captions of the folders; ValueError where they are of another one, or of one version."""
     if not folders:
         return source
-    origin = source.origin if isinstance(source, Records) else source.fingerprint
+    origin = source.source_fingerprint if isinstance(source, CachedRecords) else source.fingerprint
     found = tuple(Sidecars.open(str(folder), origin) for folder in folders)
     versions = [sidecars.version for sidecars in found]
     if double := sorted({version for version in versions if versions.count(version) > 1}):
         raise ValueError(f"data.sidecars names the version {double[0]!r} twice: leave one of the folders out")
-    return Captioned(source, found)
+    return CaptionedSource(source, found)
 
 
-def drawn_at(source: Source | Captioned, height: int, width: int) -> Source | Captioned:
+def source_at_size(source: Source | CaptionedSource, height: int, width: int) -> Source | CaptionedSource:
     """The same records, with scenes drawn at that size."""
-    if isinstance(source, Captioned):
-        return replace(source, source=drawn_at(source.source, height, width))
+    if isinstance(source, CaptionedSource):
+        return replace(source, source=source_at_size(source.source, height, width))
     if not isinstance(source, ScenesSource) or source.frames:  # scenes that choose their frame are as pictures are
         return source
     return replace(source, height=height, width=width)
 
 
-def records_of(fingerprint: str) -> str:
+def sizeless_fingerprint(fingerprint: str) -> str:
     """A source's fingerprint without the size that scenes are drawn at: what is said of one holds at any."""
     return re.sub(r"^(scenes/.*)/[\dx+]+$", r"\1", fingerprint)
 
 
-def name_of(number: int) -> str:
+def chunk_file_name(number: int) -> str:
     """The file of a chunk."""
     return f"{number:05d}.jsonl"

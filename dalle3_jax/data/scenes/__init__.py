@@ -3,11 +3,11 @@
 world (tables) -> scene (what and where) -> render (pixels), captions, labels -> record
 """
 
-from dalle3_jax.data.scenes.captions import captions
+from dalle3_jax.data.scenes.captions import make_captions
 from dalle3_jax.data.scenes.parts import world_of
-from dalle3_jax.data.scenes.record import labels, record
-from dalle3_jax.data.scenes.render import render
-from dalle3_jax.data.scenes.scene import SPLITS, Scene, scene
+from dalle3_jax.data.scenes.record import make_record, record_labels
+from dalle3_jax.data.scenes.render import render_scene
+from dalle3_jax.data.scenes.scene import SPLITS, Scene, sample_scene
 from dalle3_jax.data.scenes.signs import check_words
 from dalle3_jax.data.scenes.world import World
 from dalle3_jax.data.scenes.worlds import FIRST, SCATTERED, WHOLE, WORLDS
@@ -20,11 +20,11 @@ __all__ = [
     "WORLDS",
     "Scene",
     "World",
-    "captions",
     "check_words",
-    "labels",
-    "record",
-    "render",
-    "scene",
+    "make_captions",
+    "make_record",
+    "record_labels",
+    "render_scene",
+    "sample_scene",
     "world_of",
 ]

@@ -17,7 +17,7 @@ from dalle3_jax.data.scenes.painting import (
     lane,
     peaks,
     planks,
-    tiles,
+    tiled_floor,
 )
 
 
@@ -244,7 +244,7 @@ BACKGROUNDS = (
         ("a checkered floor before a turquoise wall", "a black and white checkered floor"),
         (
             partial(gradient, stops=((0.0, "6fc7bd"), (0.5, "8ad6cc"))),
-            partial(tiles, top=0.5, across=8, down=4, shades=("f4f1e8", "2f3336")),
+            partial(tiled_floor, top=0.5, across=8, down=4, shades=("f4f1e8", "2f3336")),
         ),
     ),
     Background(
@@ -261,7 +261,7 @@ BACKGROUNDS = (
 
 
 @lru_cache(maxsize=256)
-def paint(background: Background, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+def paint_background(background: Background, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     """The background at this size; kept, and therefore read-only."""
     y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
     canvas = np.zeros((height, width, 3))

@@ -14,8 +14,8 @@ from dalle3_jax.data.draws import choose
 from dalle3_jax.data.scenes.grammar import OTHER_PICTURE, PICTURES, SIDES, SIGNS, SLOT, TOUCHING
 from dalle3_jax.data.scenes.layouts import NUMBERS
 from dalle3_jax.data.scenes.lettering import Word
-from dalle3_jax.data.scenes.scene import Placed, Scene
-from dalle3_jax.data.scenes.scenery import DETAILS, in_sight, repeated
+from dalle3_jax.data.scenes.scene import PlacedObject, Scene
+from dalle3_jax.data.scenes.scenery import DETAILS, background_repeats_object, visible_phrases
 from dalle3_jax.data.scenes.typed import typed_blanks
 from dalle3_jax.data.scenes.world import World
 
@@ -24,23 +24,25 @@ VOWELS = tuple("aeiou")
 TYPED = "prompt"
 
 
-def captions(world: World, scene: Scene, seed: int, index: int) -> dict[str, str]:
+def make_captions(world: World, scene: Scene, seed: int, index: int) -> dict[str, str]:
     """The captions of a scene by version; (seed, index) chooses among patterns and phrases."""
     options = blanks(world, scene)
     patterns = world.kind(scene.kind).patterns
     key = world.name, int(seed), int(index)
-    found = {version: caption(options, patterns[version], *key, version) for version in patterns if version != TYPED}
+    found = {
+        version: make_caption(options, patterns[version], *key, version) for version in patterns if version != TYPED
+    }
     if TYPED in patterns:
-        typed = options | typed_blanks(world, scene, absent(world, scene.concepts), *key, TYPED)
-        found[TYPED] = caption(typed, patterns[TYPED], *key, TYPED)
+        typed = options | typed_blanks(world, scene, absent_concepts(world, scene.concepts), *key, TYPED)
+        found[TYPED] = make_caption(typed, patterns[TYPED], *key, TYPED)
     return found
 
 
-def caption(options: Mapping[str, tuple[str, ...]], patterns: tuple[str, ...], *key: Any) -> str:
+def make_caption(options: Mapping[str, tuple[str, ...]], patterns: tuple[str, ...], *key: Any) -> str:
     """One of the patterns with its blanks filled; with capital letters where it is made of sentences."""
     pattern = choose(patterns, *key)
-    text = " ".join(pattern.format_map(Filled(options, key)).split())
-    return sentences(text) if text.endswith(".") else text
+    text = " ".join(pattern.format_map(RandomFormat(options, key)).split())
+    return capitalise_sentences(text) if text.endswith(".") else text
 
 
 def blanks(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
@@ -57,66 +59,66 @@ def blanks(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
         "relation": layout.phrases,
         "inverse": layout.inverse,
     }
-    options |= details(world, scene) if world.grammar else {}
-    return options | (subjects(world, scene) if scene.objects else empty(scene))
+    options |= sentence_blanks(world, scene) if world.grammar else {}
+    return options | (object_blanks(world, scene) if scene.objects else empty_scene_blanks(scene))
 
 
-def subjects(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
+def object_blanks(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
     """The blanks that name objects."""
     number, first = NUMBERS[len(scene.objects)], scene.objects[0]
-    plural = named(world, first, number=2)
+    plural = object_name(world, first, number=2)
     options = {
         "plural": (plural,),
         "n": (number,),
         "many": (f"{number} {plural}",),
-        "place": place(world, scene, first),
+        "place": place_phrases(world, scene, first),
     }
     placed = {shown.concept: shown for shown in reversed(scene.objects)}  # the first of each concept
     for letter, name, concept in zip("abcde", "xyzvw", scene.concepts, strict=False):
         shown = placed[concept]
-        options |= {letter: (with_article(world, shown),), name: (named(world, shown),)}
-        options[f"place_{letter}"] = place(world, scene, shown)
+        options |= {letter: (object_with_article(world, shown),), name: (object_name(world, shown),)}
+        options[f"place_{letter}"] = place_phrases(world, scene, shown)
     return options
 
 
-def place(world: World, scene: Scene, placed: Placed) -> tuple[str, ...]:
+def place_phrases(world: World, scene: Scene, placed: PlacedObject) -> tuple[str, ...]:
     """The ways to say where an object is; words keep it from edges and corners."""
     ways = world.phrases(placed.cell.place)
     return tuple(way for way in ways if not way.endswith(("edge", "corner"))) if scene.words else ways
 
 
-def empty(scene: Scene) -> dict[str, tuple[str, ...]]:
+def empty_scene_blanks(scene: Scene) -> dict[str, tuple[str, ...]]:
     """The blanks of a scene without objects: its background is all there is to speak of."""
     return {"x": (scene.background,), "plural": (scene.background,), "positions": ("",)}
 
 
-def details(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
+def sentence_blanks(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
     """The blanks that only a grammar of sentences has."""
-    number, shown = len(scene.objects), [named(world, placed) for placed in scene.objects]
+    number, shown = len(scene.objects), [object_name(world, placed) for placed in scene.objects]
     return {
-        **claims(world, scene),
-        **surroundings(world, scene),
-        **letters(scene),
-        "picture": PICTURES.get(scene.style, (other_picture(scene.style),)),
+        **exclusivity_blanks(world, scene),
+        **background_blanks(world, scene),
+        **word_blanks(scene),
+        "picture": PICTURES.get(scene.style, (other_style_phrase(scene.style),)),
         "tag": (scene.style,),
-        "things": (things(world, scene),),
+        "things": (objects_phrase(world, scene),),
         "are": ("is" if number < 2 else "are",),
         "all": ("both" if number == 2 else f"all {NUMBERS[number]}",),
-        "list": (listed([with_article(world, placed) for placed in scene.objects]),),
-        "the_list": (listed([f"the {name}" for name in shown]),),
-        "names": (listed(shown),),
-        "wrong": absent(world, scene.concepts) or (scene.background,),
+        "list": (join_names([object_with_article(world, placed) for placed in scene.objects]),),
+        "the_list": (join_names([f"the {name}" for name in shown]),),
+        "names": (join_names(shown),),
+        "wrong": absent_concepts(world, scene.concepts) or (scene.background,),
     }
 
 
-def surroundings(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
+def background_blanks(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
     """The blanks of what is around the objects, as far as it can be seen, and of how they stand to each other."""
     background, layout = world.background(scene.background), world.layout(scene.kind, scene.layout)
-    known = in_sight(scene, DETAILS[scene.background])
+    known = visible_phrases(scene, DETAILS[scene.background])
     twos = tuple(f"{one} {two}" for i, one in enumerate(known) for two in known[:i])
     return {
-        "where": in_sight(scene, background.phrases),
-        "scenery": in_sight(scene, background.scenery),
+        "where": visible_phrases(scene, background.phrases),
+        "scenery": visible_phrases(scene, background.scenery),
         "extra": known + twos,
         "more": (*twos, " ".join(known)),
         "relation": tuple(way for way in layout.phrases if way != TOUCHING),
@@ -125,9 +127,9 @@ def surroundings(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
     }
 
 
-def letters(scene: Scene) -> dict[str, tuple[str, ...]]:
+def word_blanks(scene: Scene) -> dict[str, tuple[str, ...]]:
     """The blanks of the drawn words."""
-    signs = [tuple(written(pattern, word) for pattern in SIGNS[word.on]) for word in scene.words]
+    signs = [tuple(word_sentence(pattern, word) for pattern in SIGNS[word.on]) for word in scene.words]
     return {
         "signs": (" ".join(f"{{sign_{i}}}" for i in range(len(signs))),),
         **{f"sign_{i}": patterns for i, patterns in enumerate(signs)},
@@ -135,24 +137,24 @@ def letters(scene: Scene) -> dict[str, tuple[str, ...]]:
     }
 
 
-def claims(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
+def exclusivity_blanks(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
     """The blanks that say that there is nothing else, empty where that would not be true."""
     kind, silent = world.kind(scene.kind), {"alone": ("",), "closing": ("",)}
-    if repeated(scene):
+    if background_repeats_object(scene):
         return silent
     exact = {"positions": kind.grammar.get("exact", kind.grammar.get("positions", ("",)))}
     return exact | (silent if scene.words else {"alone": world.layout(scene.kind, scene.layout).phrases})
 
 
-def absent(world: World, concepts: Sequence[str]) -> tuple[str, ...]:
+def absent_concepts(world: World, concepts: Sequence[str]) -> tuple[str, ...]:
     """The concepts that a scene does not show, and that are not held out of training together with one that it does."""
-    kept = partners(world.held_out.pairs)
+    kept = held_out_partners(world.held_out.pairs)
     away = set(concepts).union(*(kept.get(name, ()) for name in concepts))
-    return tuple([name for name in world.names if name not in away])
+    return tuple([name for name in world.concept_names if name not in away])
 
 
 @lru_cache(maxsize=16)
-def partners(pairs: frozenset[frozenset[str]]) -> dict[str, set[str]]:
+def held_out_partners(pairs: frozenset[frozenset[str]]) -> dict[str, set[str]]:
     """The concepts with which each concept never shares a training scene."""
     found: dict[str, set[str]] = {}
     for pair in pairs:
@@ -161,50 +163,52 @@ def partners(pairs: frozenset[frozenset[str]]) -> dict[str, set[str]]:
     return found
 
 
-def other_picture(style: str) -> str:
+def other_style_phrase(style: str) -> str:
     """What a picture in a style of a pack is called."""
     return OTHER_PICTURE.format(article="an" if style.startswith(VOWELS) else "a", style=style)
 
 
-def named(world: World, placed: Placed, number: int = 1) -> str:
+def object_name(world: World, placed: PlacedObject, number: int = 1) -> str:
     """The object with its tint: "red car", "red cars"."""
     concept = world.concept(placed.concept)
     return f"{placed.tint} {concept.name if number == 1 else concept.plural}".strip()
 
 
-def with_article(world: World, placed: Placed) -> str:
+def object_with_article(world: World, placed: PlacedObject) -> str:
     """The object with its tint and its article: "an orange car", "an owl"."""
     article = world.concept(placed.concept).article
     if placed.tint:
         article = "an" if placed.tint.startswith(VOWELS) else "a"
-    return f"{article} {named(world, placed)}"
+    return f"{article} {object_name(world, placed)}"
 
 
-def things(world: World, scene: Scene) -> str:
+def objects_phrase(world: World, scene: Scene) -> str:
     """All objects, alike ones together with their number."""
-    groups: dict[tuple[str, str], list[Placed]] = {}
+    groups: dict[tuple[str, str], list[PlacedObject]] = {}
     for placed in scene.objects:
         groups.setdefault((placed.concept, placed.tint), []).append(placed)
     names = [
-        with_article(world, group[0])
+        object_with_article(world, group[0])
         if len(group) == 1
-        else f"{NUMBERS[len(group)]} {named(world, group[0], number=2)}"
+        else f"{NUMBERS[len(group)]} {object_name(world, group[0], number=2)}"
         for group in groups.values()
     ]
-    return listed(names) or "nothing"
+    return join_names(names) or "nothing"
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """ "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def written(pattern: str, word: Word) -> str:
+def word_sentence(pattern: str, word: Word) -> str:
     """A sentence about a word, with only the way to name its place left open."""
-    return pattern.replace("{slot}", f"{{slot_{word.slot}}}").format_map(Kept(text=word.text, colour=word.colour))
+    return pattern.replace("{slot}", f"{{slot_{word.slot}}}").format_map(
+        PartialFormat(text=word.text, colour=word.colour)
+    )
 
 
-class Kept(dict[str, str]):
+class PartialFormat(dict[str, str]):
     """Leaves the blanks that it does not know as they are."""
 
     def __missing__(self, blank: str) -> str:
@@ -212,7 +216,7 @@ class Kept(dict[str, str]):
         return f"{{{blank}}}"
 
 
-class Filled(dict[str, str]):
+class RandomFormat(dict[str, str]):
     """Fills a blank when a pattern first asks for it, and then always alike; what fills it may hold blanks again."""
 
     def __init__(self, options: Mapping[str, tuple[str, ...]], key: tuple[Any, ...]) -> None:
@@ -230,6 +234,6 @@ class Filled(dict[str, str]):
         return self[blank]
 
 
-def sentences(text: str) -> str:
+def capitalise_sentences(text: str) -> str:
     """The text with a capital letter at the start of each sentence."""
     return re.sub(r"(^|\. )([a-z])", lambda start: start[1] + start[2].upper(), text)

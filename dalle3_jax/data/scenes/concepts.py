@@ -37,7 +37,7 @@ class Concept:
     folders: tuple[tuple[str, str], ...] = ()
 
     @property
-    def file(self) -> str:
+    def file_stem(self) -> str:
         """The name of its sprites without the suffix."""
         return self.name.replace(" ", "_")
 
@@ -48,19 +48,19 @@ def read_concepts(folder: Traversable | Path) -> tuple[Concept, ...]:
     ValueError names every row that is not whole or whose sprites are missing.
     """
     rows = list(csv.DictReader(StringIO((folder / "concepts.csv").read_text(encoding="utf-8"))))
-    if problems := [*_problems(rows, folder)]:
+    if problems := [*_table_errors(rows, folder)]:
         raise ValueError(f"{folder / 'concepts.csv'}: {'; '.join(problems)}")
-    return tuple(_concept(row, folder) for row in rows if row["styles"])
+    return tuple(_parse_concept(row, folder) for row in rows if row["styles"])
 
 
-def _concept(row: dict[str, str], folder: Traversable | Path) -> Concept:
+def _parse_concept(row: dict[str, str], folder: Traversable | Path) -> Concept:
     """The concept of a row."""
     styles, tints = tuple(row["styles"].split()), tuple(row["tints"].split())
     folders = () if folder == SPRITES else tuple((style, str(folder)) for style in styles)
     return Concept(row["name"], row["plural"], row["code"], row["article"], styles, tints, folders)
 
 
-def _problems(rows: list[dict[str, str]], folder: Traversable | Path) -> Iterator[str]:
+def _table_errors(rows: list[dict[str, str]], folder: Traversable | Path) -> Iterator[str]:
     """What is wrong with the rows, in words that say how to mend it."""
     if not rows:
         yield "it has no rows: write at least one concept below the line of columns"
@@ -69,18 +69,18 @@ def _problems(rows: list[dict[str, str]], folder: Traversable | Path) -> Iterato
             yield f"{name!r} stands {number} times: keep one row"
     drawn = {style.name: {file.name for file in style.iterdir()} for style in folder.iterdir() if style.is_dir()}
     for line, row in enumerate(rows, 2):
-        yield from (f"line {line}: {problem}" for problem in _row_problems(row, drawn))
+        yield from (f"line {line}: {problem}" for problem in _row_errors(row, drawn))
 
 
-def _row_problems(row: dict[str, str], drawn: dict[str, set[str]]) -> Iterator[str]:
-    """What is wrong with one row; `drawn` holds the files of each style."""
+def _row_errors(row: dict[str, str], sprite_files: dict[str, set[str]]) -> Iterator[str]:
+    """What is wrong with one row; `sprite_files` holds the files of each style."""
     if tuple(row) != COLUMNS or None in row.values():
         yield f"{list(row.values())} does not have the columns {', '.join(COLUMNS)}"
         return
     if not row["name"] or not row["plural"] or "/" in row["name"] or row["article"] not in ("a", "an"):
         yield f"{row['name']!r} needs a name without a slash, a plural, and the article a or an"
     for style in row["styles"].split():
-        if f"{row['name'].replace(' ', '_')}.webp" not in drawn.get(style, ()):
+        if f"{row['name'].replace(' ', '_')}.webp" not in sprite_files.get(style, ()):
             yield f"{row['name']!r} has no sprite in the style {style!r}: add the picture or take the style away"
     if unknown := set(row["tints"].split()) - set(TINTS):
         yield f"{row['name']!r} has no tint {', '.join(sorted(unknown))}: choose from {', '.join(TINTS)}"

@@ -8,7 +8,7 @@ from dalle3_jax.data.scenes.scene import Scene
 from dalle3_jax.data.scenes.signs import words_fit
 from dalle3_jax.data.scenes.world import World
 
-__all__ = ["frame_of"]
+__all__ = ["choose_frame"]
 
 Size = tuple[int, int]
 """Height and width."""
@@ -20,7 +20,7 @@ SPREAD = 0.2
 """How much further objects must spread across than down (in fractions of the frame), or the reverse."""
 
 
-def frame_of(world: World, scene: Scene, frames: Sequence[Size], seed: int, index: int) -> Size:
+def choose_frame(world: World, scene: Scene, frames: Sequence[Size], seed: int, index: int) -> Size:
     """The widest of the frames, the tallest, or the squarest, as the objects lie; one in ten at random.
 
     The widest of all where words would be too small to be read in the one that suits.

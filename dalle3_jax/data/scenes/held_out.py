@@ -20,7 +20,7 @@ class HeldOut:
     counts: frozenset[tuple[int, str]] = frozenset()
     words: frozenset[str] = frozenset()
 
-    def holds(
+    def matches(
         self,
         concepts: Sequence[str],
         background: str = "",

@@ -42,7 +42,7 @@ IN_A_CLUSTER = ("in a cluster", "close together", "huddled together", "in a tigh
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
-def cell(place: str, size: float) -> Cell:
+def cell_at(place: str, size: float) -> Cell:
     """The cell of a place."""
     x, y = CENTRES[place]
     return Cell(x, y, size, place)
@@ -56,17 +56,17 @@ def place_at(x: float, y: float) -> str:
     return f"{down} {across}".strip() or "centre"
 
 
-def places(size: float) -> tuple[Layout, ...]:
+def place_layouts(size: float) -> tuple[Layout, ...]:
     """One object in each of the nine places."""
     return tuple(
-        Layout(name, (cell(name, size),), PHRASES[name], tiers=1 if centre[1] == 0.5 else 2)
+        Layout(name, (cell_at(name, size),), PHRASES[name], tiers=1 if centre[1] == 0.5 else 2)
         for name, centre in CENTRES.items()
     )
 
 
-def relations(size: float) -> tuple[Layout, ...]:
+def relation_layouts(size: float) -> tuple[Layout, ...]:
     """Two concepts beside or above each other, named from the first."""
-    left, right, top, bottom = (cell(place, size) for place in ("left", "right", "top", "bottom"))
+    left, right, top, bottom = (cell_at(place, size) for place in ("left", "right", "top", "bottom"))
     return (
         Layout("left of", (left, right), TO_THE_LEFT, (0, 1), TO_THE_RIGHT),
         Layout("right of", (right, left), TO_THE_RIGHT, (0, 1), TO_THE_LEFT),
@@ -75,16 +75,16 @@ def relations(size: float) -> tuple[Layout, ...]:
     )
 
 
-def first_counts() -> tuple[Layout, ...]:
+def first_count_layouts() -> tuple[Layout, ...]:
     """Two of a kind side by side, three in a triangle: the counts of the first world."""
-    low = cell("bottom left", HALF), cell("bottom right", HALF)
+    low = cell_at("bottom left", HALF), cell_at("bottom right", HALF)
     return (
-        Layout("two", (cell("left", HALF), cell("right", HALF)), IN_A_ROW, (0, 0)),
-        Layout("three", (cell("top", HALF), *low), IN_A_TRIANGLE, (0, 0, 0), tiers=2),
+        Layout("two", (cell_at("left", HALF), cell_at("right", HALF)), IN_A_ROW, (0, 0)),
+        Layout("three", (cell_at("top", HALF), *low), IN_A_TRIANGLE, (0, 0, 0), tiers=2),
     )
 
 
-def in_a_row(count: int, *, down: bool = False) -> tuple[Cell, ...]:
+def row_cells(count: int, *, down: bool = False) -> tuple[Cell, ...]:
     """`count` cells in one line, from left to right or from top to bottom."""
     lines = [(i + 0.5) / count for i in range(count)]
     size, points = min(0.45, 0.96 / count), [(0.5, line) if down else (line, 0.5) for line in lines]
@@ -99,10 +99,10 @@ CLUSTERS = {
 }
 
 
-def counts() -> tuple[Layout, ...]:
+def count_layouts() -> tuple[Layout, ...]:
     """One to five of a kind, in rows and in clusters."""
-    one = Layout("one", (cell("centre", 0.5),), ("by itself", "all alone", "on its own"))
-    rows = [Layout(f"row of {NUMBERS[n]}", in_a_row(n), IN_A_ROW, (0,) * n) for n in CLUSTERS]
+    one = Layout("one", (cell_at("centre", 0.5),), ("by itself", "all alone", "on its own"))
+    rows = [Layout(f"row of {NUMBERS[n]}", row_cells(n), IN_A_ROW, (0,) * n) for n in CLUSTERS]
     clusters = []
     for count, centres in CLUSTERS.items():
         # Captions speak of the cluster as a whole, which is in the centre.
@@ -112,23 +112,23 @@ def counts() -> tuple[Layout, ...]:
     return (one, *rows, *clusters)
 
 
-def rows(*numbers: int) -> tuple[Layout, ...]:
+def row_layouts(*numbers: int) -> tuple[Layout, ...]:
     """Different concepts in a line, named from one end to the other."""
     found = []
     for count in numbers:
         who = tuple(range(count))
-        across, down = in_a_row(count), in_a_row(count, down=True)
+        across, down = row_cells(count), row_cells(count, down=True)
         found.append(Layout(f"row of {NUMBERS[count]}", across, ("from left to right",), who))
         if count < 5:
             found.append(Layout(f"column of {NUMBERS[count]}", down, ("from top to bottom",), who, tiers=count))
     return tuple(found)
 
 
-def between() -> tuple[Layout, ...]:
+def between_layouts() -> tuple[Layout, ...]:
     """The first concept between the other two, across or down."""
     found = []
     for name, down in (("between, across", False), ("between, down", True)):
-        first, middle, last = in_a_row(3, down=down)
+        first, middle, last = row_cells(3, down=down)
         tiers = 3 if down else 1
         found.append(Layout(name, (middle, first, last), ("between",), (0, 1, 2), tiers=tiers))
         found.append(Layout(f"{name}, turned", (middle, last, first), ("between",), (0, 1, 2), tiers=tiers))
@@ -141,7 +141,7 @@ SCENERY = (Layout("scenery", (), ("by itself",), (), silent=True),)
 """Nothing but the background."""
 
 
-def anywhere(most: int, variants: int, seed: int = 0) -> tuple[Layout, ...]:
+def random_layouts(most: int, variants: int, seed: int = 0) -> tuple[Layout, ...]:
     """None to `most` objects, in no order, some of one concept: a fixed list that `seed` decides."""
     draw, found = Random(seed), []
     for variant in range(variants):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dalle3_jax.data.draws import choose, uniform, weighted
+from dalle3_jax.data.draws import choose, uniform, weighted_choice
 from dalle3_jax.data.scenes.world import Lettering
 
 BAND = 0.28
@@ -34,15 +34,15 @@ class Word:
     font: str
 
 
-def draw_words(lettering: Lettering, *key: object) -> tuple[Word, ...]:
+def sample_words(lettering: Lettering, *key: object) -> tuple[Word, ...]:
     """None, one or two words, the upper first; two never say the same."""
-    number = weighted((0, 1, 2), lettering.chances, *key, "words")
+    number = weighted_choice((0, 1, 2), lettering.chances, *key, "words")
     slots = SLOTS if number == 2 else (choose(SLOTS, *key, "slot"),) * number
     left = list(lettering.words) if number else []
     texts = [left.pop(int(uniform(*key, "word", i) * len(left))) for i in range(number)]
     texts = [_perhaps_invented(lettering, text, *key, "invented", i) for i, text in enumerate(texts)]
     return tuple(
-        draw_word(cased(text, *key, "case", i), slot, *key, "look", i)
+        sample_word(choose_case(text, *key, "case", i), slot, *key, "look", i)
         for i, (text, slot) in enumerate(zip(texts, slots, strict=True))
     )
 
@@ -50,7 +50,7 @@ def draw_words(lettering: Lettering, *key: object) -> tuple[Word, ...]:
 def draw_sign(lettering: Lettering, *key: object) -> tuple[Word, ...]:
     """The one word of a scene that shows nothing else."""
     text = _perhaps_invented(lettering, choose(lettering.words, *key, "word"), *key, "invented")
-    return (draw_word(cased(text, *key, "case"), "middle", *key, "look"),)
+    return (sample_word(choose_case(text, *key, "case"), "middle", *key, "look"),)
 
 
 def _perhaps_invented(lettering: Lettering, text: str, *key: object) -> str:
@@ -61,15 +61,15 @@ def _perhaps_invented(lettering: Lettering, text: str, *key: object) -> str:
     return "".join(choose(ALPHABET, *key, i) for i in range(count))
 
 
-def draw_word(text: str, slot: str, *key: object) -> Word:
+def sample_word(text: str, slot: str, *key: object) -> Word:
     """The look of a word."""
     on = choose(tuple(INKS), *key, "on")
     return Word(text, slot, on, choose(INKS[on], *key, "colour"), choose(FONTS, *key, "font"))
 
 
-def cased(text: str, *key: object) -> str:
+def choose_case(text: str, *key: object) -> str:
     """The word in capitals, with a capital, or small."""
-    return weighted((text.upper(), text.capitalize(), text), (0.5, 0.25, 0.25), *key)
+    return weighted_choice((text.upper(), text.capitalize(), text), (0.5, 0.25, 0.25), *key)
 
 
 def free_band(words: tuple[Word, ...]) -> tuple[float, float]:

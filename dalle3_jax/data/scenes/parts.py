@@ -24,33 +24,33 @@ def world_of(config: str | Mapping[str, Any]) -> World:
     further sprites, which `scripts/add_sprites.py` writes: their styles join ours). What is held out of a world is held
     out of its parts. Raises ValueError with everything that makes no sense.
     """
-    described = loads(dumps(config, default=plain), parse_int=float)  # 1 and 1.0 are one number
+    described = loads(dumps(config, default=to_plain), parse_int=float)  # 1 and 1.0 are one number
     if isinstance(described, dict):
         said = {key: value for key, value in described.items() if value not in ([], {})}
-        return part(dumps({"of": "whole", **said}, sort_keys=True))
+        return build_part(dumps({"of": "whole", **said}, sort_keys=True))
     if not isinstance(config, str) or config not in WORLDS:
         raise ValueError(f"world {config!r}: choose one of {sorted(WORLDS)}, or describe a part of one by its keys")
     return WORLDS[config]
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """A mapping that JSON does not know as a dict; anything else as what errors show."""
     return dict(value) if hasattr(value, "items") else repr(value)
 
 
 @lru_cache(maxsize=64)
-def part(described: str) -> World:
+def build_part(description: str) -> World:
     """The world of a description in JSON: one object for equal descriptions, so that what is cached by it is shared."""
-    config = loads(described)
+    config = loads(description)
     fine = {key: value for key, value in config.items() if key in KEYS and KEYS[key][0](value)}
-    problems = [misfit(key, config[key]) for key in config if key not in fine]
-    world = packed(WORLDS[fine.get("of", "whole")], fine.get("packs", ()))
-    problems += unknown(world, fine)
+    problems = [key_error_message(key, config[key]) for key in config if key not in fine]
+    world = add_packs(WORLDS[fine.get("of", "whole")], fine.get("packs", ()))
+    problems += unknown_name_errors(world, fine)
     if not problems:
-        world = chosen(world, fine)
-        problems = impossible(world)
+        world = select_part(world, fine)
+        problems = world_errors(world)
     if problems:
-        raise ValueError(f"the world {described} cannot be made: {'; '.join(problems)}")
+        raise ValueError(f"the world {description} cannot be made: {'; '.join(problems)}")
     return world
 
 
@@ -103,47 +103,47 @@ KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 """What a description may say: whether a value of JSON suits the key, and what would."""
 
 
-def misfit(key: str, value: Any) -> str:
+def key_error_message(key: str, value: Any) -> str:
     """What is wrong with a key that is unknown or whose value does not suit it."""
     return f"{key} is {value!r}: {KEYS[key][1]}" if key in KEYS else f"it has no {key}: its keys are {', '.join(KEYS)}"
 
 
-def unknown(world: World, config: Mapping[str, Any]) -> Iterator[str]:
+def unknown_name_errors(world: World, config: Mapping[str, Any]) -> Iterator[str]:
     """What a description names that the world does not have."""
-    for key, names in names_of(world).items():
+    for key, names in names_by_key(world).items():
         yield from (f"it knows no {name!r} among its {key}" for name in config.get(key, ()) if name not in names)
     if world.lettering is None and (config.get("words") or {"longest_word", "invented"} & set(config)):
         yield f"the world {world.name!r} has no drawn words: leave out words, longest_word and invented"
 
 
-def names_of(world: World) -> dict[str, tuple[str, ...]]:
+def names_by_key(world: World) -> dict[str, tuple[str, ...]]:
     """The names that a description may keep, by key."""
     tables = {"concepts": world.concepts, "backgrounds": world.backgrounds, "kinds": world.kinds}
     return {"styles": world.styles} | {key: tuple(row.name for row in rows) for key, rows in tables.items()}
 
 
-def packed(world: World, folders: Iterable[str]) -> World:
+def add_packs(world: World, folders: Iterable[str]) -> World:
     """The world with the concepts and styles of packs of sprites."""
     rows, styles = {row.name: row for row in world.concepts}, list(world.styles)
     for folder in folders:
         for new in read_concepts(Path(folder)):
-            rows[new.name] = joined(rows[new.name], new) if new.name in rows else new
+            rows[new.name] = merge_concept(rows[new.name], new) if new.name in rows else new
             styles += new.styles
     return replace(world, concepts=tuple(rows.values()), styles=tuple(dict.fromkeys(styles)))
 
 
-def joined(ours: Concept, new: Concept) -> Concept:
+def merge_concept(ours: Concept, new: Concept) -> Concept:
     """Our concept, with the styles of a pack that has it too; a style of both is the pack's."""
     styles = tuple(dict.fromkeys((*ours.styles, *new.styles)))
     return replace(ours, styles=styles, folders=tuple({**dict(ours.folders), **dict(new.folders)}.items()))
 
 
-def chosen(world: World, config: Mapping[str, Any]) -> World:
+def select_part(world: World, config: Mapping[str, Any]) -> World:
     """The part of the world that a description leaves."""
-    wanted = {key: tuple(config.get(key, names)) for key, names in names_of(world).items()}
+    wanted = {key: tuple(config.get(key, names)) for key, names in names_by_key(world).items()}
     kinds = config.get("kinds")
     weights = kinds if isinstance(kinds, dict) else {}
-    digest = digest_of(config)
+    digest = part_digest(config)
     return replace(
         world,
         name=config.get("name", f"part of {world.name} {digest[:8]}"),
@@ -153,13 +153,13 @@ def chosen(world: World, config: Mapping[str, Any]) -> World:
         ),
         styles=wanted["styles"],
         backgrounds=tuple(world.background(name) for name in wanted["backgrounds"]),
-        kinds=tuple(weighed(world.kind(name), weights.get(name)) for name in wanted["kinds"]),
+        kinds=tuple(with_weight(world.kind(name), weights.get(name)) for name in wanted["kinds"]),
         tinted=config.get("tinted", world.tinted),
-        lettering=world.lettering and spelt(world.lettering, config),
+        lettering=world.lettering and select_lettering(world.lettering, config),
     )
 
 
-def digest_of(config: Mapping[str, Any]) -> str:
+def part_digest(config: Mapping[str, Any]) -> str:
     """A digest of a description and of the files of its packs, wherever they lie."""
     found = sha256(dumps({key: config[key] for key in config if key != "packs"}, sort_keys=True).encode())
     for folder in map(Path, config.get("packs", ())):
@@ -169,12 +169,12 @@ def digest_of(config: Mapping[str, Any]) -> str:
     return found.hexdigest()[:16]
 
 
-def weighed(kind: Kind, weight: float | None) -> Kind:
+def with_weight(kind: Kind, weight: float | None) -> Kind:
     """The kind with another weight, where one is given."""
     return kind if weight is None else replace(kind, weight=weight)
 
 
-def spelt(lettering: Lettering, config: Mapping[str, Any]) -> Lettering:
+def select_lettering(lettering: Lettering, config: Mapping[str, Any]) -> Lettering:
     """The words that are short enough, drawn as often as the config says."""
     longest = config.get("longest_word", max(map(len, lettering.words)))
     _, one, two = lettering.chances
@@ -185,12 +185,12 @@ def spelt(lettering: Lettering, config: Mapping[str, Any]) -> Lettering:
     return replace(lettering, words=words, chances=chances, invented=config.get("invented", lettering.invented))
 
 
-def impossible(world: World) -> list[str]:
+def world_errors(world: World) -> list[str]:
     """What keeps scenes of the world from being drawn."""
     most = max(layout.concepts for kind in world.kinds if kind.weight for layout in kind.layouts)
     found = [
         f"the style {style!r} has {len(rows)} concepts, and a scene may show {most} different ones"
-        for style, rows in world.drawn_in.items()
+        for style, rows in world.concepts_by_style.items()
         if len(rows) < most
     ]
     if world.lettering and world.lettering.chances[0] < 1 and len(world.lettering.words) < 2:

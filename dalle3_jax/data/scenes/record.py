@@ -3,28 +3,28 @@
 from typing import Any
 
 from dalle3_jax.data.records import Record
-from dalle3_jax.data.scenes.captions import captions
+from dalle3_jax.data.scenes.captions import make_captions
 from dalle3_jax.data.scenes.layouts import place_at
-from dalle3_jax.data.scenes.render import render
-from dalle3_jax.data.scenes.scene import Scene, pixel_box, scene
+from dalle3_jax.data.scenes.render import render_scene
+from dalle3_jax.data.scenes.scene import Scene, pixel_box, sample_scene
 from dalle3_jax.data.scenes.signs import sign_box
 from dalle3_jax.data.scenes.world import World
 
 
-def record(world: World, seed: int, index: int, height: int, width: int, split: str = "train") -> Record:
+def make_record(world: World, seed: int, index: int, height: int, width: int, split: str = "train") -> Record:
     """The picture at `index`, its captions and its labels: a pure function of the arguments."""
-    shown = scene(world, seed, index, split)
+    shown = sample_scene(world, seed, index, split)
     return Record(
         key=f"{world.name}-{split}-{seed}-{index}",
-        image=render(world, shown, height, width),
+        image=render_scene(world, shown, height, width),
         height=height,
         width=width,
-        captions=captions(world, shown, seed, index),
-        labels=labels(world, shown, height, width),
+        captions=make_captions(world, shown, seed, index),
+        labels=record_labels(world, shown, height, width),
     )
 
 
-def labels(world: World, shown: Scene, height: int, width: int) -> dict[str, Any]:
+def record_labels(world: World, scene: Scene, height: int, width: int) -> dict[str, Any]:
     """What the picture shows, as plain JSON values.
 
     A box is (left, top, right, bottom) in fractions of the frame: the square that the sprite's longer side fills, or
@@ -33,20 +33,20 @@ def labels(world: World, shown: Scene, height: int, width: int) -> dict[str, Any
     """
     objects = [
         {"concept": placed.concept, "tint": placed.tint, "place": place_at(placed.cell.x, placed.cell.y)}
-        | {"box": fractions(pixel_box(world, placed.cell, height, width), height, width)}
-        for placed in shown.objects
+        | {"box": box_fractions(pixel_box(world, placed.cell, height, width), height, width)}
+        for placed in scene.objects
     ]
     words = [
         {"text": word.text, "on": word.on, "colour": word.colour, "slot": word.slot}
-        | {"box": fractions(sign_box(word, height, width), height, width)}
-        for word in shown.words
+        | {"box": box_fractions(sign_box(word, height, width), height, width)}
+        for word in scene.words
     ]
-    relation = shown.layout if shown.kind == "two" else ""
-    return {"kind": shown.kind, "layout": shown.layout, "objects": objects, "count": len(objects),
-            "relation": relation, "background": shown.background, "style": shown.style, "words": words}  # fmt: skip
+    relation = scene.layout if scene.kind == "two" else ""
+    return {"kind": scene.kind, "layout": scene.layout, "objects": objects, "count": len(objects),
+            "relation": relation, "background": scene.background, "style": scene.style, "words": words}  # fmt: skip
 
 
-def fractions(box: tuple[int, int, int, int], height: int, width: int) -> list[float]:
+def box_fractions(box: tuple[int, int, int, int], height: int, width: int) -> list[float]:
     """A box in pixels as fractions of the frame."""
     left, top, right, bottom = box
     return [left / width, top / height, right / width, bottom / height]

@@ -4,9 +4,9 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dalle3_jax.data.draws import choose, uniform, weighted
+from dalle3_jax.data.draws import choose, uniform, weighted_choice
 from dalle3_jax.data.scenes.layouts import THIRDS
-from dalle3_jax.data.scenes.lettering import Word, draw_sign, draw_words, free_band
+from dalle3_jax.data.scenes.lettering import Word, draw_sign, free_band, sample_words
 from dalle3_jax.data.scenes.world import Cell, Kind, Layout, World
 
 SPLITS = ("train", "held_out")
@@ -16,7 +16,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedObject:
     """One object, the cell in which it stands, and its tint, "" where it has its own colours."""
 
     concept: str
@@ -25,7 +25,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Contents:
+class SceneContents:
     """What a scene shows before it is arranged; `tints` are those of the concepts."""
 
     concepts: tuple[str, ...]
@@ -41,7 +41,7 @@ class Scene:
 
     kind: str
     layout: str
-    objects: tuple[Placed, ...]
+    objects: tuple[PlacedObject, ...]
     background: str
     style: str = "3d"
     words: tuple[Word, ...] = ()
@@ -52,17 +52,17 @@ class Scene:
         return tuple(dict.fromkeys(placed.concept for placed in self.objects))
 
 
-def scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
+def sample_scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
     """The scene at `index`: "train" never shows what is held out, "held_out" always shows something of it.
 
-    The kind and the layout are drawn once, so that both splits mix kinds alike. ValueError as `suited` raises it.
+    The kind and the layout are drawn once, so that both splits mix kinds alike. ValueError as `sample_suitable_contents` raises it.
     """
     key = (world.name, split, int(seed), int(index))  # a numpy integer would be another key
-    kind = weighted(world.kinds, [kind.weight for kind in world.kinds], *key, "kind")
+    kind = weighted_choice(world.kinds, [kind.weight for kind in world.kinds], *key, "kind")
     layout = choose(kind.layouts, *key, "layout")
-    found = suited(world, kind, layout, split, *key)
-    cells = moved(world, layout, found.words, *key)
-    placed = arranged(layout, found, tuple(cells))
+    found = sample_suitable_contents(world, kind, layout, split, *key)
+    cells = jitter_cells(world, layout, found.words, *key)
+    placed = place_objects(layout, found, tuple(cells))
     return Scene(kind.name, layout.name, placed, found.background, found.style, found.words)
 
 
@@ -70,18 +70,18 @@ def check_scenes(world: World, split: str) -> None:
     """Raises ValueError where a layout that the world may draw has no scene of the split, or the split is unknown."""
     for kind in world.kinds:
         for layout in kind.layouts if kind.weight else ():
-            suited(world, kind, layout, split, world.name, split, "check", kind.name, layout.name)
+            sample_suitable_contents(world, kind, layout, split, world.name, split, "check", kind.name, layout.name)
 
 
-def suited(world: World, kind: Kind, layout: Layout, split: str, *key: object) -> Contents:
+def sample_suitable_contents(world: World, kind: Kind, layout: Layout, split: str, *key: object) -> SceneContents:
     """The contents of a scene, drawn again until they suit the split.
 
     ValueError where the split is unknown, or a part of a world too small to hold such.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: choose one of {SPLITS}")
-    drawn = (contents(world, layout, *key, attempt) for attempt in range(ATTEMPTS))
-    found = next((what for what in drawn if holds(world, layout, what) == (split == "held_out")), None)
+    drawn = (sample_contents(world, layout, *key, attempt) for attempt in range(ATTEMPTS))
+    found = next((what for what in drawn if shows_held_out(world, layout, what) == (split == "held_out")), None)
     if found is None:
         raise ValueError(
             f"the world {world.name!r} has no {split} scene of the kind {kind.name!r}: keep more concepts or styles, "
@@ -90,10 +90,10 @@ def suited(world: World, kind: Kind, layout: Layout, split: str, *key: object) -
     return found
 
 
-def contents(world: World, layout: Layout, *key: object) -> Contents:
+def sample_contents(world: World, layout: Layout, *key: object) -> SceneContents:
     """A style, as many different concepts of it as the layout shows, their tints, a background, and words."""
     style = choose(world.styles, *key, "style")
-    left = list(world.drawn_in[style])
+    left = list(world.concepts_by_style[style])
     chosen = [left.pop(int(uniform(*key, "concept", i) * len(left))) for i in range(layout.concepts)]
     tints = tuple(
         choose(concept.tints, *key, "tint", i)
@@ -105,10 +105,10 @@ def contents(world: World, layout: Layout, *key: object) -> Contents:
     words = (
         ()
         if layout.silent or not world.lettering
-        else (draw_sign if layout.sign else draw_words)(world.lettering, *key)
+        else (draw_sign if layout.sign else sample_words)(world.lettering, *key)
     )
     words = words if leaves_room(layout, words) else ()
-    return Contents(tuple(concept.name for concept in chosen), background, style, tints, words)
+    return SceneContents(tuple(concept.name for concept in chosen), background, style, tints, words)
 
 
 def leaves_room(layout: Layout, words: tuple[Word, ...]) -> bool:
@@ -120,20 +120,20 @@ def leaves_room(layout: Layout, words: tuple[Word, ...]) -> bool:
     return same and bottom - top >= SMALLEST * layout.tiers
 
 
-def holds(world: World, layout: Layout, what: Contents) -> bool:
+def shows_held_out(world: World, layout: Layout, contents: SceneContents) -> bool:
     """Whether a scene of these shows anything that the world holds out of training."""
-    numbers = [layout.who.count(i) for i in range(layout.concepts)]
-    texts = [word.text for word in what.words]
-    return world.held_out.holds(what.concepts, what.background, what.style, numbers, texts)
+    numbers = [layout.concept_indices.count(i) for i in range(layout.concepts)]
+    texts = [word.text for word in contents.words]
+    return world.held_out.matches(contents.concepts, contents.background, contents.style, numbers, texts)
 
 
-def arranged(layout: Layout, what: Contents, cells: Sequence[Cell]) -> tuple[Placed, ...]:
+def place_objects(layout: Layout, contents: SceneContents, cells: Sequence[Cell]) -> tuple[PlacedObject, ...]:
     """The objects in the cells of the layout."""
-    placed = zip(layout.who, cells, strict=True)
-    return tuple(Placed(what.concepts[who], cell, what.tints[who]) for who, cell in placed)
+    placed = zip(layout.concept_indices, cells, strict=True)
+    return tuple(PlacedObject(contents.concepts[who], cell, contents.tints[who]) for who, cell in placed)
 
 
-def moved(world: World, layout: Layout, words: tuple[Word, ...], *key: object) -> Iterator[Cell]:
+def jitter_cells(world: World, layout: Layout, words: tuple[Word, ...], *key: object) -> Iterator[Cell]:
     """The cells in what the words leave of the frame, each moved and resized by at most the world's measure."""
     top, bottom = free_band(words)
     height = bottom - top
@@ -147,10 +147,10 @@ def moved(world: World, layout: Layout, words: tuple[Word, ...], *key: object) -
             cell = replace(cell, x=cell.x + across, y=cell.y + down * height)
         if factor != 1.0:
             cell = replace(cell, size=cell.size * factor)
-        yield inside(cell, top, bottom) if words else cell
+        yield clamp_cell(cell, top, bottom) if words else cell
 
 
-def inside(cell: Cell, top: float, bottom: float) -> Cell:
+def clamp_cell(cell: Cell, top: float, bottom: float) -> Cell:
     """The cell moved up or down until it lies in the band (as in a square frame; in a tall one there is room)."""
     half = min(cell.size, bottom - top) / 2
     return replace(cell, y=min(max(cell.y, top + half), bottom - half), size=2 * half)

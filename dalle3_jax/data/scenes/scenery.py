@@ -5,7 +5,7 @@ many there are in all.
 """
 
 from dalle3_jax.data.scenes.lettering import Word, band
-from dalle3_jax.data.scenes.scene import Placed, Scene
+from dalle3_jax.data.scenes.scene import PlacedObject, Scene
 
 DETAILS = {
     "beach": (
@@ -139,18 +139,18 @@ ALSO_THERE = {
 """The concepts that a background shows too, more or less: which of them are meant, and how many, is not clear there."""
 
 
-def in_sight(scene: Scene, said: tuple[str, ...]) -> tuple[str, ...]:
-    """What of `said` speaks of nothing that an object or a word covers."""
-    return tuple([text for text in said if text not in SPOTS or not covered(scene, SPOTS[text])])
+def visible_phrases(scene: Scene, phrases: tuple[str, ...]) -> tuple[str, ...]:
+    """What of `phrases` speaks of nothing that an object or a word covers."""
+    return tuple([text for text in phrases if text not in SPOTS or not is_covered(scene, SPOTS[text])])
 
 
-def covered(scene: Scene, spots: tuple[Spot, ...]) -> bool:
+def is_covered(scene: Scene, spots: tuple[Spot, ...]) -> bool:
     """Whether an object or a word stands in one of the spots."""
     over = [*map(cell_spot, scene.objects), *map(word_spot, scene.words)]
-    return any(overlap(a, b) for a in spots for b in over)
+    return any(spots_overlap(a, b) for a in spots for b in over)
 
 
-def cell_spot(placed: Placed) -> Spot:
+def cell_spot(placed: PlacedObject) -> Spot:
     """What an object covers of a square frame, and of no frame more."""
     x, y, half = placed.cell.x, placed.cell.y, placed.cell.size / 2
     return x - half, y - half, x + half, y + half
@@ -162,11 +162,11 @@ def word_spot(word: Word) -> Spot:
     return 0.0, top, 1.0, bottom
 
 
-def overlap(a: Spot, b: Spot) -> bool:
+def spots_overlap(a: Spot, b: Spot) -> bool:
     """Whether two spots have more than an edge in common."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def repeated(scene: Scene) -> bool:
+def background_repeats_object(scene: Scene) -> bool:
     """Whether the background shows something that could be counted among the objects."""
     return bool(ALSO_THERE.get(scene.background, set()) & set(scene.concepts))

@@ -28,34 +28,34 @@ LIGHT = ("white", "yellow")
 
 
 @lru_cache(maxsize=256)
-def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
     """A font of the package at a size in pixels."""
     data = (files("dalle3_jax.data.scenes") / "fonts" / f"{name}.ttf").read_bytes()
     return ImageFont.truetype(BytesIO(data), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @lru_cache(maxsize=8192)
-def breadth(text: str, name: str) -> float:
+def relative_width(text: str, name: str) -> float:
     """The width of a word in units of the font's size."""
-    return font(name, MEASURED).getlength(text) / MEASURED
+    return load_font(name, MEASURED).getlength(text) / MEASURED
 
 
 @lru_cache(maxsize=8192)
-def drawn_breadth(text: str, name: str, size: int) -> float:
+def pixel_width(text: str, name: str, size: int) -> float:
     """The width of a word in pixels at a size: letters stand on whole pixels, which small ones feel."""
-    return font(name, size).getlength(text)
+    return load_font(name, size).getlength(text)
 
 
-def letter_size(text: str, name: str, height: int, width: int, slot: str = "top") -> int:
+def font_size(text: str, name: str, height: int, width: int, slot: str = "top") -> int:
     """The size in pixels at which a word is drawn in a frame: as large as its band and the width allow."""
     top, bottom = band(slot)
-    return int(min(HEIGHT * (bottom - top) * height, WIDTH * width / breadth(text, name)))
+    return int(min(HEIGHT * (bottom - top) * height, WIDTH * width / relative_width(text, name)))
 
 
 def words_fit(world: World, words: Sequence[Word], height: int, width: int) -> bool:
     """Whether the words can be read in a frame of this size."""
     least = world.lettering.smallest if world.lettering else 0
-    return all(letter_size(word.text, word.font, height, width, word.slot) >= least for word in words)
+    return all(font_size(word.text, word.font, height, width, word.slot) >= least for word in words)
 
 
 def check_words(world: World, height: int, width: int) -> None:
@@ -63,7 +63,7 @@ def check_words(world: World, height: int, width: int) -> None:
     lettering = world.lettering
     if lettering is None or not sum(lettering.chances[1:]):
         return
-    sizes = {text: min(letter_size(text.upper(), name, height, width) for name in FONTS) for text in lettering.words}
+    sizes = {text: min(font_size(text.upper(), name, height, width) for name in FONTS) for text in lettering.words}
     least = min(sizes, key=lambda text: (sizes[text], text))
     if sizes[least] < lettering.smallest:
         raise ValueError(
@@ -75,12 +75,10 @@ def check_words(world: World, height: int, width: int) -> None:
 
 def sign_box(word: Word, height: int, width: int) -> tuple[int, int, int, int]:
     """What a word covers (left, top, right, bottom) in pixels: its plate or banner, or its letters."""
-    size = letter_size(word.text, word.font, height, width, word.slot)
+    size = font_size(word.text, word.font, height, width, word.slot)
     middle = round(height * sum(band(word.slot)) / 2)
     half_height = round(0.68 * size)
-    half_width = (
-        round(drawn_breadth(word.text, word.font, size) / 2 + 0.2 * size) if word.on != "banner" else width // 2
-    )
+    half_width = round(pixel_width(word.text, word.font, size) / 2 + 0.2 * size) if word.on != "banner" else width // 2
     left, right = max(width // 2 - half_width, 0), min(width // 2 + half_width, width)
     return left, max(middle - half_height, 0), right, min(middle + half_height, height)
 
@@ -94,7 +92,7 @@ def paint_words(picture: UInt8[np.ndarray, "h w 3"], words: Sequence[Word]) -> U
     draw = ImageDraw.Draw(image)
     for word in words:
         left, top, right, bottom = sign_box(word, height, width)
-        size = letter_size(word.text, word.font, height, width, word.slot)
+        size = font_size(word.text, word.font, height, width, word.slot)
         ink, stroke, around = COLOURS[word.colour], 0, None
         if word.on == "sign":
             draw.rounded_rectangle((left, top, right - 1, bottom - 1), size // 4, PLATE, EDGE, max(1, size // 12))
@@ -104,5 +102,5 @@ def paint_words(picture: UInt8[np.ndarray, "h w 3"], words: Sequence[Word]) -> U
         else:
             stroke, around = max(1, size // 10), COLOURS["black" if word.colour in LIGHT else "white"]
         middle = (left + right) / 2, (top + bottom) / 2
-        draw.text(middle, word.text, ink, font(word.font, size), "mm", stroke_width=stroke, stroke_fill=around)
+        draw.text(middle, word.text, ink, load_font(word.font, size), "mm", stroke_width=stroke, stroke_fill=around)
     return np.asarray(image)

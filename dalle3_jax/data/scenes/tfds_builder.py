@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import encode
+from dalle3_jax.data.transforms import image_to_png
 
 VERSIONS = ("alt", "short", "descriptive")
 
@@ -47,14 +47,14 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in range(self.count):
-            yield index, example(self.source[index])
+            yield index, make_example(self.source[index])
 
 
-def example(record: Record) -> dict[str, Any]:
+def make_example(record: Record) -> dict[str, Any]:
     """A record as the features of the dataset; the picture as PNG, which loses nothing."""
     return {
         "key": record.key,
-        "image": encode(record.image) if isinstance(record.image, np.ndarray) else record.image,
+        "image": image_to_png(record.image) if isinstance(record.image, np.ndarray) else record.image,
         "height": record.height,
         "width": record.width,
         "captions": dict(record.captions),
@@ -62,7 +62,7 @@ def example(record: Record) -> dict[str, Any]:
     }
 
 
-def write(folder: str | Path, source: ScenesSource, count: int) -> Path:
+def write_dataset(folder: str | Path, source: ScenesSource, count: int) -> Path:
     """Writes the first `count` records, in order; returns the dataset's folder, ValueError where one is already."""
     builder = Scenes(source=source, count=count, data_dir=str(folder))
     if Path(builder.data_dir).exists():

@@ -12,7 +12,7 @@ from dalle3_jax.data.draws import choose, uniform
 from dalle3_jax.data.scenes.layouts import NUMBERS
 from dalle3_jax.data.scenes.lettering import Word
 from dalle3_jax.data.scenes.naming import SYNONYMS, Synonym
-from dalle3_jax.data.scenes.scene import Placed, Scene
+from dalle3_jax.data.scenes.scene import PlacedObject, Scene
 from dalle3_jax.data.scenes.world import Patterns, World
 
 VOWELS = tuple("aeiou")
@@ -197,11 +197,11 @@ def _called(world: World, name: str, *key: Any) -> Synonym:
     return Synonym(concept.name, concept.plural)
 
 
-def _tinted(placed: Placed, name: str) -> str:
+def _tinted(placed: PlacedObject, name: str) -> str:
     return f"{placed.tint} {name}".strip()
 
 
-def _with_article(world: World, placed: Placed, called: Synonym, bare: bool, *key: Any) -> str:
+def _with_article(world: World, placed: PlacedObject, called: Synonym, bare: bool, *key: Any) -> str:
     """A thing as somebody types it: "a red apple", "red apple", "fries"."""
     text = _tinted(placed, called.text)
     if uniform(*key, "adorned", placed.concept) < ADORNED:

@@ -27,7 +27,7 @@ class Cell:
 class Layout:
     """An arrangement of cells and the ways to name it.
 
-    `who` says which of the scene's concepts stands in each cell; `inverse` names the arrangement seen from the second.
+    `concept_indices` says which of the scene's concepts stands in each cell; `inverse` names the arrangement seen from the second.
     `tiers` is how many objects stand above one another. A `sign` is a layout with one word in the middle, a
     `silent` one has no words at all.
     """
@@ -35,7 +35,7 @@ class Layout:
     name: str
     cells: tuple[Cell, ...]
     phrases: tuple[str, ...]
-    who: tuple[int, ...] = (0,)
+    concept_indices: tuple[int, ...] = (0,)
     inverse: tuple[str, ...] = ()
     tiers: int = 1
     sign: bool = False
@@ -44,7 +44,7 @@ class Layout:
     @property
     def concepts(self) -> int:
         """How many different concepts it shows."""
-        return max(self.who, default=-1) + 1
+        return max(self.concept_indices, default=-1) + 1
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class World:
     digest: str = ""
 
     @cached_property
-    def rows(self) -> dict[tuple[str, ...], Any]:
+    def tables(self) -> dict[tuple[str, ...], Any]:
         """The tables by name."""
         rows: dict[tuple[str, ...], Any] = {("concept", row.name): row for row in self.concepts}
         rows |= {("background", row.name): row for row in self.backgrounds}
@@ -118,31 +118,31 @@ class World:
         return rows | {("layout", kind.name, row.name): row for kind in self.kinds for row in kind.layouts}
 
     @cached_property
-    def drawn_in(self) -> dict[str, tuple[Concept, ...]]:
+    def concepts_by_style(self) -> dict[str, tuple[Concept, ...]]:
         """The concepts that exist in each style."""
         return {style: tuple(row for row in self.concepts if style in row.styles) for style in self.styles}
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
+    def concept_names(self) -> tuple[str, ...]:
         """What the concepts are called."""
         return tuple(row.name for row in self.concepts)
 
     def concept(self, name: str) -> Concept:
         """The concept called `name`."""
-        return self.rows["concept", name]
+        return self.tables["concept", name]
 
     def background(self, name: str) -> Background:
         """The background called `name`."""
-        return self.rows["background", name]
+        return self.tables["background", name]
 
     def kind(self, name: str) -> Kind:
         """The kind called `name`."""
-        return self.rows["kind", name]
+        return self.tables["kind", name]
 
     def layout(self, kind: str, name: str) -> Layout:
         """The layout called `name` of a kind."""
-        return self.rows["layout", kind, name]
+        return self.tables["layout", kind, name]
 
     def phrases(self, place: str) -> tuple[str, ...]:
         """The ways to say that something is at `place`."""
-        return self.rows["place", place].phrases
+        return self.tables["place", place].phrases

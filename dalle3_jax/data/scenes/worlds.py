@@ -13,13 +13,13 @@ from dalle3_jax.data.scenes.layouts import (
     SCENERY,
     SIGN,
     Layout,
-    anywhere,
-    between,
-    counts,
-    first_counts,
-    places,
-    relations,
-    rows,
+    between_layouts,
+    count_layouts,
+    first_count_layouts,
+    place_layouts,
+    random_layouts,
+    relation_layouts,
+    row_layouts,
 )
 from dalle3_jax.data.scenes.world import Kind, Lettering, Patterns, World
 
@@ -34,16 +34,16 @@ FIRST = World(
     concepts=CONCEPTS[:FIRST_CONCEPTS],
     backgrounds=BACKGROUNDS[:FIRST_BACKGROUNDS],
     kinds=(
-        Kind("one", 0.3, places(HALF), patterns.ONE),
-        Kind("two", 0.4, relations(HALF), patterns.TWO),
-        Kind("count", 0.3, first_counts(), patterns.COUNT),
+        Kind("one", 0.3, place_layouts(HALF), patterns.ONE),
+        Kind("two", 0.4, relation_layouts(HALF), patterns.TWO),
+        Kind("count", 0.3, first_count_layouts(), patterns.COUNT),
     ),
-    places=places(HALF),
+    places=place_layouts(HALF),
     held_out=read_held_out(FOLDER / "held_out_first.json"),
 )
 
 
-def told(name: str, weight: float, layouts: Sequence[Layout], sentences: Patterns) -> Kind:
+def whole_kind(name: str, weight: float, layouts: Sequence[Layout], sentences: Patterns) -> Kind:
     """A kind that the grammar of the whole world speaks of."""
     return Kind(name, weight, tuple(layouts), grammar.WHOLE, sentences)
 
@@ -53,17 +53,17 @@ WHOLE = World(
     concepts=CONCEPTS[:WHOLE_CONCEPTS],
     backgrounds=BACKGROUNDS[:WHOLE_BACKGROUNDS],
     kinds=(
-        told("one", 0.25, places(0.56), grammar.ONE),
-        told("two", 0.25, relations(0.48), grammar.TWO),
-        told("count", 0.22, counts()[1:], grammar.COUNT),
-        told("single", 0.03, counts()[:1], grammar.SINGLE),
-        told("row", 0.15, rows(3, 4, 5), grammar.ROW),
-        told("between", 0.10, between(), grammar.BETWEEN),
+        whole_kind("one", 0.25, place_layouts(0.56), grammar.ONE),
+        whole_kind("two", 0.25, relation_layouts(0.48), grammar.TWO),
+        whole_kind("count", 0.22, count_layouts()[1:], grammar.COUNT),
+        whole_kind("single", 0.03, count_layouts()[:1], grammar.SINGLE),
+        whole_kind("row", 0.15, row_layouts(3, 4, 5), grammar.ROW),
+        whole_kind("between", 0.10, between_layouts(), grammar.BETWEEN),
         # Of the whole world's parts only: what stands at an index of the whole hangs on these two weights.
         Kind("sign", 0.0, SIGN, grammar.BARE),
         Kind("scenery", 0.0, SCENERY, grammar.BARE),
     ),
-    places=places(0.56),
+    places=place_layouts(0.56),
     held_out=read_held_out(FOLDER / "held_out_whole.json"),
     styles=STYLES[:WHOLE_STYLES],
     tinted=0.35,
@@ -79,7 +79,7 @@ WHOLE = World(
 SCATTERED = replace(
     WHOLE,
     name="scattered",
-    kinds=(*WHOLE.kinds, told("anywhere", 1.0, anywhere(8, 600), grammar.ANYWHERE)),
+    kinds=(*WHOLE.kinds, whole_kind("anywhere", 1.0, random_layouts(8, 600), grammar.ANYWHERE)),
     places=(*WHOLE.places, Layout("somewhere", (), ("somewhere",))),
     held_out=HeldOut(),
     tinted=0.7,

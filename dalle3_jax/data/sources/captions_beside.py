@@ -19,7 +19,7 @@ LONGEST = 100_000
 """Bytes of the longest caption: one of more is no caption, and would stop a tokenizer for seconds."""
 
 
-def text_of(content: bytes, key: str) -> str:
+def decode_text(content: bytes, key: str) -> str:
     """The text of a file; BadRecord where it is not UTF-8 or too long to be read at all."""
     if len(content) > LONGEST:
         raise BadRecord("length", key, f"a caption of {len(content)} bytes, more than {LONGEST}")
@@ -29,7 +29,7 @@ def text_of(content: bytes, key: str) -> str:
         raise BadRecord("encoding", key, f"the text is not UTF-8: {error}") from None
 
 
-def object_of(content: bytes, key: str) -> dict[str, Any]:
+def parse_object(content: bytes, key: str) -> dict[str, Any]:
     """The JSON object in a line or a file; BadRecord where there is none."""
     try:
         value = json.loads(content.decode())
@@ -42,7 +42,7 @@ def object_of(content: bytes, key: str) -> dict[str, Any]:
     return value
 
 
-def captions_in(row: Mapping[str, Any], fields: Mapping[str, str], key: str) -> dict[str, str]:
+def extract_captions(row: Mapping[str, Any], fields: Mapping[str, str], key: str) -> dict[str, str]:
     """The captions of a JSON object by version: those of `fields`, and those of an object in the field `captions`.
 
     null is no caption. BadRecord where one is no text.
@@ -56,12 +56,12 @@ def captions_in(row: Mapping[str, Any], fields: Mapping[str, str], key: str) -> 
     return found
 
 
-def labels_in(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+def extract_labels(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
     """What a JSON object says beside its captions."""
     return {name: value for name, value in row.items() if name not in fields and name != "captions"}
 
 
-def checked(captions: Mapping[str, str], key: str) -> Mapping[str, str]:
+def validate_captions(captions: Mapping[str, str], key: str) -> Mapping[str, str]:
     """The captions as they are; BadRecord where one is empty, too long, or holds half a character (a lone surrogate).
 
     A record without captions is not bad: pictures alone train an autoencoder.

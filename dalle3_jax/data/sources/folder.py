@@ -34,10 +34,13 @@ class FolderSource:
     fields: Mapping[str, str] = field(default_factory=lambda: captions_beside.FIELDS)
 
     @cached_property
-    def metadata(self) -> files.Entry:
+    def metadata(self) -> files.FileEntry:
         """The file of lines; ValueError where there is none."""
-        places = [files.joined(self.folder, METADATA), files.joined(files.joined(self.folder, self.split), METADATA)]
-        found = next((entry for place in places if (entry := files.entry(place))), None)
+        places = [
+            files.join_path(self.folder, METADATA),
+            files.join_path(files.join_path(self.folder, self.split), METADATA),
+        ]
+        found = next((entry for place in places if (entry := files.find_file(place))), None)
         if found is None:
             raise ValueError(f"neither {places[0]} nor {places[1]} is there: give a folder that holds one of them")
         return found
@@ -45,12 +48,12 @@ class FolderSource:
     @cached_property
     def lines(self) -> bytes:
         """The content of the metadata."""
-        return files.read(self.metadata.path)
+        return files.read_bytes(self.metadata.path)
 
     @cached_property
     def table(self) -> np.ndarray:
         """One row a line; the first call looks at every picture."""
-        return indexes.kept(self.metadata, table_of)
+        return indexes.load_or_make_table(self.metadata, index_folder)
 
     def __len__(self) -> int:
         """How many records there are."""
@@ -62,19 +65,21 @@ class FolderSource:
             raise IndexError(f"record {index} of {len(self)}")
         row = self.table[index]
         line = self.lines[int(row["begin"]) : int(row["end"])]
-        values = captions_beside.object_of(line, f"line {index + 1}")
-        key = picture_name(values, f"line {index + 1}")
-        captions = captions_beside.checked(captions_beside.captions_in(values, self.fields, key), key)
-        picture = self._picture(key, int(row["bytes"]))
+        values = captions_beside.parse_object(line, f"line {index + 1}")
+        key = image_path(values, f"line {index + 1}")
+        captions = captions_beside.validate_captions(captions_beside.extract_captions(values, self.fields, key), key)
+        picture = self._read_image(key, int(row["bytes"]))
         labels = {
-            name: value for name, value in captions_beside.labels_in(values, self.fields).items() if name != "file_name"
+            name: value
+            for name, value in captions_beside.extract_labels(values, self.fields).items()
+            if name != "file_name"
         }
         return Record(key, picture, int(row["height"]), int(row["width"]), captions, labels)
 
-    def _picture(self, key: str, size: int) -> bytes:
-        path = files.joined(self.metadata.path.rpartition("/")[0], key)
+    def _read_image(self, key: str, size: int) -> bytes:
+        path = files.join_path(self.metadata.path.rpartition("/")[0], key)
         try:
-            content = files.read(path)
+            content = files.read_bytes(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise BadRecord("missing", key, f"there is no file {path}") from None
         if len(content) != size:
@@ -96,7 +101,7 @@ class FolderSource:
         return f"folder/{digest.hexdigest()[:16]}"
 
 
-def picture_name(values: Mapping, key: str) -> str:
+def image_path(values: Mapping, key: str) -> str:
     """The picture's path within the folder; BadRecord where there is none, or it leads out of the folder."""
     name = values.get("file_name")
     if not isinstance(name, str) or not name:
@@ -106,26 +111,26 @@ def picture_name(values: Mapping, key: str) -> str:
     return name
 
 
-def table_of(entry: files.Entry) -> np.ndarray:
+def index_folder(entry: files.FileEntry) -> np.ndarray:
     """One row for every line that is not empty."""
     lines, begin = [], 0
-    for line in io.BytesIO(files.read(entry.path)):
+    for line in io.BytesIO(files.read_bytes(entry.path)):
         if line.strip():
             lines.append((begin, begin + len(line), line))
         begin += len(line)
-    rows = indexes.in_threads(partial(row_of, entry), lines, "looking at pictures")
+    rows = indexes.map_in_threads(partial(index_line, entry), lines, "looking at pictures")
     return np.array(rows, COLUMNS)
 
 
-def row_of(entry: files.Entry, line: tuple[int, int, bytes]) -> tuple:
+def index_line(entry: files.FileEntry, line: tuple[int, int, bytes]) -> tuple:
     """The columns of one line."""
     begin, end, content = line
     try:
-        name = picture_name(captions_beside.object_of(content, ""), "")
-        found = files.entry(files.joined(entry.path.rpartition("/")[0], name))
+        name = image_path(captions_beside.parse_object(content, ""), "")
+        found = files.find_file(files.join_path(entry.path.rpartition("/")[0], name))
     except BadRecord:  # which reading the record says again
         found = None
     if found is None:
         return begin, end, -1, *indexes.UNKNOWN
-    head = files.read(found.path, 0, HEAD)
-    return begin, end, found.size, *indexes.size_of(head)
+    head = files.read_bytes(found.path, 0, HEAD)
+    return begin, end, found.size, *indexes.read_image_size(head)

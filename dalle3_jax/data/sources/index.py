@@ -31,41 +31,43 @@ UNKNOWN = (1, 1)
 """Height and width of a picture that does not say them; reading it raises BadRecord."""
 
 
-def tables(entries: Sequence[files.Entry], make: Callable[[files.Entry], np.ndarray], what: str) -> list[np.ndarray]:
+def load_tables(
+    entries: Sequence[files.FileEntry], make: Callable[[files.FileEntry], np.ndarray], what: str
+) -> list[np.ndarray]:
     """The table of every file, made where it is not there yet; a bar shows it where it takes long.
 
     Hosts that start together begin at different files, and each finds what the others have finished meanwhile.
     """
     first = int(np.random.default_rng().integers(max(len(entries), 1)))
-    made = in_threads(lambda entry: kept(entry, make), [*entries[first:], *entries[:first]], what, 1)
+    made = map_in_threads(lambda entry: load_or_make_table(entry, make), [*entries[first:], *entries[:first]], what, 1)
     rest = len(entries) - first
     return [*made[rest:], *made[:rest]]
 
 
-def in_threads(function: Callable[[T], R], items: Sequence[T], what: str, together: int = 64) -> list[R]:
-    """What the function makes of every item, `together` of them a task, under a bar where it takes long."""
+def map_in_threads(function: Callable[[T], R], items: Sequence[T], what: str, chunk_size: int = 64) -> list[R]:
+    """What the function makes of every item, `chunk_size` of them a task, under a bar where it takes long."""
     with (
         ThreadPoolExecutor(THREADS) as pool,
         tqdm(total=len(items), desc=what, dynamic_ncols=True, delay=5) as bar,
     ):
 
         def some(first: int) -> list[R]:
-            made = [function(item) for item in items[first : first + together]]
+            made = [function(item) for item in items[first : first + chunk_size]]
             bar.update(len(made))
             return made
 
-        return list(itertools.chain.from_iterable(pool.map(some, range(0, len(items), together))))
+        return list(itertools.chain.from_iterable(pool.map(some, range(0, len(items), chunk_size))))
 
 
-def kept(entry: files.Entry, make: Callable[[files.Entry], np.ndarray]) -> np.ndarray:
+def load_or_make_table(entry: files.FileEntry, make: Callable[[files.FileEntry], np.ndarray]) -> np.ndarray:
     """The table of one file: read where it was kept, else made and kept."""
     folder = entry.path.rpartition("/")[0] or "."
     name = f"{entry.name}.{entry.digest}.{VERSION}.npy"
     elsewhere = Path.home() / ELSEWHERE / sha256(folder.encode()).hexdigest()[:16]
-    places = files.joined(files.joined(folder, BESIDE), name), str(elsewhere / name)
+    places = files.join_path(files.join_path(folder, BESIDE), name), str(elsewhere / name)
     for place in places:
         try:
-            return np.load(io.BytesIO(files.read(place)), allow_pickle=False)
+            return np.load(io.BytesIO(files.read_bytes(place)), allow_pickle=False)
         except (FileNotFoundError, NotADirectoryError, EOFError, ValueError):  # none, or no table: it is made again
             continue
     table = make(entry)
@@ -78,7 +80,7 @@ def kept(entry: files.Entry, make: Callable[[files.Entry], np.ndarray]) -> np.nd
     return table
 
 
-def size_of(head: bytes) -> tuple[int, int]:
+def read_image_size(head: bytes) -> tuple[int, int]:
     """Height and width of a picture, from its first bytes; UNKNOWN where they do not say."""
     try:
         with Image.open(io.BytesIO(head)) as image:

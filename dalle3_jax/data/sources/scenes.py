@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from dalle3_jax.data.records import Record
-from dalle3_jax.data.scenes import World, check_words, record, world_of
-from dalle3_jax.data.scenes.frames import frame_of
-from dalle3_jax.data.scenes.scene import check_scenes, scene
+from dalle3_jax.data.scenes import World, check_words, make_record, world_of
+from dalle3_jax.data.scenes.frames import choose_frame
+from dalle3_jax.data.scenes.scene import check_scenes, sample_scene
 
 ENDLESS = 2**40
 """Records of the on-the-fly source: more than any run draws."""
@@ -37,11 +37,11 @@ class ScenesSource:
             if min(height, width) < 8:
                 raise ValueError(f"pictures of {width}x{height}: both sides must be at least 8")
         # Of several frames the widest takes the words that are too long for the others.
-        check_words(self.drawn, *max(sizes, key=lambda size: size[1]))
-        check_scenes(self.drawn, self.split)
+        check_words(self.resolved_world, *max(sizes, key=lambda size: size[1]))
+        check_scenes(self.resolved_world, self.split)
 
     @cached_property
-    def drawn(self) -> World:
+    def resolved_world(self) -> World:
         """The world itself, which `world` names or describes."""
         return world_of(self.world)
 
@@ -53,14 +53,14 @@ class ScenesSource:
         """The record at `index`."""
         if not 0 <= index < self.length:
             raise IndexError(f"record {index} of {self.length}")
-        return record(self.drawn, self.seed, index, *self.size(index), self.split)
+        return make_record(self.resolved_world, self.seed, index, *self.size(index), self.split)
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of the record at `index`."""
         if not self.frames:
             return self.height, self.width
-        shown = scene(self.drawn, self.seed, index, self.split)
-        return frame_of(self.drawn, shown, self.frames, self.seed, index)
+        shown = sample_scene(self.resolved_world, self.seed, index, self.split)
+        return choose_frame(self.resolved_world, shown, self.frames, self.seed, index)
 
     def sizes(self, first: int, last: int) -> np.ndarray | None:
         """Heights and widths of scenes that choose their frame; None of others, drawn at any size that is asked for."""
@@ -69,6 +69,6 @@ class ScenesSource:
     @property
     def fingerprint(self) -> str:
         """World (of a part: what describes it, packs' files included), seed, split and size."""
-        world = self.world if isinstance(self.world, str) else self.drawn.digest
+        world = self.world if isinstance(self.world, str) else self.resolved_world.digest
         size = "+".join(f"{height}x{width}" for height, width in self.frames or ((self.height, self.width),))
         return f"scenes/{world}/{self.split}/{self.seed}/{size}"

@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from dalle3_jax.data import files
-from dalle3_jax.data.sources.index import size_of
+from dalle3_jax.data.sources.index import read_image_size
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jxl", "heic")
 """Endings of pictures, of formats that are read and of others: a record of those is bad, not without a picture."""
@@ -37,13 +37,13 @@ COLUMNS = [
 ]
 
 
-def table_of(entry: files.Entry) -> np.ndarray:
+def index_tar(entry: files.FileEntry) -> np.ndarray:
     """One row a record, in the order of the tar; ValueError where the tar is damaged or cut short."""
     try:
-        with files.opened(entry.path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with files.open_file(entry.path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             members = (member for member in tar if member.isfile() and not is_hidden(member))
-            rows = [row_of(key, group, file) for key, group in itertools.groupby(members, key=key_of)]
-            if not ends_well(file, tar.offset):
+            rows = [index_record(key, group, file) for key, group in itertools.groupby(members, key=member_key)]
+            if not has_end_block(file, tar.offset):
                 raise tarfile.ReadError("it has no end")
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(
@@ -53,7 +53,7 @@ def table_of(entry: files.Entry) -> np.ndarray:
     return np.array(rows, [(COLUMNS[0][0], f"S{width}"), *COLUMNS[1:]])
 
 
-def key_of(member: tarfile.TarInfo) -> str:
+def member_key(member: tarfile.TarInfo) -> str:
     """The member's name up to the first dot of its last part."""
     folder, slash, name = member.name.rpartition("/")
     return folder + slash + name.partition(".")[0]
@@ -64,16 +64,16 @@ def is_hidden(member: tarfile.TarInfo) -> bool:
     return member.name.rpartition("/")[2].startswith(".")
 
 
-def ending_of(member: tarfile.TarInfo) -> str:
+def member_extension(member: tarfile.TarInfo) -> str:
     """What follows that dot, in small letters."""
     return member.name.rpartition("/")[2].partition(".")[2].lower()
 
 
-def row_of(key: str, group: Iterable[tarfile.TarInfo], file: Any) -> tuple:
+def index_record(key: str, group: Iterable[tarfile.TarInfo], file: Any) -> tuple:
     """The columns of one record."""
     members = list(group)
     start, last = members[0].offset, members[-1]
-    chosen = {part: next((m for m in members if suits(part, ending_of(m))), None) for part in PARTS}
+    chosen = {part: next((m for m in members if is_part(part, member_extension(m))), None) for part in PARTS}
     places = [member.offset_data - start if member else -1 for member in chosen.values()]
     sizes = [member.size if member else 0 for member in chosen.values()]
     file.seek(start)
@@ -83,15 +83,15 @@ def row_of(key: str, group: Iterable[tarfile.TarInfo], file: Any) -> tuple:
         file.seek(picture.offset_data)
         head = file.read(min(HEAD, picture.size))
     length = last.offset_data + last.size - start
-    return key.encode(), start, length, check, *places, *sizes, *size_of(head)
+    return key.encode(), start, length, check, *places, *sizes, *read_image_size(head)
 
 
-def suits(part: str, ending: str) -> bool:
+def is_part(part: str, ending: str) -> bool:
     """Whether members with this ending are that part of a record."""
     return ending in {"picture": PICTURES, "text": ("txt",), "json": ("json",)}[part]
 
 
-def ends_well(file: Any, offset: int) -> bool:
+def has_end_block(file: Any, offset: int) -> bool:
     """Whether a header of zeros, the end of a tar, stands at the offset; tarfile takes anything for an end."""
     file.seek(offset)
     return file.read(BLOCK) == bytes(BLOCK)

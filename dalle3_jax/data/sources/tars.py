@@ -18,7 +18,7 @@ from dalle3_jax.data import files
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import captions_beside
 from dalle3_jax.data.sources import index as indexes
-from dalle3_jax.data.sources.tar_index import BLOCK, PARTS, table_of
+from dalle3_jax.data.sources.tar_index import BLOCK, PARTS, index_tar
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class TarSource:
     fields: Mapping[str, str] = field(default_factory=lambda: captions_beside.FIELDS)
 
     @cached_property
-    def tars(self) -> list[files.Entry]:
+    def tars(self) -> list[files.FileEntry]:
         """The files; ValueError where there are none."""
-        found = [entry for entry in files.listed(self.folder) if entry.name.endswith(".tar")]
+        found = [entry for entry in files.list_files(self.folder) if entry.name.endswith(".tar")]
         if not found:
             raise ValueError(f"{str(self.folder)!r} holds no .tar: name the folder of the tars themselves")
         return found
@@ -42,47 +42,47 @@ class TarSource:
     @cached_property
     def tables(self) -> list[np.ndarray]:
         """What is in each tar; the first call may take long."""
-        return indexes.tables(self.tars, table_of, "indexing tars")
+        return indexes.load_tables(self.tars, index_tar, "indexing tars")
 
     @cached_property
-    def ends(self) -> np.ndarray:
+    def record_ends(self) -> np.ndarray:
         """The number of records in each tar and all before it."""
         return np.cumsum([len(table) for table in self.tables])
 
     def __len__(self) -> int:
         """How many records there are."""
-        return int(self.ends[-1])
+        return int(self.record_ends[-1])
 
     def __getitem__(self, index: int) -> Record:
         """The record at `index`; BadRecord where it cannot be used, ValueError where its tar has changed."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        tar = int(np.searchsorted(self.ends, index, "right"))
-        row = self.tables[tar][index - self.ends[tar]]
+        tar = int(np.searchsorted(self.record_ends, index, "right"))
+        row = self.tables[tar][index - self.record_ends[tar]]
         start, length = int(row["start"]), int(row["length"])
-        content = files.read(self.tars[tar].path, start, start + length)
+        content = files.read_bytes(self.tars[tar].path, start, start + length)
         if len(content) < length or crc32(content[:BLOCK]) != row["check"]:
             raise ValueError(f"{self.tars[tar].path} has changed since this run began: start the run again")
-        return self._record(row, content)
+        return self._parse_record(row, content)
 
-    def _record(self, row: Any, content: bytes) -> Record:
+    def _parse_record(self, row: Any, content: bytes) -> Record:
         key = row["key"].decode(errors="replace")
-        picture, text, said = (part_of(row, part, content) for part in PARTS)
+        picture, text, said = (part_bytes(row, part, content) for part in PARTS)
         if picture is None:
             raise BadRecord("missing", key, "no picture stands beside the text")
         if not picture:
             raise BadRecord("empty", key, "the picture has no bytes")
-        values = {} if said is None else captions_beside.object_of(said, key)
-        captions = captions_beside.captions_in(values, self.fields, key)
+        values = {} if said is None else captions_beside.parse_object(said, key)
+        captions = captions_beside.extract_captions(values, self.fields, key)
         if text is not None:
-            captions["alt"] = captions_beside.text_of(text, key)
-        labels = captions_beside.labels_in(values, self.fields)
+            captions["alt"] = captions_beside.decode_text(text, key)
+        labels = captions_beside.extract_labels(values, self.fields)
         size = int(row["height"]), int(row["width"])
-        return Record(key, picture, *size, captions_beside.checked(captions, key), labels)
+        return Record(key, picture, *size, captions_beside.validate_captions(captions, key), labels)
 
     def sizes(self, first: int, last: int) -> Int32[np.ndarray, "n 2"]:
         """Heights and widths of records first to last - 1; 1 by 1 where a picture does not say."""
-        begins = self.ends - [len(table) for table in self.tables]
+        begins = self.record_ends - [len(table) for table in self.tables]
         parts = [
             table[max(first - begin, 0) : max(last - begin, 0)]
             for table, begin in zip(self.tables, begins, strict=True)
@@ -100,7 +100,7 @@ class TarSource:
         return f"tars/{digest.hexdigest()[:16]}"
 
 
-def part_of(row: Any, part: str, content: bytes) -> bytes | None:
+def part_bytes(row: Any, part: str, content: bytes) -> bytes | None:
     """The bytes of a part of a record; None where there is none."""
     at, size = int(row[f"{part}_at"]), int(row[f"{part}_size"])
     return None if at < 0 else content[at : at + size]

@@ -19,16 +19,16 @@ FEATURES = {"key", "image", "height", "width", "captions", "labels"}
 
 @dataclass(frozen=True)
 class TFDSSource:
-    """A dataset that `tfds_builder.write` wrote, read without TensorFlow; `folder` is its own or the one above."""
+    """A dataset that `tfds_builder.write_dataset` wrote, read without TensorFlow; `folder` is its own or the one above."""
 
     folder: str | Path
     split: str = "train"
 
     @cached_property
-    def place(self) -> Path:
+    def local_folder(self) -> Path:
         """The dataset's own folder, here: one of a bucket is copied first, since ArrayRecord reads files."""
         if files.is_remote(self.folder):
-            return copied(str(self.folder), self.split)
+            return copy_split_files(str(self.folder), self.split)
         found = sorted(Path(self.folder).glob("**/features.json"))
         if len(found) != 1:
             raise ValueError(f"{str(self.folder)!r} holds {len(found)} TFDS datasets: name the folder of one")
@@ -39,12 +39,14 @@ class TFDSSource:
         """The builder of TFDS that reads the folder; ValueError where it lacks the split or the features."""
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(self.place)
+        builder = tfds.builder_from_directory(self.local_folder)
         if self.split not in builder.info.splits:
-            raise ValueError(f"no split {self.split!r} in {self.place}: there are {sorted(builder.info.splits)}")
+            raise ValueError(f"no split {self.split!r} in {self.local_folder}: there are {sorted(builder.info.splits)}")
         found: Any = builder.info.features
         if missing := sorted(FEATURES - set(found)):
-            raise ValueError(f"{self.place} has no {', '.join(missing)}: docs/data.md lists the features of a record")
+            raise ValueError(
+                f"{self.local_folder} has no {', '.join(missing)}: docs/data.md lists the features of a record"
+            )
         return builder
 
     @cached_property
@@ -63,27 +65,27 @@ class TFDSSource:
         """The record at `index`; BadRecord where it cannot be used."""
         row = self.rows[index]
         key = row["key"].decode(errors="replace")
-        captions = {version: captions_beside.text_of(text, key) for version, text in row["captions"].items()}
-        labels = captions_beside.object_of(row["labels"], key)
+        captions = {version: captions_beside.decode_text(text, key) for version, text in row["captions"].items()}
+        labels = captions_beside.parse_object(row["labels"], key)
         size = int(row["height"]), int(row["width"])
         if not row["image"]:
             raise BadRecord("empty", key, "the picture has no bytes")
-        return Record(key, row["image"], *size, captions_beside.checked(captions, key), labels)
+        return Record(key, row["image"], *size, captions_beside.validate_captions(captions, key), labels)
 
     @cached_property
     def table(self) -> np.ndarray:
         """Heights and widths; the first call reads the whole split."""
-        info = next(entry for entry in files.listed(self.place) if entry.name == "dataset_info.json")
+        info = next(entry for entry in files.list_files(self.local_folder) if entry.name == "dataset_info.json")
         named = replace(info, path=f"{info.path}.{self.split}")
 
         def size_at(index: int) -> tuple[int, int]:
             row = self.rows[index]
             return int(row["height"]), int(row["width"])
 
-        def make(_: files.Entry) -> np.ndarray:
-            return np.array(indexes.in_threads(size_at, range(len(self)), "reading sizes"), np.int32)
+        def make(_: files.FileEntry) -> np.ndarray:
+            return np.array(indexes.map_in_threads(size_at, range(len(self)), "reading sizes"), np.int32)
 
-        return indexes.kept(named, make)
+        return indexes.load_or_make_table(named, make)
 
     def sizes(self, first: int, last: int) -> Int32[np.ndarray, "n 2"]:
         """Heights and widths of records first to last - 1."""
@@ -98,9 +100,9 @@ class TFDSSource:
         return f"tfds/{sha256(said.encode()).hexdigest()[:16]}"
 
 
-def copied(folder: str, split: str) -> Path:
+def copy_split_files(folder: str, split: str) -> Path:
     """The files of a TFDS dataset that lies in a bucket, this split's alone, as a folder of this machine."""
-    found = files.listed(folder)
+    found = files.list_files(folder)
     if not any(entry.name == "features.json" for entry in found):
         raise ValueError(f"{folder!r} holds no TFDS dataset: name the folder with features.json itself")
     other = [entry for entry in found if ".array_record" in entry.name and f"-{split}.array_record" not in entry.name]

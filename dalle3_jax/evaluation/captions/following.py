@@ -11,29 +11,29 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dalle3_jax.captioning import CaptionModel
-from dalle3_jax.data.scenes import World, render
-from dalle3_jax.evaluation.checks import CHECKS, Sight
-from dalle3_jax.evaluation.prompts import Labels, Prompt, Wanted
-from dalle3_jax.evaluation.score import look
-from dalle3_jax.evaluation.suites import CAPTION, drawn
+from dalle3_jax.data.scenes import World, render_scene
+from dalle3_jax.evaluation.checks import CHECKS, ImageReading
+from dalle3_jax.evaluation.prompts import Labels, Prompt, RequestedObject
+from dalle3_jax.evaluation.score import read_images
+from dalle3_jax.evaluation.suites import CAPTION, sample_prompts
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading.scene_reader import Reader
 
-__all__ = ["followed", "prompts_of", "score_pictures", "true_pictures"]
+__all__ = ["generate_and_score", "render_true_images", "score_images", "version_prompts"]
 
-Picture = UInt8[np.ndarray, "h w 3"]
+ImageArray = UInt8[np.ndarray, "h w 3"]
 BATCH = 8
 
 
-def prompts_of(world: World, version: str, count: int, seed: int = 0) -> list[Prompt]:
+def version_prompts(world: World, version: str, count: int, seed: int = 0) -> list[Prompt]:
     """Captions of held-out scenes, as many of each kind, whose labels ask for what the caption names.
 
     Captions that name nothing are left out; descriptive ones name everything.
     """
-    prompts = drawn(world, count, seed=seed, version=version)
+    prompts = sample_prompts(world, count, seed=seed, version=version)
     if version == CAPTION:
         return prompts
-    named = ((prompt, spoken_of(prompt, world)) for prompt in prompts)
+    named = ((prompt, mentioned_concepts(prompt, world)) for prompt in prompts)
     return [
         Prompt(prompt.id, prompt.kind, prompt.text, Labels(wanted), prompt.held_out, scene=prompt.scene)
         for prompt, wanted in named
@@ -41,42 +41,44 @@ def prompts_of(world: World, version: str, count: int, seed: int = 0) -> list[Pr
     ]
 
 
-def spoken_of(prompt: Prompt, world: World) -> tuple[Wanted, ...]:
+def mentioned_concepts(prompt: Prompt, world: World) -> tuple[RequestedObject, ...]:
     """The concepts of the prompt's scene that its text names, in whatever number."""
     text = re.sub(r"[^a-z]+", " ", prompt.text.lower())
     found = {}
     for wanted in prompt.labels.objects:
         concept = world.concept(wanted.concept)
         if any(f" {name.lower()} " in f" {text} " for name in (concept.name, concept.plural)):
-            found[wanted.concept] = Wanted(wanted.concept)
+            found[wanted.concept] = RequestedObject(wanted.concept)
     return tuple(found.values())
 
 
-def followed(
+def generate_and_score(
     pipeline: Pipeline, prompts: Sequence[Prompt], reader: Reader, captioner: CaptionModel, **settings: Any
 ) -> dict[str, float]:
     """The measures of `score_pictures` of one picture a prompt; picture i has the seed i, whatever the model."""
     requests = [pipeline.request(prompt.text, seed=i, **settings) for i, prompt in enumerate(prompts)]
     made = dict(pipeline.generate(requests, batch_size=BATCH))
-    return score_pictures([np.asarray(made[i].image) for i in range(len(prompts))], prompts, reader, captioner)
+    return score_images([np.asarray(made[i].image) for i in range(len(prompts))], prompts, reader, captioner)
 
 
-def true_pictures(prompts: Sequence[Prompt], world: World, size: tuple[int, int]) -> list[Picture]:
+def render_true_images(prompts: Sequence[Prompt], world: World, size: tuple[int, int]) -> list[ImageArray]:
     """The faultless picture of each prompt: what no model can do better than."""
-    return [render(world, prompt.scene, *size) for prompt in prompts if prompt.scene]
+    return [render_scene(world, prompt.scene, *size) for prompt in prompts if prompt.scene]
 
 
-def score_pictures(
-    images: Sequence[Picture], prompts: Sequence[Prompt], reader: Reader, captioner: CaptionModel
+def score_images(
+    images: Sequence[ImageArray], prompts: Sequence[Prompt], reader: Reader, captioner: CaptionModel
 ) -> dict[str, float]:
     """`similarity` (100 times the cosine), `objects` (share of the things asked for that are there) and, where asked
     for, the shares of pictures with the right `background`, and `right` in everything.
     """
-    sights = look(reader, None, images, [False] * len(images))
+    sights = read_images(reader, None, images, [False] * len(images))
     labels = [prompt.labels for prompt in prompts]
     found = {
         "similarity": float(captioner.similarity(images, [prompt.text for prompt in prompts]).mean()),
-        "objects": float(np.mean([there(sight, wanted) for sight, wanted in zip(sights, labels, strict=True)])),
+        "objects": float(
+            np.mean([concept_recall(sight, wanted) for sight, wanted in zip(sights, labels, strict=True)])
+        ),
     }
     if all(wanted.background for wanted in labels):
         pairs = list(zip(sights, labels, strict=True))
@@ -86,12 +88,12 @@ def score_pictures(
     return found
 
 
-def there(sight: Sight, labels: Labels) -> float:
+def concept_recall(sight: ImageReading, labels: Labels) -> float:
     """The share of the concepts asked for that the picture shows."""
     wanted = {one.concept for one in labels.objects}
     return len(wanted & {seen.concept for seen in sight.reading.objects}) / len(wanted)
 
 
-def flat(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def flatten_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Version of prompts -> measure -> value, as "version: measure"."""
-    return {f"{version}: {name}": value for version, row in found.items() for name, value in row.items()}
+    return {f"{version}: {name}": value for version, row in scores.items() for name, value in row.items()}

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ENDS", "SAMPLE", "Style", "begins_with_article", "first_word", "share", "style", "words_of"]
+__all__ = [
+    "ENDS",
+    "SAMPLE",
+    "Style",
+    "begins_with_article",
+    "first_word",
+    "measure_style",
+    "share_where",
+    "split_words",
+]
 
 ARTICLES = ("a", "an", "the")
 ENDS = (".", "!", "?")
@@ -44,47 +53,47 @@ class Style:
     odd_characters: float  # hold control characters or other scripts than Latin
 
 
-def style(captions: Sequence[str], count: Callable[[str], int], length: int) -> Style:
+def measure_style(captions: Sequence[str], count: Callable[[str], int], length: int) -> Style:
     """How captions are written; `count` gives a text's tokens, of which a model reads `length`."""
     if not captions:
         raise ValueError("there are no captions to report on")
     firsts, tokens = Counter(first_word(text) for text in captions), [count(text) for text in captions]
-    words = [word for text in captions for word in words_of(text)]
+    words = [word for text in captions for word in split_words(text)]
     return Style(
         captions=len(captions),
-        articles=share(captions, begins_with_article),
+        articles=share_where(captions, begins_with_article),
         first_words={word: n / len(captions) for word, n in firsts.most_common(FIRSTS)},
         first_word_entropy=entropy(firsts),
-        lower_case=share(captions, lambda text: text == text.lower()),
-        capitalised=share(captions, is_capitalised),
-        title_case=share(captions, is_title),
-        upper_case=share(captions, is_upper),
-        end_punctuation=share(captions, lambda text: text.rstrip().endswith(ENDS)),
-        outer_spaces=share(captions, lambda text: text != text.strip()),
-        tokens=spread(tokens),
+        lower_case=share_where(captions, lambda text: text == text.lower()),
+        capitalised=share_where(captions, is_capitalised),
+        title_case=share_where(captions, is_title),
+        upper_case=share_where(captions, is_upper),
+        end_punctuation=share_where(captions, lambda text: text.rstrip().endswith(ENDS)),
+        outer_spaces=share_where(captions, lambda text: text != text.strip()),
+        tokens=length_quantiles(tokens),
         commonest_length=Counter(tokens).most_common(1)[0][1] / len(tokens),
         truncated=sum(n > length for n in tokens) / len(tokens),
-        duplicates=repeated(captions),
-        near_duplicates=repeated([" ".join(text.lower().split()) for text in captions]),
+        duplicates=duplicate_share(captions),
+        near_duplicates=duplicate_share([" ".join(text.lower().split()) for text in captions]),
         vocabulary=len(set(words[:SAMPLE])),
         commonest=sum(n for _, n in Counter(words).most_common(100)) / max(len(words), 1),
-        odd_characters=share(captions, is_odd),
+        odd_characters=share_where(captions, has_odd_characters),
     )
 
 
-def share(texts: Sequence[str], holds: Callable[[str], bool]) -> float:
+def share_where(texts: Sequence[str], holds: Callable[[str], bool]) -> float:
     """The share of the texts of which something holds."""
     return sum(map(holds, texts)) / len(texts)
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a text in lower case."""
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
 
 
 def first_word(text: str) -> str:
     """The first word in lower case, "" where there is none."""
-    return next(iter(words_of(text)), "")
+    return next(iter(split_words(text)), "")
 
 
 def begins_with_article(text: str) -> bool:
@@ -108,12 +117,12 @@ def is_title(text: str) -> bool:
     return len(words) > 1 and all(word[0].isupper() for word in words) and not is_upper(text)
 
 
-def is_odd(text: str) -> bool:
+def has_odd_characters(text: str) -> bool:
     """Whether it holds control characters, or letters that are not Latin."""
     return any(not letter.isprintable() or (letter.isalpha() and ord(letter) > LATIN) for letter in text)
 
 
-def repeated(texts: Sequence[str]) -> float:
+def duplicate_share(texts: Sequence[str]) -> float:
     """The share of texts that stand at another place too."""
     return sum(n for n in Counter(texts).values() if n > 1) / len(texts)
 
@@ -124,7 +133,7 @@ def entropy(counts: Mapping[str, int]) -> float:
     return -sum(n / total * math.log2(n / total) for n in counts.values())
 
 
-def spread(numbers: Sequence[int]) -> dict[str, float]:
+def length_quantiles(numbers: Sequence[int]) -> dict[str, float]:
     """Where the numbers lie."""
     points = {"min": 0.0, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
     found = {name: float(np.quantile(numbers, point)) for name, point in points.items()}

@@ -8,9 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dalle3_jax.evaluation.captions.style import ENDS, begins_with_article, first_word, is_capitalised, share, words_of
+from dalle3_jax.evaluation.captions.style import (
+    ENDS,
+    begins_with_article,
+    first_word,
+    is_capitalised,
+    share_where,
+    split_words,
+)
 
-__all__ = ["Distance", "auc", "distance", "jensen_shannon", "separability"]
+__all__ = ["PromptDistance", "auc", "jensen_shannon", "prompt_distance", "separability"]
 
 FOLDS = 5
 MOST = 2_000
@@ -20,7 +27,7 @@ RIDGE = 0.1
 
 
 @dataclass(frozen=True)
-class Distance:
+class PromptDistance:
     """How far captions are from prompts: Jensen-Shannon distances in [0, 1], words more a text, the share that begins
     with a capital letter less that of the prompts, and how well a linear classifier tells both apart by their form
     (AUC, 0.5 is not at all); `control` is that of two halves of the prompts.
@@ -34,19 +41,19 @@ class Distance:
     control: float
 
 
-def distance(captions: Sequence[str], prompts: Sequence[str], seed: int = 0) -> Distance:
+def prompt_distance(captions: Sequence[str], prompts: Sequence[str], seed: int = 0) -> PromptDistance:
     """How far captions are from users' prompts; ValueError for fewer than ten of either."""
     if min(len(captions), len(prompts)) < 2 * FOLDS:
         raise ValueError(f"{len(captions)} captions, {len(prompts)} prompts: at least {2 * FOLDS} of each are needed")
     sets = (captions, prompts)
-    lengths = [float(np.mean([len(words_of(text)) for text in texts])) for texts in sets]
+    lengths = [float(np.mean([len(split_words(text)) for text in texts])) for texts in sets]
     mixed = [str(prompts[int(i)]) for i in np.random.default_rng(seed).permutation(len(prompts))]
     half = len(mixed) // 2
-    return Distance(
-        words=jensen_shannon(*(Counter(word for text in texts for word in words_of(text)) for texts in sets)),
+    return PromptDistance(
+        words=jensen_shannon(*(Counter(word for text in texts for word in split_words(text)) for texts in sets)),
         first_words=jensen_shannon(*(Counter(map(first_word, texts)) for texts in sets)),
         longer=lengths[0] - lengths[1],
-        capitalised=share(captions, is_capitalised) - share(prompts, is_capitalised),
+        capitalised=share_where(captions, is_capitalised) - share_where(prompts, is_capitalised),
         told_apart=separability(captions[:MOST], prompts[:MOST], seed),
         control=separability(mixed[:half][:MOST], mixed[half:][:MOST], seed),
     )
@@ -64,19 +71,21 @@ def jensen_shannon(one: Mapping[str, int], other: Mapping[str, int]) -> float:
 
 def separability(one: Sequence[str], other: Sequence[str], seed: int = 0) -> float:
     """The AUC with which a logistic regression on the texts' form tells two sets apart, out of fold."""
-    x = np.array([form_of(text) for text in (*one, *other)])
+    x = np.array([form_features(text) for text in (*one, *other)])
     y = np.arange(len(x)) < len(one)
     x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-9)
     fold = np.random.default_rng(seed).permutation(len(x)) % FOLDS
     scores = np.zeros(len(x))
     for k in range(FOLDS):
-        scores[fold == k] = np.c_[x[fold == k], np.ones((fold == k).sum())] @ fitted(x[fold != k], y[fold != k])
+        scores[fold == k] = np.c_[x[fold == k], np.ones((fold == k).sum())] @ fit_logistic_regression(
+            x[fold != k], y[fold != k]
+        )
     return auc(scores, y)
 
 
-def form_of(text: str) -> list[float]:
+def form_features(text: str) -> list[float]:
     """What can be seen of a text without reading it."""
-    words = words_of(text)
+    words = split_words(text)
     letters = [letter for letter in text if letter.isalpha()]
     return [
         math.log1p(len(words)),
@@ -93,7 +102,9 @@ def form_of(text: str) -> list[float]:
     ]
 
 
-def fitted(x: Float[np.ndarray, "n d"], y: Bool[np.ndarray, " n"], steps: int = 30) -> Float[np.ndarray, " d1"]:
+def fit_logistic_regression(
+    x: Float[np.ndarray, "n d"], y: Bool[np.ndarray, " n"], steps: int = 30
+) -> Float[np.ndarray, " d1"]:
     """The weights and the bias of a logistic regression with a little ridge, by Newton's method."""
     x = np.c_[x, np.ones(len(x))]
     weights = np.zeros(x.shape[1])

@@ -10,7 +10,7 @@ import numpy as np
 from dalle3_jax.evaluation.captions.style import Style, first_word
 from dalle3_jax.evaluation.plots import COLOURS
 
-__all__ = ["figure"]
+__all__ = ["caption_style_figure"]
 
 FORMS = (
     "articles",
@@ -26,7 +26,9 @@ SHOWN = 10  # first words
 BINS = 40  # lengths, at most
 
 
-def figure(captions: Mapping[str, Sequence[str]], found: Mapping[str, Style], count: Callable[[str], int]) -> bytes:
+def caption_style_figure(
+    captions: Mapping[str, Sequence[str]], styles: Mapping[str, Style], count: Callable[[str], int]
+) -> bytes:
     """A PNG of three panels: lengths in tokens, the commonest first words, and the shares of each form."""
     from matplotlib.figure import Figure
 
@@ -34,7 +36,7 @@ def figure(captions: Mapping[str, Sequence[str]], found: Mapping[str, Style], co
     lengths, firsts, forms = sheet.subplots(1, 3)
     draw_lengths(lengths, {name: [count(text) for text in texts] for name, texts in captions.items()})
     draw_firsts(firsts, captions)
-    draw_forms(forms, found)
+    draw_forms(forms, styles)
     for axes in (lengths, firsts, forms):
         axes.spines[["top", "right"]].set_visible(False)
     sheet.legend(*lengths.get_legend_handles_labels(), loc="outside lower center", ncols=len(captions), frameon=False)
@@ -63,21 +65,23 @@ def draw_firsts(axes: Any, captions: Mapping[str, Sequence[str]]) -> None:
     for name, found in counts.items():
         together.update({word: n / len(captions[name]) for word, n in found.items()})
     words = [word for word, _ in together.most_common(SHOWN)]
-    bars(axes, words, {name: [found[word] / len(captions[name]) for word in words] for name, found in counts.items()})
+    draw_bars(
+        axes, words, {name: [found[word] / len(captions[name]) for word in words] for name, found in counts.items()}
+    )
     axes.set(title="first words", xlabel="captions (%)")
 
 
-def draw_forms(axes: Any, found: Mapping[str, Style]) -> None:
+def draw_forms(axes: Any, styles: Mapping[str, Style]) -> None:
     """The shares of each form."""
-    bars(
+    draw_bars(
         axes,
         [name.replace("_", " ") for name in FORMS],
-        {name: [getattr(one, form) for form in FORMS] for name, one in found.items()},
+        {name: [getattr(one, form) for form in FORMS] for name, one in styles.items()},
     )
     axes.set(title="form", xlabel="captions (%)", xlim=(0, 101))
 
 
-def bars(axes: Any, labels: Sequence[str], rows: Mapping[str, Sequence[float]]) -> None:
+def draw_bars(axes: Any, labels: Sequence[str], rows: Mapping[str, Sequence[float]]) -> None:
     """A group of bars a label, one a set."""
     height = 0.8 / len(rows)
     for i, (_, values) in enumerate(rows.items()):

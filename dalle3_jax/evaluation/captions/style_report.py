@@ -9,10 +9,10 @@ from dataclasses import asdict
 from typing import Any
 
 from dalle3_jax.evaluation.captions.style import SAMPLE, Style
-from dalle3_jax.evaluation.captions.style_distance import Distance
-from dalle3_jax.evaluation.tables import percent, table
+from dalle3_jax.evaluation.captions.style_distance import PromptDistance
+from dalle3_jax.evaluation.tables import format_percent, markdown_table
 
-__all__ = ["markdown", "plain", "warnings"]
+__all__ = ["style_warnings", "styles_as_json", "styles_markdown"]
 
 WARNINGS: tuple[tuple[Callable[[Style], float], float, str], ...] = (
     (lambda s: s.articles, 0.6, "{0} begin with an article: prompts often do not"),
@@ -31,20 +31,20 @@ WARNINGS: tuple[tuple[Callable[[Style], float], float, str], ...] = (
 """What is worth a warning: a share, above which value, and what to say of it."""
 
 
-def warnings(name: str, found: Style) -> list[str]:
+def style_warnings(name: str, style: Style) -> list[str]:
     """What is worth a warning in a set of captions; blending in human captions regularises most of it."""
-    said = [(measure(found), most, text) for measure, most, text in WARNINGS]
-    return [f"{name}: {text.format(percent(value))}" for value, most, text in said if value > most]
+    said = [(measure(style), most, text) for measure, most, text in WARNINGS]
+    return [f"{name}: {text.format(format_percent(value))}" for value, most, text in said if value > most]
 
 
-def markdown(found: Mapping[str, Style], distances: Mapping[str, Distance]) -> str:
+def styles_markdown(styles: Mapping[str, Style], distances: Mapping[str, PromptDistance]) -> str:
     """A column a set of captions, then the distances to prompts, then the warnings."""
-    rows = [[name, *map(write, found.values())] for name, write in ROWS.items()]
-    parts = [table(["", *found], rows)]
+    rows = [[name, *map(write, styles.values())] for name, write in ROWS.items()]
+    parts = [markdown_table(["", *styles], rows)]
     if distances:
         lines = [[name, *(write(one) for write in AGAINST.values())] for name, one in distances.items()]
-        parts.append(table(["against the prompts", *AGAINST], lines))
-    said = [line for name, one in found.items() for line in warnings(name, one)]
+        parts.append(markdown_table(["against the prompts", *AGAINST], lines))
+    said = [line for name, one in styles.items() for line in style_warnings(name, one)]
     parts.append("\n".join(f"- {line}" for line in said) if said else "Nothing to warn of.")
     return "\n\n".join(parts) + "\n"
 
@@ -61,26 +61,26 @@ def tokens_text(one: Style) -> str:
 
 ROWS: dict[str, Callable[[Style], str]] = {
     "captions": lambda one: f"{one.captions:,}",
-    "begin with a, an, the": lambda one: percent(one.articles),
+    "begin with a, an, the": lambda one: format_percent(one.articles),
     "commonest first words": first_words_text,
     "first words, bits": lambda one: f"{one.first_word_entropy:.1f}",
-    "no capital letter": lambda one: percent(one.lower_case),
-    "capital at the start": lambda one: percent(one.capitalised),
-    "Each Word, ALL LETTERS": lambda one: f"{percent(one.title_case)}, {percent(one.upper_case)}",
-    "end punctuation": lambda one: percent(one.end_punctuation),
-    "outer blanks": lambda one: percent(one.outer_spaces),
+    "no capital letter": lambda one: format_percent(one.lower_case),
+    "capital at the start": lambda one: format_percent(one.capitalised),
+    "Each Word, ALL LETTERS": lambda one: f"{format_percent(one.title_case)}, {format_percent(one.upper_case)}",
+    "end punctuation": lambda one: format_percent(one.end_punctuation),
+    "outer blanks": lambda one: format_percent(one.outer_spaces),
     "tokens: min / median / mean / 95 % / 99 % / max": tokens_text,
-    "of the commonest length": lambda one: percent(one.commonest_length),
-    "truncated": lambda one: percent(one.truncated),
-    "duplicates": lambda one: percent(one.duplicates),
-    "but for case and blanks": lambda one: percent(one.near_duplicates),
+    "of the commonest length": lambda one: format_percent(one.commonest_length),
+    "truncated": lambda one: format_percent(one.truncated),
+    "duplicates": lambda one: format_percent(one.duplicates),
+    "but for case and blanks": lambda one: format_percent(one.near_duplicates),
     f"distinct words of {SAMPLE:,}": lambda one: f"{one.vocabulary:,}",
-    "the 100 commonest words": lambda one: percent(one.commonest),
-    "control characters, other scripts": lambda one: percent(one.odd_characters),
+    "the 100 commonest words": lambda one: format_percent(one.commonest),
+    "control characters, other scripts": lambda one: format_percent(one.odd_characters),
 }
 """Line of the table -> how it is written."""
 
-AGAINST: dict[str, Callable[[Distance], str]] = {
+AGAINST: dict[str, Callable[[PromptDistance], str]] = {
     "words (JS)": lambda one: f"{one.words:.2f}",
     "first words (JS)": lambda one: f"{one.first_words:.2f}",
     "words more a text": lambda one: f"{one.longer:+.1f}",
@@ -91,10 +91,10 @@ AGAINST: dict[str, Callable[[Distance], str]] = {
 """Column of the table of distances -> how it is written."""
 
 
-def plain(found: Mapping[str, Style], distances: Mapping[str, Distance]) -> dict[str, Any]:
+def styles_as_json(styles: Mapping[str, Style], distances: Mapping[str, PromptDistance]) -> dict[str, Any]:
     """Everything as JSON values."""
     return {
-        "styles": {name: asdict(one) for name, one in found.items()},
+        "styles": {name: asdict(one) for name, one in styles.items()},
         "distances": {name: asdict(one) for name, one in distances.items()},
-        "warnings": [line for name, one in found.items() for line in warnings(name, one)],
+        "warnings": [line for name, one in styles.items() for line in style_warnings(name, one)],
     }

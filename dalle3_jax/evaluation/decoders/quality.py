@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8, UInt32
 
-from dalle3_jax.evaluation.checks import Sight, right
+from dalle3_jax.evaluation.checks import ImageReading, passes_all_checks
 from dalle3_jax.evaluation.decoders import fidelity
 from dalle3_jax.evaluation.prompts import Prompt
-from dalle3_jax.evaluation.score import Bar, silent
-from dalle3_jax.evaluation.statistics import Difference, Rate, bootstrap, paired
+from dalle3_jax.evaluation.score import Bar, no_progress
+from dalle3_jax.evaluation.statistics import Difference, Rate, bootstrap, paired_difference
 from dalle3_jax.pipeline.pipeline import to_pixels
 from dalle3_jax.reading.scene_reader import Reader
-from dalle3_jax.reading.word_reader import Lettered, WordReader, letter_size
+from dalle3_jax.reading.word_reader import LetteredWord, WordReader, letter_size
 from dalle3_jax.typing import Array, Float
 
 Seeds = UInt32[np.ndarray, " b"]
@@ -35,7 +35,7 @@ SIZES = (0.0, 16.0, 20.0, 24.0, 28.0, 36.0, 48.0, np.inf)  # pixels: bounds of t
 
 
 @dataclass(frozen=True, eq=False)
-class Latents:
+class SourceLatents:
     """Latents of one source, and what is known of their pictures: the true ones, drawn words, or what prompts ask for.
 
     Row i of sources with words is the same scene i, in whatever size it is drawn.
@@ -45,11 +45,11 @@ class Latents:
     latents: Float[np.ndarray, "n h w c"]
     seeds: UInt32[np.ndarray, " n"]
     truths: UInt8[np.ndarray, "n H W 3"] | None = None
-    words: Sequence[Sequence[Lettered]] = ()
+    words: Sequence[Sequence[LetteredWord]] = ()
     prompts: Sequence[Prompt] = ()
 
 
-class Judges(NamedTuple):
+class ImageReaders(NamedTuple):
     """Who looks at the pictures; without one of them, what it would see is not measured."""
 
     words: WordReader | None = None
@@ -57,7 +57,7 @@ class Judges(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
+class DecodedImages:
     """What became of the first pictures of a source, value by value.
 
     `values` holds "psnr", "ssim" and "edges" of each picture, "words" (the share of its words read exactly) of each
@@ -80,7 +80,7 @@ class Ratio(NamedTuple):
     high: float
 
 
-class Row(NamedTuple):
+class DecoderRow(NamedTuple):
     """One decoder on one source: rates by measure, and how they differ from the baseline's on the same pictures.
 
     `words` is how many words the pictures have, `word_ratio` how many are read exactly for one of the baseline's; None
@@ -95,7 +95,7 @@ class Row(NamedTuple):
     word_ratio: Ratio | None
 
 
-class Bin(NamedTuple):
+class LetterBin(NamedTuple):
     """Letters of `low` up to below `high` pixels: their mean size, the words, and the share read exactly."""
 
     low: float
@@ -105,38 +105,38 @@ class Bin(NamedTuple):
     exact: Rate
 
 
-def measure(
-    rows: Latents,
+def measure_decoders(
+    rows: SourceLatents,
     decoders: Mapping[str, Decode],
-    judges: Judges,
+    judges: ImageReaders,
     *,
     batch_size: int = BATCH,
     limits: Mapping[str, int] | None = None,
-    bar: Bar = silent,
-) -> dict[str, Decoded]:
+    bar: Bar = no_progress,
+) -> dict[str, DecodedImages]:
     """What each decoder makes of the latents, by its label; and what is seen in the true pictures themselves.
 
     `limits` are the most pictures that a slow decoder makes, the first ones; 0 leaves it out.
     """
     found = {}
     if rows.truths is not None:
-        values, read = seen(rows, rows.truths, judges)
+        values, read = read_decoded_images(rows, rows.truths, judges)
         if values:
-            found[TRUE] = Decoded(None, values, read, rows.truths[:SHOWN], len(rows.truths))
+            found[TRUE] = DecodedImages(None, values, read, rows.truths[:SHOWN], len(rows.truths))
     for label, decode in decoders.items():
         count = min(len(rows.latents), (limits or {}).get(label, len(rows.latents)))
         if count:
-            images, seconds = pictures(decode, rows, count, batch_size, bar, f"{rows.source}: {label}")
-            values, read = seen(rows, images, judges)
-            found[label] = Decoded(seconds, kept(rows, images) | values, read, images[:SHOWN], count)
+            images, seconds = decode_batches(decode, rows, count, batch_size, bar, f"{rows.source}: {label}")
+            values, read = read_decoded_images(rows, images, judges)
+            found[label] = DecodedImages(seconds, fidelity_values(rows, images) | values, read, images[:SHOWN], count)
     return found
 
 
-def pictures(
-    decode: Decode, rows: Latents, count: int, batch_size: int, bar: Bar = silent, text: str = ""
+def decode_batches(
+    decode: Decode, rows: SourceLatents, count: int, batch_size: int, bar: Bar = no_progress, text: str = ""
 ) -> tuple[UInt8[np.ndarray, "k H W 3"], float]:
     """The first `count` pictures, and the median over batches of the seconds that decoding takes for each picture."""
-    parts = list(batches(count, batch_size))
+    parts = list(index_batches(count, batch_size))
     np.asarray(decode(rows.latents[parts[0]], rows.seeds[parts[0]]))  # compiles
     made, seconds = [], []
     for part in bar(parts, text):
@@ -147,23 +147,23 @@ def pictures(
     return np.concatenate(made)[:count], float(np.median(seconds))
 
 
-def batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
+def index_batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
     """The numbers below `count`, in batches; a short last one repeats its last, so that all run the same program."""
     size = min(size, count)
     for start in range(0, count, size):
         yield np.minimum(np.arange(start, start + size), count - 1)
 
 
-def kept(rows: Latents, images: UInt8[np.ndarray, "k H W 3"]) -> dict[str, np.ndarray]:
+def fidelity_values(rows: SourceLatents, images: UInt8[np.ndarray, "k H W 3"]) -> dict[str, np.ndarray]:
     """How much of each of the first true pictures is left, by measure; nothing where there are none."""
     if rows.truths is None:
         return {}
-    tests = {"psnr": fidelity.psnr, "ssim": fidelity.ssim, "edges": fidelity.edges}
+    tests = {"psnr": fidelity.psnr, "ssim": fidelity.ssim, "edges": fidelity.edge_error}
     return {name: test(images, rows.truths[: len(images)]) for name, test in tests.items()}
 
 
-def seen(
-    rows: Latents, images: UInt8[np.ndarray, "k H W 3"], judges: Judges
+def read_decoded_images(
+    rows: SourceLatents, images: UInt8[np.ndarray, "k H W 3"], judges: ImageReaders
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, ...]]]:
     """What the judges see in the first pictures: "words" and "right", where there are any; and the words as read."""
     values: dict[str, np.ndarray] = {}
@@ -171,35 +171,40 @@ def seen(
     wanted, prompts = rows.words[: len(images)], rows.prompts[: len(images)]
     if judges.words and any(wanted):
         read = [judges.words.read(image, words) for image, words in zip(images, wanted, strict=True)]
-        values["words"] = np.array([np.mean(hits) for hits in map(exactly, read, wanted) if hits])
+        values["words"] = np.array([np.mean(hits) for hits in map(exact_matches, read, wanted) if hits])
     if judges.scenes and prompts:
         frame, readings = (images.shape[1], images.shape[2]), judges.scenes.read(images)
-        hits = [right(Sight(of, (), frame), prompt.labels) for of, prompt in zip(readings, prompts, strict=True)]
+        hits = [
+            passes_all_checks(ImageReading(of, (), frame), prompt.labels)
+            for of, prompt in zip(readings, prompts, strict=True)
+        ]
         values["right"] = np.array(hits, np.float64)
     return values, read
 
 
-def exactly(read: Sequence[str], wanted: Sequence[Lettered]) -> list[bool]:
+def exact_matches(read: Sequence[str], expected: Sequence[LetteredWord]) -> list[bool]:
     """Whether each word is read as it was drawn, capitals included."""
-    return [spelt == word.text for spelt, word in zip(read, wanted, strict=True)]
+    return [spelt == word.text for spelt, word in zip(read, expected, strict=True)]
 
 
-def row(rows: Latents, decoded: Decoded, baseline: Decoded) -> Row:
+def decoder_row(rows: SourceLatents, decoded: DecodedImages, baseline: DecodedImages) -> DecoderRow:
     """The rates of what became of a source, and their differences from the baseline's."""
     # The first pictures are the same ones, and so are those among them that have words.
     twins = {name: baseline.values[name][: len(own)] for name, own in decoded.values.items() if name in baseline.values}
     shorter = {name: decoded.values[name][: len(twin)] for name, twin in twins.items()}
-    return Row(
+    return DecoderRow(
         decoded.count,
         decoded.seconds,
         sum(map(len, rows.words[: decoded.count])) if "words" in decoded.values else 0,
         {name: bootstrap(own) for name, own in decoded.values.items()},
-        {name: paired(shorter[name], twin) for name, twin in twins.items()} if decoded is not baseline else {},
-        ratio(shorter["words"], twins["words"]) if "words" in twins and decoded is not baseline else None,
+        {name: paired_difference(shorter[name], twin) for name, twin in twins.items()}
+        if decoded is not baseline
+        else {},
+        bootstrap_ratio(shorter["words"], twins["words"]) if "words" in twins and decoded is not baseline else None,
     )
 
 
-def ratio(
+def bootstrap_ratio(
     a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], *, seed: int = 0, samples: int = 2000, level: float = 0.95
 ) -> Ratio | None:
     """The mean of a through the mean of b, with its percentile bootstrap interval; None where b is all zero.
@@ -215,8 +220,8 @@ def ratio(
 
 
 def by_letter_size(
-    measured: Sequence[tuple[Latents, Mapping[str, Decoded]]], bounds: Sequence[float] = SIZES
-) -> dict[str, list[Bin]]:
+    measured: Sequence[tuple[SourceLatents, Mapping[str, DecodedImages]]], bounds: Sequence[float] = SIZES
+) -> dict[str, list[LetterBin]]:
     """Decoder -> bins of letter sizes, with the share of words read exactly in each; of sources with words.
 
     Intervals draw scenes again, each with all its words of the bin: the same scene in several sizes is one scene.
@@ -226,11 +231,11 @@ def by_letter_size(
         for label, decoded in found.items():
             for scene, (read, wanted) in enumerate(zip(decoded.read, rows.words, strict=False)):
                 sizes = [letter_size(word, decoded.images.shape[1]) for word in wanted]
-                words[label] += [(scene, *pair) for pair in zip(sizes, exactly(read, wanted), strict=True)]
-    return {label: list(binned(of, bounds)) for label, of in words.items()}
+                words[label] += [(scene, *pair) for pair in zip(sizes, exact_matches(read, wanted), strict=True)]
+    return {label: list(letter_bins(of, bounds)) for label, of in words.items()}
 
 
-def binned(words: Sequence[tuple[int, float, bool]], bounds: Sequence[float]) -> Iterator[Bin]:
+def letter_bins(words: Sequence[tuple[int, float, bool]], bounds: Sequence[float]) -> Iterator[LetterBin]:
     """The bins that hold any of the words, which are (scene, size of letters, whether read exactly)."""
     for low, high in pairwise(bounds):
         inside = [word for word in words if low <= word[1] < high]
@@ -239,46 +244,49 @@ def binned(words: Sequence[tuple[int, float, bool]], bounds: Sequence[float]) ->
             scenes[scene].append(hit)
         if inside:
             exact = bootstrap(np.array([np.mean(hits) for hits in scenes.values()]))
-            yield Bin(low, high, float(np.mean([size for _, size, _ in inside])), len(inside), exact)
+            yield LetterBin(low, high, float(np.mean([size for _, size, _ in inside])), len(inside), exact)
 
 
 @dataclass(frozen=True)
-class Study:
+class DecoderStudy:
     """All that was measured: of each source, what each decoder made; and why something was not."""
 
     settings: dict[str, Any]
-    measured: list[tuple[Latents, dict[str, Decoded]]]
+    measured: list[tuple[SourceLatents, dict[str, DecodedImages]]]
     unmeasured: list[str]
 
-    def rows(self) -> dict[str, dict[str, Row]]:
+    def rows(self) -> dict[str, dict[str, DecoderRow]]:
         """Source -> decoder -> rates."""
         return {
-            rows.source: {label: row(rows, decoded, found[BASELINE]) for label, decoded in found.items()}
+            rows.source: {label: decoder_row(rows, decoded, found[BASELINE]) for label, decoded in found.items()}
             for rows, found in self.measured
         }
 
-    def letters(self) -> dict[str, list[Bin]]:
+    def bins_by_letter_size(self) -> dict[str, list[LetterBin]]:
         """Decoder -> words read exactly, by the size of their letters."""
         return by_letter_size([(rows, found) for rows, found in self.measured if any(rows.words)])
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values, down to the values of each picture and what was read in it."""
         found: dict[str, Any] = {"settings": self.settings, "unmeasured": self.unmeasured}
-        found |= {"rates": plain(self.rows()), "letters": plain(self.letters())}
+        found |= {"rates": to_json_values(self.rows()), "letters": to_json_values(self.bins_by_letter_size())}
         found["pictures"] = {
-            rows.source: {label: plain(decoded.values) | {"read": plain(decoded.read)} for label, decoded in of.items()}
+            rows.source: {
+                label: to_json_values(decoded.values) | {"read": to_json_values(decoded.read)}
+                for label, decoded in of.items()
+            }
             for rows, of in self.measured
         }
         return found
 
 
-def plain(value: Any) -> Any:
+def to_json_values(value: Any) -> Any:
     """Named tuples and mappings as JSON objects, arrays as lists, all the way down; what is infinite has no bound."""
     if isinstance(value, Mapping) or hasattr(value, "_asdict"):
         items = value.items() if isinstance(value, Mapping) else value._asdict().items()
-        return {key: plain(item) for key, item in items}
+        return {key: to_json_values(item) for key, item in items}
     if isinstance(value, list | tuple | np.ndarray):
-        return [plain(item) for item in value]
+        return [to_json_values(item) for item in value]
     if isinstance(value, float):  # numpy's float64 is one too
         return round(float(value), 6) if np.isfinite(value) else None
     return value

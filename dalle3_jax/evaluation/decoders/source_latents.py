@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from dalle3_jax.data.scenes import FIRST, render
+from dalle3_jax.data.scenes import FIRST, render_scene
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode, unit
+from dalle3_jax.data.transforms import decode_image, normalise_pixels
 
 if TYPE_CHECKING:
-    from dalle3_jax.evaluation.decoders.quality import Latents
+    from dalle3_jax.evaluation.decoders.quality import SourceLatents
     from dalle3_jax.evaluation.prompts import Prompt
     from dalle3_jax.pipeline import Pipeline
 
@@ -27,41 +27,49 @@ SOURCES = (
 )
 
 
-def sources_of(
+def latent_sources(
     pipeline: "Pipeline", *, count: int, sizes: Sequence[int], seed: int, batch_size: int
-) -> list[tuple[int, Callable[[], "Latents"]]]:
+) -> list[tuple[int, Callable[[], "SourceLatents"]]]:
     """(Side of the pictures, what makes the latents) of each source; ValueError for one that cannot be made."""
-    from dalle3_jax.evaluation.suites import drawn
+    from dalle3_jax.evaluation.suites import sample_prompts
 
     factor = pipeline.system.latent.factor
     if wrong := [str(side) for side in sizes if side < factor or side % factor]:
         raise ValueError(f"--sizes {' '.join(wrong)}: sides must be multiples of {factor}")
     given = {"seed": seed, "batch_size": batch_size}
-    found: list[tuple[int, Callable[[], Latents]]] = []
+    found: list[tuple[int, Callable[[], SourceLatents]]] = []
     for side in sizes:
         scenes = ScenesSource(WORDED, seed, side, side, split="held_out")
         most = min(count, STUDIED) if found else count
-        found.append((side, functools.partial(encoded, pipeline, scenes, count=most, **given)))
-    prompts = drawn(FIRST, count, seed=seed)
-    pipeline.check([pipeline.request(prompt.text, seed=seed + i) for i, prompt in enumerate(prompts)])
+        found.append((side, functools.partial(encode_scenes, pipeline, scenes, count=most, **given)))
+    prompts = sample_prompts(FIRST, count, seed=seed)
+    pipeline.check_requests([pipeline.request(prompt.text, seed=seed + i) for i, prompt in enumerate(prompts)])
     side = max(pipeline.defaults["size"])
-    return [*found, *((side, functools.partial(make, pipeline, prompts, **given)) for make in (resampled, generated))]
+    return [
+        *found,
+        *(
+            (side, functools.partial(make, pipeline, prompts, **given))
+            for make in (resample_scenes, sample_prompt_latents)
+        ),
+    ]
 
 
-def fewer(batch_size: int, side: int) -> int:
+def batch_size_at(batch_size: int, side: int) -> int:
     """How many pictures of this side have as many pixels as a batch of 128x128."""
     return max(1, batch_size * 128**2 // side**2)
 
 
-def bar(rows: Sequence[Any], text: str) -> Iterable[Any]:
+def batch_bar(rows: Sequence[Any], text: str) -> Iterable[Any]:
     """A progress bar over batches."""
     return tqdm(rows, desc=text, unit="batch", dynamic_ncols=True, leave=False)
 
 
-def encoded(pipeline: "Pipeline", source: ScenesSource, *, count: int, seed: int, batch_size: int) -> "Latents":
+def encode_scenes(
+    pipeline: "Pipeline", source: ScenesSource, *, count: int, seed: int, batch_size: int
+) -> "SourceLatents":
     """The latents of the first `count` pictures with words."""
-    from dalle3_jax.evaluation.decoders.quality import Latents
-    from dalle3_jax.reading.word_reader import words_of
+    from dalle3_jax.evaluation.decoders.quality import SourceLatents
+    from dalle3_jax.reading.word_reader import record_words
 
     name, records = f"encoded, {source.width} px", []
     for index in range(len(source)):
@@ -69,48 +77,56 @@ def encoded(pipeline: "Pipeline", source: ScenesSource, *, count: int, seed: int
             break
         if (record := source[index]).labels["words"]:
             records.append(record)
-    truths = np.stack([decode(record.image) for record in records])
-    latents = encode(pipeline, truths, batch_size, name)
-    return Latents(name, latents, seeds_from(seed, count), truths, [words_of(record) for record in records])
+    truths = np.stack([decode_image(record.image) for record in records])
+    latents = encode_in_batches(pipeline, truths, batch_size, name)
+    return SourceLatents(
+        name, latents, consecutive_seeds(seed, count), truths, [record_words(record) for record in records]
+    )
 
 
-def resampled(pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int, batch_size: int) -> "Latents":
+def resample_scenes(pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int, batch_size: int) -> "SourceLatents":
     """Latents of true pictures as the base model would have made them, noised and brought back."""
     import jax.numpy as jnp
 
-    from dalle3_jax.evaluation.decoders.quality import Latents, batches
+    from dalle3_jax.evaluation.decoders.quality import SourceLatents, index_batches
 
-    name, seeds = "re-sampled", seeds_from(seed, len(prompts))
-    truths = np.stack([render(FIRST, prompt.scene, *pipeline.defaults["size"]) for prompt in prompts if prompt.scene])
-    latents = encode(pipeline, truths, batch_size, name)
+    name, seeds = "re-sampled", consecutive_seeds(seed, len(prompts))
+    truths = np.stack(
+        [render_scene(FIRST, prompt.scene, *pipeline.defaults["size"]) for prompt in prompts if prompt.scene]
+    )
+    latents = encode_in_batches(pipeline, truths, batch_size, name)
     made = []
-    for part in bar(list(batches(len(prompts), batch_size)), f"{name}: base model"):
+    for part in batch_bar(list(index_batches(len(prompts), batch_size)), f"{name}: base model"):
         texts, own = [prompts[i].text for i in part], seeds[part].tolist()
         made.append(pipeline.resample(jnp.asarray(latents[part]), texts, own, strength=STRENGTH, steps=STEPS))
-    return Latents(name, np.concatenate(made)[: len(prompts)], seeds, truths, prompts=prompts)
+    return SourceLatents(name, np.concatenate(made)[: len(prompts)], seeds, truths, prompts=prompts)
 
 
-def generated(pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int, batch_size: int) -> "Latents":
+def sample_prompt_latents(
+    pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int, batch_size: int
+) -> "SourceLatents":
     """The base model's latents for prompts, as the release samples them."""
-    from dalle3_jax.evaluation.decoders.quality import Latents, batches
+    from dalle3_jax.evaluation.decoders.quality import SourceLatents, index_batches
 
     made, name = [], "generated"
-    for part in bar(list(batches(len(prompts), batch_size)), f"{name}: base model"):
+    for part in batch_bar(list(index_batches(len(prompts), batch_size)), f"{name}: base model"):
         requests = [pipeline.request(prompts[i].text, seed=seed + int(i)) for i in part]
         condition, null = pipeline.encode([r.prompt for r in requests]), pipeline.encode([""] * len(requests))
         made.append(pipeline.sample_latents(condition, null, requests))
-    return Latents(name, np.concatenate(made)[: len(prompts)], seeds_from(seed, len(prompts)), prompts=prompts)
+    return SourceLatents(
+        name, np.concatenate(made)[: len(prompts)], consecutive_seeds(seed, len(prompts)), prompts=prompts
+    )
 
 
-def encode(pipeline: "Pipeline", truths: np.ndarray, batch_size: int, name: str) -> np.ndarray:
+def encode_in_batches(pipeline: "Pipeline", truths: np.ndarray, batch_size: int, name: str) -> np.ndarray:
     """The means of the VAE's latents of true pictures, as the UNet sees them."""
-    from dalle3_jax.evaluation.decoders.quality import batches
+    from dalle3_jax.evaluation.decoders.quality import index_batches
 
-    parts = list(batches(len(truths), fewer(batch_size, truths.shape[1])))
-    made = [pipeline.encode_images(unit(truths[part])) for part in bar(parts, f"{name}: VAE")]
+    parts = list(index_batches(len(truths), batch_size_at(batch_size, truths.shape[1])))
+    made = [pipeline.encode_images(normalise_pixels(truths[part])) for part in batch_bar(parts, f"{name}: VAE")]
     return np.concatenate(made)[: len(truths)]
 
 
-def seeds_from(seed: int, count: int) -> np.ndarray:
+def consecutive_seeds(seed: int, count: int) -> np.ndarray:
     """A seed for each picture."""
     return np.arange(seed, seed + count, dtype=np.uint32)

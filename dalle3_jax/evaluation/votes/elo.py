@@ -53,7 +53,7 @@ def read_votes(path: str | Path) -> list[Vote]:
         if not line.strip():
             continue
         try:
-            votes.append(_vote(line))
+            votes.append(_parse_vote(line))
         except ValueError as error:
             wrong.append(f"line {number}: {error}")
     if wrong:
@@ -61,7 +61,7 @@ def read_votes(path: str | Path) -> list[Vote]:
     return votes
 
 
-def _vote(line: str) -> Vote:
+def _parse_vote(line: str) -> Vote:
     """The vote of one line."""
     try:
         values = json.loads(line)
@@ -69,12 +69,12 @@ def _vote(line: str) -> Vote:
         raise ValueError(f"no JSON ({error})") from None
     if not isinstance(values, dict):
         raise ValueError(f"{line.strip()[:60]} is no object")
-    if found := _problems(values):
+    if found := _vote_errors(values):
         raise ValueError(", ".join(found))
     return Vote(**values)
 
 
-def _problems(values: dict[str, Any]) -> list[str]:
+def _vote_errors(values: dict[str, Any]) -> list[str]:
     """Everything that keeps an object from being a vote."""
     needed = [name for name in Vote._fields if name not in Vote._field_defaults]
     found = [f"no {name}" for name in needed if name not in values]
@@ -99,14 +99,14 @@ def ratings(
     """
     if not prior > 0:
         raise ValueError(f"a prior of {prior}: it must be above 0, or a system that was never beaten has no rating")
-    systems, wins = _tables(votes)
+    systems, wins = _win_tables(votes)
     total = wins.sum(0)
-    if groups := _separate(total):
+    if groups := _unconnected_groups(total):
         told = " | ".join(", ".join(systems[i] for i in group) for group in groups)
         raise ValueError(f"no vote joins {told}: have pictures of theirs compared too")
     added = prior / 2 * (1.0 - np.eye(len(systems)))
     values = 1000 + SCALE * strengths(total + added)
-    drawn = 1000 + SCALE * strengths(_resampled(wins, samples, seed) + added)
+    drawn = 1000 + SCALE * strengths(_resample_wins(wins, samples, seed) + added)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     counts = (total + total.T).sum(1).round().astype(int)
     rows = zip(values.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
@@ -118,7 +118,7 @@ def win_rates(
     votes: Sequence[Vote], *, seed: int = 0, samples: int = 1000, level: float = 0.95
 ) -> dict[tuple[str, str], Rate]:
     """For each two systems that met, the share of votes for the first, a tie as half of one, over prompts redrawn."""
-    systems, wins = _tables(votes)
+    systems, wins = _win_tables(votes)
     found = {}
     for i, j in combinations(range(len(systems)), 2):
         duels = wins[:, [i, j], [j, i]]
@@ -126,7 +126,7 @@ def win_rates(
         if not len(duels):
             continue
         share = duels.sum(0)[0] / duels.sum()
-        times = _times(len(duels), samples, seed) @ duels
+        times = _resample_counts(len(duels), samples, seed) @ duels
         low, high = np.quantile(times[:, 0] / times.sum(1), [(1 - level) / 2, (1 + level) / 2])
         found[systems[i], systems[j]] = Rate(float(share), float(low), float(high), len(duels))
     return found
@@ -151,7 +151,7 @@ def strengths(wins: Wins) -> Float[np.ndarray, "*samples systems"]:
     return found
 
 
-def _tables(votes: Sequence[Vote]) -> tuple[list[str], Float[np.ndarray, "prompts systems systems"]]:
+def _win_tables(votes: Sequence[Vote]) -> tuple[list[str], Float[np.ndarray, "prompts systems systems"]]:
     """The systems by name, and the wins on each prompt."""
     if not votes:
         raise ValueError("no votes to count: at least one is needed")
@@ -166,19 +166,19 @@ def _tables(votes: Sequence[Vote]) -> tuple[list[str], Float[np.ndarray, "prompt
     return systems, wins
 
 
-def _separate(wins: Float[np.ndarray, "systems systems"]) -> list[list[int]]:
+def _unconnected_groups(wins: Float[np.ndarray, "systems systems"]) -> list[list[int]]:
     """The groups of systems that no vote joins, or none where all are joined."""
     joined = np.linalg.matrix_power(np.eye(len(wins)) + np.sign(wins + wins.T), len(wins)) > 0
     groups = {tuple(np.flatnonzero(row).tolist()) for row in joined}
     return sorted(map(list, groups)) if len(groups) > 1 else []
 
 
-def _resampled(wins: Float[np.ndarray, "prompts systems systems"], samples: int, seed: int) -> Wins:
+def _resample_wins(wins: Float[np.ndarray, "prompts systems systems"], samples: int, seed: int) -> Wins:
     """The wins in total, for prompts drawn again `samples` times."""
-    return np.tensordot(_times(len(wins), samples, seed), wins, 1)
+    return np.tensordot(_resample_counts(len(wins), samples, seed), wins, 1)
 
 
-def _times(count: int, samples: int, seed: int) -> Float[np.ndarray, "samples count"]:
+def _resample_counts(count: int, samples: int, seed: int) -> Float[np.ndarray, "samples count"]:
     """How often each of `count` prompts is drawn."""
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
     return drawn.astype(np.float64)

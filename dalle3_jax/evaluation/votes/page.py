@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.png import png_bytes
+from dalle3_jax.pipeline.png import encode_png
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 QUESTION = "Which picture shows better what the text says?"
 
 
-def write_page(
+def write_vote_page(
     folder: str | Path,
     systems: Mapping[str, Sequence[Image.Image]],
     prompts: Sequence[tuple[str, str]],
@@ -38,18 +38,18 @@ def write_page(
     Raises ValueError for what cannot be shown, and for a folder that holds something already.
     """
     folder = Path(folder)
-    if found := _problems(folder, systems, prompts):
+    if found := _page_errors(folder, systems, prompts):
         raise ValueError("; ".join(found))
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     names = [str(name) for name in random.permutation(list(systems))]
     files = _file_names(names, len(prompts), random)
     hidden = base64.b64encode(json.dumps(names).encode()).decode()
-    data = {"question": question, "systems": hidden, "pairs": _pairs(prompts, files, random)}
+    data = {"question": question, "systems": hidden, "pairs": _vote_pairs(prompts, files, random)}
     digest = hashlib.sha256(json.dumps(data).encode())  # of the pixels too: votes kept for other pictures are not these
     for name, row in zip(names, files, strict=True):
         for image, file in zip(systems[name], row, strict=True):
-            pixels = png_bytes(Image.fromarray(np.asarray(image.convert("RGB"))))
+            pixels = encode_png(Image.fromarray(np.asarray(image.convert("RGB"))))
             digest.update(pixels)
             write_whole(folder / file, pixels)
     data["id"] = digest.hexdigest()[:16]
@@ -65,7 +65,7 @@ def _file_names(names: Sequence[str], count: int, random: np.random.Generator) -
     return [[f"{number:05d}.png" for number in row] for row in numbers.tolist()]
 
 
-def _pairs(
+def _vote_pairs(
     prompts: Sequence[tuple[str, str]], files: Sequence[Sequence[str]], random: np.random.Generator
 ) -> list[dict[str, Any]]:
     """The questions in the order they are asked: a prompt, and [file, number of its system] for either side."""
@@ -77,7 +77,7 @@ def _pairs(
     return [pairs[i] for i in random.permutation(len(pairs))]
 
 
-def _problems(
+def _page_errors(
     folder: Path, systems: Mapping[str, Sequence[Image.Image]], prompts: Sequence[tuple[str, str]]
 ) -> list[str]:
     """Everything that keeps a page from being written."""

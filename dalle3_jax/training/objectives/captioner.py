@@ -8,10 +8,10 @@ import optax
 
 from dalle3_jax.typing import Array, Bool, Float, Int, Key, LossFn, Params
 
-__all__ = ["captioning_loss", "contrast", "shifted"]
+__all__ = ["captioner_loss", "image_text_loss", "next_token_targets"]
 
 
-def captioning_loss(
+def captioner_loss(
     captioner: Callable[..., Any], *, start_id: int | None, contrastive: float = 1.0, caption: float = 2.0
 ) -> LossFn:
     """The weighted sum of both losses; the paper weighs captions twice.
@@ -22,9 +22,9 @@ def captioning_loss(
     """
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
-        given, mask, wanted, counts = shifted(batch["ids"], batch["mask"], start_id)
+        given, mask, wanted, counts = next_token_targets(batch["ids"], batch["mask"], start_id)
         seen = captioner({**frozen, **params}["captioner"], given, mask, batch["images"])
-        apart, agreement = contrast(seen.images, seen.texts, seen.scale)
+        apart, agreement = image_text_loss(seen.images, seen.texts, seen.scale)
         each = optax.softmax_cross_entropy_with_integer_labels(seen.logits, wanted)
         total = jnp.maximum(counts.sum(), 1)
         spoken = jnp.sum(each * counts) / total
@@ -35,7 +35,7 @@ def captioning_loss(
     return loss_fn
 
 
-def shifted(
+def next_token_targets(
     ids: Int[Array, "b l"], mask: Bool[Array, "b l"], start_id: int | None
 ) -> tuple[Int[Array, "b m"], Bool[Array, "b m"], Int[Array, "b m"], Bool[Array, "b m"]]:
     """What the network is given (ids, mask) and the token that it should say after each (ids, whether it counts).
@@ -48,7 +48,7 @@ def shifted(
     return begun, jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)[:, :-1], ids, mask
 
 
-def contrast(
+def image_text_loss(
     images: Float[Array, "b v"], texts: Float[Array, "b v"], scale: Float[Array, ""]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The mean cross entropy of finding the text of a picture and the picture of a text within the batch.

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from dalle3_jax.diffusion import consistency, prediction
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.training.objectives.diffusion import by_quarter
-from dalle3_jax.training.tasks import Network, Pose
+from dalle3_jax.training.tasks import MakeTask, Network
 from dalle3_jax.typing import Array, Denoise, Key, LossFn, Params
 
 __all__ = ["consistency_loss"]
 
 
 def consistency_loss(
-    pose: Pose,
+    make_task: MakeTask,
     component: str,
     *,
     schedule: Schedule,
@@ -34,20 +34,20 @@ def consistency_loss(
     the noise that was put in. [0, top] is cut into parts[0] parts, doubled up to parts[1] over `steps` training steps.
     `frozen["run"]` holds the average `ema` and the `step`, as `make_step` gives them.
     """
-    if predict not in prediction.CONSISTENT:
-        known = ", ".join(prediction.CONSISTENT)
+    if predict not in prediction.CONSISTENT_PREDICTIONS:
+        known = ", ".join(prediction.CONSISTENT_PREDICTIONS)
         raise ValueError(f"a consistency model must give back x at t = 0: use one of {known}, not {predict!r}")
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         time_key, noise_key, pose_key = jax.random.split(key, 3)
-        problem = pose({**frozen, **params}, batch, pose_key)
+        problem = make_task({**frozen, **params}, batch, pose_key)
         x0, run = problem.x0, frozen["run"]
 
         def denoise(network: Network, weights: Params) -> Denoise:
             return prediction.denoiser(functools.partial(network, weights), schedule, predict)
 
         count = consistency.discretisation(run["step"], steps, *parts)
-        t, s = consistency.neighbours(time_key, len(x0), count, top)
+        t, s = consistency.adjacent_times(time_key, len(x0), count, top)
         eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
         x_t = schedule.alpha(t)[:, None, None, None] * x0 + schedule.sigma(t)[:, None, None, None] * eps
         end = x0
@@ -56,7 +56,7 @@ def consistency_loss(
             if guidance_scale != 1 and problem.null is not None:
                 null = denoise(problem.null, frozen["teacher"])(x_t, t)
                 end = null + guidance_scale * (end - null)
-        x_s = consistency.towards(schedule, x_t, end, t, s)
+        x_s = consistency.ddim_to(schedule, x_t, end, t, s)
         target = denoise(problem.network, run["ema"][component])(x_s, s)
         found = denoise(problem.network, params[component])(x_t, t)
         distance = consistency.pseudo_huber(found, jax.lax.stop_gradient(target))

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from dalle3_jax.diffusion import prediction
 from dalle3_jax.diffusion import weighting as losses
 from dalle3_jax.diffusion.schedules import Schedule
-from dalle3_jax.training.tasks import Pose
+from dalle3_jax.training.tasks import MakeTask
 from dalle3_jax.typing import Array, Float, Key, LossFn, Params
 
-__all__ = ["diffusion_loss", "shifted", "stratified_times"]
+__all__ = ["diffusion_loss", "shift_times", "stratified_times"]
 
 
 def stratified_times(key: Key, count: int) -> Float[Array, " b"]:
@@ -19,7 +19,7 @@ def stratified_times(key: Key, count: int) -> Float[Array, " b"]:
     return (jnp.arange(count) + jax.random.uniform(key, (count,), minval=1e-4)) / count
 
 
-def shifted(t: Float[Array, " b"], shift: float) -> Float[Array, " b"]:
+def shift_times(t: Float[Array, " b"], shift: float) -> Float[Array, " b"]:
     """Times moved towards noise, shift t / (1 + (shift - 1) t) (arXiv 2403.03206 eq. 23); 1 leaves them alone.
 
     Smooth latents keep their content visible deep into the noise: the text has a say near t = 1 only.
@@ -28,7 +28,7 @@ def shifted(t: Float[Array, " b"], shift: float) -> Float[Array, " b"]:
 
 
 def diffusion_loss(
-    pose: Pose,
+    make_task: MakeTask,
     component: str,
     *,
     schedule: Schedule,
@@ -36,7 +36,7 @@ def diffusion_loss(
     weighting: str = "uniform",
     time_shift: float = 1.0,
 ) -> LossFn:
-    """Weighted squared error of the component's output at random times, on the problems that `pose` makes of batches.
+    """Weighted squared error of the component's output at random times, on the problems that `make_task` makes of batches.
 
     A `time_shift` above 1 trains more on noisy times (see `shifted`).
     """
@@ -44,18 +44,18 @@ def diffusion_loss(
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
         time_key, noise_key, pose_key = jax.random.split(key, 3)
-        problem = pose(weights, batch, pose_key)
+        problem = make_task(weights, batch, pose_key)
         x0 = problem.x0
-        t = shifted(stratified_times(time_key, len(x0)), time_shift)
+        t = shift_times(stratified_times(time_key, len(x0)), time_shift)
         eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         x_t = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * eps
         shown = prediction.scaled_input(predict, x_t, alpha, sigma)
         output = problem.network(weights[component], shown, schedule.network_time(t))
 
-        target = prediction.target(predict, x0, eps, alpha, sigma)
+        target = prediction.prediction_target(predict, x0, eps, alpha, sigma)
         squared = jnp.mean(jnp.square(output.astype(jnp.float32) - target), axis=(1, 2, 3))
-        loss = jnp.mean(losses.weight(weighting, predict, schedule.logsnr(t)) * squared)
+        loss = jnp.mean(losses.loss_weight(weighting, predict, schedule.logsnr(t)) * squared)
         return loss, {"loss": loss, **by_quarter(squared, t)}
 
     return loss_fn

@@ -8,10 +8,10 @@ import optax
 
 from dalle3_jax.typing import Array, Key, LossFn, Params
 
-__all__ = ["sizing_loss"]
+__all__ = ["size_head_loss"]
 
 
-def sizing_loss(networks: Mapping[str, Callable[..., Any]]) -> LossFn:
+def size_head_loss(networks: Mapping[str, Callable[..., Any]]) -> LossFn:
     """networks: `text_encoder`, frozen, and `size_head`. A batch holds `ids`, `mask` and the size's number `bucket`."""
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:

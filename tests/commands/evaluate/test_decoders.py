@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dalle3_jax.checkpoints.latents import Decoding, Latent
+from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release, load_release, save_release
 from dalle3_jax.commands.evaluate import main
 from dalle3_jax.models.build import build_models
@@ -29,7 +29,7 @@ def decoders(latent: Latent, **kinds: str) -> Release:
     """A release of decoders of these latents: component -> kind, whose weights are others than another kind's."""
     modules = build_models({name: LATENTS if name == "refiner" else PIXELS for name in kinds})
     params = {name: randomised(module, modules, len(kinds[name])) for name, module in modules.items()}
-    known = {name: Decoding(kind, latent, prediction="x0", temperature=0.5) for name, kind in kinds.items()}
+    known = {name: DecoderSettings(kind, latent, prediction="x0", temperature=0.5) for name, kind in kinds.items()}
     return Release(modules, params, latent, known)
 
 
@@ -89,7 +89,7 @@ def test_a_release_that_has_its_vae_only_says_so(
 ) -> None:
     """And without an OCR and plots, what is left is measured."""
     monkeypatch.setattr("dalle3_jax.reading.word_reader.find_word_reader", lambda: None)
-    monkeypatch.setattr("dalle3_jax.evaluation.plots.available", lambda: False)
+    monkeypatch.setattr("dalle3_jax.evaluation.plots.has_matplotlib", lambda: False)
     assert main([*given, "--sizes", "128"]) == 0
     told, error = (tmp_path / "out" / "report.md").read_text(), capsys.readouterr().err
     for line in ("consistency: this release has no such decoder", "drawn words: no OCR", "plots: matplotlib"):

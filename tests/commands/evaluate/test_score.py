@@ -167,7 +167,9 @@ def test_votes_are_on_pictures_of_the_prompts_own_aspects(release_folder: Path, 
     (tmp_path / "suite.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "other").symlink_to(release_folder)
     given = ["--suite", str(tmp_path / "suite.jsonl"), "--size", "32x32", "--outdir", str(tmp_path / "page")]
-    jobs, *_ = votes.prepare(votes.parser().parse_args([str(release_folder), str(tmp_path / "other"), *given]))
+    jobs, *_ = votes.prepare_votes(
+        votes.build_parser().parse_args([str(release_folder), str(tmp_path / "other"), *given])
+    )
     for _, requests in jobs.values():
         assert [request.size for request in requests] == [(32, 32), (16, 48), (48, 16)]
 

@@ -13,17 +13,17 @@ import fsspec
 import numpy as np
 import pytest
 
-from dalle3_jax.data.batches import batches
+from dalle3_jax.data.batches import make_batches
 from dalle3_jax.data.caches import latent_cache, latent_writer
 from dalle3_jax.data.caches.latent_cache import open_cache
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.sources import opened
+from dalle3_jax.data.sources import open_folder_source
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode, unit
+from dalle3_jax.data.transforms import decode_image, normalise_pixels
 from scripts import make_bad_records
 
 SOURCE = ScenesSource(height=32, width=32)
-MADE = latent_cache.made_by(source=SOURCE.fingerprint, vae="v", sizes=[(32, 32)])
+MADE = latent_cache.cache_metadata(source=SOURCE.fingerprint, vae="v", sizes=[(32, 32)])
 WIDTH = 3
 
 
@@ -58,16 +58,18 @@ def texts(captions):
 
 
 def build(folder, count, images=None, source=SOURCE, made=None, sizes=((32, 32),), **how):
-    encoder = latent_writer.Encoder(images or Images(), 3, **how)
+    encoder = latent_writer.CacheEncoder(images or Images(), 3, **how)
     made = MADE if made is None else made
-    latent_writer.begin(str(folder), made, encoder)
-    latent_writer.write(str(folder), source, sizes, encoder, count)
-    latent_writer.conclude(str(folder), made, count)
+    latent_writer.start_cache(str(folder), made, encoder)
+    latent_writer.write_cache_shards(str(folder), source, sizes, encoder, count)
+    latent_writer.finish_cache(str(folder), made, count)
     return open_cache(str(folder), made, count)
 
 
 def expected(count):
-    return Images()(np.stack([unit(decode(SOURCE[i].image)) for i in range(count)])).astype(np.float16)
+    return Images()(np.stack([normalise_pixels(decode_image(SOURCE[i].image)) for i in range(count)])).astype(
+        np.float16
+    )
 
 
 def latents(cache):
@@ -76,16 +78,16 @@ def latents(cache):
 
 def test_a_cache_holds_latents_captions_and_sizes_of_every_record(tmp_path):
     images, told = Images(), []
-    encoder = latent_writer.Encoder(images, 3)
-    latent_writer.begin(str(tmp_path), MADE, encoder)
-    latent_writer.write(str(tmp_path), SOURCE, [(32, 32)], encoder, 20, progress=told.append)
-    latent_writer.conclude(str(tmp_path), MADE, 20)
+    encoder = latent_writer.CacheEncoder(images, 3)
+    latent_writer.start_cache(str(tmp_path), MADE, encoder)
+    latent_writer.write_cache_shards(str(tmp_path), SOURCE, [(32, 32)], encoder, 20, progress=told.append)
+    latent_writer.finish_cache(str(tmp_path), MADE, 20)
     cache = open_cache(str(tmp_path), MADE)
-    assert len(cache) == len(cache.records) == sum(told) == 20
+    assert len(cache) == len(cache.source) == sum(told) == 20
     assert (latents(cache) == expected(20)).all()
     assert set(images.shapes) == {(3, 32, 32, 3)}  # one shape, one compilation
     for index in (0, 7, 8, 19):
-        record, drawn = cache.records[index], SOURCE[index]
+        record, drawn = cache.source[index], SOURCE[index]
         assert (record.key, record.captions, record.height, record.width) == (drawn.key, drawn.captions, 32, 32)
         assert cache[index]["sizes"].tolist() == [32, 32, 0, 0, 32, 32]
         assert set(cache[index]) == {"latents", "sizes"}
@@ -100,7 +102,7 @@ def test_a_build_goes_on_where_it_was_stopped(tmp_path):
     with pytest.raises(ValueError, match="holds no finished cache: run dalle3-jax encode again"):
         open_cache(str(tmp_path), MADE)
     with pytest.raises(ValueError, match="lacks 2 of 3 shards, first 1"):
-        latent_writer.conclude(str(tmp_path), MADE, 20)
+        latent_writer.finish_cache(str(tmp_path), MADE, 20)
     images = Images()
     assert (latents(build(tmp_path, 20, images)) == expected(20)).all()
     assert len(images.shapes) == 3 + 2  # shards of 8 and 4 records
@@ -149,12 +151,12 @@ def test_processes_share_the_shards_out(tmp_path):
     asked = []
     for process in (1, 0):
         images = Images()
-        encoder = latent_writer.Encoder(images, 3)
+        encoder = latent_writer.CacheEncoder(images, 3)
         if process == 1:
-            latent_writer.begin(str(tmp_path), MADE, encoder)
-        latent_writer.write(str(tmp_path), SOURCE, [(32, 32)], encoder, 28, process=process, processes=2)
+            latent_writer.start_cache(str(tmp_path), MADE, encoder)
+        latent_writer.write_cache_shards(str(tmp_path), SOURCE, [(32, 32)], encoder, 28, process=process, processes=2)
         asked.append(len(images.shapes))
-    latent_writer.conclude(str(tmp_path), MADE, 28)
+    latent_writer.finish_cache(str(tmp_path), MADE, 28)
     assert asked == [3 + 2, 3 + 3]
     assert (latents(open_cache(str(tmp_path), MADE)) == expected(28)).all()
 
@@ -177,7 +179,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match=r"holds thesis\.tex and is no cache"):
         build(tmp_path, 4)
     with pytest.raises(ValueError, match="holds no cache"):
-        latent_cache.made_from(str(tmp_path))
+        latent_cache.read_cache_metadata(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -206,16 +208,16 @@ def test_what_float16_cannot_hold_is_refused(tmp_path):
 
 
 def test_records_go_to_their_buckets_and_bad_ones_are_left_out_by_reason(tmp_path):
-    bad = make_bad_records.write(tmp_path / "tars", 60, 0.4, sizes=[(40, 80), (64, 64), (90, 45)])
-    source, sizes, images = opened(str(tmp_path / "tars")), ((32, 32), (32, 64), (64, 32)), Images()
+    bad = make_bad_records.write_dataset(tmp_path / "tars", 60, 0.4, sizes=[(40, 80), (64, 64), (90, 45)])
+    source, sizes, images = open_folder_source(str(tmp_path / "tars")), ((32, 32), (32, 64), (64, 32)), Images()
     cache = build(tmp_path / "cache", 60, images, source, sizes=sizes)
     assert {shape[1:3] for shape in images.shapes} == set(sizes)
     assert {shape[0] for shape in images.shapes} == {3}
-    assert {index: reason for index, (reason, *_) in cache.bad.items()} == bad
-    assert cache.record["bad"] == Counter(bad.values())
+    assert {index: reason for index, (reason, *_) in cache.bad_records.items()} == bad
+    assert cache.manifest["bad"] == Counter(bad.values())
     for index in range(60):
         if index in bad:
-            for rows in (cache, cache.records):
+            for rows in (cache, cache.source):
                 with pytest.raises(BadRecord) as found:
                     rows[index]
                 assert found.value.reason == bad[index]
@@ -224,21 +226,21 @@ def test_records_go_to_their_buckets_and_bad_ones_are_left_out_by_reason(tmp_pat
         original = [(40, 80), (64, 64), (90, 45)][index % 3]
         assert cache[index]["latents"].shape == (height // 8, width // 8, 3)
         assert cache[index]["sizes"].tolist() == [*original, 0, 0, height, width]
-        assert cache.records.sizes(index, index + 1).tolist() == [[height, width]]
+        assert cache.source.sizes(index, index + 1).tolist() == [[height, width]]
 
 
 def test_too_many_bad_records_stop_a_build(tmp_path):
-    make_bad_records.write(tmp_path / "tars", 1100, 0.2, sizes=[(8, 8)], reasons=("empty", "caption"))
-    source, encoder = opened(str(tmp_path / "tars")), latent_writer.Encoder(lambda images: images, 64)
+    make_bad_records.write_dataset(tmp_path / "tars", 1100, 0.2, sizes=[(8, 8)], reasons=("empty", "caption"))
+    source, encoder = open_folder_source(str(tmp_path / "tars")), latent_writer.CacheEncoder(lambda images: images, 64)
     how = (str(tmp_path / "cache"), source, [(8, 8)], encoder, 1100)
     with pytest.raises(ValueError, match=r"of the first 1\d\d\d records cannot be used.*empty.*caption|caption.*empty"):
-        latent_writer.write(*how, most_bad=0.15)
-    latent_writer.write(*how, most_bad=0.25)
+        latent_writer.write_cache_shards(*how, max_bad=0.15)
+    latent_writer.write_cache_shards(*how, max_bad=0.25)
 
 
 def test_features_are_those_of_each_version_and_of_no_caption(tmp_path):
     made = {**MADE, "text": "t", "text_length": 6, "versions": ["alt", "short"]}
-    cache = build(tmp_path, 11, made=made, texts=texts, versions=("alt", "short"))
+    cache = build(tmp_path, 11, made=made, encode_texts=texts, versions=("alt", "short"))
     for index, entry in enumerate(cache):
         captions = SOURCE[index].captions
         for version, caption in (("alt", captions["alt"]), ("short", captions["short"]), ("", "")):
@@ -257,7 +259,7 @@ def test_features_are_those_of_each_version_and_of_no_caption(tmp_path):
 
 def test_batches_of_a_cache_are_those_of_its_records(tmp_path):
     made = {**MADE, "text": "t", "text_length": 6, "versions": ["alt", "short"]}
-    cache = build(tmp_path, 11, made=made, texts=texts, versions=("alt", "short"))
+    cache = build(tmp_path, 11, made=made, encode_texts=texts, versions=("alt", "short"))
     data = {"size": (32, 32), "captions": {"alt": 1.0, "short": 1.0}, "dropout": 0.3, "text_length": 6, "threads": 1}
     seen = []
 
@@ -265,7 +267,7 @@ def test_batches_of_a_cache_are_those_of_its_records(tmp_path):
         seen.extend(captions)
         return np.zeros((len(captions), length), np.int32), texts(captions)[1]
 
-    rows = batches(data, tokenize=tokenize, batch_size=4, seed=3, source=cache.records, latents=cache)
+    rows = make_batches(data, tokenize=tokenize, batch_size=4, seed=3, source=cache.source, latents=cache)
     seen.clear()
     known = {latents.tobytes(): index for index, latents in enumerate(expected(11))}
     for _ in range(3):
@@ -292,11 +294,11 @@ def test_any_number_of_threads_may_read_more_files_than_are_open(tmp_path, monke
 def test_a_cache_in_a_bucket_is_written_and_read_like_one_in_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     made = {**MADE, "text": "t", "text_length": 6, "versions": ["alt"]}
-    cache = build("memory://caches/a", 10, made=made, texts=texts, versions=("alt",))
+    cache = build("memory://caches/a", 10, made=made, encode_texts=texts, versions=("alt",))
     assert (latents(cache) == expected(10)).all()
     assert (
         cache[9]["features/alt"]
-        == build(tmp_path / "b", 10, made=made, texts=texts, versions=("alt",))[9]["features/alt"]
+        == build(tmp_path / "b", 10, made=made, encode_texts=texts, versions=("alt",))[9]["features/alt"]
     ).all()
     with pytest.raises(ValueError, match="vae is 'v' there and 'w' here"):
         open_cache("memory://caches/a", {**made, "vae": "w"})

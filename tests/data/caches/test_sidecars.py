@@ -14,12 +14,19 @@ import numpy as np
 import pytest
 
 from dalle3_jax.data.caches import sidecars
-from dalle3_jax.data.caches.sidecar_writer import Captioning, begin, chunks_of, conclude, unwritten, write
-from dalle3_jax.data.caches.sidecars import Sidecars, captioned
+from dalle3_jax.data.caches.sidecar_writer import (
+    CaptionFunctions,
+    chunks_of_process,
+    finish_sidecars,
+    missing_chunks,
+    start_sidecars,
+    write_chunks,
+)
+from dalle3_jax.data.caches.sidecars import Sidecars, add_sidecars
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.sources import opened
+from dalle3_jax.data.sources import open_folder_source
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode
+from dalle3_jax.data.transforms import decode_image
 from scripts import make_bad_records
 
 SOURCE = ScenesSource(seed=5, height=32, width=32)
@@ -58,23 +65,23 @@ def made_of(source=SOURCE, version="mine", **more):
     return {
         "format": 1,
         "version": version,
-        "source": sidecars.records_of(source.fingerprint),
+        "source": sidecars.sizeless_fingerprint(source.fingerprint),
         "chunk": 8,
         "made": made,
     }
 
 
 def build(folder, count, captions=None, source=SOURCE, made=None, size=None, **most):
-    captioning = Captioning(captions or Captions(), kept, size, 2)
-    begin(str(folder), made or made_of(source))
-    write(str(folder), source, captioning, unwritten(str(folder), chunks_of(count)), **most)
-    conclude(str(folder), count)
+    captioning = CaptionFunctions(captions or Captions(), kept, size, 2)
+    start_sidecars(str(folder), made or made_of(source))
+    write_chunks(str(folder), source, captioning, missing_chunks(str(folder), chunks_of_process(count)), **most)
+    finish_sidecars(str(folder), count)
     return Sidecars.open(str(folder), source.fingerprint)
 
 
 def expected(index, source=SOURCE):
     record = source[index]
-    return record.key, kept(index, record.captions["alt"], text_of(decode(record.image)))[0]
+    return record.key, kept(index, record.captions["alt"], text_of(decode_image(record.image)))[0]
 
 
 def contents(folder):
@@ -83,15 +90,15 @@ def contents(folder):
 
 def test_a_folder_holds_a_caption_of_every_record_and_what_the_guards_did(tmp_path):
     told = []
-    begin(str(tmp_path), made_of())
-    write(str(tmp_path), SOURCE, Captioning(Captions(), kept), chunks_of(20), progress=told.append)
-    record = conclude(str(tmp_path), 20)
+    start_sidecars(str(tmp_path), made_of())
+    write_chunks(str(tmp_path), SOURCE, CaptionFunctions(Captions(), kept), chunks_of_process(20), progress=told.append)
+    record = finish_sidecars(str(tmp_path), 20)
     found = Sidecars.open(str(tmp_path), SOURCE.fingerprint)
     assert (len(found), sum(told), found.version) == (20, 20, "mine")
     assert [found[index] for index in range(20)] == [expected(index) for index in range(20)]
     assert (record["flags"], record["bad"], record["count"]) == ({"loud": 4}, {}, 20)
-    assert found.line(5)["flags"] == ["loud"]
-    assert found.line(6).keys() == {"index", "key", "caption"}
+    assert found.read_line(5)["flags"] == ["loud"]
+    assert found.read_line(6).keys() == {"index", "key", "caption"}
     assert sorted(contents(tmp_path)) == ["00000.jsonl", "00001.jsonl", "00002.jsonl"]
     for index in (20, -1):
         with pytest.raises(IndexError, match="of 20"):
@@ -106,7 +113,7 @@ def test_a_run_goes_on_where_it_was_stopped_without_gap_or_double(tmp_path):
     with pytest.raises(ValueError, match="holds no finished captions: run dalle3-jax recaption"):
         Sidecars.open(str(tmp_path / "cut"))
     with pytest.raises(ValueError, match=r"lacks 1 of 3 files, first 00002\.jsonl"):
-        conclude(str(tmp_path / "cut"), 20)
+        finish_sidecars(str(tmp_path / "cut"), 20)
     captions = Captions()
     cut = build(tmp_path / "cut", 20, captions)
     assert captions.places == [16, 17, 18, 19]
@@ -152,13 +159,13 @@ def test_a_finished_folder_is_left_as_it_is_and_grows(tmp_path):
 
 def test_processes_share_the_files_out(tmp_path):
     build(tmp_path / "one", 30)
-    begin(str(tmp_path / "two"), made_of())
+    start_sidecars(str(tmp_path / "two"), made_of())
     places = []
     for process in (1, 0):
         captions = Captions()
-        write(str(tmp_path / "two"), SOURCE, Captioning(captions, kept), chunks_of(30, process, 2))
+        write_chunks(str(tmp_path / "two"), SOURCE, CaptionFunctions(captions, kept), chunks_of_process(30, process, 2))
         places += captions.places
-    conclude(str(tmp_path / "two"), 30)
+    finish_sidecars(str(tmp_path / "two"), 30)
     assert sorted(places) == [*range(30)]
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
@@ -166,17 +173,17 @@ def test_processes_share_the_files_out(tmp_path):
 @pytest.mark.parametrize("form", ["tars", "folder"])
 def test_bad_records_are_said_by_reason_and_the_data_stays_as_it_is(tmp_path, form):
     data = tmp_path / "data"
-    bad = make_bad_records.write(data, 60, 0.4, form, sizes=[(40, 80), (64, 64)])
-    source = opened(str(data))
+    bad = make_bad_records.write_dataset(data, 60, 0.4, form, sizes=[(40, 80), (64, 64)])
+    source = open_folder_source(str(data))
     len(source)  # makes its index
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in data.rglob("*") if path.is_file()}
     captions = Captions()
     found = build(tmp_path / "out", 60, captions, source, size=(16, 24))
     assert captions.shapes == {(16, 24, 3)}
-    assert found.record["bad"] == Counter(bad.values())
+    assert found.manifest["bad"] == Counter(bad.values())
     for index in range(60):
         if index in bad:
-            assert found.line(index)["bad"] == bad[index]
+            assert found.read_line(index)["bad"] == bad[index]
             with pytest.raises(BadRecord) as caught:
                 found[index]
             assert caught.value.reason == bad[index]
@@ -186,23 +193,23 @@ def test_bad_records_are_said_by_reason_and_the_data_stays_as_it_is(tmp_path, fo
 
 
 def test_an_empty_caption_is_a_bad_record_and_too_many_stop_the_run(tmp_path):
-    captioning = Captioning(Captions(), lambda index, alt, text: ("" if index % 4 == 0 else text, ("control",)))
-    begin(str(tmp_path), made_of())
-    write(str(tmp_path), SOURCE, captioning, chunks_of(16))
-    assert conclude(str(tmp_path), 16)["bad"] == {"caption": 4}
+    captioning = CaptionFunctions(Captions(), lambda index, alt, text: ("" if index % 4 == 0 else text, ("control",)))
+    start_sidecars(str(tmp_path), made_of())
+    write_chunks(str(tmp_path), SOURCE, captioning, chunks_of_process(16))
+    assert finish_sidecars(str(tmp_path), 16)["bad"] == {"caption": 4}
     found = Sidecars.open(str(tmp_path))
-    assert found.line(4) == {"index": 4, "key": SOURCE[4].key, "bad": "caption", "flags": ["control"]}
+    assert found.read_line(4) == {"index": 4, "key": SOURCE[4].key, "bad": "caption", "flags": ["control"]}
     with pytest.raises(BadRecord, match="no caption 'mine'"):
-        captioned(SOURCE, [str(tmp_path)])[4]
-    silent = Captioning(Captions(), lambda index, alt, text: ("", ()))
+        add_sidecars(SOURCE, [str(tmp_path)])[4]
+    silent = CaptionFunctions(Captions(), lambda index, alt, text: ("", ()))
     with pytest.raises(ValueError, match=r"100 of the first 100 records cannot be used.*nothing is left of"):
-        write(str(tmp_path), SOURCE, silent, chunks_of(200), most_bad=0.5)
+        write_chunks(str(tmp_path), SOURCE, silent, chunks_of_process(200), max_bad=0.5)
 
 
 def test_a_folder_of_something_else_is_refused_by_what_differs(tmp_path):
     build(tmp_path, 4)
     later = made_of(date="now", software={"jax": "1"})
-    begin(str(tmp_path), later)
+    start_sidecars(str(tmp_path), later)
     assert json.loads((tmp_path / "made.json").read_text())["made"]["date"] == "then"
     for made, said in (
         (made_of(version="yours"), "version is 'mine' there and 'yours' here"),
@@ -211,12 +218,12 @@ def test_a_folder_of_something_else_is_refused_by_what_differs(tmp_path):
         (made_of(replace(SOURCE, seed=6)), "source is 'scenes/first/train/5' there and 'scenes/first/train/6' here"),
     ):
         with pytest.raises(ValueError, match=r"the sidecar .* was made from something else") as caught:
-            begin(str(tmp_path), made)
+            start_sidecars(str(tmp_path), made)
         assert said in str(caught.value)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "metadata.jsonl").touch()
     with pytest.raises(ValueError, match=r"holds metadata\.jsonl and no captions of ours"):
-        begin(str(tmp_path / "other"), made_of())
+        start_sidecars(str(tmp_path / "other"), made_of())
 
 
 def test_a_damaged_file_is_named(tmp_path):
@@ -230,7 +237,7 @@ def test_a_damaged_file_is_named(tmp_path):
         found[8]
     path.write_bytes(b"\n".join(good.splitlines()[::-1]))
     with pytest.raises(ValueError, match=r"00001\.jsonl does not hold the records from 8 on"):
-        conclude(str(tmp_path), 20)
+        finish_sidecars(str(tmp_path), 20)
     path.unlink()
     with pytest.raises(ValueError, match=r"lacks 00001\.jsonl"):
         Sidecars.open(str(tmp_path))

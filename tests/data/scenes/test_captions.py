@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from dalle3_jax.data.scenes import FIRST, captions, scene
+from dalle3_jax.data.scenes import FIRST, make_captions, sample_scene
 
-SAMPLES = [(s := scene(FIRST, 9, i), captions(FIRST, s, 9, i)) for i in range(4_000)]
+SAMPLES = [(s := sample_scene(FIRST, 9, i), make_captions(FIRST, s, 9, i)) for i in range(4_000)]
 # What a word says of the first thing's box beside the second's: the axis, and 1 where the first comes earlier on it.
 EARLIER = {
     "left": (0, 1),

@@ -11,14 +11,14 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import common
-from dalle3_jax.data.batches import source_of
-from dalle3_jax.data.scenes import FIRST, SCATTERED, WHOLE, record, scene, world_of
-from dalle3_jax.data.scenes.sprites import sprite
+from dalle3_jax.data.batches import open_source
+from dalle3_jax.data.scenes import FIRST, SCATTERED, WHOLE, make_record, sample_scene, world_of
+from dalle3_jax.data.scenes.sprites import load_sprite
 
 
 def scenes(part, count=300, split="train"):
     world = world_of(part)
-    return [scene(world, 0, index, split) for index in range(count)]
+    return [sample_scene(world, 0, index, split) for index in range(count)]
 
 
 def test_names_are_whole_worlds():
@@ -127,12 +127,12 @@ def test_parts_have_names_of_their_own():
 
 
 def test_a_part_without_scenes_of_a_split_says_so(monkeypatch):
-    monkeypatch.setattr(import_module("dalle3_jax.data.scenes.scene"), "ATTEMPTS", 100)
+    monkeypatch.setattr(import_module("dalle3_jax.data.scenes.sample_scene"), "ATTEMPTS", 100)
     pair = min(sorted(pair) for pair in WHOLE.held_out.pairs)
     with pytest.raises(ValueError, match="no train scene of the kind 'two': keep more concepts"):
         scenes({"concepts": pair, "kinds": ["two"]}, 1)
     with pytest.raises(ValueError, match="'scattered' has no held_out scene"):
-        scene(SCATTERED, 0, 0, "held_out")
+        sample_scene(SCATTERED, 0, 0, "held_out")
 
 
 @pytest.fixture
@@ -149,9 +149,9 @@ def pack(tmp_path):
 def test_sprites_of_a_pack_are_drawn_and_named(pack):
     plain = {"words": 0, "tinted": 0, "backgrounds": ["meadow"], "kinds": ["single"]}
     world = world_of({**plain, "packs": [pack], "styles": ["photo"]})
-    assert world.names == ("dog", "glass blob")
+    assert world.concept_names == ("dog", "glass blob")
     for index in range(10):
-        row = record(world, 0, index, 64, 64)
+        row = make_record(world, 0, index, 64, 64)
         (shown,) = row.labels["objects"]
         left, top, right, bottom = (round(64 * f) for f in shown["box"])
         colour = (200, 40, 90) if shown["concept"] == "glass blob" else (10, 220, 60)
@@ -163,12 +163,12 @@ def test_sprites_of_a_pack_are_drawn_and_named(pack):
 def test_a_pack_joins_the_world_style_by_style(pack):
     world = world_of({"packs": [pack], "kinds": {"single": 1}})
     assert world.styles == (*WHOLE.styles, "photo")
-    assert world.names == (*WHOLE.names, "glass blob")
+    assert world.concept_names == (*WHOLE.concept_names, "glass blob")
     ours, dog = WHOLE.concept("dog"), world.concept("dog")
     assert dog.styles == (*ours.styles, "photo")
     assert (dog.plural, dog.tints) == (ours.plural, ours.tints)
-    assert (sprite(dog, "flat", 24) == sprite(ours, "flat", 24)).all()
-    assert (sprite(dog, "photo", 24)[12, 12] == (10, 220, 60, 255)).all()
+    assert (load_sprite(dog, "flat", 24) == load_sprite(ours, "flat", 24)).all()
+    assert (load_sprite(dog, "photo", 24)[12, 12] == (10, 220, 60, 255)).all()
 
 
 def test_packs_leave_each_other_alone_and_of_one_style_the_last_counts(pack, tmp_path_factory):
@@ -200,5 +200,5 @@ def test_the_example_of_the_docs_makes_scenes(pack):
     c = common.get_config()
     exec(example.replace("/data/twemoji", pack), {"c": c})
     assert "packs" in c.data.part
-    source = source_of({"world": c.data.world, "part": c.data.part.to_dict(), "size": (64, 64)})
+    source = open_source({"world": c.data.world, "part": c.data.part.to_dict(), "size": (64, 64)})
     assert source[3].labels["background"] in c.data.part.backgrounds

@@ -3,23 +3,23 @@
 import numpy as np
 import pytest
 
-from dalle3_jax.data.scenes import FIRST, record, render, scene, world_of
-from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS, paint
-from dalle3_jax.data.scenes.sprites import sprite
+from dalle3_jax.data.scenes import FIRST, make_record, render_scene, sample_scene, world_of
+from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS, paint_background
+from dalle3_jax.data.scenes.sprites import load_sprite
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 128), (96, 160)])
 @pytest.mark.parametrize("world", [FIRST, world_of({"words": 0.0})], ids=["first", "whole"])
 def test_a_picture_is_its_sprites_in_their_labelled_boxes_on_its_background(world, height, width):
     for index in range(60):
-        row = record(world, 3, index, height, width)
-        expected = paint(world.background(row.labels["background"]), height, width).astype(float)
+        row = make_record(world, 3, index, height, width)
+        expected = paint_background(world.background(row.labels["background"]), height, width).astype(float)
         for shown in row.labels["objects"]:
             left, top, right, bottom = (
                 round(f * side) for f, side in zip(shown["box"], (width, height) * 2, strict=True)
             )
             concept, style = world.concept(shown["concept"]), row.labels["style"]
-            pixels = sprite(concept, style, right - left, shown["tint"]).astype(float)
+            pixels = load_sprite(concept, style, right - left, shown["tint"]).astype(float)
             window = expected[top:bottom, left:right]
             window[:] = pixels[..., :3] + window * (1 - pixels[..., 3:] / 255)
         assert np.shape(row.image) == (height, width, 3)
@@ -29,7 +29,7 @@ def test_a_picture_is_its_sprites_in_their_labelled_boxes_on_its_background(worl
 
 @pytest.mark.parametrize("concept", FIRST.concepts, ids=lambda concept: concept.name)
 def test_sprites_fill_their_box_and_are_premultiplied(concept):
-    pixels = sprite(concept, "3d", 64)
+    pixels = load_sprite(concept, "3d", 64)
     covered = pixels[..., 3] > 8
     rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
@@ -41,7 +41,7 @@ def test_sprites_fill_their_box_and_are_premultiplied(concept):
 
 
 def test_backgrounds_are_far_apart():
-    pictures = np.stack([paint(background, 64, 64) for background in BACKGROUNDS]).astype(float)
+    pictures = np.stack([paint_background(background, 64, 64) for background in BACKGROUNDS]).astype(float)
     assert len(BACKGROUNDS) >= 8
     distances = np.abs(pictures[:, None] - pictures[None]).mean((2, 3, 4)) + 255 * np.eye(len(pictures))
     assert distances.min() > 20
@@ -49,7 +49,10 @@ def test_backgrounds_are_far_apart():
 
 def test_sprites_are_far_apart():
     on_grey = np.stack(
-        [sprite(c, "3d", 32)[..., :3] + 128 * (1 - sprite(c, "3d", 32)[..., 3:] / 255) for c in FIRST.concepts]
+        [
+            load_sprite(c, "3d", 32)[..., :3] + 128 * (1 - load_sprite(c, "3d", 32)[..., 3:] / 255)
+            for c in FIRST.concepts
+        ]
     )
     distances = np.abs(on_grey[:, None] - on_grey[None]).mean((2, 3, 4)) + 255 * np.eye(len(on_grey))
     closest = np.unravel_index(distances.argmin(), distances.shape)
@@ -58,16 +61,16 @@ def test_sprites_are_far_apart():
 
 @pytest.mark.parametrize("background", BACKGROUNDS, ids=lambda background: background.name)
 def test_a_background_is_the_same_place_at_every_size(background):
-    small = paint(background, 64, 64).astype(float)
-    large = paint(background, 256, 256).reshape(64, 4, 64, 4, 3).mean((1, 3))
+    small = paint_background(background, 64, 64).astype(float)
+    large = paint_background(background, 256, 256).reshape(64, 4, 64, 4, 3).mean((1, 3))
     assert np.abs(small - large).mean() < 3
-    assert paint(background, 64, 160).shape == (64, 160, 3)
+    assert paint_background(background, 64, 160).shape == (64, 160, 3)
 
 
 def test_what_is_cached_cannot_be_spoilt():
-    picture = render(FIRST, scene(FIRST, 0, 0), 64, 64)
+    picture = render_scene(FIRST, sample_scene(FIRST, 0, 0), 64, 64)
     before = picture.copy()
     picture[:] = 0
-    assert (render(FIRST, scene(FIRST, 0, 0), 64, 64) == before).all()
+    assert (render_scene(FIRST, sample_scene(FIRST, 0, 0), 64, 64) == before).all()
     with pytest.raises(ValueError, match="read-only"):
-        paint(BACKGROUNDS[0], 64, 64)[:] = 0
+        paint_background(BACKGROUNDS[0], 64, 64)[:] = 0

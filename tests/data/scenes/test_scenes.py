@@ -8,7 +8,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from dalle3_jax.data.scenes import FIRST, SPLITS, captions, labels, record, scene
+from dalle3_jax.data.scenes import FIRST, SPLITS, make_captions, make_record, record_labels, sample_scene
 from dalle3_jax.data.scenes.scene import pixel_box
 
 SCENES = 24_000
@@ -24,7 +24,7 @@ def together(shown):
 def test_training_never_shows_a_held_out_pair_and_shows_everything_else():
     pairs, settings = set(), set()
     for index in range(SCENES):
-        shown_pairs, shown_settings = together(scene(FIRST, 7, index))
+        shown_pairs, shown_settings = together(sample_scene(FIRST, 7, index))
         pairs |= shown_pairs
         settings |= shown_settings
     names, places = [c.name for c in FIRST.concepts], [b.name for b in FIRST.backgrounds]
@@ -37,7 +37,7 @@ def test_training_never_shows_a_held_out_pair_and_shows_everything_else():
 def test_held_out_scenes_all_show_a_held_out_pair():
     kinds = Counter()
     for index in range(2_000):
-        pairs, settings = together(shown := scene(FIRST, 7, index, "held_out"))
+        pairs, settings = together(shown := sample_scene(FIRST, 7, index, "held_out"))
         assert pairs & FIRST.held_out.pairs or settings & FIRST.held_out.settings
         kinds[shown.kind] += 1
     assert {kind.name: kind.weight for kind in FIRST.kinds} == pytest.approx(
@@ -66,7 +66,10 @@ def without_news(row):
 
 def test_records_are_the_same_for_ever():
     rows = [
-        (without_news(labels(FIRST, s := scene(FIRST, 3, i, split), 128, 128)), captions(FIRST, s, 3, i))
+        (
+            without_news(record_labels(FIRST, s := sample_scene(FIRST, 3, i, split), 128, 128)),
+            make_captions(FIRST, s, 3, i),
+        )
         for split in SPLITS
         for i in range(50)
     ]
@@ -74,19 +77,23 @@ def test_records_are_the_same_for_ever():
 
 
 def test_a_record_depends_on_seed_index_and_split_only():
-    first = record(FIRST, 5, 11, 64, 64)
+    first = make_record(FIRST, 5, 11, 64, 64)
     for index in range(40):
-        record(FIRST, 5, index, 64, 64)
-    again = record(FIRST, 5, 11, 64, 64)
+        make_record(FIRST, 5, index, 64, 64)
+    again = make_record(FIRST, 5, 11, 64, 64)
     assert np.array_equal(first.image, again.image)
     assert (first.key, first.captions, first.labels) == (again.key, again.captions, again.labels)
-    others = [record(FIRST, 6, 11, 64, 64), record(FIRST, 5, 12, 64, 64), record(FIRST, 5, 11, 64, 64, "held_out")]
+    others = [
+        make_record(FIRST, 6, 11, 64, 64),
+        make_record(FIRST, 5, 12, 64, 64),
+        make_record(FIRST, 5, 11, 64, 64, "held_out"),
+    ]
     assert len({first.key, *(other.key for other in others)}) == 4
     assert not any(np.array_equal(other.image, first.image) for other in others)
 
 
 def test_kinds_layouts_concepts_and_backgrounds_come_in_proportion():
-    shown = [scene(FIRST, 1, index) for index in range(6_000)]
+    shown = [sample_scene(FIRST, 1, index) for index in range(6_000)]
     kinds = Counter(s.kind for s in shown)
     assert {k.name: kinds[k.name] / 6_000 for k in FIRST.kinds} == pytest.approx(
         {k.name: k.weight for k in FIRST.kinds}, abs=0.02
@@ -103,7 +110,7 @@ def test_kinds_layouts_concepts_and_backgrounds_come_in_proportion():
 def test_relations_and_counts_of_the_labels_agree_with_the_boxes():
     side = {"left of": (0, 1), "right of": (0, -1), "above": (1, 1), "below": (1, -1)}
     for index in range(250):
-        row = record(FIRST, 2, index, 64, 64).labels
+        row = make_record(FIRST, 2, index, 64, 64).labels
         assert row["count"] == len(row["objects"])
         concepts = {shown["concept"] for shown in row["objects"]}
         assert len(concepts) == (2 if row["kind"] == "two" else 1)
@@ -118,7 +125,7 @@ def test_relations_and_counts_of_the_labels_agree_with_the_boxes():
 def test_places_of_the_labels_agree_with_the_boxes():
     horizontal, vertical = {"left": 0.25, "right": 0.75}, {"top": 0.25, "bottom": 0.75}
     for index in range(250):
-        for shown in record(FIRST, 4, index, 128, 128).labels["objects"]:
+        for shown in make_record(FIRST, 4, index, 128, 128).labels["objects"]:
             words, (left, top, right, bottom) = shown["place"].split(), shown["box"]
             assert (left + right) / 2 == next((horizontal[word] for word in words if word in horizontal), 0.5)
             assert (top + bottom) / 2 == next((vertical[word] for word in words if word in vertical), 0.5)
@@ -141,7 +148,7 @@ def test_jitter_moves_objects_and_keeps_them_in_the_frame():
     free = replace(FIRST, jitter=0.1, snap=1)
     moved = set()
     for index in range(200):
-        still, loose = scene(FIRST, 0, index), scene(free, 0, index)
+        still, loose = sample_scene(FIRST, 0, index), sample_scene(free, 0, index)
         assert [p.concept for p in still.objects] == [p.concept for p in loose.objects]
         for a, b in zip(still.objects, loose.objects, strict=True):
             assert max(abs(a.cell.x - b.cell.x), abs(a.cell.y - b.cell.y)) <= 0.1
@@ -154,4 +161,4 @@ def test_jitter_moves_objects_and_keeps_them_in_the_frame():
 
 def test_an_unknown_split_is_named():
     with pytest.raises(ValueError, match=r"'test'.*held_out"):
-        scene(FIRST, 0, 0, "test")
+        sample_scene(FIRST, 0, 0, "test")

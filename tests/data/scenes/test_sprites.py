@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from dalle3_jax.data.scenes.concepts import COLUMNS, CONCEPTS, SPRITES, STYLES, Concept, read_concepts
-from dalle3_jax.data.scenes.sprites import paste_form, sprite
-from dalle3_jax.data.scenes.tints import TINTS, ruling
+from dalle3_jax.data.scenes.sprites import compositing_parts, load_sprite
+from dalle3_jax.data.scenes.tints import TINTS, dominant_tint
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 BY_NAME = {concept.name: concept for concept in CONCEPTS}
@@ -39,7 +39,7 @@ def test_names_are_unambiguous():
     words = [concept.name for concept in CONCEPTS] + [c.plural for c in CONCEPTS if c.plural != c.name]
     assert len(set(words)) == len(words)
     assert len({concept.code for concept in CONCEPTS}) == len(CONCEPTS)
-    assert len({concept.file for concept in CONCEPTS}) == len(CONCEPTS)
+    assert len({concept.file_stem for concept in CONCEPTS}) == len(CONCEPTS)
     assert not set(TINTS) & set(words)
     for concept in CONCEPTS:
         assert 1 <= len(concept.name.split()) <= 3
@@ -54,7 +54,7 @@ def test_the_first_concepts_keep_their_places():
 
 
 def test_every_sprite_is_a_small_cropped_picture_and_no_other_is_shipped():
-    expected = {f"{style}/{concept.file}.webp" for concept in CONCEPTS for style in concept.styles}
+    expected = {f"{style}/{concept.file_stem}.webp" for concept in CONCEPTS for style in concept.styles}
     found = {path.relative_to(SPRITES).as_posix() for path in Path(str(SPRITES)).rglob("*.webp")}
     assert found == expected
     for name in sorted(found):
@@ -70,7 +70,7 @@ def test_every_sprite_is_a_small_cropped_picture_and_no_other_is_shipped():
 def test_sprites_fill_their_square_and_are_premultiplied(style):
     for concept in CONCEPTS:
         for side in (13, 40):
-            pixels = sprite(concept, style, side)
+            pixels = load_sprite(concept, style, side)
             assert pixels.shape == (side, side, 4)
             assert not pixels.flags.writeable
             assert (pixels[..., :3] <= pixels[..., 3:]).all(), concept.name
@@ -84,27 +84,27 @@ def test_a_tint_changes_the_hue_and_nothing_of_the_shape():
     for i, concept in enumerate(TINTED):
         style = STYLES[i % 3]
         for tint in concept.tints:
-            plain, tinted = sprite(concept, style, 48), sprite(concept, style, 48, tint)
+            plain, tinted = load_sprite(concept, style, 48), load_sprite(concept, style, 48, tint)
             assert (tinted[..., 3] == plain[..., 3]).all()
             assert (tinted[..., :3] <= tinted[..., 3:]).all()
-            assert hue_distance(ruling(tinted).hue, TINTS[tint].hue) < 25, (concept.name, style, tint)
+            assert hue_distance(dominant_tint(tinted).hue, TINTS[tint].hue) < 25, (concept.name, style, tint)
             assert np.abs(tinted.astype(int) - plain).max() > 40, (concept.name, style, tint)
 
 
 def test_a_tint_leaves_grey_and_other_hues_alone():
-    plain, tinted = (sprite(BY_NAME["ladybug"], "flat", 64, tint).astype(int) for tint in ("", "blue"))
+    plain, tinted = (load_sprite(BY_NAME["ladybug"], "flat", 64, tint).astype(int) for tint in ("", "blue"))
     opaque = plain[plain[..., 3] == 255], tinted[plain[..., 3] == 255]
     grey = np.ptp(opaque[0][:, :3], axis=1) < 0.05 * opaque[0][:, :3].max(1)
     assert grey.sum() > 50
     assert (opaque[0][grey] == opaque[1][grey]).all()
-    rose, blue = (sprite(BY_NAME["rose"], "flat", 64, tint).astype(int) for tint in ("", "blue"))
+    rose, blue = (load_sprite(BY_NAME["rose"], "flat", 64, tint).astype(int) for tint in ("", "blue"))
     leaf = (rose[..., 3] == 255) & (rose[..., 1] > rose[..., 0] + 40)
     assert leaf.sum() > 50
     assert (rose[leaf] == blue[leaf]).all()
 
 
 def test_a_tint_keeps_the_order_of_light():
-    plain, tinted = (sprite(BY_NAME["apple"], "3d", 96, tint)[30:90, 20:80] for tint in ("", "blue"))
+    plain, tinted = (load_sprite(BY_NAME["apple"], "3d", 96, tint)[30:90, 20:80] for tint in ("", "blue"))
     before, after = (picture[..., :3].max(2).ravel().astype(float) for picture in (plain, tinted))
     assert np.corrcoef(before, after)[0, 1] > 0.5
 
@@ -113,18 +113,18 @@ def test_a_tint_keeps_the_order_of_light():
 def test_what_has_no_one_hue_has_no_tint(name):
     assert BY_NAME[name].tints == ()
     with pytest.raises(ValueError, match="it has the styles"):
-        sprite(BY_NAME[name], "3d", 24, "red")
+        load_sprite(BY_NAME[name], "3d", 24, "red")
 
 
 def test_a_style_that_a_concept_lacks_is_refused():
     with pytest.raises(ValueError, match="photo"):
-        paste_form(CONCEPTS[0], "photo", 24)
+        compositing_parts(CONCEPTS[0], "photo", 24)
 
 
 @pytest.mark.parametrize("side", [24, 100, 300])
 def test_the_paste_form_is_the_sprite(side):
-    colours, rest = paste_form(BY_NAME["apple"], "noto", side, "green")
-    picture = sprite(BY_NAME["apple"], "noto", side, "green")
+    colours, rest = compositing_parts(BY_NAME["apple"], "noto", side, "green")
+    picture = load_sprite(BY_NAME["apple"], "noto", side, "green")
     assert (colours == picture[..., :3]).all()
     assert (rest == 255 - picture[..., 3:].astype(int)).all()
 
@@ -144,7 +144,7 @@ def test_a_pack_is_read_and_drawn_from_its_own_folder(tmp_path):
     waiting = ROW | {"name": "later", "plural": "laters", "styles": ""}
     (blob,) = read_concepts(pack(tmp_path, ROW, waiting))
     assert blob == Concept("blob", "blobs", "", "a", ("photo",), ("red",), (("photo", str(tmp_path)),))
-    picture = sprite(blob, "photo", 16)
+    picture = load_sprite(blob, "photo", 16)
     assert (picture[5:11, :, 3] > 200).all()
     assert (picture[:3, :, 3] == 0).all()
     assert np.abs(picture[8, 8, :3].astype(int) - (200, 30, 30)).max() < 4

@@ -7,9 +7,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from configs.ablations import small
-from dalle3_jax.data.scenes import FIRST, WHOLE, captions, scene
+from dalle3_jax.data.scenes import FIRST, WHOLE, make_captions, sample_scene
 from dalle3_jax.stages import inputs
-from dalle3_jax.text.glyphs import quoted
+from dalle3_jax.text.glyphs import find_quotes
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_ids_are_those_of_t5_and_texts_end_with_eos(tokenizer):
 def test_names_and_words_of_captions_are_single_tokens(tokenizer):
     words = {word for c in FIRST.concepts for word in f"{c.name} {c.plural}".split()}
     for index in range(500):
-        text = captions(FIRST, scene(FIRST, 0, index), 0, index)
+        text = make_captions(FIRST, sample_scene(FIRST, 0, index), 0, index)
         words |= set(
             f"{text['descriptive']} {text['short']}".replace(",", "").replace(".", "").replace(";", "").split()
         )
@@ -49,19 +49,20 @@ def test_case_and_position_do_not_matter(tokenizer):
 
 def test_captions_fit_the_demos_text_length(tokenizer):
     lengths = [
-        len(tokenizer.encode(captions(FIRST, scene(FIRST, 0, i), 0, i)["descriptive"]).ids) for i in range(2_000)
+        len(tokenizer.encode(make_captions(FIRST, sample_scene(FIRST, 0, i), 0, i)["descriptive"]).ids)
+        for i in range(2_000)
     ]
     assert max(lengths) <= 40
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return inputs.tokenizer(small.words())
+    return inputs.config_tokenizer(small.words())
 
 
 @pytest.fixture(scope="module")
 def said():
-    return [captions(WHOLE, scene(WHOLE, 9, i), 9, i)["descriptive"] for i in range(3_000)]
+    return [make_captions(WHOLE, sample_scene(WHOLE, 9, i), 9, i)["descriptive"] for i in range(3_000)]
 
 
 def test_captions_of_the_whole_world_fit_the_length_of_the_ablation(whole, said):
@@ -74,7 +75,7 @@ def test_every_quoted_word_comes_back_letter_by_letter(whole, said):
     length = small.words().data.text_length
     ids, mask = whole(said[:500], length)
     read = whole.backend.decode_batch([row[seen].tolist() for row, seen in zip(ids, mask, strict=True)])
-    assert [quoted(text) for text in read] == [quoted(text) for text in said[:500]]
+    assert [find_quotes(text) for text in read] == [find_quotes(text) for text in said[:500]]
     words = [each for word in WHOLE.lettering.words for each in (word, word.upper(), word.capitalize())]
     assert [whole.backend.decode(whole.backend.encode(f'"{word}"').ids).strip() for word in words] == [
         f'"{word}"' for word in words

@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 
 import pytest
 
-from dalle3_jax.data.scenes import FIRST, SCATTERED, SPLITS, WHOLE, captions, labels, scene
+from dalle3_jax.data.scenes import FIRST, SCATTERED, SPLITS, WHOLE, make_captions, record_labels, sample_scene
 from dalle3_jax.data.scenes.layouts import place_at
 from dalle3_jax.data.scenes.lettering import BAND
 
@@ -22,12 +22,12 @@ TRAINED, WITHHELD = 2_500, 800
 
 @pytest.fixture(scope="module")
 def trained():
-    return [scene(WHOLE, 7, index) for index in range(TRAINED)]
+    return [sample_scene(WHOLE, 7, index) for index in range(TRAINED)]
 
 
 @pytest.fixture(scope="module")
 def withheld():
-    return [scene(WHOLE, 7, index, "held_out") for index in range(WITHHELD)]
+    return [sample_scene(WHOLE, 7, index, "held_out") for index in range(WITHHELD)]
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=str)
@@ -36,7 +36,7 @@ def rows(request, trained):
     height, width = request.param
     found = []
     for shown in trained[:500]:
-        row = labels(WHOLE, shown, height, width)
+        row = record_labels(WHOLE, shown, height, width)
         boxes, signs = (
             [[round(f * side, 6) for f, side in zip(one["box"], (width, height) * 2, strict=True)] for one in row[key]]
             for key in ("objects", "words")
@@ -187,11 +187,11 @@ def test_what_captions_say_of_places_is_true_beside_words_too(trained):
 def test_worlds_are_the_same_for_ever(world, hashes):
     # A reader and models were trained on these scenes, and scores are of them.
     splits = SPLITS if world is WHOLE else SPLITS[:1]
-    shown = [(i, scene(world, 3, i, split)) for split in splits for i in range(100)]
+    shown = [(i, sample_scene(world, 3, i, split)) for split in splits for i in range(100)]
     older = ("descriptive", "short", "alt")
-    told = [captions(world, each, 3, i) for i, each in shown]
+    told = [make_captions(world, each, 3, i) for i, each in shown]
     rows = (
-        [labels(world, each, 128, 128) for _, each in shown],
+        [record_labels(world, each, 128, 128) for _, each in shown],
         [{version: texts[version] for version in older} for texts in told],
     )
     assert tuple(sha256(json.dumps(row).encode()).hexdigest()[:16] for row in rows) == hashes
@@ -213,7 +213,7 @@ def test_held_out_lists_are_those_of_the_script(name):
 
 
 def test_held_out_lists_are_fair_shares():
-    held, names = WHOLE.held_out, WHOLE.names
+    held, names = WHOLE.held_out, WHOLE.concept_names
     missed = Counter(name for pair in held.pairs for name in pair)
     assert len(held.pairs) / (len(names) * (len(names) - 1) / 2) == pytest.approx(0.05, abs=0.003)
     assert 15 <= min(missed[name] for name in names) <= max(missed.values()) <= 22

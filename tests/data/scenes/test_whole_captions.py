@@ -6,12 +6,12 @@ from itertools import permutations
 
 import pytest
 
-from dalle3_jax.data.scenes import SCATTERED, WHOLE, captions, scene, world_of
+from dalle3_jax.data.scenes import SCATTERED, WHOLE, make_captions, sample_scene, world_of
 from dalle3_jax.data.scenes.grammar import PICTURES, SIDES
-from dalle3_jax.data.scenes.scene import Placed, Scene
+from dalle3_jax.data.scenes.scene import PlacedObject, Scene
 from dalle3_jax.data.scenes.scenery import DETAILS
 
-SAMPLES = [(s := scene(WHOLE, 9, i), captions(WHOLE, s, 9, i)) for i in range(2_500)]
+SAMPLES = [(s := sample_scene(WHOLE, 9, i), make_captions(WHOLE, s, 9, i)) for i in range(2_500)]
 COLOURS = {"red", "orange", "yellow", "green", "blue", "purple", "pink"}
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 BEFORE = {"left": ("x", 1), "right": ("x", -1)}
@@ -61,7 +61,9 @@ def test_every_concept_is_named_in_its_number_and_tint_and_no_other():
 @pytest.mark.parametrize("lie", ["chess pawn", "ears of corn", "purple car", "pink", "teddy bear", "hot dog"])
 def test_the_search_for_other_names_finds_those_of_several_words(lie):
     cell = WHOLE.layout("one", "centre").cells[0]
-    panda, bear, dog = (Scene("one", "centre", (Placed(name, cell),), "beach") for name in ("panda", "bear", "dog"))
+    panda, bear, dog = (
+        Scene("one", "centre", (PlacedObject(name, cell),), "beach") for name in ("panda", "bear", "dog")
+    )
     assert [
         others_named(shown, f"a panda, a bear and a dog with a {lie} there.")[-1] for shown in (panda, bear, dog)
     ] == [lie] * 3
@@ -198,15 +200,17 @@ def test_alternative_texts_are_short_and_sometimes_wrong():
 
 def test_alternative_texts_of_a_world_without_other_concepts_name_its_background():
     world = world_of({"concepts": ["panda"], "backgrounds": ["beach"], "kinds": ["one"], "words": 0})
-    said = [(shown, captions(world, shown, 0, i)["alt"]) for i in range(200) for shown in [scene(world, 0, i)]]
+    said = [
+        (shown, make_captions(world, shown, 0, i)["alt"]) for i in range(200) for shown in [sample_scene(world, 0, i)]
+    ]
     assert not [text for shown, text in said if others_named(shown, text)]
     assert "panda and beach" in {text for _, text in said}
 
 
 @pytest.mark.parametrize("index", range(0, 400, 4))
 def test_scattered_scenes_are_spoken_of_even_when_empty(index):
-    shown = scene(SCATTERED, 2, index)
-    said = captions(SCATTERED, shown, 2, index)
+    shown = sample_scene(SCATTERED, 2, index)
+    said = make_captions(SCATTERED, shown, 2, index)
     assert said["descriptive"].endswith(".")
     assert "{" not in "".join(said.values())
     assert ("nothing" in said["short"]) == (not shown.objects)

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from dalle3_jax.data.scenes import WHOLE, captions
-from dalle3_jax.data.scenes.captions import other_picture
+from dalle3_jax.data.scenes import WHOLE, make_captions
+from dalle3_jax.data.scenes.captions import other_style_phrase
 from dalle3_jax.data.scenes.grammar import SHARED
 from dalle3_jax.data.scenes.lettering import Word
-from dalle3_jax.data.scenes.scene import Placed, Scene
-from dalle3_jax.data.scenes.scenery import ALSO_THERE, DETAILS, SPOTS, in_sight
+from dalle3_jax.data.scenes.scene import PlacedObject, Scene
+from dalle3_jax.data.scenes.scenery import ALSO_THERE, DETAILS, SPOTS, visible_phrases
 from dalle3_jax.data.scenes.world import Cell
 
 NOTHING_ELSE = SHARED["closing"] + ("exactly", "just one", "single", "all alone", "by itself", "on its own")
@@ -17,13 +17,13 @@ NOTHING_ELSE = SHARED["closing"] + ("exactly", "just one", "single", "all alone"
 
 def versions(shown, count=60):
     """Many descriptive captions of one scene."""
-    return [captions(WHOLE, shown, 1, index)["descriptive"].lower() for index in range(count)]
+    return [make_captions(WHOLE, shown, 1, index)["descriptive"].lower() for index in range(count)]
 
 
 def only(kind, layout, concept, background, words=()):
     """A scene of one concept."""
     cells = WHOLE.layout(kind, layout).cells
-    return Scene(kind, layout, tuple(Placed(concept, cell) for cell in cells), background, words=words)
+    return Scene(kind, layout, tuple(PlacedObject(concept, cell) for cell in cells), background, words=words)
 
 
 @pytest.mark.parametrize(("kind", "layout"), [("count", "row of three"), ("single", "one")])
@@ -43,7 +43,7 @@ def test_nothing_is_said_to_be_all_where_the_background_or_a_word_says_more(kind
 
 def test_the_backgrounds_and_concepts_that_are_alike_exist():
     assert set(ALSO_THERE) <= {row.name for row in WHOLE.backgrounds}
-    assert set().union(*ALSO_THERE.values()) <= set(WHOLE.names)
+    assert set().union(*ALSO_THERE.values()) <= set(WHOLE.concept_names)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_backgrounds_and_concepts_that_are_alike_exist():
     ],
 )
 def test_scenery_is_told_where_nothing_is_painted_over_it(background, detail, spot):
-    away, over = (Placed("panda", Cell(x, y, 0.2, "centre")) for x, y in ((0.15, 0.55), spot))
+    away, over = (PlacedObject("panda", Cell(x, y, 0.2, "centre")) for x, y in ((0.15, 0.55), spot))
     shown = Scene("one", "centre", (away,), background)
     assert any(detail in text for text in versions(shown))
     assert not any(detail in text for text in versions(replace(shown, objects=(over,))))
@@ -69,11 +69,11 @@ def test_scenery_is_told_where_nothing_is_painted_over_it(background, detail, sp
 
 
 def test_what_may_be_covered_is_said_of_a_background_and_something_else_always_can_be():
-    everywhere = Scene("one", "centre", (Placed("panda", Cell(0.5, 0.5, 1.0, "centre")),), "beach")
+    everywhere = Scene("one", "centre", (PlacedObject("panda", Cell(0.5, 0.5, 1.0, "centre")),), "beach")
     for row in WHOLE.backgrounds:
         for ways in (DETAILS[row.name], row.phrases, row.scenery):
-            assert in_sight(everywhere, ways), row.name
-        assert len(in_sight(everywhere, DETAILS[row.name])) > 1
+            assert visible_phrases(everywhere, ways), row.name
+        assert len(visible_phrases(everywhere, DETAILS[row.name])) > 1
     said = {way for row in WHOLE.backgrounds for way in DETAILS[row.name] + row.phrases + row.scenery}
     assert set(SPOTS) <= said
 
@@ -86,6 +86,6 @@ def test_nothing_is_at_an_edge_that_a_word_has():
 
 @pytest.mark.parametrize(("style", "name"), [("photo", "a photo picture"), ("openmoji", "an openmoji picture")])
 def test_styles_of_packs_are_named(style, name):
-    assert other_picture(style) == name
-    shown = Scene("one", "centre", (Placed("panda", WHOLE.layout("one", "centre").cells[0]),), "beach", style)
+    assert other_style_phrase(style) == name
+    shown = Scene("one", "centre", (PlacedObject("panda", WHOLE.layout("one", "centre").cells[0]),), "beach", style)
     assert all(name in text for text in versions(shown))

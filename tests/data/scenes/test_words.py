@@ -5,20 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dalle3_jax.data.scenes import FIRST, WHOLE, check_words, labels, render, scene, world_of
-from dalle3_jax.data.scenes.lettering import FONTS, INKS, SLOTS, Word, cased, draw_words
-from dalle3_jax.data.scenes.signs import COLOURS, letter_size, paint_words, sign_box
+from dalle3_jax.data.scenes import FIRST, WHOLE, check_words, record_labels, render_scene, sample_scene, world_of
+from dalle3_jax.data.scenes.lettering import FONTS, INKS, SLOTS, Word, choose_case, sample_words
+from dalle3_jax.data.scenes.signs import COLOURS, font_size, paint_words, sign_box
 
 SIZES = [(128, 128), (128, 224), (224, 128), (256, 256)]
-SPOKEN = [shown for index in range(300) if (shown := scene(WHOLE, 5, index)).words]
+SPOKEN = [shown for index in range(300) if (shown := sample_scene(WHOLE, 5, index)).words]
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_words_cover_their_labelled_boxes_and_nothing_else(height, width):
     for shown in SPOKEN[:60]:
-        changed = (render(WHOLE, shown, height, width) != render(WHOLE, replace(shown, words=()), height, width)).any(2)
+        changed = (
+            render_scene(WHOLE, shown, height, width) != render_scene(WHOLE, replace(shown, words=()), height, width)
+        ).any(2)
         outside = changed.copy()
-        for word in labels(WHOLE, shown, height, width)["words"]:
+        for word in record_labels(WHOLE, shown, height, width)["words"]:
             assert 0 <= min(word["box"]) <= max(word["box"]) <= 1
             left, top, right, bottom = (
                 round(f * side) for f, side in zip(word["box"], (width, height) * 2, strict=True)
@@ -71,13 +73,13 @@ def test_another_word_colour_or_font_is_another_picture():
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_no_letters_are_smaller_than_the_least(height, width):
     check_words(WHOLE, height, width)
-    sizes = [letter_size(word.text, word.font, height, width) for shown in SPOKEN for word in shown.words]
+    sizes = [font_size(word.text, word.font, height, width) for shown in SPOKEN for word in shown.words]
     assert min(sizes) >= WHOLE.lettering.smallest
     assert max(sizes) <= 0.19 * height
 
 
 def test_the_least_size_is_that_of_the_widest_word_in_capitals():
-    sizes = [letter_size(text.upper(), font, 128, 128) for text in WHOLE.lettering.words for font in FONTS]
+    sizes = [font_size(text.upper(), font, 128, 128) for text in WHOLE.lettering.words for font in FONTS]
     exact = replace(WHOLE, lettering=replace(WHOLE.lettering, smallest=min(sizes)))
     check_words(exact, 128, 128)
     with pytest.raises(ValueError, match=f"letters of {min(sizes)} pixels, and fewer than {min(sizes) + 1}"):
@@ -96,7 +98,7 @@ def test_words_that_do_not_fit_are_refused_with_remedies():
 
 def test_two_words_are_different_and_stand_above_each_other():
     lettering = replace(WHOLE.lettering, words=("tea", "ten", "toy"), chances=(0.0, 0.0, 1.0))
-    pairs = [draw_words(lettering, index) for index in range(300)]
+    pairs = [sample_words(lettering, index) for index in range(300)]
     assert {tuple(word.slot for word in pair) for pair in pairs} == {SLOTS}
     assert all(first.text.lower() != second.text.lower() for first, second in pairs)
     assert len({word.text.lower() for pair in pairs for word in pair}) == 3
@@ -105,6 +107,6 @@ def test_two_words_are_different_and_stand_above_each_other():
 
 
 def test_words_come_in_capitals_with_a_capital_and_small():
-    drawn = [cased("tea", index) for index in range(1_000)]
+    drawn = [choose_case("tea", index) for index in range(1_000)]
     shares = {text: drawn.count(text) / 1_000 for text in set(drawn)}
     assert shares == pytest.approx({"TEA": 0.5, "Tea": 0.25, "tea": 0.25}, abs=0.05)

@@ -8,13 +8,13 @@ import fsspec
 import pytest
 
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.sources import opened
+from dalle3_jax.data.sources import open_folder_source
 from dalle3_jax.data.sources.folder import FolderSource
 from scripts import make_bad_records
 
 
 def picture(index: int, size: tuple[int, int] = (16, 24)) -> bytes:
-    return make_bad_records.made(index, size, "", 0).picture or b""
+    return make_bad_records.make_record(index, size, "", 0).picture or b""
 
 
 def lay(folder: Path, *lines: dict | bytes, pictures: dict[str, bytes]) -> Path:
@@ -30,7 +30,7 @@ def lay(folder: Path, *lines: dict | bytes, pictures: dict[str, bytes]) -> Path:
 def test_lines_are_records(tmp_path, below):
     lines = {"file_name": "a.jpg", "text": "one", "licence": "CC0"}, b"", {"file_name": "in/b.jpg", "short": "two"}
     lay(tmp_path / below, *lines, pictures={"a.jpg": picture(1), "in/b.jpg": picture(2, (32, 16))})
-    source = opened(str(tmp_path))
+    source = open_folder_source(str(tmp_path))
     assert isinstance(source, FolderSource)
     assert len(source) == 2
     first, second = source[0], source[1]
@@ -95,7 +95,7 @@ def test_a_folder_in_a_bucket_has_the_same_records(tmp_path):
     lay(tmp_path, {"file_name": "in/a.jpg", "text": "one"}, pictures={"in/a.jpg": picture(1)})
     store = fsspec.filesystem("memory")
     store.put(str(tmp_path), "/bucket", recursive=True)
-    source, local = opened("memory://bucket"), opened(str(tmp_path))
+    source, local = open_folder_source("memory://bucket"), open_folder_source(str(tmp_path))
     assert source[0] == local[0]
     assert source.fingerprint == local.fingerprint
     store.rm("/bucket", recursive=True)

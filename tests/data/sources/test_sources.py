@@ -12,19 +12,19 @@ import pytest
 
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.scenes import WHOLE
-from dalle3_jax.data.sources import TFDSSource, opened
+from dalle3_jax.data.sources import TFDSSource, open_folder_source
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode, encode
+from dalle3_jax.data.transforms import decode_image, image_to_png
 
 NINE = ["cat", "lion", "tiger", "wolf", "cow", "bear", "fox", "owl", "pig"]
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    from dalle3_jax.data.scenes.tfds_builder import write
+    from dalle3_jax.data.scenes.tfds_builder import write_dataset
 
     folder = tmp_path_factory.mktemp("tfds")
-    return write(folder, ScenesSource(seed=4, height=40, width=64, split="held_out"), 12)
+    return write_dataset(folder, ScenesSource(seed=4, height=40, width=64, split="held_out"), 12)
 
 
 def test_tfds_gives_the_records_of_the_source(written):
@@ -33,13 +33,13 @@ def test_tfds_gives_the_records_of_the_source(written):
     for index in range(12):
         a, b = drawn[index], read[index]
         assert isinstance(b.image, bytes)
-        assert (decode(a.image) == decode(b.image)).all()
+        assert (decode_image(a.image) == decode_image(b.image)).all()
         assert (a.key, a.height, a.width, a.captions, a.labels) == (b.key, b.height, b.width, b.captions, b.labels)
     assert "tensorflow" not in sys.modules
 
 
 def test_a_dataset_says_its_sizes_and_is_recognised_by_its_folder(written):
-    source = opened(str(written.parents[1]), "held_out")
+    source = open_folder_source(str(written.parents[1]), "held_out")
     assert isinstance(source, TFDSSource)
     assert source.sizes(2, 5).tolist() == [[40, 64]] * 3
     assert ScenesSource().sizes(0, 5) is None
@@ -50,7 +50,7 @@ def test_a_dataset_in_a_bucket_is_copied_once_its_own_split_alone(written, tmp_p
     store = fsspec.filesystem("memory")
     store.put(str(written), "/datasets/scenes", recursive=True)
     store.pipe("/datasets/scenes/scenes-other.array_record-00000-of-00001", b"of another split")
-    source = opened("memory://datasets/scenes", "held_out")
+    source = open_folder_source("memory://datasets/scenes", "held_out")
     assert source[3] == TFDSSource(written, "held_out")[3]
     assert not list(tmp_path.rglob("*other*"))
     store.rm("/datasets", recursive=True)
@@ -65,10 +65,10 @@ def test_a_dataset_is_found_in_the_folder_above_and_missing_ones_are_named(writt
 
 
 def test_a_dataset_is_not_written_over_another(written):
-    from dalle3_jax.data.scenes.tfds_builder import write
+    from dalle3_jax.data.scenes.tfds_builder import write_dataset
 
     with pytest.raises(ValueError, match="holds a dataset already"):
-        write(written.parents[1], ScenesSource(), 3)
+        write_dataset(written.parents[1], ScenesSource(), 3)
 
 
 def test_fingerprints_tell_sources_apart(written):
@@ -104,7 +104,7 @@ def test_what_does_not_exist_is_named():
 
 
 def test_a_source_without_scenes_of_its_split_is_refused_before_anything_is_drawn(monkeypatch):
-    monkeypatch.setattr(import_module("dalle3_jax.data.scenes.scene"), "ATTEMPTS", 200)
+    monkeypatch.setattr(import_module("dalle3_jax.data.scenes.sample_scene"), "ATTEMPTS", 200)
     pair = min(sorted(pair) for pair in WHOLE.held_out.pairs)
     rest = [row.name for row in WHOLE.concepts if row.name not in pair and row.styles == WHOLE.styles][:3]
     five = {"concepts": [*pair, *rest], "words": 0, "styles": ["3d"]}
@@ -122,7 +122,11 @@ def test_records_of_two_parts_have_keys_of_their_own():
 
 def test_only_whole_pictures_of_known_formats_are_read():
     pixels = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
-    assert (decode(encode(pixels)) == pixels).all()
-    for damaged, reason in ((b"", "empty"), (b"GIF89a" + bytes(50), "format"), (encode(pixels)[:40], "truncated")):
+    assert (decode_image(image_to_png(pixels)) == pixels).all()
+    for damaged, reason in (
+        (b"", "empty"),
+        (b"GIF89a" + bytes(50), "format"),
+        (image_to_png(pixels)[:40], "truncated"),
+    ):
         with pytest.raises(BadRecord, match=rf"\({reason}\)"):
-            decode(damaged)
+            decode_image(damaged)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from dalle3_jax.data import files
-from dalle3_jax.data.batches import source_of
+from dalle3_jax.data.batches import open_source
 from dalle3_jax.data.records import REASONS, BadRecord
 from dalle3_jax.data.sources import index as indexes
-from dalle3_jax.data.sources import opened, tar_index
+from dalle3_jax.data.sources import open_folder_source, tar_index
 from dalle3_jax.data.sources.tars import TarSource
-from dalle3_jax.data.transforms import decode
+from dalle3_jax.data.transforms import decode_image
 from scripts import make_bad_records
 
 SIZES = ((24, 40), (32, 32), (40, 24))
@@ -24,7 +24,7 @@ SIZES = ((24, 40), (32, 32), (40, 24))
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tars")
-    make_bad_records.write(folder, 30, 0.0, sizes=SIZES)
+    make_bad_records.write_dataset(folder, 30, 0.0, sizes=SIZES)
     return folder
 
 
@@ -38,21 +38,21 @@ def tar(path: Path, members: dict[str, bytes], form: int = tarfile.USTAR_FORMAT)
 
 
 def picture(seed: int = 0) -> bytes:
-    return make_bad_records.made(seed, (16, 24), "", 0).picture or b""
+    return make_bad_records.make_record(seed, (16, 24), "", 0).picture or b""
 
 
 def test_every_record_is_read_by_itself_in_the_order_of_the_tars(tmp_path, monkeypatch):
     monkeypatch.setattr(make_bad_records, "PER_TAR", 8)
-    make_bad_records.write(tmp_path, 20, 0.0, sizes=SIZES)
-    source = opened(str(tmp_path))
+    make_bad_records.write_dataset(tmp_path, 20, 0.0, sizes=SIZES)
+    source = open_folder_source(str(tmp_path))
     assert isinstance(source, TarSource)
     assert [entry.name for entry in source.tars] == ["00000.tar", "00001.tar", "00002.tar"]
     assert len(source) == 20
     for index in (19, 0, 8, 7, 16, 3):
-        record, made = source[index], make_bad_records.made(index, SIZES[index % 3], "", 0)
+        record, made = source[index], make_bad_records.make_record(index, SIZES[index % 3], "", 0)
         assert (record.image, record.captions) == (made.picture, {"alt": made.text.decode()})
-        assert (record.height, record.width) == SIZES[index % 3] == decode(record.image).shape[:2]
-        assert record.key == record.labels["key"] == make_bad_records.name_of(index)
+        assert (record.height, record.width) == SIZES[index % 3] == decode_image(record.image).shape[:2]
+        assert record.key == record.labels["key"] == make_bad_records.record_key(index)
     with pytest.raises(IndexError, match="record 20 of 20"):
         source[20]
     assert source.sizes(6, 18).tolist() == [list(SIZES[index % 3]) for index in range(6, 18)]
@@ -60,14 +60,14 @@ def test_every_record_is_read_by_itself_in_the_order_of_the_tars(tmp_path, monke
 
 @pytest.mark.parametrize("form", make_bad_records.FORMS)
 def test_every_bad_record_gives_its_reason_and_no_other_one_does(tmp_path, form):
-    bad = make_bad_records.write(tmp_path, 60, 0.6, form, sizes=SIZES)
+    bad = make_bad_records.write_dataset(tmp_path, 60, 0.6, form, sizes=SIZES)
     assert len(bad) == 36
     assert set(bad.values()) == set(REASONS)
-    source, found, keyless = opened(str(tmp_path)), {}, 0
+    source, found, keyless = open_folder_source(str(tmp_path)), {}, 0
     for index in range(len(source)):
         try:
             record = source[index]
-            decode(record.image, record.key)
+            decode_image(record.image, record.key)
         except BadRecord as error:
             found[index] = error.reason
             keyless += not error.key
@@ -79,23 +79,23 @@ def test_every_bad_record_gives_its_reason_and_no_other_one_does(tmp_path, form)
 
 
 def test_an_index_is_made_once_and_again_when_its_tar_changes(tmp_path, monkeypatch):
-    make_bad_records.write(tmp_path, 6, 0.0)
+    make_bad_records.write_dataset(tmp_path, 6, 0.0)
     made = []
     monkeypatch.setattr(
-        "dalle3_jax.data.sources.tars.table_of", lambda entry: made.append(entry) or tar_index.table_of(entry)
+        "dalle3_jax.data.sources.tars.index_tar", lambda entry: made.append(entry) or tar_index.index_tar(entry)
     )
     first = TarSource(tmp_path)
     assert len(first) == 6
     assert len(TarSource(tmp_path)) == 6
     assert len(made) == 1
-    make_bad_records.write(tmp_path, 7, 0.0)
+    make_bad_records.write_dataset(tmp_path, 7, 0.0)
     assert len(TarSource(tmp_path)) == 7
     assert len(made) == 2
     assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_broken_index_is_made_again(tmp_path):
-    make_bad_records.write(tmp_path, 6, 0.0)
+    make_bad_records.write_dataset(tmp_path, 6, 0.0)
     key = TarSource(tmp_path)[5].key
     [path] = (tmp_path / indexes.BESIDE).iterdir()
     for content in (b"", path.read_bytes()[:200]):
@@ -104,7 +104,7 @@ def test_a_broken_index_is_made_again(tmp_path):
 
 
 def test_an_index_of_a_folder_that_cannot_be_written_to_lies_at_home(tmp_path, monkeypatch):
-    make_bad_records.write(tmp_path / "data", 6, 0.0)
+    make_bad_records.write_dataset(tmp_path / "data", 6, 0.0)
     (tmp_path / "data" / indexes.BESIDE).write_text("in the way")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     assert len(TarSource(tmp_path / "data")) == 6
@@ -112,10 +112,10 @@ def test_an_index_of_a_folder_that_cannot_be_written_to_lies_at_home(tmp_path, m
 
 
 def test_a_tar_that_changes_under_a_run_is_refused(tmp_path):
-    make_bad_records.write(tmp_path, 6, 0.0)
+    make_bad_records.write_dataset(tmp_path, 6, 0.0)
     source = TarSource(tmp_path)
     assert source[2].key
-    make_bad_records.write(tmp_path, 6, 0.0, sizes=SIZES)
+    make_bad_records.write_dataset(tmp_path, 6, 0.0, sizes=SIZES)
     with pytest.raises(ValueError, match=r"00000\.tar has changed since"):
         [source[index] for index in range(6)]
     (tmp_path / "00000.tar").write_bytes(b"")
@@ -165,13 +165,16 @@ def test_long_names_folders_and_foreign_members_are_read(tmp_path, form):
 def test_captions_come_from_the_text_and_from_the_fields_that_a_config_names(tmp_path):
     said = {"caption": "other", "long": "a descriptive one", "captions": {"short": "s"}, "url": "u", "alt": None}
     tar(tmp_path / "x.tar", {"a.jpg": picture(), "a.txt": "tëxt".encode(), "a.json": json.dumps(said).encode()})
-    usual, named = opened(str(tmp_path))[0], opened(str(tmp_path), fields={"long": "descriptive"})[0]
+    usual, named = (
+        open_folder_source(str(tmp_path))[0],
+        open_folder_source(str(tmp_path), fields={"long": "descriptive"})[0],
+    )
     assert usual.captions == {"alt": "tëxt", "short": "s"}
     assert usual.labels == {"long": "a descriptive one", "url": "u"}
     assert named.captions == {"alt": "tëxt", "short": "s", "descriptive": "a descriptive one"}
-    assert source_of({"source": str(tmp_path), "fields": {"long": "descriptive"}})[0] == named
+    assert open_source({"source": str(tmp_path), "fields": {"long": "descriptive"}})[0] == named
     with pytest.raises(ValueError, match=r"data.fields is \{'long': 7\}: name the version"):
-        source_of({"source": str(tmp_path), "fields": {"long": 7}})
+        open_source({"source": str(tmp_path), "fields": {"long": 7}})
 
 
 @pytest.mark.parametrize(
@@ -196,9 +199,9 @@ def test_bad_json_is_told_from_bad_text(tmp_path, said, reason):
 
 def test_fingerprints_follow_the_content_and_not_the_place(folder, tmp_path):
     names = [tmp_path / name for name in ("copy", "sizes", "fewer")]
-    make_bad_records.write(names[0], 30, 0.0, sizes=SIZES)
-    make_bad_records.write(names[1], 30, 0.0, sizes=SIZES[:1])
-    make_bad_records.write(names[2], 29, 0.0, sizes=SIZES)
+    make_bad_records.write_dataset(names[0], 30, 0.0, sizes=SIZES)
+    make_bad_records.write_dataset(names[1], 30, 0.0, sizes=SIZES[:1])
+    make_bad_records.write_dataset(names[2], 29, 0.0, sizes=SIZES)
     for path in (folder, names[0]):  # members' times are 0, files' are not
         assert TarSource(path).fingerprint == TarSource(folder).fingerprint
     others = {TarSource(path).fingerprint for path in names[1:]}
@@ -209,9 +212,11 @@ def test_tars_in_a_bucket_are_read_a_record_at_a_time(folder, tmp_path, monkeypa
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     store = fsspec.filesystem("memory")
     store.put(str(folder / "00000.tar"), "/shelf/tars/00000.tar")
-    source, local = opened("memory://shelf/tars"), opened(str(folder))
+    source, local = open_folder_source("memory://shelf/tars"), open_folder_source(str(folder))
     asked = []
-    monkeypatch.setattr(files, "read", lambda path, *ends, read=files.read: asked.append(ends) or read(path, *ends))
+    monkeypatch.setattr(
+        files, "read_bytes", lambda path, *ends, read=files.read_bytes: asked.append(ends) or read(path, *ends)
+    )
     assert source.fingerprint == local.fingerprint
     assert [source[i].image for i in (29, 4)] == [local[i].image for i in (29, 4)]
     assert store.exists(f"/shelf/tars/{indexes.BESIDE}")
@@ -223,9 +228,9 @@ def test_tars_in_a_bucket_are_read_a_record_at_a_time(folder, tmp_path, monkeypa
 
 def test_what_is_no_dataset_is_named(tmp_path):
     with pytest.raises(ValueError, match="is empty or not there"):
-        opened(str(tmp_path / "nowhere"))
+        open_folder_source(str(tmp_path / "nowhere"))
     (tmp_path / "cat.jpg").write_bytes(picture())
     with pytest.raises(ValueError, match=r"holds none of them, only cat\.jpg"):
-        opened(str(tmp_path))
+        open_folder_source(str(tmp_path))
     with pytest.raises(ValueError, match="give a path or a gs:// address"):
-        opened("nothing://bucket")
+        open_folder_source("nothing://bucket")

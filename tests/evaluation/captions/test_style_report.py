@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dalle3_jax.commands import captions as command
-from dalle3_jax.evaluation.captions.style import entropy, style
-from dalle3_jax.evaluation.captions.style_distance import auc, distance, jensen_shannon
-from dalle3_jax.evaluation.captions.style_report import markdown, warnings
+from dalle3_jax.evaluation.captions.style import entropy, measure_style
+from dalle3_jax.evaluation.captions.style_distance import auc, jensen_shannon, prompt_distance
+from dalle3_jax.evaluation.captions.style_report import style_warnings, styles_markdown
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PLAIN = [f"{word.capitalize()} thing number {word}{' too' * (i % 4)}." for i, word in enumerate(NUMBERS)]
@@ -30,33 +30,33 @@ def words(text):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_measured_and_warned_of_and_the_others_are_not(name):
-    fine, bad = style(PLAIN, words, 40), style(FAULTS[name], words, 40)
+    fine, bad = measure_style(PLAIN, words, 40), measure_style(FAULTS[name], words, 40)
     assert getattr(fine, name) == 0.0
     assert getattr(bad, name) == 1.0
-    assert {*warnings("x", bad)} - {*warnings("x", fine)}
+    assert {*style_warnings("x", bad)} - {*style_warnings("x", fine)}
 
 
 def test_ends_and_starts_are_shares():
-    mixed = style([*PLAIN, *(text.rstrip(".").lower() for text in PLAIN)], words, 40)
+    mixed = measure_style([*PLAIN, *(text.rstrip(".").lower() for text in PLAIN)], words, 40)
     assert mixed.end_punctuation == mixed.capitalised == mixed.lower_case == 0.5
     assert mixed.near_duplicates == 0.0
-    assert style([*PLAIN, *(text.lower() for text in PLAIN)], words, 40).near_duplicates == 1.0
+    assert measure_style([*PLAIN, *(text.lower() for text in PLAIN)], words, 40).near_duplicates == 1.0
 
 
 def test_lengths_are_where_the_numbers_lie():
-    found = style([" ".join(["word"] * n) for n in range(100)], words, 90)
+    found = measure_style([" ".join(["word"] * n) for n in range(100)], words, 90)
     assert found.tokens == pytest.approx(
         {"min": 1, "median": 50.5, "mean": 50.5, "p95": 95.05, "p99": 99.01, "max": 100}
     )
     assert found.truncated == pytest.approx(0.1)
     assert found.commonest_length == pytest.approx(0.01)
-    same = style([f"{word} more word" for word in NUMBERS], words, 90)
+    same = measure_style([f"{word} more word" for word in NUMBERS], words, 90)
     assert same.commonest_length == 1.0
-    assert any("same number of tokens" in line for line in warnings("x", same))
+    assert any("same number of tokens" in line for line in style_warnings("x", same))
 
 
 def test_first_words_are_the_commonest_ten():
-    found = style(
+    found = measure_style(
         [f"{word} owl" for i, word in enumerate((*NUMBERS, "zero", "nought")) for _ in range(12 - i)], words, 90
     )
     assert list(found.first_words) == list(NUMBERS)
@@ -80,21 +80,21 @@ def test_auc_is_the_chance_of_the_higher_score():
 def test_captions_of_another_form_are_told_apart_and_halves_of_one_set_are_not():
     draw = np.random.default_rng(0)
     prompts = [" ".join(draw.choice(["red", "fox", "Owl", "sea", "on", "a"], draw.integers(2, 12))) for _ in range(300)]
-    apart = distance([f"A {text}." for text in prompts], prompts)
+    apart = prompt_distance([f"A {text}." for text in prompts], prompts)
     assert apart.told_apart > 0.95
     assert abs(apart.control - 0.5) < 0.12
     assert apart.longer == pytest.approx(1.0)
     assert apart.capitalised == pytest.approx(np.mean([not text.startswith("Owl") for text in prompts]))
-    same = distance(prompts[::-1], prompts)
+    same = prompt_distance(prompts[::-1], prompts)
     assert same.words == pytest.approx(0.0, abs=1e-6)
     assert abs(same.told_apart - 0.5) < 0.2  # below a half: the copy of each text was learnt with the other label
     with pytest.raises(ValueError, match="at least 10"):
-        distance(prompts[:3], prompts)
+        prompt_distance(prompts[:3], prompts)
 
 
 def test_the_table_says_what_was_found():
-    found = {"x": style(FAULTS["articles"], words, 40)}
-    text = markdown(found, {})
+    found = {"x": measure_style(FAULTS["articles"], words, 40)}
+    text = styles_markdown(found, {})
     assert "| begin with a, an, the" in text
     assert "100.0 % begin with an article" in text
 

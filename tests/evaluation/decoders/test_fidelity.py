@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dalle3_jax.evaluation.decoders.fidelity import edges, psnr, ssim
+from dalle3_jax.evaluation.decoders.fidelity import edge_error, psnr, ssim
 
 RNG = np.random.default_rng(0)
 
@@ -79,20 +79,20 @@ def test_ssim_needs_a_window() -> None:
 
 def test_edges_do_not_feel_light_but_steps_down_and_across_alike() -> None:
     truths = pictures(100)
-    np.testing.assert_allclose(edges(truths + 40, truths), 0.0)
+    np.testing.assert_allclose(edge_error(truths + 40, truths), 0.0)
     ramp = (3 * np.arange(16, dtype=np.uint8))[:, None]
-    np.testing.assert_allclose(edges(truths + ramp, truths), 3 / 2)  # across only
-    np.testing.assert_allclose(edges(truths + 2 * ramp[:, None], truths), 6 / 2)  # down only
+    np.testing.assert_allclose(edge_error(truths + ramp, truths), 3 / 2)  # across only
+    np.testing.assert_allclose(edge_error(truths + 2 * ramp[:, None], truths), 6 / 2)  # down only
 
 
 def test_edges_of_one_wrong_pixel() -> None:
     truths = pictures(100)
     images = truths.copy()
     images[0, 4, 7] -= 60
-    np.testing.assert_allclose(edges(images, truths), 2 * 60 / (16 * 15))
+    np.testing.assert_allclose(edge_error(images, truths), 2 * 60 / (16 * 15))
 
 
-@pytest.mark.parametrize("measure", [psnr, ssim, edges])
+@pytest.mark.parametrize("measure", [psnr, ssim, edge_error])
 def test_pictures_without_a_true_one_are_refused(measure) -> None:
     with pytest.raises(ValueError, match="each needs a true one"):
         measure(pictures(1, 2), pictures(1))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle3_jax.evaluation.votes.page import write_page
+from dalle3_jax.evaluation.votes.page import write_vote_page
 
 SYSTEMS = ("alpha", "béta", "gamma")
 PROMPTS = [(f"p{i}", f"text {i}") for i in range(20)]
@@ -38,7 +38,7 @@ def names(data: dict) -> list[str]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
-    return write_page(tmp_path_factory.mktemp("page") / "new", systems(), PROMPTS)
+    return write_vote_page(tmp_path_factory.mktemp("page") / "new", systems(), PROMPTS)
 
 
 def test_every_two_systems_meet_once_on_every_prompt(page):
@@ -78,20 +78,20 @@ def test_nothing_gives_a_system_away(page):
 
 
 def test_page_depends_on_the_seed_alone(page, tmp_path):
-    again = write_page(tmp_path / "again", systems(), PROMPTS)
-    other = write_page(tmp_path / "other", systems(), PROMPTS, seed=1)
+    again = write_vote_page(tmp_path / "again", systems(), PROMPTS)
+    other = write_vote_page(tmp_path / "other", systems(), PROMPTS, seed=1)
     assert again.read_bytes() == page.read_bytes()
     assert read(other)["pairs"] != read(page)["pairs"]
 
 
 def test_votes_kept_for_other_pictures_are_not_taken_up(page, tmp_path):
     changed = systems() | {"gamma": systems()["alpha"]}
-    assert read(write_page(tmp_path / "new", changed, PROMPTS))["id"] != read(page)["id"]
+    assert read(write_vote_page(tmp_path / "new", changed, PROMPTS))["id"] != read(page)["id"]
 
 
 def test_prompts_cannot_leave_their_script(tmp_path):
     prompts = [("</script>", "<b>&amp;</script><script>alert(1)</script><!-- \u2028 @DATA@")]
-    data = read(write_page(tmp_path / "new", systems(prompts), prompts, question="<i>?"))
+    data = read(write_vote_page(tmp_path / "new", systems(prompts), prompts, question="<i>?"))
     assert (data["pairs"][0]["prompt"], data["pairs"][0]["text"]) == prompts[0]
     assert data["question"] == "<i>?"
 
@@ -113,10 +113,10 @@ def test_page_asks_nothing_of_any_network(page):
 )
 def test_what_cannot_be_voted_on_is_refused(tmp_path, made, prompts, said):
     with pytest.raises(ValueError, match=said):
-        write_page(tmp_path / "new", made, prompts)
+        write_vote_page(tmp_path / "new", made, prompts)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_that_holds_something_is_left_alone(page):
     with pytest.raises(ValueError, match="not an empty folder"):
-        write_page(page.parent, systems(), PROMPTS)
+        write_vote_page(page.parent, systems(), PROMPTS)

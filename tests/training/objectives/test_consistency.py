@@ -7,7 +7,7 @@ import pytest
 
 from dalle3_jax.diffusion import schedules
 from dalle3_jax.training.objectives.consistency import consistency_loss
-from dalle3_jax.training.tasks import Problem
+from dalle3_jax.training.tasks import Task
 
 KEY = jax.random.key(1)
 SCHEDULE = schedules.Cosine()
@@ -31,7 +31,7 @@ def loss(student, target, *, network=knowing, teacher=None, step=0, null=None, *
     if teacher is not None:
         frozen["teacher"] = {"w": teacher}
     loss_fn = consistency_loss(
-        lambda weights, batch, key: Problem(X0, network, null),
+        lambda weights, batch, key: Task(X0, network, null),
         "unet",
         **{**SETTINGS, "teacher": teacher is not None, **changes},
     )

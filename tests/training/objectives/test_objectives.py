@@ -7,10 +7,10 @@ import pytest
 
 from dalle3_jax.diffusion import schedules
 from dalle3_jax.models.condition import Condition
-from dalle3_jax.training.objectives.diffusion import diffusion_loss, shifted, stratified_times
+from dalle3_jax.training.objectives.diffusion import diffusion_loss, shift_times, stratified_times
 from dalle3_jax.training.objectives.text import text_loss
 from dalle3_jax.training.objectives.vae import vae_loss
-from dalle3_jax.training.tasks import drawing
+from dalle3_jax.training.tasks import text_to_image
 
 KEY = jax.random.key(0)
 PARAMS = {"text_encoder": jnp.float32(1.0), "xfnet": jnp.float32(2.0), "unet": jnp.float32(3.0)}
@@ -67,7 +67,7 @@ def diffusion(unet, *, batch=None, params=PARAMS, frozen=None, **fields):
     }
     sizes = fields.pop("sizes", False)
     loss_fn = diffusion_loss(
-        drawing(networks, shift=SHIFT, scale=SCALE, sizes=sizes), "unet", schedule=SCHEDULE, **fields
+        text_to_image(networks, shift=SHIFT, scale=SCALE, sizes=sizes), "unet", schedule=SCHEDULE, **fields
     )
     batch = jax.tree.map(jnp.asarray, BATCH if batch is None else batch)
     return loss_fn(params, frozen or {}, batch, KEY)
@@ -148,7 +148,7 @@ def test_quoted_text_reaches_the_condition_through_its_own_encoder():
         "xfnet": adapter,
         "unet": lambda weight, x_t, t, condition, sizes: x_t,
     }
-    loss_fn = diffusion_loss(drawing(networks, shift=SHIFT, scale=SCALE), "unet", schedule=SCHEDULE)
+    loss_fn = diffusion_loss(text_to_image(networks, shift=SHIFT, scale=SCALE), "unet", schedule=SCHEDULE)
     glyphs = {"glyph_ids": np.full((8, 2), 5, np.int32), "glyph_mask": np.array([[True, False]] * 8)}
     loss_fn(PARAMS, {"glyph_encoder": jnp.float32(7.0)}, jax.tree.map(jnp.asarray, BATCH | glyphs), KEY)
     np.testing.assert_array_equal(seen["features"][..., 0], BATCH["ids"])
@@ -192,9 +192,9 @@ def test_text_loss_encodes_images_by_the_frozen_vae():
 
 def test_shifted_times_lean_to_noise_and_keep_the_ends():
     t = jnp.linspace(0.0, 1.0, 11)
-    np.testing.assert_array_equal(shifted(t, 1.0), t)
-    np.testing.assert_allclose(shifted(t, 3.0), 3 * t / (1 + 2 * t), rtol=1e-6)
-    np.testing.assert_allclose(shifted(jnp.array([0.0, 0.5, 1.0]), 3.0), [0.0, 0.75, 1.0], rtol=1e-6)
+    np.testing.assert_array_equal(shift_times(t, 1.0), t)
+    np.testing.assert_allclose(shift_times(t, 3.0), 3 * t / (1 + 2 * t), rtol=1e-6)
+    np.testing.assert_allclose(shift_times(jnp.array([0.0, 0.5, 1.0]), 3.0), [0.0, 0.75, 1.0], rtol=1e-6)
 
 
 def test_time_shift_reaches_the_network():
@@ -207,7 +207,7 @@ def test_time_shift_reaches_the_network():
 
         networks = {"text_encoder": lambda p, ids, mask: ids, "xfnet": lambda p, f, mask: f, "unet": unet}
         loss_fn = diffusion_loss(
-            drawing(networks, shift=SHIFT, scale=SCALE), "unet", schedule=SCHEDULE, time_shift=time_shift
+            text_to_image(networks, shift=SHIFT, scale=SCALE), "unet", schedule=SCHEDULE, time_shift=time_shift
         )
         batch = {"latents": jnp.ones((64, 2, 2, 2)), "ids": jnp.zeros((64, 3)), "mask": jnp.ones((64, 3), bool)}
         loss_fn(PARAMS, {}, batch, KEY)
