@@ -1,8 +1,11 @@
 """What tests of several rooms share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from tests import public_folders
 from tests.tiny import tiny_reader, tiny_release
@@ -46,3 +49,21 @@ def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny SDXL."""
     return public_folders.stable_diffusion_xl(tmp_path_factory.mktemp("public") / "sdxl")
+
+
+@pytest.fixture(scope="module")
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The command's cache of programs in a folder of the tests."""
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    folder = tmp_path_factory.mktemp("xla")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    reset_cache()  # whether there is one, and where, is decided at a process's first compilation
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+    reset_cache()

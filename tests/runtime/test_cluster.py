@@ -1,19 +1,12 @@
-"""Who takes part in a run: by flags, found in the environment, or nobody else; and a sample run of two hosts."""
+"""Who takes part in a run: by flags, found in the environment, or nobody else."""
 
 import argparse
 import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from dalle3_jax.runtime.cluster import ALONE, Hosts, detect_launcher, find_hosts, split_host_flags
-from scripts.faults.hosts import free_port, wait_or_kill
-from tests.commands.outputs import contents, manifest
+from dalle3_jax.runtime.cluster import ALONE, Hosts, cluster, hosts_of, split_flags
 
-ROOT = Path(__file__).resolve().parents[2]
 NOBODY = argparse.Namespace(coordinator=None, processes=None, process=None)
 TWO = ["--coordinator", "10.0.0.2:8476", "--processes", "2", "--process"]
 
@@ -89,44 +82,4 @@ def test_a_tpu_machine_is_known_by_its_chips(tmp_path, monkeypatch, chip):
     assert detect_launcher({"JAX_PLATFORMS": "cpu"}, tmp_path) == ""
     assert detect_launcher({"TPU_SKIP_MDS_QUERY": "1"}, tmp_path) == ""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert detect_launcher({}, tmp_path) == ""
-
-
-def share(release: Path, out: Path, *words: str) -> list[str]:
-    """Runs the sample command as two processes that must end well; returns what each printed."""
-    port, environment = free_port(), {**os.environ, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "dalle3_jax", "sample", "--checkpoint", str(release), "--outdir", str(out), *words]
-    processes = []
-    for index in range(2):
-        flags = [f"--coordinator=localhost:{port}", "--processes=2", f"--process={index}"]
-        log = out.with_name(f"log-{index}").open("wb")
-        processes.append(
-            subprocess.Popen(
-                [*command, *flags], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        )
-        log.close()
-    codes = [wait_or_kill(process, 100) for process in processes]
-    printed = [out.with_name(f"log-{index}").read_text() for index in range(2)]
-    assert codes == [0, 0], printed
-    return printed
-
-
-def test_two_hosts_share_the_pictures_that_one_would_make(run, out, release_folder):
-    words = ["--prompt", "a panda", "--prompt", "two cats", "-n", "2", "--batch-size", "2"]
-    assert run(*words, "--grid") == 0
-    together = out.with_name("together")
-    together.mkdir()
-    [kept] = [path for path in out.glob("a-panda-1-*")]
-    (together / kept.name).write_bytes(kept.read_bytes())  # of a run that was stopped
-    printed = share(release_folder, together, *words, "--grid")
-    assert contents(together) == contents(out)
-    assert {line["file"]: line for line in manifest(together)} == {line["file"]: line for line in manifest(out)}
-    assert len(manifest(together)) == 4
-    assert [text.count(".png") for text in printed] == [3, 1]  # two and the grid; one, the other was there already
-    assert "note: 1 of 2 pictures are there already" in printed[1]
-
-
-def test_one_picture_is_not_shared(run, capsys):
-    assert run("--repeat", "a.png", *TWO, "0") == 2
-    assert "--repeat makes one picture: run it on one host" in capsys.readouterr().err
+    assert cluster({}, tmp_path) == ""
