@@ -7,7 +7,7 @@
 
 Byte-level BPE, so that names of concepts are single tokens and yet nothing that anybody types is unknown; ids as T5 has
 them: 0 pads, 1 ends. Quoted words teach nothing: those that training shows and those it never shows are spelt alike.
-The last line says how long captions are, for `data_errors.text_length`.
+The last line says how long captions are, for `data.text_length`.
 """
 
 import argparse

@@ -63,7 +63,7 @@ def make_batches(
     and width), and with `glyphs` (the tokenizer of quoted text) `glyph_ids` and `glyph_mask` of the same captions; and
     what `targets` makes of each record, always in the same shapes. All rows of a batch have one of the buckets' sizes,
     the same on every process. Joined in the order of the processes, their batches are the batch of one process.
-    `source` stands in for the one that `data` names; with a tokenizer it has the captions of `data_errors.sidecars` too.
+    `source` stands in for the one that `data` names; with a tokenizer it has the captions of `data.sidecars` too.
     """
     settings = resolve_settings(data)
     if batch_size < 1 or not 0 <= process_index < process_count:

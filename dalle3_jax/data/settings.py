@@ -6,14 +6,14 @@ from typing import Any
 DEFAULTS: Mapping[str, Any] = {
     "source": "scenes",  # or a folder: of a TFDS dataset, of WebDataset tars, or with a metadata.jsonl
     "world": "first",
-    "part": {},  # of the world: what `data_errors.scenes.world_of` takes
+    "part": {},  # of the world: what `data.scenes.world_of` takes
     "split": "train",
     "size": (128, 128),  # height, width
     "buckets": (),  # sizes (height, width) that batches have; (): size alone
     "frames": (),  # sizes (height, width) of which each scene has the one that suits it; (): all have `size`
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
     "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
-    "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data_errors.sources.captions_beside.FIELDS`
+    "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.sources.captions_beside.FIELDS`
     "sidecars": (),  # folders of further versions of captions, as `dalle3-jax recaption` writes them
     "dropout": 0.1,  # how often a caption is left empty
     "text_length": 64,

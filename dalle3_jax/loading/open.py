@@ -45,7 +45,7 @@ def open_release(
 ) -> Release:
     """The release that a name stands for, or some of its components; public weights become one as they are read.
 
-    `dtype` and `shardings` are those of `load_release`, `variant` and `progress` those of `convert_to_release.load`. A network
+    `dtype` and `shardings` are those of `load_release`, `variant` and `progress` those of `convert.load`. A network
     that comes alone is called what its class is for, or as the one component that is asked for.
     Raises ValueError naming what is missing or does not fit, and the remedy.
     """

@@ -74,7 +74,7 @@ class HloProgram:
 
 
 def parse_hlo(text: str) -> HloProgram:
-    """The program of `compile_program_costs.as_text()`; ValueError where it has no entry."""
+    """The program of `compiled.as_text()`; ValueError where it has no entry."""
     computations: dict[str, dict[str, Instruction]] = {}
     entry, current = "", {}
     for line in text.splitlines():

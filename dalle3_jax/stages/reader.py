@@ -114,7 +114,7 @@ def with_world_names(module: Any, world: World) -> SceneReader:
 
 
 def record_targets(module: SceneReader) -> Callable[[Record], Mapping[str, np.ndarray]]:
-    """From a record to what `training_program.objectives.scene_reader` wants of it."""
+    """From a record to what `training.objectives.scene_reader` wants of it."""
     numbers = {
         field: {name: i for i, name in enumerate(getattr(module, field))}
         for field in ("concepts", "tints", "styles", "backgrounds")

@@ -1,4 +1,4 @@
-"""Text to token ids: a `config_tokenizer.json`, and T5's or CLIP's begin, end and padding around it."""
+"""Text to token ids: a `tokenizer.json`, and T5's or CLIP's begin, end and padding around it."""
 
 import json
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Reads a `config_tokenizer.json`; ValueError when it is missing or none."""
+        """Reads a `tokenizer.json`; ValueError when it is missing or none."""
         return cls.from_json(_read_text(Path(path)), str(path))
 
     @classmethod
     def from_json(cls, text: str, path: str = "") -> "Tokenizer":
-        """Makes a tokenizer from the text of a `config_tokenizer.json`; `path` is what errors call it.
+        """Makes a tokenizer from the text of a `tokenizer.json`; `path` is what errors call it.
 
         Its special tokens tell whether it is T5's or CLIP's; ValueError when it has those of neither.
         """
@@ -65,7 +65,7 @@ class Tokenizer:
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     def to_json(self) -> str:
-        """The text of a `config_tokenizer.json` that makes this tokenizer again."""
+        """The text of a `tokenizer.json` that makes this tokenizer again."""
         return self.backend.to_str()
 
     def count(self, text: str) -> int:

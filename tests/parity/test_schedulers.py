@@ -1,6 +1,6 @@
 """Samplers, times and first noise against the schedulers of diffusers, step by step, on one fixed network.
 
-Our side is made of what `convert_to_release.schedulers.read_scheduler` says of the scheduler's config.
+Our side is made of what `convert.schedulers.read` says of the scheduler's config.
 """
 
 import functools

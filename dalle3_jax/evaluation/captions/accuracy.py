@@ -31,7 +31,7 @@ SHIFTS = 10
 """Captions of so many other pictures that each picture's labels are held against, as the control."""
 
 Labels = Mapping[str, Any]
-"""A record's labels, as `data_errors.scenes.record_labels` writes them."""
+"""A record's labels, as `data.scenes.record_labels` writes them."""
 
 
 class MeasureRow(NamedTuple):
