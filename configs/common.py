@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     c.train.compile_first = False  # every bucket before the first step, not each when it comes
     c.train.keep = 2
     c.train.wandb = ""  # a project there; empty: off
-    c.train.release_dtype = "float16"
+    c.train.release_dtype = "float16"  # or bfloat16, float32; int8: matrices in 8 bits, all else in float16
 
     # -1: the devices that remain. Slices are joined over the data centre's network, and `data` spans them.
     c.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1, "slices": 1})

@@ -96,6 +96,7 @@ def test_negative_values_count_as_positive_ones():
 def test_values_once_in_8_bits_do_not_move_again():
     values = (RNG.normal(size=(9, 20_000)) * 10 ** RNG.uniform(-6, 3, 20_000)).astype(np.float32)
     once = quantize(values, (0,))
+    np.testing.assert_array_equal(once[...], once.steps.astype(float) * once.scale.astype(float))  # products are exact
     again = quantize(once[...], (0,))
     np.testing.assert_array_equal(again.scale, once.scale)
     np.testing.assert_array_equal(again.steps, once.steps)
