@@ -101,7 +101,7 @@ def encode_prompts(
     features = _apply(system.text_encoder, params["text_encoder"], ids, mask)
     if system.xfnet is None:
         second = system.text_encoder_2
-        return features.beside(_apply(second, params["text_encoder_2"], ids, mask)) if second else features
+        return features.concatenate(_apply(second, params["text_encoder_2"], ids, mask)) if second else features
     if system.glyph_encoder is None or glyphs is None:
         return _apply(system.xfnet, params["xfnet"], features, mask)
     letters = _apply(system.glyph_encoder, params["glyph_encoder"], *glyphs)

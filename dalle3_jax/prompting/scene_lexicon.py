@@ -55,7 +55,7 @@ def paraphrases_of(world: World) -> Paraphrases:
         general=GENERAL,
         backgrounds={name: words for name, words in BACKGROUND_WORDS.items() if name in backgrounds},
         colours=COLOUR_WORDS,
-        emoji={code: name for code, name in (EMOJI | emoji).items() if name in known},
+        emoji={code: name for code, name in {**EMOJI, **emoji}.items() if name in known},
         chinese=chinese_of(names, backgrounds),
         related={word: [name for name in found if name in names] for word, found in RELATED.items()},
         others=frozenset(other for concept in CONCEPTS if concept.name not in names for other in all_names(concept)),

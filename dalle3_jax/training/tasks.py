@@ -70,7 +70,7 @@ def text_condition(networks: Mapping[str, Apply], weights: Params, batch: Batch)
         features = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"])
     text = features, batch["mask"]
     if "text_encoder_2" in networks:
-        return text[0].beside(networks["text_encoder_2"](weights["text_encoder_2"], batch["ids"], batch["mask"]))
+        return text[0].concatenate(networks["text_encoder_2"](weights["text_encoder_2"], batch["ids"], batch["mask"]))
     if "xfnet" not in networks:
         return text[0]
     if "glyph_encoder" not in networks:

@@ -5,7 +5,7 @@ import importlib.util
 
 import pytest
 
-from dalle3_jax.runtime.cluster import ALONE, Hosts, cluster, hosts_of, split_flags
+from dalle3_jax.runtime.cluster import ALONE, Hosts, detect_launcher, find_hosts, split_host_flags
 
 NOBODY = argparse.Namespace(coordinator=None, processes=None, process=None)
 TWO = ["--coordinator", "10.0.0.2:8476", "--processes", "2", "--process"]
@@ -82,4 +82,4 @@ def test_a_tpu_machine_is_known_by_its_chips(tmp_path, monkeypatch, chip):
     assert detect_launcher({"JAX_PLATFORMS": "cpu"}, tmp_path) == ""
     assert detect_launcher({"TPU_SKIP_MDS_QUERY": "1"}, tmp_path) == ""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert cluster({}, tmp_path) == ""
+    assert detect_launcher({}, tmp_path) == ""

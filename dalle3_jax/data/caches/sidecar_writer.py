@@ -64,7 +64,7 @@ class CaptionFunctions:
 class CaptionInput(NamedTuple):
     """A record that is to be captioned."""
 
-    index: int
+    position: int
     key: str
     alt: str
     image: ImageArray
@@ -157,22 +157,22 @@ def caption_lines(
             lines[index] = bad_record_line(index, row, ledger)
         else:
             good.append(row)
-    texts = captioning.caption_images([row.image for row in good], [row.index for row in good]) if good else []
-    lines |= {row.index: caption_line(row, text, captioning, ledger) for row, text in zip(good, texts, strict=True)}
+    texts = captioning.caption_images([row.image for row in good], [row.position for row in good]) if good else []
+    lines |= {row.position: caption_line(row, text, captioning, ledger) for row, text in zip(good, texts, strict=True)}
     return [lines[index] for index in sorted(lines)]
 
 
 def caption_line(row: CaptionInput, text: str, captioning: CaptionFunctions, ledger: BadRecordCounter) -> CaptionLine:
     """The line of a record of which `text` was written."""
-    caption, found = captioning.apply_guards(row.index, row.alt, text)
+    caption, found = captioning.apply_guards(row.position, row.alt, text)
     flags = {"flags": list(found)} if found else {}
     if not caption:
         return (
-            bad_record_line(row.index, BadRecord("caption", row.key, f"nothing is left of {text[:40]!r}"), ledger)
+            bad_record_line(row.position, BadRecord("caption", row.key, f"nothing is left of {text[:40]!r}"), ledger)
             | flags
         )
     ledger.count_good()
-    return {"index": row.index, "key": row.key, "caption": caption, **flags}
+    return {"index": row.position, "key": row.key, "caption": caption, **flags}
 
 
 def bad_record_line(index: int, error: BadRecord, ledger: BadRecordCounter) -> CaptionLine:
