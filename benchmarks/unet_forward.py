@@ -26,8 +26,8 @@ def comparison(quick: bool) -> Comparison:
 
     return Comparison(
         title="UNet forward",
-        line=f"{count_parameters(weights) / 1e6:.0f} M parameters, {unets.LATENT}x{unets.LATENT} latents, batch {BATCH};"
-        " diffusers, channels_last",
+        line=f"{count_parameters(weights) / 1e6:.0f} M parameters, {unets.LATENT}x{unets.LATENT} latents, "
+        f"batch {BATCH}; diffusers, channels_last",
         ours=lambda: apply(weights, *arguments).block_until_ready(),
         theirs=theirs,
         parameters=(count_parameters(weights), count_parameters(reference)),

@@ -78,8 +78,9 @@ class CLIPTextEncoder(nn.Module):
 
     `skip` leaves that many of the last layers out of the features, `normed` applies the final norm to them: 0 and True
     is Stable Diffusion 1 and 2, 1 and False SDXL. `projection` is the width to which the vector is projected (0: it is
-    not). `eos_id`: see `end_positions`. `pad_id` takes the place of masked ids, for a model trained with other padding than the
-    tokenizer's (None: the ids stay). OpenAI's L/14: vocab_size 49408, width 768, 12 layers, 12 heads, mlp_width 3072.
+    not). `eos_id`: see `end_positions`. `pad_id` takes the place of masked ids, for a model trained with other padding
+    than the tokenizer's (None: the ids stay). OpenAI's L/14: vocab_size 49408, width 768, 12 layers, 12 heads,
+    mlp_width 3072.
     """
 
     vocab_size: int

@@ -20,7 +20,8 @@ class Album:
     def __init__(self, folder: str | Path, writes_manifest: bool = True):
         """Opens or makes the folder; ValueError when nothing can be written there.
 
-        Of several hosts that fill one folder, one alone `writes_manifest` pictures: the others' are listed when it asks for them.
+        Of several hosts that fill one folder, one alone `writes_manifest` pictures: the others' are listed when it
+        asks for them.
         """
         self.folder, self.writes_manifest = Path(folder), writes_manifest
         try:

@@ -80,7 +80,9 @@ def roofline_seconds(flops: float, moved: float, collectives: Sequence[Any], top
     A collective among fewer chips than the slice has uses the links along as many sides of the grid as it must span.
     """
     chip = topology.chip
-    links = math.fsum(one.received_bytes / (chip.interconnect * _usable_link_share(one.group, topology)) for one in collectives)
+    links = math.fsum(
+        one.received_bytes / (chip.interconnect * _usable_link_share(one.group, topology)) for one in collectives
+    )
     return {"compute": flops / chip.flops, "memory": moved / chip.bandwidth, "interconnect": links}
 
 

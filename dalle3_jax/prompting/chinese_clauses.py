@@ -114,7 +114,8 @@ def spell(noun: Noun, lexicon: Lexicon, spoken: set[str]) -> str:
         text = f"the {text}"
     elif noun.number == 1:
         first = text.split()[0]
-        text = f"{lexicon.articles.get(name, article_for(first)) if first == name.split()[0] else article_for(first)} {text}"
+        own = lexicon.articles.get(name) if first == name.split()[0] else None
+        text = f"{own or article_for(first)} {text}"
     elif noun.number:
         text = f"{NUMBERS[noun.number] if noun.number < len(NUMBERS) else noun.number} {text}"
     return f"{text} {noun.doing}".strip()

@@ -30,7 +30,9 @@ def names_of(lexicon: Lexicon) -> dict[str, Name]:
         found[normalize(name)] = Name((name,), None if name == plural else False, own=True)
     for name, plural in lexicon.things.items():
         found.setdefault(normalize(plural), Name((name,), True, own=True))
-    groups: list[tuple[tuple[str, str], tuple[str, ...]]] = [(pair, (name,)) for name, pairs in lexicon.synonyms.items() for pair in pairs]
+    groups: list[tuple[tuple[str, str], tuple[str, ...]]] = []
+    for name, pairs in lexicon.synonyms.items():
+        groups += [(pair, (name,)) for pair in pairs]
     groups += lexicon.paraphrases.general.items()
     for (singular, plural), candidates in groups:
         things = tuple(name for name in candidates if name in lexicon.things)

@@ -62,7 +62,8 @@ def revise_line(line: PromptLine, backend: Backend, lexicon: Lexicon | None) -> 
         print(f"note: {printable_prompt(note)}", file=sys.stderr)
     if made.notice:
         print(
-            f"note: {printable_prompt(prompt)!r} is drawn as {'it is' if made.revised == prompt else 'asked'}: {made.notice}",
+            f"note: {printable_prompt(prompt)!r} is drawn as {'it is' if made.revised == prompt else 'asked'}: "
+            f"{made.notice}",
             file=sys.stderr,
         )
     if made.revised == prompt:

@@ -89,8 +89,8 @@ def check_agreement(folder: Path, settings: Mapping[str, Any], seconds: float = 
     problems = []
     if blind := [i for i, row in enumerate(found) if not row[0]]:
         problems.append(
-            f"{_name_processes(blind)} cannot see what process 0 writes in {folder}: give a folder that all hosts share "
-            "(Filestore, NFS, gcsfuse)"
+            f"{_name_processes(blind)} cannot see what process 0 writes in {folder}: give a folder that all hosts "
+            "share (Filestore, NFS, gcsfuse)"
         )
     if other := [i for i, row in enumerate(found) if (row[1:] != found[0][1:]).any()]:
         problems.append(

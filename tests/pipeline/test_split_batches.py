@@ -21,7 +21,7 @@ PICTURES = """
 import jax, numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
-from dalle3_jax import programs
+from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline import Pipeline
 from tests.tiny import tiny_release
 
@@ -43,7 +43,7 @@ import sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from dalle3_jax import programs
+from dalle3_jax.pipeline import programs
 from dalle3_jax.nn.attention import attend
 
 mesh = Mesh(np.asarray(topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices), "data")

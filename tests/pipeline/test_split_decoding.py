@@ -12,7 +12,7 @@ import jax, numpy as np
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec as P
-from dalle3_jax import programs
+from dalle3_jax.pipeline import programs
 from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.training import sharding

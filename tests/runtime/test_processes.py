@@ -36,7 +36,7 @@ from pathlib import Path
 import jax
 from dalle3_jax.runtime.cluster import split_host_flags
 from dalle3_jax.runtime.distributed import run_job, initialize_distributed
-from dalle3_jax.training import hosts
+from dalle3_jax.runtime import processes as hosts
 
 def job():
     processes, [folder] = split_host_flags(sys.argv[1:])

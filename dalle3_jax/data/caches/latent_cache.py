@@ -98,7 +98,8 @@ def read_cache_metadata(folder: str) -> dict[str, Any]:
 def open_cache(folder: str, metadata: Mapping[str, Any], count: int | None = None) -> "LatentCache":
     """The cache in a folder or a bucket, its first `count` records; ValueError where it is not whole, or stale.
 
-    `metadata` is what it has to be made from; where that says nothing of text, text features that are there are not read.
+    `metadata` is what it has to be made from; where that says nothing of text, text features that are there are not
+    read.
     """
     try:
         record = json.loads(files.read_bytes(files.join_path(folder, "cache.json")))

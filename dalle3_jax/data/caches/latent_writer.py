@@ -37,8 +37,8 @@ EncoderInput = dict[str, Any]
 class CacheEncoder:
     """The networks, as functions that are always given `batch_size` rows.
 
-    `encode_images` takes pictures in [-1, 1] and gives latents as the VAE has them; `encode_texts`, where there is one, takes
-    captions and gives features and mask. `versions` are the captions that it is given.
+    `encode_images` takes pictures in [-1, 1] and gives latents as the VAE has them; `encode_texts`, where there is
+    one, takes captions and gives features and mask. `versions` are the captions that it is given.
     """
 
     encode_images: Callable[[Float[np.ndarray, "b h w 3"]], Float[np.ndarray, "b h2 w2 c"]]

@@ -50,9 +50,9 @@ class Chunk(NamedTuple):
 class CaptionFunctions:
     """How captions are made, as functions.
 
-    `caption_images` takes the pictures of a chunk (brought to `size` where it is given, height and width) with their places
-    in the source; `apply_guards` takes a record's place, its alternative text and what was written of it, and gives what is
-    kept of that and a flag for each change.
+    `caption_images` takes the pictures of a chunk (brought to `size` where it is given, height and width) with their
+    places in the source; `apply_guards` takes a record's place, its alternative text and what was written of it, and
+    gives what is kept of that and a flag for each change.
     """
 
     caption_images: Callable[[list[ImageArray], list[int]], list[str]]

@@ -55,7 +55,8 @@ class Scene:
 def sample_scene(world: World, seed: int, index: int, split: str = "train") -> Scene:
     """The scene at `index`: "train" never shows what is held out, "held_out" always shows something of it.
 
-    The kind and the layout are drawn once, so that both splits mix kinds alike. ValueError as `sample_suitable_contents` raises it.
+    The kind and the layout are drawn once, so that both splits mix kinds alike. ValueError as
+    `sample_suitable_contents` raises it.
     """
     key = (world.name, split, int(seed), int(index))  # a numpy integer would be another key
     kind = weighted_choice(world.kinds, [kind.weight for kind in world.kinds], *key, "kind")

@@ -27,8 +27,8 @@ class Cell:
 class Layout:
     """An arrangement of cells and the ways to name it.
 
-    `concept_indices` says which of the scene's concepts stands in each cell; `inverse` names the arrangement seen from the second.
-    `tiers` is how many objects stand above one another. A `sign` is a layout with one word in the middle, a
+    `concept_indices` says which of the scene's concepts stands in each cell; `inverse` names the arrangement seen from
+    the second. `tiers` is how many objects stand above one another. A `sign` is a layout with one word in the middle, a
     `silent` one has no words at all.
     """
 

@@ -36,7 +36,8 @@ def diffusion_loss(
     weighting: str = "uniform",
     time_shift: float = 1.0,
 ) -> LossFn:
-    """Weighted squared error of the component's output at random times, on the problems that `make_task` makes of batches.
+    """Weighted squared error of the component's output at random times, on the problems that `make_task` makes of
+    batches.
 
     A `time_shift` above 1 trains more on noisy times (see `shifted`).
     """

@@ -113,9 +113,9 @@ def test_a_build_that_is_killed_goes_on_and_cleans_up(tmp_path):
     code = f"""
         import os, signal
         from array_record.python import array_record_module
-        from dalle3_jax.data import cache_writer, caches
+        from dalle3_jax.data.caches import latent_cache, latent_writer
         from tests.data.caches.test_latent_cache import MADE, SOURCE, Images
-        caches.SHARD = MADE["shard"] = 8
+        latent_cache.SHARD = MADE["shard"] = 8
         class Writer(array_record_module.ArrayRecordWriter):
             rows = 0
             def write(self, row):
@@ -123,10 +123,10 @@ def test_a_build_that_is_killed_goes_on_and_cleans_up(tmp_path):
                 if Writer.rows == 12:
                     os.kill(os.getpid(), signal.SIGKILL)
                 super().write(row)
-        cache_writer.ArrayRecordWriter = Writer
-        encoder = cache_writer.Encoder(Images(), 3)
-        cache_writer.begin({str(tmp_path)!r}, MADE, encoder)
-        cache_writer.write({str(tmp_path)!r}, SOURCE, [(32, 32)], encoder, 20)
+        latent_writer.ArrayRecordWriter = Writer
+        encoder = latent_writer.Encoder(Images(), 3)
+        latent_writer.begin({str(tmp_path)!r}, MADE, encoder)
+        latent_writer.write({str(tmp_path)!r}, SOURCE, [(32, 32)], encoder, 20)
     """
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=root, timeout=60)

@@ -125,7 +125,7 @@ def test_a_run_that_is_killed_while_it_writes_goes_on(tmp_path):
     code = f"""
         import os, signal
         from pathlib import Path
-        from dalle3_jax.data import sidecars
+        from dalle3_jax.data.caches import sidecars
         from tests.data.caches.test_sidecars import build
         sidecars.CHUNK, whole, written = 8, Path.write_bytes, []
         def write_bytes(path, content):
