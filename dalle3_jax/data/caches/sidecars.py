@@ -68,8 +68,8 @@ class Sidecars:
             raise ValueError(f"{folder} lacks {missing[0]}: run dalle3-jax recaption again")
         if source is not None and record["source"] != sizeless_fingerprint(source):
             raise ValueError(
-                f"{folder} holds captions of {record['source']}, and the data is {sizeless_fingerprint(source)}: name
-                the " "data that they were made from, or recaption this one into another folder"
+                f"{folder} holds captions of {record['source']}, and the data is {sizeless_fingerprint(source)}: name "
+                "the data that they were made from, or recaption this one into another folder"
             )
         return cls(folder, record)
 

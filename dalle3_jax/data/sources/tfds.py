@@ -19,8 +19,7 @@ FEATURES = {"key", "image", "height", "width", "captions", "labels"}
 
 @dataclass(frozen=True)
 class TFDSSource:
-    """A dataset that `tfds_builder.write_dataset` wrote, read without TensorFlow; `folder` is its own or the one
-    above."""
+    """A dataset of `tfds_builder.write_dataset`, read without TensorFlow; `folder` is its own or the one above."""
 
     folder: str | Path
     split: str = "train"
