@@ -29,6 +29,8 @@ def pattern_of(lexicon: Lexicon) -> re.Pattern[str]:
 
 def replace_emoji(text: str, lexicon: Lexicon) -> Substituted:
     """The text with words for its emoji: "🐼🐼🏖️" is "two pandas on a beach"."""
+    if text.isascii():
+        return Substituted(text)
     parts: list[str] = []
     notes, end, last = [], 0, 0
     found = [*pattern_of(lexicon).finditer(text)]
@@ -57,6 +59,8 @@ def in_words(name: str, number: int, before: str, lexicon: Lexicon) -> str:
         return name if spoken else phrase
     colour, _, thing = name.partition(" ") if name not in lexicon.things else ("", "", name)
     adjectives = (colour,) if colour else ()
+    if number == 1 and re.search("[\u4e00-\u9fff]\\s*$", before):  # Chinese says how many, or one
+        return " ".join([*adjectives, thing])
     words = before.lower().split()
     last = words[-1] if words else ""
     if number == 1 and (last in DETERMINERS or last in ADJECTIVES or last in lexicon.colours or last.isdigit()):

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
+from dalle3_jax.text.arrangement import replace_places, replace_resting
 from dalle3_jax.text.chinese import translate_chinese
 from dalle3_jax.text.emoji import replace_emoji
 from dalle3_jax.text.glyphs import QUOTED
 from dalle3_jax.text.lexicon import Lexicon
-from dalle3_jax.text.substitution import Substituted, replace_colours, replace_resting, replace_scenery, replace_things
+from dalle3_jax.text.substitution import Substituted, replace_colours, replace_scenery, replace_things
 
 __all__ = ["Translation", "translate"]
 
@@ -58,6 +59,7 @@ def translate(prompt: str, lexicon: Lexicon, seed: int = 0) -> Translation:
         lambda text: replace_things(text, lexicon, choose),
         lambda text: replace_colours(text, lexicon),
         lambda text: replace_resting(text, lexicon),
+        lambda text: replace_places(text, lexicon),
     )
     text, notes, unknown = QUOTED.sub(hide, prompt), list[str](), list[str]()
     for step in steps:

@@ -8,13 +8,23 @@ from dalle3_jax.text.ordinary_words import ADJECTIVES, DETERMINERS, EMPTY, FUNCT
 __all__ = ["is_adjective", "is_ordinary", "is_verb"]
 
 NAMELESS = frozenset({*ADJECTIVES, *COLOURS, *DETERMINERS, *EMPTY, *FUNCTION, *GENERAL, *NUMBERS, *STYLE})
-SUFFIXES = re.compile(r"(?:ful|ous|ish|less|able|ible|ive|ical|esque|like|ed|ing|ly|est|ern|proof|shaped|sized)$")
+SUFFIXES = re.compile(
+    r"(?:ful|ous|ish|less|able|ible|ive|ical|ic|ent|ant|esque|like|ed|ing|ly|est|ern|proof|shaped|sized)$"
+)
 """How adjectives and adverbs end."""
+ADVERB = re.compile(r"(?<!f)(?<!i)(?<!l)ly$|(?:ful|al|ic)ly$")
+"""How adverbs end, and neither butterfly, family nor jelly."""
 
 
 def is_ordinary(word: str, before: str = "") -> bool:
     """Whether a word in lower case names nothing; behind a determiner a verb is a noun ("a swing")."""
-    if word in NAMELESS or word.endswith(("'s", "\u2019s")) or not re.search(r"[a-z]", word):
+    if (
+        word in NAMELESS
+        or word.removesuffix("s") in GENERAL
+        or ADVERB.search(word)
+        or word.endswith(("'s", "\u2019s"))
+        or not re.search(r"[a-z]", word)
+    ):
         return True
     return is_verb(word) and not (before in DETERMINERS and word in VERBS)
 
