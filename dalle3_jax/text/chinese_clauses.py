@@ -81,7 +81,7 @@ def render_clause(pieces: list[Piece], lexicon: Lexicon, spoken: set[str]) -> Cl
     quotes = [piece.meaning for piece in pieces if piece.kind == "Q"]
     plain = " ".join(filter(None, [things, reading.background, *quotes]))
     if reading.statements and not things:
-        first = f"{reading.statements[0]} {reading.background}".strip()
+        first = " ".join(filter(None, [reading.statements[0], reading.background, *quotes]))
         return Clause(". ".join([first, *map(capital, reading.statements[1:])]), is_sentence=True)
     texts = [plain, *reading.statements] if plain else reading.statements
     return Clause(". ".join([*texts[:1], *map(capital, texts[1:])]), is_sentence=bool(reading.statements))

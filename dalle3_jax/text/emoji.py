@@ -6,6 +6,7 @@ from functools import lru_cache
 from dalle3_jax.text.lexicon import NUMBERS, Lexicon
 from dalle3_jax.text.ordinary_words import ADJECTIVES, DETERMINERS
 from dalle3_jax.text.substitution import Noun, Substituted, noun_phrase
+from dalle3_jax.text.word_kinds import number_of
 
 __all__ = ["code_of", "replace_emoji"]
 
@@ -64,7 +65,7 @@ def in_words(name: str, number: int, before: str, lexicon: Lexicon) -> str:
     words = before.lower().split()
     last = words[-1] if words else ""
     if number == 1 and (last in DETERMINERS or last in ADJECTIVES or last in lexicon.colours or last.isdigit()):
-        many = last in NUMBERS[2:] or (last.isdigit() and int(last) > 1) or last in ("some", "many", "several", "few")
+        many = (number_of(last) or 0) > 1 or last in ("some", "many", "several", "few")
         return " ".join([*adjectives, lexicon.things[thing] if many else thing])
     determiner = "a" if number == 1 else NUMBERS[number] if number < len(NUMBERS) else str(number)
     return noun_phrase(thing, number > 1, Noun(0, determiner, adjectives), lexicon)

@@ -7,12 +7,12 @@ part of a name which nobody knows ("fire hydrant") stays, and so does a verb tha
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dalle3_jax.text.lexicon import COLOURS, NUMBERS, ONE, Lexicon
+from dalle3_jax.text.lexicon import COLOURS, ONE, Lexicon
 from dalle3_jax.text.names import Name, begins_name, find_names, is_part_of_other_name, names_of, scenery_of
 from dalle3_jax.text.ordinary_words import ADJECTIVES, DETERMINERS
 from dalle3_jax.text.phrases import Phrase, Word, normalize, split_words
 from dalle3_jax.text.rewriting import article
-from dalle3_jax.text.word_kinds import is_verb
+from dalle3_jax.text.word_kinds import is_verb, number_of
 
 __all__ = [
     "Choose",
@@ -167,10 +167,10 @@ def _touch(text: str, words: Sequence[Word], at: int) -> bool:
 def noun_phrase(thing: str, plural: bool | None, noun: Noun, lexicon: Lexicon, said: str = "") -> str:
     """A thing with its determiner and adjectives; a name that is said without a number gets an article."""
     determiner, before = noun.determiner, noun.determiner.lower()
-    number = int(before) if before.isdigit() else NUMBERS.index(before) if before in NUMBERS else -1
+    number = number_of(before)
     if thing.startswith("pair of ") and said in HALVES and number == 2:
         return " ".join(["a", *noun.adjectives, thing])
-    many = number > 1 or (number < 0 and bool(plural) and before not in ONE)
+    many = number > 1 if number is not None and before != "no" else bool(plural) and before not in ONE
     if before in ("a", "an") or (plural is None and before in ("", "some")):
         first = noun.adjectives[0] if noun.adjectives else ""
         shown = article(first, "a") if first else lexicon.articles.get(thing, article(thing, "a"))

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from dalle3_jax.text.arrangement import replace_places, replace_resting
-from dalle3_jax.text.chinese import translate_chinese
+from dalle3_jax.text.chinese import has_chinese, translate_chinese
 from dalle3_jax.text.emoji import replace_emoji
 from dalle3_jax.text.glyphs import QUOTED
 from dalle3_jax.text.lexicon import Lexicon
@@ -52,11 +52,15 @@ def translate(prompt: str, lexicon: Lexicon, seed: int = 0) -> Translation:
         digest = blake2b(f"{seed} {prompt} {word}".encode("utf-8", "replace"), digest_size=4).digest()
         return options[int.from_bytes(digest, "little") % len(options)]
 
-    steps: tuple[Callable[[str], Substituted], ...] = (
-        lambda text: replace_emoji(text, lexicon),
-        lambda text: translate_chinese(text, lexicon),
+    names: tuple[Callable[[str], Substituted], ...] = (
         lambda text: replace_scenery(text, lexicon),
         lambda text: replace_things(text, lexicon, choose),
+    )
+    steps: tuple[Callable[[str], Substituted], ...] = (
+        lambda text: replace_emoji(text, lexicon),
+        *names,
+        lambda text: translate_chinese(text, lexicon),
+        *(names if has_chinese(prompt) else ()),  # there are general words among what it means
         lambda text: replace_colours(text, lexicon),
         lambda text: replace_resting(text, lexicon),
         lambda text: replace_places(text, lexicon),

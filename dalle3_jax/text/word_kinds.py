@@ -5,7 +5,7 @@ import re
 from dalle3_jax.text.lexicon import COLOURS, NUMBERS
 from dalle3_jax.text.ordinary_words import ADJECTIVES, DETERMINERS, EMPTY, FUNCTION, GENERAL, IRREGULAR, STYLE, VERBS
 
-__all__ = ["is_adjective", "is_ordinary", "is_verb"]
+__all__ = ["is_adjective", "is_ordinary", "is_verb", "number_of"]
 
 NAMELESS = frozenset({*ADJECTIVES, *COLOURS, *DETERMINERS, *EMPTY, *FUNCTION, *GENERAL, *NUMBERS, *STYLE})
 SUFFIXES = re.compile(
@@ -51,3 +51,10 @@ def verb_stems(word: str) -> list[str]:
 def is_adjective(word: str) -> bool:
     """Whether a word is a common adjective or ends like one."""
     return word in ADJECTIVES or bool(SUFFIXES.search(word))
+
+
+def number_of(word: str) -> int | None:
+    """The number that a word or some digits say; None of any other word, and of more digits than anybody counts."""
+    if word in NUMBERS:
+        return NUMBERS.index(word)
+    return int(word) if re.fullmatch(r"[0-9]{1,4}", word) else None
