@@ -87,8 +87,8 @@ class Likeness(NamedTuple):
             f"{markdown_table(titles, lines)}\n\n{self.pictures} pictures, features: {self.features}. {self.searched} "
             f"of {self.records} training records were searched for copies: {format_percent(near.nearer.value)} "
             f"({format_interval(near.nearer)}) of the generated pictures are nearer to one of these than all but 1 % "
-            f"of held-out true pictures; the median distance to the nearest is {near.generated_median:.3g} for generated "
-            f"and {near.held_out_median:.3g} for held-out true pictures."
+            f"of held-out true pictures; the median distance to the nearest is {near.generated_median:.3g} for "
+            f"generated and {near.held_out_median:.3g} for held-out true pictures."
         )
 
 

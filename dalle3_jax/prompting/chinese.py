@@ -13,6 +13,7 @@ from typing import NamedTuple
 from dalle3_jax.prompting.chinese_clauses import Clause, Noun, Piece, render_clause
 from dalle3_jax.prompting.lexicon import NUMBERS, ONE, Lexicon
 from dalle3_jax.prompting.substitution import Substituted
+from dalle3_jax.prompting.word_kinds import number_of
 
 __all__ = ["has_chinese", "translate_chinese"]
 
@@ -106,7 +107,9 @@ def words_of(lexicon: Lexicon) -> tuple[re.Pattern[str], dict[str, Token]]:
     english |= {"and": Token("A", "and"), "the": Token("K", "the")}
     han = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
     latin = "|".join(map(re.escape, sorted(english, key=len, reverse=True)))
-    return re.compile(rf"{han}|(?<![a-z-])(?:{latin})(?![a-z-])|\d+|[a-z][\w'-]*|[{HAN}]|\S"), {**english, **known}
+    return re.compile(
+        rf"{han}|(?<![a-z-])(?:{latin})(?![a-z-])|\d+|[a-z\u00df-\u024f][a-z\d\u00df-\u024f'-]*|[{HAN}]|\S"
+    ), {**english, **known}
 
 
 def tokenize(clause: str, lexicon: Lexicon) -> list[Token]:
@@ -120,8 +123,8 @@ def tokenize(clause: str, lexicon: Lexicon) -> list[Token]:
                 token = Token("Z", "centre")
         elif QUOTES.match(found):
             token = Token("Q", found)
-        elif found.isdigit():
-            token = Token("#", str(int(found)))
+        elif (number := number_of(found)) is not None:
+            token = Token("#", str(number))
         elif re.match(f"[{HAN}]", found):
             token = Token("U", found)
         else:
@@ -140,17 +143,31 @@ def translate_tokens(tokens: list[Token], lexicon: Lexicon, spoken: set[str]) ->
         if token.kind != "L":
             stretch.append(token)
             continue
+        if parts and stretch and stretch[0].kind == "A":
+            parts.append(stretch.pop(0).meaning)
+        left = split_end(stretch) if token.meaning else []
         clause = render_clause(fold(stretch, lexicon), lexicon, spoken)
         if clause.text:
             while parts and clause.text.startswith(("on ", "in ", "at ", "under ")) and parts[-1] in PREPOSITIONS:
                 parts.pop()
             parts.append(clause.text)
             is_sentence |= clause.is_sentence
-        if token.meaning:
-            parts.append(token.meaning)
+        parts += [*left, token.meaning] if token.meaning else left
         stretch = []
     text = re.sub(r" +([,.;:!?])", r"\1", " ".join(parts))
     return Clause(text, is_sentence) if text else None
+
+
+def split_end(stretch: list[Token]) -> list[str]:
+    """Takes what belongs to a word that follows off the end of a stretch: "and", numbers and colours, in English."""
+    words: list[str] = []
+    while stretch and stretch[-1].kind in "A#CJMK":
+        kind, meaning = stretch.pop()
+        if kind == "#" and meaning.isdigit():
+            meaning = "a" if meaning == "1" else NUMBERS[int(meaning)] if int(meaning) < len(NUMBERS) else meaning
+        if kind in "A#CJ" or meaning == "the":
+            words.insert(0, meaning)
+    return words
 
 
 NOUN = re.compile(r"(?:[CJ]E*)*(?:(#)M?E?)?(?:[CJ]E*)*N")

@@ -81,7 +81,7 @@ def render_clause(pieces: list[Piece], lexicon: Lexicon, spoken: set[str]) -> Cl
     quotes = [piece.meaning for piece in pieces if piece.kind == "Q"]
     plain = " ".join(filter(None, [things, reading.background, *quotes]))
     if reading.statements and not things:
-        first = f"{reading.statements[0]} {reading.background}".strip()
+        first = " ".join(filter(None, [reading.statements[0], reading.background, *quotes]))
         return Clause(". ".join([first, *map(capital, reading.statements[1:])]), is_sentence=True)
     texts = [plain, *reading.statements] if plain else reading.statements
     return Clause(". ".join([*texts[:1], *map(capital, texts[1:])]), is_sentence=bool(reading.statements))
@@ -143,7 +143,8 @@ def take(
     """The pieces after a rule has read every stretch that its pattern finds."""
     start = 0
     while found := pattern.search("".join(piece.kind for piece in pieces), start):
-        groups = [pieces[found.start(i)] for i in range(1, pattern.groups + 1) if found[i]]
+        spans = [found.span(i) for i in range(1, pattern.groups + 1)]
+        groups = [piece for first, last in spans for piece in pieces[first:last] if piece.kind != "A"]
         rest = rule(groups, lexicon, reading, say)
         pieces = [*pieces[: found.start()], *rest, *pieces[found.end() :]]
         start = found.start() + len(rest)
@@ -175,20 +176,22 @@ def has_between(groups: list[Piece], lexicon: Lexicon, reading: Reading, say: Sa
 
 def stands_at(groups: list[Piece], lexicon: Lexicon, reading: Reading, say: Said) -> list[Piece]:
     """A is left of B."""
-    first, second, direction = groups
-    reading.statements.append(f"{say(first.noun)} {relation(direction, lexicon)} {say(second.noun)}")
+    *nouns, second, direction = groups
+    firsts = " and ".join(say(piece.noun) for piece in nouns)
+    reading.statements.append(f"{firsts} {relation(direction, lexicon)} {say(second.noun)}")
     return []
 
 
 def has_beside(groups: list[Piece], lexicon: Lexicon, reading: Reading, say: Said) -> list[Piece]:
     """Left of A there is B."""
-    return stands_at([groups[2], groups[0], groups[1]], lexicon, reading, say)
+    return stands_at([*groups[2:], *groups[:2]], lexicon, reading, say)
 
 
 def is_placed(groups: list[Piece], lexicon: Lexicon, reading: Reading, say: Said) -> list[Piece]:
     """On the left there is A; A is on the left."""
-    noun, direction = sorted(groups, key=lambda piece: piece.kind != "N")
-    reading.statements.append(f"{say(noun.noun)} {place(direction, lexicon)}")
+    *nouns, direction = sorted(groups, key=lambda piece: piece.kind != "N")
+    things = " and ".join(say(piece.noun) for piece in nouns)
+    reading.statements.append(f"{things} {place(direction, lexicon)}")
     return []
 
 
@@ -226,10 +229,10 @@ RULES: tuple[tuple[re.Pattern[str], Rule], ...] = (
     (re.compile(r"^A?P?([DZ])[EH]*(N)(?=A?P?[DZ]H?E?N|$)"), is_placed),
     (re.compile(r"(N)V?P(N)A(N)E?[TZ]"), stands_between),
     (re.compile(r"P?(N)A(N)E?[TZ][HEV]*(N)"), has_between),
-    (re.compile(r"(N)V?P(N)E?([DS])(?!E?N)"), stands_at),
-    (re.compile(r"P?(N)E?([DS])[HEV]*(N)"), has_beside),
-    (re.compile(r"P?([DZ])[EHV]*(N)"), is_placed),
-    (re.compile(r"(N)V?H?P?([DZ])"), is_placed),
+    (re.compile(r"(N(?:AN)*)V?P(N)E?([DS])(?!E?N)"), stands_at),
+    (re.compile(r"P?(N)E?([DS])[HEV]*(N(?:AN)*)"), has_beside),
+    (re.compile(r"P?([DZ])[EHV]*(N(?:AN)*)"), is_placed),
+    (re.compile(r"(N(?:AN)*)V?H?P?([DZ])"), is_placed),
     (re.compile(r"(V)(N)E(N)"), who_acts_on),
     (re.compile(r"(N)(V)(N)"), acts_on),
 )

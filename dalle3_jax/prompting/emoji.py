@@ -6,6 +6,7 @@ from functools import lru_cache
 from dalle3_jax.prompting.lexicon import NUMBERS, Lexicon
 from dalle3_jax.prompting.ordinary_words import ADJECTIVES, DETERMINERS
 from dalle3_jax.prompting.substitution import Noun, Substituted, noun_phrase
+from dalle3_jax.prompting.word_kinds import number_of
 
 __all__ = ["code_of", "replace_emoji"]
 
@@ -29,6 +30,8 @@ def pattern_of(lexicon: Lexicon) -> re.Pattern[str]:
 
 def replace_emoji(text: str, lexicon: Lexicon) -> Substituted:
     """The text with words for its emoji: "🐼🐼🏖️" is "two pandas on a beach"."""
+    if text.isascii():
+        return Substituted(text)
     parts: list[str] = []
     notes, end, last = [], 0, 0
     found = [*pattern_of(lexicon).finditer(text)]
@@ -57,10 +60,12 @@ def in_words(name: str, number: int, before: str, lexicon: Lexicon) -> str:
         return name if spoken else phrase
     colour, _, thing = name.partition(" ") if name not in lexicon.things else ("", "", name)
     adjectives = (colour,) if colour else ()
+    if number == 1 and re.search("[\u4e00-\u9fff]\\s*$", before):  # Chinese says how many, or one
+        return " ".join([*adjectives, thing])
     words = before.lower().split()
     last = words[-1] if words else ""
     if number == 1 and (last in DETERMINERS or last in ADJECTIVES or last in lexicon.colours or last.isdigit()):
-        many = last in NUMBERS[2:] or (last.isdigit() and int(last) > 1) or last in ("some", "many", "several", "few")
+        many = (number_of(last) or 0) > 1 or last in ("some", "many", "several", "few")
         return " ".join([*adjectives, lexicon.things[thing] if many else thing])
     determiner = "a" if number == 1 else NUMBERS[number] if number < len(NUMBERS) else str(number)
     return noun_phrase(thing, number > 1, Noun(0, determiner, adjectives), lexicon)

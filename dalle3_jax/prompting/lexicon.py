@@ -116,7 +116,7 @@ class Lexicon:
         known |= {phrase: ("order", name) for phrase, name in ORDERS.items()}
         known |= {"between": ("between", "between"), "it": ("it", "it")}
         numbers = "|".join((*NUMBERS, *ONE, *KNOWN, r"\d+"))
-        adjectives = f"(?:(?:{'|'.join(sorted(ADJECTIVES - {*self.colours}))}) )*"
+        adjectives = f"(?:(?:{'|'.join(sorted(ADJECTIVES - {*self.colours}))}) )*?"
         colours = "|".join(self.colours)
         pattern = rf"(?:\b({numbers}) {adjectives})?(?:({colours}) {adjectives})?({phrase_pattern(known).pattern})"
         plurals = {plural.lower() for name, plural in self.things.items() if plural != name}

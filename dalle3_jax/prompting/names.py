@@ -5,10 +5,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from dalle3_jax.prompting.lexicon import Lexicon
-from dalle3_jax.prompting.phrases import MOST, Word, normalize
+from dalle3_jax.prompting.phrases import MOST, Phrase, Word, find_phrases, normalize
 from dalle3_jax.prompting.word_kinds import is_ordinary
 
-__all__ = ["Name", "begins_name", "is_part_of_other_name", "names_of", "scenery_of"]
+__all__ = ["Name", "begins_name", "find_names", "is_part_of_other_name", "names_of", "scenery_of"]
 
 
 class Name(NamedTuple):
@@ -30,11 +30,8 @@ def names_of(lexicon: Lexicon) -> dict[str, Name]:
         found[normalize(name)] = Name((name,), None if name == plural else False, own=True)
     for name, plural in lexicon.things.items():
         found.setdefault(normalize(plural), Name((name,), True, own=True))
-    groups: list[tuple[tuple[str, str], tuple[str, ...]]] = []
-    for name, pairs in lexicon.synonyms.items():
-        groups += [(pair, (name,)) for pair in pairs]
-    groups += lexicon.paraphrases.general.items()
-    for (singular, plural), candidates in groups:
+    synonyms = [(pair, (name,)) for name, pairs in lexicon.synonyms.items() for pair in pairs]
+    for (singular, plural), candidates in [*synonyms, *lexicon.paraphrases.general.items()]:
         things = tuple(name for name in candidates if name in lexicon.things)
         if things:
             found.setdefault(normalize(singular), Name(things, None if singular == plural else False))
@@ -51,6 +48,25 @@ def scenery_of(lexicon: Lexicon) -> dict[str, str]:
             for phrase in phrases:
                 found.setdefault(normalize(phrase), lexicon.backgrounds[name][0])
     return found
+
+
+def find_names(text: str, words: Sequence[Word], lexicon: Lexicon) -> list[Phrase]:
+    """The names of things and the phrases about backgrounds; "on a mountain bike" says nothing of mountains."""
+    names = names_of(lexicon)
+
+    def stands_alone(phrase: Phrase) -> bool:
+        if phrase.key in names or phrase.last - phrase.first == 1 or phrase.last == len(words):
+            return True
+        gap = text[words[phrase.last - 1].end : words[phrase.last].start]
+        return gap != " " or not begins_name(words, phrase.last, names)
+
+    return [*find_phrases(text, words, known_of(lexicon), stands_alone)]
+
+
+@lru_cache(maxsize=16)
+def known_of(lexicon: Lexicon) -> frozenset[str]:
+    """All names and all phrases about backgrounds."""
+    return frozenset({*names_of(lexicon), *scenery_of(lexicon)})
 
 
 def begins_name(words: Sequence[Word], at: int, names: Mapping[str, Name]) -> bool:

@@ -32,48 +32,56 @@ DETERMINERS = word_set(
 
 VERBS = word_set(
     """
-    add appear arrange ask attack balance bark be bear become begin blow bounce break breathe bring build burn
-    buy call capture carry catch celebrate change chase check chew clean climb close come contain cook count
-    cover crash crawl cross cry cut dance decorate depict describe dig dive do draw dress drink drive drop eat
-    emit enjoy enter erupt explode explore express face fall feature feed feel fight fill find float fly fold
-    follow frame get give glow go grab grill grin grow hang hatch have help hide hit hold hop hover howl hug
-    hunt imagine include jog juggle jump keep kick kiss knit land laugh lay lead lean leap learn leave let lick
-    lie lift like line live look lose love make march meditate meet melt move need open orbit pack paint park
-    peek perch pick place plant play point pose pour practice pull push put race reach read relax rest ride rise
-    roar roll run sail say sell send serve set sew shine shoot shop show sing sit skate skateboard ski skydive
-    sleep slide smell smile smoke sneak snow snuggle soar spell spin splash spread sprint stack stand stare stay
-    steal step stick stretch strike stroll surf surround swim swing take talk taste teach tell think throw tie
-    touch travel try turn use visit wait wake walk want watch wave wear work wrap write yawn
+    add appear approach arrange arrive ascend ask attack bake balance bark bathe be bear become begin belong
+    bite bloom blow bounce break breathe brew bring build burn buy call camp capture carry cast catch celebrate
+    change chase check cheer chew chop clap clean climb close come contain cook count cover crash crawl cross
+    crouch crowd cruise cry cuddle cut dance dare dash decorate defend depict descend describe design dig dive
+    do draw dream dress drift drink drive drop eat emit enjoy enter erupt escape explode explore express face
+    fall feature feed feel fight fill find fit fix flap flicker float fly fold follow form frame freeze gallop
+    get give gleam glide glow go grab grill grin grow growl guard hang happen hatch have hear help hide hike hit
+    hold hop hover howl huddle hug hunt imagine include jog juggle jump keep kick kiss kneel knit know land
+    laugh lay lead lean leap learn leave let lick lie lift like line live look loom lose lounge love make march
+    meditate meet melt meow mix move munch nap need nestle nibble open operate orbit overlap pack paddle paint
+    park pass peek peel perch perform photograph pick pilot place plant play point pose pour practice pray
+    prepare print protect pull purr push put race reach read recognise recognize record reflect relax repair
+    rescue resemble rest return ride rise roar roll rotate row run sail salute say scratch scream sculpt sell
+    send serve set sew shimmer shine shoot shop shout show sing sink sip sit skate skateboard ski skydive sleep
+    slide smell smile smoke sneak sniff snooze snow snuggle soar sparkle spell spin splash spray spread sprint
+    squat squeeze stack stand stare stay steal steer step stick stir stretch strike stroll strum sunbathe surf
+    surround swallow sway swim swing take talk tap taste teach tell think throw tie toss touch travel trip trot
+    try tumble turn twinkle twirl type use visit wait wake walk wander want watch wave wear whisper wield wink
+    work wrap write yawn zoom
     """
 )
 IRREGULAR = word_set(
     """
-    ate been began broke brought built came caught did drank drawn drew drove eaten fallen fell felt flew flown
-    fought found gave given gone got grew grown had held hid hung kept laid lay led left lit lost made met put
-    ran ridden rode rose sang sat saw seen sent shone shot slept sold stood stuck swam taken thrown told took
-    torn went woke wore worn wrapped written wrote lying dying tied
+    ate been began broke brought built came caught chosen did drank drawn drew drove dying eaten fallen fell
+    felt flew flown fought found gave given gone got grew grown had heard held hid hidden hung kept knew known
+    laid lay led left lit lost lying made met put ran ridden rode rose sang sat saw seen sent shone shot shown
+    slept sold spelt stood stuck swam taken thrown tied told took torn went woke wore worn wrapped written wrote
     """
 )
 ADJECTIVES = word_set(
     """
     adorable alone amazing ancient angry antique awesome baby bad beautiful beige best better big bizarre black
-    blank blurry bold brave bright brilliant broken bronze brown busy calm cheerful chilly chubby circular
-    classic clean clear clever closed cold colorful colourful common complete cool cosy cozy cracked crazy
-    crowded cuddly curious curly cute dark dead deep delicate delicious detailed different dirty dramatic dry
-    dull dusty elegant empty enormous entire epic evil exotic expensive extra fancy fantastic fast fat festive
-    fierce fine first flat fluffy foggy folded fragile fresh friendly front frozen full funny furry futuristic
-    gentle giant gigantic gloomy glossy glowing golden good gorgeous grand gray great grey grumpy hairy
-    handsome happy hard healthy heavy high hot huge hungry icy identical incredible jolly juicy juvenile kind
-    large last lazy light lit little lone lonely long loud lovely low lucky luxurious mad magical magnificent
-    main majestic massive mature medium mighty mini miniature misty modern moody mysterious mystical narrow
-    natural neat new nice old open orderly original other outer overgrown own pale peaceful perfect plain
-    playful plump polite poor powerful pretty proud pure quick quiet rainy random rare raw ready real realistic
-    regal rich ripe rotten rough round royal rustic rusty sad same scary serene shaggy shallow sharp shiny short
-    shy sick silly silver simple sleepy slim slow small smart smiling smooth snowy soft solitary special spiky
-    spooky spotted square stormy straight strange striped strong stunning sunny super surreal sweet swift tall
-    tasty tender thick thin tiny tired top tough traditional transparent triangular tropical twin typical ugly
-    unique unusual vast vibrant vintage warm weird wet whimsical white whole wide wild windy wise wooden woolly
-    worn wrong young yummy
+    blank blocky blurry bold brave bright brilliant broken bronze brown busy calm cheerful chilly chubby chunky
+    circular classic clean clear clever closed cold colorful colourful common complete cool cosy cozy cracked
+    crazy crisp crowded cuddly curious curly cute dark dead deep delicate delicious detailed different dirty
+    dramatic dreamy dry dull dusty easy elegant empty enormous entire epic evil exotic expensive extra fancy
+    fantastic fast fat festive fierce fine first flat fluffy foggy folded fragile fresh friendly front frozen
+    full funny furry futuristic generous gentle giant gigantic gloomy glossy glowing golden good gorgeous grand
+    gray great grey grumpy hairy handsome happy hard healthy heavy high horizontal hot huge hungry icy identical
+    incredible jolly juicy juvenile kind large last lazy light lit little lone lonely long loud lovely low lucky
+    lush luxurious mad magical magnificent main majestic massive mature medium mighty mini miniature misty
+    modern moody muted mysterious mystical narrow natural neat new nice old open orderly original ornate other
+    outer overgrown own pale panoramic peaceful perfect plain playful plump polite poor powerful pretty printed
+    proud pure quick quiet rainy random rare raw ready real realistic regal rich ripe rotten rough round royal
+    rustic rusty sad same scary serene shaggy shallow sharp shiny short shy sick silly silver simple sleek
+    sleepy slim slow small smart smiling smooth snowy soft solitary soothing special spiky spooky spotted square
+    squishy stormy straight strange striped strong stunning sunny super surreal sweet swift tall tasty tender
+    thick thin tidy tight tiny tired top tough traditional transparent triangular tropical twin typical ugly
+    unique unusual vast vertical vibrant vintage vivid warm weird wet whimsical white whole wide widescreen wild
+    windy wise wooden woolly worn wrong young yummy
     """
 )
 STYLE = word_set(
@@ -93,14 +101,15 @@ STYLE = word_set(
 )
 GENERAL = word_set(
     """
-    afternoon ambience anything arrangement aspect atmosphere back backdrop background banner border bunch
-    caption center centre clock-wise close copy corner corners couple day daylight depth distance dozen edge
-    else everything example feature foreground format frame front-facing fun group half horizon kind label
-    labeled labelled letter letterbox lettering letters light look looks lot lots margin mid middle moment mood
-    moonlight morning noon nothing number order pair part pattern piece place plenty position prompt ratio
-    request row rows scenery set setting shape side sides sign signs size slice slogan someone something sort
-    spot stack sunlight sunshine symmetry text thing things time title today type variety version vibe vibes
-    wallpaper way word words writing
+    afternoon ambience anybody anything arrangement aspect atmosphere back backdrop background banner bit border
+    bunch caption center centre clock-wise close cluster column copy corner couple cover crop day daylight depth
+    distance dozen edge effect else everybody everything example feature feel feeling focus foreground format
+    frame front-facing fun genre group half horizon idea kind label labeled letter letterbox lettering light
+    look lot margin mid middle moment mood moonlight morning nobody noon nothing number order outline page pair
+    part pattern piece place plenty position postcard prompt ratio request row scenery sentence set setting
+    shape side sign size slice slogan somebody someone something sort space spot stack story sunlight sunshine
+    symmetry text theme thing time title today tone touch type variety version vibe wallpaper way website
+    whatever whoever word writing zoom
     """
 )
 FUNCTION = word_set(

@@ -1,7 +1,7 @@
 """Known phrases in a text: the longest that stands at each word, whatever its capitals, hyphens and apostrophes."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 __all__ = ["Phrase", "Word", "find_phrases", "normalize", "split_words"]
@@ -9,6 +9,8 @@ __all__ = ["Phrase", "Word", "find_phrases", "normalize", "split_words"]
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 MOST = 9
 """Words of a phrase."""
+GAPS = (" ", "-", "' ", "'-", "\u2019 ", "\u2019-")
+"""What may part the words of a phrase: the apostrophe of a genitive at most."""
 
 
 class Word(NamedTuple):
@@ -37,24 +39,21 @@ def split_words(text: str) -> list[Word]:
     return [Word(found[0].lower().replace("\u2019", "'"), *found.span()) for found in WORD.finditer(text)]
 
 
-def find_phrases(text: str, words: Sequence[Word], known: Collection[str]) -> Iterator[Phrase]:
-    """The known phrases of a text from left to right, the longest first, none over another."""
-    first = 0
+def find_phrases(
+    text: str, words: Sequence[Word], known: Collection[str], accept: Callable[[Phrase], bool] | None = None
+) -> Iterator[Phrase]:
+    """The known phrases of a text from left to right, the longest first, none over another; those that are accepted."""
+    texts, first = [word.text for word in words], 0
     while first < len(words):
-        last = next((end for end in _ends(text, words, first) if _key(words[first:end]) in known), 0)
-        if last:
-            yield Phrase(_key(words[first:last]), first, last)
-        first = last or first + 1
-
-
-def _ends(text: str, words: Sequence[Word], first: int) -> list[int]:
-    """Where a phrase that begins at a word may end, the longest first: only blanks and hyphens part its words."""
-    end = first + 1
-    while end < min(len(words), first + MOST) and text[words[end - 1].end : words[end].start] in (" ", "-"):
-        end += 1
-    return [*range(end, first, -1)]
-
-
-def _key(words: Sequence[Word]) -> str:
-    """The normal form of some words."""
-    return " ".join(word.text for word in words)
+        end = first + 1
+        while end < min(len(words), first + MOST) and text[words[end - 1].end : words[end].start] in GAPS:
+            end += 1
+        found = None
+        while end > first and not found:
+            key = " ".join(texts[first:end])
+            phrase = Phrase(key, first, end)
+            if key in known and (accept is None or accept(phrase)):
+                found = phrase
+                yield found
+            end -= 1
+        first = found.last if found else first + 1

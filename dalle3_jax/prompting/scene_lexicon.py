@@ -44,14 +44,19 @@ def world_lexicon(world: World) -> Lexicon:
 
 def paraphrases_of(world: World) -> Paraphrases:
     """What else people say for a world's things, backgrounds and colours; no synonym that is a name in that world."""
-    names = {concept.name for concept in world.concepts}
-    taken = names | {concept.plural for concept in world.concepts}
+    plurals = {concept.name: concept.plural for concept in world.concepts}
+    names, taken = {*plurals}, {*plurals, *plurals.values()}
     backgrounds = {background.name for background in world.backgrounds}
-    pairs = {name: [(one.text, one.plural) for one in SYNONYMS.get(name, ())] for name in names}
+    synonyms = {
+        name: tuple(
+            (one.text, one.plural) for one in SYNONYMS.get(name, ()) if not {one.text, one.plural} & (taken - {plural})
+        )
+        for name, plural in plurals.items()
+    }
     emoji = {code_of_concept(concept): concept.name for concept in world.concepts if concept.code}
     known = names | backgrounds | {f"{tint} {name}" for tint in TINTS for name in names}
     return Paraphrases(
-        synonyms={name: tuple(pair for pair in some if not {*pair} & taken) for name, some in pairs.items()},
+        synonyms=synonyms,
         general=GENERAL,
         backgrounds={name: words for name, words in BACKGROUND_WORDS.items() if name in backgrounds},
         colours=COLOUR_WORDS,

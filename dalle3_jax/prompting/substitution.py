@@ -5,14 +5,13 @@ part of a name which nobody knows ("fire hydrant") stays, and so does a verb tha
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
-from dalle3_jax.prompting.lexicon import COLOURS, NUMBERS, ONE, Lexicon
-from dalle3_jax.prompting.names import Name, begins_name, is_part_of_other_name, names_of, scenery_of
+from dalle3_jax.prompting.lexicon import COLOURS, ONE, Lexicon
+from dalle3_jax.prompting.names import Name, begins_name, find_names, is_part_of_other_name, names_of, scenery_of
 from dalle3_jax.prompting.ordinary_words import ADJECTIVES, DETERMINERS
-from dalle3_jax.prompting.phrases import Phrase, Word, find_phrases, normalize, split_words
-from dalle3_jax.prompting.word_kinds import is_verb
+from dalle3_jax.prompting.phrases import Phrase, Word, normalize, split_words
+from dalle3_jax.prompting.word_kinds import is_verb, number_of
 from dalle3_jax.text.english import article_for
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "Substituted",
     "noun_phrase",
     "replace_colours",
-    "replace_resting",
     "replace_scenery",
     "replace_things",
 ]
@@ -48,6 +46,9 @@ BEFORE_NOUNS = frozenset(
         "holding",
     }
 )
+CONTAINERS = {"bowl": "bowls", "plate": "plates", "cup": "cups", "glass": "glasses", "slice": "slices", "jar": "jars"}
+CONTAINERS |= {"piece": "pieces", "bunch": "bunches", "bag": "bags", "portion": "portions", "bottle": "bottles"}
+"""What things come in that are said without a number: "two bowls of ramen"."""
 HALVES = frozenset({"cherries", "chopsticks", "gloves", "socks", "skis", "maracas"})
 """Two of these are one pair."""
 
@@ -80,10 +81,10 @@ def replace_scenery(text: str, lexicon: Lexicon) -> Substituted:
     """The text with the lexicon's phrases for the backgrounds: "on the shore" is "on a beach"."""
     known, names, words = scenery_of(lexicon), names_of(lexicon), split_words(text)
     edits, notes = [], []
-    for phrase in find_phrases(text, words, known):
-        if normalize(known[phrase.key]) == phrase.key:
+    for phrase in find_names(text, words, lexicon):
+        if phrase.key in names or normalize(known[phrase.key]) == phrase.key:
             continue
-        if is_part_of_other_name(text, words, phrase.last, names) or goes_on(text, words, phrase.last, names):
+        if is_part_of_other_name(text, words, phrase.last, names):
             continue
         said = text[words[phrase.first].start : words[phrase.last - 1].end]
         edits.append(Edit(words[phrase.first].start, words[phrase.last - 1].end, known[phrase.key]))
@@ -91,15 +92,10 @@ def replace_scenery(text: str, lexicon: Lexicon) -> Substituted:
     return Substituted(edited(text, edits), tuple(dict.fromkeys(notes)))
 
 
-def goes_on(text: str, words: Sequence[Word], end: int, names: dict[str, Name]) -> bool:
-    """Whether a name follows right behind: "on a mountain bike" says nothing of mountains."""
-    return end < len(words) and text[words[end - 1].end : words[end].start] == " " and begins_name(words, end, names)
-
-
 def replace_things(text: str, lexicon: Lexicon, choose: Choose) -> Substituted:
     """The text with the lexicon's names of things; `choose` picks the thing that a general word stands for."""
     names, words = names_of(lexicon), split_words(text)
-    phrases = [*find_phrases(text, words, names.keys() | scenery_of(lexicon).keys())]
+    phrases = find_names(text, words, lexicon)
     spoken = {thing for phrase in phrases if phrase.key in names for thing in names[phrase.key].things[:1]}
     edits, notes = [], []
     for phrase in phrases:
@@ -114,8 +110,11 @@ def replace_things(text: str, lexicon: Lexicon, choose: Choose) -> Substituted:
             continue
         options = [thing for thing in name.things if thing not in spoken or len(name.things) == 1]
         thing = choose(options or name.things, phrase.key)
-        noun = noun_before(text, words, phrase.first)
-        edits.append(Edit(noun.start, end, noun_phrase(thing, name.plural, noun, lexicon, phrase.key)))
+        first, plural = (
+            container_before(text, words, phrase.first) if name.plural is None else (phrase.first, name.plural)
+        )
+        noun = noun_before(text, words, first)
+        edits.append(Edit(noun.start, end, noun_phrase(thing, plural, noun, lexicon, phrase.key)))
         notes.append(f"{text[start:end].lower()} -> {thing}")
     return Substituted(edited(text, edits), tuple(dict.fromkeys(notes)))
 
@@ -124,10 +123,28 @@ def is_other(text: str, words: Sequence[Word], phrase: Phrase, names: dict[str, 
     """Whether a phrase that looks like another name is none: part of a longer one, or a verb without a noun's signs."""
     if is_part_of_other_name(text, words, phrase.last, names):
         return True
-    if phrase.last - phrase.first > 1 or not is_verb(phrase.key) or not phrase.first:
+    if (
+        phrase.last - phrase.first > 1
+        or not is_verb(phrase.key)
+        or not phrase.first
+        or not _touch(text, words, phrase.first)
+    ):
         return False
     before = words[phrase.first - 1].text
     return not (before in DETERMINERS or before in BEFORE_NOUNS or before in ADJECTIVES or before.isdigit())
+
+
+def container_before(text: str, words: Sequence[Word], first: int) -> tuple[int, bool | None]:
+    """Where the container before a name begins and whether there are several; of none, the name and None."""
+    if (
+        first < 2
+        or words[first - 1].text != "of"
+        or not (_touch(text, words, first) and _touch(text, words, first - 1))
+    ):
+        return first, None
+    container = words[first - 2].text
+    known = container in CONTAINERS or container in CONTAINERS.values()
+    return (first - 2, container not in CONTAINERS) if known else (first, None)
 
 
 def noun_before(text: str, words: Sequence[Word], first: int) -> Noun:
@@ -150,10 +167,10 @@ def _touch(text: str, words: Sequence[Word], at: int) -> bool:
 def noun_phrase(thing: str, plural: bool | None, noun: Noun, lexicon: Lexicon, said: str = "") -> str:
     """A thing with its determiner and adjectives; a name that is said without a number gets an article."""
     determiner, before = noun.determiner, noun.determiner.lower()
-    number = int(before) if before.isdigit() else NUMBERS.index(before) if before in NUMBERS else -1
+    number = number_of(before)
     if thing.startswith("pair of ") and said in HALVES and number == 2:
         return " ".join(["a", *noun.adjectives, thing])
-    many = number > 1 or (number < 0 and bool(plural) and before not in ONE)
+    many = number > 1 if number is not None and before != "no" else bool(plural) and before not in ONE
     if before in ("a", "an") or (plural is None and before in ("", "some")):
         first = noun.adjectives[0] if noun.adjectives else ""
         shown = article_for(first, "a") if first else lexicon.articles.get(thing, article_for(thing, "a"))
@@ -175,49 +192,6 @@ def replace_colours(text: str, lexicon: Lexicon) -> Substituted:
         elif begins_name(words, at + 1, names) or words[at + 1].text in ADJECTIVES:
             edits.append(Edit(word.start, word.end, colour))
             notes.append(f"{word.text} -> {colour}")
-    return Substituted(edited(text, edits), tuple(dict.fromkeys(notes)))
-
-
-RESTS = frozenset(
-    {
-        "is",
-        "are",
-        "sitting",
-        "sits",
-        "standing",
-        "stands",
-        "lying",
-        "lies",
-        "sleeping",
-        "perched",
-        "balancing",
-        "resting",
-    }
-)
-RIDES = frozenset({"riding", "rides", "ride"})
-
-
-def replace_resting(text: str, lexicon: Lexicon) -> Substituted:
-    """The text in which a thing on a thing is "on top of" it, where the lexicon has that: "a cat on a skateboard"."""
-    if "on top of" not in lexicon.relations.get("above", ()):
-        return Substituted(text)
-    names, words = names_of(lexicon), split_words(text)
-    phrases = [*find_phrases(text, words, names.keys() | scenery_of(lexicon).keys())]
-    edits, notes = [], []
-    for one, other in pairwise(phrases):
-        between = words[one.last : other.first]
-        if (
-            one.key not in names
-            or other.key not in names
-            or "," in text[words[one.last - 1].end : words[other.first].start]
-        ):
-            continue
-        said = [word.text for word in between if word.text not in DETERMINERS | ADJECTIVES and word.text not in COLOURS]
-        verbs = [word for word in between if word.text in said]
-        if said and ({*said} <= RESTS | RIDES | {"on"}) and ("on" in said or {*said} & RIDES) and said[-1] not in RESTS:
-            edits.append(Edit(verbs[0].start, verbs[-1].end, "on top of"))
-            if {*said} & RIDES:
-                notes.append(f"{text[verbs[0].start : verbs[-1].end].lower()} -> on top of")
     return Substituted(edited(text, edits), tuple(dict.fromkeys(notes)))
 
 

@@ -10,16 +10,11 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from dalle3_jax.prompting.chinese import translate_chinese
+from dalle3_jax.prompting.arrangement import replace_places, replace_resting
+from dalle3_jax.prompting.chinese import has_chinese, translate_chinese
 from dalle3_jax.prompting.emoji import replace_emoji
 from dalle3_jax.prompting.lexicon import Lexicon
-from dalle3_jax.prompting.substitution import (
-    Substituted,
-    replace_colours,
-    replace_resting,
-    replace_scenery,
-    replace_things,
-)
+from dalle3_jax.prompting.substitution import Substituted, replace_colours, replace_scenery, replace_things
 from dalle3_jax.text.glyphs import QUOTED
 
 __all__ = ["Translation", "translate"]
@@ -57,13 +52,18 @@ def translate(prompt: str, lexicon: Lexicon, seed: int = 0) -> Translation:
         digest = blake2b(f"{seed} {prompt} {word}".encode("utf-8", "replace"), digest_size=4).digest()
         return options[int.from_bytes(digest, "little") % len(options)]
 
-    steps: tuple[Callable[[str], Substituted], ...] = (
-        lambda text: replace_emoji(text, lexicon),
-        lambda text: translate_chinese(text, lexicon),
+    names: tuple[Callable[[str], Substituted], ...] = (
         lambda text: replace_scenery(text, lexicon),
         lambda text: replace_things(text, lexicon, choose),
+    )
+    steps: tuple[Callable[[str], Substituted], ...] = (
+        lambda text: replace_emoji(text, lexicon),
+        *names,
+        lambda text: translate_chinese(text, lexicon),
+        *(names if has_chinese(prompt) else ()),  # there are general words among what it means
         lambda text: replace_colours(text, lexicon),
         lambda text: replace_resting(text, lexicon),
+        lambda text: replace_places(text, lexicon),
     )
     text, notes, unknown = QUOTED.sub(hide, prompt), list[str](), list[str]()
     for step in steps:

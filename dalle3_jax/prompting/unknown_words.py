@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
 
-from dalle3_jax.prompting.faithfulness import stem
+from dalle3_jax.prompting.faithfulness import negated_words, stem
 from dalle3_jax.prompting.lexicon import ORDERS, Lexicon
 from dalle3_jax.prompting.names import names_of, scenery_of
 from dalle3_jax.prompting.phrases import Word, find_phrases, normalize, split_words
@@ -21,7 +21,7 @@ from dalle3_jax.text.glyphs import QUOTED
 __all__ = ["UnknownWord", "describe_unknown", "nearest_things", "unknown_words"]
 
 MOST_NEAREST = 3
-LIKENESS = 0.8
+LIKENESS = 0.82
 """How alike a word and a name must be, as difflib measures it."""
 SHORTEST = 4
 """Letters of a name that counts as the beginning of a word, or of a word that may be misspelt."""
@@ -41,7 +41,8 @@ def unknown_words(prompt: str, lexicon: Lexicon) -> tuple[UnknownWord, ...]:
     """
     known = translate(prompt, lexicon)
     text = QUOTED.sub(" . ", known.text)
-    found = [*known.unknown, *leftovers(text, lexicon)]
+    away = {stem(word) for word in negated_words(text)}
+    found = [*known.unknown, *(word for word in leftovers(text, lexicon) if stem(word) not in away)]
     return tuple(UnknownWord(word, nearest_things(word, lexicon)) for word in dict.fromkeys(found))
 
 
@@ -64,7 +65,7 @@ def known_phrases(lexicon: Lexicon) -> frozenset[str]:
 @lru_cache(maxsize=16)
 def others_of(lexicon: Lexicon) -> frozenset[str]:
     """Names, in their normal form, of things that the lexicon does not have."""
-    return frozenset(map(normalize, lexicon.paraphrases.others)) - names_of(lexicon).keys()
+    return frozenset({*map(normalize, lexicon.paraphrases.others)} - names_of(lexicon).keys())
 
 
 def leftovers(text: str, lexicon: Lexicon) -> Iterator[str]:

@@ -14,16 +14,26 @@ from dalle3_jax.prompting.ordinary_words import (
     VERBS,
 )
 
-__all__ = ["is_adjective", "is_ordinary", "is_verb"]
+__all__ = ["is_adjective", "is_ordinary", "is_verb", "number_of"]
 
 NAMELESS = frozenset({*ADJECTIVES, *COLOURS, *DETERMINERS, *EMPTY, *FUNCTION, *GENERAL, *NUMBERS, *STYLE})
-SUFFIXES = re.compile(r"(?:ful|ous|ish|less|able|ible|ive|ical|esque|like|ed|ing|ly|est|ern|proof|shaped|sized)$")
+SUFFIXES = re.compile(
+    r"(?:ful|ous|ish|less|able|ible|ive|ical|ic|ent|ant|esque|like|ed|ing|ly|est|ern|proof|shaped|sized)$"
+)
 """How adjectives and adverbs end."""
+ADVERB = re.compile(r"(?<!f)(?<!i)(?<!l)ly$|(?:ful|al|ic)ly$")
+"""How adverbs end, and neither butterfly, family nor jelly."""
 
 
 def is_ordinary(word: str, before: str = "") -> bool:
     """Whether a word in lower case names nothing; behind a determiner a verb is a noun ("a swing")."""
-    if word in NAMELESS or word.endswith(("'s", "\u2019s")) or not re.search(r"[a-z]", word):
+    if (
+        word in NAMELESS
+        or word.removesuffix("s") in GENERAL
+        or ADVERB.search(word)
+        or word.endswith(("'s", "\u2019s"))
+        or not re.search(r"[a-z]", word)
+    ):
         return True
     return is_verb(word) and not (before in DETERMINERS and word in VERBS)
 
@@ -50,3 +60,10 @@ def verb_stems(word: str) -> list[str]:
 def is_adjective(word: str) -> bool:
     """Whether a word is a common adjective or ends like one."""
     return word in ADJECTIVES or bool(SUFFIXES.search(word))
+
+
+def number_of(word: str) -> int | None:
+    """The number that a word or some digits say; None of any other word, and of more digits than anybody counts."""
+    if word in NUMBERS:
+        return NUMBERS.index(word)
+    return int(word) if re.fullmatch(r"[0-9]{1,4}", word) else None

@@ -35,6 +35,15 @@ def test_an_answer_that_loses_something_is_asked_for_again_with_what_was_lost():
     assert any("panda" in complaint for complaint in asked[1].complaints)
 
 
+def test_a_backend_is_asked_in_the_words_that_the_model_knows():
+    backend, asked = answers("a red soccer ball, and much else that nobody asked for")
+    made = upsample("a crimson football", backend, lexicon=LEXICON)
+    assert {ask.prompt for ask in asked} == {"a red soccer ball"}
+    assert made.revised == "a red soccer ball"
+    assert made.notice
+    assert made.notes == ("football -> soccer ball", "crimson -> red")
+
+
 def test_the_prompt_itself_is_used_when_the_answer_stays_wrong():
     backend, asked = answers(GOOD)
     made = upsample("two pandas", backend)
@@ -87,7 +96,7 @@ def test_what_is_no_text_is_left_alone_and_asked_of_nobody(prompt):
         "a panda \u202eon a beach",
         'a "sign "in" a" sign',
         "a \"b 'c' d\" e",
-        "🐼",
+        "🤷",
         "«a» „b“ “c”",
     ],
 )
