@@ -14,12 +14,12 @@ from PIL import Image
 
 from dalle3_jax.commands.cli import CommandParser, open_pipeline, progress_bar
 from dalle3_jax.files import write_whole
+from dalle3_jax.pipeline import auto_size, revision
 from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.jobs import AUTO, make_requests, parse_size_or_auto, read_prompt_lines
 from dalle3_jax.pipeline.png import encode_png, read_metadata
 from dalle3_jax.pipeline.request import Request, request_from_metadata, shorten
-from dalle3_jax.prompting import revision, size_head
 from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.runtime.cluster import add_host_flags, find_hosts
 
@@ -31,7 +31,7 @@ EXAMPLES = """examples:
   dalle3-jax sample --prompt "a red apple" --prompt "two cats" -n 4 --seed 7 --grid
   dalle3-jax sample --prompts-file prompts.txt --checkpoint runs/demo --size 128x128 --batch-size 8
   dalle3-jax sample --prompts-file prompts.jsonl --outdir pictures
-  dalle3-jax sample --prompt "a panda" --upsample template
+  dalle3-jax sample --prompt "a panda" --upsample none
   dalle3-jax sample --repeat pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png
 
 A line of a .jsonl is one prompt with settings of its own:
@@ -105,8 +105,8 @@ def add_upsampling_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of prompt upsampling."""
     group = parser.add_argument_group("prompt upsampling (docs/prompts.md)")
     told = "rewrite prompts as the captions that models are trained on: template (offline) or chat (a language model)"
-    names = ("none", "template", "chat")
-    group.add_argument("--upsample", choices=names, default="none", help=f"{told}; default none")
+    default = "default: what the release asks for, else none"
+    group.add_argument("--upsample", choices=revision.BACKENDS, help=f"{told}; {default}")
     told = f"a server with OpenAI's /chat/completions (default: ${revision.BASE}, else {revision.OFFICIAL}); "
     group.add_argument("--chat-url", metavar="URL", help=f"{told}its key is ${revision.KEY}")
     group.add_argument("--chat-model", metavar="NAME", default="gpt-4o-mini", help="(default %(default)s)")
@@ -167,9 +167,12 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     make = functools.partial(pipeline.request, **options)
     pipeline.check_requests([make(prompt="", seed=arguments.seed or 0)])
     size = parse_size_or_auto(arguments.size) if arguments.size else None
-    sized = size_head.size_assigner(lines, pipeline, size, arguments.size_head, chat)
-    if arguments.upsample != "none":
-        lines = revision.revise_lines(lines, chat, Path(arguments.outdir), pipeline.release.training)
+    sized = auto_size.size_assigner(lines, pipeline, size, arguments.size_head, chat)
+    training = pipeline.release.training
+    for note in revision.unknown_notes([line.settings["prompt"] for line in lines], training):
+        print(f"note: {note}", file=sys.stderr)
+    if (arguments.upsample or pipeline.upsample) != "none":
+        lines = revision.revise_lines(lines, chat, Path(arguments.outdir), training, pipeline.can_read)
     lines = sized(lines)
     seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
     wanted = list(dict.fromkeys(make_requests(lines, make, pipeline.request_errors, seed=seed, n=n)))

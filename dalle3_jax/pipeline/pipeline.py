@@ -31,6 +31,10 @@ from dalle3_jax.pipeline.decoders import apply_decoder, fitting_decoders
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.prompt_cache import TEXT_COMPONENTS, encode_missing, stack_conditions, zero_empty_texts
 from dalle3_jax.pipeline.request import Request, make_request, request_errors, shorten
+from dalle3_jax.pipeline.revision import unknown_notes
+from dalle3_jax.prompting.scene_lexicon import training_lexicon
+from dalle3_jax.prompting.upsampler import template_backend
+from dalle3_jax.prompting.upsampler import upsample as upsample_prompt
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array, Float
@@ -38,6 +42,8 @@ from dalle3_jax.typing import Array, Float
 MAX_BATCH, CACHED_TEXTS = 8, 512
 RELEASE_DEFAULTS = ("steps", "sampler", "guidance_scale", "decoder", "decoder_steps")
 """The settings of a request that a release may have defaults for."""
+UPSAMPLING = ("none", "template")
+"""How prompts are revised before they are drawn, where a release or the caller asks for it."""
 
 Progress = Callable[[int, int, Float[Array, "b h w c"]], None]
 """(steps done, steps in all, the present estimate of the clean latents: `Pipeline.decode` makes a preview of it)."""
@@ -81,6 +87,11 @@ class Pipeline:
         }
         self.decoders = ("vae", *self._decoders)
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
+        self.upsample = str(release.sampling.get("upsample", "none"))
+        if self.upsample not in UPSAMPLING:
+            raise ValueError(
+                f"this release asks for upsampling by {self.upsample!r}: known are {', '.join(UPSAMPLING)}"
+            )
         known = {key: value for key, value in release.sampling.items() if key in RELEASE_DEFAULTS}
         size = release.sizes[0] if release.sizes else (256, 256)
         self.defaults = {"size": size, "steps": 20, "sampler": "ddim", "guidance_scale": 3.0, **known}
@@ -119,6 +130,7 @@ class Pipeline:
         seed: int = 0,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        upsample: str | None = None,
         **settings: Any,
     ) -> list[GeneratedImage]:
         """Makes `n` pictures a prompt, in order: those of the first prompt, those of the second, and so on.
@@ -126,18 +138,39 @@ class Pipeline:
         Picture i of the call has seed + i. `settings` are those of `Request`: negative_prompt, size (height, width),
         steps, sampler, spacing, guidance_scale, guidance_interval, guidance_rescale, decoder, decoder_steps, tile; what
         is left out is the release's default.
-        A prompt longer than the text length is cut, with a warning. Raises ValueError before anything is computed.
+        A prompt longer than the text length is cut, with a warning, and words that the model has never seen are named
+        in one. With `upsample="template"`, or where the release asks for that, prompts are first written as the
+        captions that it was trained on, and warnings show what became of them; "none" turns that off.
+        Raises ValueError before anything is computed.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts or n < 1:
             raise ValueError("there is nothing to make: give at least one prompt and n of at least 1")
+        revised = {prompt: self._revise(prompt, upsample or self.upsample) for prompt in dict.fromkeys(prompts)}
         repeated = [prompt for prompt in prompts for _ in range(n)]
-        requests = [self.request(prompt, seed=seed + i, **settings) for i, prompt in enumerate(repeated)]
+        requests = []
+        for i, prompt in enumerate(repeated):
+            original = {} if revised[prompt] == prompt else {"original_prompt": prompt}
+            requests.append(self.request(revised[prompt], seed=seed + i, **original, **settings))
         batches = self.generate(requests, batch_size=batch_size, progress=progress)
-        for notice in self.truncation_notices(requests):
+        notices = [f"{shorten(old)!r} is drawn as {new!r}" for old, new in revised.items() if new != old]
+        for notice in [*unknown_notes(revised, self.release.training), *notices, *self.truncation_notices(requests)]:
             warnings.warn(notice, stacklevel=2)
         pictures = dict(batches)
         return [pictures[index] for index in range(len(requests))]
+
+    def _revise(self, prompt: str, by: str) -> str:
+        """The prompt as it is drawn."""
+        if by not in UPSAMPLING:
+            raise ValueError(f"upsample is {by!r}: use {' or '.join(map(repr, UPSAMPLING))}")
+        if by == "none" or not isinstance(prompt, str):
+            return prompt
+        lexicon = training_lexicon(self.release.training)
+        return upsample_prompt(prompt, template_backend(lexicon), lexicon=lexicon, fits=self.can_read).revised
+
+    def can_read(self, prompt: str) -> bool:
+        """Whether the model reads the prompt to its end."""
+        return self.tokenizer.count(prompt) <= self.release.text["length"]
 
     def request(self, prompt: str, **settings: Any) -> Request:
         """The request for a prompt with the release's defaults for all that is not given (or None)."""

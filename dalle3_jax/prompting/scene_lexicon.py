@@ -1,8 +1,10 @@
 """What a caption says of a scene, read with the words of its world."""
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
-from dalle3_jax.data.scenes import World
+from dalle3_jax.data.scenes import World, world_of
 from dalle3_jax.data.scenes.concepts import CONCEPTS, Concept
 from dalle3_jax.data.scenes.grammar import SIDES
 from dalle3_jax.data.scenes.layouts import OVER, PHRASES, TO_THE_LEFT, TO_THE_RIGHT, UNDER
@@ -14,7 +16,7 @@ from dalle3_jax.prompting import claims as reading
 from dalle3_jax.prompting.claims import Claims
 from dalle3_jax.prompting.lexicon import Lexicon, Paraphrases
 
-__all__ = ["Claims", "caption_claims", "world_lexicon"]
+__all__ = ["Claims", "caption_claims", "training_lexicon", "world_lexicon"]
 
 RELATIONS = {"left of": TO_THE_LEFT, "right of": TO_THE_RIGHT, "above": OVER, "below": UNDER}
 
@@ -85,3 +87,12 @@ def chinese_of(names: set[str], backgrounds: set[str]) -> dict[str, tuple[str, s
         word: (kind, meaning) if meaning in known.get(kind, (meaning,)) else ("noun", meaning)
         for word, (kind, meaning) in CHINESE_WORDS.items()
     }
+
+
+def training_lexicon(training: Mapping[str, Any]) -> Lexicon | None:
+    """The words of the scenes that a release was trained on, by what it says of its training; None for other data."""
+    data = training.get("config", {}).get("data", {})
+    if not data or data.get("source", "scenes") != "scenes":
+        return None
+    name, part = data.get("world", "first"), data.get("part", {})
+    return world_lexicon(world_of({"of": name, **part} if part else name))

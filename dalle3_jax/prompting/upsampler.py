@@ -82,14 +82,20 @@ class RevisedPrompt:
 
 
 def upsample(
-    prompt: str, backend: Backend, *, lexicon: Lexicon | None = None, previous: Sequence[Turn] = (), seed: int = 0
+    prompt: str,
+    backend: Backend,
+    *,
+    lexicon: Lexicon | None = None,
+    previous: Sequence[Turn] = (),
+    seed: int = 0,
+    fits: Callable[[str], bool] | None = None,
 ) -> RevisedPrompt:
     """The backend's description of the prompt where it keeps all that was asked, else the prompt as it was.
 
     A prompt that asks to be used as it is, is left alone, but for the words that ask it. With `previous` turns the
     prompt is an edit of what they led to, and the answer a new description of the whole. With a lexicon, emoji,
     Chinese and other names in the prompt become names that it has, before anybody is asked; `seed` decides what general
-    words such as "bird" become.
+    words such as "bird" become. An answer that does not fit into what the model reads, as `fits` says, is not used.
     """
     if not prompt.strip():
         return RevisedPrompt(prompt, prompt, "there is nothing to revise")
@@ -105,6 +111,8 @@ def upsample(
         except BackendError as error:
             return RevisedPrompt(prompt, known.text, str(error), known.notes)
         complaints = answer_errors(known.text, answer, lexicon, previous)
+        if fits is not None and not fits(answer):
+            complaints = (*complaints, "it is longer than what the model reads")
         if not complaints:
             return RevisedPrompt(prompt, answer, notes=known.notes)
     notice = f"the revised prompt was not kept: {'; '.join(complaints[:4])}"

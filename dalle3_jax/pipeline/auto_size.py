@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dalle3_jax.pipeline.jobs import AUTO, PromptLine
 from dalle3_jax.pipeline.request import format_size
-from dalle3_jax.prompting import revision
+from dalle3_jax.pipeline.revision import printable_prompt
 from dalle3_jax.prompting.aspect import SizeScorer, choose_size
 from dalle3_jax.prompting.chat import Chat
 
@@ -58,7 +58,7 @@ def choose_line_size(
     """One line, said to the user: the words of the user count, where the prompt was revised."""
     prompt = line.settings.get("original_prompt") or line.settings["prompt"]
     choice = choose_size(prompt, sizes, chat=chat, head=head)
-    print(f"{format_size(choice.size)} for {revision.printable_prompt(prompt)!r}: {choice.reason}", file=sys.stderr)
+    print(f"{format_size(choice.size)} for {printable_prompt(prompt)!r}: {choice.reason}", file=sys.stderr)
     return replace(line, settings={**line.settings, "size": choice.size})
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,13 @@ from dalle3_jax.pipeline.jobs import PromptLine
 from dalle3_jax.pipeline.request import shorten
 from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.prompting.lexicon import Lexicon
+from dalle3_jax.prompting.scene_lexicon import training_lexicon
+from dalle3_jax.prompting.unknown_words import describe_unknown, unknown_words
 from dalle3_jax.prompting.upsampler import Backend, template_backend, upsample
 
-__all__ = ["BASE", "KEY", "OFFICIAL", "chat_backend", "revise_lines", "training_lexicon"]
+__all__ = ["BACKENDS", "BASE", "KEY", "OFFICIAL", "chat_backend", "revise_lines", "unknown_notes"]
+
+BACKENDS = ("none", "template", "chat")
 
 KEY, BASE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 OFFICIAL = "https://api.openai.com/v1"
@@ -31,16 +35,23 @@ def chat_backend(url: str | None, model: str, seconds: float) -> Chat:
 
 
 def revise_lines(
-    lines: Sequence[PromptLine], by: Chat | None, folder: Path, training: Mapping[str, Any]
+    lines: Sequence[PromptLine],
+    by: Chat | None,
+    folder: Path,
+    training: Mapping[str, Any],
+    fits: Callable[[str], bool] | None = None,
 ) -> list[PromptLine]:
     """The lines with prompts revised by a language model, or offline; folder/prompts.jsonl holds them, to be edited.
 
     Each is shown. `training` is what the release says of its own: of a model of scenes, their words are the lexicon.
-    A line that has an "original_prompt" was revised before.
+    A line that has an "original_prompt" was revised before. Nothing is written where no prompt was revised, and no
+    revision is kept that the model could not read to its end, as `fits` says.
     """
     lexicon = training_lexicon(training)
     backend: Backend = by or template_backend(lexicon)
-    found = [revise_line(line, backend, lexicon) for line in lines]
+    found = [revise_line(line, backend, lexicon, fits) for line in lines]
+    if found == list(lines):
+        return found
     content = "".join(json.dumps(line_values(line), ensure_ascii=False) + "\n" for line in found)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,13 +62,15 @@ def revise_lines(
     return found
 
 
-def revise_line(line: PromptLine, backend: Backend, lexicon: Lexicon | None) -> PromptLine:
+def revise_line(
+    line: PromptLine, backend: Backend, lexicon: Lexicon | None, fits: Callable[[str], bool] | None = None
+) -> PromptLine:
     """One line, said to the user."""
     prompt = line.settings["prompt"]
     if line.settings.get("original_prompt"):
         return line
     # A model's own words bound what is kept, not what a language model may add.
-    made = upsample(prompt, backend, lexicon=lexicon)
+    made = upsample(prompt, backend, lexicon=lexicon, fits=fits)
     for note in made.notes:
         print(f"note: {printable_prompt(note)}", file=sys.stderr)
     if made.notice:
@@ -72,6 +85,15 @@ def revise_line(line: PromptLine, backend: Backend, lexicon: Lexicon | None) -> 
     return replace(line, settings={**line.settings, "prompt": made.revised, "original_prompt": prompt})
 
 
+def unknown_notes(prompts: Iterable[str], training: Mapping[str, Any]) -> list[str]:
+    """One note for each prompt with words that the release's training never showed, with the nearest that it knows."""
+    lexicon = training_lexicon(training)
+    if lexicon is None:
+        return []
+    notes = ((prompt, describe_unknown(unknown_words(prompt, lexicon))) for prompt in dict.fromkeys(prompts))
+    return [f"{printable_prompt(prompt)!r}: {note}" for prompt, note in notes if note]
+
+
 def printable_prompt(prompt: str) -> str:
     """A prompt as a terminal can show it."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shorten(prompt))
@@ -82,15 +104,3 @@ def line_values(line: PromptLine) -> dict[str, Any]:
     settings = dict(line.settings)
     size = settings.get("size")
     return settings | ({"size": f"{size[1]}x{size[0]}"} if isinstance(size, tuple) else {})
-
-
-def training_lexicon(training: Mapping[str, Any]) -> Lexicon | None:
-    """The words of the scenes that a release was trained on; None for any other data."""
-    data = training.get("config", {}).get("data", {})
-    if not data or data.get("source", "scenes") != "scenes":
-        return None
-    from dalle3_jax.data.scenes import world_of
-    from dalle3_jax.prompting.scene_lexicon import world_lexicon
-
-    name, part = data.get("world", "first"), data.get("part", {})
-    return world_lexicon(world_of({"of": name, **part} if part else name))
