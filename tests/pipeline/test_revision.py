@@ -22,14 +22,12 @@ def pipeline(length=200, training=SCENES, **sampling):
 
 def prompts_drawn(monkeypatch, made, *arguments, **settings):
     """The requests that a call makes, and its warnings; nothing is sampled."""
-    monkeypatch.setattr(
-        made,
-        "generate",
-        lambda requests, **_: iter(
-            (index, GeneratedImage(Image.new("RGB", (8, 8)), request, "digest", 1))
-            for index, request in enumerate(requests)
-        ),
-    )
+
+    def generate(requests, **_):
+        image = Image.new("RGB", (8, 8))
+        return iter((i, GeneratedImage(image, request, "digest", 1)) for i, request in enumerate(requests))
+
+    monkeypatch.setattr(made, "generate", generate)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         images = made(*arguments, **settings)
