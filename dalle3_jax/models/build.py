@@ -19,6 +19,8 @@ from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import XFNet
 from dalle3_jax.typing import DTypeLike
 
+__all__ = ["COMPONENT_NETWORKS", "NETWORK_CLASSES", "build_models", "build_module", "module_fields", "module_kind"]
+
 NETWORK_CLASSES: dict[str, type[nn.Module]] = {
     "t5": T5Encoder,
     "clip_text": CLIPTextEncoder,

@@ -35,6 +35,8 @@ from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array, Float
 
+__all__ = ["Pipeline", "Progress", "to_pixels"]
+
 MAX_BATCH, CACHED_TEXTS = 8, 512
 RELEASE_DEFAULTS = ("steps", "sampler", "guidance_scale", "decoder", "decoder_steps")
 """The settings of a request that a release may have defaults for."""
