@@ -39,7 +39,7 @@ SHOWN_AS = {"convert.networks": "convert", "pipeline.pipeline": "pipeline"}
 SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "Prompts to images": {
         "pipeline.pipeline": ("Pipeline",),
-        "pipeline.request": ("Request", "make_request", "request_from_metadata"),
+        "pipeline.request": ("Request", "request_from_metadata"),
         "pipeline.png": ("GeneratedImage", "read_metadata"),
     },
     "Weights from and to elsewhere": {
@@ -47,13 +47,13 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "loading.open": ("open_release",),
     },
     "Sampling": {
-        "diffusion.samplers": ("SAMPLERS", "sample", "advance"),
+        "diffusion.samplers": ("SAMPLERS", "sample"),
         "diffusion.spacing": ("Spacing", "sampling_times"),
         "diffusion.guidance": (),
     },
     "Schedules and predictions": {
         "diffusion.schedules": ("Cosine", "ScaledLinear", "build_schedule"),
-        "diffusion.prediction": ("denoiser", "prediction_target", "x0_from_output", "eps_from_output"),
+        "diffusion.prediction": ("denoiser", "prediction_target", "x0_from_output"),
         "diffusion.weighting": (),
     },
     "Networks": {
@@ -131,13 +131,18 @@ class Substitute(ast.NodeTransformer):
 def render_module(module: str, names: tuple[str, ...]) -> Iterator[str]:
     """Yield a line and a block of code for each of the module's names."""
     tree = read_module(module)
-    tables = (n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__")
-    public = ast.literal_eval(next(tables, ast.List([])))
+    public = public_names(tree)
     if unknown := sorted(set(names) - set(public)):
         raise ValueError(f"dalle3_jax.{module} has no public {', '.join(unknown)}: its __all__ holds {public}")
     for name in names or public:
         line, code = render_name(tree, name)
         yield f"#### {name}\n\n{line}\n\n```python\n{code}\n```\n"
+
+
+def public_names(tree: ast.Module) -> list[str]:
+    """The names in a module's __all__."""
+    tables = (n.value for n in tree.body if isinstance(n, ast.Assign) and source(n.targets[0]) == "__all__")
+    return ast.literal_eval(next(tables, ast.List([])))
 
 
 def render_name(tree: ast.Module, name: str) -> tuple[str, str]:
@@ -148,9 +153,9 @@ def render_name(tree: ast.Module, name: str) -> tuple[str, str]:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return first_line(node), render_class(node)
         if isinstance(node, ast.AnnAssign) and source(node.target) == name and isinstance(node.value, ast.Dict):
-            return "By name: " + ", ".join(f"`{source(key)}`" for key in node.value.keys), source(node).partition(" =")[
-                0
-            ]
+            return "By name: " + ", ".join(f"`{source(key)}`" for key in node.value.keys) + ".", source(node).partition(
+                " ="
+            )[0]
     raise ValueError(f"{name} is no class, function or table with a type")
 
 
