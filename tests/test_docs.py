@@ -10,7 +10,10 @@ import pytest
 from dalle3_jax.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PACKAGE = ROOT / "dalle3_jax"
 ROOMS = "|".join(sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"))
 TOPS = "dalle3_jax|configs|tests|docs|scripts|benchmarks|deploy|examples"
@@ -65,7 +68,8 @@ def example_imports(block: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_names_exists(page):
-    assert sorted(set(missing(page.read_text(), page.parent))) == []
+    now = page.read_text().split("\n## [")[: 2 if page.name == "CHANGELOG.md" else None]  # of old versions nothing
+    assert sorted(set(missing("\n## [".join(now), page.parent))) == []
 
 
 @pytest.mark.parametrize(
