@@ -36,7 +36,8 @@ ROOMS["stages"] = ROOMS["evaluation"] | {"evaluation", "training", "diffusion", 
 ROOMS["ablations"] = ROOMS["stages"] | {"stages"}
 ROOMS["commands"] = set(ROOMS)
 SHARED = {"typing", "files"}
-ROOMS |= {name: set() for name in SHARED} | {"__init__": set(), "__main__": {"commands"}}
+# The front door hands out `Pipeline`, `Request` and `convert` when they are asked for.
+ROOMS |= {name: set() for name in SHARED} | {"__init__": {"pipeline", "convert"}, "__main__": {"commands"}}
 
 # Libraries that a room keeps out, wherever in its files.
 BARRED = {

@@ -46,11 +46,11 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_tree_is_small_enough_to_carry():
-    assert megabytes(tracked()) < 45
+    assert megabytes(tracked()) < 58
 
 
 def test_shipped_weights_stay_under_their_ceiling():
-    assert megabytes([path for path in tracked() if "releases" in path.parts]) < 30
+    assert megabytes([path for path in tracked() if "releases" in path.parts]) < 40
 
 
 def test_no_file_of_weights_is_large():

@@ -12,7 +12,7 @@ from dalle3_jax.evaluation.tables import format_percent, markdown_table
 
 
 class RunResult(NamedTuple):
-    """What was measured of one run; `captions` and their `ceilings` are those of `caption_prompts.score_pictures`."""
+    """What was measured of one run; `captions` and their `ceilings` are those of `captions.following.score_images`."""
 
     variant: str
     seed: int

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+__all__ = ["atomic_folder"]
+
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:

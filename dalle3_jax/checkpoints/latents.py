@@ -8,6 +8,8 @@ import numpy as np
 
 from dalle3_jax.typing import Array
 
+__all__ = ["DecoderSettings", "Latent"]
+
 
 @dataclass(frozen=True)
 class Latent:

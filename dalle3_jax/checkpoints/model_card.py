@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+__all__ = ["model_card"]
+
 
 def model_card(record: Mapping[str, Any]) -> str:
     """The card's Markdown for the content of a model.json."""

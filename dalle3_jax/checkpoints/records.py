@@ -8,6 +8,8 @@ from typing import Any
 from dalle3_jax.checkpoints.int8 import INT8
 from dalle3_jax.checkpoints.weights import sha256
 
+__all__ = ["format_version", "read_record", "seal_record"]
+
 FORMAT_VERSION, INT8_VERSION = 1, 2
 """Of a release, and of one with a component in 8 bits: readers that know the first alone refuse it by its version."""
 FIELDS = {

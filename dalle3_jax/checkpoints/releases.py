@@ -41,6 +41,8 @@ from dalle3_jax.checkpoints.weights import (
 from dalle3_jax.models.build import build_module, module_fields, module_kind
 from dalle3_jax.typing import Params
 
+__all__ = ["Release", "check_target", "load_release", "save_release", "weights_digest"]
+
 FILES = 64
 """About as many files as a release has at most: large ones have larger files than the 15 MB that suit a repository."""
 

@@ -19,6 +19,8 @@ from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import XFNet
 
+__all__ = ["abstract_params", "example_inputs"]
+
 
 def abstract_params(modules: Mapping[str, nn.Module], names: Collection[str] | None = None) -> dict[str, Any]:
     """{component: tree of shapes}, leaves boxed with their logical axes (`nn.unbox` drops them), of some or all.

@@ -12,6 +12,22 @@ import safetensors.numpy
 from dalle3_jax.checkpoints.int8 import INT8, SCALE, SUFFIX, quantize
 from dalle3_jax.checkpoints.tensors import FLOATS, Tensors
 
+__all__ = [
+    "BESIDE_INT8",
+    "BYTES_PER_FILE",
+    "STORED",
+    "TYPES",
+    "check_release_type",
+    "parse_dtype",
+    "read_weights",
+    "sha256",
+    "split_by_size",
+    "stored_values",
+    "write_bytes",
+    "write_part",
+    "write_weights",
+]
+
 STORED = {FLOATS[kind].name: FLOATS[kind] for kind in ("F16", "BF16", "F32")}
 """The types that all weights can be written in."""
 BESIDE_INT8 = STORED["float16"]

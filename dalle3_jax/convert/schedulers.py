@@ -84,7 +84,7 @@ def _spacing(sampler: str, own: Config) -> dict[str, Any]:
 
 
 def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
-    """The scheduler_config.json of a release's diffusion and sampling sections; `read` is its inverse.
+    """The scheduler_config.json of a release's diffusion and sampling sections; `read_scheduler` is its inverse.
 
     "uniform" times are written as "trailing", their like at whole entries. Raises ValueError naming all that cannot be
     said in one.

@@ -8,6 +8,8 @@ from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Rule, embedding, linear, norm
 from dalle3_jax.models.t5 import Activation, T5Encoder
 
+__all__ = ["LAYOUT"]
+
 ACTIVATIONS: dict[str, Activation] = {"relu": "relu", "gated-gelu": "gated_gelu", "gated-silu": "gated_silu"}
 """feed_forward_proj -> ours; transformers' "gated-gelu" is the tanh approximation."""
 

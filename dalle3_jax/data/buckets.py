@@ -19,7 +19,7 @@ def nearest_bucket(height: int, width: int, buckets: Sequence[Size]) -> int:
 
 
 def nearest_buckets(sizes: Int[np.ndarray, "n 2"], buckets: Sequence[Size]) -> UInt8[np.ndarray, " n"]:
-    """`bucket_of` for every row of heights and widths, a million of them in a second."""
+    """`nearest_bucket` for every row of heights and widths, a million of them in a second."""
     order = sorted(range(len(buckets)), key=lambda i: -buckets[i][0] * buckets[i][1])
     shapes = np.array([math.log(buckets[i][0] / buckets[i][1]) for i in order])
     found = np.empty(len(sizes), np.uint8)

@@ -31,7 +31,7 @@ def load_diffusers_pipeline(
     """The release of a folder with a model_index.json, or some of its components.
 
     `title` is what the release says that it was imported from; `load_options` is what `convert.load` takes. Raises
-    ValueError as `described` does, before any tensor is read, and as `convert.load` does.
+    ValueError as `describe_pipeline` does, before any tensor is read, and as `convert.load` does.
     """
     found = describe_pipeline(folder, components, how.get("variant"))
     modules, params = {}, {}

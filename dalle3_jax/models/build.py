@@ -19,6 +19,8 @@ from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import XFNet
 from dalle3_jax.typing import DTypeLike
 
+__all__ = ["COMPONENT_NETWORKS", "NETWORK_CLASSES", "build_models", "build_module", "module_fields", "module_kind"]
+
 NETWORK_CLASSES: dict[str, type[nn.Module]] = {
     "t5": T5Encoder,
     "clip_text": CLIPTextEncoder,
@@ -80,7 +82,7 @@ def module_kind(module: nn.Module) -> str:
 
 
 def module_fields(module: nn.Module) -> dict[str, Any]:
-    """A module's fields as JSON values; `build_module(kind_of(module), fields_of(module))` is the same module."""
+    """A module's fields as JSON values; `build_module(module_kind(module), ...)` of them is the same module."""
     fields = (field.name for field in dataclasses.fields(module) if field.name not in NOT_FIELDS)
     return {name: _json_value(getattr(module, name)) for name in fields}
 

@@ -19,6 +19,17 @@ from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
+__all__ = [
+    "CLIP",
+    "CLIPBlock",
+    "CLIPTextEncoder",
+    "CLIPVisionEncoder",
+    "Tower",
+    "activate",
+    "end_positions",
+    "unit_vectors",
+]
+
 Activation = Literal["quick_gelu", "gelu"]
 
 

@@ -42,7 +42,7 @@ class Pooler(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """A vision transformer (arXiv 2010.11929) and its pooling: images in [-1, 1] -> `Seen`.
+    """A vision transformer (arXiv 2010.11929) and its pooling: images in [-1, 1] -> `ImageFeatures`.
 
     Without `queries` the patches themselves are the tokens and the class token the vector.
     """

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 
 from dalle3_jax.typing import Array, Bool, Float
 
+__all__ = ["Condition"]
+
 
 class Condition(NamedTuple):
     """What the UNet is told of the text."""

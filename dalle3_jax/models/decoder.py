@@ -11,6 +11,8 @@ from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import ResBlock
 from dalle3_jax.typing import Array, DTypeLike, Float
 
+__all__ = ["DecoderUNet"]
+
 
 class DecoderUNet(nn.Module):
     """Predicts images from noisy ones and their latents; without attention, so that any size works.

@@ -6,6 +6,8 @@ from flax import linen as nn
 from dalle3_jax.nn.layers import dense, kernel_init
 from dalle3_jax.typing import Array, DTypeLike, Float
 
+__all__ = ["LatentHead"]
+
 
 class LatentHead(nn.Module):
     """Token i -> the i-th square of `patch` x `patch` latents, row by row over a grid of (rows, columns) squares.

@@ -14,6 +14,8 @@ from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock
 from dalle3_jax.typing import Array, DTypeLike, Float, Int
 
+__all__ = ["STRIDE", "SceneLogits", "SceneReader"]
+
 STRIDE = 8
 """Pixels to a side of a cell."""
 

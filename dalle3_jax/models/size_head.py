@@ -6,6 +6,8 @@ from flax import linen as nn
 from dalle3_jax.nn.layers import dense, layer_norm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
+__all__ = ["SizeHead"]
+
 
 class SizeHead(nn.Module):
     """Text features of `width` numbers -> a logit for each of `buckets`, sizes as (height, width).

@@ -16,6 +16,8 @@ from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.transformer import scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
+__all__ = ["Activation", "T5Block", "T5Encoder", "relative_buckets"]
+
 Activation = Literal["gated_gelu", "gated_silu", "relu"]
 
 

@@ -13,6 +13,8 @@ from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
 from dalle3_jax.nn.transformer import SpatialTransformer
 from dalle3_jax.typing import Array, DTypeLike, Float
 
+__all__ = ["SIZE_ID_WIDTH", "Level", "UNet"]
+
 SIZE_ID_WIDTH = 256
 """Sinusoids per size id, as in SDXL (arXiv 2307.01952)."""
 

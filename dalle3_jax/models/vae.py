@@ -11,6 +11,8 @@ from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
 from dalle3_jax.nn.transformer import PixelAttention
 from dalle3_jax.typing import Array, DTypeLike, Float
 
+__all__ = ["VAE", "depth_to_space", "space_to_depth"]
+
 Norm = Literal["group", "rms"]
 
 

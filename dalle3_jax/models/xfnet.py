@@ -15,6 +15,8 @@ from dalle3_jax.nn.layers import dense, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import GEGLU, TransformerBlock, scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
+__all__ = ["AttentionPool", "XFNet"]
+
 
 class ResamplerBlock(nn.Module):
     """Queries attend to the features and to each other, then GEGLU (Perceiver resampler, arXiv 2204.14198)."""

@@ -45,7 +45,8 @@ def with_gathered_kernel(product: Callable[..., Array], axes: Axes) -> Callable[
     """`product` (x, kernel, ...) on each device's rows of x, with the kernel gathered from the devices that store it.
 
     `axes` are the logical axes of the stored kernel, whose last two are its inputs and outputs. Without a mesh or
-    logical rules (`training.sharding.ruled`), and where the rows are not split over devices, it is `product` alone.
+    logical rules (`training.sharding.with_axis_rules`), and where the rows are not split over devices, it is `product`
+    alone.
     """
 
     def apply(x: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:

@@ -13,6 +13,20 @@ from dalle3_jax.nn.fsdp import Axes, compute_axes, gather_kernel, with_gathered_
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.typing import Array, DTypeLike, Float
 
+__all__ = [
+    "CONV_KERNEL_AXES",
+    "EmbeddingMLP",
+    "ScaleShiftGroupNorm",
+    "ScaleShiftRMSNorm",
+    "conv",
+    "dense",
+    "embedding",
+    "kernel_init",
+    "layer_norm",
+    "sinusoids",
+    "with_logical_axes",
+]
+
 CONV_KERNEL_AXES = (None, None, "embed", "out")
 """The logical axes of a convolution's kernel."""
 with_logical_axes = nn.with_logical_partitioning

@@ -9,6 +9,8 @@ from jax import lax
 
 from dalle3_jax.typing import Array, Float
 
+__all__ = ["GroupNorm", "RMSNorm", "standardise"]
+
 NormKind = Literal["batch", "group", "layer", "instance"]
 
 

@@ -9,6 +9,8 @@ from dalle3_jax.nn.layers import ScaleShiftGroupNorm, ScaleShiftRMSNorm, conv, d
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.typing import Array, DTypeLike, Float
 
+__all__ = ["Downsample", "ResBlock", "Upsample", "downsample_mean", "upsample_nearest"]
+
 
 class ResBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 shortcut where the width changes.

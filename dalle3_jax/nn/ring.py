@@ -24,7 +24,7 @@ def ring_axes() -> tuple[str, ...]:
 def ring_attention(
     q: Float[Array, "b l n k"], k: Float[Array, "b l n k"], v: Float[Array, "b l n k"], *, scale: float
 ) -> Float[Array, "b l n k"]:
-    """softmax(scale * q k^T) v, tokens split over the axes of `around`, with a float32 softmax."""
+    """softmax(scale * q k^T) v, tokens split over `ring_axes`, with a float32 softmax."""
     axes = ring_axes()
 
     def rows(q: Array, k: Array, v: Array) -> Array:

@@ -10,6 +10,8 @@ from dalle3_jax.nn.layers import dense, layer_norm
 from dalle3_jax.nn.norms import GroupNorm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
+__all__ = ["GEGLU", "PixelAttention", "SpatialTransformer", "TransformerBlock", "scan_layers"]
+
 
 def scan_layers(
     block: type[nn.Module], layers: int, *, remat: bool = False, axes: Any = nn.broadcast

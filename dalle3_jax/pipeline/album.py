@@ -11,6 +11,8 @@ from typing import Any
 from dalle3_jax.pipeline.png import GeneratedImage, read_metadata
 from dalle3_jax.pipeline.request import Request, request_from_metadata
 
+__all__ = ["Album", "slug"]
+
 MANIFEST = "manifest.jsonl"
 
 

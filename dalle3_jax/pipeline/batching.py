@@ -5,6 +5,8 @@ from typing import Any
 
 from dalle3_jax.pipeline.request import Request
 
+__all__ = ["group_by_program"]
+
 
 def group_by_program(requests: Sequence[Request]) -> list[list[int]]:
     """Indices of requests that one program can make: of the same size, sampling and decoder, guided or not."""

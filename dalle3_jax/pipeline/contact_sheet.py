@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
+__all__ = ["FAINT", "GREEN", "INK", "RED", "SheetCell", "SheetLine", "draw_sheet"]
+
 INK, FAINT, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 GREEN, RED = (21, 128, 61), (185, 28, 28)
 

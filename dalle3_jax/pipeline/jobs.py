@@ -9,6 +9,8 @@ from typing import Any
 
 from dalle3_jax.pipeline.request import Request
 
+__all__ = ["AUTO", "PromptLine", "make_requests", "parse_size", "parse_size_or_auto", "read_prompt_lines"]
+
 MAX_PICTURES = 1_000_000
 SHOWN = 8
 AUTO = "auto"

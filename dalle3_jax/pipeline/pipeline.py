@@ -39,6 +39,8 @@ from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array, Float
 
+__all__ = ["Pipeline", "Progress", "to_pixels"]
+
 MAX_BATCH, CACHED_TEXTS = 8, 512
 RELEASE_DEFAULTS = ("steps", "sampler", "guidance_scale", "decoder", "decoder_steps")
 """The settings of a request that a release may have defaults for."""
@@ -320,7 +322,7 @@ class Pipeline:
         one; its noise comes from the seeds, one an image (0, 1, 2, ... by default). `tile` is the side in pixels of
         overlapping windows that bound the memory; 0 decodes the whole. `split` spreads the rows of every image over the
         mesh's devices instead of whole images, for few large ones; the VAE's decoder only. Raises ValueError for an
-        unknown decoder, wrong latents, rows that do not divide over the mesh, and what `tiles.tiled` refuses.
+        unknown decoder, wrong latents, rows that do not divide over the mesh, and what `tiling.apply_in_tiles` refuses.
         """
         latent = self.system.latent
         if latents.shape[-1] != latent.channels:

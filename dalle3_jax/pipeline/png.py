@@ -14,6 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.request import Request
 
+__all__ = ["GeneratedImage", "a1111_parameters", "encode_png", "read_metadata"]
+
 METADATA_CHUNK = "dalle3_jax"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP = (

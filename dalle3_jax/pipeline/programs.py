@@ -19,6 +19,25 @@ from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.pipeline.tiling import HALO, apply_in_tiles
 from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
 
+__all__ = [
+    "INITIAL",
+    "DecoderSpec",
+    "Guidance",
+    "PipelineSpec",
+    "advance",
+    "batch_over_mesh",
+    "decode_latents",
+    "decode_sharded",
+    "encode_images",
+    "encode_prompts",
+    "fold_in_purpose",
+    "image_keys",
+    "resample",
+    "sample_decoder",
+    "start",
+    "steps_per_chunk",
+]
+
 # What of an image's noise a key is for: fold_in(key, INITIAL), ...; a decoder's own key is folded likewise.
 INITIAL, LOOP, DECODER = 0, 1, 2
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from dalle3_jax.pipeline.tiling import HALO
 
+__all__ = ["MAX_SIDE", "Request", "format_size", "make_request", "request_errors", "request_from_metadata", "shorten"]
+
 MAX_STEPS, MAX_SIDE = 1000, 4096
 LATER_SETTINGS = ("decoder", "decoder_steps", "tile", "spacing", "original_prompt")
 """Settings that older pictures do not have."""

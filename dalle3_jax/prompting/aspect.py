@@ -110,7 +110,7 @@ def choose_size(
 ) -> SizeChoice:
     """One of the sizes: as the prompt says outright, as a language model answers, as the head has it, or the first.
 
-    `chat` answers the question of `asked`; whatever it does wrong, the next in turn is asked.
+    `chat` answers the question of `size_question`; whatever it does wrong, the next in turn is asked.
     """
     if not sizes:
         raise ValueError("there are no sizes to choose from: give at least one")

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Int
 
 from dalle3_jax.text.clip_bpe import END, START, clip_json
 
+__all__ = ["EOS", "PAD", "Tokenizer", "read_folder_tokenizer", "read_padding_id"]
+
 PAD, EOS = "<pad>", "</s>"
 MOST_BYTES = 64 * 2**20
 

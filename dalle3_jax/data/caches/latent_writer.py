@@ -75,10 +75,10 @@ def write_cache_shards(
     processes: int = 1,
     progress: Callable[[int], Any] = lambda records: None,
 ) -> None:
-    """Writes the shards of the first `count` records that are this process's and are not there yet, after `begin`.
+    """Writes the shards of the first `count` records that are this process's and are not there yet.
 
-    `progress` is told how many records more are done. ValueError where latents do not fit float16, or where more than
-    the share `max_bad` of the records is bad.
+    `start_cache` comes before. `progress` is told how many records more are done. ValueError where latents do not fit
+    float16, or where more than the share `max_bad` of the records is bad.
     """
     whole, ledger = finished_shards(folder), BadRecordCounter(max_bad)
     for shard in range(process, -(-count // latent_cache.SHARD), processes):

@@ -117,9 +117,9 @@ def write_chunks(
     max_bad: float = 1.0,
     progress: Callable[[int], Any] = lambda records: None,
 ) -> None:
-    """Writes the chunks after `begin`, each as soon as it is whole; `progress` is told how many records more are done.
+    """Writes the chunks, each as soon as it is whole; `progress` is told how many records more are done.
 
-    ValueError where more than the share `max_bad` of the records is bad.
+    `start_sidecars` comes before. ValueError where more than the share `max_bad` of the records is bad.
     """
     ledger = BadRecordCounter(max_bad)
     indices = itertools.chain.from_iterable(range(chunk.first, chunk.first + chunk.records) for chunk in chunks)

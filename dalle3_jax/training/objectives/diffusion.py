@@ -36,10 +36,10 @@ def diffusion_loss(
     weighting: str = "uniform",
     time_shift: float = 1.0,
 ) -> LossFn:
-    """Weighted squared error of the component's output at random times, on the problems that `make_task` makes of
-    batches.
+    """Weighted squared error of the component's output at random times, on the tasks that
+    `make_task` makes of batches.
 
-    A `time_shift` above 1 trains more on noisy times (see `shifted`).
+    A `time_shift` above 1 trains more on noisy times (see `shift_times`).
     """
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
