@@ -17,13 +17,13 @@ from pathlib import Path
 
 import jax
 
+from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.jobs import parse_size
 from dalle3_jax.planning.chips import parse_topology
 from dalle3_jax.planning.report import plan_markdown
 from dalle3_jax.planning.sampling import plan_sampling
 from dalle3_jax.planning.training_step import INPUTS, plan_training
 from dalle3_jax.stages.config import load_config
-from dalle3_jax.training.logging import write_whole
 
 __all__ = ["main"]
 
@@ -84,4 +84,4 @@ def main(argv: list[str]) -> int:
 
 
 def _write_text(path: str, text: str) -> None:
-    write_whole(Path(path), text.encode())
+    write_whole(Path(path), text.encode(), parents=True)
