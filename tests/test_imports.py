@@ -36,7 +36,7 @@ ROOMS["stages"] = ROOMS["evaluation"] | {"evaluation", "training", "diffusion", 
 ROOMS["ablations"] = ROOMS["stages"] | {"stages"}
 ROOMS["commands"] = set(ROOMS)
 SHARED = {"typing", "files"}
-ROOMS |= {name: set() for name in SHARED} | {"__init__": set(), "__main__": {"commands"}}
+ROOMS |= {name: set() for name in SHARED} | {"__init__": set(), "__main__": {"commands", "runtime"}}
 
 # Libraries that a room keeps out, wherever in its files.
 BARRED = {
