@@ -55,11 +55,11 @@ def verify_step(folder: Path) -> list[str]:
         if _seal_manifest({name: manifest[name] for name in ("files", "arrays")}) != manifest:
             return [f"{MANIFEST} is damaged: it does not match its own sha256"]
         expected, found = manifest["files"], _step_files(folder)
-        problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-        problems += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
+        errors = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+        errors += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
         same = sorted(expected.keys() & found.keys())
         digests = _file_digests({name: found[name] for name in same})
-        return problems + [f"{name} is damaged" for name in same if digests[name] != expected[name]]
+        return errors + [f"{name} is damaged" for name in same if digests[name] != expected[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST} cannot be read: {error}"]
 
@@ -128,10 +128,10 @@ class Checkpointer:
         """The newest good step, NONE before the first save, DAMAGED where no finished step is good; says why not."""
         finished, self._rejected = finished_steps(self.folder), []
         for step in reversed(finished):
-            problems = verify_step(self.folder / f"{step:08d}")
-            if not problems:
+            errors = verify_step(self.folder / f"{step:08d}")
+            if not errors:
                 return step
-            self._rejected.append(f"step {step}: {'; '.join(problems[:3])}")
+            self._rejected.append(f"step {step}: {'; '.join(errors[:3])}")
             print(f"checkpoint rejected, {self._rejected[-1]}", file=sys.stderr)
         return DAMAGED if finished else NONE
 

@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
 
 MakeTask = Callable[[Params, Batch, Key], Task]
-"""(parameters of every component, batch, key) -> the problem that the batch poses."""
+"""(parameters of every component, batch, key) -> the task that the batch poses."""
 
 
 def normalise_latents(
@@ -87,7 +87,7 @@ def text_to_image(
     sizes: bool = False,
     null: Mapping[str, Any] | None = None,
 ) -> MakeTask:
-    """The base model's problem: latents from captions.
+    """The base model's task: latents from captions.
 
     networks: `text_encoder`, `xfnet`, `unet`, for quoted text `glyph_encoder` and, for batches of images, `encode`,
     each taking its parameters first. `sizes` hands the batch's size ids to the UNet. `null` holds the empty caption as
@@ -160,7 +160,7 @@ def latent_decoder(
     base: tuple[Schedule, str] | None = None,
     crop: int = 0,
 ) -> MakeTask:
-    """A decoder's problem: from the frozen VAE's perturbed latents to the image, for a `refiner` to the clean latents.
+    """A decoder's task: from the frozen VAE's perturbed latents to the image, for a `refiner` to the clean latents.
 
     networks: `encode` and the component; for re-sampling `text_encoder`, `xfnet` and `unet` too, with the schedule and
     the prediction of the base model in `base`. `crop` is the side, in cells of the latents, of a random part that is
