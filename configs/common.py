@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     c.model.diffusion.weighting = "uniform"
     c.init = ConfigDict()  # component -> a release folder, or the name of an earlier stage in the same workdir
 
-    c.data = ConfigDict()
+    c.data = ConfigDict()  # as dalle3_jax.data.settings has them, which a test compares
     c.data.source = "scenes"
     c.data.world = "first"  # first, whole or scattered
     c.data.part = ConfigDict()  # of the world: concepts, styles, kinds, words, ... of dalle3_jax.data.scenes.world_of

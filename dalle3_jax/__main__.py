@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from dalle3_jax.commands import COMMANDS
+from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, print_error
 
 # Libraries that only some commands need -> the extra that brings them.
 EXTRAS = {
@@ -33,17 +34,11 @@ def usage_text() -> str:
     return "\n".join([head, "", *lines, "", tail])
 
 
-def fail_with(message: str) -> int:
-    """Print one line to stderr and return the exit status of bad input."""
-    print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
 def fail_unknown_command(name: str) -> int:
     """Say that there is no such command, and which one may have been meant."""
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}"
-    return fail_with(f"no command {name!r}: {hint}")
+    return print_error(f"no command {name!r}: {hint}", EXIT_BAD_INPUT)
 
 
 def run_command(name: str, argv: Sequence[str]) -> int:
@@ -54,7 +49,7 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        return fail_with(f"{name} needs {error.name}: pip install 'dalle3_jax[{extra}]'")
+        return print_error(f"{name} needs {error.name}: pip install 'dalle3_jax[{extra}]'", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         return 130
 

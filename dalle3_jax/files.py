@@ -1,20 +1,43 @@
 """Files that are there complete or not at all."""
 
 import os
-import tempfile
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes beside `path`, waits for the disk, and renames; OSError when the folder cannot be written."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.absolute().parent)
+def write_whole(path: Path, data: bytes, *, parents: bool = False) -> None:
+    """Write the file through one beside it; OSError where that cannot be done, and then nothing has changed.
+
+    `parents` makes the folders that it lies in. Several threads and processes may write the same file at once.
+    """
+    with atomic_file(path, parents=parents) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def atomic_file(path: Path, *, parents: bool = False) -> Iterator[Path]:
+    """Yield an empty file beside `path` to be filled, which takes its place, on the disk, when the block ends well."""
+    folder = path.absolute().parent
+    if parents:
+        folder.mkdir(parents=True, exist_ok=True)
+    # The end of the name, so that the longest one still fits; the umask says who may read it, as of any new file.
+    temporary = folder / f".{path.name[-48:]}.{secrets.token_hex(8)}.tmp"
+    temporary.touch(exist_ok=False)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp lets only its owner read
+        yield temporary
+        wait_for_disk(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        wait_for_disk(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def wait_for_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, would outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

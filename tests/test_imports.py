@@ -37,7 +37,7 @@ ROOMS["ablations"] = ROOMS["stages"] | {"stages"}
 ROOMS["commands"] = set(ROOMS)
 SHARED = {"typing", "files"}
 # The front door hands out `Pipeline`, `Request` and `convert` when they are asked for.
-ROOMS |= {name: set() for name in SHARED} | {"__init__": {"pipeline", "convert"}, "__main__": {"commands"}}
+ROOMS |= {name: set() for name in SHARED} | {"__init__": {"pipeline", "convert"}, "__main__": {"commands", "runtime"}}
 
 # Libraries that a room keeps out, wherever in its files.
 BARRED = {

@@ -1,11 +1,12 @@
 """Folders that appear whole or not at all."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dalle3_jax.files import wait_for_disk
 
 __all__ = ["atomic_folder"]
 
@@ -37,14 +38,5 @@ def _move_into_place(temporary: Path, target: Path) -> None:
         shutil.rmtree(previous, ignore_errors=True)
         target.rename(previous)
     temporary.rename(target)
-    _fsync(target.parent)
+    wait_for_disk(target.parent)
     shutil.rmtree(previous, ignore_errors=True)
-
-
-def _fsync(folder: Path) -> None:
-    """Makes renames within a folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -88,9 +88,9 @@ def joined(
     `axes` are those of `input_axes`; what they do not name is of the type `other`. Raises ValueError that lists every
     tensor of another type than it should be, and every scale that is missing, left over, or no scale.
     """
-    if problems := list(_problems(tensors, axes, other)):
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise ValueError("; ".join(problems[:8]) + more)
+    if errors := list(_type_errors(tensors, axes, other)):
+        more = f"; and {len(errors) - 8} more" if len(errors) > 8 else ""
+        raise ValueError("; ".join(errors[:8]) + more)
     return {
         name: Quantized(value, tensors[name + SUFFIX]) if name in axes else value
         for name, value in tensors.items()
@@ -104,7 +104,9 @@ def _inputs(leaf: Any) -> tuple[int, ...]:
     return tuple(axis for axis, name in enumerate(names[:-1]) if name is None or name in COMPUTE_AXES)
 
 
-def _problems(tensors: Mapping[str, np.ndarray], axes: Mapping[str, tuple[int, ...]], other: np.dtype) -> Iterator[str]:
+def _type_errors(
+    tensors: Mapping[str, np.ndarray], axes: Mapping[str, tuple[int, ...]], other: np.dtype
+) -> Iterator[str]:
     for name, value in tensors.items():
         if name.endswith(SUFFIX):
             if name.removesuffix(SUFFIX) not in tensors.keys() & axes.keys():
@@ -113,8 +115,8 @@ def _problems(tensors: Mapping[str, np.ndarray], axes: Mapping[str, tuple[int, .
         wanted = INT8 if name in axes else other
         if value.dtype != wanted:
             yield f"{name} is {value.dtype} and should be {wanted}"
-        elif name in axes and (problem := _no_scale(tensors.get(name + SUFFIX), value, axes[name])):
-            yield f"{name}{SUFFIX} {problem}"
+        elif name in axes and (error := _no_scale(tensors.get(name + SUFFIX), value, axes[name])):
+            yield f"{name}{SUFFIX} {error}"
 
 
 def _no_scale(scale: np.ndarray | None, matrix: np.ndarray, axes: tuple[int, ...]) -> str:

@@ -52,8 +52,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}; copy or export the release again") from None
-    if problems := _record_errors(record):
-        raise ValueError(f"{path} is damaged: {'; '.join(problems)}; copy or export the release again")
+    if errors := _record_errors(record):
+        raise ValueError(f"{path} is damaged: {'; '.join(errors)}; copy or export the release again")
     return record
 
 
@@ -65,19 +65,17 @@ def _record_errors(record: Any) -> list[str]:
     if version not in (FORMAT_VERSION, INT8_VERSION):
         known = f"{FORMAT_VERSION} and {INT8_VERSION}"
         return [f"format_version is {version!r} and this dalle3_jax reads {known} (upgrade it if it is older)"]
-    problems = _field_errors(
-        "", record, {**FIELDS, **{name: kind for name, kind in OPTIONAL.items() if name in record}}
-    )
-    if not problems and _digest({key: value for key, value in record.items() if key != "sha256"}) != record["sha256"]:
-        problems.append("its content does not match its own sha256")
-    if problems:
-        return problems
+    errors = _field_errors("", record, {**FIELDS, **{name: kind for name, kind in OPTIONAL.items() if name in record}})
+    if not errors and _digest({key: value for key, value in record.items() if key != "sha256"}) != record["sha256"]:
+        errors.append("its content does not match its own sha256")
+    if errors:
+        return errors
     for name, part in record["components"].items():
-        problems += _field_errors(f"components.{name}", part, COMPONENT)
-        problems += [f"{file!r} is no plain file name" for file in part.get("files", ()) if PurePath(file).name != file]
-    if not problems and version < INT8_VERSION and (names := _int8(record["components"])):
-        problems.append(f"{', '.join(names)} in int8, which format_version {version} has not")
-    return problems
+        errors += _field_errors(f"components.{name}", part, COMPONENT)
+        errors += [f"{file!r} is no plain file name" for file in part.get("files", ()) if PurePath(file).name != file]
+    if not errors and version < INT8_VERSION and (names := _int8(record["components"])):
+        errors.append(f"{', '.join(names)} in int8, which format_version {version} has not")
+    return errors
 
 
 def _int8(components: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -89,9 +87,9 @@ def _field_errors(where: str, value: Any, fields: Mapping[str, Any]) -> list[str
     """How an object differs from the fields it should have."""
     if not isinstance(value, dict):
         return [f"{where} is not an object"]
-    problems = [f"{where} lacks {name}".strip() for name in fields if name not in value]
-    problems += [f"{where} has an unknown field {name!r}".strip() for name in value if name not in fields]
-    return problems + [
+    errors = [f"{where} lacks {name}".strip() for name in fields if name not in value]
+    errors += [f"{where} has an unknown field {name!r}".strip() for name in value if name not in fields]
+    return errors + [
         f"{where} {name} is a {type(value[name]).__name__}".strip()
         for name, kind in fields.items()
         if name in value and not isinstance(value[name], kind)

@@ -211,21 +211,21 @@ def _parameters(part: Mapping[str, Any], tensors: dict[str, np.ndarray], shapes:
 
 def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, np.ndarray | Quantized]]) -> None:
     """Raises ValueError that lists how the tensors differ from what their networks take."""
-    problems = []
+    errors = []
     for component, tree in shapes.items():
         leaves = _leaves_by_name(tree)
         expected = {name: leaf.shape for name, leaf in leaves.items()}
         found = {name: value.shape for name, value in tensors[component].items()}
-        problems += [f"{component} lacks {name}" for name in sorted(expected.keys() - found.keys())]
-        problems += [f"{component} has no place for {name}" for name in sorted(found.keys() - expected.keys())]
-        problems += [
+        errors += [f"{component} lacks {name}" for name in sorted(expected.keys() - found.keys())]
+        errors += [f"{component} has no place for {name}" for name in sorted(found.keys() - expected.keys())]
+        errors += [
             f"{component}.{name} is {found[name]} and should be {expected[name]}"
             for name in sorted(expected.keys() & found.keys())
             if expected[name] != found[name]
         ]
-    if problems:
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise ValueError("parameters do not fit the networks: " + "; ".join(problems[:8]) + more)
+    if errors:
+        more = f"; and {len(errors) - 8} more" if len(errors) > 8 else ""
+        raise ValueError("parameters do not fit the networks: " + "; ".join(errors[:8]) + more)
 
 
 def _place_params(

@@ -12,7 +12,6 @@ has its manifest.
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import threading
@@ -26,6 +25,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+
+from dalle3_jax.files import write_whole
 
 __all__ = ["Checkpointer", "RestoredCheckpoint", "finished_steps", "verify_step"]
 
@@ -54,11 +55,11 @@ def verify_step(folder: Path) -> list[str]:
         if _seal_manifest({name: manifest[name] for name in ("files", "arrays")}) != manifest:
             return [f"{MANIFEST} is damaged: it does not match its own sha256"]
         expected, found = manifest["files"], _step_files(folder)
-        problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-        problems += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
+        errors = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+        errors += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
         same = sorted(expected.keys() & found.keys())
         digests = _file_digests({name: found[name] for name in same})
-        return problems + [f"{name} is damaged" for name in same if digests[name] != expected[name]]
+        return errors + [f"{name} is damaged" for name in same if digests[name] != expected[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST} cannot be read: {error}"]
 
@@ -127,10 +128,10 @@ class Checkpointer:
         """The newest good step, NONE before the first save, DAMAGED where no finished step is good; says why not."""
         finished, self._rejected = finished_steps(self.folder), []
         for step in reversed(finished):
-            problems = verify_step(self.folder / f"{step:08d}")
-            if not problems:
+            errors = verify_step(self.folder / f"{step:08d}")
+            if not errors:
                 return step
-            self._rejected.append(f"step {step}: {'; '.join(problems[:3])}")
+            self._rejected.append(f"step {step}: {'; '.join(errors[:3])}")
             print(f"checkpoint rejected, {self._rejected[-1]}", file=sys.stderr)
         return DAMAGED if finished else NONE
 
@@ -139,9 +140,8 @@ class Checkpointer:
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
                 files = _file_digests(_step_files(target))
-                _write_whole(
-                    target / MANIFEST, json.dumps(_seal_manifest({"files": files, "arrays": arrays}), indent=1)
-                )
+                manifest = _seal_manifest({"files": files, "arrays": arrays})
+                write_whole(target / MANIFEST, json.dumps(manifest, indent=1).encode())
                 for step in finished_steps(self.folder)[: -self.keep]:
                     shutil.rmtree(self.folder / f"{step:08d}")
         except BaseException as error:  # handed to the main thread
@@ -159,7 +159,8 @@ def _make_room(target: Path) -> None:
 
 
 def _step_files(folder: Path) -> dict[str, Path]:
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != f"{MANIFEST}.tmp")
+    """The files that a manifest speaks of: all but itself and what was to become it when a run was killed."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.match(f"*{MANIFEST}*.tmp"))
     return {path.relative_to(folder).as_posix(): path for path in paths if path != folder / MANIFEST}
 
 
@@ -178,15 +179,6 @@ def _seal_manifest(content: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest with the SHA-256 of its other fields."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _array_specs(tree: Any) -> dict[str, list[Any]]:

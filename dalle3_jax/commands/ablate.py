@@ -1,14 +1,13 @@
 """`dalle3-jax ablate`: trains and measures what an ablation compares, and leaves its table and plot."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dalle3_jax.ablations import results
 from dalle3_jax.ablations import study as studies
 from dalle3_jax.ablations.run import run_study, write_ablation_report
-from dalle3_jax.commands.cli import CommandParser
+from dalle3_jax.commands.cli import CommandParser, bad_input, failures, print_command_errors
 from dalle3_jax.evaluation import plots
 from dalle3_jax.runtime.distributed import enable_compilation_cache
 
@@ -22,6 +21,7 @@ input; 1 failed; 75 stopped by SIGTERM or SIGINT with everything saved. W holds 
 runs/VARIANT/SEED/, a JSON for each measured run in results/, and NAME.md and NAME.png."""
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before anything is trained."""
     parser = CommandParser(
@@ -36,7 +36,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", metavar="DIR", help="folder for another copy of the table and the plot")
     arguments = parser.parse_args(argv)
     workdir = Path(arguments.workdir).absolute()
-    try:
+    remark = "the same command goes on from what is saved"
+    with failures(FloatingPointError, OSError, remark=remark), bad_input():
         if not plots.has_matplotlib():
             raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
         study = studies.load_study(Path(arguments.config), workdir)
@@ -48,9 +49,3 @@ def main(argv: Sequence[str]) -> int:
             print(f"other processes are still at {', '.join(lacking)}; the last one to end writes the table")
             return 0
         return write_ablation_report(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (FloatingPointError, OSError) as error:
-        print(f"error: {error}; the same command goes on from what is saved", file=sys.stderr)
-        return 1

@@ -1,17 +1,23 @@
-"""What commands share: the parser of arguments, the pipeline of a checkpoint, the bar over its steps."""
+"""What commands share: the parser of arguments, errors as exit codes, the pipeline of a checkpoint, a bar of steps."""
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
+from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, print_error
+
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
+
+
+Arguments = TypeVar("Arguments", bound=Sequence[str])
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -19,7 +25,47 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and leave with status 2."""
-        self.exit(2, f"error: {message}; --help says more\n")
+        raise SystemExit(print_error(f"{message}; --help says more", EXIT_BAD_INPUT))
+
+
+class CommandError(Exception):
+    """What ends a command: the message that is its one line, and the exit code."""
+
+    def __init__(self, message: object, code: int = EXIT_BAD_INPUT):
+        super().__init__(message)
+        self.code = code
+
+
+@contextlib.contextmanager
+def bad_input(*kinds: type[Exception]) -> Iterator[None]:
+    """Errors within are bad input, and end the command with status 2: ValueError, or those of the `kinds`."""
+    errors = kinds or (ValueError,)
+    try:
+        yield
+    except errors as error:
+        raise CommandError(error) from None
+
+
+@contextlib.contextmanager
+def failures(*kinds: type[Exception], remark: str) -> Iterator[None]:
+    """Errors of the `kinds` within end the command with status 1; the remark tells what remains."""
+    try:
+        yield
+    except kinds as error:
+        raise CommandError(f"{error}; {remark}", EXIT_FAILED) from None
+
+
+def print_command_errors(main: Callable[[Arguments], int]) -> Callable[[Arguments], int]:
+    """The command, whose CommandError becomes one line and its exit code."""
+
+    @functools.wraps(main)
+    def run(argv: Arguments) -> int:
+        try:
+            return main(argv)
+        except CommandError as error:
+            return print_error(error, error.code)
+
+    return run
 
 
 def open_pipeline(

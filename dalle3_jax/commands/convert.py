@@ -1,8 +1,9 @@
 """`dalle3-jax convert`: public weights, or any checkpoint, as a release."""
 
 import argparse
-import sys
 from collections.abc import Sequence
+
+from dalle3_jax.commands.cli import bad_input, print_command_errors
 
 EXAMPLES = """examples:
   dalle3-jax convert stable-diffusion-v1-5 release                 a folder of diffusers
@@ -16,6 +17,7 @@ must be safetensors. DST says everything about itself in model.json, and is veri
 out of diffusers goes back into it by `dalle3-jax export DST FOLDER --format diffusers`."""
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one message and status 2."""
     parser = argparse.ArgumentParser(
@@ -32,11 +34,8 @@ def main(argv: Sequence[str]) -> int:
     told = "take SRC's files of this variant, as in model.fp16.safetensors"
     parser.add_argument("--variant", metavar="NAME", help=told)
     arguments = parser.parse_args(argv)
-    try:
+    with bad_input():
         print(convert_to_release(arguments.source, arguments.folder, arguments.dtype, arguments.variant))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     return 0
 
 

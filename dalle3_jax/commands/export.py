@@ -2,11 +2,12 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dalle3_jax.commands.cli import bad_input, print_command_errors
 
 if TYPE_CHECKING:
     from dalle3_jax.checkpoints.releases import Release
@@ -19,6 +20,7 @@ EXAMPLES = """examples:
   dalle3-jax sample --checkpoint release --prompt "a panda on a beach\""""
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2."""
     parser = argparse.ArgumentParser(
@@ -41,13 +43,10 @@ def main(argv: Sequence[str]) -> int:
         "--decoder", metavar="NAME", help="the decoder that pictures get by default: vae, consistency, ..."
     )
     arguments = parser.parse_args(argv)
-    try:
+    with bad_input():
         given = Path(arguments.workdir), Path(arguments.folder), arguments.dtype, arguments.add, arguments.decoder
         for line in export_release(*given, format=arguments.format):
             print(line)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     return 0
 
 

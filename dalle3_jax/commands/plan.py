@@ -17,13 +17,14 @@ from pathlib import Path
 
 import jax
 
+from dalle3_jax.commands.cli import bad_input, print_command_errors
+from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.jobs import parse_size
 from dalle3_jax.planning.chips import parse_topology
 from dalle3_jax.planning.report import plan_markdown
 from dalle3_jax.planning.sampling import plan_sampling
 from dalle3_jax.planning.training_step import INPUTS, plan_training
 from dalle3_jax.stages.config import load_config
-from dalle3_jax.training.logging import write_whole
 
 __all__ = ["main"]
 
@@ -50,11 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
     return made
 
 
+@print_command_errors
 def main(argv: list[str]) -> int:
     """The command; errors are one line."""
     arguments, rest = build_parser().parse_known_args(argv)
     jax.config.update("jax_platforms", "cpu")
-    try:
+    with bad_input():
         where = parse_topology(arguments.topology)
         loaded = load_config([f"--config={arguments.config}", "--workdir=plan", *rest])
         assert loaded is not None
@@ -70,9 +72,6 @@ def main(argv: list[str]) -> int:
             found = plan_sampling(*asked, sampled if arguments.images is None else arguments.images, how)
         else:
             found = plan_training(*asked, arguments.inputs or "images", how)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     if arguments.json:
         sys.stdout.write(found.to_json()) if arguments.json == "-" else _write_text(arguments.json, found.to_json())
     if arguments.out:
@@ -84,4 +83,4 @@ def main(argv: list[str]) -> int:
 
 
 def _write_text(path: str, text: str) -> None:
-    write_whole(Path(path), text.encode())
+    write_whole(Path(path), text.encode(), parents=True)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.commands.cli import CommandParser, open_pipeline, progress_bar
+from dalle3_jax.commands.cli import (
+    CommandParser,
+    bad_input,
+    failures,
+    open_pipeline,
+    print_command_errors,
+    progress_bar,
+)
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline import auto_size, revision
 from dalle3_jax.pipeline.album import Album
@@ -121,23 +128,18 @@ def chat_of(arguments: argparse.Namespace) -> Chat | None:
     return revision.chat_backend(arguments.chat_url, arguments.chat_model, arguments.chat_timeout)
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before anything is computed."""
     arguments = build_parser().parse_args(argv)
-    try:
+    with bad_input():
         if find_hosts(arguments).is_distributed:
             if arguments.upsample == "chat":
                 raise ValueError("--upsample chat on several hosts: revise the prompts on one, then give prompts.jsonl")
             return sample_share(arguments)
         job = prepare_repeat(arguments) if arguments.repeat is not None else prepare_sampling(arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
+    with failures(OSError, FloatingPointError, remark="what is done is kept, the same command goes on from there"):
         return job()
-    except (OSError, FloatingPointError) as error:
-        print(f"error: {error}; what is done is kept, the same command goes on from there", file=sys.stderr)
-        return 1
 
 
 def sample_share(arguments: argparse.Namespace) -> int:

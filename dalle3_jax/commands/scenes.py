@@ -6,14 +6,13 @@ dalle3-jax scenes --tfds folder --count 10000 --split held_out
 """
 
 import argparse
-import sys
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dalle3_jax.commands.cli import parse_scene_size, parse_world
+from dalle3_jax.commands.cli import bad_input, parse_scene_size, parse_world, print_command_errors
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, WORLDS
 from dalle3_jax.data.sources.scenes import ScenesSource
@@ -23,13 +22,11 @@ INK, PAPER = (40, 44, 52), (255, 255, 255)
 FONT, LINE, GAP = 12, 15, 12
 
 
+@print_command_errors
 def main(argv: list[str]) -> int:
     """Runs the command; 2 where the arguments make no sense or the output cannot be written."""
-    try:
+    with bad_input(OSError, ValueError):
         run(build_parser().parse_args(argv))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     return 0
 
 

@@ -84,10 +84,10 @@ def clip_module(config: Mapping[str, Any]) -> CLIP:
     """Both towers of a config.json, whose options stand under text_config and vision_config."""
     text, vision = _tower_section(config, "text", TEXT_DEFAULTS), _tower_section(config, "vision", VISION_DEFAULTS)
     top = {"projection_dim": 512, **config}
-    problems = _clip_option_errors(top, ["projection_dim"])
-    problems += [f"text_config {problem}" for problem in _clip_option_errors(text, TEXT_DEFAULTS)]
-    problems += [f"vision_config {problem}" for problem in _clip_option_errors(vision, VISION_DEFAULTS)]
-    raise_unsupported("CLIP", problems)
+    errors = _clip_option_errors(top, ["projection_dim"])
+    errors += [f"text_config {error}" for error in _clip_option_errors(text, TEXT_DEFAULTS)]
+    errors += [f"vision_config {error}" for error in _clip_option_errors(vision, VISION_DEFAULTS)]
+    raise_unsupported("CLIP", errors)
     return CLIP(
         text=Tower(**_tower_fields(text)),
         vision=Tower(**_tower_fields(vision)),
@@ -119,9 +119,9 @@ def _tower_section(config: Mapping[str, Any], tower: str, defaults: Mapping[str,
 
 
 def _clip_option_errors(options: Mapping[str, Any], names: Mapping[str, Any] | list[str]) -> list[str]:
-    problems = unsupported_options(options, {"hidden_act": ["quick_gelu", "gelu"], "num_channels": 3})
+    errors = unsupported_options(options, {"hidden_act": ["quick_gelu", "gelu"], "num_channels": 3})
     wrong = [name for name in names if name not in NO_SIZES and not is_size(options[name])]
-    return problems + [f"{name}={options[name]!r} (supported: one positive whole number)" for name in wrong]
+    return errors + [f"{name}={options[name]!r} (supported: one positive whole number)" for name in wrong]
 
 
 def _eos_id(options: Mapping[str, Any]) -> int | None:

@@ -20,22 +20,20 @@ def unsupported_options(
     has none to check. Where `known` (read elsewhere) or `ignored` (of no meaning to the network) are given, any
     further option must be None or False. Keys that begin with "_" are notes of the library that wrote them.
     """
-    problems = []
+    errors = []
     for name, allowed in supported.items():
         values = allowed if isinstance(allowed, list | tuple | set | frozenset) else (allowed,)
         if name in config and not any(_matches_exactly(config[name], value) for value in values):
-            problems.append(f"{name}={config[name]!r} (supported: {', '.join(map(repr, values))})")
+            errors.append(f"{name}={config[name]!r} (supported: {', '.join(map(repr, values))})")
     if known or ignored:
         read = {*supported, *known, *ignored}
         others = {name: value for name, value in config.items() if name not in read and name[:1] != "_"}
-        problems += [
-            f"{name}={value!r} (unknown option)" for name, value in others.items() if value not in (None, False)
-        ]
-    return problems
+        errors += [f"{name}={value!r} (unknown option)" for name, value in others.items() if value not in (None, False)]
+    return errors
 
 
 def raise_unsupported(what: str, errors: Sequence[str]) -> None:
-    """Raises one ValueError with all problems of a config, if there are any."""
+    """Raises one ValueError with all that is unsupported in a config, if there are any."""
     if errors:
         raise ValueError(f"this {what} has options that are not supported: {'; '.join(errors)}")
 

@@ -168,17 +168,17 @@ def _decoder_option_errors(options: Mapping[str, Any]) -> list[str]:
     sizes = ("decoder_layers_per_block", "decoder_norm_num_groups", "decoder_out_channels")
     if options["decoder_time_embedding_type"] == "learned":
         sizes += ("decoder_num_train_timesteps",)
-    problems = size_errors(options, sizes)
+    errors = size_errors(options, sizes)
     lists = ("decoder_block_out_channels", "encoder_block_out_channels")
     wrong = [name for name in lists if not are_sizes(options[name])]
-    problems += [f"{name}={options[name]!r} (a list of positive whole numbers)" for name in wrong]
+    errors += [f"{name}={options[name]!r} (a list of positive whole numbers)" for name in wrong]
     supported = dict(SUPPORTED)
     if not wrong:
         levels = len(options["decoder_block_out_channels"])
         supported |= {"decoder_down_block_types": [[DOWN] * levels], "decoder_up_block_types": [[UP] * levels]}
     if is_size(options["decoder_out_channels"]) and options["decoder_out_channels"] < 3:
-        problems.append(f"decoder_out_channels={options['decoder_out_channels']} (the first 3 are the image)")
-    return problems + unsupported_options(options, supported, DEFAULTS, IGNORED)
+        errors.append(f"decoder_out_channels={options['decoder_out_channels']} (the first 3 are the image)")
+    return errors + unsupported_options(options, supported, DEFAULTS, IGNORED)
 
 
 LAYOUT = NetworkLayout(module, rules, config, ignored=("encoder.*", "quant_conv.*"))

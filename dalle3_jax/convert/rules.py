@@ -107,7 +107,7 @@ def import_moves(rules: Sequence[Rule], tensors: Mapping[str, Shape], params: Ma
 
     `params` are dotted paths with their shapes.
     """
-    found, problems = [], []
+    found, errors = [], []
     literal, patterns = _split_rules(rules)
     for name in tensors:
         candidates = literal.get(name, []) + _moves_by_pattern(name, patterns)
@@ -115,9 +115,9 @@ def import_moves(rules: Sequence[Rule], tensors: Mapping[str, Shape], params: Ma
             found.append(candidates[0])
         else:
             what = f"matches {len(candidates)} rules" if candidates else "has no place here"
-            problems.append(f"tensor {name} {tensors[name]} {what}")
-    problems += [problem for move in found if (problem := _move_error(move, tensors, params))]
-    _raise_mismatches(problems, _fill_errors(found, params))
+            errors.append(f"tensor {name} {tensors[name]} {what}")
+    errors += [error for move in found if (error := _move_error(move, tensors, params))]
+    _raise_mismatches(errors, _fill_errors(found, params))
     return found
 
 
@@ -203,16 +203,16 @@ def _fill_errors(moves: Sequence[Move], params: Mapping[str, Shape]) -> list[str
     """The parameters, or slices, that are filled never or more than once."""
     counts = Counter((move.target, move.layer) for move in moves)
     stacked = {move.target for move in moves if move.layer is not None}
-    problems = []
+    errors = []
     for name, shape in params.items():
         if name in stacked:
-            problems += _missing_layer_errors(name, shape[0], counts)
+            errors += _missing_layer_errors(name, shape[0], counts)
         elif (name, None) not in counts:
-            problems.append(f"parameter {name} {shape} is not filled")
+            errors.append(f"parameter {name} {shape} is not filled")
     for (name, index), count in counts.items():
         if name in params and (count > 1 or (index is None and name in stacked)):
-            problems.append(f"parameter {name}{'' if index is None else f' layer {index}'} is filled twice")
-    return problems
+            errors.append(f"parameter {name}{'' if index is None else f' layer {index}'} is filled twice")
+    return errors
 
 
 def _missing_layer_errors(name: str, layers: int, filled: Collection[tuple[str, int | None]]) -> list[str]:

@@ -23,18 +23,18 @@ class Shards(Mapping[str, np.ndarray]):
 
     def __init__(self, files: Sequence[Path], index: Mapping[str, str] | None = None):
         self._files: dict[str, Tensors] = {}
-        problems = []
+        errors = []
         for file in map(Tensors, files):
             twice = [name for name in file if name in self._files]
-            problems += [f"{name} is in {self._files[name].path.name} and in {file.path.name}" for name in twice]
+            errors += [f"{name} is in {self._files[name].path.name} and in {file.path.name}" for name in twice]
             self._files |= dict.fromkeys(file, file)
         if index is not None:
             found = {name: file.path.name for name, file in self._files.items()}
             absent = (name for name in index if found.get(name) != index[name])
-            problems += [f"{name} is not in {index[name]}, as the index says" for name in absent]
-            problems += [f"{name} of {file} is not in the index" for name, file in found.items() if name not in index]
-        if problems:
-            raise ValueError(f"{', '.join(map(str, files))}: {_join_errors(problems)}")
+            errors += [f"{name} is not in {index[name]}, as the index says" for name in absent]
+            errors += [f"{name} of {file} is not in the index" for name, file in found.items() if name not in index]
+        if errors:
+            raise ValueError(f"{', '.join(map(str, files))}: {_join_errors(errors)}")
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._files[name][name]

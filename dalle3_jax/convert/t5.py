@@ -22,13 +22,13 @@ WHAT = "T5 config"
 def module(config: Mapping[str, Any]) -> T5Encoder:
     """The encoder of a config.json; raises ValueError naming every option that is not supported."""
     sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
-    problems = unsupported_options(config, {"feed_forward_proj": list(ACTIVATIONS), "layer_norm_epsilon": 1e-6})
-    problems += [f"{name} is missing or no positive whole number" for name in sizes if not is_size(config.get(name))]
+    errors = unsupported_options(config, {"feed_forward_proj": list(ACTIVATIONS), "layer_norm_epsilon": 1e-6})
+    errors += [f"{name} is missing or no positive whole number" for name in sizes if not is_size(config.get(name))]
     buckets, distance = (config.get(name, usual) for name, usual in RELATIVE.items())
     if not is_size(buckets) or not is_size(distance) or not 1 <= buckets // 4 < distance:
         told = "at least 4, and a distance above a quarter of it"
-        problems.append(f"{' and '.join(RELATIVE)} are {buckets!r} and {distance!r} (supported: {told})")
-    raise_unsupported(WHAT, problems)
+        errors.append(f"{' and '.join(RELATIVE)} are {buckets!r} and {distance!r} (supported: {told})")
+    raise_unsupported(WHAT, errors)
     return T5Encoder(
         vocab_size=config["vocab_size"],
         width=config["d_model"],

@@ -72,9 +72,9 @@ IGNORED = ("sample_size", "upcast_attention", "dropout", "addition_embed_type_nu
 def module(config: Mapping[str, Any]) -> UNet:
     """The UNet of a config.json; raises ValueError naming every option that is not supported."""
     options = DEFAULTS | dict(config)
-    problems = unsupported_options(options, SUPPORTED | {name: [None, False] for name in OFF}, DEFAULTS, IGNORED)
-    levels = _read_levels(options, problems)
-    values = {name: _read_size(options, name, problems) for name in ("in_channels", "out_channels", "norm_num_groups")}
+    errors = unsupported_options(options, SUPPORTED | {name: [None, False] for name in OFF}, DEFAULTS, IGNORED)
+    levels = _read_levels(options, errors)
+    values = {name: _read_size(options, name, errors) for name in ("in_channels", "out_channels", "norm_num_groups")}
     pooled = options["addition_embed_type"] is not None
     unet = UNet(
         levels=levels,
@@ -85,13 +85,13 @@ def module(config: Mapping[str, Any]) -> UNet:
         affine=True,
         pooled=pooled,
         size_ids=SIZE_IDS if pooled else 0,
-        context_width=_read_size(options, "cross_attention_dim", problems),
-        vector_width=_read_vector_width(options, problems) if pooled else 0,
-        middle_depth=_read_per_level(options, "transformer_layers_per_block", len(levels), problems)[-1],
+        context_width=_read_size(options, "cross_attention_dim", errors),
+        vector_width=_read_vector_width(options, errors) if pooled else 0,
+        middle_depth=_read_per_level(options, "transformer_layers_per_block", len(levels), errors)[-1],
         groups=values["norm_num_groups"],
-        embedding_ratio=_read_embedding_ratio(options, levels[0].channels, problems),
+        embedding_ratio=_read_embedding_ratio(options, levels[0].channels, errors),
     )
-    raise_unsupported(CLASS, list(dict.fromkeys(problems)))
+    raise_unsupported(CLASS, list(dict.fromkeys(errors)))
     return unet
 
 
@@ -195,10 +195,10 @@ def _inexpressible_fields(unet: UNet) -> Sequence[str]:
         supported |= {"modulate_first": False, "affine": True}
     if depth := unet.levels[-1].depth:
         supported["middle_depth"] = depth
-    problems = unsupported_options({name: getattr(unet, name) for name in supported}, supported)
+    errors = unsupported_options({name: getattr(unet, name) for name in supported}, supported)
     widths = ("context_width", "vector_width") if unet.pooled else ("context_width",)
     wanted = [name for name in (*widths, "middle_depth") if not getattr(unet, name)]
-    return problems + [f"{name}=0 (supported: positive whole numbers)" for name in wanted]
+    return errors + [f"{name}=0 (supported: positive whole numbers)" for name in wanted]
 
 
 def rules(config: Mapping[str, Any]) -> list[Rule]:

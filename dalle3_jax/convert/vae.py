@@ -155,14 +155,14 @@ def _vae_option_errors(options: Mapping[str, Any]) -> list[str]:
         "act_fn": ["silu", "swish"],
         **{name: [True, False] for name in switches},
     }
-    problems = size_errors(options, sizes)
+    errors = size_errors(options, sizes)
     if are_sizes(channels):
         types = ("down_block_types", "up_block_types")
         supported |= {name: [DEFAULTS[name] * len(channels)] for name in types}
     else:
-        problems.append(f"block_out_channels={channels!r} (a list of positive whole numbers)")
+        errors.append(f"block_out_channels={channels!r} (a list of positive whole numbers)")
     known, ignored = {*DEFAULTS, *STATISTICS}, ("sample_size", "force_upcast")
-    return problems + unsupported_options(options, supported, known, ignored)
+    return errors + unsupported_options(options, supported, known, ignored)
 
 
 def _are_finite(values: Any, count: int) -> bool:

@@ -15,6 +15,8 @@ from typing import Any
 
 import fsspec
 
+from dalle3_jax import files as local_files
+
 LOCAL_COPIES = Path(".cache", "dalle3_jax", "files")
 """Under the home folder: copies of remote files whose readers want a file."""
 
@@ -91,31 +93,22 @@ def write_whole(path: str | Path, content: bytes) -> None:
         store, inner = _store(path)
         store.pipe_file(inner, content)  # a bucket shows objects whole
         return
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(content)
+    local_files.write_whole(Path(path), content, parents=True)
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yields a file of this machine to be filled, which becomes the one at `path` when the block ends well."""
-    folder = None if is_remote(path) else Path(path).parent
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{Path(path).name}.", suffix=".tmp", dir=folder)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
+    if not is_remote(path):
+        with local_files.atomic_file(Path(path), parents=True) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "content"
+        temporary.touch()
         yield temporary
-        if folder is None:
-            store, inner = _store(path)
-            store.put_file(str(temporary), inner)
-        else:
-            _fsync(temporary)
-            temporary.chmod(0o644)  # mkstemp lets only its owner in
-            temporary.replace(path)
-            _fsync(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+        store, inner = _store(path)
+        store.put_file(str(temporary), inner)
 
 
 def local_copies(entries: Sequence[FileEntry]) -> Path:
@@ -161,13 +154,5 @@ def _read_local(path: str | Path, start: int, end: int | None) -> bytes:
             parts.append(part)
             start, wanted = start + len(part), wanted - len(part)
         return b"".join(parts)
-    finally:
-        os.close(descriptor)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, Any] = {  # as configs/common.py has them, which may not import them: a test compares
     "source": "scenes",  # or a folder: of a TFDS dataset, of WebDataset tars, or with a metadata.jsonl
     "world": "first",
     "part": {},  # of the world: what `data.scenes.world_of` takes
@@ -12,7 +12,7 @@ DEFAULTS: Mapping[str, Any] = {
     "buckets": (),  # sizes (height, width) that batches have; (): size alone
     "frames": (),  # sizes (height, width) of which each scene has the one that suits it; (): all have `size`
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
-    "captions": {"descriptive": 0.80, "short": 0.15, "alt": 0.05},
+    "captions": {"descriptive": 0.95, "short": 0.0, "alt": 0.05},  # version -> how often it is chosen
     "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.sources.captions_beside.FIELDS`
     "sidecars": (),  # folders of further versions of captions, as `dalle3-jax recaption` writes them
     "dropout": 0.1,  # how often a caption is left empty
@@ -23,7 +23,7 @@ DEFAULTS: Mapping[str, Any] = {
     "cache": "",  # a folder of encoded latents
     "max_bad": 0.01,  # share of records that cannot be used above which a run stops
     "threads": 2,
-    "prefetch": 8,  # batches
+    "prefetch": 16,  # batches
     "seed": 0,
 }
 

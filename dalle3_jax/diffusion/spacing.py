@@ -75,7 +75,7 @@ def spacing_errors(schedule: Schedule, steps: int, spacing: Spacing, sampler: st
 def sampling_times(
     schedule: Schedule, steps: int, spacing: Spacing = Spacing(), sampler: str = "ddim"
 ) -> Float[Array, " points"]:
-    """steps + 1 times: where each step starts, and the end; ValueError as `problems` says.
+    """steps + 1 times: where each step starts, and the end; ValueError as `spacing_errors` says.
 
     The kinds "leading", "linspace", "trailing" and "karras" give the timesteps of diffusers' scheduler for `sampler`,
     whether or not the steps divide the table. Each step ends where the next one starts; that of diffusers' DDIM ends

@@ -49,19 +49,19 @@ class ClipPreprocessor:
     def of(cls, config: Mapping[str, Any], side: int) -> "ClipPreprocessor":
         """That of a preprocessor_config.json, for a network of this `side`; ValueError naming what cannot be had."""
         names = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
-        problems = unsupported_options(config, {**dict.fromkeys(names, True), "resample": 3, "rescale_factor": 1 / 255})
+        errors = unsupported_options(config, {**dict.fromkeys(names, True), "resample": 3, "rescale_factor": 1 / 255})
         shorter, crop = (
             _edge_length(config.get("size", side), "shortest_edge"),
             _edge_length(config.get("crop_size", side), "height"),
         )
         if shorter is None or shorter < side:
-            problems.append(f"size={config.get('size')!r} (supported: a shortest_edge of {side} or more)")
+            errors.append(f"size={config.get('size')!r} (supported: a shortest_edge of {side} or more)")
         if crop != side or _edge_length(config.get("crop_size", side), "width") != side:
-            problems.append(f"crop_size={config.get('crop_size')!r} (supported: {side} x {side}, the network's)")
+            errors.append(f"crop_size={config.get('crop_size')!r} (supported: {side} x {side}, the network's)")
         mean, std = config.get("image_mean", cls.mean), config.get("image_std", cls.std)
         if not (_is_colour(mean) and _is_colour(std) and all(std)):
-            problems.append(f"image_mean={mean!r}, image_std={std!r} (supported: three numbers, no deviation of 0)")
-        raise_unsupported("preprocessor_config.json", problems)
+            errors.append(f"image_mean={mean!r}, image_std={std!r} (supported: three numbers, no deviation of 0)")
+        raise_unsupported("preprocessor_config.json", errors)
         return cls(shorter or side, side, tuple(mean), tuple(std))
 
     def __call__(self, picture: ImageLike) -> UInt8[np.ndarray, "s s 3"]:

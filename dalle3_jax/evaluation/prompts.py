@@ -102,7 +102,7 @@ def read_prompts(path: str | Path) -> tuple[list[Prompt], list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the suite {str(path)!r}: {error}") from None
     prompts: dict[str, Prompt] = {}
-    problems = []
+    errors = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
@@ -111,18 +111,18 @@ def read_prompts(path: str | Path) -> tuple[list[Prompt], list[str]]:
                     raise ValueError(f"another prompt has the id {prompt.id!r}")
                 prompts[prompt.id] = prompt
             except json.JSONDecodeError as error:
-                problems.append(f"line {number}: it is not JSON: {error}")
+                errors.append(f"line {number}: it is not JSON: {error}")
             except KeyError as error:
-                problems.append(f"line {number}: its scene has no {error}")
+                errors.append(f"line {number}: its scene has no {error}")
             except (ValueError, TypeError) as error:
-                problems.append(f"line {number}: {error}")
+                errors.append(f"line {number}: {error}")
     if not prompts:
-        raise ValueError(f"the suite {str(path)!r}: {shorten_errors(problems) or 'it holds no prompt'}")
-    return list(prompts.values()), problems
+        raise ValueError(f"the suite {str(path)!r}: {shorten_errors(errors) or 'it holds no prompt'}")
+    return list(prompts.values()), errors
 
 
 def shorten_errors(errors: Sequence[str]) -> str:
-    """Eight of the problems, and how many more there are."""
+    """Eight of the error messages, and how many more there are."""
     more = f"; and {len(errors) - 8} more" if len(errors) > 8 else ""
     return "; ".join(errors[:8]) + more
 
@@ -159,19 +159,19 @@ def parse_labels(values: Mapping[str, Any]) -> Labels:
     relations = tuple(tuple(relation) for relation in values.get("relations", ()))
     words, absent = (tuple(values.get(name, ())) for name in ("words", "absent"))
     labels = Labels(objects, relations, values.get("background", ""), values.get("style", ""), words, absent)
-    problems = [f"no place {wanted.place!r}" for wanted in objects if wanted.place not in ("", *PLACES)]
-    problems += [f"{wanted.count} of {wanted.concept!r}" for wanted in objects if wanted.count < 1]
-    problems += [f"{wanted.concept!r} is wanted and absent" for wanted in objects if wanted.concept in absent]
-    problems += [f"{word!r} is not one word" for word in words if word.split() != [word]]
-    problems += [
+    errors = [f"no place {wanted.place!r}" for wanted in objects if wanted.place not in ("", *PLACES)]
+    errors += [f"{wanted.count} of {wanted.concept!r}" for wanted in objects if wanted.count < 1]
+    errors += [f"{wanted.concept!r} is wanted and absent" for wanted in objects if wanted.concept in absent]
+    errors += [f"{word!r} is not one word" for word in words if word.split() != [word]]
+    errors += [
         f"the relation {list(relation)} is none of {', '.join(RELATIONS)} between listed objects"
         for relation in relations
         if not is_valid_relation(relation, len(objects))
     ]
     if labels == Labels():
-        problems.append(f"its labels ask for nothing that a picture could show: fill {', '.join(LABELS)}")
-    if problems:
-        raise ValueError("; ".join(problems))
+        errors.append(f"its labels ask for nothing that a picture could show: fill {', '.join(LABELS)}")
+    if errors:
+        raise ValueError("; ".join(errors))
     return labels
 
 

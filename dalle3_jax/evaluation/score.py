@@ -71,7 +71,7 @@ def score_model(
     none. What cannot be measured is left out and named in the report, after `left_out`, what the caller left out;
     `no_ocr` says why there is no OCR. Raises ValueError where nothing can be measured, before anything is computed.
     """
-    prompts, problems = usable_prompts(prompts, reader, ocr, protocols)
+    prompts, errors = usable_prompts(prompts, reader, ocr, protocols)
     asked = plan_requests(pipeline, prompts, protocols, seeds, seed, settings)
     drawn, undrawn = render_scenes(pipeline, prompts, world, settings) if ceilings else ([], [])
     requests = [request for _, _, _, request in asked]
@@ -89,7 +89,7 @@ def score_model(
     names = "steps", "sampler", "guidance_scale", "guidance_interval", "decoder", "decoder_steps"
     used |= {name: getattr(requests[0], name) for name in names}
     used |= {"size": size_for_aspect(pipeline, (1, 1), settings), "ocr": ocr.name if ocr else ""}
-    lacking = [*left_out, *problems, *missing_ocr_notes(prompts, ocr, no_ocr), *undrawn]
+    lacking = [*left_out, *errors, *missing_ocr_notes(prompts, ocr, no_ocr), *undrawn]
     if without := len(prompts) - len(truths):
         lacking.append(f"ceilings: {without} of {len(prompts)} prompts have no true picture, they are of the others")
     return Report(used, outcomes, truths, lacking)
@@ -126,22 +126,22 @@ def usable_prompts(
     """The prompts that can be measured, and why the others cannot; ValueError where none is left."""
     module = reader.module
     known = {"concept": module.concepts, "tint": module.tints, "style": module.styles, "background": module.backgrounds}
-    kept, problems = [], []
+    kept, errors = [], []
     for prompt in prompts:
         if foreign := unknown_names(prompt.labels, known):
-            problems.append(f"prompt {prompt.id!r}: the reader of pictures does not know the {foreign}")
+            errors.append(f"prompt {prompt.id!r}: the reader of pictures does not know the {foreign}")
         elif not applicable_checks(prompt.labels, ocr=ocr is not None):
             nothing = "only for drawn words, and there is no OCR" if prompt.labels.words else "for nothing"
-            problems.append(f"prompt {prompt.id!r}: it asks {nothing}")
+            errors.append(f"prompt {prompt.id!r}: it asks {nothing}")
         else:
             kept.append(prompt)
     if not kept:
-        raise ValueError(f"no prompt can be measured: {shorten_errors(problems) or 'a suite needs at least one'}")
+        raise ValueError(f"no prompt can be measured: {shorten_errors(errors) or 'a suite needs at least one'}")
     if unknown := sorted(set(protocols) - set(PROTOCOLS)):
         raise ValueError(f"unknown protocols {', '.join(unknown)}: use {', '.join(PROTOCOLS)}")
     if "upsampled" in protocols and not any(prompt.upsampled for prompt in kept):
         raise ValueError('none of the prompts has an "upsampled" text: leave the protocol out, or add them')
-    return kept, problems
+    return kept, errors
 
 
 def size_for_aspect(pipeline: Pipeline, aspect: tuple[int, int], settings: Mapping[str, Any]) -> tuple[int, int]:
@@ -183,7 +183,7 @@ def render_scenes(
     pipeline: Pipeline, prompts: Sequence[Prompt], world: World, settings: Mapping[str, Any]
 ) -> tuple[list[tuple[Prompt, ImageArray]], list[str]]:
     """The faultless pictures of the prompts that have a scene, and which scenes the world cannot draw."""
-    drawn, problems = [], []
+    drawn, errors = [], []
     for prompt in prompts:
         if prompt.scene:
             try:
@@ -192,8 +192,8 @@ def render_scenes(
                 )
             except Exception as error:  # a file's scene may hold anything
                 why = f"{type(error).__name__}: {error}"
-                problems.append(f"ceiling of prompt {prompt.id!r}: its scene cannot be drawn: {why}")
-    return drawn, problems
+                errors.append(f"ceiling of prompt {prompt.id!r}: its scene cannot be drawn: {why}")
+    return drawn, errors
 
 
 def read_truths(

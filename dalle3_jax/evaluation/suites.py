@@ -43,8 +43,8 @@ def load_named_prompts(
     """
     if name in WORLDS and name != SCATTERED.name:
         return sample_prompts(WORLDS[name], count or COUNT, seed=seed, split=split), WORLDS[name], []
-    prompts, problems = read_prompts(COMMITTED if name == "scenes" else name)
-    return pick_evenly(prompts, count or len(prompts)), WHOLE, problems
+    prompts, errors = read_prompts(COMMITTED if name == "scenes" else name)
+    return pick_evenly(prompts, count or len(prompts)), WHOLE, errors
 
 
 def pick_evenly(prompts: Sequence[Prompt], count: int) -> list[Prompt]:

@@ -50,8 +50,8 @@ def fetch(
     source = _parse_revision(name, revision, endpoint, cache)
     try:
         names = _list_files(source)
-    except ValueError as problem:
-        return _find_cached(source, variant, problem)
+    except ValueError as error:
+        return _find_cached(source, variant, error)
     with _naming_repository(source):
         root = root_file(names)
         folder = _download_root(source, root)

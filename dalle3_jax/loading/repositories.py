@@ -76,16 +76,16 @@ def _weight_paths(
     networks: Sequence[str], names: Collection[str], variant: str | None
 ) -> list[tuple[str | None, list[str]]]:
     """The path of the index, if there is one, and the paths of the weights of each network."""
-    chosen, problems = [], []
+    chosen, errors = [], []
     for network in networks:
         try:
             index, files = weight_names(_names_in_folder(names, network), variant)
         except ValueError as error:
-            problems.append(f"{network}: {error}" if network else str(error))
+            errors.append(f"{network}: {error}" if network else str(error))
         else:
             chosen.append((index and _path(network, index), [_path(network, file) for file in files]))
-    if problems:
-        raise ValueError("; ".join(problems))
+    if errors:
+        raise ValueError("; ".join(errors))
     return chosen
 
 

@@ -68,33 +68,33 @@ def describe_pipeline(
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINE_KINDS:
         raise ValueError(f"{folder} names the class {name!r}; pipelines that can be read: {', '.join(PIPELINE_KINDS)}")
-    kind, problems = PIPELINE_KINDS[name], []
+    kind, errors = PIPELINE_KINDS[name], []
     names = kind.components if components is None else tuple(components)
     if index.get("requires_aesthetics_score"):
-        problems.append("it wants an aesthetic score (SDXL's refiner), which is not supported")
+        errors.append("it wants an aesthetic score (SDXL's refiner), which is not supported")
     if lacking := [
         part for part in names if part not in kind.components or not (folder / part / "config.json").is_file()
     ]:
-        problems.append(
+        errors.append(
             f"it lacks {', '.join(lacking)}: a {name} has {', '.join(kind.components)}, each with config.json"
         )
     configs, modules, tokenizers, sections = {}, {}, {}, ({}, {})
     for part in (part for part in names if part not in lacking):
-        with _collecting_errors(problems):
+        with _collecting_errors(errors):
             modules[part] = convert.read_module(folder / part, variant)
             configs[part] = read_json(folder / part / "config.json")
-    with _collecting_errors(problems):
+    with _collecting_errors(errors):
         sections = schedulers.read_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"))
-    with _collecting_errors(problems):
+    with _collecting_errors(errors):
         tokenizers = _load_tokenizers(folder, kind)
-        problems += _class_errors(modules) or [*_vocabulary_errors(modules, tokenizers), *_width_errors(kind, modules)]
+        errors += _class_errors(modules) or [*_vocabulary_errors(modules, tokenizers), *_width_errors(kind, modules)]
         modules |= {
             part: _configure_text_encoder(folder, kind, part, modules, tokenizers)
             for part in tokenizers
             if part in modules
         }
-    if problems:
-        raise ValueError(f"cannot use {folder}: {'; '.join(problems)}")
+    if errors:
+        raise ValueError(f"cannot use {folder}: {'; '.join(errors)}")
     return PipelineDescription(name, index, configs, modules, tokenizers, *sections)
 
 

@@ -71,7 +71,7 @@ def build_models(sections: Mapping[str, Mapping[str, Any]], dtype: DTypeLike = j
             fields = dict(sections[component])
             chosen[component] = (fields.pop("network", default), fields)
     _raise_errors(
-        [problem for component, (kind, fields) in chosen.items() for problem in _field_errors(kind, fields, component)]
+        [error for component, (kind, fields) in chosen.items() for error in _field_errors(kind, fields, component)]
     )
     return {component: build_module(kind, fields, dtype) for component, (kind, fields) in chosen.items()}
 
@@ -90,13 +90,13 @@ def module_fields(module: nn.Module) -> dict[str, Any]:
 def _field_errors(kind: str, fields: Mapping[str, Any], where: str) -> list[str]:
     if kind not in NETWORK_CLASSES:
         return [f"{where}: unknown network {kind!r}, known are {', '.join(sorted(NETWORK_CLASSES))}"]
-    problems = _name_errors(NETWORK_CLASSES[kind], fields, where)
+    errors = _name_errors(NETWORK_CLASSES[kind], fields, where)
     for name, record in _record_fields(NETWORK_CLASSES[kind]).items():
         value = fields.get(name, ())
         several = isinstance(value, list | tuple)
         inside = {f"{name.removesuffix('s')} {i}": item for i, item in enumerate(value)} if several else {name: value}
-        problems += [problem for at, item in inside.items() for problem in _name_errors(record, item, f"{where} {at}")]
-    return problems
+        errors += [error for at, item in inside.items() for error in _name_errors(record, item, f"{where} {at}")]
+    return errors
 
 
 def _record_fields(cls: type) -> dict[str, type]:
@@ -117,9 +117,9 @@ def _name_errors(cls: type, values: Mapping[str, Any], where: str) -> list[str]:
     known = {field.name: field for field in dataclasses.fields(cls) if field.name not in NOT_FIELDS}
     missing = dataclasses.MISSING
     required = {name for name, f in known.items() if f.default is missing and f.default_factory is missing}
-    problems = [f"unknown field {name!r}" for name in sorted(set(values) - set(known))]
-    problems += [f"missing field {name!r}" for name in sorted(required - set(values))]
-    return [f"{where}: {', '.join(problems)} (its fields are {', '.join(sorted(known))})"] if problems else []
+    errors = [f"unknown field {name!r}" for name in sorted(set(values) - set(known))]
+    errors += [f"missing field {name!r}" for name in sorted(required - set(values))]
+    return [f"{where}: {', '.join(errors)} (its fields are {', '.join(sorted(known))})"] if errors else []
 
 
 def _raise_errors(errors: list[str]) -> None:

@@ -95,7 +95,7 @@ def make_requests(
         first = line.settings.get("seed", seed + index)
         made += [make(**own, seed=first + i) for i in range(count)]
         ends = dict.fromkeys((made[-count], made[-1]))  # the smallest and the largest seed
-        found += [f"{line.source}: {problem}" for request in ends for problem in request_errors(request)]
+        found += [f"{line.source}: {error}" for request in ends for error in request_errors(request)]
         index += count
     _raise_errors(found)
     return made

@@ -206,7 +206,7 @@ class Pipeline:
 
     def check_requests(self, requests: Sequence[Request]) -> None:
         """Raises one ValueError with everything that is wrong with the requests."""
-        if found := [problem for request in requests for problem in self.request_errors(request)]:
+        if found := [error for request in requests for error in self.request_errors(request)]:
             raise ValueError("; ".join(dict.fromkeys(found)))
 
     def generate(

@@ -5,6 +5,7 @@ fails, answers with garbage or a wall of text, and the original prompt is used. 
 stands in no message, no log and no cache, and redirects are not followed.
 """
 
+import contextlib
 import http.client
 import json
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dalle3_jax.files import write_whole
 from dalle3_jax.prompting.faithfulness import LEAST, MOST
 from dalle3_jax.prompting.upsampler import BackendError, UpsampleRequest
 
@@ -196,10 +198,5 @@ def _read_cached(file: Path) -> str | None:
 
 def _write_cached(file: Path, answer: str) -> None:
     """Writes an answer whole; a cache that cannot be written costs only time."""
-    temporary = file.with_suffix(f".{threading.get_ident()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"answer": answer}), encoding="utf-8")
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        write_whole(file, json.dumps({"answer": answer}).encode(), parents=True)

@@ -65,16 +65,16 @@ def parse_host_flags(flags: Mapping[str, str]) -> Hosts:
     """The processes that flags name; ValueError with all that is wrong."""
     if missing := [f"--{name}" for name in FLAGS if name not in flags]:
         raise ValueError(f"{' and '.join(missing)} must be given too: the three flags go together")
-    problems = []
+    errors = []
     host, _, port = flags["coordinator"].rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        problems.append(f"--coordinator {flags['coordinator']!r}: use HOST:PORT, as 10.0.0.2:8476")
+        errors.append(f"--coordinator {flags['coordinator']!r}: use HOST:PORT, as 10.0.0.2:8476")
     if not (flags["processes"].isdecimal() and int(flags["processes"]) > 0):
-        problems.append(f"--processes {flags['processes']!r}: it must be a number from 1")
+        errors.append(f"--processes {flags['processes']!r}: it must be a number from 1")
     elif not (flags["process"].isdecimal() and int(flags["process"]) < int(flags["processes"])):
-        problems.append(f"--process {flags['process']!r}: use 0 to {int(flags['processes']) - 1}")
-    if problems:
-        raise ValueError("; ".join(problems))
+        errors.append(f"--process {flags['process']!r}: use 0 to {int(flags['processes']) - 1}")
+    if errors:
+        raise ValueError("; ".join(errors))
     return Hosts(flags["coordinator"], int(flags["processes"]), int(flags["process"]))
 
 

@@ -13,19 +13,15 @@ from pathlib import Path
 import jax
 
 from dalle3_jax.runtime.cluster import Hosts
-from dalle3_jax.runtime.signals import EXIT_SAVED
+from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_PEER, EXIT_SAVED, print_error
 
 __all__ = [
-    "EXIT_PEER",
     "enable_compilation_cache",
     "exit_distributed",
     "initialize_distributed",
     "lock_folder",
     "run_job",
 ]
-
-EXIT_PEER = 69
-"""Exit code when another process of the run was lost: EX_UNAVAILABLE."""
 
 CONNECT_SECONDS = 300.0
 """How long the processes of a run wait for the last of them to start."""
@@ -49,7 +45,8 @@ def initialize_distributed(hosts: Hosts, connect_seconds: float = CONNECT_SECOND
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     named = {"coordinator_address": hosts.coordinator, "num_processes": hosts.processes, "process_id": hosts.process}
     how = {} if hosts.launcher else {**named, "cluster_detection_method": "deactivate"}
-    late = threading.Timer(connect_seconds, lambda: os._exit(print_error(timeout_message(hosts, connect_seconds), 2)))
+    message = timeout_message(hosts, connect_seconds)
+    late = threading.Timer(connect_seconds, lambda: os._exit(print_error(message, EXIT_BAD_INPUT)))
     late.daemon = True
     late.start()
     try:
@@ -60,7 +57,7 @@ def initialize_distributed(hosts: Hosts, connect_seconds: float = CONNECT_SECOND
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError, OSError) as error:  # OSError: the metadata server of a TPU VM
-        raise ValueError(f"{timeout_message(hosts, connect_seconds)} ({first_line(error)})") from None
+        raise ValueError(f"{message} ({first_line(error)})") from None
     finally:
         late.cancel()
 
@@ -88,9 +85,9 @@ def run_job(job: Callable[[], int]) -> int:
     try:
         return exit_distributed(job())
     except ValueError as error:
-        return exit_distributed(print_error(error, 2))
+        return exit_distributed(print_error(error, EXIT_BAD_INPUT))
     except (FloatingPointError, OSError) as error:
-        return exit_distributed(print_error(error, 1))
+        return exit_distributed(print_error(error, EXIT_FAILED))
     except jax.errors.JaxRuntimeError as error:
         if not jax.distributed.is_initialized() or "RESOURCE_EXHAUSTED" in str(error):
             raise
@@ -99,13 +96,7 @@ def run_job(job: Callable[[], int]) -> int:
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()
-        return exit_distributed(1)
-
-
-def print_error(error: object, code: int) -> int:
-    """Says the error in one line, and gives the code back."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    return code
+        return exit_distributed(EXIT_FAILED)
 
 
 def lost_peer_message(error: BaseException) -> str:

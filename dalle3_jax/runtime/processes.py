@@ -86,19 +86,19 @@ def check_agreement(folder: Path, settings: Mapping[str, Any], seconds: float = 
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).digest()
     told = np.frombuffer(bytes([seen]) + digest, np.uint8)
     found = multihost_utils.process_allgather(told)
-    problems = []
+    errors = []
     if blind := [i for i, row in enumerate(found) if not row[0]]:
-        problems.append(
+        errors.append(
             f"{_name_processes(blind)} cannot see what process 0 writes in {folder}: give a folder that all hosts "
             "share (Filestore, NFS, gcsfuse)"
         )
     if other := [i for i, row in enumerate(found) if (row[1:] != found[0][1:]).any()]:
-        problems.append(
+        errors.append(
             f"{_name_processes(other)} got other settings than process 0: run the same command, with the same files, "
             "on all hosts"
         )
-    if problems:
-        raise ValueError("; ".join(problems))
+    if errors:
+        raise ValueError("; ".join(errors))
 
 
 def _becomes_visible(path: Path, word: bytes, seconds: float) -> bool:

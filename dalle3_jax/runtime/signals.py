@@ -10,10 +10,7 @@ from types import FrameType
 import jax
 from jax.experimental import multihost_utils
 
-__all__ = ["EXIT_SAVED", "stop_requests"]
-
-EXIT_SAVED = 75
-"""Exit code after a signal, everything saved: EX_TEMPFAIL, run the same command again to go on."""
+__all__ = ["stop_requests"]
 
 
 @contextmanager

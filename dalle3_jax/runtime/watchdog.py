@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-__all__ = ["EXIT_HUNG", "Watchdog"]
+from dalle3_jax.runtime.exit_codes import EXIT_HUNG
 
-EXIT_HUNG = 70
-"""Exit code when no step finished in time: EX_SOFTWARE."""
+__all__ = ["Watchdog"]
 
 
 class Watchdog:

@@ -154,13 +154,11 @@ RULES: Mapping[str, ValueCheck] = {
 
 def check_stage_config(config: ConfigDict, stages: Collection[str]) -> None:
     """Raise one ValueError with everything that no run could use."""
-    found = [
-        problem for part in (value_errors, data_errors, network_errors, diffusion_errors) for problem in part(config)
-    ]
+    found = [error for part in (value_errors, data_errors, network_errors, diffusion_errors) for error in part(config)]
     if config.train.stage not in stages:
         found.insert(0, f"train.stage is {config.train.stage!r}: use {', '.join(stages)}")
     if found:
-        raise ValueError("; ".join(f"config.{problem}" for problem in found))
+        raise ValueError("; ".join(f"config.{error}" for error in found))
 
 
 def value_errors(config: ConfigDict) -> Iterator[str]:

@@ -97,7 +97,7 @@ def check_preview_prompts(config: ConfigDict, factor: int) -> None:
     """Raise ValueError where the previews' settings cannot make a picture, hours before the first is due."""
     c = config.sample
     requests = [Request(p, tuple(config.data.size), c.steps, c.sampler, c.guidance_scale) for p in ("", *c.prompts)]
-    found = dict.fromkeys(problem for request in requests for problem in request_errors(request, SAMPLERS, factor))
+    found = dict.fromkeys(error for request in requests for error in request_errors(request, SAMPLERS, factor))
     if found:
         raise ValueError(f"config.sample and config.data.size: {'; '.join(found)}")
 

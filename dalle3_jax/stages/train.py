@@ -17,7 +17,8 @@ from dalle3_jax.checkpoints.releases import save_release
 from dalle3_jax.checkpoints.training import Checkpointer, finished_steps
 from dalle3_jax.runtime import processes as hosts
 from dalle3_jax.runtime.distributed import enable_compilation_cache, lock_folder
-from dalle3_jax.runtime.signals import EXIT_SAVED, stop_requests
+from dalle3_jax.runtime.exit_codes import EXIT_SAVED
+from dalle3_jax.runtime.signals import stop_requests
 from dalle3_jax.runtime.versions import versions
 from dalle3_jax.runtime.watchdog import Watchdog
 from dalle3_jax.stages import inputs

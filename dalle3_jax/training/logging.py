@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from dalle3_jax.files import write_whole
 from dalle3_jax.typing import Float
 
 __all__ = ["MetricsWriter", "save_image", "save_image_rows", "write_json"]
@@ -94,20 +94,9 @@ def save_image(path: Path, image: Image.Image) -> None:
     """A PNG, written whole."""
     content = io.BytesIO()
     image.save(content, format="PNG")
-    write_whole(path, content.getvalue())
+    write_whole(path, content.getvalue(), parents=True)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Plain values as JSON, written whole."""
-    write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """A file that is there complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), parents=True)

@@ -25,9 +25,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from dalle3_jax.runtime.distributed import EXIT_PEER, HEARTBEAT_SECONDS
-from dalle3_jax.runtime.signals import EXIT_SAVED
-from dalle3_jax.runtime.watchdog import EXIT_HUNG
+from dalle3_jax.runtime.distributed import HEARTBEAT_SECONDS
+from dalle3_jax.runtime.exit_codes import EXIT_HUNG, EXIT_PEER, EXIT_SAVED
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("--config.train.steps=1000000", "--config.train.save_every=20")

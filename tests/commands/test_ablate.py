@@ -21,7 +21,7 @@ from dalle3_jax.checkpoints.records import read_record, seal_record
 from dalle3_jax.commands.ablate import main
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading import scene_reader
-from dalle3_jax.runtime.signals import EXIT_SAVED
+from dalle3_jax.runtime.exit_codes import EXIT_SAVED
 from tests.tiny import tiny_release
 
 SMALL = """

@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dalle3_jax.runtime.distributed import EXIT_PEER
-from dalle3_jax.runtime.signals import EXIT_SAVED
-from dalle3_jax.runtime.watchdog import EXIT_HUNG
+from dalle3_jax.runtime.exit_codes import EXIT_HUNG, EXIT_PEER, EXIT_SAVED
 from dalle3_jax.stages.config import load_config
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.runtime import processes as hosts
 from dalle3_jax.runtime import watchdog
-from dalle3_jax.runtime.watchdog import EXIT_HUNG, Watchdog
+from dalle3_jax.runtime.exit_codes import EXIT_HUNG
+from dalle3_jax.runtime.watchdog import Watchdog
 from dalle3_jax.stages import train
 from scripts.faults.hosts import compare_layouts, free_port, hang_one, kill_one, stop_in_order, wait_or_kill
 

@@ -23,7 +23,7 @@ from dalle3_jax.commands.train import main
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.runtime.distributed import lock_folder
-from dalle3_jax.runtime.signals import EXIT_SAVED
+from dalle3_jax.runtime.exit_codes import EXIT_SAVED
 from dalle3_jax.stages import base as drawing
 from dalle3_jax.text.glyphs import encode_glyphs
 from scripts.faults.trainings import saved_arrays

@@ -1,8 +1,9 @@
 """`dalle3-jax captions report | measure`: what captions are like, and how true they are."""
 
-import sys
 from collections.abc import Sequence
 from importlib import import_module
+
+from dalle3_jax.commands.cli import CommandError, print_command_errors
 
 __all__ = ["main"]
 
@@ -12,6 +13,7 @@ PARTS = {
 }
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the part that the first argument names."""
     name, *rest = list(argv) or ["--help"]
@@ -20,6 +22,5 @@ def main(argv: Sequence[str]) -> int:
         print("\n".join(["usage: dalle3-jax captions <part> [options]", "", *lines, "", "Each has a --help."]))
         return 0
     if name not in PARTS:
-        print(f"error: no part {name!r}: choose from {', '.join(PARTS)}", file=sys.stderr)
-        return 2
+        raise CommandError(f"no part {name!r}: choose from {', '.join(PARTS)}")
     return import_module(PARTS[name][0]).main(rest)

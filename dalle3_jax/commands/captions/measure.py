@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dalle3_jax.commands.cli import CommandParser, parse_world
+from dalle3_jax.commands.cli import CommandParser, bad_input, parse_world, print_command_errors
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, world_of
 from dalle3_jax.data.sources.scenes import ScenesSource
@@ -54,14 +53,12 @@ def build_parser() -> CommandParser:
     return found
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before anything is captioned."""
     arguments = build_parser().parse_args(argv)
-    try:
+    with bad_input():
         return run(arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
 
 
 def run(arguments: argparse.Namespace) -> int:

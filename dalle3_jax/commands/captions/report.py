@@ -3,13 +3,12 @@
 import argparse
 import contextlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
 
-from dalle3_jax.commands.cli import CommandParser, parse_world
+from dalle3_jax.commands.cli import CommandParser, bad_input, parse_world, print_command_errors
 from dalle3_jax.data import files
 from dalle3_jax.data.caches.sidecars import Sidecars, sizeless_fingerprint
 from dalle3_jax.data.records import BadRecord
@@ -63,14 +62,12 @@ class SourceCaptions:
     versions: Mapping[str, Sequence[str]]
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2."""
     arguments = build_parser().parse_args(argv)
-    try:
+    with bad_input(OSError, ValueError):
         return run(arguments)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
 
 
 def run(arguments: argparse.Namespace) -> int:

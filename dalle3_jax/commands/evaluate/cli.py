@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 SETTINGS = ("steps", "sampler", "guidance_scale", "decoder")
 LEAST_SIDE = 32  # pixels; sprites of smaller pictures cannot be told apart
 FAILURES = (ValueError, OSError, FloatingPointError)
-"""What may still go wrong while pictures are made: told in one line."""
+"""What may still go wrong while pictures are made."""
+LEFT = "the table above is all that is left of this run"
+"""The remark of an error while the report is written."""
 
 DRAWN = sorted(set(WORLDS) - {SCATTERED.name})
 SUITE_HELP = f"scenes (default): 600 prompts of 12 kinds; {', '.join(DRAWN)}: drawn from that world; or a .jsonl"

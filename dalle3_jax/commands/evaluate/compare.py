@@ -2,12 +2,18 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dalle3_jax.commands.cli import CommandParser, open_pipeline, progress_bar
-from dalle3_jax.commands.evaluate.cli import FAILURES, add_scoring_flags, prepare_scoring
+from dalle3_jax.commands.cli import (
+    CommandParser,
+    bad_input,
+    failures,
+    open_pipeline,
+    print_command_errors,
+    progress_bar,
+)
+from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, add_scoring_flags, prepare_scoring
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.png import encode_png
 
@@ -25,36 +31,28 @@ def build_parser() -> CommandParser:
     return add_scoring_flags(found)
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before any picture is made."""
     arguments = build_parser().parse_args(argv)
-    try:
+    with bad_input():
         pipelines = [open_pipeline(arguments.first), open_pipeline(arguments.second)]
         evaluate, folder, _ = prepare_scoring(arguments, pipelines)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     from dalle3_jax.evaluation.comparison import Comparison
 
     reports = []
-    try:
+    with failures(*FAILURES, remark=f"what was measured before is in {folder}"):
         for side, pipeline in zip(("first", "second"), pipelines, strict=True):
             with progress_bar() as (_, progress):
                 reports.append(evaluate(pipeline, progress=progress))
             write_whole(folder / f"{side}.md", reports[-1].markdown().encode())
         compared = Comparison(short_names(arguments.first, arguments.second), *reports)
-    except FAILURES as error:
-        print(f"error: {error}; what was measured before is in {folder}", file=sys.stderr)
-        return 1
     print(compared.markdown())
-    try:
+    with failures(OSError, remark=LEFT):
         write_whole(folder / "comparison.md", compared.markdown().encode())
         write_whole(folder / "comparison.json", (json.dumps(compared.to_dict(), indent=1) + "\n").encode())
         if (page := compared.sheet()) is not None:
             write_whole(folder / "comparison.png", encode_png(page))
-    except OSError as error:
-        print(f"error: {error}; the table above is all that is left of this run", file=sys.stderr)
-        return 1
     print(f"wrote {folder}/comparison.md, comparison.json, comparison.png (where they differ), first.md and second.md")
     return 0
 

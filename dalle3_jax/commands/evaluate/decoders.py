@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dalle3_jax.commands.cli import CommandParser, open_pipeline
+from dalle3_jax.commands.cli import CommandError, CommandParser, bad_input, open_pipeline, print_command_errors
 from dalle3_jax.commands.evaluate.cli import FAILURES
 from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, batch_bar, batch_size_at, latent_sources
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album, slug
 from dalle3_jax.pipeline.png import encode_png
 from dalle3_jax.pipeline.request import MAX_SIDE
+from dalle3_jax.runtime.exit_codes import EXIT_FAILED
 
 if TYPE_CHECKING:
     from dalle3_jax.evaluation.decoders.quality import Decode, DecoderStudy, ImageReaders, SourceLatents
@@ -75,16 +76,14 @@ def build_parser() -> CommandParser:
     return found
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before any picture is made."""
     arguments = build_parser().parse_args(argv)
-    try:
+    with bad_input():
         check_decoder_arguments(arguments)
         pipeline = open_pipeline(arguments.checkpoint, arguments.decoders)
         plan, folder = plan_decoder_study(arguments, pipeline), Album(arguments.outdir).folder
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     for line in plan.missing:
         print(f"note: not measured: {line}", file=sys.stderr)
     from dalle3_jax.evaluation.decoders.quality_plots import decoder_markdown
@@ -95,8 +94,7 @@ def main(argv: Sequence[str]) -> int:
             write_decoder_study(study, folder)
     except FAILURES as error:
         kept = f"what was measured before is in {folder}" if study else "nothing was measured"
-        print(f"error: {error}; {kept}", file=sys.stderr)
-        return 1
+        raise CommandError(f"{error}; {kept}", EXIT_FAILED) from None
     assert study is not None  # there is always the first size
     print(decoder_markdown(study))
     print(f"wrote {folder}/report.md, report.json, plots and zoomed pictures")

@@ -8,8 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dalle3_jax.commands.cli import CommandParser, open_pipeline, progress_bar
-from dalle3_jax.commands.evaluate.cli import FAILURES, add_scoring_flags, image_bar, prepare_scoring
+from dalle3_jax.commands.cli import (
+    CommandParser,
+    bad_input,
+    failures,
+    open_pipeline,
+    print_command_errors,
+    progress_bar,
+)
+from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, add_scoring_flags, image_bar, prepare_scoring
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.jobs import parse_size
 from dalle3_jax.pipeline.png import encode_png
@@ -56,36 +63,28 @@ def build_parser() -> CommandParser:
     return add_scoring_flags(found)
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before any picture is made."""
     arguments = build_parser().parse_args(argv)
-    try:
+    with bad_input():
         pipeline = open_pipeline(arguments.checkpoint)
         captioner = load_captioner(arguments.captioner)
         evaluate, folder, world = prepare_scoring(arguments, [pipeline])
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     sources, missing = find_likeness_sources(arguments, pipeline, world)
     for line in missing:
         print(f"note: not measured: {line}", file=sys.stderr)
-    try:
+    with failures(*FAILURES, remark="nothing was measured"):
         with progress_bar() as (_, progress):
             report = with_unmeasured(evaluate(pipeline, progress=progress), *missing)
         report = with_similarity(report, captioner)
-    except FAILURES as error:
-        print(f"error: {error}; nothing was measured", file=sys.stderr)
-        return 1
     print(report.markdown())
-    try:
+    with failures(OSError, remark=LEFT):
         write_report(report, folder, {})
         if sources:
             report, extra = with_likeness(report, sources, arguments)
             write_report(report, folder, extra)
             print(report.likeness.markdown() if report.likeness else f"not measured: {report.unmeasured[-1]}")
-    except OSError as error:
-        print(f"error: {error}; the table above is all that is left of this run", file=sys.stderr)
-        return 1
     print(f"wrote {folder}/report.md, report.json, plots and sheets")
     return 0
 

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalle3_jax.commands.cli import CommandParser, open_pipeline, progress_bar
+from dalle3_jax.commands.cli import (
+    CommandParser,
+    bad_input,
+    failures,
+    open_pipeline,
+    print_command_errors,
+    progress_bar,
+)
 from dalle3_jax.commands.evaluate.cli import FAILURES, argument_errors, last_request_per_size
 from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.jobs import parse_size
@@ -39,28 +46,23 @@ def build_parser() -> CommandParser:
     return found
 
 
+@print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Makes the page; bad input gives one line and status 2 before any picture is made."""
     arguments = build_parser().parse_args(argv)
-    try:
+    with bad_input():
         jobs, prompts, folder, notes = prepare_votes(arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     for note in notes:
         print(f"note: left out: {note}", file=sys.stderr)
     from dalle3_jax.evaluation.votes.page import write_vote_page
 
     pictures = {}
-    try:
+    with failures(*FAILURES, remark="no page was made"):
         for name, (pipeline, requests) in jobs.items():
             with progress_bar() as (_, progress):
                 made = dict(pipeline.generate(requests, batch_size=arguments.batch_size, progress=progress))
             pictures[name] = [made[i].image for i in range(len(made))]
         page = write_vote_page(folder, pictures, [(prompt.id, prompt.text) for prompt in prompts], seed=arguments.seed)
-    except FAILURES as error:
-        print(f"error: {error}; no page was made", file=sys.stderr)
-        return 1
     print(f"wrote {page}: open it in a browser and vote")
     return 0
 
@@ -95,6 +97,7 @@ def _checkpoint_errors(names: Sequence[str]) -> list[str]:
     return []
 
 
+@print_command_errors
 def elo_main(argv: Sequence[str]) -> int:
     """Prints ratings and win rates of files of votes; bad input gives one line and status 2."""
     found = CommandParser(
@@ -105,12 +108,9 @@ def elo_main(argv: Sequence[str]) -> int:
     found.add_argument("files", nargs="+", metavar="VOTES", help="files that the page saved")
     from dalle3_jax.evaluation.votes.elo import read_votes
 
-    try:
+    with bad_input(ValueError, OSError):
         votes = [vote for file in found.parse_args(argv).files for vote in read_votes(file)]
         print(ratings_markdown(votes))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     return 0
 
 

@@ -48,8 +48,8 @@ def read_concepts(folder: Traversable | Path) -> tuple[Concept, ...]:
     ValueError names every row that is not whole or whose sprites are missing.
     """
     rows = list(csv.DictReader(StringIO((folder / "concepts.csv").read_text(encoding="utf-8"))))
-    if problems := [*_table_errors(rows, folder)]:
-        raise ValueError(f"{folder / 'concepts.csv'}: {'; '.join(problems)}")
+    if errors := [*_table_errors(rows, folder)]:
+        raise ValueError(f"{folder / 'concepts.csv'}: {'; '.join(errors)}")
     return tuple(_parse_concept(row, folder) for row in rows if row["styles"])
 
 
@@ -69,7 +69,7 @@ def _table_errors(rows: list[dict[str, str]], folder: Traversable | Path) -> Ite
             yield f"{name!r} stands {number} times: keep one row"
     drawn = {style.name: {file.name for file in style.iterdir()} for style in folder.iterdir() if style.is_dir()}
     for line, row in enumerate(rows, 2):
-        yield from (f"line {line}: {problem}" for problem in _row_errors(row, drawn))
+        yield from (f"line {line}: {error}" for error in _row_errors(row, drawn))
 
 
 def _row_errors(row: dict[str, str], sprite_files: dict[str, set[str]]) -> Iterator[str]:

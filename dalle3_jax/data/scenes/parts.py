@@ -43,14 +43,14 @@ def build_part(description: str) -> World:
     """The world of a description in JSON: one object for equal descriptions, so that what is cached by it is shared."""
     config = loads(description)
     fine = {key: value for key, value in config.items() if key in KEYS and KEYS[key][0](value)}
-    problems = [key_error_message(key, config[key]) for key in config if key not in fine]
+    errors = [key_error_message(key, config[key]) for key in config if key not in fine]
     world = add_packs(WORLDS[fine.get("of", "whole")], fine.get("packs", ()))
-    problems += unknown_name_errors(world, fine)
-    if not problems:
+    errors += unknown_name_errors(world, fine)
+    if not errors:
         world = select_part(world, fine)
-        problems = world_errors(world)
-    if problems:
-        raise ValueError(f"the world {description} cannot be made: {'; '.join(problems)}")
+        errors = world_errors(world)
+    if errors:
+        raise ValueError(f"the world {description} cannot be made: {'; '.join(errors)}")
     return world
 
 

@@ -40,8 +40,8 @@ def consistency_loss(
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         time_key, noise_key, pose_key = jax.random.split(key, 3)
-        problem = make_task({**frozen, **params}, batch, pose_key)
-        x0, run = problem.x0, frozen["run"]
+        task = make_task({**frozen, **params}, batch, pose_key)
+        x0, run = task.x0, frozen["run"]
 
         def denoise(network: Network, weights: Params) -> Denoise:
             return prediction.denoiser(functools.partial(network, weights), schedule, predict)
@@ -52,13 +52,13 @@ def consistency_loss(
         x_t = schedule.alpha(t)[:, None, None, None] * x0 + schedule.sigma(t)[:, None, None, None] * eps
         end = x0
         if teacher:
-            end = denoise(problem.network, frozen["teacher"])(x_t, t)
-            if guidance_scale != 1 and problem.null is not None:
-                null = denoise(problem.null, frozen["teacher"])(x_t, t)
+            end = denoise(task.network, frozen["teacher"])(x_t, t)
+            if guidance_scale != 1 and task.null is not None:
+                null = denoise(task.null, frozen["teacher"])(x_t, t)
                 end = null + guidance_scale * (end - null)
         x_s = consistency.ddim_to(schedule, x_t, end, t, s)
-        target = denoise(problem.network, run["ema"][component])(x_s, s)
-        found = denoise(problem.network, params[component])(x_t, t)
+        target = denoise(task.network, run["ema"][component])(x_s, s)
+        found = denoise(task.network, params[component])(x_t, t)
         distance = consistency.pseudo_huber(found, jax.lax.stop_gradient(target))
         loss = jnp.mean(distance)
         error = jnp.mean(jnp.square(found - x0), axis=(1, 2, 3))

@@ -36,8 +36,8 @@ def diffusion_loss(
     weighting: str = "uniform",
     time_shift: float = 1.0,
 ) -> LossFn:
-    """Weighted squared error of the component's output at random times, on the tasks that
-    `make_task` makes of batches.
+    """Weighted squared error of the component's output at random times, on the tasks that `make_task` makes of
+    batches.
 
     A `time_shift` above 1 trains more on noisy times (see `shift_times`).
     """
@@ -45,14 +45,14 @@ def diffusion_loss(
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
         time_key, noise_key, pose_key = jax.random.split(key, 3)
-        problem = make_task(weights, batch, pose_key)
-        x0 = problem.x0
+        error = make_task(weights, batch, pose_key)
+        x0 = error.x0
         t = shift_times(stratified_times(time_key, len(x0)), time_shift)
         eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         x_t = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * eps
         shown = prediction.scaled_input(predict, x_t, alpha, sigma)
-        output = problem.network(weights[component], shown, schedule.network_time(t))
+        output = error.network(weights[component], shown, schedule.network_time(t))
 
         target = prediction.prediction_target(predict, x0, eps, alpha, sigma)
         squared = jnp.mean(jnp.square(output.astype(jnp.float32) - target), axis=(1, 2, 3))

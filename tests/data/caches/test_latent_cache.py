@@ -124,9 +124,9 @@ def test_a_build_that_is_killed_goes_on_and_cleans_up(tmp_path):
                     os.kill(os.getpid(), signal.SIGKILL)
                 super().write(row)
         latent_writer.ArrayRecordWriter = Writer
-        encoder = latent_writer.Encoder(Images(), 3)
-        latent_writer.begin({str(tmp_path)!r}, MADE, encoder)
-        latent_writer.write({str(tmp_path)!r}, SOURCE, [(32, 32)], encoder, 20)
+        encoder = latent_writer.CacheEncoder(Images(), 3)
+        latent_writer.start_cache({str(tmp_path)!r}, MADE, encoder)
+        latent_writer.write_cache_shards({str(tmp_path)!r}, SOURCE, [(32, 32)], encoder, 20)
     """
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=root, timeout=60)

@@ -1,0 +1,24 @@
+"""The exit codes of commands, and the one line in which a command says why it ends with one. Imports no jax."""
+
+import sys
+
+EXIT_FAILED = 1
+"""Something that was right to ask for went wrong."""
+
+EXIT_BAD_INPUT = 2
+"""What was asked for makes no sense; nothing was computed."""
+
+EXIT_PEER = 69
+"""Another process of the run was lost: EX_UNAVAILABLE."""
+
+EXIT_HUNG = 70
+"""No step finished in time: EX_SOFTWARE."""
+
+EXIT_SAVED = 75
+"""A signal came, and everything is saved: EX_TEMPFAIL, run the same command again to go on."""
+
+
+def print_error(error: object, code: int) -> int:
+    """Print the error in one line, and return the code."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return code

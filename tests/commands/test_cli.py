@@ -1,0 +1,63 @@
+"""Errors of commands: one line, and the exit code that says whose fault it was."""
+
+import pytest
+
+from dalle3_jax.commands.cli import CommandError, CommandParser, bad_input, failures, print_command_errors
+
+
+def ended(capsys, body):
+    """(exit code, what stderr has) of a command that is `body`."""
+
+    @print_command_errors
+    def main(argv):
+        body()
+        return 0
+
+    return main([]), capsys.readouterr().err
+
+
+def within(context, error):
+    def body():
+        with context:
+            raise error
+
+    return body
+
+
+def test_bad_input_is_one_line_and_status_two(capsys):
+    assert ended(capsys, within(bad_input(), ValueError("no such size"))) == (2, "error: no such size\n")
+    assert ended(capsys, within(bad_input(OSError), OSError(2, "gone"))) == (2, "error: [Errno 2] gone\n")
+
+
+def test_a_failure_is_one_line_that_tells_what_remains_and_status_one(capsys):
+    context = failures(OSError, FloatingPointError, remark="nothing was measured")
+    assert ended(capsys, within(context, OSError(28, "full"))) == (1, "error: [Errno 28] full; nothing was measured\n")
+
+
+def test_what_is_bad_input_stays_so_within_what_may_fail(capsys):
+    def body():
+        with failures(ValueError, OSError, remark="kept"), bad_input():
+            raise ValueError("x")
+
+    assert ended(capsys, body) == (2, "error: x\n")
+
+
+def test_an_error_says_its_own_line_and_code(capsys):
+    def body():
+        raise CommandError("no part 'x'")
+
+    assert ended(capsys, body) == (2, "error: no part 'x'\n")
+    assert ended(capsys, lambda: None) == (0, "")
+
+
+@pytest.mark.parametrize(("context", "error"), [(bad_input(), OSError), (failures(OSError, remark="x"), ValueError)])
+def test_other_errors_are_faults_of_the_program_and_keep_their_traceback(capsys, context, error):
+    with pytest.raises(error):
+        ended(capsys, within(context, error))
+
+
+def test_arguments_that_make_no_sense_are_bad_input(capsys):
+    with pytest.raises(SystemExit) as stop:
+        CommandParser("command").parse_args(["--nix"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: unrecognized arguments: --nix; --help says more\n"
