@@ -1,4 +1,4 @@
-"""What an ablation measures of a model: errors of the denoiser, how prompts are followed, the UNet's time."""
+"""Measures of an ablated model: errors of the denoiser, how prompts are followed, the UNet's time."""
 
 import functools
 import statistics
@@ -15,7 +15,6 @@ from dalle3_jax.data.batches import open_source
 from dalle3_jax.data.scenes import World, world_of
 from dalle3_jax.data.settings import are_fields, is_whole
 from dalle3_jax.data.transforms import decode_image, normalise_pixels
-from dalle3_jax.diffusion import prediction
 from dalle3_jax.evaluation.prompts import Prompt
 from dalle3_jax.evaluation.score import ocr_for, score_model
 from dalle3_jax.evaluation.suites import sample_prompts
@@ -37,7 +36,7 @@ __all__ = [
 
 
 def is_time(value: Any) -> bool:
-    """Whether it lies between the picture and the noise."""
+    """Whether it lies between the image and the noise."""
     return isinstance(value, float) and 0.0 < value < 1.0
 
 
@@ -151,24 +150,8 @@ def unet_call(pipeline: Pipeline, length: int, batch: int) -> functools.partial:
         texts.append((np.zeros((batch, glyphs), np.int32), np.ones((batch, glyphs), bool)))
     condition = programs.encode_prompts(pipeline.params, *texts[0], *texts[1:], system=system)
     x = jnp.zeros((batch, *(side // system.latent.factor for side in sides), system.latent.channels))
+    apply_unet = jax.jit(programs.apply_unet, static_argnames="system")
     return functools.partial(apply_unet, pipeline.params["unet"], x, jnp.full(batch, 0.5), condition, system=system)
-
-
-@functools.partial(jax.jit, static_argnames="system")
-def apply_unet(
-    params: Params,
-    x_t: Float[Array, "b h w c"],
-    t: Float[Array, " b"],
-    condition: Condition,
-    *,
-    system: programs.PipelineSpec,
-) -> Float[Array, "b h w c"]:
-    """One evaluation of the UNet at the network times t; whole pictures where it wants size ids."""
-    sizes = None
-    if system.unet.size_ids:
-        height, width = (side * system.latent.factor for side in x_t.shape[1:3])
-        sizes = jnp.broadcast_to(jnp.float32([height, width, 0, 0, height, width]), (len(x_t), 6))
-    return jnp.asarray(system.unet.apply({"params": params}, x_t, t, condition, sizes))
 
 
 @functools.partial(jax.jit, static_argnames="system")
@@ -181,11 +164,7 @@ def x0_error(
     *,
     system: programs.PipelineSpec,
 ) -> Float[Array, ""]:
-    """Mean squared error of the x0 that the network means at time t."""
-
-    def output(x_t: Float[Array, "b h w c"], network_time: Float[Array, " b"]) -> Float[Array, "b h w c"]:
-        return apply_unet(params, x_t, network_time, condition, system=system)
-
-    denoise = prediction.denoiser(output, system.schedule, system.prediction)
+    """Mean squared error of the network's estimate of x0 at time t; `params` are the UNet's."""
+    denoise = programs.denoiser({"unet": params}, condition, system=system)
     x_t = system.schedule.alpha(t) * x0 + system.schedule.sigma(t) * eps
     return jnp.mean(jnp.square(denoise(x_t, jnp.broadcast_to(t, len(x0))) - x0))

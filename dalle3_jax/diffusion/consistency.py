@@ -1,6 +1,6 @@
 """Consistency models (arXiv 2303.01469): one network for all times that gives the end of a sample's path at once.
 
-A consistency model is a Denoise; `samplers.SAMPLERS["consistency"]` draws from it. Here is what its training needs.
+A consistency model is a Denoise; `samplers.SAMPLERS["consistency"]` samples with it. Here is what its training needs.
 """
 
 import math
@@ -8,14 +8,12 @@ import math
 import jax
 import jax.numpy as jnp
 
-from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Float, Int, Key
 
 __all__ = [
     "adjacent_times",
     "check_consistency_times",
     "consistency_times",
-    "ddim_to",
     "discretisation",
     "pseudo_huber",
 ]
@@ -25,14 +23,14 @@ Rows = Float[Array, " b"]
 
 
 def consistency_times(top: float, steps: int) -> tuple[float, ...]:
-    """Where `steps` steps evaluate the model: from `top` down, evenly spaced, without the end at 0."""
+    """The times at which `steps` steps evaluate the model: from `top` down, evenly spaced, without the end at 0."""
     if steps < 1:
         raise ValueError(f"{steps} consistency steps: at least 1 is needed")
     return tuple(top * (steps - i) / steps for i in range(steps))
 
 
 def check_consistency_times(times: tuple[float, ...], top: float) -> None:
-    """Raise ValueError unless the times fall from `top`, where the model was taught that x is noise, to above 0."""
+    """Raise ValueError unless the times fall from `top`, where the model was trained that x is noise, to above 0."""
     if not times or not math.isclose(times[0], top, abs_tol=1e-6):
         raise ValueError(f"a schedule of times {times} does not start at the top, {top}: there alone x is only noise")
     if any(a <= b for a, b in zip(times, (*times[1:], 0.0), strict=True)):
@@ -40,7 +38,7 @@ def check_consistency_times(times: tuple[float, ...], top: float) -> None:
 
 
 def discretisation(step: Int[Array, ""], steps: int, first: int, last: int) -> Int[Array, ""]:
-    """Into how many parts [0, top] is cut at a training step: `first`, doubled at even intervals up to `last`.
+    """The number of parts of [0, top] at a training step: `first`, doubled at even intervals up to `last`.
 
     arXiv 2310.14189 section 3.4. With few parts neighbours are far apart and the target near the data; with many the
     solver's error vanishes.
@@ -55,14 +53,6 @@ def adjacent_times(key: Key, count: int, parts: Int[Array, ""], top: float) -> t
     uniform = (jnp.arange(count) + jax.random.uniform(key, (count,))) / count  # one in each of `count` even strata
     index = jnp.minimum(jnp.floor(uniform * parts), parts - 1)
     return top * (index + 1) / parts, top * index / parts
-
-
-def ddim_to(schedule: Schedule, x_t: Images, x0: Images, t: Rows, s: Rows) -> Images:
-    """Each image at time s < t on the line of x_t and x0: a step of DDIM (arXiv 2010.02502 eq. 12), t above 0."""
-    alpha_t, sigma_t, alpha_s, sigma_s = (
-        of(time)[:, None, None, None] for time in (t, s) for of in (schedule.alpha, schedule.sigma)
-    )
-    return alpha_s * x0 + sigma_s / sigma_t * (x_t - alpha_t * x0)
 
 
 def pseudo_huber(a: Images, b: Images, c: float = 0.00054) -> Rows:

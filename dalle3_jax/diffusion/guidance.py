@@ -1,12 +1,16 @@
-"""Classifier-free guidance (arXiv 2207.12598): one batched call for the condition and the null condition."""
+"""Classifier-free guidance (arXiv 2207.12598): guided = conditional + (scale - 1) * (conditional - null).
+
+One batched call gives both; the interval of times and the rescale of the standard deviation are apart from it.
+"""
 
 import jax.numpy as jnp
 
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Denoise, Float
 
-__all__ = ["classifier_free"]
+__all__ = ["classifier_free", "rescale_guided"]
 
+Images = Float[Array, "b h w c"]
 Scalar = int | float | Float[Array, "..."]
 """One number, or one for each image."""
 
@@ -20,28 +24,37 @@ def classifier_free(
 ) -> Denoise:
     """Turn a Denoise over 2b rows [conditional; null] into a guided one over b rows; scale 1 is the conditional.
 
-    Outside `interval` (first and last t, both included) the scale is 1 (arXiv 2404.07724). `rescale` in [0, 1] draws
-    the guided output's standard deviation back to the conditional's (arXiv 2305.08891 section 3.4, eq. 14 to 16):
-    that of v under the schedule, of x0 without one.
+    Outside `interval` (first and last t, both included) the scale is 1 (arXiv 2404.07724). `rescale` in [0, 1] rescales
+    the guided output to the conditional's standard deviation (see `rescale_guided`): that of v under the schedule, of
+    x0 without one.
     """
 
-    def denoise(x_t: Float[Array, "b h w c"], t: Float[Array, " b"]) -> Float[Array, "b h w c"]:
+    def denoise(x_t: Images, t: Float[Array, " b"]) -> Images:
         both = denoise_both(jnp.concatenate([x_t, x_t]), jnp.concatenate([t, t]))
         conditional, null = jnp.split(both, 2)
         first, last = interval
-        extra = jnp.where((t >= first) & (t <= last), scale - 1, 0).reshape(-1, 1, 1, 1)
-        guided = conditional + extra * (conditional - null)
-        clean = 0 if schedule is None else schedule.alpha(t).reshape(-1, 1, 1, 1) * x_t
-        return guided + _rescale_correction(clean - guided, clean - conditional) * jnp.reshape(
-            jnp.asarray(rescale), (-1, 1, 1, 1)
-        )
+        # The paper's eq. 6, (1 + w) conditional - w null with w = scale - 1, in a form that is exact at scale 1.
+        w = jnp.where((t >= first) & (t <= last), scale - 1, 0).reshape(-1, 1, 1, 1)
+        guided = conditional + w * (conditional - null)
+        signal = 0 if schedule is None else schedule.alpha(t).reshape(-1, 1, 1, 1) * x_t
+        return rescale_guided(guided, conditional, signal, jnp.reshape(jnp.asarray(rescale), (-1, 1, 1, 1)))
 
     return denoise
 
 
-def _rescale_correction(
-    guided: Float[Array, "b h w c"], conditional: Float[Array, "b h w c"]
-) -> Float[Array, "b h w c"]:
-    """What to take from sigma v = alpha x_t - x0, guided, to give it the conditional's standard deviation."""
-    wanted, found = (jnp.std(v, axis=(1, 2, 3), keepdims=True) for v in (conditional, guided))
-    return guided * (1 - wanted / jnp.where(found > 0, found, 1)) * (found > 0)
+def rescale_guided(
+    guided: Images, conditional: Images, signal: Images | int, rescale: Float[Array, "#b 1 1 1"]
+) -> Images:
+    """The guided x0, rescaled to the conditional's standard deviation (arXiv 2305.08891 section 3.4).
+
+    With sigma v = signal - x0, where signal is alpha x_t (0: the standard deviation is that of x0 itself), it is x0 of
+
+        v_rescaled = v_guided * std(v_conditional) / std(v_guided)          eq. 15
+        v_final = rescale * v_rescaled + (1 - rescale) * v_guided           eq. 16
+    """
+    v_guided, v_conditional = signal - guided, signal - conditional  # times sigma, which their ratio is free of
+    std_conditional, std_guided = (jnp.std(v, axis=(1, 2, 3), keepdims=True) for v in (v_conditional, v_guided))
+    ratio = std_conditional / jnp.where(std_guided > 0, std_guided, 1)
+    # x0 = signal - sigma v_final, multiplied out: exact at rescale 0 and at ratio 1. Another order of the factors would
+    # change the last bits of images, which must repeat. Flat images (a std of 0) are left as they are.
+    return guided + v_guided * (1 - ratio) * (std_guided > 0) * rescale

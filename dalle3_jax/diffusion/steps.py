@@ -1,4 +1,4 @@
-"""Steps of one sampler each, from time t to an earlier time s: DDIM, which is Euler's method too, Heun's, consistency.
+"""Steps of one sampler each, from time t to an earlier time s: DDIM (also Euler's method), Heun's, consistency.
 
 All are written for x_t = alpha x0 + sigma eps and stay finite where alpha_t or sigma_s is 0.
 """
@@ -13,15 +13,17 @@ import jaxtyping
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Denoise, Float
 
-__all__ = ["SamplerState", "SamplerStep", "consistency", "ddim", "heun", "noise"]
+__all__ = ["SamplerState", "SamplerStep", "consistency", "ddim", "ddim_to", "heun", "noise", "noise_in"]
 
 Images = Float[Array, "b h w c"]
 Keys = jaxtyping.Key[Array, " b"]
 Time = Float[Array, ""]
+Times = Time | Float[Array, " b"]
+"""One time for all images, or each image's own."""
 
 
 class SamplerState(NamedTuple):
-    """What a loop carries: x at the current time, the last step's estimate of x0, and what corrects x.
+    """State of a sampling loop: x at the current time, the last step's estimate of x0, and the correction of x.
 
     With an estimate x0' at the current time, the corrected x is base + gain (x0' - x0); only "unipc" writes the two.
     """
@@ -42,6 +44,21 @@ NO_SIGNAL = 2.0**-12
 """The alpha below which sigma / alpha counts as infinite; `Schedule.logsnr` is cut there under zero terminal SNR."""
 
 
+def noise_in(x_t: Images, x0: Images, alpha: Array, sigma: Array) -> Images:
+    """The eps of x_t = alpha x0 + sigma eps."""
+    return (x_t - alpha * x0) / sigma
+
+
+def ddim_to(schedule: Schedule, x_t: Images, x0: Images, t: Times, s: Times) -> Images:
+    """Each image at time s < t with the x0 and eps of x_t: a step of DDIM (arXiv 2010.02502 eq. 12), t above 0."""
+    alpha_t, sigma_t, alpha_s, sigma_s = schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s)
+    if not t.ndim:
+        return alpha_s * x0 + sigma_s * noise_in(x_t, x0, alpha_t, sigma_t)
+    alpha_t, sigma_t, alpha_s, sigma_s = (rows[:, None, None, None] for rows in (alpha_t, sigma_t, alpha_s, sigma_s))
+    # The same, rounded otherwise: samples repeat the last bits of the order above, training runs those of this one.
+    return alpha_s * x0 + sigma_s / sigma_t * (x_t - alpha_t * x0)
+
+
 def ddim(
     denoise: Denoise,
     schedule: Schedule,
@@ -54,18 +71,18 @@ def ddim(
 ) -> SamplerState:
     """DDIM (arXiv 2010.02502 eq. 12 and 16); eta 1 is ancestral (DDPM) sampling.
 
-    In y = x / alpha, whose noise has the deviation r = sigma / alpha, DDIM is Euler's method for dy/dr = eps, and eta 1
-    is k-diffusion's ancestral form of it. `eta` is a Python number, in [0, 1], so that 0 draws no noise.
+    In y = x / alpha, whose noise has the standard deviation r = sigma / alpha, DDIM is Euler's method for dy/dr = eps,
+    and eta 1 is k-diffusion's ancestral form of it. `eta` is a Python number, in [0, 1], so that 0 draws no noise.
     """
     del t_prev
-    alpha_t, sigma_t, alpha_s, sigma_s = schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s)
     x0 = denoise(state.x, jnp.full(state.x.shape[:1], t))
-    eps = (state.x - alpha_t * x0) / sigma_t
     if eta == 0:
-        return state._replace(x=alpha_s * x0 + sigma_s * eps, x0=x0)
+        return state._replace(x=ddim_to(schedule, state.x, x0, t, s), x0=x0)
+    alpha_t, sigma_t, alpha_s, sigma_s = schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s)
     # ratio is exp(-h) of the step in logsnr / 2; kept^2 + fresh^2 = sigma_s^2 without cancellation.
     ratio = alpha_t * sigma_s / (alpha_s * sigma_t)
     fresh, kept = eta * sigma_s * jnp.sqrt(1 - ratio**2), sigma_s * jnp.sqrt(1 - eta**2 + (eta * ratio) ** 2)
+    eps = noise_in(state.x, x0, alpha_t, sigma_t)
     return state._replace(x=alpha_s * x0 + kept * eps + fresh * noise(keys, state.x.shape[1:]), x0=x0)
 
 
@@ -81,7 +98,7 @@ def heun(
 
     def corrected() -> Images:
         x0 = denoise(euler.x, jnp.full(state.x.shape[:1], s))
-        change = (euler.x - alpha_s * x0) / sigma_s - (state.x - alpha_t * euler.x0) / sigma_t
+        change = noise_in(euler.x, x0, alpha_s, sigma_s) - noise_in(state.x, euler.x0, alpha_t, sigma_t)
         return euler.x + (sigma_s - alpha_s * sigma_t / alpha_t) * change / 2
 
     twice = (sigma_s > 0) & (alpha_t > NO_SIGNAL)
@@ -98,7 +115,7 @@ def consistency(
     keys: Keys,
     temperature: float = 1.0,
 ) -> SamplerState:
-    """The image that a consistency model sees at t, noised afresh to s (arXiv 2303.01469 algorithm 1).
+    """The consistency model's estimate of x0 at t, noised afresh to s (arXiv 2303.01469 algorithm 1).
 
     `temperature` multiplies the fresh noise.
     """

@@ -19,6 +19,12 @@ SIZE_ID_WIDTH = 256
 """Sinusoids per size id, as in SDXL (arXiv 2307.01952)."""
 
 
+def whole_image_sizes(rows: int, height: int, width: int) -> Float[Array, "b s"]:
+    """Size ids of uncropped images of so many pixels: original size, crop of 0, target size (SDXL's conditioning)."""
+    ids = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
+    return jnp.broadcast_to(ids, (rows, len(ids)))
+
+
 @dataclass(frozen=True)
 class Level:
     """One resolution of the UNet: `blocks` residual blocks down and one more up.

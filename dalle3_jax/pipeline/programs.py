@@ -14,8 +14,10 @@ from jax.sharding import Mesh
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
 from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.models.unet import whole_image_sizes
 from dalle3_jax.pipeline.tiling import HALO, apply_in_tiles
 from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
 
@@ -116,7 +118,7 @@ def encode_prompts(
     *,
     system: PipelineSpec,
 ) -> Condition:
-    """What the UNet is told of tokenized prompts, and of the bytes of what they quote where the system reads those."""
+    """The UNet's condition of tokenized prompts, and of the bytes that they quote where the system reads those."""
     features = _apply(system.text_encoder, params["text_encoder"], ids, mask)
     if system.xfnet is None:
         second = system.text_encoder_2
@@ -129,18 +131,32 @@ def encode_prompts(
 
 @functools.partial(jax.jit, static_argnames="shape")
 def start(seeds: Array, std: Float[Array, ""], *, shape: tuple[int, int, int]) -> tuple[samplers.SamplerState, Array]:
-    """Noise of this deviation at the first time and the keys of the loop; an image's depend on its seed alone."""
+    """Noise of this std at the first time and the keys of the loop; an image's depend on its seed alone."""
     keys = image_keys(seeds)
     initial, loop = fold_in_purpose(keys, INITIAL), fold_in_purpose(keys, LOOP)
     return samplers.initial_state(std * samplers.noise(initial, shape)), loop
+
+
+def apply_unet(
+    params: Params,
+    x_t: Float[Array, "b h w c"],
+    t: Float[Array, " b"],
+    condition: Condition,
+    *,
+    system: PipelineSpec,
+) -> Float[Array, "b h w c"]:
+    """The UNet's output at the network times t, conditioned on the sizes of whole images where it takes any."""
+    rows, height, width, _ = x_t.shape
+    factor = system.latent.factor
+    sizes = whole_image_sizes(rows, factor * height, factor * width) if system.unet.size_ids else None
+    return _apply(system.unet, params, x_t, t, condition, sizes)
 
 
 def denoiser(params: Params, condition: Condition, *, system: PipelineSpec) -> Denoise:
     """The base model's Denoise on the rows of a condition."""
 
     def network(x_t: Array, t: Array) -> Array:
-        sizes = _size_ids(system, len(x_t), x_t.shape)
-        return _apply(system.unet, params["unet"], x_t, t, condition, sizes)
+        return apply_unet(params["unet"], x_t, t, condition, system=system)
 
     return prediction.denoiser(network, system.schedule, system.prediction)
 
@@ -183,13 +199,10 @@ def resample(
     system: PipelineSpec,
     steps: int,
 ) -> Float[Array, "b h w c"]:
-    """Latents noised to t = strength and brought back to 0 in steps of DDIM, without guidance."""
-    keys = image_keys(seeds)
-    fresh = samplers.noise(fold_in_purpose(keys, INITIAL), latents.shape[1:])
-    x = system.schedule.alpha(strength) * latents + system.schedule.sigma(strength) * fresh
+    """Latents noised to t = strength and brought back to 0 in steps of DDIM, without guidance (SDEdit)."""
+    fresh = samplers.noise(fold_in_purpose(image_keys(seeds), INITIAL), latents.shape[1:])
     times = strength * jnp.linspace(1.0, 0.0, steps + 1)
-    denoise = denoiser(params, condition, system=system)
-    return samplers.sample(samplers.ddim, denoise, system.schedule, x, times, fold_in_purpose(keys, LOOP))
+    return sdedit(denoiser(params, condition, system=system), system.schedule, latents, fresh, times)
 
 
 @functools.partial(jax.jit, static_argnames="vae")
@@ -271,15 +284,6 @@ def _apply(module: nn.Module, params: Params, *inputs: Any, method: str | None =
 def _in_tiles(function: Callable[..., Array], tile: int) -> Callable[..., Array]:
     """The function in windows of `tile` cells of the latents; 0: the function."""
     return apply_in_tiles(function, tile=tile, halo=HALO) if tile else function
-
-
-def _size_ids(system: PipelineSpec, rows: int, shape: tuple[int, ...]) -> Float[Array, "b s"] | None:
-    """Original size, no crop, target size: what the UNet is told of a picture that is to be whole."""
-    if not system.unet.size_ids:
-        return None
-    height, width = (side * system.latent.factor for side in shape[1:3])
-    ids = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
-    return jnp.broadcast_to(ids, (rows, len(ids)))
 
 
 def steps_per_chunk(steps: int) -> int:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from dalle3_jax.diffusion import prediction
-from dalle3_jax.diffusion.consistency import ddim_to
 from dalle3_jax.diffusion.schedules import Schedule
+from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.typing import Array, Float, Int, Key, Params
 
 __all__ = [
@@ -111,10 +111,10 @@ def text_to_image(
 
 
 class Perturbation(NamedTuple):
-    """How latents are spoiled as a base model spoils its own, so that a decoder learns to repair what it will be given.
+    """The corruption of latents, like that of a base model's samples, that a decoder learns to repair.
 
-    Half of the images get white noise, of a deviation up to `noise`. With the chance `resampled` an image is noised to
-    a time up to `strength` and brought back by the base model in `steps` steps of DDIM.
+    Half of the images get white noise, of a standard deviation up to `noise`. With the chance `resampled` an image is
+    noised to a time up to `strength` and brought back by the base model in `steps` steps of DDIM.
     """
 
     noise: float = 0.0
@@ -133,7 +133,7 @@ def perturb_latents(
     denoise_base: Callable[[Images, Rows], Images] | None = None,
     schedule: Schedule | None = None,
 ) -> Images:
-    """Spoilt latents; `denoise_base` is the base model's Denoise under `schedule`, which re-sampling needs."""
+    """Corrupted latents; `denoise_base` is the base model's Denoise under `schedule`, which re-sampling needs."""
     level_key, noise_key, chance_key, time_key, fresh_key = jax.random.split(key, 5)
     count = len(latents)
     if perturbation.resampled:
@@ -141,11 +141,10 @@ def perturb_latents(
             raise ValueError("re-sampling needs the base model: give text_encoder, xfnet and unet, or set it to 0")
         t = perturbation.strength * jax.random.uniform(time_key, (count,), minval=0.05)
         fresh = jax.random.normal(fresh_key, latents.shape)
-        x = _as_columns(schedule.alpha(t)) * latents + _as_columns(schedule.sigma(t)) * fresh
-        for step in range(perturbation.steps):
-            now, after = (t * (perturbation.steps - done) / perturbation.steps for done in (step, step + 1))
-            x = ddim_to(schedule, x, denoise_base(x, now), now, after)
-        latents = jnp.where(_as_columns(jax.random.bernoulli(chance_key, perturbation.resampled, (count,))), x, latents)
+        times = [t * (perturbation.steps - done) / perturbation.steps for done in range(perturbation.steps + 1)]
+        edited = sdedit(denoise_base, schedule, latents, fresh, times)
+        chosen = jax.random.bernoulli(chance_key, perturbation.resampled, (count,))
+        latents = jnp.where(_as_columns(chosen), edited, latents)
     level = perturbation.noise * jnp.maximum(2 * jax.random.uniform(level_key, (count,)) - 1, 0)
     return latents + _as_columns(level) * jax.random.normal(noise_key, latents.shape)
 

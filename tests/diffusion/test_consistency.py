@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle3_jax.diffusion import consistency, prediction, samplers, schedules
+from dalle3_jax.diffusion import consistency, prediction, samplers, schedules, steps
 
 SCHEDULE = schedules.Cosine()
 KEY = jax.random.key(3)
@@ -55,7 +55,7 @@ def test_a_step_with_the_true_image_keeps_the_noise():
     def noised(time):
         return SCHEDULE.alpha(time)[:, None, None, None] * x0 + SCHEDULE.sigma(time)[:, None, None, None] * eps
 
-    found = consistency.ddim_to(SCHEDULE, noised(t), x0, t, s)
+    found = steps.ddim_to(SCHEDULE, noised(t), x0, t, s)
     np.testing.assert_allclose(found, noised(s), atol=1e-5)
     np.testing.assert_allclose(found[2], x0[2], atol=1e-6)
 

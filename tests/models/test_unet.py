@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.models.unet import Level, UNet
+from dalle3_jax.models.unet import Level, UNet, whole_image_sizes
 from tests.networks import abstract, condition, normal, randomised, spoiled
 
 UNET = UNet(levels=(Level(8, 1), Level(12, 1, depth=1, heads=2)), groups=4, size_ids=2)
@@ -64,6 +64,10 @@ def test_rows_do_not_see_each_other():
 def test_size_ids_are_required_when_configured(sizes):
     with pytest.raises(ValueError, match="2 size ids"):
         abstract(UNET, X, T, CONDITION, sizes)
+
+
+def test_size_ids_of_whole_images_name_no_crop():
+    np.testing.assert_array_equal(whole_image_sizes(2, 64, 96), [[64, 96, 0, 0, 64, 96]] * 2)
 
 
 def test_without_pooling_or_size_ids_there_is_no_condition_embedding():

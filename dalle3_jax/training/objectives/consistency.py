@@ -1,4 +1,4 @@
-"""Consistency distillation: what one step of a teacher says two neighbouring times owe each other."""
+"""Consistency distillation: the loss between estimates at two adjacent times on one step of a teacher."""
 
 import functools
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from dalle3_jax.diffusion import consistency, prediction
 from dalle3_jax.diffusion.schedules import Schedule
+from dalle3_jax.diffusion.steps import ddim_to
 from dalle3_jax.training.objectives.diffusion import by_quarter
 from dalle3_jax.training.tasks import MakeTask, Network
 from dalle3_jax.typing import Array, Denoise, Key, LossFn, Params
@@ -27,7 +28,7 @@ def consistency_loss(
     teacher: bool = True,
     guidance_scale: float = 1.0,
 ) -> LossFn:
-    """Distance between what the component sees at t and what its moving average sees at the time before.
+    """Distance between the component's estimate of x0 at t and its moving average's at the time before.
 
     Consistency distillation (arXiv 2303.01469 algorithm 2): `frozen["teacher"]` takes the step from t to the time
     before, guided where `guidance_scale` is not 1 (arXiv 2310.04378); without a teacher (algorithm 3) the step follows
@@ -56,7 +57,7 @@ def consistency_loss(
             if guidance_scale != 1 and task.null is not None:
                 null = denoise(task.null, frozen["teacher"])(x_t, t)
                 end = null + guidance_scale * (end - null)
-        x_s = consistency.ddim_to(schedule, x_t, end, t, s)
+        x_s = ddim_to(schedule, x_t, end, t, s)
         target = denoise(task.network, run["ema"][component])(x_s, s)
         found = denoise(task.network, params[component])(x_t, t)
         distance = consistency.pseudo_huber(found, jax.lax.stop_gradient(target))
