@@ -26,7 +26,10 @@ FAILURES = (ValueError, OSError, FloatingPointError)
 """What may still go wrong while pictures are made: told in one line."""
 
 DRAWN = sorted(set(WORLDS) - {SCATTERED.name})
-SUITE_HELP = f"scenes (default): 600 prompts of 12 kinds; {', '.join(DRAWN)}: drawn from that world; or a .jsonl"
+SUITE_HELP = (
+    f"scenes (default): 800 prompts of 13 kinds; visitors, or another kind: these alone; {', '.join(DRAWN)}: drawn "
+    "from that world; or a .jsonl"
+)
 
 
 def add_scoring_flags(parser: CommandParser) -> CommandParser:
