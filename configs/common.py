@@ -90,7 +90,7 @@ def get_config() -> ConfigDict:
     c.sample.decoder_steps = 2  # of a distilled decoder; a diffusion decoder takes `steps`
     c.sample.temperature = 1.0  # of a distilled decoder's noise
     c.sample.clamp = False  # keep a decoder's every estimate within [-1, 1]
-    c.sample.suite = ""  # scenes, a world or a .jsonl: prompts that the base stage scores with each grid; empty: none
+    c.sample.suite = ""  # scenes, visitors, a world or a .jsonl: prompts that the base stage scores; empty: none
     c.sample.suite_count = 48  # so many of them
     c.lock()
     c.model.unlock()

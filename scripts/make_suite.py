@@ -1,7 +1,8 @@
-"""Writes the suite of 600 prompts, 50 of each kind, half of them held out: python scripts/make_suite.py [--force]
+"""Writes the suite of 800 prompts: python scripts/make_suite.py [--force]
 
-A prompt is a scene said as people write prompts, not in the sentences of the training captions; its labels ask for what
-its text names and for nothing more. A suite written anew is another measure: the script overwrites one only by --force.
+50 of each of twelve kinds, half of them held out, then 200 of `visitors`. A prompt is a scene said as people write
+prompts, not in the sentences of the training captions; its labels ask for what its text names and for nothing more. A
+suite written anew is another measure: the script overwrites one only by --force.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from itertools import count, islice
 from pathlib import Path
 
 from suite_recipes import DRAWING, MANNER, ON, RECIPES, SAID, SHAPES, TALL, WIDE, Recipe
+from visitor_prompts import visitor_prompts
 
 from dalle3_jax.data.draws import choose
 from dalle3_jax.data.scenes.captions import RandomFormat, blanks, capitalise_sentences, make_captions
@@ -20,7 +22,7 @@ from dalle3_jax.data.scenes.parts import world_of
 from dalle3_jax.data.scenes.scene import Scene, sample_scene
 from dalle3_jax.data.scenes.scenery import ALSO_THERE, DETAILS
 from dalle3_jax.data.scenes.world import Cell, World
-from dalle3_jax.evaluation.prompts import KINDS, Labels, Prompt, prompt_to_json
+from dalle3_jax.evaluation.prompts import Labels, Prompt, prompt_to_json
 from dalle3_jax.evaluation.suites import CAPTION, COMMITTED, is_held_out, scene_labels
 from dalle3_jax.files import write_whole
 
@@ -83,6 +85,11 @@ def round_cell(cell: Cell) -> Cell:
     return replace(cell, x=round(cell.x, 3), y=round(cell.y, 3), size=round(cell.size, 3))
 
 
+def round_scene(shown: Scene) -> Scene:
+    """The scene with its cells rounded."""
+    return replace(shown, objects=tuple(replace(one, cell=round_cell(one.cell)) for one in shown.objects))
+
+
 def make_candidate(kind: str, world: World, shown: Scene, split: str, index: int) -> Prompt:
     """The prompt of a kind that says a scene, the one at an index."""
     key = (world.name, split, index)
@@ -90,7 +97,6 @@ def make_candidate(kind: str, world: World, shown: Scene, split: str, index: int
     filled = RandomFormat(options(world, shown, absent), key)
     text = " ".join(choose(RECIPES[kind].patterns, *key, "pattern").format_map(filled).split())
     labels = named_labels(scene_labels(world, shown), set(filled), absent)
-    placed = tuple(replace(one, cell=round_cell(one.cell)) for one in shown.objects)
     return Prompt(
         id="",
         kind=kind,
@@ -99,7 +105,7 @@ def make_candidate(kind: str, world: World, shown: Scene, split: str, index: int
         held_out=is_held_out(world, labels),
         upsampled=make_captions(world, shown, SEED, index)[CAPTION],
         aspect=scene_aspect(shown) if "shape" in filled else (1, 1),
-        scene=replace(shown, objects=placed),
+        scene=round_scene(shown),
     )
 
 
@@ -130,16 +136,17 @@ def make_candidates(kind: str, split: str) -> Iterator[Prompt]:
 
 
 def suite_prompts() -> Iterator[Prompt]:
-    """The suite, kind by kind: first what training shows, then what it never shows."""
-    for kind in KINDS:
+    """The suite, kind by kind: first what training shows, then what it never shows; visitors' prompts come last."""
+    for kind in RECIPES:
         half = EACH // 2
         both = [*islice(make_candidates(kind, "train"), half), *islice(make_candidates(kind, "held_out"), half)]
         yield from (replace(prompt, id=f"{kind.replace(' ', '-')}-{i:02}") for i, prompt in enumerate(both, 1))
+    yield from (replace(prompt, scene=round_scene(prompt.scene)) for prompt in visitor_prompts(SEED) if prompt.scene)
 
 
 def main() -> None:
     """Writes the suite beside the code that reads it."""
-    parser = argparse.ArgumentParser(description="Writes the suite of 600 prompts.")
+    parser = argparse.ArgumentParser(description="Writes the suite of 800 prompts.")
     parser.add_argument("--force", action="store_true", help="overwrite the suite that is there")
     parser.add_argument("--file", type=Path, default=COMMITTED)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How surely the meter notices what is wrong: python scripts/reader_alarm.py [--count 600] [--no-words]
+"""How surely the meter notices what is wrong: python scripts/reader_alarm.py [--count 800] [--no-words]
 
 The true scenes of the suite are spoilt one thing at a time (places swapped, one thing more or less, another style,
 tint or background, a misspelt word), drawn, read by the scene reader and the OCR, and judged by their prompts. Printed
@@ -134,7 +134,7 @@ def table_line(name: str, rate: Rate, noticed: Rate | None = None) -> list[str]:
 def main() -> None:
     """Draws, reads and judges."""
     parser = argparse.ArgumentParser(description="How surely the meter notices what is wrong.")
-    parser.add_argument("--count", type=int, default=600, help="prompts of the suite (default all 600)")
+    parser.add_argument("--count", type=int, default=800, help="prompts of the suite (default all 800)")
     parser.add_argument("--no-words", action="store_true", help="leave out what needs the OCR")
     parser.add_argument("--reader", default="reader", help="release of a scene reader (default: the shipped)")
     arguments = parser.parse_args()

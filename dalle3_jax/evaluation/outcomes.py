@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dalle3_jax.evaluation.checks import CHECKS, ImageReading, applicable_checks, passes_all_checks
-from dalle3_jax.evaluation.prompts import Labels, Prompt
+from dalle3_jax.evaluation.prompts import VISITORS, Labels, Prompt
 from dalle3_jax.evaluation.statistics import Rate, bootstrap, shuffled_rate
 
 ImageArray = UInt8[np.ndarray, "h w 3"]
@@ -74,11 +74,26 @@ def is_checkable(one: Outcome | Truth) -> bool:
 
 
 def table_lines(outcomes: Sequence[Outcome]) -> dict[str, tuple[Selector, Check]]:
-    """Line of a table -> what it counts, and the test: all prompts, each kind (wholly right), each check."""
+    """Line of a table -> what it counts, and the test: all prompts, each kind and group (wholly right), each check.
+
+    Beside visitors' prompts, the others have a line together: the suite was measured with these alone before.
+    """
     kinds = dict.fromkeys(outcome.prompt.kind for outcome in outcomes)
     found: dict[str, tuple[Selector, Check]] = {"all prompts": (is_checkable, passes_all_checks)}
+    if VISITORS in kinds and len(kinds) > 1:
+        found[f"all but {VISITORS}"] = (
+            lambda one: is_checkable(one) and one.prompt.kind != VISITORS,
+            passes_all_checks,
+        )
     for kind in kinds:
         found[kind] = (lambda one, kind=kind: is_checkable(one) and one.prompt.kind == kind, passes_all_checks)
+        for group in dict.fromkeys(one.prompt.group for one in outcomes if one.prompt.kind == kind):
+            pair = kind, group
+            if group:
+                found[f"{kind}: {group}"] = (
+                    lambda one, pair=pair: is_checkable(one) and (one.prompt.kind, one.prompt.group) == pair,
+                    passes_all_checks,
+                )
     for name, test in CHECKS.items():
         found[f"check: {name}"] = (lambda one, name=name: name in outcome_checks(one), test)
     return {name: (member, test) for name, (member, test) in found.items() if any(map(member, outcomes))}

@@ -7,8 +7,8 @@ A suite is a JSONL file, one prompt a line:
      "labels": {"objects": [{"concept": "car", "count": 1, "tint": "blue"}], "background": "beach"},
      "scene": {...}}
 
-Only `id`, `kind`, `prompt` and `labels` must be there. `upsampled` says the same at length; `aspect` is width : height;
-`scene` is one faultless picture, from which the ceiling is measured.
+Only `id`, `kind`, `prompt` and `labels` must be there. `group` divides a kind further; `upsampled` says the same at
+length; `aspect` is width : height; `scene` is one faultless picture, from which the ceiling is measured.
 """
 
 import json
@@ -35,14 +35,18 @@ KINDS = (
     "negation",
     "aspect ratios",
     "rows of several",
+    "visitors",
 )
-"""After GenEval (arXiv 2310.11513), T2I-CompBench (arXiv 2307.06350) and DrawBench (arXiv 2205.11487)."""
+"""After GenEval (arXiv 2310.11513), T2I-CompBench (arXiv 2307.06350) and DrawBench (arXiv 2205.11487); the last is what
+people type."""
+
+VISITORS = KINDS[-1]
 
 PLACES = tuple(CENTRES)
 RELATIONS = {"left of": 2, "right of": 2, "above": 2, "below": 2, "between": 3}
 """Relation -> how many objects it is of."""
 
-PROMPT = {"id": str, "kind": str, "prompt": str, "upsampled": str, "held_out": bool, "aspect": list[int]}
+PROMPT = {"id": str, "kind": str, "group": str, "prompt": str, "upsampled": str, "held_out": bool, "aspect": list[int]}
 PROMPT |= {"labels": dict, "scene": dict}
 LABELS = {"objects": list[dict], "relations": list[list], "words": list[str], "absent": list[str]}
 LABELS |= {"background": str, "style": str}
@@ -83,7 +87,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, its kind, what its picture must show, and whether training never showed such a combination."""
+    """A prompt, its kind, what its picture must show, and whether training never showed such a combination.
+
+    A `group` is a part of a kind that is counted for itself too, "" where a kind has none.
+    """
 
     id: str
     kind: str
@@ -93,6 +100,7 @@ class Prompt:
     upsampled: str = ""
     aspect: tuple[int, int] = (1, 1)
     scene: Scene | None = field(default=None, repr=False)
+    group: str = ""
 
 
 def read_prompts(path: str | Path) -> tuple[list[Prompt], list[str]]:
@@ -145,6 +153,7 @@ def parse_prompt(values: Any) -> Prompt:
         values.get("upsampled", ""),
         (aspect[0], aspect[1]),
         parse_scene(values["scene"]) if values.get("scene") else None,
+        values.get("group", ""),
     )
 
 
@@ -207,7 +216,8 @@ def is_valid_relation(relation: tuple[Any, ...], count: int) -> bool:
 
 def parse_scene(values: Mapping[str, Any]) -> Scene:
     """The scene of a line's values."""
-    objects = [PlacedObject(row["concept"], Cell(**row["cell"]), row.get("tint", "")) for row in values["objects"]]
+    rows = values.get("objects", ())  # none where a word is all that is there
+    objects = [PlacedObject(row["concept"], Cell(**row["cell"]), row.get("tint", "")) for row in rows]
     words = tuple(Word(**row) for row in values.get("words", ()))
     return Scene("", "", tuple(objects), values["background"], values["style"], words)
 

@@ -181,6 +181,7 @@ def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
     return {
         "id": prompt.id,
         "kind": prompt.kind,
+        "group": prompt.group,
         "held_out": prompt.held_out,
         "prompt": prompt.text,
         "protocol": outcome.protocol,

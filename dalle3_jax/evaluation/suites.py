@@ -11,7 +11,7 @@ from dalle3_jax.data.scenes.scene import Scene, sample_scene
 from dalle3_jax.data.scenes.world import World
 from dalle3_jax.data.scenes.worlds import SCATTERED, WHOLE, WORLDS
 from dalle3_jax.evaluation.checks import requested_counts
-from dalle3_jax.evaluation.prompts import RELATIONS, Labels, Prompt, RequestedObject, read_prompts
+from dalle3_jax.evaluation.prompts import KINDS, RELATIONS, Labels, Prompt, RequestedObject, read_prompts
 
 COMMITTED = Path(__file__).with_name("scenes.jsonl")
 COUNT = 300  # prompts of a world, when nothing else is said
@@ -29,7 +29,10 @@ SORTS = {
 
 
 def load_suite() -> list[Prompt]:
-    """The committed prompts, which `scripts/make_suite.py` wrote: 50 of each kind, half of them held out."""
+    """The committed prompts, which `scripts/make_suite.py` wrote: 50 of each kind, half of them held out.
+
+    Of the last kind, `visitors`, there are 200, in groups that are mixed throughout.
+    """
     return read_prompts(COMMITTED)[0]
 
 
@@ -38,12 +41,15 @@ def load_named_prompts(
 ) -> tuple[list[Prompt], World, list[str]]:
     """The prompts that `name` stands for, the world that draws their faultless pictures, and what was left out and why.
 
-    "scenes" is the committed suite, the name of a world a list drawn from it (300 prompts where `count` is left out),
-    anything else a .jsonl; of lists that are longer `pick_evenly`. Raises ValueError for what cannot be read or drawn.
+    "scenes" is the committed suite, the name of a kind its prompts of that kind ("visitors"), the name of a world a
+    list drawn from it (300 prompts where `count` is left out), anything else a .jsonl; of lists that are longer
+    `pick_evenly`. Raises ValueError for what cannot be read or drawn.
     """
     if name in WORLDS and name != SCATTERED.name:
         return sample_prompts(WORLDS[name], count or COUNT, seed=seed, split=split), WORLDS[name], []
-    prompts, errors = read_prompts(COMMITTED if name == "scenes" else name)
+    prompts, errors = read_prompts(COMMITTED if name == "scenes" or name in KINDS else name)
+    if name in KINDS:
+        prompts = [prompt for prompt in prompts if prompt.kind == name]
     return pick_evenly(prompts, count or len(prompts)), WHOLE, errors
 
 

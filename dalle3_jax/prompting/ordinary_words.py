@@ -119,7 +119,7 @@ FUNCTION = word_set(
     despite doesn't don't down during either enough even ever every everywhere except far few hello hey hi hmm
     however i'd i'm if in inside instead isn't it's just least less let's lets maybe me more mostly much myself
     near nearby neither never none nor not now of often ok okay once only onto opposite or ought outside over
-    own past per perhaps please quite rather really round same shall since so soon still such thank thanks
+    own past per perhaps please pls plus plz quite rather really round same shall since so soon still such thank thanks
     that's there's though through throughout thus till together too toward towards twice underneath unless until
     up upon upside us versus via vs well whether with within without yes yet
     """

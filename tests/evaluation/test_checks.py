@@ -96,12 +96,12 @@ DOCTORED: dict[str, Doctoring] = {
         {"places"},
     ),
     "one more": (
-        lambda wanted: True,
+        lambda wanted: wanted.objects,
         lambda sight, wanted: shown(sight, *sight.reading.objects, sight.reading.objects[0]),
         {"counts"},
     ),
     "foreign": (
-        lambda wanted: True,
+        lambda wanted: wanted.objects,
         lambda sight, wanted: shown(sight, *sight.reading.objects, EXTRA),
         {"nothing else"},
     ),
@@ -160,7 +160,7 @@ def test_doctored_pictures_fail_for_the_right_reason_alone(name):
 
 @pytest.mark.parametrize("last", [False, True])
 def test_pictures_without_one_of_the_objects_fail(last):
-    for prompt in SUITE:
+    for prompt in (prompt for prompt in SUITE if prompt.labels.objects):
         sight = true_sight(prompt)
         left = sight.reading.objects[:-1] if last else sight.reading.objects[1:]
         wrong = failed(sight._replace(reading=replace(sight.reading, objects=left)), prompt.labels)

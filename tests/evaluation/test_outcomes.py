@@ -47,7 +47,7 @@ def test_shares_are_the_rates_without_what_takes_long(monkeypatch: pytest.Monkey
     plain = Prompt("c", "one object", "a car", Labels((RequestedObject("car"),)))
     pictures = [missed, other, replace(missed, prompt=plain, checks=run_checks(missed.sight, plain.labels))]
     rates = {name: row.model.value for name, row in rate_rows(pictures, []).items()}
-    for name in ("bootstrap", "shuffled"):
+    for name in ("bootstrap", "shuffled_rate"):
         monkeypatch.delattr(outcomes, name)
     assert right_shares(pictures) == pytest.approx(rates)
     assert right_shares(pictures)["check: words"] == 0.5

@@ -42,6 +42,7 @@ FULL = Prompt(
         "flat",
         (Word("Ü", "top", "sign", "red", "Lato"),),
     ),
+    group="of two öwls",
 )
 PLAIN = Prompt("one-01", "one object", "a car", Labels((RequestedObject("car"),)))
 ROW = {"id": "x", "kind": "one object", "prompt": "a car", "labels": {"objects": [{"concept": "car"}]}}
@@ -83,9 +84,10 @@ TWO = [{"concept": "car"}, {"concept": "dog"}]
         (ROW | {"labels": {}}, "it has no labels"),
         (ROW | {"prompt": 7}, "prompt 7 must be text"),
         (ROW | {"upsampled": 5}, "upsampled 5 must be text"),
+        (ROW | {"group": ["a"]}, "group ['a'] must be text"),
         (ROW | {"held_out": "no"}, "held_out 'no' must be true or false"),
         (ROW | {"kind": "portraits"}, "unknown kind 'portraits': use one object, two objects"),
-        (ROW | {"colour": "red"}, "unknown 'colour' in a prompt: use id, kind, prompt"),
+        (ROW | {"colour": "red"}, "unknown 'colour' in a prompt: use id, kind, group, prompt"),
         (ROW | {"text": "a car"}, "unknown 'text' in a prompt"),
         (ROW | {"aspect": [0, 1]}, "aspect [0, 1]: write two whole numbers"),
         (ROW | {"aspect": [1]}, "aspect [1]: write two whole numbers"),

@@ -28,7 +28,10 @@ LEFT = "the table above is all that is left of this run"
 """The remark of an error while the report is written."""
 
 DRAWN = sorted(set(WORLDS) - {SCATTERED.name})
-SUITE_HELP = f"scenes (default): 600 prompts of 12 kinds; {', '.join(DRAWN)}: drawn from that world; or a .jsonl"
+SUITE_HELP = (
+    f"scenes (default): 800 prompts of 13 kinds; visitors, or another kind: these alone; {', '.join(DRAWN)}: drawn "
+    "from that world; or a .jsonl"
+)
 
 
 def add_scoring_flags(parser: CommandParser) -> CommandParser:

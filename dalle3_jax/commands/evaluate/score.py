@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
 
 EXAMPLES = """examples:
-  dalle3-jax evaluate                                         the demo on the 600 prompts of the suite
+  dalle3-jax evaluate                                         the demo on the 800 prompts of the suite
+  dalle3-jax evaluate --suite visitors --seeds 4              its 200 prompts in the language that people type
   dalle3-jax evaluate --suite first --count 300               the demo on held-out scenes of its own world
   dalle3-jax evaluate --checkpoint runs/demo --suite my.jsonl --seeds 4 --outdir runs/demo/evaluation
   dalle3-jax evaluate --captioner runs/demo/captioner_descriptive --suite first      with our CLIP score

@@ -36,7 +36,7 @@ def build_parser() -> CommandParser:
         allow_abbrev=False,
     )
     found.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more: release, workdir, or demo")
-    found.add_argument("--suite", default="scenes", metavar="NAME", help="scenes, a world, or a .jsonl of prompts")
+    found.add_argument("--suite", default="scenes", metavar="NAME", help="scenes, a kind, a world, or a .jsonl")
     found.add_argument("--count", type=int, default=40, metavar="N", help="prompts to vote on (default 40)")
     found.add_argument("--seed", type=int, default=0, metavar="N", help="of pictures and sides (default 0)")
     found.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: each release's first size")
