@@ -46,6 +46,8 @@ def remove_object(scene: Scene, labels: Labels, key: str) -> Scene | None:
 
 def add_object(scene: Scene, labels: Labels, key: str) -> Scene | None:
     """One object more, of the first one's concept, where nothing else stands."""
+    if not scene.objects:
+        return None
     first = scene.objects[0]
     side = min(first.cell.size, 0.3)
     corners = [(x, y) for x in (0.15, 0.5, 0.85) for y in (0.2, 0.5, 0.8)]
