@@ -1,7 +1,9 @@
-"""Files that are there complete or not at all."""
+"""Files and folders that are there complete or not at all."""
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,37 @@ def atomic_file(path: Path, *, parents: bool = False) -> Iterator[Path]:
         wait_for_disk(folder)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `target` that takes its place when the block ends well.
+
+    What stood at `target` before is kept as `NAME.previous` until the new one stands there. ValueError when nothing
+    can be written there.
+    """
+    target = target.absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise ValueError(f"cannot write {target}: {error.strerror}; give a folder that can be written") from None
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp lets only its owner in
+        _move_into_place(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_into_place(temporary: Path, target: Path) -> None:
+    previous = target.with_name(f"{target.name}.previous")
+    if target.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        target.rename(previous)
+    temporary.rename(target)
+    wait_for_disk(target.parent)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def wait_for_disk(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from dalle3_jax.ablations.study import Study, stage_folder_name
-from dalle3_jax.checkpoints.records import read_record
+from dalle3_jax.checkpoints.release_record import read_record
 from dalle3_jax.loading.locate import find_release
 from dalle3_jax.pipeline.album import slug
 from dalle3_jax.reading import scene_reader

@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dalle3_jax.ablations import measures
-from dalle3_jax.checkpoints.records import read_record
+from dalle3_jax.checkpoints.release_record import read_record
 from dalle3_jax.data.settings import resolve_settings
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS

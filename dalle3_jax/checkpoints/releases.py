@@ -19,12 +19,11 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Sharding
 
-from dalle3_jax.checkpoints.folders import atomic_folder
 from dalle3_jax.checkpoints.int8 import INT8, Quantized, input_axes, joined
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.model_card import model_card
 from dalle3_jax.checkpoints.placing import Piece, place_arrays
-from dalle3_jax.checkpoints.records import format_version, read_record, seal_record
+from dalle3_jax.checkpoints.release_record import format_version, read_record, seal_record
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import is_finite
 from dalle3_jax.checkpoints.weights import (
@@ -38,6 +37,7 @@ from dalle3_jax.checkpoints.weights import (
     write_bytes,
     write_weights,
 )
+from dalle3_jax.files import atomic_folder
 from dalle3_jax.models.build import build_module, module_fields, module_kind
 from dalle3_jax.typing import Params
 

@@ -21,7 +21,7 @@ from dalle3_jax.commands.cli import bad_input, print_command_errors
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.jobs import parse_size
 from dalle3_jax.planning.chips import parse_topology
-from dalle3_jax.planning.report import plan_markdown
+from dalle3_jax.planning.plan_report import plan_markdown
 from dalle3_jax.planning.sampling import plan_sampling
 from dalle3_jax.planning.training_step import INPUTS, plan_training
 from dalle3_jax.stages.config import load_config

@@ -13,7 +13,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Sharding
 from tqdm import tqdm
 
-from dalle3_jax.checkpoints.folders import atomic_folder
 from dalle3_jax.checkpoints.placing import Piece, map_ahead, place_arrays
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import have_same_bytes
@@ -24,6 +23,7 @@ from dalle3_jax.convert.folders import class_name, no_weights_message, read_json
 from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Move, export_moves, import_moves, matches
 from dalle3_jax.convert.shards import Shards
+from dalle3_jax.files import atomic_folder
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder

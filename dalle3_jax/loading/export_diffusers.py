@@ -8,12 +8,12 @@ from typing import Any
 from flax import linen as nn
 
 from dalle3_jax import convert
-from dalle3_jax.checkpoints.folders import atomic_folder
 from dalle3_jax.checkpoints.latents import DecoderSettings
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.checkpoints.weights import write_bytes
 from dalle3_jax.convert import schedulers, vae
 from dalle3_jax.convert.folders import class_name, read_json
+from dalle3_jax.files import atomic_folder
 from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.unet import UNet

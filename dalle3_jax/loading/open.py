@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax import convert
-from dalle3_jax.checkpoints.records import read_record
+from dalle3_jax.checkpoints.release_record import read_record
 from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.checkpoints.weights import STORED, TYPES
 from dalle3_jax.convert.folders import read_json, weight_files

@@ -6,7 +6,7 @@ Checkpoints in one file, safety checkers, image encoders and the weights of othe
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from dalle3_jax.checkpoints.records import read_record
+from dalle3_jax.checkpoints.release_record import read_record
 from dalle3_jax.convert.folders import no_weights_message, read_index, read_json, weight_names
 
 __all__ = ["ROOTS", "file_groups", "root_file"]

@@ -25,7 +25,7 @@ from dalle3_jax.pipeline import programs
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
 from dalle3_jax.planning.flops import jaxpr_flops
-from dalle3_jax.planning.report import Plan, plan_findings, roofline_seconds
+from dalle3_jax.planning.plan_report import Plan, plan_findings, roofline_seconds
 from dalle3_jax.planning.training_step import (
     build_config_networks,
     topology_devices,

@@ -19,7 +19,7 @@ from dalle3_jax.models.build import build_models
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
 from dalle3_jax.planning.flops import jaxpr_flops
-from dalle3_jax.planning.report import BIG_BYTES, Plan, plan_findings, roofline_seconds
+from dalle3_jax.planning.plan_report import BIG_BYTES, Plan, plan_findings, roofline_seconds
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.table import STAGES

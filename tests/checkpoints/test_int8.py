@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from dalle3_jax.checkpoints.int8 import SUFFIX, Quantized, input_axes, quantize
 from dalle3_jax.checkpoints.placing import Piece, place_arrays
-from dalle3_jax.checkpoints.records import seal_record
+from dalle3_jax.checkpoints.release_record import seal_record
 from dalle3_jax.checkpoints.releases import Release, load_release, save_release, weights_digest
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.weights import read_weights, sha256, write_weights

@@ -13,7 +13,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dalle3_jax.checkpoints.records import seal_record
+from dalle3_jax.checkpoints.release_record import seal_record
 from dalle3_jax.checkpoints.releases import Latent, Release, load_release, save_release, weights_digest
 from dalle3_jax.checkpoints.weights import read_weights, sha256, write_weights
 from tests.tiny import plain, tiny_release

@@ -17,7 +17,7 @@ from PIL import Image
 from dalle3_jax.ablations import measures, results, run
 from dalle3_jax.ablations import study as studies
 from dalle3_jax.ablations.summary import RunResult, ablation_figure, ablation_markdown
-from dalle3_jax.checkpoints.records import read_record, seal_record
+from dalle3_jax.checkpoints.release_record import read_record, seal_record
 from dalle3_jax.commands.ablate import main
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading import scene_reader

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dalle3_jax.checkpoints.records import seal_record
+from dalle3_jax.checkpoints.release_record import seal_record
 from dalle3_jax.commands.sample import main
 from dalle3_jax.pipeline.album import Album
 from tests.commands.outputs import contents, manifest

@@ -1,15 +1,15 @@
 """Prompts read with the words of the whole world, a few rows of a table at a time."""
 
 from dalle3_jax.data.scenes import WHOLE
-from dalle3_jax.prompting.claims import claims
-from dalle3_jax.prompting.scene_lexicon import lexicon_of
+from dalle3_jax.prompting.claims import parse_claims
+from dalle3_jax.prompting.scene_lexicon import world_lexicon
 from dalle3_jax.prompting.translation import translate
 
-LEXICON = lexicon_of(WHOLE)
+LEXICON = world_lexicon(WHOLE)
 
 
 def read(prompt, lexicon=LEXICON):
-    return claims(translate(prompt, lexicon).text, lexicon)
+    return parse_claims(translate(prompt, lexicon).text, lexicon)
 
 
 def batches(rows, size=6):

@@ -9,11 +9,11 @@ from dalle3_jax.data.scenes.concepts import CONCEPTS
 from dalle3_jax.data.scenes.loose_words import BACKGROUND_WORDS, COLOUR_WORDS, EMOJI, GENERAL
 from dalle3_jax.data.scenes.naming import SYNONYMS
 from dalle3_jax.evaluation.suites import some, suite
-from dalle3_jax.prompting.claims import claims
+from dalle3_jax.prompting.claims import parse_claims
 from dalle3_jax.prompting.emoji import code_of
 from dalle3_jax.prompting.lexicon import Lexicon
 from dalle3_jax.prompting.phrases import normalize
-from dalle3_jax.prompting.scene_lexicon import lexicon_of
+from dalle3_jax.prompting.scene_lexicon import world_lexicon
 from dalle3_jax.prompting.translation import translate
 from dalle3_jax.prompting.unknown_words import unknown_words
 from dalle3_jax.prompting.upsampler import template, upsample
@@ -138,7 +138,7 @@ def test_a_lexicon_without_paraphrases_changes_nothing():
 
 
 def test_a_smaller_world_has_no_words_for_what_it_lacks():
-    lexicon = lexicon_of(FIRST)
+    lexicon = world_lexicon(FIRST)
     assert "bicycle" not in lexicon.things
     assert translate("a bike and a football", lexicon).text == "a bike and a soccer ball"
     assert read("一辆自行车和一只熊猫", lexicon).things == {"panda": 1}

@@ -8,10 +8,10 @@ from dalle3_jax.data.scenes.loose_words import GENERAL, RELATED
 from dalle3_jax.data.scenes.naming import CHINESE, SYNONYMS
 from dalle3_jax.evaluation.suites import some, suite
 from dalle3_jax.prompting.lexicon import Lexicon
-from dalle3_jax.prompting.scene_lexicon import lexicon_of
+from dalle3_jax.prompting.scene_lexicon import world_lexicon
 from dalle3_jax.prompting.unknown_words import UnknownWord, describe_unknown, nearest_things, unknown_words
 
-LEXICON = lexicon_of(WHOLE)
+LEXICON = world_lexicon(WHOLE)
 
 
 def told(prompt, lexicon=LEXICON):
@@ -104,7 +104,7 @@ def test_every_related_word_has_the_things_that_are_listed():
 
 
 def test_a_smaller_world_tells_what_only_the_whole_one_has():
-    lexicon = lexicon_of(FIRST)
+    lexicon = world_lexicon(FIRST)
     assert told("a hot dog and a computer mouse", lexicon) == ["hot dog", "computer mouse"]
     assert told("a cat on a skateboard in the snow", lexicon) == ["cat", "skateboard"]
     assert all(thing in lexicon.things for word in RELATED for thing in nearest_things(word, lexicon))

@@ -8,7 +8,7 @@ import pytest
 
 from configs import tiny
 from dalle3_jax.captioning import CaptionDecoding, CaptionModel
-from dalle3_jax.checkpoints.records import read_record
+from dalle3_jax.checkpoints.release_record import read_record
 from dalle3_jax.commands import captions as command
 from dalle3_jax.commands.train import main
 from dalle3_jax.data.sources.scenes import ScenesSource

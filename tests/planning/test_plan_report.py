@@ -6,7 +6,7 @@ import pytest
 
 from dalle3_jax.planning.chips import CHIPS, parse_topology
 from dalle3_jax.planning.costs import Collective
-from dalle3_jax.planning.report import Plan, plan_findings, plan_markdown, roofline_seconds
+from dalle3_jax.planning.plan_report import Plan, plan_findings, plan_markdown, roofline_seconds
 
 MIB = 2**20
 
