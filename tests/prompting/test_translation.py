@@ -8,16 +8,15 @@ from dalle3_jax.data.scenes import FIRST
 from dalle3_jax.data.scenes.concepts import CONCEPTS
 from dalle3_jax.data.scenes.loose_words import BACKGROUND_WORDS, COLOUR_WORDS, EMOJI, GENERAL
 from dalle3_jax.data.scenes.naming import SYNONYMS
-from dalle3_jax.evaluation.suites import some, suite
-from dalle3_jax.prompting.claims import parse_claims
+from dalle3_jax.evaluation.suites import load_suite, pick_evenly
 from dalle3_jax.prompting.emoji import code_of
 from dalle3_jax.prompting.lexicon import Lexicon
 from dalle3_jax.prompting.phrases import normalize
 from dalle3_jax.prompting.scene_lexicon import world_lexicon
 from dalle3_jax.prompting.translation import translate
 from dalle3_jax.prompting.unknown_words import unknown_words
-from dalle3_jax.prompting.upsampler import template, upsample
-from dalle3_jax.text.glyphs import quoted
+from dalle3_jax.prompting.upsampler import template_backend, upsample
+from dalle3_jax.text.glyphs import find_quotes
 from tests.prompting.prompt_reading import LEXICON, batches, listed, read
 
 TONE = "\U0001f3fd"
@@ -146,25 +145,27 @@ def test_a_smaller_world_has_no_words_for_what_it_lacks():
 
 
 def test_prompts_of_the_suite_are_not_changed():
-    for prompt in some(suite(), 200):
+    for prompt in pick_evenly(load_suite(), 200):
         known = translate(prompt.text, LEXICON)
-        assert dict(claims(known.text, LEXICON).things) == dict(claims(prompt.text, LEXICON).things), prompt.text
+        assert dict(parse_claims(known.text, LEXICON).things) == dict(parse_claims(prompt.text, LEXICON).things), (
+            prompt.text
+        )
 
 
 def test_upsampling_writes_with_known_words_and_says_so():
-    made = upsample("a bike in the woods", template(LEXICON), lexicon=LEXICON)
+    made = upsample("a bike in the woods", template_backend(LEXICON), lexicon=LEXICON)
     assert made.prompt == "a bike in the woods"
-    assert dict(claims(made.revised, LEXICON).things) == {"bicycle": 1}
+    assert dict(parse_claims(made.revised, LEXICON).things) == {"bicycle": 1}
     assert made.notice == ""
     assert made.notes == ("in the woods -> in a forest", "bike -> bicycle")
-    assert upsample("a panda on a beach", template(LEXICON), lexicon=LEXICON).notes == ()
-    assert upsample("as is: a bike", template(LEXICON), lexicon=LEXICON).revised == "a bike"
-    polar = upsample("\U0001f43b\u200d\u2744\ufe0f", template(LEXICON), lexicon=LEXICON)
-    assert dict(claims(polar.revised, LEXICON).things) == {"polar bear": 1}
+    assert upsample("a panda on a beach", template_backend(LEXICON), lexicon=LEXICON).notes == ()
+    assert upsample("as is: a bike", template_backend(LEXICON), lexicon=LEXICON).revised == "a bike"
+    polar = upsample("\U0001f43b\u200d\u2744\ufe0f", template_backend(LEXICON), lexicon=LEXICON)
+    assert dict(parse_claims(polar.revised, LEXICON).things) == {"polar bear": 1}
 
 
 def test_adjectives_before_a_name_do_not_hide_its_number_and_colour():
-    said = claims("two small red balloons and a red shiny apple", LEXICON)
+    said = parse_claims("two small red balloons and a red shiny apple", LEXICON)
     assert dict(said.things) == {"balloon": 2, "apple": 1}
     assert said.tints == {"balloon": ("red",), "apple": ("red",)}
 
@@ -196,5 +197,5 @@ def test_no_prompt_breaks_it_and_no_quote_is_lost():
     for _ in range(300):
         prompt = "".join(draw.choices(pieces, k=draw.randint(1, 12)))
         known = translate(prompt, LEXICON)
-        assert sorted(quoted(known.text)) == sorted(quoted(prompt)), prompt
+        assert sorted(find_quotes(known.text)) == sorted(find_quotes(prompt)), prompt
         assert unknown_words(prompt, LEXICON) is not None
