@@ -8,7 +8,8 @@ from dalle3_jax.typing import Array, Float
 __all__ = ["WEIGHTINGS", "loss_weight"]
 
 
-WEIGHTINGS = ("uniform", "min_snr")
+WEIGHTINGS: tuple[str, ...] = ("uniform", "min_snr")
+"""How the losses at different times are weighted."""
 
 
 def loss_weight(weighting: str, prediction: str, logsnr: Float[Array, " b"], gamma: float = 5.0) -> Float[Array, " b"]:

@@ -77,7 +77,7 @@ def test_every_chinese_word_for_a_place_is_understood():
         ("一双袜子和一双靴子", "a pair of socks and two boots"),
         ("几只猫", "cats"),
         ("熊猫🐼", "a panda"),
-        ("两只红色气球。气球在左边", "two red balloons. A balloon on the left"),
+        ("两只红色气球。气球在左边", "two red balloons. The balloons on the left"),
         ("两只猫。猫在左边", "two cats. The cats on the left"),
         ("12只猫", "twelve cats"),
         ("请画一张图片\uff1a熊猫", "a panda"),

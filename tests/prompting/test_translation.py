@@ -9,6 +9,7 @@ from dalle3_jax.data.scenes.concepts import CONCEPTS
 from dalle3_jax.data.scenes.loose_words import BACKGROUND_WORDS, COLOUR_WORDS, EMOJI, GENERAL
 from dalle3_jax.data.scenes.naming import SYNONYMS
 from dalle3_jax.evaluation.suites import load_suite, pick_evenly
+from dalle3_jax.prompting.claims import parse_claims
 from dalle3_jax.prompting.emoji import code_of
 from dalle3_jax.prompting.lexicon import Lexicon
 from dalle3_jax.prompting.phrases import normalize
