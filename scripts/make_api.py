@@ -53,8 +53,8 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Schedules and predictions": {
         "diffusion.schedules": ("Cosine", "ScaledLinear", "build_schedule"),
-        "diffusion.prediction": ("denoiser", "prediction_target", "x0_from_output"),
-        "diffusion.weighting": (),
+        "diffusion.prediction": ("Prediction", "denoiser", "prediction_target", "x0_from_output"),
+        "diffusion.weighting": ("loss_weight",),
     },
     "Networks": {
         "models.build": ("NETWORK_CLASSES", "build_module", "module_fields"),

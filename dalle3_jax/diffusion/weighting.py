@@ -8,7 +8,7 @@ from dalle3_jax.typing import Array, Float
 __all__ = ["WEIGHTINGS", "loss_weight"]
 
 
-WEIGHTINGS: tuple[str, ...] = ("uniform", "min_snr")
+WEIGHTINGS = ("uniform", "min_snr")
 """How the losses at different times are weighted."""
 
 
