@@ -29,7 +29,8 @@ from dalle3_jax.files import write_whole
 from dalle3_jax.loading.locate import find_release
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.pipeline import programs
-from dalle3_jax.pipeline.tiling import HALO, apply_in_tiles
+from dalle3_jax.pipeline.request import HALO
+from dalle3_jax.pipeline.tiling import apply_in_tiles
 from dalle3_jax.stages.stage import apply_network
 from dalle3_jax.typing import Array, Params
 

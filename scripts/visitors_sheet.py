@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from dalle3_jax.prompting.revision import training_lexicon
 from PIL import Image
 
 from dalle3_jax.commands.cli import progress_bar
@@ -28,7 +27,7 @@ from dalle3_jax.pipeline.contact_sheet import FAINT, GREEN, RED, SheetCell, Shee
 from dalle3_jax.pipeline.jobs import read_prompt_lines
 from dalle3_jax.pipeline.pipeline import Progress
 from dalle3_jax.pipeline.png import encode_png
-from dalle3_jax.prompting.scene_lexicon import world_lexicon
+from dalle3_jax.prompting.scene_lexicon import training_lexicon, world_lexicon
 from dalle3_jax.prompting.upsampler import template_backend, upsample
 from dalle3_jax.reading.ocr import Ocr, find_ocr
 from dalle3_jax.reading.scene_reader import Reader

@@ -44,9 +44,10 @@ def test_every_stage_builds_and_names_what_learns(name):
 
 
 @pytest.mark.parametrize("name", DEMOS)
-def test_a_demo_in_half_precision_and_the_reader_fit_the_ceiling_of_what_is_shipped(name):
+def test_a_demo_in_8_bits_and_the_reader_fit_the_ceiling_of_what_is_shipped(name):
     reader = sum(path.stat().st_size for path in (RELEASES / "reader").glob("*.safetensors"))
-    assert 2 * parameters(name) + reader < 30e6 - 0.1e6  # headers
+    scales_and_tables = 1.1
+    assert scales_and_tables * parameters(name) + reader < 40e6
 
 
 PODS = {

@@ -18,7 +18,8 @@ from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.unet import whole_image_sizes
-from dalle3_jax.pipeline.tiling import HALO, apply_in_tiles
+from dalle3_jax.pipeline.request import HALO
+from dalle3_jax.pipeline.tiling import apply_in_tiles
 from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
 
 __all__ = [

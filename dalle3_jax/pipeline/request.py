@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from dalle3_jax.pipeline.tiling import HALO
-
 __all__ = ["MAX_SIDE", "Request", "format_size", "make_request", "request_errors", "request_from_metadata", "shorten"]
 
 MAX_STEPS, MAX_SIDE = 1000, 4096
+HALO = 8
+"""Latent pixels on each side of a decoded tile that only serve what lies further in."""
 LATER_SETTINGS = ("decoder", "decoder_steps", "tile", "spacing", "original_prompt")
 """Settings that older pictures do not have."""
 

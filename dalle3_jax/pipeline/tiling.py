@@ -13,10 +13,7 @@ from jax import lax
 
 from dalle3_jax.typing import Array, Float, Int
 
-__all__ = ["HALO", "apply_in_tiles"]
-
-HALO = 8
-"""Cells of the latents on each side of a decoded tile that only serve what lies further in."""
+__all__ = ["apply_in_tiles"]
 
 
 class _TileWindows(NamedTuple):

@@ -89,7 +89,7 @@ def base_results(
             latent,
             diffusion={key: diffusion[key] for key in ("schedule", "prediction")},
             text=text_lengths(config),
-            sizes=bucket_sizes(config.data),
+            sizes=bucket_sizes(inputs.data_section(config)),
             sampling=dict(sampling),
             training=training_metadata(config, step),
             tokenizer=tokenizer.to_json(),

@@ -194,7 +194,7 @@ def hang_one(folder: Path, target: int, seconds: float) -> dict[str, Any]:
     found = interrupt_run(HostsRun(folder / "fault", more=more), signal.SIGSTOP, target)
     code, log = found["codes"]["other"], found["logs"][1 - target]
     if seconds:
-        stack = "stages/train.py" in log and "in loop" in log
+        stack = "stages/train.py" in log and "in train_loop" in log
         ok = code == EXIT_HUNG and "has finished no step since step" in log and stack
         limit, seen = seconds + 5, f"exit code {code}, the loop's stack is there: {stack}"
     else:

@@ -323,11 +323,11 @@ def test_mutated_headers_are_refused_or_read_as_the_library_reads_them(fuzzing, 
 @pytest.mark.parametrize(
     ("name", "careless"),
     [
-        ("_unique", dict),
+        ("_reject_duplicate_names", dict),
         ("_whole_number", int),
         ("_is_text", lambda value: True),
         ("_are_sizes", lambda values: True),
-        ("_checked", lambda header, size: {n: (np.dtype("u1"), (1,), 0, 1) for n in header if n[:2] != "__"}),
+        ("_check_header", lambda header, size: {n: (np.dtype("u1"), (1,), 0, 1) for n in header if n[:2] != "__"}),
     ],
 )
 def test_the_mutations_find_a_careless_reader(name, careless, fuzzing, tmp_path, monkeypatch):

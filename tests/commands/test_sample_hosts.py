@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.faults.hosts import ended, free_port
+from scripts.faults.hosts import free_port, wait_or_kill
 from tests.commands.outputs import contents, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ def share(release: Path, out: Path, *words: str) -> list[str]:
             )
         )
         log.close()
-    codes = [ended(process, 100) for process in processes]
+    codes = [wait_or_kill(process, 100) for process in processes]
     printed = [out.with_name(f"log-{index}").read_text() for index in range(2)]
     assert codes == [0, 0], printed
     return printed

@@ -141,7 +141,7 @@ def test_a_network_alone_can_be_another_component(networks, kind, asked):
     ],
 )
 def test_a_network_alone_is_nothing_else(networks, monkeypatch, kind, asked, told):
-    monkeypatch.setattr(convert.networks, "place", None)  # nothing is read
+    monkeypatch.setattr(convert.networks, "place_arrays", None)  # nothing is read
     with pytest.raises(ValueError, match=f"{networks[kind]} holds one network, which {told}"):
         open_release(networks[kind], asked)
 

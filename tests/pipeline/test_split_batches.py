@@ -34,7 +34,7 @@ for count in (2, 3):
     for a, b in zip(*made, strict=True):
         apart = np.abs(np.asarray(a.image, np.int16) - np.asarray(b.image, np.int16))
         assert (apart <= 1).mean() > 0.999, (count, apart.max())
-    with programs.over(mesh, count):
+    with programs.batch_over_mesh(mesh, count):
         assert nn.get_logical_axis_rules() == (("batch", ("data",) if count == 2 else None),)
 """
 
@@ -50,7 +50,7 @@ mesh = Mesh(np.asarray(topologies.get_topology_desc(platform="tpu", topology_nam
 for rows in (4, 3):
     placed = NamedSharding(mesh, P("data") if rows == 4 else P())
     x = jax.ShapeDtypeStruct((rows, 512, 1, 64), jnp.bfloat16, sharding=placed)
-    with programs.over(mesh, rows):
+    with programs.batch_over_mesh(mesh, rows):
         text = jax.jit(lambda q, k, v: attend(q, k, v, scale=0.1)).lower(x, x, x).compile().as_text()
     assert "tpu_custom_call" in text, rows
     assert "all-gather" not in text, rows

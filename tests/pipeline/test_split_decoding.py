@@ -29,13 +29,13 @@ for name, vae in VAES.items():
     params = {"vae": nn.unbox(vae.init(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))["params"])}
     params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), params)
     latent = Latent(4, vae.factor, (0.1,) * 4, (0.8,) * 4)
-    system = programs.System(None, None, vae, None, "v", latent)
-    whole = programs.decode(params, latents, system=system)
+    system = programs.PipelineSpec(None, None, vae, None, "v", latent)
+    whole = programs.decode_latents(params, latents, system=system)
     mesh = sharding.make_mesh({"data": devices})
     with jax.set_mesh(mesh):
         split = jax.device_put(latents, NamedSharding(mesh, P(None, mesh.axis_names)))
-        text = programs.decode_split.lower(params, split, system=system).compile().as_text()
-        found = programs.decode_split(params, split, system=system)
+        text = programs.decode_sharded.lower(params, split, system=system).compile().as_text()
+        found = programs.decode_sharded(params, split, system=system)
     np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
     assert found.sharding.shard_shape(found.shape)[1] == found.shape[1] // devices
     assert "all-gather" not in text and "all-to-all" not in text, name

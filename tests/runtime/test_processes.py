@@ -42,10 +42,10 @@ from dalle3_jax.runtime import processes as hosts
 def job():
     processes, [folder] = split_host_flags(sys.argv[1:])
     initialize_distributed(processes)
-    hosts.agree(Path(folder), {"seed": 0})
+    hosts.check_agreement(Path(folder), {"seed": 0})
     hosts.barrier("once")
     hosts.barrier("twice")
-    hosts.agree(Path(folder) / str(jax.process_index()), {"seed": jax.process_index()}, 0.5)
+    hosts.check_agreement(Path(folder) / str(jax.process_index()), {"seed": jax.process_index()}, 0.5)
     return 0
 
 sys.exit(run_job(job))
@@ -151,7 +151,7 @@ def test_a_step_that_does_not_end_is_named_with_all_stacks(watch):
 def test_nothing_is_timed_before_the_first_step_has_ended(watch):
     make, codes, _ = watch
     make(0.1)
-    with make(0.1).excused():
+    with make(0.1).pause():
         pass
     time.sleep(0.5)
     assert codes == []
@@ -164,7 +164,7 @@ def test_steps_in_time_and_excused_work_are_no_hang(watch):
         watching.beat(step)
         time.sleep(0.1)
     time.sleep(0.3)
-    with watching.excused():
+    with watching.pause():
         time.sleep(0.8)
     time.sleep(0.4)  # counted anew after what was excused
     assert codes == []

@@ -127,7 +127,7 @@ def test_parts_have_names_of_their_own():
 
 
 def test_a_part_without_scenes_of_a_split_says_so(monkeypatch):
-    monkeypatch.setattr(import_module("dalle3_jax.data.scenes.sample_scene"), "ATTEMPTS", 100)
+    monkeypatch.setattr(import_module("dalle3_jax.data.scenes.scene"), "ATTEMPTS", 100)
     pair = min(sorted(pair) for pair in WHOLE.held_out.pairs)
     with pytest.raises(ValueError, match="no train scene of the kind 'two': keep more concepts"):
         scenes({"concepts": pair, "kinds": ["two"]}, 1)

@@ -104,7 +104,7 @@ def test_what_does_not_exist_is_named():
 
 
 def test_a_source_without_scenes_of_its_split_is_refused_before_anything_is_drawn(monkeypatch):
-    monkeypatch.setattr(import_module("dalle3_jax.data.scenes.sample_scene"), "ATTEMPTS", 200)
+    monkeypatch.setattr(import_module("dalle3_jax.data.scenes.scene"), "ATTEMPTS", 200)
     pair = min(sorted(pair) for pair in WHOLE.held_out.pairs)
     rest = [row.name for row in WHOLE.concepts if row.name not in pair and row.styles == WHOLE.styles][:3]
     five = {"concepts": [*pair, *rest], "words": 0, "styles": ["3d"]}
