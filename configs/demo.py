@@ -14,8 +14,8 @@ described before it was laid out anew: `git log -p configs/demo.py` has its stag
     python train.py --config configs/demo.py:distill_base    --workdir W
 
 The autoencoder was begun with 16,000 steps and lengthened to 28,000 at step 6,978, where its learning rate was 30 %
-below what it should by then have been. Of the first demo's world are still the captioner (docs/captions.md says how true its
-captions are) and the size head:
+below what it should by then have been. The captioner (docs/captions.md says how true its captions are) and the size
+head are still of the first demo's world:
 
     python train.py --config configs/demo.py:captioner             --workdir W    # 34 minutes; 128,000 pictures
     python train.py --config configs/demo.py:captioner_short       --workdir W    # 12 minutes of one core
