@@ -117,7 +117,7 @@ def measure_curves(study: Study, config: ConfigDict, workdir: Path, folder: Path
             rows = rows or measures.held_out_batch(pipeline, config, error["records"])
             found["curve"][str(step)] = measures.denoising_errors(pipeline, rows, error["times"])
         if asked:
-            found["captions"][str(step)] = asked.follow(pipeline)
+            found["captions"][str(step)] = asked.score(pipeline)
     return found
 
 

@@ -206,7 +206,7 @@ def plan_training(
         flops=measured.flops,
         model_flops=model_flops(program) / where.chips,
         bytes=measured.bytes,
-        collectives=measured.by_kind(),
+        collectives=measured.collectives_by_kind(),
         seconds=roofline_seconds(measured.flops, measured.bytes, measured.collectives, where),
         findings=plan_findings(memory, capacity, measured.collectives, measured.constants, whole),
         left_out=left_out,

@@ -145,7 +145,7 @@ def test_errors_are_kept_for_every_point_and_variants_see_the_same_data_and_nois
 def test_a_finished_ablation_trains_and_measures_nothing_again(whole, monkeypatch):
     folder, _ = whole
     before = files(folder / "W" / "runs"), files(folder / "W" / "results")
-    for name in ("follow", "errors", "unet_seconds"):
+    for name in ("prompt_shares", "denoising_errors", "unet_seconds"):
         monkeypatch.delattr(measures, name)
     monkeypatch.setattr(run, "train_stage", lambda config, workdir: {"vae": 0}[config.train.stage])
     assert main([str(folder / "predictions.py"), "--workdir", str(folder / "W")]) == 0

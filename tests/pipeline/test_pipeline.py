@@ -145,7 +145,7 @@ def test_nothing_but_shapes_steps_and_sampler_compiles(pipeline):
     assert compiled == []
     with counted_compilations() as compiled:
         pipeline("wider", size=(16, 32), batch_size=BATCH)
-    assert sorted(compiled) == ["jit(advance)", "jit(decode)", "jit(start)"]
+    assert sorted(compiled) == ["jit(advance)", "jit(decode_latents)", "jit(start)"]
 
 
 def test_a_text_is_encoded_once(pipeline, monkeypatch):
