@@ -203,7 +203,7 @@ def make_order(
     if isinstance(source, CaptionedSource):
         source.check_count(length)
     if length == ENDLESS:
-        return SequentialOrder(len(sizes), batch, seed, framed(source, sizes))
+        return SequentialOrder(len(sizes), batch, seed, bucket_lookup(source, sizes))
     if len(sizes) == 1:
         return ShuffledOrder([np.arange(length, dtype=np.int64)], batch, seed)
     known = source.sizes(0, length)
@@ -213,7 +213,7 @@ def make_order(
     return ShuffledOrder([np.flatnonzero(buckets == bucket) for bucket in range(len(sizes))], batch, seed)
 
 
-def framed(source: Source | CaptionedSource, sizes: Sequence[Size]) -> Callable[[int], int] | None:
+def bucket_lookup(source: Source | CaptionedSource, sizes: Sequence[Size]) -> Callable[[int], int] | None:
     """The bucket of each record of scenes that choose their frame; None of others, which are drawn at any size.
 
     ValueError where a bucket is none of the frames.

@@ -16,7 +16,7 @@ from dalle3_jax.data.scenes.layouts import NUMBERS
 from dalle3_jax.data.scenes.lettering import Word
 from dalle3_jax.data.scenes.scene import PlacedObject, Scene
 from dalle3_jax.data.scenes.scenery import DETAILS, background_repeats_object, visible_phrases
-from dalle3_jax.data.scenes.typed import typed_blanks
+from dalle3_jax.data.scenes.typed import join_names, typed_blanks
 from dalle3_jax.data.scenes.world import World
 
 DIGITS = tuple("0123456789")
@@ -194,11 +194,6 @@ def objects_phrase(world: World, scene: Scene) -> str:
         for group in groups.values()
     ]
     return join_names(names) or "nothing"
-
-
-def join_names(names: Sequence[str]) -> str:
-    """ "a, b and c"."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def word_sentence(pattern: str, word: Word) -> str:

@@ -72,7 +72,7 @@ def read_names(
         raise ValueError(f"names.csv: {'; '.join(errors)}")
     synonyms = {row["name"]: tuple(map(parse_synonym, _split(row["synonyms"]))) for row in rows}
     chinese = {row["name"]: tuple(_split(row["chinese"])) for row in rows}
-    if errors := [*_clashes(synonyms, concepts), *_taken(synonyms, reserved), *_shared(chinese)]:
+    if errors := [*_clashes(synonyms, concepts), *_taken(synonyms, reserved), *_shared_names(chinese)]:
         raise ValueError(f"names.csv: {'; '.join(errors)}")
     return synonyms, chinese
 
@@ -125,7 +125,7 @@ def _taken(synonyms: Mapping[str, Sequence[Synonym]], reserved: Collection[str])
                 yield f"{form!r} of {concept!r} holds {word[0]!r}, which means something else"
 
 
-def _shared(chinese: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _shared_names(chinese: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Chinese names that two concepts have, or one has twice."""
     owners: dict[str, str] = {}
     for concept, names in chinese.items():

@@ -6,6 +6,7 @@ place and background above all, differs from picture to picture of the same word
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from dalle3_jax.data.draws import choose, uniform
@@ -162,10 +163,10 @@ TYPED: Patterns = {
 def typed_blanks(world: World, scene: Scene, absent: tuple[str, ...], *key: Any) -> dict[str, tuple[str, ...]]:
     """The blanks of the version `prompt`; `key` decides what things are called, `absent` are things not shown."""
     bare = uniform(*key, "bare") < BARE
-    names = {concept: _called(world, concept, *key) for concept in scene.concepts}
+    names = {concept: _choose_name(world, concept, *key) for concept in scene.concepts}
     placed = {shown.concept: shown for shown in reversed(scene.objects)}
     things = [_with_article(world, placed[concept], names[concept], bare, *key) for concept in scene.concepts]
-    plain = [_tinted(placed[concept], names[concept].text) for concept in scene.concepts]
+    plain = [_tinted_name(placed[concept], names[concept].text) for concept in scene.concepts]
     background = world.background(scene.background)
     options = {
         **SHARED,
@@ -174,8 +175,8 @@ def typed_blanks(world: World, scene: Scene, absent: tuple[str, ...], *key: Any)
         "core": CORES[scene.kind if scene.objects or scene.kind == "sign" else "scenery"],
         "said": JOINED if scene.words and scene.objects else ("{core}",),
         "where": (*background.phrases, *TYPED.get(scene.background, ())),
-        "list": (_listed(things),),
-        "names": (_listed(plain),),
+        "list": (join_names(things),),
+        "names": (join_names(plain),),
         "absent": tuple(world.concept(name).plural for name in absent) or ("people",),
         "in_line": ("in a column", "stacked")
         if "column" in scene.layout
@@ -188,7 +189,7 @@ def typed_blanks(world: World, scene: Scene, absent: tuple[str, ...], *key: Any)
     return options
 
 
-def _called(world: World, name: str, *key: Any) -> Synonym:
+def _choose_name(world: World, name: str, *key: Any) -> Synonym:
     """What a concept is called in a prompt: by its name, or by another one."""
     concept = world.concept(name)
     synonyms = SYNONYMS.get(name, ())
@@ -197,13 +198,13 @@ def _called(world: World, name: str, *key: Any) -> Synonym:
     return Synonym(concept.name, concept.plural)
 
 
-def _tinted(placed: PlacedObject, name: str) -> str:
+def _tinted_name(placed: PlacedObject, name: str) -> str:
     return f"{placed.tint} {name}".strip()
 
 
 def _with_article(world: World, placed: PlacedObject, called: Synonym, bare: bool, *key: Any) -> str:
     """A thing as somebody types it: "a red apple", "red apple", "fries"."""
-    text = _tinted(placed, called.text)
+    text = _tinted_name(placed, called.text)
     if uniform(*key, "adorned", placed.concept) < ADORNED:
         text = f"{choose(ADJECTIVES, *key, 'adjective', placed.concept)} {text}"
     if bare or called.bare:
@@ -221,7 +222,7 @@ def _many(world: World, scene: Scene, names: dict[str, Synonym], *key: Any) -> s
     first = scene.objects[0]
     number = Counter(placed.concept for placed in scene.objects)[first.concept]
     called = names[first.concept]
-    plural = _tinted(first, world.concept(first.concept).plural if called.bare else called.plural)
+    plural = _tinted_name(first, world.concept(first.concept).plural if called.bare else called.plural)
     if number == 2 and uniform(*key, "couple") < 0.1:
         return f"a couple of {plural}"
     return f"{number if uniform(*key, 'digits') < DIGITS else NUMBERS[number]} {plural}"
@@ -257,6 +258,6 @@ def _letters(words: tuple[Word, ...]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _listed(names: list[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """ "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
