@@ -86,9 +86,12 @@ def revise_line(
 
 
 def unknown_notes(prompts: Iterable[str], training: Mapping[str, Any]) -> list[str]:
-    """One note for each prompt with words that the release's training never showed, with the nearest that it knows."""
+    """One note for each prompt with words that the release's training never showed, with the nearest that it knows.
+
+    None where a training began with weights from elsewhere: what those have seen, nobody knows.
+    """
     lexicon = training_lexicon(training)
-    if lexicon is None:
+    if lexicon is None or any(training["config"].get("init", {}).values()):
         return []
     notes = ((prompt, describe_unknown(unknown_words(prompt, lexicon))) for prompt in dict.fromkeys(prompts))
     return [f"{printable_prompt(prompt)!r}: {note}" for prompt, note in notes if note]

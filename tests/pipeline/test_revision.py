@@ -80,3 +80,5 @@ def test_words_that_training_never_showed_are_named_once(monkeypatch):
     assert unknown_notes(["a panda on a beach", "a panda on a beach"], SCENES) == []
     assert len(unknown_notes(["a wizard", "a wizard"], SCENES)) == 1
     assert unknown_notes(["a wizard"], {"config": {"data": {"source": "gs://photos"}}}) == []
+    begun = {"config": {**SCENES["config"], "init": {"unet": "public"}}}
+    assert unknown_notes(["a wizard"], begun) == []

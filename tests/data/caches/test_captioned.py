@@ -94,6 +94,7 @@ def test_a_cache_of_latents_learns_captions_that_were_made_later(tmp_path):
     latent_writer.write_cache_shards(str(tmp_path / "cache"), SOURCE, [(32, 32)], encoder, 8)
     latent_writer.finish_cache(str(tmp_path / "cache"), made, 8)
     cache = latent_cache.open_cache(str(tmp_path / "cache"), made)
-    data = {"size": (32, 32), "dropout": 0.0, "captions": {"mine": 1.0}, "sidecars": [str(tmp_path / "captions")]}
+    data = {"size": (32, 32), "dropout": 0.0, "captions": {"mine": 1.0}, "prefetch": 0, "threads": 1}
+    data |= {"sidecars": [str(tmp_path / "captions")]}
     said = read_all(data, 2, source=cache.source, latents=cache)
     assert set(said) == {expected(index)[1] for index in range(8)}
