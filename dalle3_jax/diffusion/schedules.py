@@ -26,13 +26,15 @@ class Cosine:
     alpha never falls below TERMINAL_ALPHA, where a table of 1,000 steps with beta <= 0.999 ends (squaredcos_cap_v2 of
     diffusers): alpha_bar(1) = 0.001 alpha_bar(0.999) = 2.428e-9, logsnr(1) = -19.84. This touches t > 0.99996 only.
     A table of `steps` entries, of which the one numbered i stands at t = (i + 1) / steps, has networks told i; only
-    whole ones, the nearest, if they are `whole`.
+    whole ones, the nearest, if they are `whole`. Without a table they are told `time_scale` t: with a small scale
+    their embedding of time is smooth, as continuous-time consistency needs it (arXiv 2410.11081 section 4.1).
     """
 
     s: float = 0.008
     shift: float = 1.0
     steps: int = 0
     whole: bool = False
+    time_scale: float = 1000.0
 
     TERMINAL_ALPHA: ClassVar[float] = 4.928e-5
     zero_terminal_snr: ClassVar[bool] = False
@@ -59,8 +61,12 @@ class Cosine:
         return jnp.clip(jnp.atan2(sin, cos) / self._quarter() - self.s, 0, 1)
 
     def network_time(self, t: Time) -> Time:
-        """The time that a network is told: 1000 t, or its place in the table."""
-        return _table_index(t, self.steps, self.whole) if self.steps else 1000 * t
+        """The time that a network is told: `time_scale` t, or its place in the table."""
+        return _table_index(t, self.steps, self.whole) if self.steps else self.time_scale * t
+
+    def network_rate(self) -> float:
+        """The derivative of `network_time`, between the entries of a table too."""
+        return float(self.steps or self.time_scale)
 
     def shifted(self, factor: float) -> "Cosine":
         """The schedule with alpha / sigma multiplied by `factor` (arXiv 2301.11093 section 3.1).
@@ -120,6 +126,10 @@ class ScaledLinear:
     def network_time(self, t: Time) -> Time:
         """The table's index, 0 to steps - 1: whole at the table's points, fractional between them or the nearest."""
         return _table_index(t, self.steps, self.whole)
+
+    def network_rate(self) -> float:
+        """The derivative of `network_time` between the entries of the table."""
+        return float(self.steps)
 
     def shifted(self, factor: float) -> "ScaledLinear":
         """The schedule with alpha / sigma multiplied by `factor` (arXiv 2301.11093 section 3.1).

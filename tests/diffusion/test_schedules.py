@@ -122,3 +122,10 @@ def test_build_refuses_what_it_does_not_know():
         schedules.build_schedule("linear")
     with pytest.raises(ValueError, match=r"beta_begin, betas.*beta_start, beta_end"):
         schedules.build_schedule("scaled_linear", betas=1, beta_begin=0.1)
+
+
+def test_a_cosine_schedule_tells_networks_times_of_its_scale():
+    np.testing.assert_array_equal(Cosine().network_time(INSIDE), 1000 * INSIDE)
+    np.testing.assert_allclose(Cosine(time_scale=20.0).network_time(INSIDE), 20 * INSIDE, rtol=1e-6)
+    rates = [schedule.network_rate() for schedule in (Cosine(), Cosine(time_scale=20.0), Cosine(steps=50))]
+    assert rates == [1000.0, 20.0, 50.0]
