@@ -1,0 +1,46 @@
+"""Inpainting and image to image as transformations of a sampling loop: no network knows of them."""
+
+from dalle3_jax.diffusion.schedules import Schedule
+from dalle3_jax.typing import Array, Denoise, Float
+
+__all__ = ["inpaint", "steps_of_strength"]
+
+Images = Float[Array, "b h w c"]
+
+
+def steps_of_strength(steps: int, strength: float) -> int:
+    """How many of `steps` steps image to image takes, the last ones: strength 1 all of them, from nothing but noise.
+
+    diffusers' rule, min(int(steps * strength), steps). Raises ValueError outside (0, 1], and where no step is left.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength {strength}: above 0 (nothing changes) and at most 1 (nothing is kept)")
+    if not (taken := min(int(steps * strength), steps)):
+        raise ValueError(
+            f"strength {strength} leaves none of {steps} steps: use at least {1 / steps:.3g}, or more steps"
+        )
+    return taken
+
+
+def inpaint(
+    denoise: Denoise,
+    schedule: Schedule,
+    original: Images,
+    mask: Float[Array, "b h w 1"],
+    noise: Images,
+) -> Denoise:
+    """A Denoise that repaints where `mask` is 1 and knows the `original` where it is 0; in between it blends.
+
+    Before every evaluation x_t outside the mask becomes the original at time t, always with the same `noise` (RePaint's
+    known region, arXiv 2201.09865 eq. 8a, with the noise held as diffusers does); of the estimates of x0 that part is
+    the original itself, so that every sampler ends there whatever it remembers of former steps.
+    """
+
+    def blend(new: Images, known: Images) -> Images:
+        return mask * new + (1 - mask) * known
+
+    def repaint(x_t: Images, t: Float[Array, " b"]) -> Images:
+        alpha, sigma = (rows[:, None, None, None] for rows in (schedule.alpha(t), schedule.sigma(t)))
+        return blend(denoise(blend(x_t, alpha * original + sigma * noise), t), original)
+
+    return repaint
