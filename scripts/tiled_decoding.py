@@ -29,7 +29,8 @@ from dalle3_jax.files import write_whole
 from dalle3_jax.loading.locate import find_release
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.pipeline import programs
-from dalle3_jax.pipeline.request import HALO
+from dalle3_jax.pipeline.setting_values import HALO
+from dalle3_jax.pipeline.specs import DecoderSpec
 from dalle3_jax.pipeline.tiling import apply_in_tiles
 from dalle3_jax.stages.stage import apply_network
 from dalle3_jax.typing import Array, Params
@@ -78,7 +79,7 @@ def decoding_networks(release: Release) -> list[DecodingNetwork]:
     if not isinstance(module, DecoderUNet):
         print("this release has no decoder beside its VAE: only that is measured")
         return found
-    decoder = programs.DecoderSpec.from_decoding(module, release.decoders["decoder"])
+    decoder = DecoderSpec.from_decoding(module, release.decoders["decoder"])
 
     def drawing(module: Any) -> Any:
         other = replace(decoder, module=module)

@@ -23,9 +23,9 @@ from dalle3_jax.evaluation.prompts import Labels
 from dalle3_jax.evaluation.score import read_images
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.batching import Progress
 from dalle3_jax.pipeline.contact_sheet import FAINT, GREEN, RED, SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.jobs import read_prompt_lines
-from dalle3_jax.pipeline.pipeline import Progress
 from dalle3_jax.pipeline.png import encode_png
 from dalle3_jax.prompting.scene_lexicon import training_lexicon, world_lexicon
 from dalle3_jax.prompting.upsampler import template_backend, upsample

@@ -20,6 +20,7 @@ from dalle3_jax.evaluation.score import ocr_for, score_model
 from dalle3_jax.evaluation.suites import sample_prompts
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.pipeline import Pipeline, programs
+from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.stages.inputs import data_section
 from dalle3_jax.typing import Array, Float, Params
@@ -162,7 +163,7 @@ def x0_error(
     t: Float[Array, ""],
     condition: Condition,
     *,
-    system: programs.PipelineSpec,
+    system: PipelineSpec,
 ) -> Float[Array, ""]:
     """Mean squared error of the network's estimate of x0 at time t; `params` are the UNet's."""
     denoise = programs.denoiser({"unet": params}, condition, system=system)

@@ -18,11 +18,12 @@ from dalle3_jax.checkpoints.release_record import read_record
 from dalle3_jax.data.settings import resolve_settings
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
+from dalle3_jax.diffusion.spacing import SPACINGS
 from dalle3_jax.loading.locate import find_release
 from dalle3_jax.models.build import build_models
-from dalle3_jax.pipeline import request as pictures
 from dalle3_jax.pipeline.album import slug
-from dalle3_jax.pipeline.request import make_request
+from dalle3_jax.pipeline.request import make_request, request_errors
+from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.stages.config import check_stage_config, plain_config
 from dalle3_jax.stages.inputs import data_section
 from dalle3_jax.stages.networks import resolve_checkpoint
@@ -42,7 +43,6 @@ FIELDS = {
     "groups": {},
     "budget": "",
 }
-SETTINGS = {"size": (128, 128), "steps": 20, "sampler": "ddim", "guidance_scale": 1.0}  # what a request needs at least
 CURVES = ("error", "captions")
 """The measures that are taken at several points of a training."""
 SHIPPED = "demo"
@@ -255,6 +255,6 @@ def check_sampling_settings(values: Mapping[str, Any]) -> None:
     """ValueError for sampling settings that are none, or that no picture can be made with; seeds are the study's."""
     if "seed" in values:
         raise ValueError("seed is set by the study's seeds")
-    request = make_request("", SETTINGS | dict(values))
-    if found := pictures.request_errors(request, SAMPLERS, 8):
-        raise ValueError("; ".join(found))
+    request = make_request("", {"size": (128, 128), **values})
+    if errors := request_errors(request, Capabilities(tuple(SAMPLERS), SPACINGS)):
+        raise ValueError("; ".join(errors))

@@ -5,12 +5,13 @@ import contextlib
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
+from dalle3_jax.pipeline.request import SETTINGS, Setting
 from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, print_error
 
 if TYPE_CHECKING:
@@ -34,6 +35,21 @@ class CommandError(Exception):
     def __init__(self, message: object, code: int = EXIT_BAD_INPUT):
         super().__init__(message)
         self.code = code
+
+
+def add_setting_flags(
+    group: argparse._ActionsContainer, settings: Iterable[Setting], remarks: Mapping[str, str] = {}
+) -> None:
+    """A flag for each of the settings, None where it is left out; `remarks` by name are added to the help."""
+    for setting in settings:
+        text = setting.help + remarks.get(setting.name, "")
+        group.add_argument(setting.flag, dest=setting.name, help=text, **setting.type.flag)
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given on the command line; ValueError for one that cannot be read."""
+    given = {name: getattr(arguments, name, None) for name, setting in SETTINGS.items() if setting.has_flag}
+    return {name: SETTINGS[name].read(value) for name, value in given.items() if value is not None}
 
 
 @contextlib.contextmanager

@@ -100,8 +100,7 @@ def with_decoders(release: "Release", add: Sequence[str], decoder: str | None) -
     if decoder is not None:
         release = replace(release, sampling=release.sampling | {"decoder": decoder})
     if add or decoder is not None:
-        pipeline = Pipeline(release)
-        pipeline.check_requests([pipeline.request("")])
+        Pipeline(release).request("")  # raises for a default that it cannot have
     return release
 
 

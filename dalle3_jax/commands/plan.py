@@ -19,7 +19,7 @@ import jax
 
 from dalle3_jax.commands.cli import bad_input, print_command_errors
 from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.jobs import parse_size
+from dalle3_jax.pipeline.setting_values import parse_size
 from dalle3_jax.planning.chips import parse_topology
 from dalle3_jax.planning.plan_report import plan_markdown
 from dalle3_jax.planning.sampling import plan_sampling

@@ -7,15 +7,17 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from dalle3_jax.commands.cli import (
     CommandParser,
+    add_setting_flags,
     bad_input,
     failures,
+    given_settings,
     open_pipeline,
     print_command_errors,
     progress_bar,
@@ -26,7 +28,7 @@ from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.jobs import AUTO, make_requests, parse_size_or_auto, read_prompt_lines
 from dalle3_jax.pipeline.png import encode_png, read_metadata
-from dalle3_jax.pipeline.request import Request, request_from_metadata, shorten
+from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, request_from_metadata, shorten
 from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.runtime.cluster import add_host_flags, find_hosts
 
@@ -49,8 +51,6 @@ Picture i of all has seed + i; the n pictures of the first prompt come first. Ev
 OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the same command makes what is missing and
 nothing twice. Run on several hosts, with an OUTDIR that they share, each makes its share: every Nth picture."""
 
-OPTIONS = ("size", "steps", "sampler", "guidance_scale", "guidance_interval", "guidance_rescale", "negative_prompt")
-OPTIONS += ("decoder", "decoder_steps", "tile", "spacing")
 MAX_GRID = 400
 
 
@@ -68,31 +68,16 @@ def build_parser() -> CommandParser:
     what.add_argument("--prompts-file", metavar="FILE", help="one prompt a line, or .jsonl with settings (see below)")
     what.add_argument("--repeat", metavar="PNG", help="make a picture again from what it says of itself, and compare")
     what.add_argument("-n", type=int, metavar="N", help="pictures per prompt (default 1)")
-    what.add_argument("--seed", type=int, metavar="N", help="seed of the first picture (default 0)")
-    told = "multiples of 8, or auto: chosen from each prompt (default: the release's first size)"
-    what.add_argument("--size", metavar="WIDTHxHEIGHT", help=told)
+    auto = {"size": "; auto chooses one from each prompt"}
+    add_setting_flags(what, [SETTINGS["seed"], SETTINGS["size"]], auto)
     told = "a size head for --size auto, which chooses among its own sizes: the stage size_head's folder, or a release"
     what.add_argument("--size-head", metavar="PATH", help=f"{told} (default: the demo's, for the demo)")
     how = found.add_argument_group("how to make it (defaults come from the release)")
     told = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
     how.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
-    how.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
-    told = "ddim, ddpm, euler, euler_ancestral, heun (two evaluations a step), dpmsolver++, dpmsolver++_sde, unipc, or "
-    told += "consistency for a distilled model"
-    how.add_argument("--sampler", metavar="NAME", help=told)
-    told = "how its times are laid: uniform, trailing, leading, linspace, logsnr or karras (default: the release's own)"
-    how.add_argument("--spacing", metavar="NAME", help=told)
-    how.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
-    how.add_argument(
-        "--guidance-interval", type=float, nargs=2, metavar="T", help="guide from one time to another, 1 is noise"
-    )
-    how.add_argument("--guidance-rescale", type=float, metavar="X", help="0 to 1; tames the contrast of high guidance")
-    how.add_argument("--negative-prompt", metavar="TEXT", help="what to keep away from")
-    how.add_argument("--decoder", metavar="NAME", help="vae, consistency or refiner, as the release has them")
-    how.add_argument("--decoder-steps", type=int, metavar="N", help="steps of a consistency decoder or refiner")
+    add_setting_flags(how, [one for one in ordered_settings() if one.has_flag and one.name not in ("seed", "size")])
     told = "a checkpoint whose decoder joins in: a release, a stage, or diffusers' ConsistencyDecoderVAE"
     how.add_argument("--decoder-checkpoint", action="append", metavar="PATH", help=told)
-    how.add_argument("--tile", type=int, metavar="PIXELS", help="decode large pictures in windows of this side")
     how.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
     how.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
     told = "take the checkpoint's files of this variant, as in model.fp16.safetensors"
@@ -160,15 +145,16 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks everything; returns what makes the pictures."""
     lines = read_prompt_lines(arguments.prompt or [], arguments.prompts_file)
     chat = chat_of(arguments)
-    options = request_options(arguments)
+    size = parse_size_or_auto(arguments.size) if arguments.size else None
+    if size == AUTO:
+        arguments.size = None  # each line has its own
+    options = given_settings(arguments)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
     pipeline = open_pipeline(
         arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant
     )
-    make = functools.partial(pipeline.request, **options)
-    pipeline.check_requests([make(prompt="", seed=arguments.seed or 0)])
-    size = parse_size_or_auto(arguments.size) if arguments.size else None
+    pipeline.request("", **options)  # raises for what no line could change, before any prompt is revised
     sized = auto_size.size_assigner(lines, pipeline, size, arguments.size_head, chat)
     training = pipeline.release.training
     for note in revision.unknown_notes([line.settings["prompt"] for line in lines], training):
@@ -176,8 +162,9 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     if (arguments.upsample or pipeline.upsample) != "none":
         lines = revision.revise_lines(lines, chat, Path(arguments.outdir), training, pipeline.can_read)
     lines = sized(lines)
-    seed, n = arguments.seed or 0, 1 if arguments.n is None else arguments.n
-    wanted = list(dict.fromkeys(make_requests(lines, make, pipeline.request_errors, seed=seed, n=n)))
+    seed, n = options.pop("seed", 0), 1 if arguments.n is None else arguments.n
+    make = functools.partial(pipeline.request, **options)
+    wanted = list(dict.fromkeys(make_requests(lines, make, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
         raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
     album = open_album(arguments.outdir, [request.identity(pipeline.release.digest) for request in wanted])
@@ -199,8 +186,10 @@ def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], argu
     """Makes what the album lacks (of several hosts: of this one's share), saving each picture as its batch is done."""
     import jax
 
+    from dalle3_jax.pipeline.batching import default_batch_size, generate_images
+
     mine = requests[jax.process_index() :: jax.process_count()]
-    for notice in pipeline.truncation_notices(mine):
+    for notice in revision.truncation_notices(mine, pipeline.release.text, pipeline.tokenizer):
         print(f"note: {notice}", file=sys.stderr)
     digest = pipeline.release.digest
     missing = [request for request in mine if arguments.overwrite or not album.has(request, digest)]
@@ -208,11 +197,11 @@ def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], argu
         print(f"note: {len(mine) - len(missing)} of {len(mine)} pictures are there already", file=sys.stderr)
     with progress_bar() as (bar, progress):
         # Sized by all that is wanted: a run that goes on makes the same bits as one that was never stopped.
-        size = arguments.batch_size or pipeline.default_batch_size(requests)
+        size = arguments.batch_size or default_batch_size(requests, pipeline.mesh.size if pipeline.mesh else 1)
         if arguments.drop_text_encoder:
             texts = [text for request in missing for text in (request.prompt, request.negative_prompt)]
             pipeline.drop_text_encoder(texts, size)
-        for _, picture in pipeline.generate(missing, batch_size=size, progress=progress):
+        for _, picture in generate_images(pipeline, missing, size, progress):
             bar.write(str(album.add(picture)), file=sys.stdout)
     if jax.process_count() > 1:
         list_other_hosts(album, requests, digest)
@@ -232,7 +221,8 @@ def list_other_hosts(album: Album, requests: list[Request], digest: str) -> None
 
 def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks the picture and that the release is the one that made it; returns what makes it again."""
-    others = ("prompt", "prompts_file", "n", "seed", "batch_size", "size_head", *OPTIONS)
+    others = ["prompt", "prompts_file", "n", "batch_size", "size_head"]
+    others += [setting.name for setting in ordered_settings() if setting.has_flag]
     if clash := [name for name in others if getattr(arguments, name) is not None]:
         raise ValueError(f"--repeat takes its settings from the picture; leave out {', '.join(map(flag_name, clash))}")
     made = read_metadata(arguments.repeat)
@@ -256,10 +246,12 @@ def repeat_image(
     album: Album, pipeline: "Pipeline", request: Request, batch_size: int, arguments: argparse.Namespace
 ) -> int:
     """Makes the picture in a batch of the same size, saves it beside others as NAME.repeat.png, and compares."""
+    from dalle3_jax.pipeline.batching import generate_images
+
     with progress_bar() as (_, progress):
         if arguments.drop_text_encoder:
             pipeline.drop_text_encoder((request.prompt, request.negative_prompt), batch_size)
-        [(_, picture)] = pipeline.generate([request], batch_size=batch_size, progress=progress)
+        [(_, picture)] = generate_images(pipeline, [request], batch_size, progress)
     path = album.path(request, picture.checkpoint).with_suffix(".repeat.png")
     picture.save(path)
     with Image.open(arguments.repeat, formats=["PNG"]) as image:
@@ -278,14 +270,6 @@ def difference_text(difference: np.ndarray | None) -> str:
     if not difference.any():
         return "the same in every pixel"
     return f"differs by at most {difference.max()}/255, in {(difference > 0).mean():.2%} of the values"
-
-
-def request_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings of the command line that go to every prompt without its own."""
-    options = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
-    if "size" in options and (size := parse_size_or_auto(options.pop("size"))) != AUTO:
-        options["size"] = size  # otherwise every line has its own
-    return options
 
 
 def flag_name(name: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dalle3_jax.pipeline.jobs import AUTO, PromptLine
-from dalle3_jax.pipeline.request import format_size
 from dalle3_jax.pipeline.revision import printable_prompt
+from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.prompting.aspect import SizeScorer, choose_size
 from dalle3_jax.prompting.chat import Chat
 

@@ -1,17 +1,81 @@
-"""Which requests one program can sample together."""
+"""Requests in batches: which of them one program makes together, and the images of a batch."""
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from PIL import Image
+
+from dalle3_jax.pipeline.mesh_rows import gather_rows
+from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
 from dalle3_jax.pipeline.request import Request
+from dalle3_jax.pipeline.sampling_loop import StepProgress
+from dalle3_jax.typing import Array, Float
 
-__all__ = ["group_by_program"]
+if TYPE_CHECKING:
+    from dalle3_jax.pipeline.pipeline import Pipeline
+
+__all__ = [
+    *("MAX_BATCH", "Progress", "default_batch_size", "generate_images", "group_requests"),
+    *("program_key", "run_batch"),
+]
+
+MAX_BATCH = 8
+
+Progress = Callable[[int, int, Float[Array, "b h w c"]], None]
+"""(steps done, steps in all, the present estimate of the clean latents: `Pipeline.decode` makes a preview of it)."""
 
 
-def group_by_program(requests: Sequence[Request]) -> list[list[int]]:
-    """Indices of requests that one program can make: of the same size, sampling and decoder, guided or not."""
-    found: dict[Any, list[int]] = {}
-    for index, r in enumerate(requests):
-        program = r.size, r.steps, r.sampler, r.spacing, r.guidance_scale == 1, r.decoder, r.decoder_steps, r.tile
-        found.setdefault(program, []).append(index)
-    return list(found.values())
+def program_key(request: Request) -> Hashable:
+    """Equal for requests that one program makes: of the same size, sampling and decoding, all guided or none."""
+    return request.size, request.sampling, request.guidance.scale == 1, request.decoding
+
+
+def group_requests(requests: Sequence[Request], size: int) -> list[list[int]]:
+    """Indices of the requests of each batch: at most `size` of one program, in their order."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, request in enumerate(requests):
+        groups.setdefault(program_key(request), []).append(index)
+    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+
+
+def default_batch_size(requests: Sequence[Request], devices: int = 1) -> int:
+    """A power of two, up to MAX_BATCH, that the largest group needs; a multiple of the devices."""
+    largest = max(map(len, group_requests(requests, max(len(requests), 1))), default=1)
+    size = min(1 << (largest - 1).bit_length(), MAX_BATCH)
+    return -(-size // devices) * devices
+
+
+def run_batch(
+    pipeline: "Pipeline", requests: Sequence[Request], size: int, progress: StepProgress | None = None
+) -> list[GeneratedImage]:
+    """The images of at most `size` checked requests of one program key.
+
+    A short batch repeats its last request: every batch of a size runs the same program.
+    """
+    rows = [*requests, *requests[-1:] * (size - len(requests))]
+    condition = pipeline.prompts.get([row.prompt for row in rows], pipeline.encode)
+    null = pipeline.prompts.get_null([row.negative_prompt for row in rows], pipeline.encode)
+    latents = pipeline.sample_latents(condition, null, rows, progress=progress)
+    images = pipeline.decode(latents, rows[0].decoding, [row.seed for row in rows])
+    pixels = to_pixels(gather_rows(images, pipeline.mesh))
+    return [
+        GeneratedImage(Image.fromarray(image), request, pipeline.release.digest, size)
+        for image, request in zip(pixels, requests, strict=False)
+    ]
+
+
+def generate_images(
+    pipeline: "Pipeline", requests: Sequence[Request], size: int, progress: Progress | None = None
+) -> Iterator[tuple[int, GeneratedImage]]:
+    """Yields (index of the request, image) of checked requests, as batches are done."""
+    batches = group_requests(requests, size)
+    done, total = 0, sum(requests[batch[0]].sampling.steps for batch in batches)
+    for batch in batches:
+        step = progress and functools.partial(_report_overall_progress, progress, done, total)
+        yield from zip(batch, run_batch(pipeline, [requests[index] for index in batch], size, step), strict=True)
+        done += requests[batch[0]].sampling.steps
+
+
+def _report_overall_progress(progress: Progress, done: int, total: int, steps: int, x0: Array) -> None:
+    progress(done + steps, total, x0)

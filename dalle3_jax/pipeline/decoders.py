@@ -7,6 +7,8 @@ from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline.request import Decoding
+from dalle3_jax.pipeline.specs import DecoderSpec
 from dalle3_jax.typing import Array, Float, Params
 
 __all__ = ["FittedDecoder", "apply_decoder", "fitting_decoders"]
@@ -17,7 +19,7 @@ class FittedDecoder(NamedTuple):
 
     module: DecoderUNet
     params: Params
-    decoding: DecoderSettings
+    settings: DecoderSettings
 
 
 def fitting_decoders(source: Release, release: Release) -> list[tuple[str, FittedDecoder]]:
@@ -37,7 +39,7 @@ def fitting_decoders(source: Release, release: Release) -> list[tuple[str, Fitte
                 f"the decoder {name} was made for other latents than this release's: {'; '.join(wrong)}; take a "
                 "decoder that was trained on this release's VAE"
             )
-        programs.DecoderSpec.from_decoding(module, decoding)
+        DecoderSpec.from_decoding(module, decoding)
         found.append((name, FittedDecoder(module, source.params[component], decoding)))
     return found
 
@@ -47,23 +49,19 @@ def apply_decoder(
     latents: Float[Array, "b h w c"],
     seeds: Any,
     latent: Latent,
-    *,
-    steps: int | None = None,
-    temperature: float | None = None,
-    cells: int = 0,
+    decoding: Decoding,
 ) -> Array:
-    """What a decoder makes of latents of the space `latent`: images, or of a refiner latents of that space.
+    """Images that a decoder makes of latents of the space `latent`, or of a refiner latents of that space.
 
-    The noise comes from the seeds (b), whole numbers on the host or on devices. At its own number of steps and
-    temperature, or at these; in windows of `cells`, or (0) the whole.
+    The noise comes from the seeds (b), whole numbers on the host or on devices.
     """
-    decoding = decoder.decoding
-    if temperature is not None:
-        decoding = dataclasses.replace(decoding, temperature=temperature)
-    drawer = programs.DecoderSpec.from_decoding(decoder.module, decoding, steps)
-    shown = drawer.latent
+    settings = decoder.settings
+    if decoding.temperature is not None:
+        settings = dataclasses.replace(settings, temperature=decoding.temperature)
+    spec = DecoderSpec.from_decoding(decoder.module, settings, decoding.steps or None)
+    shown = spec.latent
     given = latents if shown == latent else shown.normalise(latent.denormalise(latents))
-    made = programs.sample_decoder(decoder.params, given, seeds, decoder=drawer, tile=cells)
+    made = programs.sample_decoder(decoder.params, given, seeds, decoder=spec, tile=decoding.tile // latent.factor)
     if decoder.module.factor > 1 or shown == latent:
         return made
     return latent.normalise(shown.denormalise(made))

@@ -1,37 +1,22 @@
 """What the sample command is asked for: prompts from arguments and files, each with its own settings, as requests."""
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dalle3_jax.pipeline.request import Request
+from dalle3_jax.pipeline.request import SETTINGS, Request, Setting
+from dalle3_jax.pipeline.setting_values import INTEGER, parse_size
 
-__all__ = ["AUTO", "PromptLine", "make_requests", "parse_size", "parse_size_or_auto", "read_prompt_lines"]
+__all__ = ["AUTO", "PromptLine", "make_requests", "parse_size_or_auto", "read_prompt_lines"]
 
 MAX_PICTURES = 1_000_000
 SHOWN = 8
 AUTO = "auto"
 """The size that is chosen from the prompt."""
-KEYS = {
-    "prompt": (str, "a text"),
-    "negative_prompt": (str, "a text"),
-    "seed": (int, "a whole number"),
-    "size": (str, 'a text like "128x128"'),
-    "n": (int, "a whole number"),
-    "steps": (int, "a whole number"),
-    "sampler": (str, "a sampler's name"),
-    "spacing": (str, "a spacing's name"),
-    "guidance_scale": ((int, float), "a number"),
-    "guidance_interval": (list, "a list of two numbers"),
-    "guidance_rescale": ((int, float), "a number"),
-    "decoder": (str, "a decoder's name"),
-    "decoder_steps": (int, "a whole number"),
-    "tile": (int, "a whole number"),
-    "original_prompt": (str, "a text"),
-}
+KEYS = {**SETTINGS, "n": Setting("n", "", INTEGER, "pictures of this prompt")}
+"""What a line of a .jsonl may set."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +37,6 @@ def parse_size_or_auto(text: str) -> tuple[int, int] | str:
         raise ValueError(f"{error}, or auto") from None
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) from WIDTHxHEIGHT."""
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text.strip().lower())
-    if not match:
-        raise ValueError(f"{text!r} is no size: write WIDTHxHEIGHT, for example 128x128")
-    return int(match[2]), int(match[1])
-
-
 def read_prompt_lines(prompts: Sequence[str], file: str | None) -> list[PromptLine]:
     """The prompts of the command line, then those of the file: one a line, or one JSON object a line in a .jsonl.
 
@@ -74,31 +51,27 @@ def read_prompt_lines(prompts: Sequence[str], file: str | None) -> list[PromptLi
     return lines
 
 
-def make_requests(
-    lines: Sequence[PromptLine],
-    make: Callable[..., Request],
-    request_errors: Callable[[Request], list[str]],
-    *,
-    seed: int,
-    n: int,
-) -> list[Request]:
+def make_requests(lines: Sequence[PromptLine], make: Callable[..., Request], *, seed: int, n: int) -> list[Request]:
     """A request for each picture: `n` a line, picture i of all with seed + i, or a line's own seed counted within it.
 
-    Raises one ValueError that names every line with a setting that cannot be used.
+    `make` raises ValueError for settings that cannot be used; this raises one that names every such line.
     """
     counts = [line.settings.get("n", n) for line in lines]
     if min(counts) < 1 or sum(counts) > MAX_PICTURES:
         raise ValueError(f"the number of pictures must be at least 1 a prompt and at most {MAX_PICTURES:,} in all")
-    made, found, index = [], [], 0
+    requests, errors, index = [], [], 0
     for line, count in zip(lines, counts, strict=True):
         own = {key: value for key, value in line.settings.items() if key not in ("seed", "n")}
         first = line.settings.get("seed", seed + index)
-        made += [make(**own, seed=first + i) for i in range(count)]
-        ends = dict.fromkeys((made[-count], made[-1]))  # the smallest and the largest seed
-        found += [f"{line.source}: {error}" for request in ends for error in request_errors(request)]
+        try:
+            request, *_ = [make(**own, seed=end) for end in dict.fromkeys((first, first + count - 1))]
+        except ValueError as error:
+            errors.append(f"{line.source}: {error}")
+        else:
+            requests += [replace(request, seed=first + i) for i in range(count)]
         index += count
-    _raise_errors(found)
-    return made
+    _raise_errors(errors)
+    return requests
 
 
 def _read_prompts_file(path: Path) -> list[PromptLine]:
@@ -129,19 +102,19 @@ def _parse_json_line(line: str) -> dict[str, Any]:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(settings, dict):
         raise ValueError('not an object like {"prompt": "a panda"}')
-    found = [] if "prompt" in settings else ["it has no prompt"]
-    found += [f"unknown key {key!r} (known are {', '.join(KEYS)})" for key in settings if key not in KEYS]
-    found += [
-        f"{key} must be {what}, not {settings[key]!r}"
-        for key, (kind, what) in KEYS.items()
-        if key in settings and (not isinstance(settings[key], kind) or isinstance(settings[key], bool))
-    ]
-    interval = settings.get("guidance_interval", [0, 1])
-    if isinstance(interval, list) and [type(time) in (int, float) for time in interval] != [True, True]:
-        found.append(f"guidance_interval must be a list of two numbers, not {interval!r}")
-    if found:
-        raise ValueError("; ".join(found))
-    return settings | ({"size": parse_size_or_auto(settings["size"])} if "size" in settings else {})
+    errors = [] if "prompt" in settings else ["it has no prompt"]
+    errors += [f"unknown key {key!r} (known are {', '.join(KEYS)})" for key in settings if key not in KEYS]
+    values = {}
+    for key, value in settings.items():
+        try:
+            if key in KEYS:
+                sized = key == "size" and isinstance(value, str)
+                values[key] = parse_size_or_auto(value) if sized else KEYS[key].read(value)
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        raise ValueError("; ".join(errors))
+    return values
 
 
 def _raise_errors(errors: Sequence[str]) -> None:

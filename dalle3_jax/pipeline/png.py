@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.request import Request
+from dalle3_jax.pipeline.request import Request, Setting, ordered_settings, request_from_metadata, stored_values
+from dalle3_jax.pipeline.setting_values import format_size
 
-__all__ = ["GeneratedImage", "a1111_parameters", "encode_png", "read_metadata"]
+__all__ = ["GeneratedImage", "a1111_parameters", "encode_png", "read_metadata", "to_pixels"]
 
 METADATA_CHUNK = "dalle3_jax"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -41,6 +43,7 @@ SPACING_TITLES = {
     "linspace": "Uniform",
     "karras": "Karras",
 }
+TITLES = {"sampler": SAMPLER_TITLES, "spacing": SPACING_TITLES}
 """stable-diffusion-webui's names of what it has alike."""
 
 
@@ -66,12 +69,10 @@ class GeneratedImage:
     @property
     def metadata(self) -> dict[str, Any]:
         """How it was made, in plain values: the content of the PNG's `dalle3_jax` chunk."""
-        made = asdict(self.request)
-        if not made["original_prompt"]:
-            del made["original_prompt"]
-        height, width = made.pop("size")
-        made |= {"width": width, "height": height, "guidance_interval": list(made["guidance_interval"])}
-        made |= {"batch_size": self.batch_size, "checkpoint": self.checkpoint}
+        values = stored_values(self.request)
+        height, width = values.pop("size")
+        made = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        made |= {"width": width, "height": height, "batch_size": self.batch_size, "checkpoint": self.checkpoint}
         return made | {"software": software_version(), "digitalSourceType": SOURCE_TYPE}
 
     def to_png(self) -> bytes:
@@ -82,6 +83,14 @@ class GeneratedImage:
     def save(self, path: str | Path) -> None:
         """Writes the PNG whole: it has its name only when all of it is on the disk."""
         write_whole(Path(path), self.to_png())
+
+
+def to_pixels(images: Any) -> np.ndarray:
+    """uint8 from images in [-1, 1], rounded to nearest; what lies outside is clipped, what is no number is refused."""
+    levels = np.asarray(images, np.float32) * 127.5 + 127.5
+    if np.isnan(levels).any():
+        raise FloatingPointError("the model gave pixels that are no numbers: lower the guidance scale")
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 def encode_png(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
@@ -105,23 +114,27 @@ def software_version() -> str:
 
 def a1111_parameters(metadata: Mapping[str, Any]) -> str:
     """The text that stable-diffusion-webui writes under `parameters` and many tools read."""
-    lines = [metadata["prompt"]]
-    if metadata["negative_prompt"]:
-        lines.append(f"Negative prompt: {metadata['negative_prompt']}")
+    request = request_from_metadata(metadata)
+    lines = [request.prompt]
+    if request.negative_prompt:
+        lines.append(f"Negative prompt: {request.negative_prompt}")
     fields = {
-        "Steps": metadata["steps"],
-        "Sampler": SAMPLER_TITLES.get(metadata["sampler"], metadata["sampler"]),
-        "Schedule type": SPACING_TITLES.get(metadata["spacing"], metadata["spacing"]),
-        "CFG scale": f"{metadata['guidance_scale']:g}",
-        "Seed": metadata["seed"],
-        "Size": f"{metadata['width']}x{metadata['height']}",
-        "Decoder": "" if metadata["decoder"] == "vae" else metadata["decoder"],
-        "Model hash": metadata["checkpoint"][:10],
-        "Version": metadata["software"],
+        setting.parameter: _parameter_text(setting, value)
+        for setting in ordered_settings()
+        # Settings that came later are told where they are not at their defaults.
+        if setting.parameter and ((value := setting.value(request)) != setting.default or setting.since == 1)
     }
-    lines.append(", ".join(f"{key}: {value}" for key, value in fields.items() if value != ""))
+    fields |= {"Model hash": metadata["checkpoint"][:10], "Version": metadata["software"]}
+    lines.append(", ".join(f"{key}: {value}" for key, value in fields.items()))
     # A PNG text ends at a NUL, and surrogates are no text.
     return "\n".join(lines).replace("\0", " ").encode("utf-8", "replace").decode()
+
+
+def _parameter_text(setting: Setting, value: Any) -> str:
+    """A value as stable-diffusion-webui writes it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return format_size(value) if isinstance(value, tuple) else str(TITLES.get(setting.name, {}).get(value, value))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

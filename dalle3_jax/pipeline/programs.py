@@ -3,7 +3,6 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -11,22 +10,19 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
-from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
+from dalle3_jax.diffusion import guidance, prediction, samplers
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition
-from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.unet import whole_image_sizes
-from dalle3_jax.pipeline.request import HALO
+from dalle3_jax.pipeline.setting_values import HALO
+from dalle3_jax.pipeline.specs import DecoderSpec, PipelineSpec
 from dalle3_jax.pipeline.tiling import apply_in_tiles
 from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
 
 __all__ = [
     "INITIAL",
-    "DecoderSpec",
-    "Guidance",
-    "PipelineSpec",
+    "GuidanceRows",
     "advance",
     "batch_over_mesh",
     "decode_latents",
@@ -45,49 +41,7 @@ __all__ = [
 INITIAL, LOOP, DECODER = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class PipelineSpec:
-    """The static half of a pipeline, hashable: pipelines that differ in parameters only share compiled programs."""
-
-    text_encoder: nn.Module
-    unet: nn.Module
-    vae: nn.Module
-    schedule: schedules.Schedule
-    prediction: str
-    latent: Latent
-    xfnet: nn.Module | None = None  # text encoders that give a condition themselves, CLIP's, have none
-    text_encoder_2: nn.Module | None = None
-    glyph_encoder: nn.Module | None = None
-    spacing: spacings.Spacing = field(default_factory=spacings.Spacing)
-
-
-@dataclass(frozen=True)
-class DecoderSpec:
-    """The static half of a decoder or refiner; `times` are where it is evaluated, the top first."""
-
-    module: DecoderUNet
-    schedule: schedules.Schedule
-    prediction: str
-    sampler: str
-    times: tuple[float, ...]
-    clamp: bool
-    temperature: float
-    latent: Latent
-
-    @classmethod
-    def from_decoding(cls, module: DecoderUNet, decoding: DecoderSettings, steps: int | None = None) -> "DecoderSpec":
-        """The decoder that a release describes, at its own number of steps or at another; ValueError for bad times."""
-        own = decoding.times if steps in (None, len(decoding.times)) else ()
-        times = own or consistency.consistency_times(decoding.top, steps or decoding.steps)
-        consistency.check_consistency_times(times, decoding.top)
-        schedule = schedules.build_schedule(**decoding.schedule)
-        prediction.check_prediction(schedule, decoding.prediction)
-        sampler = {"consistency": "consistency", "diffusion": "ddim"}[decoding.kind]
-        rest = decoding.clamp, decoding.temperature, decoding.network_latent
-        return cls(module, schedule, decoding.prediction, sampler, times, *rest)
-
-
-class Guidance(NamedTuple):
+class GuidanceRows(NamedTuple):
     """Classifier-free guidance, one value an image, so that none of them is part of the program."""
 
     scale: Float[Array, " b"]
@@ -167,7 +121,7 @@ def advance(
     params: Params,
     condition: Condition,
     null: Condition | None,
-    guide: Guidance | None,
+    guide: GuidanceRows | None,
     state: samplers.SamplerState,
     keys: Array,
     first: Int[Array, ""],

@@ -1,43 +1,76 @@
 """Texts to conditions, each encoded once, in batches of the one size that is compiled, and kept on the host."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from dalle3_jax.models.condition import Condition
+from dalle3_jax.pipeline.mesh_rows import gather_rows
 
-__all__ = ["TEXT_COMPONENTS", "EncodeTexts", "encode_missing", "stack_conditions", "zero_empty_texts"]
+__all__ = ["TEXT_COMPONENTS", "EncodeTexts", "PromptCache"]
 
 TEXT_COMPONENTS = ("text_encoder", "text_encoder_2", "glyph_encoder", "xfnet")
 """The components that only encoding takes."""
+CACHED_TEXTS = 512
 
 EncodeTexts = Callable[[Sequence[str]], Condition]
-"""Texts -> their conditions, as numpy arrays."""
+"""Texts -> their conditions, on devices."""
 
 
-def encode_missing(
-    texts: Iterable[str], batch_size: int, encode: EncodeTexts, known: Collection[str] = ()
-) -> dict[str, Condition]:
-    """The condition of each text that is not known, without the axis of the batch.
+class PromptCache:
+    """Conditions of texts, as numpy arrays without the axis of the batch.
 
-    They are encoded `batch_size` at a time; a short last batch repeats its last text.
+    A text is looked up together with the size of its batch: another size is another program, whose last bits may
+    differ. Of those, the `CACHED_TEXTS` that were used last stay; what `keep` encodes stays for good and serves batches
+    of any size.
     """
-    missing = [text for text in dict.fromkeys(texts) if text not in known]
-    found = {}
-    for i in range(0, len(missing), batch_size):
-        part = missing[i : i + batch_size]
-        rows = encode(part + part[-1:] * (batch_size - len(part)))
-        found |= {text: Condition(*(leaf[row] for leaf in rows)) for row, text in enumerate(part)}
-    return found
 
+    def __init__(self, mesh: Mesh | None = None, zero_null: bool = False):
+        """With `zero_null` the null condition of "" is zeros: what SDXL was trained with where there is no text."""
+        self._mesh, self._zero_null = mesh, zero_null
+        self._recent: dict[tuple[int, str], Condition] = {}
+        self._kept: dict[str, Condition] = {}
 
-def stack_conditions(texts: Sequence[str], known: Mapping[str, Condition]) -> Condition:
-    """The conditions of texts as one batch."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *(known[text] for text in texts))
+    @property
+    def kept(self) -> frozenset[str]:
+        """The texts that stay for good."""
+        return frozenset(self._kept)
 
+    def get(self, texts: Sequence[str], encode: EncodeTexts) -> Condition:
+        """The conditions of a batch of texts, as one; those that are not known are encoded in a batch of its size."""
+        missing = [text for text in texts if text not in self._kept and (len(texts), text) not in self._recent]
+        new = self._encode(missing, len(texts), encode)
+        self._recent |= {(len(texts), text): condition for text, condition in new.items()}
+        rows = [self._kept[text] if text in self._kept else self._use(len(texts), text) for text in texts]
+        for oldest in [*islice(self._recent, max(len(self._recent) - CACHED_TEXTS, 0))]:
+            del self._recent[oldest]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
-def zero_empty_texts(rows: Condition, texts: Sequence[str]) -> Condition:
-    """The conditions of texts, zeros for "": what SDXL was trained with where there is no text."""
-    given = np.asarray([text != "" for text in texts])
-    return rows._replace(tokens=rows.tokens * given[:, None, None], vector=rows.vector * given[:, None])
+    def get_null(self, texts: Sequence[str], encode: EncodeTexts) -> Condition:
+        """The conditions of a batch of negative prompts."""
+        rows = self.get(texts, encode)
+        if not self._zero_null:
+            return rows
+        given = np.asarray([text != "" for text in texts])
+        return rows._replace(tokens=rows.tokens * given[:, None, None], vector=rows.vector * given[:, None])
+
+    def keep(self, texts: Iterable[str], batch_size: int, encode: EncodeTexts) -> None:
+        """Encodes what is not kept yet, `batch_size` at a time."""
+        self._kept |= self._encode([text for text in texts if text not in self._kept], batch_size, encode)
+
+    def _use(self, size: int, text: str) -> Condition:
+        """The condition of a known text, which moves to the end of the queue."""
+        condition = self._recent[size, text] = self._recent.pop((size, text))
+        return condition
+
+    def _encode(self, texts: Sequence[str], batch_size: int, encode: EncodeTexts) -> dict[str, Condition]:
+        """Each text's condition; a short last batch repeats its last text."""
+        distinct, conditions = [*dict.fromkeys(texts)], {}
+        for i in range(0, len(distinct), batch_size):
+            part = distinct[i : i + batch_size]
+            rows = gather_rows(encode(part + part[-1:] * (batch_size - len(part))), self._mesh)
+            conditions |= {text: Condition(*(leaf[row] for leaf in rows)) for row, text in enumerate(part)}
+        return conditions

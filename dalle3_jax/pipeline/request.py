@@ -1,143 +1,261 @@
-"""The request behind an image: its settings, and what is wrong with them."""
+"""The request behind an image, and SETTINGS: the one table of all that can be set.
+
+Command line, prompts files, the metadata of a PNG, A1111's line, the identity of a request and the keywords of a
+`Pipeline` are derived from it. A new setting is a field of one of the records and a row at the end of the table.
+"""
 
 import hashlib
+import inspect
 import json
-import math
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, TypeVar
 
-__all__ = ["MAX_SIDE", "Request", "format_size", "make_request", "request_errors", "request_from_metadata", "shorten"]
+from dalle3_jax.pipeline import setting_values as kinds
+from dalle3_jax.pipeline.setting_values import INTEGER, INTERVAL, MAX_STEPS, NAME, NUMBER, SIZE, TEXT, Capabilities
 
-MAX_STEPS, MAX_SIDE = 1000, 4096
-HALO = 8
-"""Latent pixels on each side of a decoded tile that only serve what lies further in."""
-LATER_SETTINGS = ("decoder", "decoder_steps", "tile", "spacing", "original_prompt")
-"""Settings that older pictures do not have."""
+__all__ = [
+    *("PARTS", "SETTINGS", "Decoding", "Guidance", "Request", "Sampling", "Setting"),
+    *("document_settings", "make_request", "ordered_settings", "request_errors", "request_from_metadata"),
+    *("setting_values", "shorten", "stored_values"),
+]
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How noise becomes latents: the sampler, its steps, and how its times are spaced ("": as the release says)."""
+
+    steps: int = 20
+    sampler: str = "ddim"
+    spacing: str = ""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance: its scale (1: none), the times between which it acts, and its rescale (0: none)."""
+
+    scale: float = 3.0
+    interval: tuple[float, float] = (0.0, 1.0)
+    rescale: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How latents become an image: the decoder, its steps (0) and temperature (None: its own), windows in pixels.
+
+    A `tile` of 0 decodes the whole image at once.
+    """
+
+    decoder: str = "vae"
+    steps: int = 0
+    temperature: float | None = None
+    tile: int = 0
 
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that decides one picture, besides the release: the same request gives the same picture."""
+    """Everything that decides one image, besides the release: the same request gives the same image.
+
+    `size` is (height, width) in pixels; `original_prompt` what was asked for, where `prompt` is a revision of it.
+    """
 
     prompt: str
-    size: tuple[int, int]  # height, width in pixels
-    steps: int
-    sampler: str
-    guidance_scale: float
+    size: tuple[int, int]
     seed: int = 0
     negative_prompt: str = ""
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    guidance_rescale: float = 0.0
-    decoder: str = "vae"
-    decoder_steps: int = 0  # 0: as many as the decoder was made for
-    tile: int = 0  # pixels along the windows in which it is decoded; 0: as a whole
-    spacing: str = ""  # how the sampler's times are laid; "": as the release says
-    original_prompt: str = field(default="", compare=False)  # what was asked for, where `prompt` is a revision of it
+    sampling: Sampling = Sampling()
+    guidance: Guidance = Guidance()
+    decoding: Decoding = Decoding()
+    original_prompt: str = field(default="", compare=False)
 
     def identity(self, checkpoint: str) -> str:
         """SHA-256 of the request and the release: two jobs with the same one are the same job."""
-        decisive = {key: value for key, value in asdict(self).items() if key != "original_prompt"}
+        decisive = {name: value for name, value in stored_values(self).items() if SETTINGS[name].decisive}
         content = json.dumps([decisive, checkpoint], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
+PARTS: dict[str, type[Any]] = {"sampling": Sampling, "guidance": Guidance, "": Request, "decoding": Decoding}
+"""The records by the field of a request that holds them, in the order in which people read settings."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of SETTINGS.
+
+    `name` is the keyword, the key of JSON and, with hyphens, the flag; `place` where the value stands in a request;
+    `choices` the field of Capabilities that lists the names that it may have; `parameter` its name in the line of
+    stable-diffusion-webui. `since` tells which pictures have it in their metadata: 1, all; 2, all but the oldest; 3,
+    those in which it is not at its default, so that no identity of before changes: what a new setting takes. One that
+    is not `decisive` is told, and is no part of the identity.
+    """
+
+    name: str
+    place: str
+    type: kinds.ValueType
+    help: str
+    check: kinds.Check = kinds.check_nothing
+    choices: str = ""
+    parameter: str = ""
+    since: int = 3
+    has_flag: bool = True
+    decisive: bool = True
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def part(self) -> str:
+        """The field of the request that holds it; "" for the request itself."""
+        return self.place.rpartition(".")[0]
+
+    @property
+    def default(self) -> Any:
+        """The value where nobody, the release included, says another; of the prompt and the size, none that counts."""
+        return self.value(Request("", (0, 0)))
+
+    def value(self, request: Request) -> Any:
+        """The value that a request has."""
+        return attrgetter(self.place)(request)
+
+    def read(self, value: Any) -> Any:
+        """The value of JSON or of the command line as Python has it; ValueError for one of another kind."""
+        if not self.type.accepts(value):
+            wanted = f"a {self.name}'s name" if self.choices else self.type.description
+            raise ValueError(f"{self.name} must be {wanted}, not {value!r}")
+        return self.type.read(value)
+
+    def error(self, value: Any, capabilities: Capabilities) -> str:
+        """What is wrong with a value, and the remedy; "" where all is well."""
+        label = self.name.replace("_", " ")
+        if self.choices:
+            names = getattr(capabilities, self.choices)
+            known = value in names or value == self.default == ""
+            return "" if known else f"unknown {label} {value!r}: use one of {', '.join(names)}"
+        rest = self.check(value, capabilities)
+        return rest and f"{label} {kinds.format_size(value) if self.type is SIZE else repr(value)} {rest}"
+
+
+ANY_STEPS = kinds.check_integer(1, MAX_STEPS)
+OWN_STEPS = kinds.check_integer(0, MAX_STEPS, ", 0 for its own")
+ANY_SEED = kinds.check_integer(0, 2**32 - 1, ", and so must those that follow it")
+SAMPLER = (
+    "ddim, ddpm, euler, euler_ancestral, heun (two evaluations a step), dpmsolver++, dpmsolver++_sde, unipc, or "
+    "consistency for a distilled model"
+)
+SPACING = "how its times are laid: uniform, trailing, leading, linspace, logsnr or karras (default: the release's own)"
+SCALE = "1 is none; higher follows the prompt more"
+PERIOD = "guide from one time to another, 1 is noise"
+RESCALE = "0 to 1; tames the contrast of high guidance"
+DECODER = "vae, consistency or refiner, as the release has them"
+REFINING = "steps of a consistency decoder or refiner"
+WARMTH = "noise of a consistency decoder or refiner: 1 is a sample, 0 none (default: its own)"
+TILE = "decode large pictures in windows of so many pixels a side"
+WORDS = "the prompt of which this one is a revision"
+FRAME = "multiples of 8 (default: the release's first size)"
+
+# In the order of the PNG's metadata: a new row comes last.
+ROWS = (
+    Setting("prompt", "prompt", TEXT, "what to show", kinds.check_text, since=1, has_flag=False),
+    Setting("steps", "sampling.steps", INTEGER, "steps of the sampler", ANY_STEPS, parameter="Steps", since=1),
+    Setting("sampler", "sampling.sampler", NAME, SAMPLER, choices="samplers", parameter="Sampler", since=1),
+    Setting("guidance_scale", "guidance.scale", NUMBER, SCALE, kinds.check_number(), parameter="CFG scale", since=1),
+    Setting("seed", "seed", INTEGER, "seed of the first picture (default 0)", ANY_SEED, parameter="Seed", since=1),
+    Setting("negative_prompt", "negative_prompt", TEXT, "what to keep away from", kinds.check_text, since=1),
+    Setting("guidance_interval", "guidance.interval", INTERVAL, PERIOD, kinds.check_interval, since=1),
+    Setting("guidance_rescale", "guidance.rescale", NUMBER, RESCALE, kinds.check_number(0.0, 1.0), since=1),
+    Setting("decoder", "decoding.decoder", NAME, DECODER, choices="decoders", parameter="Decoder", since=2),
+    Setting("decoder_steps", "decoding.steps", INTEGER, REFINING, OWN_STEPS, since=2),
+    Setting("tile", "decoding.tile", INTEGER, TILE, kinds.check_tile, since=2),
+    Setting("spacing", "sampling.spacing", NAME, SPACING, choices="spacings", parameter="Schedule type", since=2),
+    Setting("original_prompt", "original_prompt", TEXT, WORDS, kinds.check_text, has_flag=False, decisive=False),
+    Setting("size", "size", SIZE, FRAME, kinds.check_size, parameter="Size", since=1),
+    Setting("decoder_temperature", "decoding.temperature", NUMBER, WARMTH, kinds.check_number(0.0, optional=True)),
+)
+SETTINGS: dict[str, Setting] = {setting.name: setting for setting in ROWS}
+"""Every setting by its name."""
+
+
+def ordered_settings() -> list[Setting]:
+    """The settings in the order in which people read them: sampling, guidance, the image, decoding."""
+    return sorted(SETTINGS.values(), key=lambda setting: [*PARTS].index(setting.part))
+
+
+def document_settings(function: Function) -> Function:
+    """The function, which takes **settings: its docstring and signature now name them all."""
+    signature = inspect.signature(function)
+    plain = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    rest = [row for row in ordered_settings() if row.name != "prompt" and row.name not in signature.parameters]
+    lines = "".join(f"\n    {row.name}: {row.type.description}. {row.help[:1].upper()}{row.help[1:]}." for row in rest)
+    function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nSettings:\n{lines}\n"
+    keywords = [inspect.Parameter(row.name, inspect.Parameter.KEYWORD_ONLY, default=None) for row in rest]
+    function.__signature__ = signature.replace(parameters=[*plain, *keywords])  # pyright: ignore
+    return function
+
+
+def setting_values(request: Request) -> dict[str, Any]:
+    """All values of a request by the names of their settings."""
+    return {name: setting.value(request) for name, setting in SETTINGS.items()}
+
+
+def stored_values(request: Request) -> dict[str, Any]:
+    """The values that tell one request from another: all but later settings at their defaults."""
+    values = setting_values(request)
+    return {
+        name: value for name, value in values.items() if SETTINGS[name].since < 3 or value != SETTINGS[name].default
+    }
+
+
 def make_request(prompt: str, settings: Mapping[str, Any]) -> Request:
     """The request with these settings; ValueError for names that are none."""
-    known = [field.name for field in fields(Request) if field.name != "prompt"]
+    known = [setting.name for setting in ordered_settings() if setting.name != "prompt"]
     if unknown := sorted(settings.keys() - set(known)):
         raise ValueError(f"unknown setting {', '.join(unknown)}: known are {', '.join(known)}")
-    return Request(prompt, **{key: _normalise_setting(key, value) for key, value in settings.items()})
+    values = {name: SETTINGS[name].type.read(value) for name, value in settings.items()}
+    return _build_request({"prompt": prompt, **values})
 
 
-def _normalise_setting(key: str, value: Any) -> Any:
-    """One form for each value, since a request is known by its values: tuples, and floats for all of guidance."""
-    if isinstance(value, list | tuple):
-        return tuple(_normalise_setting(key, item) for item in value)
-    return float(value) if key.startswith("guidance") and type(value) is int else value
-
-
-def request_errors(
-    request: Request,
-    samplers: Collection[str],
-    factor: int,
-    decoders: Collection[str] = ("vae",),
-    spacings: Collection[str] = (),
-) -> list[str]:
-    """Everything that keeps a request from being made, each with its remedy; nothing is computed."""
-    found = _decoder_errors(request, factor, decoders)
-    if not all(isinstance(text, str) for text in (request.prompt, request.negative_prompt, request.original_prompt)):
-        found.append("prompts and negative prompts must be text")
-    size = request.size
-    if not (
-        isinstance(size, tuple) and len(size) == 2 and all(_is_int_between(side, factor, MAX_SIDE) for side in size)
-    ):
-        found.append(f"{format_size(size)} is no size: two whole numbers from {factor} to {MAX_SIDE} are needed")
-    elif any(side % factor for side in size):
-        near = tuple(max(round(side / factor), 1) * factor for side in size)
-        found.append(f"size {format_size(size)} is not a multiple of {factor}: use {format_size(near)}")
-    if request.sampler not in samplers:
-        found.append(f"unknown sampler {request.sampler!r}: use one of {', '.join(samplers)}")
-    if request.spacing not in ("", *spacings):
-        found.append(f"unknown spacing {request.spacing!r}: use one of {', '.join(spacings)}")
-    if not _is_int_between(request.steps, 1, MAX_STEPS):
-        found.append(f"steps {request.steps!r} must be a whole number from 1 to {MAX_STEPS}")
-    if not _is_int_between(request.seed, 0, 2**32 - 1):
-        found.append(
-            f"seed {request.seed!r} must be a whole number from 0 to {2**32 - 1}, and so must those that follow it"
-        )
-    if not _is_finite_number(request.guidance_scale):
-        found.append(f"guidance scale {request.guidance_scale!r} must be a finite number")
-    if not (_is_finite_number(request.guidance_rescale) and 0 <= request.guidance_rescale <= 1):
-        found.append(f"guidance rescale {request.guidance_rescale!r} must be a number from 0 to 1")
-    interval = request.guidance_interval
-    if not (isinstance(interval, tuple) and len(interval) == 2 and all(map(_is_finite_number, interval))):
-        found.append(f"guidance interval {interval!r} must be two numbers, the first and last time in [0, 1]")
-    return found
-
-
-def _decoder_errors(request: Request, factor: int, decoders: Collection[str]) -> list[str]:
-    found, least = [], (2 * HALO + 2) * factor
-    if request.decoder not in decoders:
-        found.append(f"unknown decoder {request.decoder!r}: this release decodes with {', '.join(decoders)}")
-    if not _is_int_between(request.decoder_steps, 0, MAX_STEPS):
-        found.append(f"decoder steps {request.decoder_steps!r} must be a whole number up to {MAX_STEPS}, 0 for its own")
-    elif request.decoder_steps and request.decoder == "vae":
-        found.append(f"{request.decoder_steps} decoder steps, but the decoder vae takes none: name another decoder")
-    if request.tile != 0 and not (_is_int_between(request.tile, least, MAX_SIDE) and request.tile % factor == 0):
-        found.append(
-            f"a tile of {request.tile!r} pixels: it must be a multiple of {factor} from {least} to {MAX_SIDE}, since "
-            f"{HALO * factor} pixels on each side are its halo; 0 decodes the whole"
-        )
-    return found
-
-
-def format_size(size: Any) -> str:
-    """(height, width) as WIDTHxHEIGHT, the form of the command line."""
-    return f"{size[1]}x{size[0]}" if isinstance(size, tuple) and len(size) == 2 else repr(size)
-
-
-def _is_int_between(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _is_finite_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _build_request(values: Mapping[str, Any]) -> Request:
+    """The request of flat values, with the records' own defaults for what is left out."""
+    fields: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    for name, value in values.items():
+        fields[SETTINGS[name].part][SETTINGS[name].place.rpartition(".")[2]] = value
+    parts = {part: PARTS[part](**given) for part, given in fields.items() if part}
+    return Request(**fields[""], **parts)
 
 
 def request_from_metadata(metadata: Mapping[str, Any]) -> Request:
-    """The request behind a picture's settings; ValueError naming what is missing."""
-    try:
-        return Request(
-            size=(metadata["height"], metadata["width"]),
-            guidance_interval=tuple(metadata["guidance_interval"]),
-            **{key: metadata[key] for key in ("prompt", "steps", "sampler", "guidance_scale", "seed")},
-            **{key: metadata[key] for key in ("negative_prompt", "guidance_rescale")},
-            # Of now, not of before:
-            **{key: metadata[key] for key in LATER_SETTINGS if key in metadata},
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the settings of this picture are incomplete: {error}") from None
+    """The request behind a PNG's metadata; ValueError naming what is missing.
+
+    Settings that came later have their defaults in pictures of before.
+    """
+    flat = {**metadata, "size": (metadata.get("height"), metadata.get("width"))}
+    needed = [name for name, setting in SETTINGS.items() if setting.since == 1] + ["height", "width"]
+    if missing := [name for name in needed if name not in flat]:
+        raise ValueError(f"the settings of this picture are incomplete: it lacks {', '.join(missing)}")
+    values = {name: flat[name] for name in SETTINGS if name in flat}
+    return _build_request({name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def request_errors(request: Request, capabilities: Capabilities) -> list[str]:
+    """Everything that keeps a request from being made, each with its remedy; nothing is computed."""
+    values, decoding = setting_values(request), request.decoding
+    errors = [setting.error(values[setting.name], capabilities) for setting in ordered_settings()]
+    if decoding.decoder == "vae" and (decoding.steps or decoding.temperature is not None):
+        given = f"{decoding.steps} decoder steps and temperature {decoding.temperature}"
+        errors.append(f"{given}, but the decoder vae takes none: name another decoder")
+    if not any(errors):
+        errors += capabilities.timing_errors(request.sampling)
+    if capabilities.texts is not None:
+        lost = [text for text in (request.prompt, request.negative_prompt) if text not in capabilities.texts]
+        errors += [f"{shorten(text)!r} was not encoded before the text encoder was dropped" for text in lost]
+    return [error for error in errors if error]
 
 
 def shorten(text: str, length: int = 60) -> str:

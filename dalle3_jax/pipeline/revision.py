@@ -1,4 +1,4 @@
-"""Revised prompts: made before anything is drawn, shown, and kept to be edited."""
+"""Revised prompts: made before anything is drawn, shown, and kept to be edited; and notes on what a model reads."""
 
 import json
 import os
@@ -10,16 +10,23 @@ from typing import Any
 
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.jobs import PromptLine
-from dalle3_jax.pipeline.request import shorten
+from dalle3_jax.pipeline.request import Request, shorten
 from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.prompting.lexicon import Lexicon
 from dalle3_jax.prompting.scene_lexicon import training_lexicon
 from dalle3_jax.prompting.unknown_words import describe_unknown, unknown_words
 from dalle3_jax.prompting.upsampler import Backend, template_backend, upsample
+from dalle3_jax.text.glyphs import count_glyphs
+from dalle3_jax.text.tokenizers import Tokenizer
 
-__all__ = ["BACKENDS", "BASE", "KEY", "OFFICIAL", "chat_backend", "revise_lines", "unknown_notes"]
+__all__ = [
+    *("BACKENDS", "BASE", "KEY", "OFFICIAL", "UPSAMPLING", "chat_backend", "revise_lines", "revise_prompt"),
+    *("truncation_notices", "unknown_notes"),
+]
 
-BACKENDS = ("none", "template", "chat")
+UPSAMPLING = ("none", "template")
+"""How prompts are revised offline, where a release or the caller asks for it."""
+BACKENDS = (*UPSAMPLING, "chat")
 
 KEY, BASE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 OFFICIAL = "https://api.openai.com/v1"
@@ -32,6 +39,16 @@ def chat_backend(url: str | None, model: str, seconds: float) -> Chat:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key, folder = os.environ.get(KEY, ""), home / "dalle3_jax" / "prompts"
     return Chat(url or os.environ.get(BASE) or OFFICIAL, model, key, deadline=seconds, cache=folder)
+
+
+def revise_prompt(prompt: str, by: str, training: Mapping[str, Any], fits: Callable[[str], bool]) -> str:
+    """A prompt as it is drawn, revised offline or not at all; ValueError for another way."""
+    if by not in UPSAMPLING:
+        raise ValueError(f"upsample is {by!r}: use {' or '.join(map(repr, UPSAMPLING))}")
+    if by == "none" or not isinstance(prompt, str):
+        return prompt
+    lexicon = training_lexicon(training)
+    return upsample(prompt, template_backend(lexicon), lexicon=lexicon, fits=fits).revised
 
 
 def revise_lines(
@@ -95,6 +112,20 @@ def unknown_notes(prompts: Iterable[str], training: Mapping[str, Any]) -> list[s
         return []
     notes = ((prompt, describe_unknown(unknown_words(prompt, lexicon))) for prompt in dict.fromkeys(prompts))
     return [f"{printable_prompt(prompt)!r}: {note}" for prompt, note in notes if note]
+
+
+def truncation_notices(requests: Iterable[Request], text: Mapping[str, Any], tokenizer: Tokenizer) -> list[str]:
+    """One notice for each prompt that will be cut, with its number of tokens; `text` is what the release says of it."""
+    texts = dict.fromkeys(prompt for request in requests for prompt in (request.prompt, request.negative_prompt))
+    readers = [("the prompt", "tokens", tokenizer.count, text["length"])]
+    if length := text.get("glyph_length"):
+        readers.append(("the quoted text of the prompt", "bytes", count_glyphs, length))
+    return [
+        f"{what} {shorten(prompt)!r} has {n} {units}; this model reads the first {length}, the rest is cut"
+        for what, units, count, length in readers
+        for prompt in texts
+        if (n := count(prompt)) > length
+    ]
 
 
 def printable_prompt(prompt: str) -> str:

@@ -22,6 +22,7 @@ from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.diffusion import schedules
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
 from dalle3_jax.planning.flops import jaxpr_flops
@@ -125,7 +126,7 @@ def sampling_programs(
     whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
     latent = unscaled_latent(modules["vae"])
     used: dict[str, Any] = {name: modules[name] for name in names}
-    system = programs.PipelineSpec(
+    system = PipelineSpec(
         **used,
         schedule=schedules.build_schedule(**plain_config(config.model.diffusion.schedule)),
         prediction=config.model.diffusion.prediction,
@@ -150,7 +151,7 @@ def sampling_programs(
     seeds = jax.ShapeDtypeStruct((images,), jnp.uint32), jax.ShapeDtypeStruct((), jnp.float32)
     start = functools.partial(programs.start, shape=(height, width, latent.channels))
     state, keys = split(jax.eval_shape(start, *seeds))
-    guide = programs.Guidance(*[split(jax.ShapeDtypeStruct((images,), jnp.float32))] * 4)
+    guide = programs.GuidanceRows(*[split(jax.ShapeDtypeStruct((images,), jnp.float32))] * 4)
     guided = config.sample.guidance_scale != 1
     against = (condition, guide) if guided else (None, None)
     loop = functools.partial(_loop, system=system, sampler=config.sample.sampler, steps=config.sample.steps)

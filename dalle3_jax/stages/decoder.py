@@ -16,7 +16,8 @@ from dalle3_jax.evaluation.decoders.fidelity import psnr
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
-from dalle3_jax.pipeline.pipeline import to_pixels
+from dalle3_jax.pipeline.png import to_pixels
+from dalle3_jax.pipeline.specs import DecoderSpec
 from dalle3_jax.stages import distillation, inputs
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.distillation import DECODERS
@@ -129,7 +130,7 @@ def decoder_results(
     """(Preview, release) of a decoder: held-out pictures, the VAE's and its own; the network with what it decodes."""
     vae, module, latent = system.modules["vae"], system.modules[component], decoding.latent
     assert isinstance(module, DecoderUNet)  # check_network has seen to it
-    drawer = programs.DecoderSpec.from_decoding(module, decoding)
+    drawer = DecoderSpec.from_decoding(module, decoding)
     decode = jax.jit(lambda params, latents: apply_network(vae, params, latent.denormalise(latents), method="decode"))
 
     def draw(params: Params, latents: Array) -> Array:

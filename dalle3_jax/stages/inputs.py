@@ -16,7 +16,8 @@ from dalle3_jax.data.caches.latent_cache import LatentCache
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars
 from dalle3_jax.data.sources import Source
 from dalle3_jax.diffusion.samplers import SAMPLERS
-from dalle3_jax.pipeline.request import Request, request_errors
+from dalle3_jax.pipeline.request import make_request, request_errors
+from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
@@ -96,10 +97,13 @@ def config_tokenizer(config: ConfigDict) -> Tokenizer:
 def check_preview_prompts(config: ConfigDict, factor: int) -> None:
     """Raise ValueError where the previews' settings cannot make a picture, hours before the first is due."""
     c = config.sample
-    requests = [Request(p, tuple(config.data.size), c.steps, c.sampler, c.guidance_scale) for p in ("", *c.prompts)]
-    found = dict.fromkeys(error for request in requests for error in request_errors(request, SAMPLERS, factor))
-    if found:
-        raise ValueError(f"config.sample and config.data.size: {'; '.join(found)}")
+    settings = {"steps": c.steps, "sampler": c.sampler, "guidance_scale": c.guidance_scale}
+    settings["size"] = tuple(config.data.size)
+    capabilities = Capabilities(tuple(SAMPLERS), factor=factor)
+    requests = [make_request(prompt, settings) for prompt in ("", *c.prompts)]
+    errors = dict.fromkeys(error for request in requests for error in request_errors(request, capabilities))
+    if errors:
+        raise ValueError(f"config.sample and config.data.size: {'; '.join(errors)}")
 
 
 def with_progress(items: Iterator[Any], total: int, what: str) -> Iterator[Any]:

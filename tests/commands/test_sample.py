@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from dalle3_jax.pipeline.album import Album, slug
-from dalle3_jax.pipeline.jobs import parse_size
 from dalle3_jax.pipeline.png import read_metadata
+from dalle3_jax.pipeline.setting_values import parse_size
 from tests.commands.outputs import contents, manifest
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -52,8 +52,7 @@ def test_revised_prompts_can_be_edited_and_given_again(run, out, capsys):
 def test_a_prompt_that_is_not_revised_makes_the_picture_that_it_always_made(run, out):
     assert run("--prompt", "a panda") == 0
     assert "original_prompt" not in manifest(out)[0]
-    request = Request("a panda", (16, 16), 2, "ddim", 1.0)
-    same = Request("a panda", (16, 16), 2, "ddim", 1.0, original_prompt="x")
+    request, same = Request("a panda", (16, 16)), Request("a panda", (16, 16), original_prompt="x")
     assert request.identity("d") == same.identity("d")
     assert request == same
 

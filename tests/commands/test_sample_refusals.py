@@ -75,7 +75,7 @@ def test_bad_arguments_are_one_line_and_status_2(release_folder, tmp_path, capsy
         ("{", "line 2: not JSON"),
         ('"a fox"', "line 2: not an object"),
         ('{"seed": 3}', "line 2: it has no prompt"),
-        ('{"prompt": "x", "promt": 1, "setps": 2}', "line 2: unknown key 'promt' (known are prompt, negative_prompt"),
+        ('{"prompt": "x", "promt": 1, "setps": 2}', "line 2: unknown key 'promt' (known are prompt, steps, sampler"),
         ('{"prompt": 3}', "line 2: prompt must be a text, not 3"),
         ('{"prompt": "x", "steps": "9"}', "line 2: steps must be a whole number, not '9'"),
         ('{"prompt": "x", "steps": true}', "line 2: steps must be a whole number"),

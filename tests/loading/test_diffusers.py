@@ -12,7 +12,9 @@ import pytest
 
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.pipeline.programs import DecoderSpec, sample_decoder
+from dalle3_jax.pipeline.programs import sample_decoder
+from dalle3_jax.pipeline.request import Decoding
+from dalle3_jax.pipeline.specs import DecoderSpec
 from tests import public_folders
 from tests.networks import normal
 
@@ -85,7 +87,8 @@ def test_a_png_tells_the_digest(sd):
 
 def test_an_empty_negative_prompt_is_zeros_where_the_model_learnt_that(sd, sdxl):
     for pipeline, zeros in ((sd, False), (sdxl, True)):
-        null, plain = pipeline._null_conditions(["", "a dog"], {}), pipeline.encode(["", "a dog"])
+        null = pipeline.prompts.get_null(["", "a dog"], pipeline.encode)
+        plain = pipeline.encode(["", "a dog"])
         for found, given in ((null.tokens, plain.tokens), (null.vector, plain.vector)):
             assert np.abs(given[0]).max() > 0.1
             np.testing.assert_array_equal(found[0], 0 * given[0] if zeros else given[0])
@@ -94,7 +97,8 @@ def test_an_empty_negative_prompt_is_zeros_where_the_model_learnt_that(sd, sdxl)
 
 
 def test_a_prompt_that_is_empty_is_never_zeros(sdxl):
-    np.testing.assert_array_equal(sdxl._cached_conditions(["", "a dog"], {}).tokens, sdxl.encode(["", "a dog"]).tokens)
+    texts = ["", "a dog"]
+    np.testing.assert_array_equal(sdxl.prompts.get(texts, sdxl.encode).tokens, sdxl.encode(texts).tokens)
 
 
 def test_the_second_text_encoder_sees_the_padding_it_was_trained_with(sdxl):
@@ -175,7 +179,7 @@ def test_the_public_decoder_is_shown_the_latents_as_it_was_trained(sd, tmp_path)
     expected = sample_decoder(
         part.params["decoder"], given, seeds, decoder=DecoderSpec.from_decoding(part.modules["decoder"], how)
     )
-    np.testing.assert_allclose(pipeline.decode(latents, decoder="consistency"), expected, atol=1e-4)
+    np.testing.assert_allclose(pipeline.decode(latents, Decoding("consistency")), expected, atol=1e-4)
 
 
 def test_a_system_with_an_xfnet_drops_it_too(pipeline):

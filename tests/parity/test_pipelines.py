@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dalle3_jax.pipeline import Pipeline, programs
-from dalle3_jax.pipeline.pipeline import to_pixels
+from dalle3_jax.pipeline.png import to_pixels
 from tests.parity import pipelines
 
 STEPS, SIZE, SEEDS = 20, (64, 48), (3, 4)
@@ -44,7 +44,8 @@ def test_the_same_noise_gives_the_same_picture(model, scheduler, negative, tmp_p
     ours = Pipeline.load(tmp_path / "pipeline")
     settings = {"steps": STEPS, "guidance_scale": 4.0, "size": SIZE, "negative_prompt": negative}
     requests = [ours.request(prompt, seed=seed, **settings) for prompt, seed in zip(PROMPTS, SEEDS, strict=True)]
-    condition, null = ours._cached_conditions(PROMPTS, {}), ours._null_conditions([negative] * 2, {})
+    condition = ours.prompts.get(PROMPTS, ours.encode)
+    null = ours.prompts.get_null([negative] * 2, ours.encode)
     latents = ours.sample_latents(condition, null, requests)
 
     noise = np.array(initial(ours, requests)).transpose(0, 3, 1, 2)

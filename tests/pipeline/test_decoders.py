@@ -10,9 +10,8 @@ import pytest
 from dalle3_jax.checkpoints.latents import DecoderSettings
 from dalle3_jax.checkpoints.releases import load_release, save_release
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.pipeline.pipeline import to_pixels
-from dalle3_jax.pipeline.png import read_metadata
-from dalle3_jax.pipeline.request import request_from_metadata
+from dalle3_jax.pipeline.png import read_metadata, to_pixels
+from dalle3_jax.pipeline.request import Decoding, request_from_metadata
 from tests.tiny import tiny_decoders, tiny_release
 
 
@@ -34,17 +33,17 @@ def test_a_pipeline_names_its_decoders(decoding):
 
 
 def test_an_unknown_decoder_lists_the_known_ones(decoding, latents):
-    told = "unknown decoder 'best': this release decodes with vae, consistency, refiner"
+    told = "unknown decoder 'best': use one of vae, consistency, refiner"
     with pytest.raises(ValueError, match=told):
         decoding("a panda", decoder="best")
     with pytest.raises(ValueError, match=told):
-        decoding.decode(latents, decoder="best")
+        decoding.decode(latents, Decoding("best"))
 
 
 @pytest.mark.parametrize("decoder", ["consistency", "refiner"])
 def test_a_decoders_noise_is_its_own_images_seed(decoding, latents, decoder):
-    both = np.asarray(decoding.decode(latents, [3, 4], decoder=decoder))
-    again = np.asarray(decoding.decode(latents, [3, 5], decoder=decoder))
+    both = np.asarray(decoding.decode(latents, Decoding(decoder), [3, 4]))
+    again = np.asarray(decoding.decode(latents, Decoding(decoder), [3, 5]))
     np.testing.assert_array_equal(both[0], again[0])
     assert np.abs(both[1] - again[1]).max() > 1e-3
     assert both.shape == (2, 32, 16, 3)
@@ -52,17 +51,17 @@ def test_a_decoders_noise_is_its_own_images_seed(decoding, latents, decoder):
 
 def test_a_cold_decoder_draws_the_same_whatever_the_seed(decoding, latents):
     cold, other = (
-        decoding.decode(latents, seeds, decoder="consistency", temperature=0.0) for seeds in ([0, 1], [5, 6])
+        decoding.decode(latents, Decoding("consistency", temperature=0.0), seeds) for seeds in ([0, 1], [5, 6])
     )
     np.testing.assert_array_equal(cold, other)
-    warm = decoding.decode(latents, [0, 1], decoder="consistency")
+    warm = decoding.decode(latents, Decoding("consistency"), [0, 1])
     assert np.abs(np.asarray(warm) - np.asarray(cold)).max() > 1e-3
     with pytest.raises(ValueError, match="temperature -1"):
-        decoding.decode(latents, decoder="consistency", temperature=-1.0)
+        decoding.decode(latents, Decoding("consistency", temperature=-1.0))
 
 
 def test_the_steps_of_a_decoder_can_be_chosen(decoding, latents):
-    own, two, one = (decoding.decode(latents, decoder="consistency", steps=steps) for steps in (None, 2, 1))
+    own, two, one = (decoding.decode(latents, Decoding("consistency", steps)) for steps in (0, 2, 1))
     np.testing.assert_array_equal(own, two)
     assert np.abs(np.asarray(one) - np.asarray(two)).max() > 1e-3
     assert np.abs(np.asarray(own)).max() <= 1  # clamped
@@ -74,7 +73,7 @@ def test_a_refiner_changes_latents_in_their_own_space(decoding, latents):
     params = release.params["refiner"]
     silent = {**params, "conv_out": {name: 0 * leaf for name, leaf in params["conv_out"].items()}}
     still = dataclasses.replace(release, params={**release.params, "refiner": silent})
-    refined = Pipeline(still).decode(latents, decoder="refiner")
+    refined = Pipeline(still).decode(latents, Decoding("refiner"))
     empty = Pipeline(still).decode(0 * latents)  # zero output of x0_skip at the top: zero latents, in the UNet's space
     np.testing.assert_allclose(refined, empty, atol=2e-3)
 
@@ -85,8 +84,8 @@ def test_a_decoder_of_another_scale_of_the_same_vae_gets_latents_scaled_once(lat
     moved = dataclasses.replace(how.latent, vae="same", shift=(0.0, 0.0), scale=(1.0, 1.0))
     other = dataclasses.replace(release, decoders={"decoder": dataclasses.replace(how, latent=moved)})
     inner = dataclasses.replace(release, decoders={"decoder": dataclasses.replace(how, latent=release.latent)})
-    found = Pipeline(other).decode(latents, decoder="consistency")
-    wanted = Pipeline(inner).decode(release.latent.denormalise(latents), decoder="consistency")
+    found = Pipeline(other).decode(latents, Decoding("consistency"))
+    wanted = Pipeline(inner).decode(release.latent.denormalise(latents), Decoding("consistency"))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -109,7 +108,7 @@ def test_a_decoder_of_other_latents_is_refused(change, told):
 
 def test_latents_of_other_channels_are_refused(decoding, latents):
     with pytest.raises(ValueError, match="latents of 4 channels: those of this release have 2"):
-        decoding.decode(jnp.concatenate([latents, latents], axis=-1), decoder="consistency")
+        decoding.decode(jnp.concatenate([latents, latents], axis=-1), Decoding("consistency"))
 
 
 def test_a_schedule_that_does_not_start_at_the_top_is_refused():
@@ -125,16 +124,17 @@ def test_a_tile_smaller_than_its_halo_is_refused(decoding, tile):
         decoding("a panda", tile=tile)
 
 
-def test_steps_for_the_vae_are_refused(decoding):
+@pytest.mark.parametrize("setting", [{"decoder_steps": 2}, {"decoder_temperature": 1}])
+def test_steps_and_temperature_for_the_vae_are_refused(decoding, setting):
     with pytest.raises(ValueError, match="the decoder vae takes none"):
-        decoding("a panda", decoder="vae", decoder_steps=2)
+        decoding("a panda", decoder="vae", **setting)
 
 
 def test_tiles_decode_like_the_whole(decoding):
     """The tiny decoder looks no further than its halo, so that only rounding may differ."""
     latents = jax.random.normal(jax.random.key(1), (1, 40, 21, 2))
     for decoder in ("vae", "consistency"):
-        whole, tiled = (decoding.decode(latents, [5], decoder=decoder, tile=tile) for tile in (0, 160))
+        whole, tiled = (decoding.decode(latents, Decoding(decoder, tile=tile), [5]) for tile in (0, 160))
         if decoder == "vae":  # group norm looks at the whole tile
             assert np.abs(np.asarray(whole) - np.asarray(tiled)).max() < 1.0
         else:
@@ -146,7 +146,7 @@ def test_a_picture_says_how_it_was_decoded_and_can_be_repeated(decoding, tmp_pat
     [picture] = decoding("a panda", seed=7, size=(16, 16), **settings)
     picture.save(tmp_path / "a.png")
     request = request_from_metadata(read_metadata(tmp_path / "a.png"))
-    assert (request.decoder, request.decoder_steps, request.tile) == ("consistency", 1, 0)
+    assert request.decoding == Decoding("consistency", steps=1)
     [(_, again)] = decoding.generate([request], batch_size=1)
     np.testing.assert_array_equal(picture.image, again.image)
     [other] = decoding("a panda", seed=7, size=(16, 16), **{**settings, "decoder": "vae", "decoder_steps": 0})
@@ -157,7 +157,7 @@ def test_the_default_decoder_is_the_releases(tmp_path):
     release = dataclasses.replace(tiny_decoders(), sampling={**tiny_decoders().sampling, "decoder": "refiner"})
     save_release(tmp_path / "r", release)
     loaded = Pipeline.load(tmp_path / "r")
-    assert loaded.request("a").decoder == "refiner"
+    assert loaded.request("a").decoding.decoder == "refiner"
     assert loaded.decoders == ("vae", "consistency", "refiner")
     stored = load_release(tmp_path / "r")
     assert stored.latent is not None
@@ -200,4 +200,4 @@ def test_resampling_keeps_to_the_latents_at_low_strength(decoding, latents):
 
 def test_pixels_of_all_decoders_can_be_stored(decoding, latents):
     for decoder in decoding.decoders:
-        assert to_pixels(decoding.decode(latents, decoder=decoder)).dtype == np.uint8
+        assert to_pixels(decoding.decode(latents, Decoding(decoder))).dtype == np.uint8

@@ -9,6 +9,7 @@ import pytest
 from dalle3_jax.checkpoints.releases import Release, save_release
 from dalle3_jax.models.build import build_models
 from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.revision import truncation_notices
 from tests.tiny import SECTIONS, randomised, tiny_release
 
 LENGTH, GLYPHS = 24, 8
@@ -64,8 +65,8 @@ def test_a_quote_of_the_negative_prompt_counts_too(reading):
 
 def test_quoted_text_that_is_cut_is_told(reading):
     short, long = reading.request('"1234567"'), reading.request('a "sign"', negative_prompt='"12345678"')
-    assert reading.truncation_notices([short]) == []
-    [notice] = reading.truncation_notices([short, long])
+    assert truncation_notices([short], reading.release.text, reading.tokenizer) == []
+    [notice] = truncation_notices([short, long], reading.release.text, reading.tokenizer)
     assert "the quoted text of the prompt '\"12345678\"' has 9 bytes; this model reads the first 8" in notice
 
 

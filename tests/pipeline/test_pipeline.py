@@ -14,10 +14,10 @@ from dalle3_jax.checkpoints.releases import Release, save_release
 from dalle3_jax.loading.locate import DEMO, find_release
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.pipeline.pipeline import to_pixels
-from dalle3_jax.pipeline.png import GeneratedImage, a1111_parameters, read_metadata
+from dalle3_jax.pipeline.png import GeneratedImage, a1111_parameters, read_metadata, to_pixels
 from dalle3_jax.pipeline.programs import steps_per_chunk
-from dalle3_jax.pipeline.request import request_from_metadata
+from dalle3_jax.pipeline.request import SETTINGS, request_from_metadata
+from dalle3_jax.pipeline.revision import truncation_notices
 from tests.tiny import tiny_release
 
 BATCH = 2  # most tests share the programs of this batch size, 16x16 pixels and 4 steps of ddim
@@ -149,9 +149,10 @@ def test_nothing_but_shapes_steps_and_sampler_compiles(pipeline):
 
 
 def test_a_text_is_encoded_once(pipeline, monkeypatch):
-    encoded, encode = [], pipeline.encode
-    monkeypatch.setattr(pipeline, "encode", lambda texts: encoded.append(list(texts)) or encode(texts))
-    pipeline(["a fox", "an owl", "a fox"], n=2, batch_size=BATCH)
+    fresh, encoded = Pipeline(pipeline.release), []
+    monkeypatch.setattr(fresh, "encode", lambda texts: encoded.append(list(texts)) or pipeline.encode(texts))
+    fresh(["a fox", "an owl", "a fox"], n=2, batch_size=BATCH)
+    fresh("an owl", seed=5, batch_size=BATCH)
     assert {text for texts in encoded for text in texts} == {"a fox", "an owl", ""}
     assert sum(len(set(texts)) for texts in encoded) == 3
     assert {len(texts) for texts in encoded} == {BATCH}
@@ -191,12 +192,6 @@ def test_sizes_and_samplers_mix_in_one_call(pipeline):
     np.testing.assert_array_equal(pixels(made[0]), pixels(made[2]))
 
 
-def test_default_batches_are_powers_of_two_that_hold_the_largest_group(pipeline):
-    small, wide = pipeline.request("a"), pipeline.request("a", size=(16, 32))
-    for count, size in [(1, 1), (2, 2), (3, 4), (5, 8), (100, 8)]:
-        assert pipeline.default_batch_size([small] * count + [wide]) == size
-
-
 def test_a_long_prompt_is_cut_with_a_notice_that_counts(pipeline):
     long = "a fox " * 10
     with pytest.warns(UserWarning, match=r"'a fox a fox.*' has 61 tokens; this model reads the first 24"):
@@ -207,7 +202,8 @@ def test_a_long_prompt_is_cut_with_a_notice_that_counts(pipeline):
 
 
 def test_notices_count_tokens_and_not_letters(pipeline):
-    [notice] = pipeline.truncation_notices([pipeline.request("🐼" * 6, negative_prompt="x" * 23)])
+    request = pipeline.request("🐼" * 6, negative_prompt="x" * 23)
+    [notice] = truncation_notices([request], pipeline.release.text, pipeline.tokenizer)
     assert "has 25 tokens" in notice
 
 
@@ -231,10 +227,10 @@ def test_any_prompt_makes_a_picture_that_tells_it(pipeline, tmp_path, prompt):
         ({"guidance_scale": float("nan")}, "guidance scale nan"),
         ({"guidance_rescale": 2}, "guidance rescale 2"),
         ({"guidance_interval": (0.1, float("inf"))}, "guidance interval"),
-        ({"sise": (16, 16)}, "unknown setting sise: known are size, steps"),
+        ({"sise": (16, 16)}, "unknown setting sise: known are steps, sampler, .*size"),
         ({"batch_size": 0}, "batch size of 0"),
         ({"n": 0}, "n of at least 1"),
-        ({"steps": 0, "sampler": "x", "size": (9, 9)}, "9x9.*sampler.*steps"),
+        ({"steps": 0, "sampler": "x", "size": (9, 9)}, "steps 0.*unknown sampler.*9x9"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_computed(pipeline, settings, message):
@@ -260,9 +256,12 @@ def test_bad_settings_are_refused_before_anything_is_computed(pipeline, settings
 )
 def test_values_of_a_wrong_type_are_refused(pipeline, field, value, message):
     request = pipeline.request("a fox")
-    object.__setattr__(request, field, value)  # past the shape checks that only tests have
-    with pytest.raises(ValueError, match=message):
-        pipeline.check_requests([request])
+    *parts, name = SETTINGS[field].place.split(".")
+    record = getattr(request, parts[0]) if parts else request
+    object.__setattr__(record, name, value)  # past the shape checks that only tests have
+    for refuse in (pipeline.check_requests, pipeline.generate):
+        with pytest.raises(ValueError, match=message):
+            refuse([request])
 
 
 def test_whole_numbers_and_lists_are_the_same_request(pipeline):

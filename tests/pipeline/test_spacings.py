@@ -8,7 +8,7 @@ import pytest
 
 from dalle3_jax.diffusion.schedules import ScaledLinear
 from dalle3_jax.pipeline import Pipeline, programs
-from dalle3_jax.pipeline.batching import group_by_program
+from dalle3_jax.pipeline.batching import group_requests
 from dalle3_jax.pipeline.png import a1111_parameters
 from dalle3_jax.pipeline.request import request_from_metadata
 from tests.tiny import tiny_release
@@ -55,12 +55,13 @@ def test_a_picture_says_how_its_times_were_laid(pipeline):
     assert "Sampler: DPM++ 2M, Schedule type: Karras" in a1111_parameters(picture.metadata)
     assert request_from_metadata(picture.metadata) == picture.request
     older = {key: value for key, value in picture.metadata.items() if key != "spacing"}
-    assert request_from_metadata(older) == dataclasses.replace(picture.request, spacing="")
+    sampling = dataclasses.replace(picture.request.sampling, spacing="")
+    assert request_from_metadata(older) == dataclasses.replace(picture.request, sampling=sampling)
 
 
 def test_requests_of_another_spacing_are_another_program(pipeline):
     uniform, karras = (pipeline.request("a fox", spacing=kind) for kind in (None, "karras"))
-    assert group_by_program([uniform, karras, uniform]) == [[0, 2], [1]]
+    assert group_requests([uniform, karras, uniform], 8) == [[0, 2], [1]]
     assert uniform.identity("") != karras.identity("")
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec as P
 from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.training import sharding
@@ -29,7 +30,7 @@ for name, vae in VAES.items():
     params = {"vae": nn.unbox(vae.init(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))["params"])}
     params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), params)
     latent = Latent(4, vae.factor, (0.1,) * 4, (0.8,) * 4)
-    system = programs.PipelineSpec(None, None, vae, None, "v", latent)
+    system = PipelineSpec(None, None, vae, None, "v", latent)
     whole = programs.decode_latents(params, latents, system=system)
     mesh = sharding.make_mesh({"data": devices})
     with jax.set_mesh(mesh):
@@ -56,5 +57,5 @@ def test_a_split_image_is_the_whole_one_and_no_feature_map_is_gathered(devices):
 def test_what_cannot_be_split_is_named():
     pipeline = Pipeline.load("demo")
     latents = jax.numpy.zeros((1, 16, 16, 8))
-    with pytest.raises(ValueError, match=r"split=True with decoder 'vae', tile=0 and 16 rows.*wants a mesh"):
-        pipeline.decode(latents, split=True)
+    with pytest.raises(ValueError, match="16 rows of latents on no mesh: decode_sharded needs"):
+        pipeline.decode_sharded(latents)

@@ -12,6 +12,7 @@ from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.commands.export import export_release
 from dalle3_jax.commands.train import main
 from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.request import Guidance, Sampling
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ def test_export_joins_decoders_to_the_base_model(workdir, tmp_path):
     export_release(workdir / "base", tmp_path / "all", add=[str(workdir / "distill"), str(workdir / "distill_refiner")])
     pipeline = Pipeline.load(tmp_path / "all")
     assert pipeline.decoders == ("vae", "consistency", "refiner")
-    assert pipeline.request("a").decoder == "vae"
+    assert pipeline.request("a").decoding.decoder == "vae"
     export_release(tmp_path / "all", tmp_path / "again", decoder="consistency")
     assert Pipeline.load(tmp_path / "again").request("a").decoder == "consistency"
     with pytest.raises(ValueError, match="unknown decoder 'diffusion'"):
@@ -83,7 +84,7 @@ def test_a_teacher_joins_a_pipeline_by_its_folder(workdir):
 def test_a_distilled_base_model_samples_in_few_steps_without_guidance(workdir):
     pipeline = Pipeline.load(workdir / "distill_base")
     request = pipeline.request("a panda")
-    assert (request.sampler, request.guidance_scale, request.steps) == ("consistency", 1.0, 2)
+    assert (request.sampling, request.guidance) == (Sampling(2, "consistency"), Guidance(1.0))
     assert len(pipeline("a panda")) == 1
 
 

@@ -2,25 +2,23 @@
 
 import argparse
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from dalle3_jax.commands.cli import CommandParser
+from dalle3_jax.commands.cli import CommandParser, add_setting_flags, given_settings
 from dalle3_jax.data.scenes import SCATTERED, WORLDS
 from dalle3_jax.data.scenes.scene import SPLITS
 from dalle3_jax.pipeline.album import Album
-from dalle3_jax.pipeline.jobs import parse_size
-from dalle3_jax.pipeline.request import format_size
+from dalle3_jax.pipeline.request import ordered_settings
+from dalle3_jax.pipeline.setting_values import format_size
 
 if TYPE_CHECKING:
     from dalle3_jax.data.scenes import World
     from dalle3_jax.pipeline import Pipeline
-    from dalle3_jax.pipeline.request import Request
 
-SETTINGS = ("steps", "sampler", "guidance_scale", "decoder")
 LEAST_SIDE = 32  # pixels; sprites of smaller pictures cannot be told apart
 FAILURES = (ValueError, OSError, FloatingPointError)
 """What may still go wrong while pictures are made."""
@@ -41,7 +39,6 @@ def add_scoring_flags(parser: CommandParser) -> CommandParser:
         "--count", type=int, metavar="N", help="so many prompts, evenly of all kinds (default: all; of a world 300)"
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per prompt (default 1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first picture (default 0)")
     parser.add_argument("--split", default="held_out", choices=SPLITS, help="of a world's scenes (default held_out)")
     parser.add_argument(
         "--protocol", default="short", choices=("short", "upsampled", "both"), help="what the model is given"
@@ -50,11 +47,8 @@ def add_scoring_flags(parser: CommandParser) -> CommandParser:
         "--reader", default="reader", metavar="PATH", help="release of a scene reader (default: the shipped)"
     )
     parser.add_argument("--no-words", action="store_true", help="leave the drawn words out, which take longest to read")
-    parser.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: the release's first size")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
-    parser.add_argument("--sampler", metavar="NAME", help="any that `sample` takes, as ddim or dpmsolver++")
-    parser.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
-    parser.add_argument("--decoder", metavar="NAME", help="vae, consistency or refiner (default: the release's)")
+    add_setting_flags(parser, [setting for setting in ordered_settings() if setting.has_flag])
+    parser.set_defaults(seed=0)
     parser.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
     parser.add_argument("--outdir", default="evaluation", metavar="DIR", help="folder to write to (default evaluation)")
     return parser
@@ -64,17 +58,11 @@ def prepare_scoring(
     arguments: argparse.Namespace, pipelines: Sequence["Pipeline"]
 ) -> tuple[Callable[..., Any], Path, "World"]:
     """Checks everything; returns what makes a pipeline's report, the folder, which can be written, and the world."""
-    settings = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
-    settings |= {"size": parse_size(arguments.size)} if arguments.size else {}
-    found = argument_errors(arguments)
-    for pipeline in pipelines:
-        request = pipeline.request("", seed=max(arguments.seed, 0), **settings)
-        found += pipeline.request_errors(request)
-        if min(request.size) < LEAST_SIDE:
-            size = format_size(request.size)
-            found.append(f"pictures of {size} are too small to read: a side must have {LEAST_SIDE} pixels")
-    if found:
-        raise ValueError("; ".join(dict.fromkeys(found)))
+    settings = given_settings(arguments)
+    seed = settings.pop("seed")
+    errors = [*argument_errors(arguments), *_setting_errors(pipelines, settings)]
+    if errors:
+        raise ValueError("; ".join(dict.fromkeys(errors)))
     from dalle3_jax.evaluation.score import PROTOCOLS, plan_requests, score_model, usable_prompts
     from dalle3_jax.evaluation.suites import load_named_prompts
     from dalle3_jax.reading.ocr import INSTALL, find_ocr
@@ -87,12 +75,11 @@ def prepare_scoring(
     protocols = PROTOCOLS if arguments.protocol == "both" else (arguments.protocol,)
     ocr = None if arguments.no_words else find_ocr()
     kept, _ = usable_prompts(prompts, reader, ocr, protocols)
-    plans = [
-        plan_requests(pipeline, kept, protocols, arguments.seeds, arguments.seed, settings) for pipeline in pipelines
-    ]
-    check_requests(pipelines, [[request for *_, request in plan] for plan in plans])
+    plans = [plan_requests(pipeline, kept, protocols, arguments.seeds, seed, settings) for pipeline in pipelines]
+    if len({tuple(request.size for *_, request in plan) for plan in plans}) > 1:
+        raise ValueError("the checkpoints make pictures of other sizes, and so from other noise: give one --size")
     folder = Album(arguments.outdir).folder
-    given = {name: getattr(arguments, name) for name in ("seeds", "seed", "batch_size")}
+    given = {"seeds": arguments.seeds, "seed": seed, "batch_size": arguments.batch_size}
     given |= {"left_out": left_out, "no_ocr": "left out by --no-words" if arguments.no_words else INSTALL}
     make = functools.partial(score_model, prompts=prompts, reader=reader, ocr=ocr, world=world, protocols=protocols)
     return functools.partial(make, bar=image_bar, **given, **settings), folder, world
@@ -108,17 +95,19 @@ def argument_errors(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def check_requests(pipelines: Sequence["Pipeline"], requests: Sequence[Sequence["Request"]]) -> None:
-    """Raises ValueError with what keeps any of these pictures from being made or compared."""
-    for pipeline, wanted in zip(pipelines, requests, strict=True):
-        pipeline.check_requests(last_request_per_size(wanted))
-    if len({tuple(request.size for request in wanted) for wanted in requests}) > 1:
-        raise ValueError("the checkpoints make pictures of other sizes, and so from other noise: give one --size")
-
-
-def last_request_per_size(requests: Sequence["Request"]) -> list["Request"]:
-    """The last request of each size, of all with its settings: if these can be made, all can."""
-    return list({request.size: request for request in requests}.values())
+def _setting_errors(pipelines: Sequence["Pipeline"], settings: Mapping[str, Any]) -> list[str]:
+    """What keeps the pipelines from making pictures with these settings, or the reader from reading them."""
+    errors = []
+    for pipeline in pipelines:
+        try:
+            size = pipeline.request("", **settings).size
+        except ValueError as error:
+            errors.append(str(error))
+        else:
+            if min(size) < LEAST_SIDE:
+                small = f"pictures of {format_size(size)} are too small to read"
+                errors.append(f"{small}: a side must have {LEAST_SIDE} pixels")
+    return errors
 
 
 def image_bar(rows: Sequence[Any], text: str) -> Any:

@@ -16,7 +16,8 @@ from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, batc
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album, slug
 from dalle3_jax.pipeline.png import encode_png
-from dalle3_jax.pipeline.request import MAX_SIDE
+from dalle3_jax.pipeline.request import Decoding
+from dalle3_jax.pipeline.setting_values import MAX_SIDE
 from dalle3_jax.runtime.exit_codes import EXIT_FAILED
 
 if TYPE_CHECKING:
@@ -141,32 +142,24 @@ def plan_decoder_study(arguments: argparse.Namespace, pipeline: "Pipeline") -> D
 
 def select_decoders(arguments: argparse.Namespace, pipeline: "Pipeline") -> tuple[dict[str, "Decode"], list[str]]:
     """The decoders to compare, by label, and which of those that could be compared the release lacks."""
-    wanted: dict[str, tuple[str, int | None, float | None]] = {"vae": ("vae", None, None)}
-    wanted |= {"refiner": ("refiner", None, None)}
-    wanted |= {f"consistency, {n} step{'s' * (n > 1)}": ("consistency", n, None) for n in arguments.steps}
-    wanted |= {SAMPLES: ("consistency", 2, 1.0), "regression": ("diffusion", 1, None)}
-    wanted |= {teacher_label(arguments): ("diffusion", arguments.teacher_steps, None)}
-    found: dict[str, Decode] = {}
-    for label, (name, steps, temperature) in wanted.items():
-        if name in pipeline.decoders:
-            found[label] = functools.partial(decode_to_host, pipeline, name, steps, temperature)
-    lacking = dict.fromkeys(name for name, *_ in wanted.values() if name not in pipeline.decoders)
-    return found, [f"{name}: this release has no such decoder; add one by --decoders PATH" for name in lacking]
+    wanted = {"vae": Decoding("vae"), "refiner": Decoding("refiner")}
+    wanted |= {f"consistency, {n} step{'s' * (n > 1)}": Decoding("consistency", n) for n in arguments.steps}
+    wanted |= {SAMPLES: Decoding("consistency", 2, temperature=1.0), "regression": Decoding("diffusion", 1)}
+    wanted |= {teacher_label(arguments): Decoding("diffusion", arguments.teacher_steps)}
+    decoders: dict[str, Decode] = {
+        label: functools.partial(decode_to_host, pipeline, decoding)
+        for label, decoding in wanted.items()
+        if decoding.decoder in pipeline.decoders
+    }
+    lacking = dict.fromkeys(one.decoder for one in wanted.values() if one.decoder not in pipeline.decoders)
+    return decoders, [f"{name}: this release has no such decoder; add one by --decoders PATH" for name in lacking]
 
 
-def decode_to_host(
-    pipeline: "Pipeline",
-    name: str,
-    steps: int | None,
-    temperature: float | None,
-    latents: np.ndarray,
-    seeds: np.ndarray,
-) -> np.ndarray:
+def decode_to_host(pipeline: "Pipeline", decoding: Decoding, latents: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """The images that a decoder makes of latents, on the host."""
     import jax.numpy as jnp
 
-    how = {"decoder": name, "steps": steps, "temperature": temperature}
-    return np.asarray(pipeline.decode(jnp.asarray(latents), seeds.tolist(), **how))
+    return np.asarray(pipeline.decode(jnp.asarray(latents), decoding, seeds.tolist()))
 
 
 def teacher_label(arguments: argparse.Namespace) -> str:

@@ -18,8 +18,8 @@ from dalle3_jax.commands.cli import (
 )
 from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, add_scoring_flags, image_bar, prepare_scoring
 from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.jobs import parse_size
 from dalle3_jax.pipeline.png import encode_png
+from dalle3_jax.pipeline.setting_values import parse_size
 
 if TYPE_CHECKING:
     from dalle3_jax.captioning import CaptionModel

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from dalle3_jax.commands.cli import (
     CommandParser,
+    add_setting_flags,
     bad_input,
     failures,
+    given_settings,
     open_pipeline,
     print_command_errors,
     progress_bar,
 )
-from dalle3_jax.commands.evaluate.cli import FAILURES, argument_errors, last_request_per_size
+from dalle3_jax.commands.evaluate.cli import FAILURES, argument_errors
 from dalle3_jax.pipeline.album import Album
-from dalle3_jax.pipeline.jobs import parse_size
+from dalle3_jax.pipeline.request import SETTINGS
 
 if TYPE_CHECKING:
     from dalle3_jax.evaluation.prompts import Prompt
@@ -39,7 +41,7 @@ def build_parser() -> CommandParser:
     found.add_argument("--suite", default="scenes", metavar="NAME", help="scenes, a kind, a world, or a .jsonl")
     found.add_argument("--count", type=int, default=40, metavar="N", help="prompts to vote on (default 40)")
     found.add_argument("--seed", type=int, default=0, metavar="N", help="of pictures and sides (default 0)")
-    found.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: each release's first size")
+    add_setting_flags(found, [SETTINGS["size"]])
     found.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
     found.add_argument("--outdir", default="votes", metavar="DIR", help="an empty or new folder (default votes)")
     found.set_defaults(seeds=1)
@@ -79,14 +81,14 @@ def prepare_votes(
     folder = Path(arguments.outdir)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder: give another --outdir")
-    settings = {"size": parse_size(arguments.size)} if arguments.size else {}
+    settings = given_settings(arguments)
+    seed = settings.pop("seed")
     pipelines = {name: open_pipeline(name) for name in arguments.checkpoints}
     prompts, _, left_out = load_named_prompts(arguments.suite, arguments.count, seed=arguments.seed)
     jobs = {}
     for name, pipeline in pipelines.items():
-        plan = plan_requests(pipeline, prompts, ("short",), 1, arguments.seed, settings)
+        plan = plan_requests(pipeline, prompts, ("short",), 1, seed, settings)
         jobs[name] = pipeline, [request for *_, request in plan]
-        pipeline.check_requests(last_request_per_size(jobs[name][1]))
     return jobs, prompts, Album(folder).folder, left_out
 
 

@@ -19,7 +19,7 @@ from dalle3_jax.evaluation.decoders import fidelity
 from dalle3_jax.evaluation.prompts import Prompt
 from dalle3_jax.evaluation.score import Bar, no_progress
 from dalle3_jax.evaluation.statistics import Difference, Rate, bootstrap, paired_difference
-from dalle3_jax.pipeline.pipeline import to_pixels
+from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.reading.word_reader import LetteredWord, WordReader, letter_size
 from dalle3_jax.typing import Array, Float

@@ -1,0 +1,87 @@
+"""The static halves of pipelines and decoders: networks, schedules, predictions, all that a program is compiled for."""
+
+from dataclasses import dataclass, field, replace
+
+from flax import linen as nn
+
+from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
+from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.diffusion import consistency, prediction, schedules
+from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.models.glyph import check_glyphs, text_components
+from dalle3_jax.pipeline.request import Sampling
+
+__all__ = ["DecoderSpec", "PipelineSpec"]
+
+
+@dataclass(frozen=True)
+class PipelineSpec:
+    """The static half of a pipeline, hashable: pipelines that differ in parameters only share compiled programs."""
+
+    text_encoder: nn.Module
+    unet: nn.Module
+    vae: nn.Module
+    schedule: schedules.Schedule
+    prediction: str
+    latent: Latent
+    xfnet: nn.Module | None = None  # text encoders that give a condition themselves, CLIP's, have none
+    text_encoder_2: nn.Module | None = None
+    glyph_encoder: nn.Module | None = None
+    spacing: spacings.Spacing = field(default_factory=spacings.Spacing)
+
+    @classmethod
+    def from_release(cls, release: Release) -> "PipelineSpec":
+        """What a release makes images with; ValueError when it lacks anything, or its parts do not fit."""
+        parts = (*text_components(release.modules), "unet", "vae")
+        if missing := [part for part in parts if part not in release.modules]:
+            raise ValueError(f"this release makes no pictures: it lacks {', '.join(missing)}")
+        if release.latent is None or not (release.diffusion and release.tokenizer and release.text.get("length")):
+            raise ValueError("this release makes no pictures: it lacks latent, diffusion, text length or tokenizer")
+        schedule = schedules.build_schedule(**release.diffusion["schedule"])
+        prediction.check_prediction(schedule, release.diffusion["prediction"])
+        modules = {part: release.modules[part] for part in parts}
+        check_glyphs(modules, release.text.get("glyph_length", 0))
+        spacing = spacings.build_spacing(**release.diffusion.get("spacing", {}))
+        return cls(
+            **modules,
+            schedule=schedule,
+            prediction=release.diffusion["prediction"],
+            latent=release.latent,
+            spacing=spacing,
+        )
+
+    def timing_errors(self, sampling: Sampling) -> list[str]:
+        """What keeps the times of a sampler's steps from being spaced so."""
+        spacing = self.with_spacing(sampling.spacing).spacing
+        return spacings.spacing_errors(self.schedule, sampling.steps, spacing, sampling.sampler)
+
+    def with_spacing(self, kind: str) -> "PipelineSpec":
+        """The same with times of another kind of spacing; "" is the release's own."""
+        return replace(self, spacing=replace(self.spacing, kind=kind)) if kind else self
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """The static half of a decoder or refiner; `times` are where it is evaluated, the top first."""
+
+    module: DecoderUNet
+    schedule: schedules.Schedule
+    prediction: str
+    sampler: str
+    times: tuple[float, ...]
+    clamp: bool
+    temperature: float
+    latent: Latent
+
+    @classmethod
+    def from_decoding(cls, module: DecoderUNet, decoding: DecoderSettings, steps: int | None = None) -> "DecoderSpec":
+        """The decoder that a release describes, at its own number of steps or at another; ValueError for bad times."""
+        own = decoding.times if steps in (None, len(decoding.times)) else ()
+        times = own or consistency.consistency_times(decoding.top, steps or decoding.steps)
+        consistency.check_consistency_times(times, decoding.top)
+        schedule = schedules.build_schedule(**decoding.schedule)
+        prediction.check_prediction(schedule, decoding.prediction)
+        sampler = {"consistency": "consistency", "diffusion": "ddim"}[decoding.kind]
+        rest = decoding.clamp, decoding.temperature, decoding.network_latent
+        return cls(module, schedule, decoding.prediction, sampler, times, *rest)

@@ -1,0 +1,181 @@
+"""SETTINGS is one table: what is derived of it agrees, and the pictures of before keep identities, names and texts."""
+
+import dataclasses
+import inspect
+import json
+
+import pytest
+from PIL import Image
+
+from dalle3_jax.commands.sample import build_parser
+from dalle3_jax.diffusion.samplers import SAMPLERS
+from dalle3_jax.diffusion.spacing import SPACINGS
+from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.jobs import KEYS
+from dalle3_jax.pipeline.png import GeneratedImage, a1111_parameters
+from dalle3_jax.pipeline.request import (
+    PARTS,
+    SETTINGS,
+    Decoding,
+    Guidance,
+    Request,
+    Sampling,
+    make_request,
+    request_errors,
+    request_from_metadata,
+    setting_values,
+)
+from dalle3_jax.pipeline.setting_values import Capabilities
+
+CHECKPOINT = "c0ffee" * 10
+PLAIN = {"size": (256, 256), "steps": 20, "sampler": "ddim", "guidance_scale": 3.0}
+ALL = {
+    "size": (128, 224),
+    "steps": 30,
+    "sampler": "dpmsolver++",
+    "spacing": "karras",
+    "guidance_scale": 2,
+    "guidance_interval": [0, 0.75],
+    "guidance_rescale": 0.5,
+    "decoder": "consistency",
+    "decoder_steps": 2,
+    "tile": 192,
+    "seed": 7,
+    "negative_prompt": "snow",
+    "original_prompt": "apple",
+}
+UNGUIDED = {"size": [64, 64], "steps": 1, "sampler": "euler_ancestral", "guidance_scale": 1, "seed": 2**32 - 1}
+
+# As the first release of this package wrote them: (identity, metadata, A1111's lines).
+FROZEN = {
+    "plain": (
+        ("a panda on a beach", PLAIN),
+        "e155690c2d0fceeb58debb74a66e553ab90b5be21a6c2d2195e9fc1cda6bab3f",
+        '{"prompt": "a panda on a beach", "steps": 20, "sampler": "ddim", "guidance_scale": 3.0, "seed": 0, '
+        '"negative_prompt": "", "guidance_interval": [0.0, 1.0], "guidance_rescale": 0.0, "decoder": "vae", '
+        '"decoder_steps": 0, "tile": 0, "spacing": "", "width": 256, "height": 256, "batch_size": 4, ',
+        "a panda on a beach\nSteps: 20, Sampler: DDIM, CFG scale: 3, Seed: 0, Size: 256x256, ",
+    ),
+    "all": (
+        ("a red apple", ALL),
+        "0f0c6bfc7615d5cae104d9c6914b58ecaf4421edc6905407fa1dda863ed2bd79",
+        '{"prompt": "a red apple", "steps": 30, "sampler": "dpmsolver++", "guidance_scale": 2.0, "seed": 7, '
+        '"negative_prompt": "snow", "guidance_interval": [0.0, 0.75], "guidance_rescale": 0.5, "decoder": '
+        '"consistency", "decoder_steps": 2, "tile": 192, "spacing": "karras", "original_prompt": "apple", "width": '
+        '224, "height": 128, "batch_size": 4, ',
+        "a red apple\nNegative prompt: snow\nSteps: 30, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 2, "
+        "Seed: 7, Size: 224x128, Decoder: consistency, ",
+    ),
+    "unguided": (
+        ("Größe 🐼", UNGUIDED),
+        "76f0c409d94e8c49a131a40a64f8dfc61ea44b1f033f04002402f708f7d7dbe3",
+        '{"prompt": "Gr\\u00f6\\u00dfe \\ud83d\\udc3c", "steps": 1, "sampler": "euler_ancestral", "guidance_scale": '
+        '1.0, "seed": 4294967295, "negative_prompt": "", "guidance_interval": [0.0, 1.0], "guidance_rescale": 0.0, '
+        '"decoder": "vae", "decoder_steps": 0, "tile": 0, "spacing": "", "width": 64, "height": 64, "batch_size": 4, ',
+        "Größe 🐼\nSteps: 1, Sampler: Euler a, CFG scale: 1, Seed: 4294967295, Size: 64x64, ",
+    ),
+}
+
+
+def generated(request: Request) -> GeneratedImage:
+    return GeneratedImage(Image.new("RGB", (8, 8)), request, CHECKPOINT, 4)
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_pictures_of_before_keep_identity_metadata_and_parameters(name):
+    (prompt, settings), identity, metadata, parameters = FROZEN[name]
+    request = make_request(prompt, settings)
+    made = generated(request).metadata
+    assert request.identity(CHECKPOINT) == identity
+    assert json.dumps(made) == (
+        f'{metadata}"checkpoint": "{CHECKPOINT}", "software": "{made["software"]}", "digitalSourceType": '
+        '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"}'
+    )
+    assert a1111_parameters(made) == f"{parameters}Model hash: c0ffeec0ff, Version: {made['software']}"
+    assert request_from_metadata(json.loads(json.dumps(made))) == request
+
+
+OLDEST = {
+    **{"prompt": "a fox", "steps": 20, "sampler": "ddim", "guidance_scale": 3.0, "seed": 5, "negative_prompt": ""},
+    **{"guidance_rescale": 0.0, "guidance_interval": [0.0, 1.0], "width": 128, "height": 128},
+}
+
+
+def test_the_oldest_pictures_load_and_keep_their_identity():
+    request = request_from_metadata(OLDEST)
+    assert request.decoding == Decoding()
+    assert request.identity("x") == "cc31866d4d5dce46e1fadd4ecf1ad3c091483b2fa59bab09291f249226221faa"
+
+
+@pytest.mark.parametrize("name", OLDEST)
+def test_metadata_without_a_setting_of_all_pictures_is_refused(name):
+    rest = {key: value for key, value in OLDEST.items() if key != name}
+    with pytest.raises(ValueError, match=f"settings of this picture are incomplete: it lacks {name}"):
+        request_from_metadata(rest)
+
+
+def test_a_later_setting_is_told_and_decides_only_where_it_is_not_at_its_default():
+    cold, own = (make_request("a", {**ALL, "decoder_temperature": value}) for value in (0, None))
+    assert "decoder_temperature" not in generated(own).metadata
+    assert own.identity("") == make_request("a", ALL).identity("")
+    assert generated(cold).metadata["decoder_temperature"] == 0.0
+    assert cold.identity("") != own.identity("")
+    assert request_from_metadata(generated(cold).metadata) == cold
+
+
+def test_every_field_of_a_request_is_one_row_of_the_table():
+    fields = {f"{part}.{field.name}".lstrip(".") for part in PARTS for field in dataclasses.fields(PARTS[part])}
+    assert sorted(setting.place for setting in SETTINGS.values()) == sorted(fields - set(PARTS))
+    assert [setting.name for setting in SETTINGS.values() if not setting.decisive] == ["original_prompt"]
+
+
+def test_every_setting_can_be_set_everywhere():
+    flags = vars(build_parser().parse_args([]))
+    named = {name for name, setting in SETTINGS.items() if setting.has_flag}
+    assert named == SETTINGS.keys() - {"prompt", "original_prompt"}
+    assert all(flags[name] is None for name in named)
+    assert KEYS.keys() == SETTINGS.keys() | {"n"}
+    assert SETTINGS.keys() - {"prompt"} <= inspect.signature(Pipeline.__call__).parameters.keys()
+    assert all(f"{name}: " in (Pipeline.__call__.__doc__ or "") for name in named - {"seed"})
+
+
+def test_every_setting_stands_where_its_row_says():
+    values = {"decoder_temperature": 0.5, **ALL}
+    request = make_request("a red apple", values)
+    assert request.sampling == Sampling(30, "dpmsolver++", "karras")
+    assert request.guidance == Guidance(2.0, (0.0, 0.75), 0.5)
+    assert request.decoding == Decoding("consistency", 2, 0.5, 192)
+    read = {name: setting.type.read(value) for name, setting in SETTINGS.items() if (value := values.get(name))}
+    assert setting_values(request) == {"prompt": "a red apple", **read}
+    assert all(value != SETTINGS[name].default for name, value in read.items()), "the test would not see a mix-up"
+
+
+def test_the_records_defaults_can_be_had_everywhere():
+    assert request_errors(Request("", (8, 8)), Capabilities(tuple(SAMPLERS), SPACINGS)) == []
+
+
+def test_help_names_every_sampler_and_spacing():
+    assert [name for name in SAMPLERS if name not in SETTINGS["sampler"].help] == []
+    assert [name for name in SPACINGS if name not in SETTINGS["spacing"].help] == []
+
+
+def test_an_unknown_setting_lists_all_that_exist():
+    with pytest.raises(ValueError, match="unknown setting promt, setps: known are ") as error:
+        make_request("a", {"setps": 3, "promt": "b"})
+    assert all(name in str(error.value) for name in SETTINGS.keys() - {"prompt"})
+
+
+def test_a_request_is_checked_against_all_that_a_pipeline_can_do():
+    capabilities = Capabilities(("ddim",), factor=16, texts=frozenset({"a"}), timing_errors=lambda sampling: ["late"])
+    request = make_request("b", {"size": (24, 32), "sampler": "euler", "decoder": "refiner", "spacing": "karras"})
+    assert request_errors(request, capabilities) == [
+        "unknown sampler 'euler': use one of ddim",
+        "unknown spacing 'karras': use one of ",
+        "size 32x24 is not a multiple of 16: use 32x32",
+        "unknown decoder 'refiner': use one of vae",
+        "'b' was not encoded before the text encoder was dropped",
+        "'' was not encoded before the text encoder was dropped",
+    ]
+    good = make_request("a", {"size": (32, 32), "negative_prompt": "a"})
+    assert request_errors(good, capabilities) == ["late"]
+    assert request_errors(good, dataclasses.replace(capabilities, timing_errors=lambda sampling: [])) == []
