@@ -39,7 +39,7 @@ SHOWN_AS = {"convert.networks": "convert", "pipeline.pipeline": "pipeline"}
 SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "Prompts to images": {
         "pipeline.pipeline": ("Pipeline",),
-        "pipeline.request": ("Request", "request_from_metadata"),
+        "pipeline.request": ("Request", "Sampling", "Guidance", "Decoding", "request_from_metadata"),
         "pipeline.png": ("GeneratedImage", "read_metadata"),
     },
     "Weights from and to elsewhere": {

@@ -27,7 +27,7 @@ from dalle3_jax.evaluation.report import Report
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.batching import Progress
 from dalle3_jax.pipeline.png import to_pixels
-from dalle3_jax.pipeline.request import SETTINGS, stored_values
+from dalle3_jax.pipeline.request import SETTINGS, setting_values
 from dalle3_jax.reading.ocr import INSTALL, Ocr, find_ocr
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.typing import Array, Float, Params
@@ -88,7 +88,7 @@ def score_model(
     truths = read_truths(pipeline, drawn, reader, ocr, bar)
     used = {"checkpoint": pipeline.release.digest, "world": world.name, "prompts": len(prompts), "seeds": seeds}
     used |= {"seed": seed, "protocols": list(protocols)}
-    used |= {name: value for name, value in stored_values(requests[0]).items() if SETTINGS[name].part}
+    used |= {name: value for name, value in setting_values(requests[0]).items() if SETTINGS[name].part}
     used |= {"size": size_for_aspect(pipeline, (1, 1), settings), "ocr": ocr.name if ocr else ""}
     lacking = [*left_out, *errors, *missing_ocr_notes(prompts, ocr, no_ocr), *undrawn]
     if without := len(prompts) - len(truths):

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from dalle3_jax.pipeline.pipeline import Pipeline
 
 __all__ = [
-    *("MAX_BATCH", "Progress", "default_batch_size", "generate_images", "group_requests"),
-    *("program_key", "run_batch"),
+    "MAX_BATCH",
+    "Progress",
+    "default_batch_size",
+    "generate_images",
+    "group_requests",
+    "program_key",
+    "run_batch",
 ]
 
 MAX_BATCH = 8
@@ -53,7 +58,7 @@ def run_batch(
 
     A short batch repeats its last request: every batch of a size runs the same program.
     """
-    rows = [*requests, *requests[-1:] * (size - len(requests))]
+    rows = [*requests, *[requests[-1]] * (size - len(requests))]
     condition = pipeline.prompts.get([row.prompt for row in rows], pipeline.encode)
     null = pipeline.prompts.get_null([row.negative_prompt for row in rows], pipeline.encode)
     latents = pipeline.sample_latents(condition, null, rows, progress=progress)

@@ -64,11 +64,11 @@ def make_requests(lines: Sequence[PromptLine], make: Callable[..., Request], *, 
         own = {key: value for key, value in line.settings.items() if key not in ("seed", "n")}
         first = line.settings.get("seed", seed + index)
         try:
-            request, *_ = [make(**own, seed=end) for end in dict.fromkeys((first, first + count - 1))]
+            ends = [make(**own, seed=end) for end in dict.fromkeys((first, first + count - 1))]
         except ValueError as error:
             errors.append(f"{line.source}: {error}")
         else:
-            requests += [replace(request, seed=first + i) for i in range(count)]
+            requests += [replace(ends[0], seed=first + i) for i in range(count)]
         index += count
     _raise_errors(errors)
     return requests

@@ -29,16 +29,8 @@ from dalle3_jax.pipeline.decoders import apply_decoder, fitting_decoders
 from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.prompt_cache import TEXT_COMPONENTS, PromptCache
-from dalle3_jax.pipeline.request import (
-    SETTINGS,
-    Decoding,
-    Request,
-    document_settings,
-    make_request,
-    request_errors,
-    shorten,
-)
-from dalle3_jax.pipeline.revision import UPSAMPLING, revise_prompt, truncation_notices, unknown_notes
+from dalle3_jax.pipeline.request import SETTINGS, Decoding, Request, document_settings, make_request, request_errors
+from dalle3_jax.pipeline.revision import UPSAMPLING, revise_prompt, revision_notices, truncation_notices, unknown_notes
 from dalle3_jax.pipeline.sampling_loop import StepProgress, run_sampling_loop
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
@@ -148,12 +140,12 @@ class Pipeline:
         revised = {prompt: revise_prompt(prompt, by, training, self.can_read) for prompt in dict.fromkeys(prompts)}
         requests = []
         for i, prompt in enumerate(prompt for prompt in prompts for _ in range(n)):
-            original = None if revised[prompt] == prompt else prompt
-            requests.append(self.request(revised[prompt], seed=seed + i, original_prompt=original, **settings))
+            own = {"original_prompt": None if revised[prompt] == prompt else prompt, **settings}
+            requests.append(self.request(revised[prompt], seed=seed + i, **own))
         batches = self._generate(requests, batch_size, progress)
-        notices = [f"{shorten(old)!r} is drawn as {new!r}" for old, new in revised.items() if new != old]
+        notices = unknown_notes(revised, training) + revision_notices(revised)
         notices += truncation_notices(requests, self.release.text, self.tokenizer)
-        for notice in [*unknown_notes(revised, training), *notices]:
+        for notice in notices:
             warnings.warn(notice, stacklevel=2)
         pictures = dict(batches)
         return [pictures[index] for index in range(len(requests))]

@@ -16,9 +16,21 @@ from dalle3_jax.pipeline import setting_values as kinds
 from dalle3_jax.pipeline.setting_values import INTEGER, INTERVAL, MAX_STEPS, NAME, NUMBER, SIZE, TEXT, Capabilities
 
 __all__ = [
-    *("PARTS", "SETTINGS", "Decoding", "Guidance", "Request", "Sampling", "Setting"),
-    *("document_settings", "make_request", "ordered_settings", "request_errors", "request_from_metadata"),
-    *("setting_values", "shorten", "stored_values"),
+    "PARTS",
+    "SETTINGS",
+    "Decoding",
+    "Guidance",
+    "Request",
+    "Sampling",
+    "Setting",
+    "document_settings",
+    "make_request",
+    "ordered_settings",
+    "request_errors",
+    "request_from_metadata",
+    "setting_values",
+    "shorten",
+    "stored_values",
 ]
 
 

@@ -20,8 +20,17 @@ from dalle3_jax.text.glyphs import count_glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 
 __all__ = [
-    *("BACKENDS", "BASE", "KEY", "OFFICIAL", "UPSAMPLING", "chat_backend", "revise_lines", "revise_prompt"),
-    *("truncation_notices", "unknown_notes"),
+    "BACKENDS",
+    "BASE",
+    "KEY",
+    "OFFICIAL",
+    "UPSAMPLING",
+    "chat_backend",
+    "revise_lines",
+    "revise_prompt",
+    "revision_notices",
+    "truncation_notices",
+    "unknown_notes",
 ]
 
 UPSAMPLING = ("none", "template")
@@ -112,6 +121,11 @@ def unknown_notes(prompts: Iterable[str], training: Mapping[str, Any]) -> list[s
         return []
     notes = ((prompt, describe_unknown(unknown_words(prompt, lexicon))) for prompt in dict.fromkeys(prompts))
     return [f"{printable_prompt(prompt)!r}: {note}" for prompt, note in notes if note]
+
+
+def revision_notices(revised: Mapping[str, str]) -> list[str]:
+    """One notice for each prompt (key) that is drawn as another (value)."""
+    return [f"{shorten(old)!r} is drawn as {new!r}" for old, new in revised.items() if new != old]
 
 
 def truncation_notices(requests: Iterable[Request], text: Mapping[str, Any], tokenizer: Tokenizer) -> list[str]:

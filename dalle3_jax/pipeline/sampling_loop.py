@@ -39,11 +39,9 @@ def run_sampling_loop(
     seeds = shard_rows(np.asarray([request.seed for request in requests], np.uint32), mesh)
     state, keys = programs.start(seeds, std, shape=(height, width, system.latent.channels))
     guides = [request.guidance for request in requests]
-    inputs = condition, None, None
-    if any(guide.scale != 1 for guide in guides):
-        values = np.asarray([(guide.scale, *guide.interval, guide.rescale) for guide in guides], np.float32)
-        inputs = condition, null, programs.GuidanceRows(*values.T)
-    inputs = shard_rows(inputs, mesh)
+    rows = np.asarray([(guide.scale, *guide.interval, guide.rescale) for guide in guides], np.float32)
+    guided = condition, null, programs.GuidanceRows(*rows.T)
+    inputs = shard_rows(guided if any(guide.scale != 1 for guide in guides) else (condition, None, None), mesh)
     count = programs.steps_per_chunk(steps) if progress else steps
     for first in range(0, steps, count):
         with programs.batch_over_mesh(mesh, len(requests)):

@@ -7,9 +7,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
-    *("HALO", "INTEGER", "INTERVAL", "MAX_SIDE", "MAX_STEPS", "NAME", "NUMBER", "SIZE", "TEXT"),
-    *("Capabilities", "Check", "ValueType", "check_integer", "check_interval", "check_nothing", "check_number"),
-    *("check_size", "check_text", "check_tile", "format_size", "parse_size"),
+    "HALO",
+    "INTEGER",
+    "INTERVAL",
+    "MAX_SIDE",
+    "MAX_STEPS",
+    "NAME",
+    "NUMBER",
+    "SIZE",
+    "TEXT",
+    "Capabilities",
+    "Check",
+    "ValueType",
+    "check_integer",
+    "check_interval",
+    "check_nothing",
+    "check_number",
+    "check_size",
+    "check_text",
+    "check_tile",
+    "format_size",
+    "parse_size",
 ]
 
 MAX_STEPS, MAX_SIDE = 1000, 4096
