@@ -125,7 +125,7 @@ def a1111_parameters(metadata: Mapping[str, Any]) -> str:
         if setting.parameter and ((value := setting.value(request)) != setting.default or setting.since == 1)
     }
     fields |= {"Model hash": metadata["checkpoint"][:10], "Version": metadata["software"]}
-    lines.append(", ".join(f"{key}: {value}" for key, value in fields.items()))
+    lines.append(", ".join(f"{key}: {value}" for key, value in fields.items() if value))  # in memory: no hash
     # A PNG text ends at a NUL, and surrogates are no text.
     return "\n".join(lines).replace("\0", " ").encode("utf-8", "replace").decode()
 

@@ -92,6 +92,8 @@ def test_pictures_of_before_keep_identity_metadata_and_parameters(name):
         '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"}'
     )
     assert a1111_parameters(made) == f"{parameters}Model hash: c0ffeec0ff, Version: {made['software']}"
+    in_memory = a1111_parameters(made | {"checkpoint": ""})
+    assert in_memory == f"{parameters}Version: {made['software']}"
     assert request_from_metadata(json.loads(json.dumps(made))) == request
 
 
