@@ -27,7 +27,7 @@ TINY += ("captioner", "captioner_short")
 SMALL = ("--config.train.batch_size=4", "--config.data.threads=1", "--config.sample.every=0")
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{stage: (f"configs/tiny.py:{stage}", ()) for stage in TINY},
-    "reader": ("configs/reader.py:reader", (*SMALL, "--config.data.size=(64, 64)")),
+    "reader": ("configs/reader.py:reader", SMALL),
     "size_head": ("configs/demo.py:size_head", (*SMALL, "--config.train.release_dtype=float32")),
 }
 """Name of the run -> config and flags; a run finds the ones before it in its workdir."""
