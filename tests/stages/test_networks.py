@@ -16,7 +16,7 @@ def networks():
 
 
 def test_images_become_the_latents_that_the_pipeline_works_in(networks):
-    images = np.linspace(-1, 1, 2 * 16 * 32 * 3, dtype=np.float32).reshape(2, 16, 32, 3)
+    images = jnp.linspace(-1, 1, 2 * 16 * 32 * 3).reshape(2, 16, 32, 3)
     mean = programs.encode_images(networks.loaded["vae"], images, vae=networks.modules["vae"])
     expected = (np.asarray(mean) - (0.5, -0.25)) * (0.8, 1.6)
     np.testing.assert_allclose(networks.encode_latents(networks.loaded, {"images": images}), expected, atol=1e-5)
@@ -27,11 +27,9 @@ def test_images_become_the_latents_that_the_pipeline_works_in(networks):
 
 def test_captions_become_the_pipeline_s_condition(networks):
     pipeline = Pipeline(tiny_release())
-    ids, mask = pipeline.tokenizer(["a cat", "two dogs"], 24)
-    ours, theirs = (
-        networks.encode_text(networks.loaded, {"ids": ids, "mask": mask}),
-        pipeline.encode(["a cat", "two dogs"]),
-    )
+    captions = ["a cat", "two dogs"]
+    ids, mask = map(jnp.asarray, pipeline.tokenizer(captions, 24))
+    ours, theirs = networks.encode_text(networks.loaded, {"ids": ids, "mask": mask}), pipeline.encode(captions)
     np.testing.assert_allclose(ours.tokens, theirs.tokens, atol=1e-5)
     np.testing.assert_array_equal(ours.mask, theirs.mask)
     np.testing.assert_allclose(ours.vector, theirs.vector, atol=1e-5)
