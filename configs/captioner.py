@@ -16,8 +16,7 @@ from configs import common
 
 def shared_config():
     """What all stages share."""
-    c = common.get_config()
-    c.train.stage = "captioner"
+    c = common.get_config("captioner")
     c.train.trainable = ("captioner",)
     c.data.source = ""
     c.data.size = (224, 224)

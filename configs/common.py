@@ -2,9 +2,37 @@
 
 from ml_collections import ConfigDict
 
+PERTURBATION = {"noise": 0.0, "resampled": 0.0, "strength": 0.5, "steps": 2}
+"""Latents corrupted as the base model corrupts its own (dalle3_jax.training.tasks.Perturbation)."""
 
-def get_config() -> ConfigDict:
-    """All keys; a config or a flag that names another one is an error."""
+OBJECTIVES = {
+    "vae": {"kl_weight": 1e-6, "gradient_weight": 0.5},
+    "base": {"time_shift": 1.0},  # above 1: more noisy times
+    "decoder": {
+        "time_shift": 1.0,
+        "crop": 0,
+        "perturbation": PERTURBATION,
+    },  # crop: side in pixels of what is trained on
+    # teacher False: from the data alone; top: where x is nothing but noise; parts: of [0, top], at first and at the end
+    "distill": {"teacher": True, "top": 0.985, "parts": (8, 64), "crop": 0, "perturbation": PERTURBATION},
+    "distill_base": {"top": 0.985, "parts": (8, 64), "guidance_scale": 1.0},  # of the teacher, folded in
+    "captioner": {"contrastive": 1.0, "caption": 2.0},  # weights of its losses
+}
+OBJECTIVES |= {"refiner": OBJECTIVES["decoder"], "distill_refiner": OBJECTIVES["distill"]}
+"""Stage -> its train.objective, as the functions in dalle3_jax.stages have it, which a test compares; others: none."""
+
+
+def set_stage(c: ConfigDict, stage: str) -> None:
+    """Make it a config of this stage; what its objective has in common with that of the stage before stays."""
+    before, c.train.stage = c.train.objective, stage
+    c.train.objective = ConfigDict({**OBJECTIVES.get(stage, {})})
+    for key in set(before) & set(c.train.objective):
+        c.train.objective[key] = before[key]
+    c.train.objective.lock()
+
+
+def get_config(stage: str = "") -> ConfigDict:
+    """All keys of a config of this stage; a config or a flag that names another one is an error."""
     c = ConfigDict()
 
     c.model = ConfigDict()  # text_encoder, xfnet, unet, vae: fields of dalle3_jax.models
@@ -56,18 +84,7 @@ def get_config() -> ConfigDict:
     c.train.clip = 1.0
     c.train.ema = 0.999
     c.train.max_skipped = 20  # steps in a row with a gradient that is not finite
-    c.train.time_shift = 1.0  # base stage: above 1 trains more on noisy times
-    c.train.kl_weight = 1e-6  # vae stage
-    c.train.gradient_weight = 0.5  # vae stage
-    c.train.crop = 0  # decoder stages: side in pixels of the part that is trained on; 0: the whole
-    # decoder stages: latents spoiled as the base model spoils its own (dalle3_jax.training.tasks.Perturbation)
-    c.train.perturbation = ConfigDict({"noise": 0.0, "resampled": 0.0, "strength": 0.5, "steps": 2})
-    c.train.consistency = ConfigDict()  # distill stages
-    c.train.consistency.teacher = True  # False: from the data alone, without a teacher
-    c.train.consistency.top = 0.985  # where x is nothing but noise
-    c.train.consistency.parts = (8, 64)  # of [0, top], at the beginning and at the end
-    c.train.consistency.guidance_scale = 1.0  # of the teacher, folded in
-    c.train.captioning = ConfigDict({"contrastive": 1.0, "caption": 2.0})  # captioner stage: weights of its losses
+    c.train.objective = ConfigDict()  # keywords of the stage's objective: OBJECTIVES
     c.train.log_every = 50
     c.train.save_every = 1000
     c.train.save_minutes = 10.0
@@ -98,4 +115,5 @@ def get_config() -> ConfigDict:
     c.data.part.unlock()
     c.data.fields.unlock()
     c.train.rates.unlock()
+    set_stage(c, stage)
     return c

@@ -41,8 +41,7 @@ PROMPTS = (
 
 def vae():
     """8x KL autoencoder with 16 channels on crops of the whole world, words and all styles, 3D most often."""
-    c = common.get_config()
-    c.train.stage = "vae"
+    c = common.get_config("vae")
     c.train.trainable = ("vae",)
     c.model.vae = {
         "latent_channels": 16,
@@ -81,9 +80,9 @@ PART = {
 """The demo's world: all 429 things of the whole one in 3D, tinted or not, words of up to 8 letters, 15 backgrounds."""
 
 
-def caption_stage_config():
+def caption_stage_config(stage):
     """What the stages that read captions share: the world, and half of the captions as people type."""
-    c = common.get_config()
+    c = common.get_config(stage)
     c.data.world = "whole"
     c.data.part = PART
     c.data.captions = {"descriptive": 0.45, "prompt": 0.50, "short": 0.05, "alt": 0.0}
@@ -99,8 +98,7 @@ def caption_stage_config():
 
 def text():
     """Text encoder, glyph encoder and xfnet learn what a picture of a caption looks like, small and on the average."""
-    c = caption_stage_config()
-    c.train.stage = "text"
+    c = caption_stage_config("text")
     c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "latent_head")
     c.model.text_encoder = {
         "vocab_size": 3072,
@@ -142,8 +140,7 @@ def text():
 
 def base():
     """The UNet learns to draw in the latents, and the text side goes on learning beside it."""
-    c = caption_stage_config()
-    c.train.stage = "base"
+    c = caption_stage_config("base")
     c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "unet")
     c.init.vae = "vae"
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "text"
@@ -167,14 +164,14 @@ def base():
     c.train.rates.text_encoder = 0.2
     c.train.rates.glyph_encoder = 0.3
     c.train.rates.xfnet = 0.3
-    c.train.time_shift = 1.5
+    c.train.objective.time_shift = 1.5
     c.sample.every = 4_000
     return c
 
 
-def decoder_config():
+def decoder_config(stage):
     """What the decoders share: pictures of the whole world, nine in ten with drawn words."""
-    c = common.get_config()
+    c = common.get_config(stage)
     c.init.vae = "vae"
     c.data.world = "whole"
     c.data.part = {"words": 0.9}
@@ -183,7 +180,7 @@ def decoder_config():
     c.train.learning_rate = 2e-3
     c.train.weight_decay = 0.0
     c.train.constant = 0.5
-    c.train.time_shift = 1.5
+    c.train.objective.time_shift = 1.5
     c.train.release_dtype = "int8"
     c.sample.steps = 50
     return c
@@ -191,8 +188,7 @@ def decoder_config():
 
 def decoder():
     """The pixel decoder as a diffusion model."""
-    c = decoder_config()
-    c.train.stage = "decoder"
+    c = decoder_config("decoder")
     c.train.trainable = ("decoder",)
     c.model.decoder = {
         "channels": (80, 112),
@@ -205,7 +201,7 @@ def decoder():
         "norm": "rms",
     }
     c.data.crop = 64
-    c.train.perturbation.noise = 0.1
+    c.train.objective.perturbation.noise = 0.1
     c.train.steps = 3_600
     c.sample.clamp = True
     return c
@@ -216,8 +212,7 @@ def distill_from(c, stage):
     [component] = c.train.trainable
     del c.model[component]
     c.init[component] = c.train.stage
-    c.train.stage = stage
-    c.train.time_shift = 1.0
+    common.set_stage(c, stage)
     c.train.learning_rate = 5e-4
     c.train.ema = 0.99
     c.sample.temperature = 0.0
@@ -233,8 +228,7 @@ def distill():
 
 def refiner():
     """The latents' own diffusion model, which is given latents as the base model leaves them."""
-    c = decoder_config()
-    c.train.stage = "refiner"
+    c = decoder_config("refiner")
     c.train.trainable = ("refiner",)
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "base"
     c.model.refiner = {
@@ -253,7 +247,7 @@ def refiner():
     c.data.tokenizer = "typed"
     c.data.text_length = 120
     c.data.glyph_length = 24
-    c.train.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
+    c.train.objective.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
     c.train.steps = 600
     return c
 
@@ -267,14 +261,13 @@ def distill_refiner():
 
 def distill_base():
     """The base model in four steps, guidance folded in."""
-    c = caption_stage_config()
-    c.train.stage = "distill_base"
+    c = caption_stage_config("distill_base")
     c.train.trainable = ("unet",)
     c.init.vae = "vae"
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "base"
     c.data.latents = 8_000
-    c.train.consistency.top = 1.0
-    c.train.consistency.guidance_scale = 2.5
+    c.train.objective.top = 1.0
+    c.train.objective.guidance_scale = 2.5
     c.train.steps = 700
     c.train.batch_size = 16
     c.train.learning_rate = 3e-4
@@ -285,8 +278,7 @@ def distill_base():
 
 def captioner_config():
     """What the captioner's stages share."""
-    c = common.get_config()
-    c.train.stage = "captioner"
+    c = common.get_config("captioner")
     c.train.trainable = ("captioner",)
     c.data.dropout = 0.0
     c.data.text_length = 40
@@ -347,8 +339,7 @@ def captioner_descriptive():
 
 def size_head():
     """The head that reads a prompt's size from its features: scenes in frames that suit them, one in ten in any."""
-    c = common.get_config()
-    c.train.stage = "size_head"
+    c = common.get_config("size_head")
     c.train.trainable = ("size_head",)
     c.init.text_encoder = "dalle3_jax/releases/demo"
     sizes = ((128, 128), (96, 176), (176, 96))

@@ -32,8 +32,7 @@ def level(channels, blocks, depth):
 
 def pod_config():
     """What the configs for pods share: T5-XXL and Stable Diffusion's VAE, both frozen, and an xfnet of 64 tokens."""
-    c = common.get_config()
-    c.train.stage = "base"
+    c = common.get_config("base")
     c.train.trainable = ("xfnet", "unet")
     c.init.text_encoder = "google/t5-v1_1-xxl"
     c.init.vae = "stabilityai/sd-vae-ft-mse"

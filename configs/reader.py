@@ -18,8 +18,7 @@ from configs import common
 
 def shared_config():
     """What both stages share."""
-    c = common.get_config()
-    c.train.stage = "reader"
+    c = common.get_config("reader")
     c.train.trainable = ("reader",)
     c.data.world = "scattered"
     c.init.vae = "dalle3_jax/releases/demo"

@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 from configs import common
 
 
-def tiny_config():
+def tiny_config(stage):
     """What all stages share."""
-    c = common.get_config()
+    c = common.get_config(stage)
     c.data.size = (32, 32)
     c.data.threads = 1
     c.data.prefetch = 2
@@ -33,8 +33,7 @@ def tiny_config():
 
 def vae():
     """An autoencoder of one level."""
-    c = tiny_config()
-    c.train.stage = "vae"
+    c = tiny_config("vae")
     c.train.trainable = ("vae",)
     c.model.vae = {
         "latent_channels": 4,
@@ -49,9 +48,9 @@ def vae():
     return c
 
 
-def caption_stage_config():
+def caption_stage_config(stage):
     """What the stages that read captions share."""
-    c = tiny_config()
+    c = tiny_config(stage)
     c.init.vae = "vae"
     c.data.text_length = 16
     c.sample.prompts = ("a panda",)
@@ -69,8 +68,7 @@ def caption_stage_config():
 
 def text():
     """A resampler of four tokens, one for each quarter of the picture."""
-    c = caption_stage_config()
-    c.train.stage = "text"
+    c = caption_stage_config("text")
     c.train.trainable = ("text_encoder", "xfnet", "latent_head")
     c.model.xfnet = {"kind": "resampler", "width": 16, "vector_width": 16, "layers": 1, "heads": 2, "queries": 4}
     c.model.latent_head = {"grid": (2, 2), "patch": 2, "channels": 4}
@@ -79,8 +77,7 @@ def text():
 
 def base():
     """One block of everything, learnt together from nothing."""
-    c = caption_stage_config()
-    c.train.stage = "base"
+    c = caption_stage_config("base")
     c.train.trainable = ("text_encoder", "xfnet", "unet")
     c.model.xfnet = {"kind": "transformer", "width": 16, "vector_width": 16, "layers": 1, "heads": 2}
     c.model.unet = {
@@ -103,8 +100,7 @@ def glyphs():
 
 def decoder():
     """A pixel decoder of one level."""
-    c = tiny_config()
-    c.train.stage = "decoder"
+    c = tiny_config("decoder")
     c.train.trainable = ("decoder",)
     c.init.vae = "vae"
     c.model.decoder = {
@@ -118,7 +114,7 @@ def decoder():
         "norm": "rms",
     }
     c.model.diffusion.prediction = "x0_skip"
-    c.train.crop = 16
+    c.train.objective.crop = 16
     c.sample.steps = 2
     c.sample.clamp = True
     return c
@@ -129,8 +125,8 @@ def distill_from(c, stage):
     [component] = c.train.trainable
     del c.model[component]
     c.init[component] = c.train.stage
-    c.train.stage = stage
-    c.train.consistency.parts = (2, 4)
+    common.set_stage(c, stage)
+    c.train.objective.parts = (2, 4)
     return c
 
 
@@ -141,8 +137,7 @@ def distill():
 
 def refiner():
     """A refiner of one level, given what the base model makes of latents."""
-    c = caption_stage_config()
-    c.train.stage = "refiner"
+    c = caption_stage_config("refiner")
     c.train.trainable = ("refiner",)
     del c.model.text_encoder
     c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
@@ -156,7 +151,7 @@ def refiner():
         "embedding_ratio": 2,
         "norm": "rms",
     }
-    c.train.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
+    c.train.objective.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
     return c
 
 
@@ -167,21 +162,19 @@ def distill_refiner():
 
 def distill_base():
     """The base model in two steps."""
-    c = caption_stage_config()
-    c.train.stage = "distill_base"
+    c = caption_stage_config("distill_base")
     c.train.trainable = ("unet",)
     del c.model.text_encoder
     c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
-    c.train.consistency.top = 1.0
-    c.train.consistency.parts = (2, 4)
-    c.train.consistency.guidance_scale = 2.0
+    c.train.objective.top = 1.0
+    c.train.objective.parts = (2, 4)
+    c.train.objective.guidance_scale = 2.0
     return c
 
 
 def captioner():
     """A captioner of one layer in each part."""
-    c = tiny_config()
-    c.train.stage = "captioner"
+    c = tiny_config("captioner")
     c.train.trainable = ("captioner",)
     tower = {"width": 16, "layers": 1, "heads": 2, "mlp_width": 32, "activation": "gelu"}
     c.model.captioner = {

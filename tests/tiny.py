@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
-from dalle3_jax.checkpoints.shapes import example_inputs
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.data.scenes.tints import TINTS
 from dalle3_jax.models.build import build_models
@@ -111,9 +111,9 @@ def tiny_decoders() -> Release:
     )
 
 
-def randomised(module: nn.Module, modules: dict[str, nn.Module], seed: int) -> Params:
+def randomised(module: Any, modules: dict[str, nn.Module], seed: int) -> Params:
     """Parameters of the right shapes, drawn with numpy: nothing is compiled."""
-    shapes = nn.unbox(jax.eval_shape(module.init, jax.random.key(0), *example_inputs(module, modules))["params"])
+    shapes = nn.unbox(jax.eval_shape(module.init, jax.random.key(0), *module.example_inputs(modules))["params"])
     rng = np.random.default_rng(seed)
 
     def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -14,8 +14,7 @@ from configs import demo
 
 def base():
     """A UNet learns to draw what the demo's frozen text side says."""
-    c = demo.caption_stage_config()
-    c.train.stage = "base"
+    c = demo.caption_stage_config("base")
     c.train.trainable = ("unet",)
     c.init.vae = c.init.text_encoder = c.init.xfnet = "demo"
     c.model.unet = {
@@ -36,7 +35,7 @@ def base():
     c.train.learning_rate = 2e-3
     c.train.warmup = 50
     c.train.ema = 0.99
-    c.train.time_shift = 1.5
+    c.train.objective.time_shift = 1.5
     c.sample.prompts = ()
     c.sample.steps = 10
     return c

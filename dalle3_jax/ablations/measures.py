@@ -19,6 +19,7 @@ from dalle3_jax.evaluation.prompts import Prompt
 from dalle3_jax.evaluation.score import ocr_for, score_model
 from dalle3_jax.evaluation.suites import sample_prompts
 from dalle3_jax.models.condition import Condition
+from dalle3_jax.models.unet import apply_unet
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.reading.scene_reader import Reader
@@ -151,8 +152,8 @@ def unet_call(pipeline: Pipeline, length: int, batch: int) -> functools.partial:
         texts.append((np.zeros((batch, glyphs), np.int32), np.ones((batch, glyphs), bool)))
     condition = programs.encode_prompts(pipeline.params, *texts[0], *texts[1:], system=system)
     x = jnp.zeros((batch, *(side // system.latent.factor for side in sides), system.latent.channels))
-    apply_unet = jax.jit(programs.apply_unet, static_argnames="system")
-    return functools.partial(apply_unet, pipeline.params["unet"], x, jnp.full(batch, 0.5), condition, system=system)
+    call = jax.jit(functools.partial(apply_unet, system.unet, factor=system.latent.factor))
+    return functools.partial(call, pipeline.params["unet"], x, jnp.full(batch, 0.5), condition)
 
 
 @functools.partial(jax.jit, static_argnames="system")

@@ -15,6 +15,8 @@ from dalle3_jax.pipeline.album import slug
 from dalle3_jax.reading import scene_reader
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.networks import resolve_checkpoint
+from dalle3_jax.stages.objective import upgrade_config
+from dalle3_jax.stages.table import STAGES
 from dalle3_jax.training import logging
 
 __all__ = ["check_results", "machine_info", "missing_runs", "result_path", "run_settings", "write_result"]
@@ -53,6 +55,12 @@ def run_settings(study: Study, workdir: Path, variant: str, seed: int) -> dict[s
     return json.loads(json.dumps(found).replace(f'"{workdir}/', '"'))  # a workdir may be moved
 
 
+def read_settings(file: Path) -> dict[str, Any]:
+    """The settings that a result was made with; the keys of older configs where they stand now."""
+    settings = json.loads(file.read_text())["settings"]
+    return settings | {"configs": [upgrade_config(config, STAGES) for config in settings.get("configs", ())]}
+
+
 def missing_runs(study: Study, workdir: Path) -> list[str]:
     """The runs that have no result yet."""
     pairs = ((variant, seed) for variant in study.settings for seed in study.seeds)
@@ -66,7 +74,7 @@ def check_results(study: Study, workdir: Path) -> None:
         for variant in study.settings
         for seed in study.seeds
         if (file := result_path(workdir, variant, seed)).exists()
-        and json.loads(file.read_text())["settings"] != run_settings(study, workdir, variant, seed)
+        and read_settings(file) != run_settings(study, workdir, variant, seed)
     ]
     if other:
         what = "made with other settings, or with another release or reader"

@@ -23,8 +23,9 @@ from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.album import slug
 from dalle3_jax.runtime.distributed import lock_folder
 from dalle3_jax.stages.config import plain_config
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import load_stage_networks
-from dalle3_jax.stages.table import STAGES
+from dalle3_jax.stages.table import build_stage
 from dalle3_jax.stages.train import prepare_run, train_stage
 from dalle3_jax.training import sharding
 
@@ -126,9 +127,9 @@ def saved_pipelines(config: ConfigDict, workdir: Path) -> Iterator[tuple[int, Pi
     folder = workdir / config.train.stage
     mesh = sharding.make_mesh(plain_config(config.mesh))
     with jax.set_mesh(mesh), ocp.StandardCheckpointer() as orbax:
-        system = load_stage_networks(config, workdir, mesh)
-        stage = STAGES[config.train.stage](config, workdir, system)
-        run, state, _ = prepare_run(config, folder, mesh, system, stage)
+        context = Context(config, workdir, load_stage_networks(config, workdir, mesh))
+        stage = build_stage(context)
+        run, state, _ = prepare_run(context, folder, mesh, stage)
         run.checkpointer.close()
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
         every = config.train.save_every  # a run that was stopped has saved elsewhere too

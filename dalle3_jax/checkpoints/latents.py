@@ -29,8 +29,8 @@ class Latent:
             raise ValueError("latent shifts must be finite and scales positive")
 
     def normalise(self, latents: Array) -> Array:
-        """What the UNet works in, from the VAE's own latents (b h w c)."""
-        return (latents - jnp.asarray(self.shift)) * jnp.asarray(self.scale)
+        """What the UNet works in, float32, from the VAE's own latents (b h w c)."""
+        return (latents.astype(jnp.float32) - jnp.asarray(self.shift)) * jnp.asarray(self.scale)
 
     def denormalise(self, latents: Array) -> Array:
         """The VAE's own latents (b h w c) from those that the UNet works in."""

@@ -24,8 +24,8 @@ from dalle3_jax.runtime import processes as others
 from dalle3_jax.runtime.distributed import enable_compilation_cache, initialize_distributed, run_job
 from dalle3_jax.stages import inputs, latents
 from dalle3_jax.stages.config import load_config
-from dalle3_jax.stages.latents import checked_tokenizer
-from dalle3_jax.stages.networks import StageNetworks, load_stage_networks
+from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.networks import load_stage_networks
 from dalle3_jax.training import sharding
 
 __all__ = ["encode_dataset", "main"]
@@ -101,12 +101,11 @@ def encode_dataset(
         raise ValueError("scenes have no end: say by --count how many records are to be encoded")
     mesh = sharding.make_mesh({"fsdp": -1}, jax.local_devices())
     with jax.set_mesh(mesh):
-        system: StageNetworks = load_stage_networks(config, workdir, mesh)
-        tokenizer = checked_tokenizer(config, system) if text else None
-        made = latents.config_cache_metadata(config, source, system, tokenizer)
+        context = Context(config, workdir, load_stage_networks(config, workdir, mesh))
+        made = latents.config_cache_metadata(context, source, text=text)
         if not files.is_remote(folder):
             others.check_agreement(Path(folder), made)
-        encoder = latents.cache_encoder(config, system, mesh, batch_size, tokenizer)
+        encoder = latents.cache_encoder(context, mesh, batch_size, text=text)
         latents.fill_cache(config, folder, made, source, encoder, count or len(source))
     return latent_cache.open_cache(folder, made)
 

@@ -1,7 +1,6 @@
 """`dalle3-jax export`: a release from the newest checkpoint of a training run, or folders that diffusers loads."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -107,23 +106,24 @@ def with_decoders(release: "Release", add: Sequence[str], decoder: str | None) -
 def checkpoint_release(workdir: Path) -> tuple["Release", int]:
     """What a run's newest good checkpoint releases, and its step."""
     import jax
-    from ml_collections import ConfigDict
 
     from dalle3_jax.checkpoints.training import finished_steps
+    from dalle3_jax.stages.context import Context
     from dalle3_jax.stages.networks import load_stage_networks
-    from dalle3_jax.stages.table import STAGES
+    from dalle3_jax.stages.objective import read_run_config
+    from dalle3_jax.stages.table import STAGES, build_stage
     from dalle3_jax.stages.train import prepare_run
     from dalle3_jax.training.sharding import make_mesh
 
     stage_folder = find_stage_folder(workdir)
     if not finished_steps(stage_folder / "checkpoints"):
         raise ValueError(f"{stage_folder} has no finished checkpoint yet; train further, then export")
-    config = ConfigDict(json.loads((stage_folder / "config.json").read_text()))
+    config = read_run_config(stage_folder / "config.json", STAGES)
     mesh = make_mesh({"data": -1})
     with jax.set_mesh(mesh):
-        system = load_stage_networks(config, stage_folder.parent, mesh)
-        stage = STAGES[config.train.stage](config, stage_folder.parent, system)
-        run, state, step = prepare_run(config, stage_folder, mesh, system, stage)
+        context = Context(config, stage_folder.parent, load_stage_networks(config, stage_folder.parent, mesh))
+        stage = build_stage(context)
+        run, state, step = prepare_run(context, stage_folder, mesh, stage)
         run.checkpointer.close()
         return stage.release(state.ema, step), step
 

@@ -19,38 +19,36 @@ from dalle3_jax.models.vae import VAE
 from dalle3_jax.models.xfnet import XFNet
 from dalle3_jax.typing import DTypeLike
 
-__all__ = ["COMPONENT_NETWORKS", "NETWORK_CLASSES", "build_models", "build_module", "module_fields", "module_kind"]
+__all__ = [
+    "COMPONENT_NETWORKS",
+    "NETWORKS",
+    "NETWORK_CLASSES",
+    "build_models",
+    "build_module",
+    "module_fields",
+    "module_kind",
+]
 
-NETWORK_CLASSES: dict[str, type[nn.Module]] = {
-    "t5": T5Encoder,
-    "clip_text": CLIPTextEncoder,
-    "clip": CLIP,
-    "xfnet": XFNet,
-    "latent_head": LatentHead,
-    "unet": UNet,
-    "vae": VAE,
-    "decoder_unet": DecoderUNet,
-    "scene_reader": SceneReader,
-    "captioner": Captioner,
-    "size_head": SizeHead,
+NETWORKS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    "t5": (T5Encoder, ("text_encoder", "glyph_encoder")),
+    "clip_text": (CLIPTextEncoder, ("text_encoder_2",)),
+    "clip": (CLIP, ()),
+    "xfnet": (XFNet, ("xfnet",)),
+    "latent_head": (LatentHead, ("latent_head",)),
+    "unet": (UNet, ("unet",)),
+    "vae": (VAE, ("vae",)),
+    "decoder_unet": (DecoderUNet, ("decoder", "refiner")),
+    "scene_reader": (SceneReader, ("reader",)),
+    "captioner": (Captioner, ("captioner",)),
+    "size_head": (SizeHead, ("size_head",)),
 }
+"""Kind -> class, and the sections of `config.model` that stand for it unless they name another under `network`."""
+
+NETWORK_CLASSES: dict[str, type[nn.Module]] = {kind: cls for kind, (cls, _) in NETWORKS.items()}
 """Every network that a config or a release may name."""
 
-COMPONENT_NETWORKS = {
-    "text_encoder": "t5",
-    "text_encoder_2": "clip_text",
-    "glyph_encoder": "t5",
-    "xfnet": "xfnet",
-    "latent_head": "latent_head",
-    "unet": "unet",
-    "vae": "vae",
-    "decoder": "decoder_unet",
-    "refiner": "decoder_unet",
-    "reader": "scene_reader",
-    "captioner": "captioner",
-    "size_head": "size_head",
-}
-"""The network that a section of `config.model` stands for, unless it names another under `network`."""
+COMPONENT_NETWORKS = {component: kind for kind, (_, components) in NETWORKS.items() for component in components}
+"""Component -> the kind of its network where its section names none."""
 
 NOT_FIELDS = ("parent", "name", "dtype")
 

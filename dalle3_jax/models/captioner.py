@@ -5,14 +5,15 @@ and ends with a class token; the decoder goes on from the text tower's tokens an
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.clip import Tower
 from dalle3_jax.models.coca import ImageTower, TextDecoder, TextTower
+from dalle3_jax.models.examples import floats, text_inputs
 from dalle3_jax.nn.kv_cache import KV
 from dalle3_jax.nn.layers import with_logical_axes
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
@@ -108,6 +109,11 @@ class Captioner(nn.Module):
         x, _, text = self.text_tower(ids[:, None], cache=cache.text, positions=positions)
         logits, (decoder, seen) = self.text_decoder(x, picture, (cache.decoder, cache.picture), positions)
         return logits[:, 0], CaptionerCache(text, decoder, seen)
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        return *text_inputs(self.positions), floats(1, *self.image_size, 3)
 
 
 def empty_cache(module: Captioner, count: int) -> CaptionerCache:

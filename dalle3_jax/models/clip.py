@@ -5,14 +5,15 @@ The layout is transformers'; OpenCLIP's models (Stable Diffusion 2's, SDXL's sec
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.condition import Condition
+from dalle3_jax.models.examples import floats, text_inputs
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.kv_cache import causal_bias
 from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm, with_logical_axes
@@ -134,6 +135,11 @@ class CLIPTextEncoder(nn.Module):
             vector = dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")(vector)
         return Condition(norm(features) if self.normed else features, jnp.ones_like(mask), vector)
 
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        return text_inputs(self.positions)
+
 
 class CLIPVisionEncoder(nn.Module):
     """Images -> one vector each: a vision transformer (arXiv 2010.11929), read at the class token."""
@@ -214,6 +220,11 @@ class CLIP(nn.Module):
     ) -> Float[Array, "b b_images"]:
         """exp(logit_scale) times the cosine of every text with every image."""
         return jnp.exp(self.logit_scale) * self.encode_text(ids, mask) @ self.encode_image(images).T
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        return *text_inputs(self.positions), floats(1, self.image_size, self.image_size, 3)
 
 
 def unit_vectors(vectors: Float[Array, "b v"]) -> Float[Array, "b v"]:

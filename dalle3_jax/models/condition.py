@@ -1,12 +1,14 @@
-"""What the UNet is conditioned on: tokens that it attends to, and one pooled vector."""
+"""What the UNet is conditioned on: tokens that it attends to, and one pooled vector; and how text becomes that."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from flax import linen as nn
 
-from dalle3_jax.typing import Array, Bool, Float
+from dalle3_jax.typing import Array, Bool, Float, Params
 
-__all__ = ["Condition"]
+__all__ = ["Condition", "encode_text"]
 
 
 class Condition(NamedTuple):
@@ -19,3 +21,26 @@ class Condition(NamedTuple):
     def concatenate(self, second: "Condition") -> "Condition":
         """One condition of two text encoders: each token's features of both, and the second's vector (SDXL)."""
         return second._replace(tokens=jnp.concatenate([self.tokens, second.tokens], axis=-1))
+
+
+def encode_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping[str, Array]) -> Condition:
+    """The condition of a batch of tokenized text, in training and in sampling.
+
+    A batch holds `ids` [b l] or the text encoder's `features` [b l d], and their `mask` [b l]; for a system with a
+    `glyph_encoder` also `glyph_ids` and `glyph_mask` [b g], the bytes of quoted text. Without an `xfnet` the text
+    encoder (CLIP's) gives the condition itself, beside that of a `text_encoder_2` where there is one.
+    """
+
+    def apply(name: str, *inputs: Any) -> Any:
+        return modules[name].apply({"params": params[name]}, *inputs)
+
+    mask = batch["mask"]
+    features: Any = batch["features"] if "features" in batch else apply("text_encoder", batch["ids"], mask)
+    if "text_encoder_2" in modules:
+        return features.concatenate(apply("text_encoder_2", batch["ids"], mask))
+    if "xfnet" not in modules:
+        return features
+    if "glyph_encoder" not in modules or "glyph_ids" not in batch:
+        return apply("xfnet", features, mask)
+    glyphs = apply("glyph_encoder", batch["glyph_ids"], batch["glyph_mask"])
+    return apply("xfnet", features, mask, (glyphs, batch["glyph_mask"]))

@@ -1,10 +1,12 @@
 """The UNet of diffusion decoders, conditioned on latents: in pixels, or in the latents themselves to refine them."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.examples import floats
 from dalle3_jax.models.vae import depth_to_space, space_to_depth
 from dalle3_jax.nn.layers import EmbeddingMLP, conv, embedding, sinusoids
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
@@ -104,3 +106,9 @@ class DecoderUNet(nn.Module):
             )
         if self.factor % self.patch:
             raise ValueError(f"patch {self.patch} does not divide the factor {self.factor}")
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        side, latents = 2 * self.factor, floats(1, 2, 2, self.latent_channels)
+        return floats(1, side, side, self.image_channels), floats(1), latents

@@ -1,8 +1,12 @@
 """What the text alone says of the latents, read from xfnet's tokens: the head that teaches the text side first."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.examples import floats, require_component
 from dalle3_jax.nn.layers import dense, kernel_init
 from dalle3_jax.typing import Array, DTypeLike, Float
 
@@ -35,3 +39,8 @@ class LatentHead(nn.Module):
         x = x.astype(jnp.float32) + means[None]
         x = x.reshape(b, rows, columns, self.patch, self.patch, self.channels).swapaxes(2, 3)
         return x.reshape(b, rows * self.patch, columns * self.patch, self.channels)
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        return (floats(1, self.grid[0] * self.grid[1], require_component("xfnet", modules, self).width),)

@@ -4,11 +4,13 @@ Objects are found at their centres (CenterNet, arXiv 1904.07850): a heat map wit
 class, colour, style and box read in that cell alone.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.examples import floats
 from dalle3_jax.nn.layers import conv, dense
 from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock
@@ -103,3 +105,8 @@ class SceneReader(nn.Module):
 
     def _dense(self, features: int, name: str) -> nn.Dense:
         return dense(features, dtype=self.dtype, name=name)
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        return (floats(1, 16, 16, 3),)

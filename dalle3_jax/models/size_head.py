@@ -1,8 +1,12 @@
 """Which size a text asks for, read from its features; trained on captions and the shapes of their pictures."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.examples import floats, text_mask
 from dalle3_jax.nn.layers import dense, layer_norm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
@@ -27,3 +31,8 @@ class SizeHead(nn.Module):
         x = dense(self.hidden, dtype=self.dtype, name="hidden")(layer_norm(dtype=self.dtype, name="norm")(features))
         pooled = jnp.max(jnp.where(mask[..., None], nn.gelu(x), -jnp.inf), axis=1)
         return dense(len(self.buckets), dtype=self.dtype, name="logits")(pooled).astype(jnp.float32)
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        return floats(1, 8, self.width), text_mask()

@@ -4,12 +4,14 @@ arXiv 1910.10683, 2105.13626; the layout is Mesh TensorFlow's and transformers'.
 """
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from dalle3_jax.models.examples import text_inputs
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.layers import dense, embedding
 from dalle3_jax.nn.norms import RMSNorm
@@ -123,3 +125,8 @@ class T5Encoder(nn.Module):
         )
         x, _ = blocks(x, mask, jnp.moveaxis(bias, -1, 0)[None])
         return RMSNorm(name="final_norm")(x)
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        return text_inputs()

@@ -1,28 +1,24 @@
 """The latent diffusion UNet: DALL-E 3's scale-shift conditioning; Stable Diffusion's and SDXL's are fields."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.condition import Condition
+from dalle3_jax.models.examples import floats, require_component, text_mask
 from dalle3_jax.nn.layers import EmbeddingMLP, conv, sinusoids
 from dalle3_jax.nn.norms import GroupNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
 from dalle3_jax.nn.transformer import SpatialTransformer
-from dalle3_jax.typing import Array, DTypeLike, Float
+from dalle3_jax.typing import Array, DTypeLike, Float, Params
 
-__all__ = ["SIZE_ID_WIDTH", "Level", "UNet"]
+__all__ = ["SIZE_ID_WIDTH", "Level", "UNet", "apply_unet", "whole_image_sizes"]
 
 SIZE_ID_WIDTH = 256
 """Sinusoids per size id, as in SDXL (arXiv 2307.01952)."""
-
-
-def whole_image_sizes(rows: int, height: int, width: int) -> Float[Array, "b s"]:
-    """Size ids of uncropped images of so many pixels: original size, crop of 0, target size (SDXL's conditioning)."""
-    ids = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
-    return jnp.broadcast_to(ids, (rows, len(ids)))
 
 
 @dataclass(frozen=True)
@@ -156,3 +152,44 @@ class UNet(nn.Module):
             dtype=self.dtype,
             name=name,
         )
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        context, vector = self.context_width, self.vector_width
+        if not context:
+            adapter = require_component("xfnet", modules, self)
+            context, vector = adapter.width, adapter.vector_width
+        condition = Condition(floats(1, 8, context), text_mask(), floats(1, max(vector, 1)))
+        sizes = (floats(1, self.size_ids),) if self.size_ids else ()
+        return floats(1, 8, 8, self.in_channels), floats(1), condition, *sizes
+
+
+def apply_unet(
+    module: UNet,
+    params: Params,
+    x_t: Float[Array, "b h w c"],
+    t: Float[Array, " b"],
+    condition: Condition,
+    sizes: Float[Array, "b s"] | None = None,
+    *,
+    factor: int,
+) -> Float[Array, "b h w c_out"]:
+    """The UNet's output at the network times t, in training and in sampling.
+
+    A UNet with `size_ids` is given `sizes`, or without any those of uncropped images of `factor` times the sides of
+    x_t; others are given none.
+    """
+    if not module.size_ids:
+        sizes = None
+    elif sizes is None:
+        rows, height, width, _ = x_t.shape
+        sizes = whole_image_sizes(rows, factor * height, factor * width)
+    output: Any = module.apply({"params": params}, x_t, t, condition, sizes)
+    return output
+
+
+def whole_image_sizes(rows: int, height: int, width: int) -> Float[Array, "b s"]:
+    """Size ids of uncropped images of so many pixels: original size, crop of 0, target size (SDXL's conditioning)."""
+    ids = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
+    return jnp.broadcast_to(ids, (rows, len(ids)))

@@ -1,10 +1,12 @@
 """The KL autoencoder of latent diffusion (arXiv 2112.10752), able to hold Stable Diffusion's VAE exactly."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.models.examples import floats
 from dalle3_jax.nn.layers import conv
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
@@ -157,3 +159,8 @@ class VAE(nn.Module):
         """(Reconstruction from the mean, mean, log variance)."""
         mean, logvar = self.encode(images)
         return self.decode(mean), mean, logvar
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        return (floats(1, 4 * self.factor, 4 * self.factor, 3),)

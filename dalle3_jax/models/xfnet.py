@@ -4,12 +4,14 @@ All that is published of DALL-E 3's is that T5's outputs are "cross-attended to 
 choice.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.condition import Condition
+from dalle3_jax.models.examples import floats, require_component, text_mask
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.layers import dense, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import GEGLU, TransformerBlock, scan_layers
@@ -118,3 +120,11 @@ class XFNet(nn.Module):
         blocks = scan_layers(ResamplerBlock, self.layers, remat=self.remat)
         queries, _ = blocks(self.heads, self.width // self.heads, dtype=self.dtype, name="layers")(queries, x, mask)
         return queries, jnp.ones(queries.shape[:2], bool)
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        text = floats(1, 8, require_component("text_encoder", modules, self).width), text_mask()
+        if not self.glyphs:
+            return text
+        return *text, (floats(1, 8, require_component("glyph_encoder", modules, self).width), text_mask())

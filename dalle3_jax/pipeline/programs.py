@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from dalle3_jax.diffusion import guidance, prediction, samplers
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.sdedit import sdedit
-from dalle3_jax.models.condition import Condition
-from dalle3_jax.models.unet import whole_image_sizes
+from dalle3_jax.models.condition import Condition, encode_text
+from dalle3_jax.models.unet import apply_unet
 from dalle3_jax.pipeline.setting_values import HALO
 from dalle3_jax.pipeline.specs import DecoderSpec, PipelineSpec
 from dalle3_jax.pipeline.tiling import apply_in_tiles
@@ -74,14 +74,10 @@ def encode_prompts(
     system: PipelineSpec,
 ) -> Condition:
     """The UNet's condition of tokenized prompts, and of the bytes that they quote where the system reads those."""
-    features = _apply(system.text_encoder, params["text_encoder"], ids, mask)
-    if system.xfnet is None:
-        second = system.text_encoder_2
-        return features.concatenate(_apply(second, params["text_encoder_2"], ids, mask)) if second else features
-    if system.glyph_encoder is None or glyphs is None:
-        return _apply(system.xfnet, params["xfnet"], features, mask)
-    letters = _apply(system.glyph_encoder, params["glyph_encoder"], *glyphs)
-    return _apply(system.xfnet, params["xfnet"], features, mask, (letters, glyphs[1]))
+    batch = {"ids": ids, "mask": mask}
+    if glyphs is not None:
+        batch |= {"glyph_ids": glyphs[0], "glyph_mask": glyphs[1]}
+    return encode_text(system.text_modules, params, batch)
 
 
 @functools.partial(jax.jit, static_argnames="shape")
@@ -92,26 +88,11 @@ def start(seeds: Array, std: Float[Array, ""], *, shape: tuple[int, int, int]) -
     return samplers.initial_state(std * samplers.noise(initial, shape)), loop
 
 
-def apply_unet(
-    params: Params,
-    x_t: Float[Array, "b h w c"],
-    t: Float[Array, " b"],
-    condition: Condition,
-    *,
-    system: PipelineSpec,
-) -> Float[Array, "b h w c"]:
-    """The UNet's output at the network times t, conditioned on the sizes of whole images where it takes any."""
-    rows, height, width, _ = x_t.shape
-    factor = system.latent.factor
-    sizes = whole_image_sizes(rows, factor * height, factor * width) if system.unet.size_ids else None
-    return _apply(system.unet, params, x_t, t, condition, sizes)
-
-
 def denoiser(params: Params, condition: Condition, *, system: PipelineSpec) -> Denoise:
-    """The base model's Denoise on the rows of a condition."""
+    """The base model's Denoise on the rows of a condition, for whole images."""
 
     def network(x_t: Array, t: Array) -> Array:
-        return apply_unet(params["unet"], x_t, t, condition, system=system)
+        return apply_unet(system.unet, params["unet"], x_t, t, condition, factor=system.latent.factor)
 
     return prediction.denoiser(network, system.schedule, system.prediction)
 

@@ -10,6 +10,7 @@ from dalle3_jax.diffusion import consistency, prediction, schedules
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import check_glyphs, text_components
+from dalle3_jax.models.unet import UNet
 from dalle3_jax.pipeline.request import Sampling
 
 __all__ = ["DecoderSpec", "PipelineSpec"]
@@ -20,7 +21,7 @@ class PipelineSpec:
     """The static half of a pipeline, hashable: pipelines that differ in parameters only share compiled programs."""
 
     text_encoder: nn.Module
-    unet: nn.Module
+    unet: UNet
     vae: nn.Module
     schedule: schedules.Schedule
     prediction: str
@@ -29,6 +30,12 @@ class PipelineSpec:
     text_encoder_2: nn.Module | None = None
     glyph_encoder: nn.Module | None = None
     spacing: spacings.Spacing = field(default_factory=spacings.Spacing)
+
+    @property
+    def text_modules(self) -> dict[str, nn.Module]:
+        """The networks that turn text into a condition, by component."""
+        names = ("text_encoder", "text_encoder_2", "glyph_encoder", "xfnet")
+        return {name: module for name in names if (module := getattr(self, name)) is not None}
 
     @classmethod
     def from_release(cls, release: Release) -> "PipelineSpec":

@@ -21,8 +21,9 @@ from dalle3_jax.planning.chips import Topology
 from dalle3_jax.planning.flops import jaxpr_flops
 from dalle3_jax.planning.plan_report import BIG_BYTES, Plan, plan_findings, roofline_seconds
 from dalle3_jax.stages.config import plain_config
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import StageNetworks
-from dalle3_jax.stages.table import STAGES
+from dalle3_jax.stages.table import build_stage
 from dalle3_jax.stages.train import make_optimizer
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import TrainState, state_shardings, with_shardings
@@ -61,14 +62,14 @@ def training_program(
     config: ConfigDict, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str
 ) -> TrainingProgram:
     """The training step of the config's stage; ValueError where the config does not say all that it depends on."""
-    system = abstract_networks(config, mesh)
-    stage = STAGES[config.train.stage](config, Path("plan"), system)
-    boxed = system.boxed_params()
+    networks = abstract_networks(config, mesh)
+    stage = build_stage(Context(config, Path("plan"), networks))
+    boxed = networks.boxed_params()
     adamw, _ = make_optimizer(config, boxed)
     abstract, layout = state_shardings(boxed, adamw, mesh, jax.random.key(0))
     step = make_step(stage.loss_fn, adamw, ema=config.train.ema, accumulate=config.train.accumulate)
-    frozen = {name: tree for name, tree in {**system.frozen_params, **stage.frozen}.items() if _is_used(name, inputs)}
-    batch = abstract_batch(config, system, mesh, bucket, inputs)
+    frozen = {name: tree for name, tree in {**networks.frozen_params, **stage.frozen}.items() if _is_used(name, inputs)}
+    batch = abstract_batch(config, networks, mesh, bucket, inputs)
     compiled = compile_step(step, layout, mesh)
     return TrainingProgram(compiled, step, stage.loss_fn, with_shardings(abstract, layout), frozen, batch)
 
@@ -137,12 +138,12 @@ def without_shardings(tree: Any) -> Any:
 
 
 def abstract_batch(
-    config: ConfigDict, system: StageNetworks, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str
+    config: ConfigDict, networks: StageNetworks, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a global batch of one bucket."""
     rows, length = config.train.batch_size, config.data.text_length
     height, width = (config.data.crop or side for side in bucket)
-    text, vae = system.modules.get("text_encoder"), system.modules["vae"]
+    text, vae = networks.modules.get("text_encoder"), networks.modules["vae"]
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
     if inputs == "images":
         shapes["images"] = (height, width, 3), jnp.float32

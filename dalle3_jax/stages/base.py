@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -20,72 +21,81 @@ from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.stages import distillation, inputs
 from dalle3_jax.stages.config import plain_config
-from dalle3_jax.stages.latents import checked_tokenizer, latent_batches, network_functions, text_lengths
+from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.latents import latent_batches, text_lengths
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.stage import Stage, training_metadata
 from dalle3_jax.training import logging, tasks
-from dalle3_jax.training.objectives import diffusion as objectives
-from dalle3_jax.typing import Params
+from dalle3_jax.training.objectives.consistency import consistency_loss
+from dalle3_jax.training.objectives.diffusion import diffusion_loss
+from dalle3_jax.typing import LossFn, Params
 
 __all__ = ["base_stage", "distill_base_stage"]
 
 
-def base_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
+def base_stage(context: Context, *, time_shift: float = 1.0) -> Stage:
     """Text encoder, xfnet and UNet in the latents of a frozen VAE."""
-    system.require(*text_components(system.modules), "unet", "vae")
+    config, networks = context.config, context.networks
+    networks.require(*text_components(networks.modules), "unet", "vae")
     diffusion = plain_config(config.model.diffusion)
     schedule = schedules.build_schedule(**diffusion["schedule"])
     prediction.check_prediction(schedule, diffusion["prediction"])
-    loss_fn = objectives.diffusion_loss(
-        base_task(system),
+    loss_fn = diffusion_loss(
+        base_task(networks),
         "unet",
         schedule=schedule,
         predict=diffusion["prediction"],
         weighting=diffusion["weighting"],
-        time_shift=config.train.time_shift,
+        time_shift=time_shift,
     )
     sampling = {key: config.sample[key] for key in ("steps", "sampler", "guidance_scale")}
-    return Stage(loss_fn, *base_results(config, workdir, system, diffusion, sampling))
+    return assemble_base_stage(context, loss_fn, diffusion, sampling)
 
 
-def distill_base_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
+def distill_base_stage(
+    context: Context, *, top: float = 0.985, parts: tuple[int, int] = (8, 64), guidance_scale: float = 1.0
+) -> Stage:
     """The base model's consistency model: a few steps, with the teacher's guidance folded in (arXiv 2310.04378)."""
-    system.require(*text_components(system.modules), "unet", "vae")
+    config, networks = context.config, context.networks
+    networks.require(*text_components(networks.modules), "unet", "vae")
     distillation.trained_component(config, ("unet",))
-    if not config.train.consistency.teacher:
-        raise ValueError("train.consistency.teacher is False: a base model is distilled from one in config.init.unet")
-    diffusion = distillation.teacher_release(system, "unet").diffusion
-    null = inputs.tokenize_captions(config, checked_tokenizer(config, system), [""])
-    loss_fn = distillation.distillation_loss(config, base_task(system, null), "unet", diffusion)
-    sampling = {"steps": config.sample.steps, "sampler": "consistency", "guidance_scale": 1.0}
-    teacher = {"teacher": system.loaded["unet"]}
-    return Stage(loss_fn, *base_results(config, workdir, system, diffusion, sampling), teacher)
-
-
-def base_task(system: StageNetworks, null: Mapping[str, Any] | None = None) -> tasks.MakeTask:
-    """What a base model learns: the latents of captions; with `null`, the empty caption beside them."""
-    modules, latent = system.modules, system.latent()
-    return tasks.text_to_image(
-        network_functions(modules, *text_components(modules), "unet"),
-        shift=latent.shift,
-        scale=latent.scale,
-        sizes=bool(modules["unet"].size_ids),
-        null=null,
+    diffusion = distillation.teacher_release(networks, "unet").diffusion
+    null = inputs.tokenize_captions(config, context.tokenizer, [""])
+    loss_fn = consistency_loss(
+        base_task(networks, null),
+        "unet",
+        schedule=schedules.build_schedule(**diffusion["schedule"]),
+        predict=diffusion["prediction"],
+        top=top,
+        parts=parts,
+        steps=config.train.steps,
+        guidance_scale=guidance_scale,
     )
+    sampling = {"steps": config.sample.steps, "sampler": "consistency", "guidance_scale": 1.0}
+    return assemble_base_stage(context, loss_fn, diffusion, sampling, {"teacher": networks.loaded["unet"]})
 
 
-def base_results(
-    config: ConfigDict, workdir: Path, system: StageNetworks, diffusion: Mapping[str, Any], sampling: Mapping[str, Any]
-) -> tuple[Any, Any, Any]:
-    """(Data, preview, release) of a base model with these schedule and prediction, and defaults of sampling."""
-    tokenizer, latent = checked_tokenizer(config, system), system.latent()
+def base_task(networks: StageNetworks, null: Mapping[str, Any] | None = None) -> tasks.MakeTask:
+    """What a base model learns: the latents of captions; with `null`, the empty caption beside them."""
+    return tasks.text_to_image(networks.encode_latents, networks.encode_text, networks.unet, null=null)
+
+
+def assemble_base_stage(
+    context: Context,
+    loss_fn: LossFn,
+    diffusion: Mapping[str, Any],
+    sampling: Mapping[str, Any],
+    frozen: Params = MappingProxyType({}),
+) -> Stage:
+    """The stage of a base model with this loss, these schedule and prediction, and these defaults of sampling."""
+    config, networks, tokenizer, latent = context.config, context.networks, context.tokenizer, context.networks.latent()
     inputs.check_preview_prompts(config, latent.factor)
-    scored = suite_scorer(config)
+    score = suite_scorer(config)
 
     def release(ema: Params, step: int) -> Release:
         return Release(
-            dict(system.modules),
-            {**system.loaded, **ema},
+            dict(networks.modules),
+            {**networks.loaded, **ema},
             latent,
             diffusion={key: diffusion[key] for key in ("schedule", "prediction")},
             text=text_lengths(config),
@@ -101,9 +111,10 @@ def base_results(
         cells = [SheetCell(picture.image, (SheetLine(picture.prompt),)) for picture in pictures]
         if cells:
             logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
-        return scored(pipeline).shares() if scored else {}
+        return score(pipeline).shares() if score else {}
 
-    return functools.partial(latent_batches, config, workdir, system, tokenizer), preview, release
+    data = functools.partial(latent_batches, context)
+    return Stage(loss_fn=loss_fn, data=data, preview=preview, release=release, frozen=frozen)
 
 
 def suite_scorer(config: ConfigDict) -> Callable[[Pipeline], Report] | None:

@@ -16,7 +16,7 @@ from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.networks import StageNetworks
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.training import logging
@@ -29,18 +29,13 @@ COMPARED = 256
 """Held-out pictures among whose captions a preview looks for each picture's own."""
 
 
-def captioner_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
+def captioner_stage(context: Context, *, contrastive: float = 1.0, caption: float = 2.0) -> Stage:
     """Contrastive and language-model loss on the data's captions; from nothing, or on from config.init.captioner."""
-    system.require("captioner")
-    module, tokenizer = system.modules["captioner"], inputs.config_tokenizer(config)
+    config, networks, tokenizer = context.config, context.networks, context.tokenizer
+    networks.require("captioner")
+    module = networks.modules["captioner"]
     check_captioner(config, module, tokenizer)
-    weights = config.train.captioning
-    loss_fn = captioner_loss(
-        functools.partial(apply_network, module),
-        start_id=module.start_id,
-        contrastive=weights.contrastive,
-        caption=weights.caption,
-    )
+    apply = functools.partial(apply_network, module)
 
     def release(ema: Params, step: int) -> Release:
         params = {"captioner": ema["captioner"]}
@@ -63,7 +58,12 @@ def captioner_stage(config: ConfigDict, workdir: Path, system: StageNetworks) ->
         products = model.image_vectors(pictures) @ model.text_vectors(texts).T
         return {"agreement": float(np.mean(products.argmax(-1) == np.arange(len(products))))}
 
-    return Stage(loss_fn, functools.partial(inputs.training_batches, config, tokenizer), preview, release)
+    return Stage(
+        loss_fn=captioner_loss(apply, start_id=module.start_id, contrastive=contrastive, caption=caption),
+        data=functools.partial(inputs.batches, context),
+        preview=preview,
+        release=release,
+    )
 
 
 def check_captioner(config: ConfigDict, module: Any, tokenizer: Tokenizer) -> None:

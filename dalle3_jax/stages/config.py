@@ -1,8 +1,8 @@
 """The config of a run: read from a file and flags, checked before anything is computed, compared on resuming."""
 
 import json
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,18 @@ from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.weighting import WEIGHTINGS
 from dalle3_jax.models.build import COMPONENT_NETWORKS, build_models
+from dalle3_jax.stages.objective import moved_key_error, objective_errors
+from dalle3_jax.stages.value_checks import (
+    ABOVE_ZERO,
+    BELOW_ONE,
+    COUNT,
+    NOT_NEGATIVE,
+    SHARE,
+    ValueCheck,
+    integer_from,
+    number_between,
+    one_of,
+)
 
 __all__ = ["check_stage_config", "check_unchanged", "load_config", "plain_config"]
 
@@ -23,7 +35,6 @@ FREE = ("data.threads", "data.prefetch", "data.max_bad")
 """What a run may go on with however it changed, though it stands within what is fixed: the batches stay the same."""
 
 KINDS = ("linear", "mlp", "transformer", "resampler")
-ValueCheck = tuple[Callable[[Any], bool], str]
 
 
 def load_config(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
@@ -31,6 +42,9 @@ def load_config(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
 
     `--config FILE[:STAGE] --workdir DIR [--config.train.steps=10 ...]`. Raises ValueError naming what is wrong.
     """
+    overrides = (re.match(r"--?(?:no)?config\.([\w.]+)", word) for word in argv)
+    if errors := [error for match in overrides if match and (error := moved_key_error(match[1]))]:
+        raise ValueError("; ".join(f"config.{error}" for error in errors))
     argv = ["train", *argv]
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "folder of the run; stages get subfolders", flag_values=values)
@@ -51,7 +65,9 @@ def load_config(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
             raise ValueError(f"the config {values['config'].value!r} names no train.stage")
         return values.config, Path(values.workdir)
     except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-        raise ValueError(_one_line(error)) from None
+        name = re.search(r"[\"'](\w+)[\"']", str(error)) if isinstance(error, AttributeError | KeyError) else None
+        moved = moved_key_error(f"train.{name[1]}") if name else ""
+        raise ValueError(f"config.{moved}" if moved else _one_line(error)) from None
 
 
 def _one_line(error: Exception) -> str:
@@ -95,33 +111,6 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def number_between(
-    least: float = -math.inf, most: float = math.inf, *, open_end: bool = False
-) -> Callable[[Any], bool]:
-    """Whether it is a number within bounds, the lower one left out where `open_end`."""
-
-    def suits(value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return False
-        return least < value <= most if open_end else least <= value <= most
-
-    return suits
-
-
-def integer_from(least: int) -> Callable[[Any], bool]:
-    """Whether it is a whole number of at least `least`."""
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def one_of(*known: Any) -> Callable[[Any], bool]:
-    """Whether it is one of these."""
-    return lambda value: value in known
-
-
-COUNT: ValueCheck = (integer_from(1), "it must be a whole number of at least 1")
-NOT_NEGATIVE: ValueCheck = (number_between(0.0), "it must be a number of at least 0")
-SHARE: ValueCheck = (number_between(0.0, 1.0), "it must lie in [0, 1]")
-BELOW_ONE: ValueCheck = (lambda value: number_between(0.0)(value) and value < 1, "it must lie in [0, 1), 1 excluded")
 RULES: Mapping[str, ValueCheck] = {
     **{f"train.{key}": COUNT for key in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep")},
     "train.max_skipped": COUNT,
@@ -131,18 +120,14 @@ RULES: Mapping[str, ValueCheck] = {
         "use float16, bfloat16, float32 or int8",
     ),
     "train.name": (lambda value: isinstance(value, str) and "/" not in value, "it must be a plain folder name"),
-    "train.learning_rate": (number_between(0.0, open_end=True), "it must be a number above 0"),
+    "train.learning_rate": ABOVE_ZERO,
     "train.warmup": NOT_NEGATIVE,
     "train.constant": SHARE,
     **{f"train.{key}": BELOW_ONE for key in ("b1", "b2", "ema")},
     "train.weight_decay": NOT_NEGATIVE,
-    "train.clip": (number_between(0.0, open_end=True), "it must be a number above 0"),
-    "train.time_shift": (number_between(0.0, open_end=True), "it must be a number above 0"),
-    "train.kl_weight": NOT_NEGATIVE,
-    "train.gradient_weight": NOT_NEGATIVE,
-    "train.save_minutes": (number_between(0.0, open_end=True), "it must be a number above 0"),
+    "train.clip": ABOVE_ZERO,
+    "train.save_minutes": ABOVE_ZERO,
     "train.hang_minutes": NOT_NEGATIVE,
-    "train.crop": (integer_from(0), "it must be a whole number, 0 for none"),
     "mesh.slices": COUNT,
     "sample.every": (integer_from(0), "it must be a whole number, 0 for none"),
     **{f"sample.{key}": COUNT for key in ("count", "steps", "decoder_steps", "suite_count")},
@@ -152,10 +137,12 @@ RULES: Mapping[str, ValueCheck] = {
 }
 
 
-def check_stage_config(config: ConfigDict, stages: Collection[str]) -> None:
-    """Raise one ValueError with everything that no run could use."""
+def check_stage_config(config: ConfigDict, stages: Mapping[str, Callable[..., Any]]) -> None:
+    """Raise one ValueError with everything that no run could use; `stages` are the functions that build them."""
     found = [error for part in (value_errors, data_errors, network_errors, diffusion_errors) for error in part(config)]
-    if config.train.stage not in stages:
+    if config.train.stage in stages:
+        found += objective_errors(config, stages[config.train.stage])
+    else:
         found.insert(0, f"train.stage is {config.train.stage!r}: use {', '.join(stages)}")
     if found:
         raise ValueError("; ".join(f"config.{error}" for error in found))

@@ -1,13 +1,13 @@
 """The stages of decoders and refiners: as ordinary diffusion models, and distilled to consistency models."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.latents import DecoderSettings
 from dalle3_jax.checkpoints.releases import Release
@@ -20,79 +20,98 @@ from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.pipeline.specs import DecoderSpec
 from dalle3_jax.stages import distillation, inputs
 from dalle3_jax.stages.config import plain_config
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.distillation import DECODERS
-from dalle3_jax.stages.latents import checked_tokenizer, network_functions
-from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.training import logging, tasks
-from dalle3_jax.training.objectives import diffusion as objectives
-from dalle3_jax.typing import Array, Params
+from dalle3_jax.training.objectives.consistency import consistency_loss
+from dalle3_jax.training.objectives.diffusion import diffusion_loss
+from dalle3_jax.training.tasks import NO_PERTURBATION
+from dalle3_jax.typing import Array, LossFn, Params
 
 __all__ = ["decoder_stage", "distill_decoder_stage"]
 
 
-def decoder_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
-    """A decoder or a refiner as an ordinary diffusion model on the latents of a frozen VAE."""
+def decoder_stage(
+    context: Context, *, time_shift: float = 1.0, crop: int = 0, perturbation: tasks.Perturbation = NO_PERTURBATION
+) -> Stage:
+    """A decoder or a refiner as an ordinary diffusion model on the latents of a frozen VAE.
+
+    `crop` is the side in pixels of the part that is trained on, 0: the whole.
+    """
+    config = context.config
     component, diffusion = distillation.trained_component(config, DECODERS), plain_config(config.model.diffusion)
-    pose = decoder_task(config, system, component)
-    decoding = DecoderSettings(
-        "diffusion",
-        system.latent(),
-        **schedule_and_prediction(diffusion),
-        steps=config.sample.steps,
-        clamp=config.sample.clamp,
-    )
+    task = decoder_task(context, component, crop, perturbation)
+    settings = {"steps": config.sample.steps, "clamp": config.sample.clamp, **schedule_and_prediction(diffusion)}
+    decoding = DecoderSettings("diffusion", context.networks.latent(), **settings)
     schedule = schedules.build_schedule(**decoding.schedule)
     prediction.check_prediction(schedule, decoding.prediction)
-    loss_fn = objectives.diffusion_loss(
-        pose,
+    loss_fn = diffusion_loss(
+        task,
         component,
         schedule=schedule,
         predict=decoding.prediction,
         weighting=diffusion["weighting"],
-        time_shift=config.train.time_shift,
+        time_shift=time_shift,
     )
-    return Stage(loss_fn, decoder_batches(config, system), *decoder_results(config, system, component, decoding))
+    return assemble_decoder_stage(context, component, loss_fn, decoding, captions=bool(perturbation.resampled))
 
 
-def distill_decoder_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
-    """The consistency model of a decoder or a refiner: from a teacher in config.init, or from the data alone."""
-    component, how = distillation.trained_component(config, DECODERS), config.train.consistency
-    pose = decoder_task(config, system, component)
+def distill_decoder_stage(
+    context: Context,
+    *,
+    teacher: bool = True,
+    top: float = 0.985,
+    parts: tuple[int, int] = (8, 64),
+    crop: int = 0,
+    perturbation: tasks.Perturbation = NO_PERTURBATION,
+) -> Stage:
+    """The consistency model of a decoder or a refiner: from a `teacher` in config.init, or from the data alone."""
+    config, networks = context.config, context.networks
+    component = distillation.trained_component(config, DECODERS)
+    task = decoder_task(context, component, crop, perturbation)
     diffusion = plain_config(config.model.diffusion)
-    if how.teacher:
-        diffusion = vars(distillation.teacher_release(system, component).decoders[component])
-    settings = {"steps": config.sample.decoder_steps, "clamp": config.sample.clamp, "top": how.top}
+    if teacher:
+        diffusion = vars(distillation.teacher_release(networks, component).decoders[component])
+    settings = {"steps": config.sample.decoder_steps, "clamp": config.sample.clamp, "top": top}
     settings |= {"temperature": config.sample.temperature, **schedule_and_prediction(diffusion)}
-    decoding = DecoderSettings("consistency", system.latent(), **settings)
-    loss_fn = distillation.distillation_loss(config, pose, component, diffusion)
-    frozen = {"teacher": system.loaded[component]} if how.teacher else {}
-    return Stage(
-        loss_fn, decoder_batches(config, system), *decoder_results(config, system, component, decoding), frozen
+    decoding = DecoderSettings("consistency", networks.latent(), **settings)
+    loss_fn = consistency_loss(
+        task,
+        component,
+        schedule=schedules.build_schedule(**decoding.schedule),
+        predict=decoding.prediction,
+        top=top,
+        parts=parts,
+        steps=config.train.steps,
+        teacher=teacher,
     )
+    frozen = {"teacher": networks.loaded[component]} if teacher else {}
+    captions = bool(perturbation.resampled)
+    return assemble_decoder_stage(context, component, loss_fn, decoding, captions=captions, frozen=frozen)
 
 
-def decoder_task(config: ConfigDict, system: StageNetworks, component: str) -> tasks.MakeTask:
+def decoder_task(context: Context, component: str, crop: int, perturbation: tasks.Perturbation) -> tasks.MakeTask:
     """What the component learns, from batches of images."""
-    how, modules = tasks.Perturbation(**plain_config(config.train.perturbation)), system.modules
-    base_model = (*text_components(modules), "unet") if how.resampled else ()
-    system.require(component, "vae", *base_model)
-    latent, crop = system.latent(), config.train.crop
-    check_decoder_network(modules[component], component, latent.channels, latent.factor)
+    config, networks = context.config, context.networks
+    base_model = (*text_components(networks.modules), "unet") if perturbation.resampled else ()
+    networks.require(component, "vae", *base_model)
+    latent, module = networks.latent(), networks.modules[component]
+    check_decoder_network(module, component, latent.channels, latent.factor)
     if crop % latent.factor or crop > min(config.data.size):
         raise ValueError(
-            f"train.crop {crop}: it must be a multiple of {latent.factor} within {tuple(config.data.size)}"
+            f"train.objective.crop {crop}: it must be a multiple of {latent.factor} within {tuple(config.data.size)}"
         )
     base = None
-    if how.resampled:
-        diffusion = system.releases["unet"].diffusion
-        base = schedules.build_schedule(**diffusion["schedule"]), diffusion["prediction"]
+    if perturbation.resampled:
+        diffusion = networks.releases["unet"].diffusion
+        schedule = schedules.build_schedule(**diffusion["schedule"])
+        base = tasks.BaseModel(networks.encode_text, networks.unet, schedule, diffusion["prediction"])
     return tasks.latent_decoder(
-        network_functions(modules, component, *base_model),
+        networks.encode_latents,
+        functools.partial(apply_network, module),
         component,
-        shift=latent.shift,
-        scale=latent.scale,
-        perturbation=how,
+        perturbation=perturbation,
         base=base,
         crop=crop // latent.factor,
     )
@@ -118,41 +137,47 @@ def schedule_and_prediction(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: settings[key] for key in ("schedule", "prediction")}
 
 
-def decoder_batches(config: ConfigDict, system: StageNetworks) -> Callable[[], Any]:
-    """Batches of images, with captions where the base model re-samples their latents."""
-    tokenizer = checked_tokenizer(config, system) if config.train.perturbation.resampled else None
-    return functools.partial(inputs.training_batches, config, tokenizer)
+def assemble_decoder_stage(
+    context: Context,
+    component: str,
+    loss_fn: LossFn,
+    decoding: DecoderSettings,
+    *,
+    captions: bool,
+    frozen: Params = MappingProxyType({}),
+) -> Stage:
+    """The stage of a decoder: batches of images, with captions where the base model re-samples their latents.
 
-
-def decoder_results(
-    config: ConfigDict, system: StageNetworks, component: str, decoding: DecoderSettings
-) -> tuple[Any, Any]:
-    """(Preview, release) of a decoder: held-out pictures, the VAE's and its own; the network with what it decodes."""
-    vae, module, latent = system.modules["vae"], system.modules[component], decoding.latent
-    assert isinstance(module, DecoderUNet)  # check_network has seen to it
-    drawer = DecoderSpec.from_decoding(module, decoding)
+    A preview compares held-out pictures, the VAE's and its own; the release is the network with what it decodes.
+    """
+    config, networks, latent = context.config, context.networks, decoding.latent
+    vae, module = networks.modules["vae"], networks.modules[component]
+    assert isinstance(module, DecoderUNet)  # check_decoder_network has seen to it
+    spec = DecoderSpec.from_decoding(module, decoding)
     decode = jax.jit(lambda params, latents: apply_network(vae, params, latent.denormalise(latents), method="decode"))
 
-    def draw(params: Params, latents: Array) -> Array:
-        drawn = programs.sample_decoder(params, latents, np.arange(len(latents), dtype=np.uint32), decoder=drawer)
-        return decode(system.loaded["vae"], drawn) if component == "refiner" else drawn
+    def sample(params: Params, latents: Array) -> Array:
+        seeds = np.arange(len(latents), dtype=np.uint32)
+        sampled = programs.sample_decoder(params, latents, seeds, decoder=spec)
+        return decode(networks.loaded["vae"], sampled) if component == "refiner" else sampled
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         images = next(inputs.image_batches(config, config.sample.count, "held_out"))
-        latents = latent.normalise(programs.encode_images(system.loaded["vae"], images, vae=vae))
-        rows = [images, *map(jax.device_get, (decode(system.loaded["vae"], latents), draw(ema[component], latents)))]
+        latents = latent.normalise(programs.encode_images(networks.loaded["vae"], images, vae=vae))
+        copies, samples = decode(networks.loaded["vae"], latents), sample(ema[component], latents)
+        rows = [images, *map(jax.device_get, (copies, samples))]
         logging.save_image_rows(path, rows)
-        truth, copied, drawn = map(to_pixels, rows)
-        return {"psnr": float(psnr(drawn, truth).mean()), "vae_psnr": float(psnr(copied, truth).mean())}
+        truth, copied, sampled = map(to_pixels, rows)
+        return {"psnr": float(psnr(sampled, truth).mean()), "vae_psnr": float(psnr(copied, truth).mean())}
 
     def release(ema: Params, step: int) -> Release:
-        said = {component: decoding}
         return Release(
             {component: module},
             {component: ema[component]},
             latent,
-            decoders=said,
+            decoders={component: decoding},
             training=training_metadata(config, step),
         )
 
-    return preview, release
+    data = functools.partial(inputs.batches, context, captions=captions)
+    return Stage(loss_fn=loss_fn, data=data, preview=preview, release=release, frozen=frozen)

@@ -2,18 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.runtime import processes
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.stage import Stage
-from dalle3_jax.stages.table import STAGES
+from dalle3_jax.stages.table import build_stage
 from dalle3_jax.training import sharding
 from dalle3_jax.typing import Params
 
@@ -22,14 +21,7 @@ __all__ = ["on_first_host"]
 T = TypeVar("T")
 
 
-def on_first_host(
-    config: ConfigDict,
-    workdir: Path,
-    system: StageNetworks,
-    stage: Stage,
-    ema: Params,
-    use: Callable[[Stage, Params], T],
-) -> T | None:
+def on_first_host(context: Context, stage: Stage, ema: Params, use: Callable[[Stage, Params], T]) -> T | None:
     """`use(stage, ema)`; of several processes the first alone calls it, and the others wait and get None.
 
     All of them give their parts of the parameters; the first lays them over its own devices, and builds a stage of
@@ -37,17 +29,18 @@ def on_first_host(
     """
     if jax.process_count() == 1:
         return use(stage, ema)
-    loaded, average = processes.gather_params(system.loaded), processes.gather_params(ema)
+    networks = context.networks
+    loaded, average = processes.gather_params(networks.loaded), processes.gather_params(ema)
     result = None
     if jax.process_index() == 0:
         mesh = sharding.make_mesh({"fsdp": -1}, jax.local_devices())
         with jax.set_mesh(mesh):
-            own = replace(system, loaded=place_params(loaded, system, mesh))
-            result = use(STAGES[config.train.stage](config, workdir, own), place_params(average, system, mesh))
+            own = replace(networks, loaded=place_params(loaded, networks, mesh))
+            result = use(build_stage(replace(context, networks=own)), place_params(average, networks, mesh))
     processes.barrier("the first host has done its work")
     return result
 
 
-def place_params(params: Params, system: StageNetworks, mesh: Mesh) -> Params:
+def place_params(params: Params, networks: StageNetworks, mesh: Mesh) -> Params:
     """Parameters in memory, on the devices of the mesh as the networks' axes say."""
-    return jax.device_put(params, sharding.param_shardings(abstract_params(system.modules, params.keys()), mesh))
+    return jax.device_put(params, sharding.param_shardings(abstract_params(networks.modules, params.keys()), mesh))

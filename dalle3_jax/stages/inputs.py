@@ -1,9 +1,7 @@
-"""What a stage reads: batches, the tokenizer, the pictures of its previews and statistics."""
+"""What a stage reads: batches, captions, the pictures of its previews and statistics."""
 
-import importlib.resources
 import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dalle3_jax.data import batches as pipeline
+from dalle3_jax.data.batches import Batches, Targets, Tokenize, make_batches, open_source, tokenize_batch
 from dalle3_jax.data.caches.latent_cache import LatentCache
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars
 from dalle3_jax.data.sources import Source
@@ -19,28 +17,33 @@ from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.pipeline.request import make_request, request_errors
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.stages.config import plain_config
+from dalle3_jax.stages.context import Context
 from dalle3_jax.text import glyphs
-from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
+from dalle3_jax.text.tokenizers import Tokenizer
 
 __all__ = [
+    "batches",
     "captioned_source",
     "check_preview_prompts",
-    "config_tokenizer",
     "image_batches",
     "tokenize_captions",
-    "training_batches",
     "with_progress",
 ]
 
 STATISTICS_BATCH = 16
-EMBEDDED = {"scenes": "tokenizer.json", "whole": "tokenizer_whole.json", "typed": "tokenizer_typed.json"}
 
 
-def training_batches(config: ConfigDict, tokenize: Tokenizer | None = None, cache: LatentCache | None = None) -> Any:
-    """The endless training batches of this process; of a cache, where there is one."""
-    return pipeline.make_batches(
+def batches(
+    context: Context, targets: Targets | None = None, *, captions: bool = True, cache: LatentCache | None = None
+) -> Batches:
+    """The endless training batches of this process: of images or, where a cache is given, of its latents.
+
+    With tokenized captions unless `captions` is False, and with what `targets` makes of each record.
+    """
+    config = context.config
+    return make_batches(
         data_section(config),
-        tokenize=tokenize,
+        tokenize=context.tokenizer if captions else None,
         glyphs=glyph_tokenizer(config),
         batch_size=config.train.batch_size // jax.process_count(),
         seed=config.train.seed,
@@ -48,12 +51,13 @@ def training_batches(config: ConfigDict, tokenize: Tokenizer | None = None, cach
         process_count=jax.process_count(),
         latents=cache,
         source=None if cache is None else cache.source,
+        targets=targets,
     )
 
 
 def captioned_source(config: ConfigDict) -> Source | CaptionedSource:
     """Where the records come from, with the captions of config.data.sidecars."""
-    return add_sidecars(pipeline.open_source(data_section(config)), config.data.sidecars)
+    return add_sidecars(open_source(data_section(config)), config.data.sidecars)
 
 
 def data_section(config: ConfigDict, **changes: Any) -> dict[str, Any]:
@@ -64,10 +68,10 @@ def data_section(config: ConfigDict, **changes: Any) -> dict[str, Any]:
 
 def tokenize_captions(config: ConfigDict, tokenize: Tokenizer, texts: Sequence[str]) -> dict[str, np.ndarray]:
     """Texts as the arrays that a batch has of its captions."""
-    return pipeline.tokenize_batch(list(texts), data_section(config), tokenize, glyph_tokenizer(config))
+    return tokenize_batch(list(texts), data_section(config), tokenize, glyph_tokenizer(config))
 
 
-def glyph_tokenizer(config: ConfigDict) -> pipeline.Tokenize | None:
+def glyph_tokenizer(config: ConfigDict) -> Tokenize | None:
     """What turns quoted text into bytes, where the config asks for it."""
     return glyphs.encode_glyphs if config.data.glyph_length else None
 
@@ -76,22 +80,9 @@ def image_batches(config: ConfigDict, count: int, split: str) -> Iterator[np.nda
     """The first `count` whole pictures of a split, in batches: the same at every call."""
     data = data_section(config, split=split, crop=None)
     size = min(count, STATISTICS_BATCH)
-    rows = pipeline.make_batches(data, tokenize=None, batch_size=size, seed=0)
+    rows = make_batches(data, tokenize=None, batch_size=size, seed=0)
     for batch in itertools.islice(rows, -(-count // size)):
         yield batch["images"]
-
-
-def config_tokenizer(config: ConfigDict) -> Tokenizer:
-    """The tokenizer that config.data.tokenizer names: an embedded one, a file, or a folder of transformers."""
-    name = config.data.tokenizer
-    if name not in EMBEDDED:
-        return (
-            Tokenizer.from_json(read_folder_tokenizer(name), name)
-            if Path(name).is_dir()
-            else Tokenizer.load(Path(name))
-        )
-    file = importlib.resources.files("dalle3_jax.data.scenes") / EMBEDDED[name]
-    return Tokenizer.from_json(file.read_text(encoding="utf-8"), str(file))
 
 
 def check_preview_prompts(config: ConfigDict, factor: int) -> None:

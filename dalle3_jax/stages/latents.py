@@ -1,41 +1,37 @@
-"""What stages in latents need: networks as functions, a tokenizer that fits, latents from images or a cache."""
+"""What stages in latents read: the latents of images, encoded as they come or ahead into a cache."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dalle3_jax.data import batches, settings
+from dalle3_jax.data import settings
+from dalle3_jax.data.batches import Batches, open_source
 from dalle3_jax.data.caches import latent_cache, latent_writer
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.models.clip import CLIPTextEncoder
-from dalle3_jax.models.glyph import check_glyphs
 from dalle3_jax.pipeline import programs
 from dalle3_jax.runtime import processes as hosts
 from dalle3_jax.stages import inputs
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.stage import apply_network
-from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.training import sharding
 from dalle3_jax.typing import Array
 
 __all__ = [
     "cache_encoder",
-    "checked_tokenizer",
     "config_cache_metadata",
     "ensure_latents_cache",
     "fill_cache",
     "latent_batches",
-    "network_functions",
     "open_config_cache",
     "text_lengths",
     "vae_encoder",
@@ -46,55 +42,25 @@ LATENTS_BATCH = 32
 EncodeImages = Callable[[np.ndarray], Array]
 
 
-def network_functions(modules: Mapping[str, nn.Module], *names: str) -> dict[str, Callable[..., Any]]:
-    """The networks called `names`, and a VAE's encoder as `encode`, as functions that take their parameters first."""
-    networks = {name: functools.partial(apply_network, modules[name]) for name in names}
-    if "vae" not in modules:
-        return networks
-    return networks | {"encode": functools.partial(apply_network, modules["vae"], method="encode")}
-
-
-def checked_tokenizer(config: ConfigDict, system: StageNetworks) -> Tokenizer:
-    """The config's tokenizer; ValueError where the text encoder has too few embeddings for it or glyphs lack a part."""
-    check_glyphs(system.modules, config.data.glyph_length)
-    tokenizer, room = find_tokenizer(config, system), system.modules["text_encoder"].vocab_size
-    if tokenizer.vocab_size > room:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} entries, more than "
-            f"config.model.text_encoder.vocab_size={room}: raise it"
-        )
-    return tokenizer
-
-
-def find_tokenizer(config: ConfigDict, system: StageNetworks) -> Tokenizer:
-    """The tokenizer that config.data.tokenizer names; "" is that of the release in config.init.text_encoder."""
-    if config.data.tokenizer:
-        return inputs.config_tokenizer(config)
-    release = system.releases.get("text_encoder")
-    if release is None or not release.tokenizer:
-        raise ValueError("config.data.tokenizer is empty and config.init.text_encoder has no tokenizer: name a folder")
-    return Tokenizer.from_json(release.tokenizer, str(config.init.text_encoder))
-
-
 def text_lengths(config: ConfigDict) -> dict[str, int]:
     """What a release says of the text it reads: tokens, and bytes of quoted text where it reads those."""
     glyphs = config.data.glyph_length
     return {"length": config.data.text_length} | ({"glyph_length": glyphs} if glyphs else {})
 
 
-def latent_batches(config: ConfigDict, workdir: Path, system: StageNetworks, tokenizer: Tokenizer) -> Any:
+def latent_batches(context: Context) -> Batches:
     """The training batches of a stage that works in latents, from their cache where the config asks for one."""
     cache = None
-    if config.data.cache:
-        cache = open_config_cache(config, system, tokenizer)
-    elif config.data.latents:
-        cache = ensure_latents_cache(config, workdir, system, vae_encoder(system))
-    return inputs.training_batches(config, tokenizer, cache)
+    if context.config.data.cache:
+        cache = open_config_cache(context)
+    elif context.config.data.latents:
+        cache = ensure_latents_cache(context)
+    return inputs.batches(context, cache=cache)
 
 
-def vae_encoder(system: StageNetworks) -> Callable[[np.ndarray], Array]:
+def vae_encoder(networks: StageNetworks) -> EncodeImages:
     """The means of images under the VAE; of several processes the first alone may call it, all must ask for it."""
-    params, vae = system.loaded["vae"], system.modules["vae"]
+    params, vae = networks.loaded["vae"], networks.modules["vae"]
     if jax.process_count() == 1:
         return functools.partial(programs.encode_images, params, vae=vae)
     params = hosts.gather_params(params)
@@ -106,19 +72,18 @@ def vae_encoder(system: StageNetworks) -> Callable[[np.ndarray], Array]:
     return encode
 
 
-def config_cache_metadata(
-    config: ConfigDict, source: Source, system: StageNetworks, tokenizer: Tokenizer | None = None
-) -> dict[str, Any]:
-    """What a cache of this config's data under these networks is made from; with a tokenizer, text features too."""
-    if tokenizer is None:
-        text: dict[str, Any] = {}
-    else:
-        digest = sha256((system.releases["text_encoder"].digest + tokenizer.to_json()).encode()).hexdigest()
-        text = {"text": digest, "text_length": config.data.text_length, "versions": caption_versions(config)}
+def config_cache_metadata(context: Context, source: Source, *, text: bool = False) -> dict[str, Any]:
+    """What a cache of this config's data under these networks is made from; with `text`, text features too."""
+    config, networks = context.config, context.networks
+    made: dict[str, Any] = {}
+    if text:
+        digest = networks.releases["text_encoder"].digest + context.tokenizer.to_json()
+        made["text"] = sha256(digest.encode()).hexdigest()
+        made |= {"text_length": config.data.text_length, "versions": caption_versions(config)}
         if config.data.sidecars:
-            text["captions"] = add_sidecars(source, config.data.sidecars).fingerprint
-    vae = system.latent().vae or system.releases["vae"].digest
-    return latent_cache.cache_metadata(source=source.fingerprint, vae=vae, sizes=image_sizes(config), **text)
+            made["captions"] = add_sidecars(source, config.data.sidecars).fingerprint
+    vae = networks.latent().vae or networks.releases["vae"].digest
+    return latent_cache.cache_metadata(source=source.fingerprint, vae=vae, sizes=image_sizes(config), **made)
 
 
 def image_sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
@@ -132,29 +97,26 @@ def caption_versions(config: ConfigDict) -> tuple[str, ...]:
 
 
 def cache_encoder(
-    config: ConfigDict,
-    system: StageNetworks,
-    mesh: jax.sharding.Mesh,
-    batch_size: int,
-    tokenizer: Tokenizer | None = None,
+    context: Context, mesh: jax.sharding.Mesh, batch_size: int, *, text: bool = False
 ) -> latent_writer.CacheEncoder:
-    """The system's networks on a mesh of this process's devices, under it; with a tokenizer, the text encoder too."""
+    """The networks on a mesh of this process's devices, under it; with `text`, the text encoder too."""
+    config, networks = context.config, context.networks
     place = sharding.batch_sharding(mesh)
     rows = -(-batch_size // mesh.size) * mesh.size
 
     def images(pixels: np.ndarray) -> np.ndarray:
         pictures = jax.device_put(pixels, place)
-        return jax.device_get(programs.encode_images(system.loaded["vae"], pictures, vae=system.modules["vae"]))
+        return jax.device_get(programs.encode_images(networks.loaded["vae"], pictures, vae=networks.modules["vae"]))
 
-    if tokenizer is None:
+    if not text:
         return latent_writer.CacheEncoder(images, rows, threads=config.data.threads)
-    if isinstance(system.modules["text_encoder"], CLIPTextEncoder):
+    if isinstance(networks.modules["text_encoder"], CLIPTextEncoder):
         raise ValueError("--text keeps features of T5 encoders; CLIP's conditions are made as they are needed")
-    describe = jax.jit(functools.partial(apply_network, system.modules["text_encoder"]))
+    tokenizer, encode = context.tokenizer, jax.jit(functools.partial(apply_network, networks.modules["text_encoder"]))
 
     def texts(captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
         ids, mask = tokenizer(captions, config.data.text_length)
-        features = describe(system.loaded["text_encoder"], *jax.device_put((ids, mask), place))
+        features = encode(networks.loaded["text_encoder"], *jax.device_put((ids, mask), place))
         return jax.device_get(features), mask
 
     return latent_writer.CacheEncoder(images, rows, texts, caption_versions(config), config.data.threads)
@@ -202,24 +164,21 @@ def count_process_records(count: int, process: int, processes: int) -> int:
     return sum(min(latent_cache.SHARD, count - first) for first in firsts)
 
 
-def ensure_latents_cache(
-    config: ConfigDict, workdir: Path, system: StageNetworks, images: EncodeImages
-) -> latent_cache.LatentCache:
+def ensure_latents_cache(context: Context) -> latent_cache.LatentCache:
     """The latents of the first config.data.latents records; the first process encodes what is missing."""
-    source, count = batches.open_source(inputs.data_section(config)), config.data.latents
-    made = config_cache_metadata(config, source, system)
-    folder = str(workdir / "latents" / latent_cache.metadata_digest(made))
-    encode = latent_writer.CacheEncoder(
-        lambda rows: jax.device_get(images(rows)), LATENTS_BATCH, threads=config.data.threads
+    config, encode = context.config, vae_encoder(context.networks)
+    source, count = open_source(inputs.data_section(config)), config.data.latents
+    made = config_cache_metadata(context, source)
+    folder = str(context.workdir / "latents" / latent_cache.metadata_digest(made))
+    encoder = latent_writer.CacheEncoder(
+        lambda rows: jax.device_get(encode(rows)), LATENTS_BATCH, threads=config.data.threads
     )
-    fill_cache(config, folder, made, source, encode, count, alone=True)
+    fill_cache(config, folder, made, source, encoder, count, alone=True)
     return latent_cache.open_cache(folder, made, count)
 
 
-def open_config_cache(config: ConfigDict, system: StageNetworks, tokenizer: Tokenizer) -> latent_cache.LatentCache:
+def open_config_cache(context: Context) -> latent_cache.LatentCache:
     """The cache that config.data.cache names; its text features where the text encoder does not learn."""
-    source = batches.open_source(inputs.data_section(config))
-    text = "text" in latent_cache.read_cache_metadata(config.data.cache) and "text_encoder" not in system.trainable
-    return latent_cache.open_cache(
-        config.data.cache, config_cache_metadata(config, source, system, tokenizer if text else None)
-    )
+    folder, source = context.config.data.cache, open_source(inputs.data_section(context.config))
+    text = "text" in latent_cache.read_cache_metadata(folder) and "text_encoder" not in context.networks.trainable
+    return latent_cache.open_cache(folder, config_cache_metadata(context, source, text=text))

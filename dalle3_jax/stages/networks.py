@@ -1,6 +1,7 @@
 """The networks of a stage: new ones from config.model, trained or public ones that config.init names."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import Latent, Release
-from dalle3_jax.checkpoints.shapes import abstract_params, example_inputs
+from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.build import build_models, module_fields
+from dalle3_jax.models.condition import Condition, encode_text
+from dalle3_jax.models.glyph import text_components
+from dalle3_jax.models.unet import apply_unet
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import init_params
-from dalle3_jax.typing import Key, Params
+from dalle3_jax.typing import Array, Key, Params
 
 __all__ = ["StageNetworks", "load_stage_networks", "resolve_checkpoint"]
 
@@ -54,14 +58,31 @@ class StageNetworks:
             )
         return latent
 
+    def encode_text(self, params: Params, batch: Mapping[str, Array]) -> Condition:
+        """The condition of a batch's captions."""
+        return encode_text({name: self.modules[name] for name in text_components(self.modules)}, params, batch)
+
+    def encode_latents(self, params: Params, batch: Mapping[str, Array]) -> Array:
+        """A batch's latents as the UNet sees them: its own, or its images under the VAE."""
+        if "latents" in batch:
+            return self.latent().normalise(batch["latents"])
+        mean, _ = self.modules["vae"].apply({"params": params["vae"]}, batch["images"], method="encode")
+        return self.latent().normalise(mean)
+
+    def unet(self, params: Params, x_t: Array, t: Array, condition: Condition, sizes: Array | None) -> Array:
+        """The UNet's output at the network times t, conditioned on the sizes where it takes any."""
+        unet: Any = self.modules["unet"]
+        return apply_unet(unet, params, x_t, t, condition, sizes, factor=self.latent().factor)
+
     def boxed_params(self) -> dict[str, Any]:
         """Abstract parameters that learn, with their logical axes."""
         return abstract_params(self.modules, self.trainable)
 
     def init(self, key: Key) -> dict[str, Any]:
         """Fresh parameters of what learns; the loaded ones take their place afterwards."""
-        inputs = {name: example_inputs(self.modules[name], self.modules) for name in self.trainable}
-        return nn.unbox(init_params({name: self.modules[name] for name in self.trainable}, inputs, key))
+        modules: dict[str, Any] = {name: self.modules[name] for name in self.trainable}
+        inputs = {name: module.example_inputs(self.modules) for name, module in modules.items()}
+        return nn.unbox(init_params(modules, inputs, key))
 
 
 def load_stage_networks(config: ConfigDict, workdir: Path, mesh: Mesh) -> StageNetworks:

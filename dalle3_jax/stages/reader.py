@@ -22,7 +22,7 @@ from dalle3_jax.models.scene_reader import STRIDE, SceneReader
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
 from dalle3_jax.reading.scene_reader import NATURAL, Reader, SceneReading, count_matches, readings_agree, true_reading
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.networks import StageNetworks
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.scene_reader import scene_reader_loss
@@ -43,25 +43,15 @@ COLUMNS: Mapping[str, tuple[tuple[int, ...], type]] = {
 SCORED = 256  # pictures of another seed that a preview reads
 
 
-def scene_reader_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
+def scene_reader_stage(context: Context) -> Stage:
     """The scene reader on pictures spoiled like those of generators; a VAE in config.init does a share of that."""
-    system.require("reader")
-    module = with_world_names(system.modules["reader"], config_world(config))
-    system.modules["reader"] = module  # with its names it knows how many outputs it has
-    networks: dict[str, Callable[..., Any]] = {"reader": functools.partial(apply_network, module)}
-    if "vae" in system.modules:
-        networks["vae"] = lambda params, images: apply_network(system.modules["vae"], params, images)[0]
-
-    def data() -> Any:
-        return batches.make_batches(
-            inputs.data_section(config),
-            tokenize=None,
-            batch_size=config.train.batch_size // jax.process_count(),
-            seed=config.train.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            targets=record_targets(module),
-        )
+    config, networks = context.config, context.networks
+    networks.require("reader")
+    module = with_world_names(networks.modules["reader"], config_world(config))
+    networks.modules["reader"] = module  # with its names it knows how many outputs it has
+    functions: dict[str, Callable[..., Any]] = {"reader": functools.partial(apply_network, module)}
+    if "vae" in networks.modules:
+        functions["vae"] = lambda params, images: apply_network(networks.modules["vae"], params, images)[0]
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         source = batches.open_source(inputs.data_section(config, seed=config.data.seed + 1))
@@ -78,7 +68,12 @@ def scene_reader_stage(config: ConfigDict, workdir: Path, system: StageNetworks)
     def release(ema: Params, step: int) -> Release:
         return Release({"reader": module}, {"reader": ema["reader"]}, training=training_metadata(config, step))
 
-    return Stage(scene_reader_loss(networks, STRIDE), data, preview, release)
+    return Stage(
+        loss_fn=scene_reader_loss(functions, STRIDE),
+        data=functools.partial(inputs.batches, context, record_targets(module), captions=False),
+        preview=preview,
+        release=release,
+    )
 
 
 def config_world(config: ConfigDict) -> World:

@@ -1,5 +1,6 @@
 """The stage `size_head`: which size a text asks for, learnt from captions and the shapes of their pictures."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.latents import checked_tokenizer
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.training import logging
@@ -30,33 +31,23 @@ SCORED = 512
 """Held-out records that a preview reads."""
 
 
-def size_head_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
+def size_head_stage(context: Context) -> Stage:
     """The head on a frozen text encoder; every record's bucket is that of its own shape."""
-    system.require("text_encoder", "size_head")
-    module, tokenizer = system.modules["size_head"], checked_tokenizer(config, system)
-    check_size_head(config, module, system)
-    networks = {
-        name: lambda params, *args, name=name: apply_network(system.modules[name], params, *args)
-        for name in ("text_encoder", "size_head")
+    config, networks = context.config, context.networks
+    networks.require("text_encoder", "size_head")
+    module, tokenizer = networks.modules["size_head"], context.tokenizer
+    check_size_head(config, module, networks)
+    functions = {
+        name: functools.partial(apply_network, networks.modules[name]) for name in ("text_encoder", "size_head")
     }
 
-    def data() -> Any:
-        return batches.make_batches(
-            inputs.data_section(config),
-            tokenize=tokenizer,
-            batch_size=config.train.batch_size // jax.process_count(),
-            seed=config.train.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            targets=lambda record: {
-                "bucket": np.array(nearest_bucket(record.height, record.width, module.buckets), np.int32)
-            },
-        )
+    def targets(record: Record) -> dict[str, np.ndarray]:
+        return {"bucket": np.array(nearest_bucket(record.height, record.width, module.buckets), np.int32)}
 
     @jax.jit
     def chances(params: Params, ids: Any, mask: Any) -> Any:
-        features = networks["text_encoder"](system.loaded["text_encoder"], ids, mask)
-        return jax.nn.softmax(networks["size_head"](params, features, mask))
+        features = functions["text_encoder"](networks.loaded["text_encoder"], ids, mask)
+        return jax.nn.softmax(functions["size_head"](params, features, mask))
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         source = batches.open_source(inputs.data_section(config, split="held_out"))
@@ -70,12 +61,17 @@ def size_head_stage(config: ConfigDict, workdir: Path, system: StageNetworks) ->
         return size_scores(found, right)
 
     def release(ema: Params, step: int) -> Release:
-        told = {"length": config.data.text_length, "encoder": weights_digest(system.loaded["text_encoder"])}
+        told = {"length": config.data.text_length, "encoder": weights_digest(networks.loaded["text_encoder"])}
         return Release(
             {"size_head": module}, {"size_head": ema["size_head"]}, text=told, training=training_metadata(config, step)
         )
 
-    return Stage(size_head_loss(networks), data, preview, release)
+    return Stage(
+        loss_fn=size_head_loss(functions),
+        data=functools.partial(inputs.batches, context, targets),
+        preview=preview,
+        release=release,
+    )
 
 
 def size_scores(chances: np.ndarray, right: np.ndarray) -> dict[str, float]:
@@ -104,16 +100,16 @@ def size_cells(
     return cells
 
 
-def check_size_head(config: ConfigDict, module: Any, system: StageNetworks) -> None:
+def check_size_head(config: ConfigDict, module: Any, networks: StageNetworks) -> None:
     """Raise ValueError with all that keeps this head from learning from the config's data."""
     if not isinstance(module, SizeHead):
         raise ValueError(f"config.model.size_head is a {type(module).__name__}: leave `network` out")
-    found, width = [], system.modules["text_encoder"].width
+    found, width = [], networks.modules["text_encoder"].width
     if len(module.buckets) < 2:
         found.append("buckets has fewer than two sizes to tell apart: give (height, width) of each")
     if module.width != width:
         found.append(f"width is {module.width}, the text encoder's {width}: set that")
-    if "text_encoder" not in system.loaded:
+    if "text_encoder" not in networks.loaded:
         found.append("the text encoder must come trained: set config.init.text_encoder")
     if config.data.source == "scenes" and not config.data.frames:
         found.append("scenes are drawn at any size: set data.frames to the sizes that they are to choose from")

@@ -15,7 +15,7 @@ from dalle3_jax.typing import LossFn, Params
 __all__ = ["Stage", "apply_network", "training_metadata"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """The objective, the data, a preview of what was learnt (parameters, file, step) and the release of it.
 

@@ -1,30 +1,37 @@
-"""The stages of a config by name."""
+"""The stages of a config by name; the keywords of a stage's function are what train.objective may hold."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from dalle3_jax.stages import base, decoder, reader
+from dalle3_jax.stages.base import base_stage, distill_base_stage
 from dalle3_jax.stages.captioner import captioner_stage
-from dalle3_jax.stages.networks import StageNetworks
+from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.decoder import decoder_stage, distill_decoder_stage
+from dalle3_jax.stages.objective import objective_keywords
+from dalle3_jax.stages.reader import scene_reader_stage
 from dalle3_jax.stages.size_head import size_head_stage
 from dalle3_jax.stages.stage import Stage
 from dalle3_jax.stages.text import text_stage
 from dalle3_jax.stages.vae import vae_stage
 
-__all__ = ["STAGES"]
+__all__ = ["STAGES", "build_stage"]
 
-STAGES: Mapping[str, Callable[[ConfigDict, Path, StageNetworks], Stage]] = {
+STAGES: Mapping[str, Callable[..., Stage]] = {
     "vae": vae_stage,
     "text": text_stage,
-    "base": base.base_stage,
-    "decoder": decoder.decoder_stage,
-    "refiner": decoder.decoder_stage,
-    "distill": decoder.distill_decoder_stage,
-    "distill_refiner": decoder.distill_decoder_stage,
-    "distill_base": base.distill_base_stage,
-    "reader": reader.scene_reader_stage,
+    "base": base_stage,
+    "decoder": decoder_stage,
+    "refiner": decoder_stage,
+    "distill": distill_decoder_stage,
+    "distill_refiner": distill_decoder_stage,
+    "distill_base": distill_base_stage,
+    "reader": scene_reader_stage,
     "captioner": captioner_stage,
     "size_head": size_head_stage,
 }
+"""Name -> stage(context, *, keywords of its objective)."""
+
+
+def build_stage(context: Context) -> Stage:
+    """The stage that the config names, with its train.objective; ValueError naming keywords that it does not take."""
+    stage = STAGES[context.config.train.stage]
+    return stage(context, **objective_keywords(context.config, stage))

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +22,12 @@ from dalle3_jax.runtime.signals import stop_requests
 from dalle3_jax.runtime.versions import versions
 from dalle3_jax.runtime.watchdog import Watchdog
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.config import check_stage_config, check_unchanged, plain_config
+from dalle3_jax.stages.config import check_unchanged, plain_config
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.first_host import on_first_host
-from dalle3_jax.stages.networks import StageNetworks, load_stage_networks
+from dalle3_jax.stages.networks import load_stage_networks
 from dalle3_jax.stages.stage import Stage
-from dalle3_jax.stages.table import STAGES
+from dalle3_jax.stages.table import build_stage
 from dalle3_jax.training import logging, optimizer, sharding
 from dalle3_jax.training.progress import Progress
 from dalle3_jax.training.state import TrainState, create_state, state_shardings, with_shardings
@@ -39,7 +40,7 @@ __all__ = ["make_optimizer", "train_stage"]
 class Run(NamedTuple):
     """What stays the same from step to step."""
 
-    config: ConfigDict
+    context: Context
     folder: Path
     mesh: Mesh
     stage: Stage
@@ -48,14 +49,18 @@ class Run(NamedTuple):
     step_fn: Any  # jax.jit of a Step
     checkpointer: Checkpointer
     data_position: Mapping[str, Any] | None  # of the data iterator, when restored
-    on_first_host: Callable[
-        [Params, Callable[[Stage, Params], Any]], Any
-    ]  # (ema, what the first host does with stage and ema)
+
+    @property
+    def config(self) -> ConfigDict:
+        """The config of the stage."""
+        return self.context.config
 
 
 def train_stage(config: ConfigDict, workdir: Path) -> int:
-    """Train the stage config.train.stage in workdir to its last step; returns the exit code."""
-    check_stage_config(config, STAGES)
+    """Train the stage config.train.stage in workdir to its last step; returns the exit code.
+
+    The config is one that `check_stage_config` has passed.
+    """
     mesh = sharding.make_mesh(plain_config(config.mesh))
     sharding.check_batch(mesh, config.train.batch_size, config.train.accumulate)
     enable_compilation_cache()
@@ -63,10 +68,10 @@ def train_stage(config: ConfigDict, workdir: Path) -> int:
     folder = workdir / (config.train.name or config.train.stage)
     with jax.set_mesh(mesh), lock_folder(folder):
         hosts.check_agreement(folder, plain_config(config))
-        system = load_stage_networks(config, workdir, mesh)
-        record_run(config, folder, system)
-        stage = STAGES[config.train.stage](config, workdir, system)
-        run, state, first = prepare_run(config, folder, mesh, system, stage)
+        context = Context(config, workdir, load_stage_networks(config, workdir, mesh))
+        record_run(context, folder)
+        stage = build_stage(context)
+        run, state, first = prepare_run(context, folder, mesh, stage)
         with contextlib.closing(run.checkpointer):
             state, stopped = train_loop(run, state, first)
         hosts.barrier("all is saved")  # before any process ends: a launcher may kill the others for it
@@ -74,7 +79,7 @@ def train_stage(config: ConfigDict, workdir: Path) -> int:
             print(f"saved at step {int(state.step)}; run the same command again to go on", file=sys.stderr)
             return EXIT_SAVED
         if hosts.from_first_process(first < config.train.steps or not (folder / "release" / "model.json").exists()):
-            run.on_first_host(state.ema, functools.partial(write_release, config, folder / "release"))
+            on_first_host(context, stage, state.ema, functools.partial(write_release, config, folder / "release"))
     return 0
 
 
@@ -83,11 +88,11 @@ def write_release(config: ConfigDict, folder: Path, stage: Stage, ema: Params) -
     save_release(folder, stage.release(ema, config.train.steps), config.train.release_dtype)
 
 
-def record_run(config: ConfigDict, folder: Path, system: StageNetworks) -> None:
+def record_run(context: Context, folder: Path) -> None:
     """Refuse a config or data that this folder's run cannot go on with; write it and the versions beside its steps."""
-    record = plain_config(config)
-    record["source"] = inputs.captioned_source(config).fingerprint
-    record["init_digests"] = {name: release.digest for name, release in system.releases.items()}
+    record = plain_config(context.config)
+    record["source"] = inputs.captioned_source(context.config).fingerprint
+    record["init_digests"] = {name: release.digest for name, release in context.networks.releases.items()}
     if finished_steps(folder / "checkpoints"):
         check_unchanged(folder / "config.json", record)
     if jax.process_index() == 0:
@@ -95,27 +100,24 @@ def record_run(config: ConfigDict, folder: Path, system: StageNetworks) -> None:
         logging.write_json(folder / "versions.json", versions())
 
 
-def prepare_run(
-    config: ConfigDict, folder: Path, mesh: Mesh, system: StageNetworks, stage: Stage
-) -> tuple[Run, TrainState, int]:
+def prepare_run(context: Context, folder: Path, mesh: Mesh, stage: Stage) -> tuple[Run, TrainState, int]:
     """The run, its state (new, or restored and the data's position with it), and the steps already taken."""
-    c = config.train
-    boxed, key = system.boxed_params(), jax.random.key(c.seed)
-    adamw, schedule = make_optimizer(config, boxed)
+    c, networks = context.config.train, context.networks
+    boxed, key = networks.boxed_params(), jax.random.key(c.seed)
+    adamw, schedule = make_optimizer(context.config, boxed)
     abstract, layout = state_shardings(boxed, adamw, mesh, key)
     step = make_step(stage.loss_fn, adamw, ema=c.ema, accumulate=c.accumulate)
     step_fn = compile_step(step, layout, mesh)
     checkpointer = Checkpointer(folder / "checkpoints", c.keep)
     restored = checkpointer.restore(with_shardings(abstract, layout))
     position = None if restored is None else restored.data
-    frozen = {**system.frozen_params, **stage.frozen}
-    alone = functools.partial(on_first_host, config, folder.parent, system, stage)
-    run = Run(config, folder, mesh, stage, frozen, schedule, step_fn, checkpointer, position, alone)
+    frozen = {**networks.frozen_params, **stage.frozen}
+    run = Run(context, folder, mesh, stage, frozen, schedule, step_fn, checkpointer, position)
     if restored is not None:
         return run, restored.state, restored.step
     init_key, run_key = jax.random.split(key)
-    params = jax.jit(system.init, out_shardings=layout.params)(init_key)
-    params |= {name: loaded for name, loaded in system.loaded.items() if name in system.trainable}
+    params = jax.jit(networks.init, out_shardings=layout.params)(init_key)
+    params |= {name: loaded for name, loaded in networks.loaded.items() if name in networks.trainable}
     state = jax.jit(lambda params, key: create_state(params, adamw, key), out_shardings=layout)(params, run_key)
     return run, state, 0
 
@@ -175,7 +177,7 @@ def is_save_due(config: ConfigDict, step: int, saved_at: float) -> bool:
 def write_preview(run: Run, state: TrainState, step: int, writer: logging.MetricsWriter) -> None:
     """Draw what was learnt, and write the figures of it."""
     path = run.folder / "samples" / f"{step:08d}.png"
-    figures = run.on_first_host(state.ema, lambda stage, ema: stage.preview(ema, path, step))
+    figures = on_first_host(run.context, run.stage, state.ema, lambda stage, ema: stage.preview(ema, path, step))
     if figures:
         writer.write(step, {f"held_out/{name}": value for name, value in figures.items()})
 

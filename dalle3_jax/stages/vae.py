@@ -6,12 +6,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.pipeline import programs
 from dalle3_jax.stages import inputs
-from dalle3_jax.stages.networks import StageNetworks
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.vae import vae_loss
@@ -23,12 +22,12 @@ STATISTICS = 1024
 """Pictures over which the VAE stage measures its latents."""
 
 
-def vae_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage:
-    """The autoencoder on crops; its release knows mean and deviation of every latent channel."""
-    system.require("vae")
-    module = system.modules["vae"]
+def vae_stage(context: Context, *, kl_weight: float = 1e-6, gradient_weight: float = 0.5) -> Stage:
+    """The autoencoder on crops; its release knows mean and standard deviation of every latent channel."""
+    config, networks = context.config, context.networks
+    networks.require("vae")
+    module = networks.modules["vae"]
     encode, decode = (functools.partial(apply_network, module, method=method) for method in ("encode", "decode"))
-    loss_fn = vae_loss(encode, decode, kl_weight=config.train.kl_weight, gradient_weight=config.train.gradient_weight)
     reconstruct = jax.jit(lambda params, images: apply_network(module, params, images)[0])
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
@@ -45,7 +44,12 @@ def vae_stage(config: ConfigDict, workdir: Path, system: StageNetworks) -> Stage
         latent = Latent(module.latent_channels, module.factor, shift, tuple(1.0 / value for value in deviation))
         return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=training_metadata(config, step))
 
-    return Stage(loss_fn, functools.partial(inputs.training_batches, config), preview, release)
+    return Stage(
+        loss_fn=vae_loss(encode, decode, kl_weight=kl_weight, gradient_weight=gradient_weight),
+        data=functools.partial(inputs.batches, context, captions=False),
+        preview=preview,
+        release=release,
+    )
 
 
 def measure_latent_statistics(

@@ -1,10 +1,13 @@
-"""What a diffusion model is to learn from a batch: the clean x0, and its network told what it may know of it.
+"""The tasks of diffusion models: the clean x0 of a batch, and the network conditioned on what goes with it.
 
 Diffusion training and consistency distillation take any of these: the base model's (text to latents), the pixel
 decoder's (latents to images) and the refiner's (perturbed latents to clean ones).
+
+The networks come as functions of their parameters, so that any will do: `models.condition.encode_text` for
+`encode_text`, `models.unet.apply_unet` for `unet`, with their modules bound.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,16 +16,17 @@ import jax.numpy as jnp
 from dalle3_jax.diffusion import prediction
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.diffusion.sdedit import sdedit
-from dalle3_jax.typing import Array, Float, Int, Key, Params
+from dalle3_jax.typing import Array, Denoise, Float, Int, Key, Params
 
 __all__ = [
+    "BaseModel",
+    "EncodeLatents",
+    "EncodeText",
     "MakeTask",
     "Perturbation",
     "Task",
     "latent_decoder",
-    "normalise_latents",
     "perturb_latents",
-    "text_condition",
     "text_to_image",
 ]
 
@@ -32,6 +36,10 @@ Images = Float[Array, "b h w c"]
 Rows = Float[Array, " b"]
 Network = Callable[[Params, Images, Rows], Images]
 """(parameters of the component, x_t, network time) -> its output."""
+EncodeText = Callable[[Params, Batch], Any]
+"""(parameters of every component, batch) -> the condition of the batch's text."""
+EncodeLatents = Callable[[Params, Batch], Images]
+"""(parameters of every component, batch) -> the batch's latents, normalised as the UNet sees them."""
 
 
 class Task(NamedTuple):
@@ -46,68 +54,29 @@ MakeTask = Callable[[Params, Batch, Key], Task]
 """(parameters of every component, batch, key) -> the task that the batch poses."""
 
 
-def normalise_latents(
-    networks: Mapping[str, Apply], weights: Params, batch: Batch, shift: Sequence[float], scale: Sequence[float]
-) -> Images:
-    """The batch's latents, encoded where it holds images, as the UNet sees them: (z - shift) * scale per channel.
-
-    `encode` gets None for its parameters where there is no VAE.
-    """
-    latents = batch["latents"] if "latents" in batch else networks["encode"](weights.get("vae"), batch["images"])[0]
-    return (latents.astype(jnp.float32) - jnp.asarray(shift, jnp.float32)) * jnp.asarray(scale, jnp.float32)
-
-
-def text_condition(networks: Mapping[str, Apply], weights: Params, batch: Batch) -> Any:
-    """What xfnet makes of the batch's captions, and where there is a `glyph_encoder` of the bytes that they quote.
-
-    A batch may hold the text encoder's `features` instead of `ids`.
-
-    Without an xfnet the text encoder (CLIP's) gives the condition itself, beside a second one where there is one.
-    """
-    if "features" in batch:
-        features: Any = batch["features"]
-    else:
-        features = networks["text_encoder"](weights["text_encoder"], batch["ids"], batch["mask"])
-    text = features, batch["mask"]
-    if "text_encoder_2" in networks:
-        return text[0].concatenate(networks["text_encoder_2"](weights["text_encoder_2"], batch["ids"], batch["mask"]))
-    if "xfnet" not in networks:
-        return text[0]
-    if "glyph_encoder" not in networks:
-        return networks["xfnet"](weights["xfnet"], *text)
-    letters = networks["glyph_encoder"](weights["glyph_encoder"], batch["glyph_ids"], batch["glyph_mask"])
-    return networks["xfnet"](weights["xfnet"], *text, (letters, batch["glyph_mask"]))
+def conditioned_unet(unet: Apply, condition: Any, batch: Batch) -> Network:
+    """The UNet on a condition and the batch's size ids: unet(params, x_t, t, condition, sizes)."""
+    return lambda params, x_t, t: unet(params, x_t, t, condition, batch.get("sizes"))
 
 
 def text_to_image(
-    networks: Mapping[str, Apply],
-    *,
-    shift: Sequence[float],
-    scale: Sequence[float],
-    sizes: bool = False,
-    null: Mapping[str, Any] | None = None,
+    encode_latents: EncodeLatents, encode_text: EncodeText, unet: Apply, *, null: Mapping[str, Any] | None = None
 ) -> MakeTask:
     """The base model's task: latents from captions.
 
-    networks: `text_encoder`, `xfnet`, `unet`, for quoted text `glyph_encoder` and, for batches of images, `encode`,
-    each taking its parameters first. `sizes` hands the batch's size ids to the UNet. `null` holds the empty caption as
-    a batch has it, for guidance.
+    unet(params, x_t, t, condition, sizes) is given the batch's size ids where it has any. `null` holds the empty
+    caption as a batch has it, for guidance.
     """
 
-    def pose(weights: Params, batch: Batch, key: Key) -> Task:
-        x0 = normalise_latents(networks, weights, batch, shift, scale)
-        size_ids = batch["sizes"] if sizes else None
-
-        def network(rows: Any) -> Network:
-            return lambda params, x_t, t: networks["unet"](params, x_t, t, rows, size_ids)
-
+    def make_task(weights: Params, batch: Batch, key: Key) -> Task:
+        x0 = encode_latents(weights, batch)
         if null is None:
-            return Task(x0, network(text_condition(networks, weights, batch)))
+            return Task(x0, conditioned_unet(unet, encode_text(weights, batch), batch))
         empty = {name: jnp.repeat(jnp.asarray(row), len(x0), axis=0) for name, row in null.items()}
-        rows = text_condition(networks, weights, batch), text_condition(networks, weights, empty)
-        return Task(x0, *map(network, rows))
+        rows = encode_text(weights, batch), encode_text(weights, empty)
+        return Task(x0, *(conditioned_unet(unet, condition, batch) for condition in rows))
 
-    return pose
+    return make_task
 
 
 class Perturbation(NamedTuple):
@@ -130,7 +99,7 @@ def perturb_latents(
     latents: Images,
     key: Key,
     perturbation: Perturbation,
-    denoise_base: Callable[[Images, Rows], Images] | None = None,
+    denoise_base: Denoise | None = None,
     schedule: Schedule | None = None,
 ) -> Images:
     """Corrupted latents; `denoise_base` is the base model's Denoise under `schedule`, which re-sampling needs."""
@@ -149,40 +118,48 @@ def perturb_latents(
     return latents + _as_columns(level) * jax.random.normal(noise_key, latents.shape)
 
 
+class BaseModel(NamedTuple):
+    """The frozen text-to-image model that re-samples latents: its networks, its schedule and its prediction."""
+
+    encode_text: EncodeText
+    unet: Apply
+    schedule: Schedule
+    predict: str
+
+    def denoiser(self, weights: Params, batch: Batch) -> Denoise:
+        """Its Denoise on the batch's captions."""
+        network = conditioned_unet(self.unet, self.encode_text(weights, batch), batch)
+        return prediction.denoiser(lambda x_t, t: network(weights["unet"], x_t, t), self.schedule, self.predict)
+
+
 def latent_decoder(
-    networks: Mapping[str, Apply],
+    encode_latents: EncodeLatents,
+    network: Apply,
     component: str,
     *,
-    shift: Sequence[float],
-    scale: Sequence[float],
     perturbation: Perturbation = NO_PERTURBATION,
-    base: tuple[Schedule, str] | None = None,
+    base: BaseModel | None = None,
     crop: int = 0,
 ) -> MakeTask:
     """A decoder's task: from the frozen VAE's perturbed latents to the image, for a `refiner` to the clean latents.
 
-    networks: `encode` and the component; for re-sampling `text_encoder`, `xfnet` and `unet` too, with the schedule and
-    the prediction of the base model in `base`. `crop` is the side, in cells of the latents, of a random part that is
-    trained on; 0: the whole.
+    network(params, x_t, t, latents) is the component's. Re-sampling takes the `base` model. `crop` is the side, in
+    cells of the latents, of a random part that is trained on; 0: the whole.
     """
 
-    def pose(weights: Params, batch: Batch, key: Key) -> Task:
-        spoil_key, crop_key = jax.random.split(key)
-        clean = normalise_latents(networks, weights, batch, shift, scale)
+    def make_task(weights: Params, batch: Batch, key: Key) -> Task:
+        perturb_key, crop_key = jax.random.split(key)
+        clean = encode_latents(weights, batch)
         denoise, schedule = None, None
         if base is not None and perturbation.resampled:
-            condition = text_condition(networks, weights, batch)
-            schedule, predict = base
-            denoise = prediction.denoiser(
-                lambda x_t, t: networks["unet"](weights["unet"], x_t, t, condition, None), schedule, predict
-            )
-        given = jax.lax.stop_gradient(perturb_latents(clean, spoil_key, perturbation, denoise, schedule))
+            denoise, schedule = base.denoiser(weights, batch), base.schedule
+        given = jax.lax.stop_gradient(perturb_latents(clean, perturb_key, perturbation, denoise, schedule))
         x0 = clean if component == "refiner" else batch["images"]
         if crop:
             x0, given = _crop_aligned(x0, given, crop_key, crop)
-        return Task(x0, lambda params, x_t, t: networks[component](params, x_t, t, given))
+        return Task(x0, lambda params, x_t, t: network(params, x_t, t, given))
 
-    return pose
+    return make_task
 
 
 def _crop_aligned(

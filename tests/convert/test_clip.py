@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from dalle3_jax import convert
-from dalle3_jax.checkpoints.shapes import abstract_params, example_inputs
+from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.convert.clip import TEXT, TEXT_WITH_PROJECTION, WHOLE
 from dalle3_jax.convert.rules import export_moves, import_moves, matches
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
@@ -111,7 +111,7 @@ MODULES = {
 @pytest.mark.parametrize("name", MODULES)
 def test_a_written_folder_is_read_as_the_same_weights(name, tmp_path):
     module = MODULES[name][1]
-    params = randomised(module, *(jnp.zeros(leaf.shape, leaf.dtype) for leaf in example_inputs(module, {})))
+    params = randomised(module, *(jnp.zeros(leaf.shape, leaf.dtype) for leaf in module.example_inputs({})))
     convert.save(tmp_path / "clip", module, params)
     again, read = convert.load(tmp_path / "clip")
     assert again == module

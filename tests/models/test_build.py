@@ -2,10 +2,21 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
-from dalle3_jax.models.build import NETWORK_CLASSES, build_models, build_module, module_fields, module_kind
+from dalle3_jax.checkpoints.shapes import abstract_params
+from dalle3_jax.models.build import (
+    COMPONENT_NETWORKS,
+    NETWORK_CLASSES,
+    NETWORKS,
+    build_models,
+    build_module,
+    module_fields,
+    module_kind,
+)
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
 from dalle3_jax.models.decoder import DecoderUNet
@@ -42,6 +53,20 @@ def test_round_trip_through_json(module):
 
 def test_every_network_has_a_kind():
     assert {module_kind(module) for module in MODULES} == set(NETWORK_CLASSES)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=module_kind)
+def test_every_network_is_called_with_its_example_inputs(module):
+    module = module.clone(groups=2) if hasattr(module, "groups") else module
+    system = {"text_encoder": MODULES[0], "glyph_encoder": MODULES[0], "xfnet": MODULES[1], "module": module}
+    params = abstract_params(system, ["module"])["module"]
+    given = module.example_inputs(system)
+    assert jax.tree.leaves(jax.eval_shape(lambda p, *x: module.apply({"params": p}, *x), nn.unbox(params), *given))
+
+
+def test_a_component_stands_for_one_network():
+    components = [component for _, components in NETWORKS.values() for component in components]
+    assert len(components) == len(COMPONENT_NETWORKS)
 
 
 def test_tuples_of_a_config_and_lists_of_json_build_the_same_module():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.models.unet import Level, UNet, whole_image_sizes
+from dalle3_jax.models.unet import Level, UNet, apply_unet, whole_image_sizes
 from tests.networks import abstract, condition, normal, randomised, spoiled
 
 UNET = UNet(levels=(Level(8, 1), Level(12, 1, depth=1, heads=2)), groups=4, size_ids=2)
@@ -68,6 +68,34 @@ def test_size_ids_are_required_when_configured(sizes):
 
 def test_size_ids_of_whole_images_name_no_crop():
     np.testing.assert_array_equal(whole_image_sizes(2, 64, 96), [[64, 96, 0, 0, 64, 96]] * 2)
+
+
+SEEN = []
+
+
+class Recorder(UNet):
+    """A UNet that keeps the sizes that it is given, and returns x."""
+
+    @nn.compact
+    def __call__(self, x, t, condition, sizes=None):
+        SEEN.append(sizes)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("size_ids", "given", "wanted"),
+    [
+        (6, None, [[40, 56, 0, 0, 40, 56]] * 2),  # whole images of 5 x 7 latents of 8 pixels
+        (6, jnp.full((2, 6), 3.0), [[3] * 6] * 2),
+        (0, jnp.full((2, 6), 3.0), None),
+    ],
+)
+def test_a_unet_is_given_the_sizes_that_it_takes(size_ids, given, wanted):
+    SEEN.clear()
+    apply_unet(Recorder(UNET.levels, size_ids=size_ids), {}, X, T, CONDITION, given, factor=8)
+    assert (SEEN[0] is None) == (wanted is None)
+    if wanted is not None:
+        np.testing.assert_array_equal(SEEN[0], wanted)
 
 
 def test_without_pooling_or_size_ids_there_is_no_condition_embedding():

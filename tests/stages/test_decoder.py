@@ -90,7 +90,7 @@ def test_a_distilled_base_model_samples_in_few_steps_without_guidance(workdir):
 
 def test_consistency_training_needs_no_teacher(workdir):
     places = [f"--config.init.{part}={workdir / part}" for part in ("vae", "decoder")]
-    assert run(workdir / "alone", "distill", "--config.train.consistency.teacher=False", *places)[0] == 0
+    assert run(workdir / "alone", "distill", "--config.train.objective.teacher=False", *places)[0] == 0
     assert load_release(workdir / "alone" / "distill" / "release").decoders["decoder"].kind == "consistency"
 
 
@@ -98,10 +98,14 @@ def test_consistency_training_needs_no_teacher(workdir):
     ("stage", "overrides", "told"),
     [
         ("distill", ["--config.init.decoder=distill"], "of kind consistency: a teacher is of kind diffusion"),
-        ("distill", ["--config.train.consistency.parts=(8,2)"], "train.consistency.parts (8, 2)"),
-        ("decoder", ["--config.train.crop=12"], "train.crop 12: it must be a multiple of 8"),
+        ("distill", ["--config.train.objective.parts=(8,2)"], "train.objective.parts is (8, 2): give two"),
+        ("decoder", ["--config.train.objective.crop=12"], "train.objective.crop 12: it must be a multiple of 8"),
         ("decoder", ["--config.model.decoder.latent_channels=3"], "latent_channels is 3, not 4"),
-        ("decoder", ["--config.train.perturbation.resampled=0.5"], "the stage needs text_encoder, xfnet, unet"),
+        (
+            "decoder",
+            ["--config.train.objective.perturbation.resampled=0.5"],
+            "the stage needs text_encoder, xfnet",
+        ),
         ("refiner", ["--config.model.refiner.factor=8"], "factor is 8, not 1"),
     ],
 )

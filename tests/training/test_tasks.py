@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.models.condition import Condition
-from dalle3_jax.training.tasks import Perturbation, latent_decoder, perturb_latents, text_condition, text_to_image
+from dalle3_jax.training.tasks import BaseModel, Perturbation, latent_decoder, perturb_latents, text_to_image
 
 KEY = jax.random.key(0)
 SCHEDULE = schedules.Cosine()
@@ -19,28 +18,27 @@ BATCH = {"images": jnp.asarray(IMAGES)}
 CLEAN = (LATENTS - np.array(SHIFT, np.float32)) * np.array(SCALE, np.float32)
 
 
-def networks(component: str):
-    """An encoder that knows the latents of IMAGES, and a component that shows the latents it is given."""
-    return {
-        "encode": lambda weight, images: (jnp.asarray(LATENTS), None),
-        component: lambda params, x_t, t, latents: latents,
-    }
+def clean_latents(weights, batch):
+    """The normalised latents of IMAGES, whatever the weights."""
+    return jnp.asarray(CLEAN)
 
 
-def problem(component: str, **fields):
-    pose = latent_decoder(networks(component), component, shift=SHIFT, scale=SCALE, **fields)
-    posed = pose({"vae": {}, component: {}}, BATCH, KEY)
-    return posed.x0, posed.network({}, posed.x0, jnp.zeros(16))
+def decoder_case(component: str, **fields):
+    """x0 and what a component is shown that gives back its latents."""
+    task = latent_decoder(clean_latents, lambda params, x_t, t, latents: latents, component, **fields)(
+        {"vae": {}, component: {}}, BATCH, KEY
+    )
+    return task.x0, task.network({}, task.x0, jnp.zeros(16))
 
 
 def test_a_decoder_learns_the_image_from_normalised_latents():
-    x0, given = problem("decoder")
+    x0, given = decoder_case("decoder")
     np.testing.assert_array_equal(x0, IMAGES)
     np.testing.assert_allclose(given, CLEAN, atol=1e-5)
 
 
 def test_a_refiner_learns_clean_latents_from_spoilt_ones():
-    x0, given = problem("refiner", perturbation=Perturbation(noise=0.5))
+    x0, given = decoder_case("refiner", perturbation=Perturbation(noise=0.5))
     np.testing.assert_allclose(x0, CLEAN, atol=1e-5)
     levels = np.std(np.asarray(given) - CLEAN, axis=(1, 2, 3))
     assert 0.2 <= (levels == 0).mean() <= 0.8  # half of them are left as they are
@@ -48,7 +46,7 @@ def test_a_refiner_learns_clean_latents_from_spoilt_ones():
 
 
 def test_crops_show_the_same_place_of_image_and_latents():
-    x0, given = problem("decoder", crop=2)
+    x0, given = decoder_case("decoder", crop=2)
     assert x0.shape == (16, 16, 16, 3)
     assert given.shape == (16, 2, 2, 2)
     corners = np.asarray(given[:, :, :, 0]) / SCALE[0] + SHIFT[0]
@@ -88,44 +86,43 @@ def test_resampling_without_a_base_model_is_refused():
         perturb_latents(jnp.asarray(CLEAN), KEY, Perturbation(resampled=0.5))
 
 
-def test_drawing_knows_the_null_condition_where_it_is_asked_for():
-    told = {
-        "text_encoder": lambda weight, ids, mask: ids.astype(jnp.float32)[..., None],
-        "xfnet": lambda weight, features, mask: features.sum(axis=(1, 2)),
-        "unet": lambda params, x_t, t, condition, sizes: jnp.broadcast_to(condition[:, None, None, None], x_t.shape),
-    }
-    batch = {"latents": jnp.asarray(LATENTS), "ids": jnp.full((16, 3), 5), "mask": jnp.ones((16, 3), bool)}
+def encode_sums(weights, batch):
+    """The sum of a caption's ids as its condition."""
+    return batch["ids"].sum(axis=1).astype(jnp.float32)
+
+
+def test_a_base_model_resamples_on_the_batch_s_captions_and_sizes():
+    seen = []
+
+    def unet(params, x_t, t, condition, sizes):
+        seen.append((params, condition, sizes))
+        return jnp.zeros_like(x_t)
+
+    base = BaseModel(encode_sums, unet, SCHEDULE, "x0")
+    batch = BATCH | {"ids": jnp.full((16, 3), 5), "sizes": jnp.full((16, 6), 7.0)}
+    make_task = latent_decoder(
+        clean_latents,
+        lambda params, x_t, t, latents: latents,
+        "refiner",
+        perturbation=Perturbation(resampled=1.0, steps=2),
+        base=base,
+    )
+    task = make_task({"unet": "base", "refiner": {}}, batch, KEY)
+    np.testing.assert_allclose(task.network({}, task.x0, jnp.zeros(16)), 0.0, atol=1e-5)
+    assert [params for params, _, _ in seen] == ["base"] * 2
+    for _, condition, sizes in seen:
+        np.testing.assert_array_equal(condition, 15.0)
+        np.testing.assert_array_equal(sizes, 7.0)
+
+
+def test_text_to_image_has_the_null_condition_where_it_is_asked_for():
+    def unet(params, x_t, t, condition, sizes):
+        return jnp.broadcast_to(condition[:, None, None, None], x_t.shape)
+
+    batch = {"ids": jnp.full((16, 3), 5), "mask": jnp.ones((16, 3), bool)}
     null = {"ids": np.array([[1, 0, 0]]), "mask": np.array([[True, False, False]])}
-    weights = {"text_encoder": {}, "xfnet": {}}
-    posed = text_to_image(told, shift=SHIFT, scale=SCALE, null=null)(weights, batch, KEY)
-    assert posed.null is not None
-    np.testing.assert_allclose(posed.network({}, posed.x0, jnp.zeros(16)), 15.0)
-    np.testing.assert_allclose(posed.null({}, posed.x0, jnp.zeros(16)), 1.0)
-    assert text_to_image(told, shift=SHIFT, scale=SCALE)(weights, batch, KEY).null is None
-
-
-def clip(width: int):
-    """A text encoder that gives a condition by itself: its weight, in every feature of every token."""
-
-    def encode(weight, ids, mask):
-        return Condition(
-            jnp.full((*ids.shape, width), weight), jnp.ones_like(mask), jnp.full((len(ids), width), weight)
-        )
-
-    return encode
-
-
-TEXT = {"ids": jnp.ones((2, 3), jnp.int32), "mask": jnp.asarray([[True, True, False]] * 2)}
-
-
-def test_a_text_encoder_that_gives_a_condition_needs_no_xfnet():
-    found = text_condition({"text_encoder": clip(4)}, {"text_encoder": 1.0}, TEXT)
-    assert found.tokens.shape == (2, 3, 4)
-    assert found.mask.all()  # padding counts too
-
-
-def test_two_text_encoders_stand_beside_each_other_and_the_vector_is_the_seconds():
-    networks = {"text_encoder": clip(4), "text_encoder_2": clip(5)}
-    found = text_condition(networks, {"text_encoder": 1.0, "text_encoder_2": 2.0}, TEXT)
-    np.testing.assert_array_equal(found.tokens[0, 0], [1.0] * 4 + [2.0] * 5)
-    np.testing.assert_array_equal(found.vector, np.full((2, 5), 2.0))
+    task = text_to_image(clean_latents, encode_sums, unet, null=null)({}, batch, KEY)
+    assert task.null is not None
+    np.testing.assert_allclose(task.network({}, task.x0, jnp.zeros(16)), 15.0)
+    np.testing.assert_allclose(task.null({}, task.x0, jnp.zeros(16)), 1.0)
+    assert text_to_image(clean_latents, encode_sums, unet)({}, batch, KEY).null is None

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from configs.ablations import small
 from dalle3_jax.data.scenes import FIRST, WHOLE, make_captions, sample_scene
-from dalle3_jax.stages import inputs
+from dalle3_jax.stages.context import config_tokenizer
 from dalle3_jax.text.glyphs import find_quotes
 
 
@@ -57,7 +57,7 @@ def test_captions_fit_the_demos_text_length(tokenizer):
 
 @pytest.fixture(scope="module")
 def whole():
-    return inputs.config_tokenizer(small.words())
+    return config_tokenizer(small.words())
 
 
 @pytest.fixture(scope="module")

@@ -57,18 +57,19 @@ def test_times_fall_one_in_each_part():
     np.testing.assert_allclose(np.histogram(times, 40, (0, 1))[0], 40, atol=30)
 
 
+def encode_latents(weights, batch):
+    """The batch's latents, normalised."""
+    return (batch["latents"] - jnp.asarray(SHIFT)) * jnp.asarray(SCALE)
+
+
+def encode_text(weights, batch):
+    """A condition of the weights of both text networks."""
+    return weights["text_encoder"] * weights["xfnet"] * batch["ids"][..., None]
+
+
 def diffusion(unet, *, batch=None, params=PARAMS, frozen=None, **fields):
-    """Loss and metrics with `unet` as the denoiser and networks that pass on what they are told."""
-    networks = {
-        "text_encoder": lambda weight, ids, mask: weight * ids[..., None],
-        "xfnet": lambda weight, features, mask: weight * features,
-        "unet": unet,
-        "encode": lambda weight, images: (weight * images, None),
-    }
-    sizes = fields.pop("sizes", False)
-    loss_fn = diffusion_loss(
-        text_to_image(networks, shift=SHIFT, scale=SCALE, sizes=sizes), "unet", schedule=SCHEDULE, **fields
-    )
+    """Loss and metrics with `unet` as the denoiser and networks that pass on what they are given."""
+    loss_fn = diffusion_loss(text_to_image(encode_latents, encode_text, unet), "unet", schedule=SCHEDULE, **fields)
     batch = jax.tree.map(jnp.asarray, BATCH if batch is None else batch)
     return loss_fn(params, frozen or {}, batch, KEY)
 
@@ -113,13 +114,7 @@ def test_weighting_lowers_what_is_almost_noise():
     assert 0 < float(weighted) < 0.9 * float(uniform)
 
 
-def test_images_are_encoded_by_the_frozen_vae():
-    batch = {"images": LATENTS / 2, **{key: BATCH[key] for key in ("ids", "mask", "sizes")}}
-    loss, _ = diffusion(exact("v"), batch=batch, frozen={"vae": jnp.float32(2.0)})
-    np.testing.assert_allclose(loss, 0.0, atol=1e-5)
-
-
-def test_frozen_text_encoder_is_found_among_the_frozen():
+def test_frozen_networks_are_found_among_the_frozen():
     seen = {}
 
     def unet(weight, x_t, network_time, condition, sizes):
@@ -127,46 +122,12 @@ def test_frozen_text_encoder_is_found_among_the_frozen():
         return x_t
 
     trained = {name: PARAMS[name] for name in ("xfnet", "unet")}
-    diffusion(unet, params=trained, frozen={"text_encoder": jnp.float32(5.0)}, sizes=True)
+    diffusion(unet, params=trained, frozen={"text_encoder": jnp.float32(5.0)})
     np.testing.assert_array_equal(seen["condition"], 10.0)
     np.testing.assert_array_equal(seen["sizes"], 7.0)
-    diffusion(unet)
+    diffusion(unet, batch={name: BATCH[name] for name in ("latents", "ids", "mask")})
     np.testing.assert_array_equal(seen["condition"], 2.0)
     assert seen["sizes"] is None
-
-
-def test_quoted_text_reaches_the_condition_through_its_own_encoder():
-    seen = {}
-
-    def adapter(weight, features, mask, glyphs):
-        seen.update(features=features, mask=mask, glyphs=glyphs)
-        return weight * features
-
-    networks = {
-        "text_encoder": lambda weight, ids, mask: weight * ids[..., None],
-        "glyph_encoder": lambda weight, ids, mask: weight * ids[..., None] * mask[..., None],
-        "xfnet": adapter,
-        "unet": lambda weight, x_t, t, condition, sizes: x_t,
-    }
-    loss_fn = diffusion_loss(text_to_image(networks, shift=SHIFT, scale=SCALE), "unet", schedule=SCHEDULE)
-    glyphs = {"glyph_ids": np.full((8, 2), 5, np.int32), "glyph_mask": np.array([[True, False]] * 8)}
-    loss_fn(PARAMS, {"glyph_encoder": jnp.float32(7.0)}, jax.tree.map(jnp.asarray, BATCH | glyphs), KEY)
-    np.testing.assert_array_equal(seen["features"][..., 0], BATCH["ids"])
-    np.testing.assert_array_equal(seen["mask"], BATCH["mask"])
-    np.testing.assert_array_equal(seen["glyphs"][0][..., 0], [[35.0, 0.0]] * 8)
-    np.testing.assert_array_equal(seen["glyphs"][1], glyphs["glyph_mask"])
-
-
-def text(head, batch, frozen=None):
-    networks = {
-        "text_encoder": lambda weight, ids, mask: weight * ids[..., None] * mask[..., None],
-        "xfnet": lambda weight, features, mask: Condition(weight * features, mask, features[:, 0]),
-        "latent_head": head,
-        "encode": lambda weight, images: (weight * images, None),
-    }
-    params = {"text_encoder": jnp.float32(1.0), "xfnet": jnp.float32(2.0), "latent_head": jnp.float32(3.0)}
-    loss_fn = text_loss(networks, shift=SHIFT, scale=SCALE)
-    return loss_fn(params, frozen or {}, jax.tree.map(jnp.asarray, batch), KEY)
 
 
 def test_text_loss_is_the_error_of_the_latents_that_the_tokens_foretell():
@@ -176,18 +137,17 @@ def test_text_loss_is_the_error_of_the_latents_that_the_tokens_foretell():
         seen.update(weight=weight, tokens=tokens)
         return jnp.asarray(X0 + 0.5)
 
-    loss, metrics = text(head, BATCH | {"mask": np.array([[True, True, False]] * 8)})
+    def condition(weights, batch):
+        tokens = encode_text(weights, batch) * batch["mask"][..., None]
+        return Condition(tokens, batch["mask"], tokens[:, 0])
+
+    params = {"text_encoder": jnp.float32(1.0), "latent_head": jnp.float32(3.0)}
+    batch = jax.tree.map(jnp.asarray, BATCH | {"mask": np.array([[True, True, False]] * 8)})
+    loss, metrics = text_loss(encode_latents, condition, head)(params, {"xfnet": jnp.float32(2.0)}, batch, KEY)
     np.testing.assert_allclose(loss, 0.25, rtol=1e-5)
     np.testing.assert_allclose(metrics["explained"], 1.0 - 0.25 / np.mean(X0**2), rtol=1e-5)
     assert seen["weight"] == 3.0
     np.testing.assert_array_equal(seen["tokens"][0, :, 0], [2.0, 2.0, 0.0])
-
-
-def test_text_loss_encodes_images_by_the_frozen_vae():
-    batch = {"images": LATENTS / 2, "ids": BATCH["ids"], "mask": BATCH["mask"]}
-    loss, metrics = text(lambda weight, tokens: jnp.asarray(X0), batch, frozen={"vae": jnp.float32(2.0)})
-    np.testing.assert_allclose(loss, 0.0, atol=1e-8)
-    np.testing.assert_allclose(metrics["explained"], 1.0, atol=1e-6)
 
 
 def test_shifted_times_lean_to_noise_and_keep_the_ends():
@@ -205,10 +165,8 @@ def test_time_shift_reaches_the_network():
             seen["t"] = t
             return jnp.zeros_like(x_t)
 
-        networks = {"text_encoder": lambda p, ids, mask: ids, "xfnet": lambda p, f, mask: f, "unet": unet}
-        loss_fn = diffusion_loss(
-            text_to_image(networks, shift=SHIFT, scale=SCALE), "unet", schedule=SCHEDULE, time_shift=time_shift
-        )
+        task = text_to_image(encode_latents, encode_text, unet)
+        loss_fn = diffusion_loss(task, "unet", schedule=SCHEDULE, time_shift=time_shift)
         batch = {"latents": jnp.ones((64, 2, 2, 2)), "ids": jnp.zeros((64, 3)), "mask": jnp.ones((64, 3), bool)}
         loss_fn(PARAMS, {}, batch, KEY)
         return float(seen["t"].mean()) / 1000
