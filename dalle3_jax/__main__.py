@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from dalle3_jax.commands import COMMANDS
+from dalle3_jax.commands import COMMANDS, MEMORY_REMEDIES
+from dalle3_jax.runtime.device_errors import explain_device_error
 from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, print_error
 
 # Libraries that only some commands need -> the extra that brings them.
@@ -42,7 +43,7 @@ def fail_unknown_command(name: str) -> int:
 
 
 def run_command(name: str, argv: Sequence[str]) -> int:
-    """Run one command; a library that is not installed is named together with the extra that brings it."""
+    """Run one command; what is not here (a library, memory, a device) is one line with its remedy."""
     try:
         return importlib.import_module(COMMANDS[name][0]).main(list(argv))
     except ModuleNotFoundError as error:
@@ -52,6 +53,10 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         return print_error(f"{name} needs {error.name}: pip install 'dalle3_jax[{extra}]'", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         return 130
+    except (RuntimeError, MemoryError, AssertionError) as error:
+        if explained := explain_device_error(error, MEMORY_REMEDIES.get(name, "")):
+            return print_error(*explained)
+        raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:

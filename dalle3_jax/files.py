@@ -1,12 +1,16 @@
-"""Files and folders that are there complete or not at all."""
+"""Files and folders that are there complete or not at all, and the folder that keeps what may be made again."""
 
+import contextlib
+import errno
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM)
+"""What file systems answer that do not sync: that a disk is full or broken is none of these."""
 
 
 def write_whole(path: Path, data: bytes, *, parents: bool = False) -> None:
@@ -33,7 +37,8 @@ def atomic_file(path: Path, *, parents: bool = False) -> Iterator[Path]:
         os.replace(temporary, path)
         wait_for_disk(folder)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the block's own error says more
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -44,14 +49,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     can be written there.
     """
     target = target.absolute()
+    temporary = target.with_name(f".{target.name[-48:]}.{secrets.token_hex(8)}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary.mkdir(parents=True)  # the umask says who may read it: some mounts refuse any chmod
     except OSError as error:
         raise ValueError(f"cannot write {target}: {error.strerror}; give a folder that can be written") from None
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp lets only its owner in
         _move_into_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -61,6 +65,8 @@ def _move_into_place(temporary: Path, target: Path) -> None:
     previous = target.with_name(f"{target.name}.previous")
     if target.exists():
         shutil.rmtree(previous, ignore_errors=True)
+        if previous.exists():  # NFS keeps what somebody still reads
+            previous = target.with_name(f"{target.name}.previous-{secrets.token_hex(4)}")
         target.rename(previous)
     temporary.rename(target)
     wait_for_disk(target.parent)
@@ -68,9 +74,30 @@ def _move_into_place(temporary: Path, target: Path) -> None:
 
 
 def wait_for_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, would outlast a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file's content, or a folder's names, would outlast a power cut, where the file system offers that.
+
+    OSError where the content could not be written.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+
+
+def user_cache_folder(name: str) -> Path | None:
+    """The user's cache folder of this name, made and writable: $XDG_CACHE_HOME/dalle3_jax/NAME, else under ~/.cache.
+
+    None where it cannot be had: there is no home, the user has no name, or the folder is another's or read-only.
+    """
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"  # RuntimeError: a user without a home
+        folder = Path(home) / "dalle3_jax" / name
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None

@@ -31,6 +31,9 @@ from dalle3_jax.files import write_whole
 __all__ = ["Checkpointer", "RestoredCheckpoint", "finished_steps", "verify_step"]
 
 MANIFEST = "manifest.json"
+STRAYS = (".nfs*", "._*", ".DS_Store", "Thumbs.db", "desktop.ini")
+"""What NFS and file managers leave in folders: no part of a step, and no damage to it."""
+
 NONE, DAMAGED = -1, -2
 """Instead of a step: nothing was saved yet; nothing that was saved is good."""
 
@@ -143,7 +146,7 @@ class Checkpointer:
                 manifest = _seal_manifest({"files": files, "arrays": arrays})
                 write_whole(target / MANIFEST, json.dumps(manifest, indent=1).encode())
                 for step in finished_steps(self.folder)[: -self.keep]:
-                    shutil.rmtree(self.folder / f"{step:08d}")
+                    _remove_step(self.folder / f"{step:08d}")
         except BaseException as error:  # handed to the main thread
             self._error = error
 
@@ -154,13 +157,28 @@ def _make_room(target: Path) -> None:
         target.rename(target.with_name(f"{target.name}.damaged-{time.time_ns()}"))
     for folder in target.parent.glob("*"):
         if folder.name.isdigit() and not (folder / MANIFEST).exists():
-            shutil.rmtree(folder)
+            _remove_step(folder)
+    if target.exists():  # something keeps a file of it
+        target.rename(target.with_name(f"{target.name}.unfinished-{time.time_ns()}"))
     target.mkdir(parents=True)
 
 
+def _remove_step(folder: Path) -> None:
+    """Remove a step, its manifest first, so that what is left of it no longer counts; the next save tries that again.
+
+    A failure is said and no more: NFS keeps files that somebody still reads, and the new step is on the disk.
+    """
+    try:
+        (folder / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    except OSError as error:
+        print(f"note: the old checkpoint {folder} cannot be removed yet ({error.strerror})", file=sys.stderr)
+
+
 def _step_files(folder: Path) -> dict[str, Path]:
-    """The files that a manifest speaks of: all but itself and what was to become it when a run was killed."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and not path.match(f"*{MANIFEST}*.tmp"))
+    """The files that a manifest speaks of: all but itself, what was to become it when a run was killed, and strays."""
+    others = (f"*{MANIFEST}*.tmp", *STRAYS)
+    paths = (path for path in folder.rglob("*") if path.is_file() and not any(map(path.match, others)))
     return {path.relative_to(folder).as_posix(): path for path in paths if path != folder / MANIFEST}
 
 

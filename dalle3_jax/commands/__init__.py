@@ -13,3 +13,12 @@ COMMANDS = {
     "ablate": ("dalle3_jax.commands.ablate", "train and measure the variants of an ablation, to a table and a plot"),
     "scenes": ("dalle3_jax.commands.scenes", "draw a contact sheet of the embedded dataset, or write it as TFDS"),
 }
+
+MEMORY_REMEDIES = {
+    "train": "set --config.train.accumulate=2 or more, a smaller --config.train.batch_size, or --config.mesh.fsdp=-1",
+    "sample": "give a smaller --batch-size or --size, --tile 512, --dtype bf16 or --drop-text-encoder",
+    "encode": "give a smaller --batch-size",
+    "recaption": "give a smaller --batch-size",
+    "evaluate": "give a smaller --batch-size",
+}
+"""What helps a command whose device has not memory enough; a smaller model, or a larger device, help them all."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.data import batches, files
 from dalle3_jax.data.caches import latent_cache
 from dalle3_jax.data.sources.scenes import ENDLESS
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
             print(cache_summary(cache))
         return 0
 
-    return run_job(job)
+    return run_job(job, MEMORY_REMEDIES["encode"])
 
 
 def encoding_config(config: ConfigDict, text: bool, checkpoint: str | None = None) -> ConfigDict:

@@ -23,6 +23,7 @@ from dalle3_jax.captioning import CaptionDecoding, CaptionModel
 from dalle3_jax.captioning.loop import METHODS
 from dalle3_jax.captioning.recaption import Guards, RecaptionResult, captions_metadata, make_captioning, recaption
 from dalle3_jax.captioning.species import read_names
+from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.commands.cli import parse_scene_size, parse_world
 from dalle3_jax.data import batches, settings
 from dalle3_jax.data.caches import sidecars
@@ -106,7 +107,7 @@ def main(argv: list[str]) -> int:
             print(recaption_summary(arguments.outdir, done))
         return 0
 
-    return run_job(job)
+    return run_job(job, MEMORY_REMEDIES["recaption"])
 
 
 def parse_caption_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[CaptionDecoding, Guards]:

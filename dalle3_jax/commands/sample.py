@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.commands.cli import (
     CommandParser,
     add_setting_flags,
@@ -138,7 +139,7 @@ def sample_share(arguments: argparse.Namespace) -> int:
         initialize_distributed(find_hosts(arguments))
         return prepare_sampling(arguments)()
 
-    return run_job(job)
+    return run_job(job, MEMORY_REMEDIES["sample"])
 
 
 def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:

@@ -11,6 +11,7 @@ hosts also 69: another process was lost (134 where jax itself ends this one for 
 train.hang_minutes.
 """
 
+from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.runtime.cluster import split_host_flags
 from dalle3_jax.runtime.distributed import initialize_distributed, run_job
 from dalle3_jax.stages.config import check_stage_config, load_config
@@ -33,4 +34,4 @@ def main(argv: list[str]) -> int:
         initialize_distributed(processes)
         return train_stage(*loaded)
 
-    return run_job(job)
+    return run_job(job, MEMORY_REMEDIES["train"])

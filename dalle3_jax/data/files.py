@@ -4,6 +4,7 @@ Nothing is kept open between two calls, so that any number of threads may read a
 too where fsspec and its plug-in for them are installed; memory:// is one that tests use.
 """
 
+import functools
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,9 +17,6 @@ from typing import Any
 import fsspec
 
 from dalle3_jax import files as local_files
-
-LOCAL_COPIES = Path(".cache", "dalle3_jax", "files")
-"""Under the home folder: copies of remote files whose readers want a file."""
 
 BLOCK = 8 * 2**20
 """Bytes that a remote file is read in, where it is read from end to end."""
@@ -117,7 +115,8 @@ def local_copies(entries: Sequence[FileEntry]) -> Path:
     if not is_remote(folder):
         return Path(folder)
     said = " ".join([folder, *(entry.digest for entry in entries)])
-    copies = Path.home() / LOCAL_COPIES / sha256(said.encode()).hexdigest()[:24]
+    kept = local_files.user_cache_folder("files") or Path(_temporary_folder().name)
+    copies = kept / sha256(said.encode()).hexdigest()[:24]
     for entry in entries:
         copy = copies / entry.name
         if not copy.is_file() or copy.stat().st_size != entry.size:
@@ -125,6 +124,12 @@ def local_copies(entries: Sequence[FileEntry]) -> Path:
             with atomic_file(copy) as temporary:
                 store.get_file(inner, str(temporary))
     return copies
+
+
+@functools.cache
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that ends with this process."""
+    return tempfile.TemporaryDirectory(prefix="dalle3_jax-")
 
 
 def _store(path: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dalle3_jax.files import write_whole
+from dalle3_jax.files import user_cache_folder, write_whole
 from dalle3_jax.pipeline.jobs import PromptLine
 from dalle3_jax.pipeline.request import Request, shorten
 from dalle3_jax.prompting.chat import Chat
@@ -45,9 +45,8 @@ FILE = "prompts.jsonl"
 
 def chat_backend(url: str | None, model: str, seconds: float) -> Chat:
     """The chat backend of a server, or of the environment's; its answers are kept in the user's cache."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key, folder = os.environ.get(KEY, ""), home / "dalle3_jax" / "prompts"
-    return Chat(url or os.environ.get(BASE) or OFFICIAL, model, key, deadline=seconds, cache=folder)
+    where, key = url or os.environ.get(BASE) or OFFICIAL, os.environ.get(KEY, "")
+    return Chat(where, model, key, deadline=seconds, cache=user_cache_folder("prompts"))
 
 
 def revise_prompt(prompt: str, by: str, training: Mapping[str, Any], fits: Callable[[str], bool]) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import jax
 
+from dalle3_jax.files import user_cache_folder
 from dalle3_jax.runtime.cluster import Hosts
+from dalle3_jax.runtime.device_errors import explain_device_error, first_line
 from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_PEER, EXIT_SAVED, print_error
 
 __all__ = [
@@ -75,26 +77,24 @@ def timeout_message(hosts: Hosts, seconds: float) -> str:
     )
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def run_job(job: Callable[[], int], memory_remedy: str = "") -> int:
+    """The exit code of a job whose errors are one line: 2 for bad input, 1 for a failure, 69 for a lost peer.
 
-
-def run_job(job: Callable[[], int]) -> int:
-    """The exit code of a job whose errors are one line: 2 for bad input, 1 for a failure, 69 for a lost peer."""
+    `memory_remedy` says what helps where the device has not memory enough.
+    """
     try:
         return exit_distributed(job())
     except ValueError as error:
         return exit_distributed(print_error(error, EXIT_BAD_INPUT))
     except (FloatingPointError, OSError) as error:
         return exit_distributed(print_error(error, EXIT_FAILED))
-    except jax.errors.JaxRuntimeError as error:
-        if not jax.distributed.is_initialized() or "RESOURCE_EXHAUSTED" in str(error):
-            raise
-        return exit_distributed(print_error(lost_peer_message(error), EXIT_PEER))
-    except BaseException:
+    except BaseException as error:
+        if explained := explain_device_error(error, memory_remedy):
+            return exit_distributed(print_error(*explained))
         if not jax.distributed.is_initialized():
             raise
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            return exit_distributed(print_error(lost_peer_message(error), EXIT_PEER))
         traceback.print_exc()
         return exit_distributed(EXIT_FAILED)
 
@@ -124,11 +124,19 @@ def exit_distributed(code: int) -> int:
 def enable_compilation_cache() -> None:
     """Keep compiled programs in the user's cache directory, so that a second start compiles nothing.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, as it does everywhere in JAX.
+    JAX_COMPILATION_CACHE_DIR names another folder, as it does everywhere in JAX. Where no folder can be written, a note
+    says so, and nothing is kept.
     """
     if not jax.config.values["jax_compilation_cache_dir"]:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "dalle3_jax" / "xla"))
+        folder = user_cache_folder("xla")
+        if folder is None:
+            print(
+                "note: compiled programs are not kept, since the cache folder cannot be written: "
+                "JAX_COMPILATION_CACHE_DIR names another",
+                file=sys.stderr,
+            )
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -137,7 +145,8 @@ def enable_compilation_cache() -> None:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Holds the folder for this process (the first of a run); ValueError when another holds it or it cannot be written.
 
-    The lock is the kernel's: it ends with the process, however that ends.
+    The lock is the kernel's: it ends with the process, however that ends. Where the file system has no locks, a note
+    says so and the work goes on.
     """
     if jax.process_index() != 0:
         yield
@@ -150,6 +159,11 @@ def lock_folder(folder: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ValueError(f"another process is training in {folder}; wait for it or use another workdir") from None
+        except OSError as error:
+            print(
+                f"note: {folder} cannot be locked ({error.strerror}): see that no other process trains there",
+                file=sys.stderr,
+            )
         yield

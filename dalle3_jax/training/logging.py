@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,21 @@ def _start_wandb(project: str, folder: Path, config: Mapping[str, Any] | None) -
         raise ValueError(
             "train.wandb is set but wandb is not installed: pip install wandb, or leave it empty"
         ) from None
-    return wandb.init(project=project, dir=str(folder), config=dict(config or {}), id=folder.name, resume="allow")
+    name = f"{folder.parent.name}/{folder.name}"
+    about = {"project": project, "dir": str(folder), "config": dict(config or {}), "name": name}
+    try:
+        return wandb.init(**about, id=_wandb_id(folder), resume="allow")
+    except Exception as error:  # no network, no login: metrics.jsonl has it all
+        print(f"note: nothing goes to wandb ({type(error).__name__}: {error})", file=sys.stderr)
+        return None
+
+
+def _wandb_id(folder: Path) -> str:
+    """The id of the folder's run, the same whenever it goes on; runs in other folders have others."""
+    path = folder / "wandb_id"
+    if not path.exists():
+        write_whole(path, secrets.token_hex(8).encode())
+    return path.read_text().strip()
 
 
 def save_image_rows(path: Path, rows: Sequence[Float[np.ndarray, "b h w 3"]], gap: int = 2) -> None:

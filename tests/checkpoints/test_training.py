@@ -1,5 +1,6 @@
 """Checkpoints of the training state: exact, verified, never lost silently."""
 
+import errno
 import json
 import shutil
 from types import SimpleNamespace
@@ -234,3 +235,37 @@ def test_every_bit_of_the_manifest_counts(tmp_path, state):
         assert verify_step(path.parent), (place, whole[place - 20 : place + 20])
     path.write_bytes(whole)
     assert verify_step(path.parent) == []
+
+
+def test_an_old_step_that_cannot_be_removed_stops_nothing_and_goes_later(tmp_path, state, monkeypatch, capsys):
+    checkpointer, remove = Checkpointer(tmp_path, keep=1), shutil.rmtree
+
+    def refuse(path, *args, **kwargs):
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    checkpointer.save(1, state, {})
+    checkpointer.wait()
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    for step in (2, 3):
+        checkpointer.save(step, state, {})
+        checkpointer.wait()
+        assert finished_steps(tmp_path) == [step], "what is left of an old one does not count"
+    assert "cannot be removed yet" in capsys.readouterr().err
+    (tmp_path / "00000003" / "manifest.json").unlink()  # as where a run was killed before it was written
+    checkpointer.save(3, state, {})
+    checkpointer.wait()
+    assert finished_steps(tmp_path) == [3], "a new step has room though the unfinished one stays"
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    checkpointer.save(4, state, {})
+    checkpointer.close()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["00000004"]
+
+
+@pytest.mark.parametrize("name", [".nfs0000000000a1", "._manifest.json", ".DS_Store", "Thumbs.db", "desktop.ini"])
+def test_what_file_managers_and_nfs_leave_does_not_condemn_a_step(tmp_path, state, name):
+    saved(tmp_path, state, 1).close()
+    for folder in (tmp_path / "00000001", tmp_path / "00000001" / "state"):
+        (folder / name).write_bytes(b"stray")
+    assert verify_step(tmp_path / "00000001") == []
+    (tmp_path / "00000001" / "nfs").write_bytes(b"stray")
+    assert verify_step(tmp_path / "00000001") == ["nfs does not belong there"]

@@ -1,8 +1,10 @@
 """The bar and the files of metrics."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,3 +82,31 @@ def test_rows_of_pictures_are_written_whole(tmp_path):
     assert pixels[:8, :8].max() == 0
     assert pixels[10:18, :8].min() == 255
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["1.png"]
+
+
+def test_runs_of_different_folders_are_different_runs_of_wandb(tmp_path, monkeypatch):
+    calls = []
+    fake = SimpleNamespace(init=lambda **about: calls.append(about) or SimpleNamespace(finish=lambda: None))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for folder in ("a/base", "b/base", "a/base", "a/vae"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        logging.MetricsWriter(tmp_path / folder, 0, "project").close()
+    first, other, again, stage = (call["id"] for call in calls)
+    assert first == again
+    assert len({first, other, stage}) == 3
+    assert [call["name"] for call in calls] == ["a/base", "b/base", "a/base", "a/vae"]
+    (tmp_path / "a").rename(tmp_path / "moved")
+    logging.MetricsWriter(tmp_path / "moved" / "base", 0, "project").close()
+    assert calls[-1]["id"] == first, "a workdir that moves goes on with its run"
+
+
+def test_wandb_that_cannot_be_reached_stops_nothing(tmp_path, monkeypatch, capsys):
+    def fail(**_):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=fail))
+    writer = logging.MetricsWriter(tmp_path, 0, "project")
+    writer.write(1, {"loss": 0.5})
+    writer.close()
+    assert lines(tmp_path) == [{"step": 1, "loss": 0.5}]
+    assert "no route to host" in capsys.readouterr().err
