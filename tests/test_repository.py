@@ -84,6 +84,17 @@ def test_the_wheel_holds_every_file_that_is_not_code():
     assert {path for path in tracked() if package in path.parents and path.suffix != ".py"} <= shipped
 
 
+def test_the_wheel_holds_every_config(monkeypatch):
+    """A config that is not there where a command runs is no use: `--config demo:vae` works from anywhere."""
+    asked = {}
+    monkeypatch.setattr(setuptools, "setup", asked.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    folders = {ROOT / asked["package_dir"].get(package, package.replace(".", "/")) for package in asked["packages"]}
+    assert {path.parent for path in tracked() if path.is_relative_to(ROOT / "configs")} <= folders
+    assert {path.parent for path in (ROOT / "dalle3_jax").rglob("*.py")} <= folders
+
+
 def test_no_file_postpones_its_annotations():
     ours = [path for path in tracked() if path.suffix == ".py" and path != Path(__file__)]
     assert [path for path in ours if "from __future__ import annotations" in path.read_text()] == []

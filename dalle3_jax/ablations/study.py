@@ -3,10 +3,7 @@
 A study is `get_config()` of a file in configs/ablations: plain values only (docs/ablations.md lists the fields).
 """
 
-import runpy
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from dalle3_jax.pipeline.album import slug
 from dalle3_jax.pipeline.request import make_request, request_errors
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.stages.config import check_stage_config, plain_config
+from dalle3_jax.stages.config_files import read_config_file
 from dalle3_jax.stages.inputs import data_section
 from dalle3_jax.stages.networks import resolve_checkpoint
 from dalle3_jax.stages.table import STAGES
@@ -107,29 +105,6 @@ def load_study(path: Path, workdir: Path) -> Study:
             key: fields[key] for key in ("title", "release", "seeds", "measure", "axes", "captions", "groups", "budget")
         },
     )
-
-
-def read_config_file(path: Path, *arguments: str) -> ConfigDict:
-    """`get_config` of a config file; ValueError when there is none, or when it raises."""
-    if not path.is_file():
-        raise ValueError(f"there is no config file {path}")
-    with importable_configs(path):
-        try:
-            return runpy.run_path(str(path))["get_config"](*arguments)
-        except (KeyError, TypeError, SyntaxError, ImportError, AttributeError) as error:
-            raise ValueError(f"{path} gives no config: {type(error).__name__}: {error}") from None
-
-
-@contextmanager
-def importable_configs(path: Path) -> Iterator[None]:
-    """Lets a config import others as `configs.NAME`: the folder that holds `configs` is searched meanwhile."""
-    roots = [str(parent) for parent in path.resolve().parents if (parent / "configs" / "common.py").is_file()]
-    before = list(sys.path)
-    sys.path[:0] = roots[:1]
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def stage_config(path: Path, spec: str) -> ConfigDict:

@@ -10,6 +10,7 @@ from dalle3_jax.ablations.run import run_study, write_ablation_report
 from dalle3_jax.commands.cli import CommandParser, bad_input, failures, print_command_errors
 from dalle3_jax.evaluation import plots
 from dalle3_jax.runtime.distributed import enable_compilation_cache
+from dalle3_jax.stages.config_files import find_config
 
 EXAMPLES = """examples:
   dalle3-jax ablate configs/ablations/prediction.py --workdir runs/prediction
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("config", help="the ablation, a file like configs/ablations/prediction.py")
+    parser.add_argument("config", help="the ablation: a file, or a name like prediction")
     parser.add_argument("--workdir", required=True, metavar="W", help="folder of the runs")
     parser.add_argument("--out", metavar="DIR", help="folder for another copy of the table and the plot")
     arguments = parser.parse_args(argv)
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     with failures(FloatingPointError, OSError, remark=remark), bad_input():
         if not plots.has_matplotlib():
             raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
-        study = studies.load_study(Path(arguments.config), workdir)
+        study = studies.load_study(find_config(arguments.config, "ablations"), workdir)
         results.check_results(study, workdir)
         enable_compilation_cache()
         if code := run_study(study, workdir):

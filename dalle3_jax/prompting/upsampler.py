@@ -7,7 +7,8 @@ print(upsample("a panda", template_backend()).revised)
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from dalle3_jax.prompting import template as templates
 from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, format_errors, is_usable, missing_content
@@ -18,6 +19,8 @@ from dalle3_jax.text.glyphs import find_quotes
 __all__ = [
     "Backend",
     "BackendError",
+    "CutAnswer",
+    "KeepsAnswers",
     "RevisedPrompt",
     "Turn",
     "UpsampleRequest",
@@ -46,6 +49,10 @@ class BackendError(Exception):
     """A backend has no answer; the message says why."""
 
 
+class CutAnswer(BackendError):
+    """The answer has no end: another may have one."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """An earlier turn of a conversation: what the user said, and the description that it led to."""
@@ -66,6 +73,14 @@ class UpsampleRequest:
 
 Backend = Callable[[UpsampleRequest], str]
 """Answers with one description; BackendError where it cannot."""
+
+
+@runtime_checkable
+class KeepsAnswers(Protocol):
+    """A backend that is told which of its answers was used, and gives that again."""
+
+    def keep(self, ask: UpsampleRequest, answer: str) -> None:
+        """Keep the answer as that to `ask`."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +119,21 @@ def upsample(
     if (plain := prompt_as_is(prompt)) is not None:
         return RevisedPrompt(prompt, plain, "it asks to be used as it is")
     known = Translation(prompt) if lexicon is None else translate(prompt, lexicon, seed)
-    complaints: tuple[str, ...] = ()
+    first, complaints = UpsampleRequest(known.text, tuple(previous)), ()
     for attempt in range(ATTEMPTS):
         try:
-            answer = strip_answer(backend(UpsampleRequest(known.text, tuple(previous), attempt, complaints)))
+            answer = strip_answer(backend(replace(first, attempt=attempt, complaints=complaints)))
+        except CutAnswer as error:
+            complaints = (str(error),)
+            continue
         except BackendError as error:
             return RevisedPrompt(prompt, known.text, str(error), known.notes)
         complaints = answer_errors(known.text, answer, lexicon, previous)
         if fits is not None and not fits(answer):
             complaints = (*complaints, "it is longer than what the model reads")
         if not complaints:
+            if isinstance(backend, KeepsAnswers):
+                backend.keep(first, answer)
             return RevisedPrompt(prompt, answer, notes=known.notes)
     notice = f"the revised prompt was not kept: {'; '.join(complaints[:4])}"
     return RevisedPrompt(prompt, known.text, notice, known.notes)

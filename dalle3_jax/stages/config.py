@@ -1,7 +1,8 @@
 """The config of a run: read from a file and flags, checked before anything is computed, compared on resuming."""
 
+import ast
+import difflib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.weighting import WEIGHTINGS
 from dalle3_jax.models.build import COMPONENT_NETWORKS, build_models
+from dalle3_jax.stages.config_files import find_config, read_config_file
 from dalle3_jax.stages.objective import moved_key_error, objective_errors
 from dalle3_jax.stages.value_checks import (
     ABOVE_ZERO,
@@ -27,7 +29,10 @@ from dalle3_jax.stages.value_checks import (
     one_of,
 )
 
-__all__ = ["check_stage_config", "check_unchanged", "load_config", "plain_config"]
+__all__ = ["apply_overrides", "check_stage_config", "check_unchanged", "load_config", "plain_config"]
+
+OPEN = ("init", "model", "data.captions", "data.fields", "data.part", "train.rates")
+"""Sections with keys of the config's own."""
 
 FIXED = ("data", "init", "init_digests", "model", "source", "train.accumulate", "train.b1", "train.b2")
 FIXED += ("train.batch_size", "train.seed", "train.stage", "train.trainable")
@@ -40,39 +45,92 @@ KINDS = ("linear", "mlp", "transformer", "resampler")
 def load_config(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
     """The config and the workdir that command line arguments name; None when they ask for help.
 
-    `--config FILE[:STAGE] --workdir DIR [--config.train.steps=10 ...]`. Raises ValueError naming what is wrong.
+    `--config FILE[:STAGE] --workdir DIR [--config.train.steps=10 ...]`, FILE a path or the name of a config that the
+    package carries. Raises ValueError naming what is wrong.
     """
-    overrides = (re.match(r"--?(?:no)?config\.([\w.]+)", word) for word in argv)
-    if errors := [error for match in overrides if match and (error := moved_key_error(match[1]))]:
+    keys = (word.removeprefix("--config.").partition("=")[0] for word in argv if word.startswith("--config."))
+    if errors := [error for key in keys if (error := moved_key_error(key))]:
         raise ValueError("; ".join(f"config.{error}" for error in errors))
-    argv = ["train", *argv]
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "folder of the run; stages get subfolders", flag_values=values)
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
-    config_flags.DEFINE_config_file(
-        "config", help_string="config file, FILE.py:STAGE", lock_config=True, flag_values=values, sys_argv=argv
-    )
+    flags.DEFINE_string("config", None, "config file, FILE:STAGE", flag_values=values)
+    overrides = [argument for argument in _join_values(argv) if argument.startswith("--config.")]
     try:
-        rest = values(argv)[1:]
-        if values.help:
-            return None
-        if rest:
-            raise ValueError(f"unexpected arguments: {' '.join(rest)}")
-        missing = [f"--{name}" for name in ("config", "workdir") if not values[name].value]
-        if missing:
-            raise ValueError(f"{' and '.join(missing)} must be given")
-        if not values.config.train.stage:  # a file that cannot be read raises here, not before
-            raise ValueError(f"the config {values['config'].value!r} names no train.stage")
-        return values.config, Path(values.workdir)
-    except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-        name = re.search(r"[\"'](\w+)[\"']", str(error)) if isinstance(error, AttributeError | KeyError) else None
-        moved = moved_key_error(f"train.{name[1]}") if name else ""
-        raise ValueError(f"config.{moved}" if moved else _one_line(error)) from None
+        rest = values(["train", *(argument for argument in _join_values(argv) if argument not in overrides)])[1:]
+    except flags.Error as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    if values.help:
+        return None
+    if rest:
+        raise ValueError(f"unexpected arguments: {' '.join(rest)}")
+    if missing := [f"--{name}" for name in ("config", "workdir") if not values[name].value]:
+        raise ValueError(f"{' and '.join(missing)} must be given")
+    file, _, stage = values.config.partition(":")
+    config = read_config_file(find_config(file), *filter(None, [stage]))
+    if not isinstance(config, ConfigDict) or not config.get("train", {}).get("stage"):
+        raise ValueError(f"the config {values.config!r} names no train.stage")
+    return apply_overrides(config, overrides), Path(values.workdir)
 
 
-def _one_line(error: Exception) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split())
+def _join_values(argv: Sequence[str]) -> list[str]:
+    """The arguments, each `--config.KEY VALUE` as `--config.KEY=VALUE`."""
+    joined, rest = [], list(argv)
+    while rest:
+        argument = rest.pop(0)
+        separate = argument.startswith("--config.") and "=" not in argument and rest and not rest[0].startswith("--")
+        joined.append(f"{argument}={rest.pop(0)}" if separate else argument)
+    return joined
+
+
+def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """The config with the values of `--config.KEY=VALUE` arguments, each of the type that the key has.
+
+    Sections that hold what a config names itself (init, networks, captions) take new keys; elsewhere an unknown key
+    raises ValueError, as does a value of another type.
+    """
+    known = []
+    for override in overrides:
+        key, _, text = override.removeprefix("--config.").partition("=")
+        if _has_key(config, key):
+            known.append(override)
+        elif key.startswith(tuple(f"{section}." for section in OPEN)):
+            _add_key(config, key, text)
+        else:
+            near = difflib.get_close_matches(key, _leaves(config), n=1)
+            raise ValueError(f"config has no key {key!r}{f': did you mean {near[0]!r}?' if near else ''}")
+    values = flags.FlagValues()
+    argv = ["train", *known]
+    try:
+        config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=values, sys_argv=argv)
+        values(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    return values.config
+
+
+def _has_key(config: Any, key: str) -> bool:
+    first, _, rest = key.partition(".")
+    name, bracket, _ = first.partition("[")
+    if not isinstance(config, ConfigDict) or name not in config:
+        return False
+    return bool(bracket) or not rest or _has_key(config[name], rest)  # what is in a tuple is the flags' own matter
+
+
+def _add_key(config: ConfigDict, key: str, text: str) -> None:
+    """Set a key that is not there yet to what Python reads in the text, else to the text itself."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    *parents, leaf = key.split(".")
+    section = config
+    with config.unlocked():
+        for parent in parents:
+            if parent not in section:
+                section[parent] = ConfigDict()
+            section = section[parent]
+        section[leaf] = value
 
 
 def plain_config(value: Any) -> Any:
@@ -107,7 +165,8 @@ def _is_fixed(key: str) -> bool:
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        inner = isinstance(value, dict | ConfigDict)
+        leaves |= _leaves(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return leaves
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from dalle3_jax.prompting import chat
+from dalle3_jax.prompting import chat_server
 from dalle3_jax.prompting.chat import Chat, chat_messages
 from dalle3_jax.prompting.upsampler import Turn, UpsampleRequest, upsample
 
@@ -155,7 +155,7 @@ def test_a_server_that_is_not_there_is_named(server):
 
 
 def test_what_passes_is_tried_again(server, monkeypatch):
-    monkeypatch.setattr(chat.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(chat_server.time, "sleep", lambda seconds: None)
     server.behaviours = [status(503), status(429, Retry_After="0"), good]
     assert upsample("a panda", backend(server, deadline=5.0)).revised == GOOD
     assert len(server.requests) == 3
