@@ -89,7 +89,7 @@ def held_out_batch(pipeline: Pipeline, config: ConfigDict, records: int) -> Held
     version = max(config.data.captions.items(), key=lambda item: item[1])[0]
     images = normalise_pixels(np.stack([decode_image(record.image) for record in chosen]))
     x0 = pipeline.encode_images(images)
-    eps = jax.random.normal(jax.random.key(0), x0.shape)
+    eps = jax.random.normal(jax.random.key(0), x0.shape, x0.dtype)
     return HeldOutBatch(x0, eps, [record.captions[version] for record in chosen])
 
 

@@ -30,11 +30,11 @@ class Latent:
 
     def normalise(self, latents: Array) -> Array:
         """What the UNet works in, float32, from the VAE's own latents (b h w c)."""
-        return (latents.astype(jnp.float32) - jnp.asarray(self.shift)) * jnp.asarray(self.scale)
+        return (latents.astype(jnp.float32) - _per_channel(self.shift)) * _per_channel(self.scale)
 
     def denormalise(self, latents: Array) -> Array:
         """The VAE's own latents (b h w c) from those that the UNet works in."""
-        return latents / jnp.asarray(self.scale) + jnp.asarray(self.shift)
+        return latents / _per_channel(self.scale) + _per_channel(self.shift)
 
     def mismatches(self, other: "Latent") -> list[str]:
         """Why latents of the other space cannot be turned into ones of this; empty where they can.
@@ -91,6 +91,10 @@ class DecoderSettings:
         own, columns = self.latent, (self.latent.shift, self.latent.scale, self.mean, self.std)
         shift, scale = zip(*((z + m / k, k / d) for z, k, m, d in zip(*columns, strict=True)), strict=True)
         return replace(own, shift=shift, scale=scale)
+
+
+def _per_channel(values: tuple[float, ...]) -> Array:
+    return jnp.asarray(values, jnp.float32)[None, None, None]
 
 
 def _abbreviate(value: Any) -> str:

@@ -14,9 +14,10 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from dalle3_jax.checkpoints.int8 import Quantized
 from dalle3_jax.checkpoints.tensors import is_finite
-from dalle3_jax.typing import Array
+from dalle3_jax.nn.explicit_axes import automatic_mesh, automatic_sharding
+from dalle3_jax.typing import Array, Params
 
-__all__ = ["Piece", "map_ahead", "place_arrays"]
+__all__ = ["Piece", "automatic_mesh", "map_ahead", "on_automatic_axes", "place_arrays"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -42,6 +43,7 @@ def place_arrays(
     Nothing refers to the views afterwards. Raises ValueError naming a parameter with values too large for `dtype`.
     """
     arrays: dict[str, Array] = {}
+    asked, shardings = shardings, {name: automatic_sharding(sharding) for name, sharding in shardings.items()}
 
     def read(piece: Piece) -> tuple[Piece, Array]:
         sharding = shardings[piece.target]
@@ -56,7 +58,19 @@ def place_arrays(
                 arrays[target] = _zeros(shapes[target], jnp.dtype(dtype), sharding)
             arrays[target] = _fill(arrays[target], array, np.int32(index), sharding)
         jax.block_until_ready(arrays[target])  # else slices pile up where reading is faster than the way to the device
-    return arrays
+    # Under explicit axes no slice could be filled in: what shall lie there does so at the end.
+    explicit = {name for name in arrays if shardings[name] is not asked[name]}
+    return arrays | {name: jax.device_put(arrays[name], asked[name]) for name in explicit}
+
+
+def on_automatic_axes(params: Params) -> Params:
+    """The same arrays where they lie, on meshes of automatic axes: those that programs of ours are compiled for."""
+
+    def place(array: Array) -> Array:
+        sharding = automatic_sharding(array.sharding) if isinstance(array, jax.Array) else None
+        return array if sharding is None or sharding is array.sharding else jax.device_put(array, sharding)
+
+    return jax.tree.map(place, params)
 
 
 def map_ahead(function: Callable[[T], U], items: Iterable[T], depth: int = 1) -> Iterator[U]:

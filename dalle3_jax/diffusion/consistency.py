@@ -50,7 +50,8 @@ def discretisation(step: Int[Array, ""], steps: int, first: int, last: int) -> I
 
 def adjacent_times(key: Key, count: int, parts: Int[Array, ""], top: float) -> tuple[Rows, Rows]:
     """Times t and s < t of `count` images, next to each other among `parts` even parts of [0, top]."""
-    uniform = (jnp.arange(count) + jax.random.uniform(key, (count,))) / count  # one in each of `count` even strata
+    # One in each of `count` even strata.
+    uniform = (jnp.arange(count) + jax.random.uniform(key, (count,), jnp.float32)) / count
     index = jnp.minimum(jnp.floor(uniform * parts), parts - 1)
     return top * (index + 1) / parts, top * index / parts
 

@@ -37,7 +37,8 @@ def classifier_free(
         w = jnp.where((t >= first) & (t <= last), scale - 1, 0).reshape(-1, 1, 1, 1)
         guided = conditional + w * (conditional - null)
         signal = 0 if schedule is None else schedule.alpha(t).reshape(-1, 1, 1, 1) * x_t
-        return rescale_guided(guided, conditional, signal, jnp.reshape(jnp.asarray(rescale), (-1, 1, 1, 1)))
+        share = jnp.reshape(jnp.asarray(rescale, jnp.float32), (-1, 1, 1, 1))
+        return rescale_guided(guided, conditional, signal, share)
 
     return denoise
 

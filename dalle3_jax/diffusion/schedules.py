@@ -77,7 +77,7 @@ class Cosine:
 
     def _quarter(self) -> Float[Array, ""]:
         """The angle that t = 1 adds: a quarter turn less the start's."""
-        return jnp.pi / 2 / (1 + jnp.asarray(self.s))
+        return jnp.pi / 2 / (1 + jnp.asarray(self.s, jnp.float32))
 
     def _alpha_sigma(self, t: Time) -> tuple[Time, Time]:
         # Sines of the way to either end keep all digits where cos(angle) and 1 - alpha^2 would cancel.
@@ -121,7 +121,7 @@ class ScaledLinear:
         """The inverse of `logsnr`."""
         logsnr = logsnr - 2 * jnp.log(self.shift)
         complement = jax.nn.sigmoid(-logsnr) / (1 + jnp.sqrt(jax.nn.sigmoid(logsnr)))
-        return jnp.interp(complement, self._complements(), jnp.arange(self.steps + 1) / self.steps)
+        return jnp.interp(complement, self._complements(), self._places() / self.steps)
 
     def network_time(self, t: Time) -> Time:
         """The table's index, 0 to steps - 1: whole at the table's points, fractional between them or the nearest."""
@@ -138,6 +138,9 @@ class ScaledLinear:
         """
         return dataclasses.replace(self, shift=self.shift * factor)
 
+    def _places(self) -> Float[Array, " points"]:
+        return jnp.arange(self.steps + 1, dtype=jnp.float32)
+
     def _complements(self) -> Float[Array, " points"]:
         """1 - alpha at t = 0, 1 / steps, ..., 1: the form that keeps its digits at the clean end."""
         # Python floats: a constant of the program, the same bits wherever and however the loop around it is compiled.
@@ -147,10 +150,10 @@ class ScaledLinear:
         if self.zero_terminal_snr:
             first, last = table[0], table[-1]
             table = [((1 - first) * entry - (1 - last) * first) / (last - first) for entry in table[:-1]] + [1.0]
-        return jnp.asarray([0.0, *table])
+        return jnp.asarray([0.0, *table], jnp.float32)
 
     def _alpha_sigma(self, t: Time) -> tuple[Time, Time]:
-        complement = jnp.interp(self.steps * t, jnp.arange(self.steps + 1), self._complements())
+        complement = jnp.interp(self.steps * t, self._places(), self._complements())
         return _normalise_pair(self.shift * (1 - complement), jnp.sqrt(complement * (2 - complement)))
 
 

@@ -86,9 +86,9 @@ def sampling_times(
         raise ValueError("; ".join(found))
     table = _table_length(schedule)
     if spacing.kind == "uniform":
-        found = jnp.linspace(1.0, 0.0, steps + 1)
+        found = jnp.linspace(1.0, 0.0, steps + 1, dtype=jnp.float32)
     elif spacing.kind == "logsnr":
-        first, last = schedule.logsnr(jnp.asarray([1.0, 0.001]))
+        first, last = schedule.logsnr(jnp.asarray([1.0, 0.001], jnp.float32))
         between = schedule.t_of_logsnr(jnp.linspace(jnp.maximum(first, -10), last, steps))[1:]
         found = jnp.concatenate([jnp.ones(1), between, jnp.zeros(1)])
     elif spacing.kind == "karras":
@@ -96,7 +96,7 @@ def sampling_times(
         ends = (entries[0], entries[-1]) if sampler in IN_SIGMA else (table - 1, 0)
         found = jnp.append(_karras_times(schedule, steps, *((end + 1) / table for end in ends)), 0.0)
     else:
-        found = jnp.asarray([*((_table_entries(spacing, steps, table, sampler) + 1) / table), 0.0])
+        found = jnp.asarray([*((_table_entries(spacing, steps, table, sampler) + 1) / table), 0.0], jnp.float32)
     if spacing.clean or sampler not in ENDING_EARLY:
         return found
     return found.at[-1].set(jnp.minimum(found[-2], 1 / table))
@@ -137,6 +137,6 @@ def _table_entries(spacing: Spacing, steps: int, table: int, sampler: str) -> Fl
 
 def _karras_times(schedule: Schedule, steps: int, first: float, last: float) -> Float[Array, " steps"]:
     """Times even in (sigma / alpha)^(1 / RHO), the ends themselves included."""
-    high, low = jnp.exp(-schedule.logsnr(jnp.asarray([first, last])) / (2 * KARRAS_RHO))
+    high, low = jnp.exp(-schedule.logsnr(jnp.asarray([first, last], jnp.float32)) / (2 * KARRAS_RHO))
     between = schedule.t_of_logsnr(-2 * KARRAS_RHO * jnp.log(jnp.linspace(high, low, steps)))
     return between.at[-1].set(last).at[0].set(first)

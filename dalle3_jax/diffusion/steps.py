@@ -127,4 +127,4 @@ def consistency(
 
 def noise(keys: Keys, shape: tuple[int, ...]) -> Images:
     """Standard normal noise, each image (of shape h w c) from its own key alone."""
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)

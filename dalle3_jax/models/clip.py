@@ -15,6 +15,7 @@ from flax import linen as nn
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.examples import floats, text_inputs
 from dalle3_jax.nn.attention import Attention
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.kv_cache import causal_bias
 from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm, with_logical_axes
 from dalle3_jax.nn.transformer import scan_layers
@@ -85,6 +86,7 @@ def end_positions(ids: Int[Array, "b l"], eos_id: int | None) -> Int[Array, " b"
     return jnp.argmax(ids if eos_id is None else ids == eos_id, axis=-1)
 
 
+@accept_explicit_axes
 class CLIPTextEncoder(nn.Module):
     """Token ids -> a condition: one feature vector per token, and one of the whole text.
 
@@ -174,6 +176,7 @@ class CLIPVisionEncoder(nn.Module):
         return norm(name="final_norm")(x[:, 0])
 
 
+@accept_explicit_axes
 class CLIP(nn.Module):
     """Both towers, each projected to `projection` numbers: how well a text and an image go together."""
 

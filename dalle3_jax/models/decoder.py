@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from dalle3_jax.models.examples import floats
 from dalle3_jax.models.vae import depth_to_space, space_to_depth
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import EmbeddingMLP, conv, embedding, sinusoids
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import ResBlock
@@ -16,6 +17,7 @@ from dalle3_jax.typing import Array, DTypeLike, Float
 __all__ = ["DecoderUNet"]
 
 
+@accept_explicit_axes
 class DecoderUNet(nn.Module):
     """Predicts images from noisy ones and their latents; without attention, so that any size works.
 

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.examples import floats, require_component
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import dense, kernel_init
 from dalle3_jax.typing import Array, DTypeLike, Float
 
 __all__ = ["LatentHead"]
 
 
+@accept_explicit_axes
 class LatentHead(nn.Module):
     """Token i -> the i-th square of `patch` x `patch` latents, row by row over a grid of (rows, columns) squares.
 

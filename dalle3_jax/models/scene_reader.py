@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.examples import floats
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import conv, dense
 from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock
@@ -40,6 +41,7 @@ class SceneLogits(NamedTuple):
     features: Float[Array, "b d"]
 
 
+@accept_explicit_axes
 class SceneReader(nn.Module):
     """Images in [-1, 1] -> `SceneLogits`; sides must be multiples of 16.
 

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.examples import floats, text_mask
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import dense, layer_norm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 __all__ = ["SizeHead"]
 
 
+@accept_explicit_axes
 class SizeHead(nn.Module):
     """Text features of `width` numbers -> a logit for each of `buckets`, sizes as (height, width).
 

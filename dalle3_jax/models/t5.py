@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from dalle3_jax.models.examples import text_inputs
 from dalle3_jax.nn.attention import Attention
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import dense, embedding
 from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.transformer import scan_layers
@@ -92,6 +93,7 @@ class T5Block(nn.Module):
         return nn.with_logical_constraint(x, ("batch", None, None)), None
 
 
+@accept_explicit_axes
 class T5Encoder(nn.Module):
     """Token ids -> one feature vector per token. XXL: width 4096, 24 layers, 64 heads of 64, mlp_width 10240.
 

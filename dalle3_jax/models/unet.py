@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.examples import floats, require_component, text_mask
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import EmbeddingMLP, conv, sinusoids
 from dalle3_jax.nn.norms import GroupNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
@@ -34,6 +35,7 @@ class Level:
     heads: int = 8
 
 
+@accept_explicit_axes
 class UNet(nn.Module):
     """Predicts noise, v or x0 from noisy latents, the network time and the text condition.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.examples import floats
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import conv
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
@@ -88,6 +89,7 @@ class Decoder(_Half):
         return depth_to_space(self.head(x), self.patch)
 
 
+@accept_explicit_axes
 class VAE(nn.Module):
     """Encoder and decoder; pixels in [-1, 1], latents unscaled: whoever trains or samples shifts and scales them.
 

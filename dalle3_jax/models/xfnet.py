@@ -13,6 +13,7 @@ from flax import linen as nn
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.examples import floats, require_component, text_mask
 from dalle3_jax.nn.attention import Attention
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import dense, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import GEGLU, TransformerBlock, scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
@@ -57,6 +58,7 @@ class AttentionPool(nn.Module):
         return attention(query, tokens, mask)[:, 0]
 
 
+@accept_explicit_axes
 class XFNet(nn.Module):
     """The text adapter.
 

@@ -1,11 +1,10 @@
 """What the sample command is asked for: prompts from arguments and files, each with its own settings, as requests."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from dalle3_jax.pipeline.prompts_file import read_prompts_file
 from dalle3_jax.pipeline.request import SETTINGS, Request, Setting
 from dalle3_jax.pipeline.setting_values import INTEGER, parse_size
 
@@ -38,13 +37,13 @@ def parse_size_or_auto(text: str) -> tuple[int, int] | str:
 
 
 def read_prompt_lines(prompts: Sequence[str], file: str | None) -> list[PromptLine]:
-    """The prompts of the command line, then those of the file: one a line, or one JSON object a line in a .jsonl.
+    """The prompts of the command line, then those of the file, as `read_prompts_file` reads it; - is standard input.
 
     Raises one ValueError that names every line that cannot be used.
     """
     lines = [PromptLine(f"--prompt {number}", {"prompt": prompt}) for number, prompt in enumerate(prompts, start=1)]
     if file is not None:
-        lines += _read_prompts_file(Path(file))
+        lines += _file_lines(file)
     if not lines:
         where = f"{file} holds no prompts" if file else "there is no prompt"
         raise ValueError(f"{where}: give --prompt TEXT, or --prompts-file FILE with one prompt a line")
@@ -74,34 +73,23 @@ def make_requests(lines: Sequence[PromptLine], make: Callable[..., Request], *, 
     return requests
 
 
-def _read_prompts_file(path: Path) -> list[PromptLine]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
-        raise ValueError(f"cannot read the prompts file {str(path)!r}: {error}") from None
-    numbered = [
-        (f"{path} line {number}", line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()
-    ]
-    if path.suffix != ".jsonl":
-        return [PromptLine(source, {"prompt": line.strip()}) for source, line in numbered]
+def _file_lines(file: str) -> list[PromptLine]:
     lines, found = [], []
-    for source, line in numbered:
+    for source, entry in read_prompts_file(file, lambda key: key in KEYS and KEYS[key].type.annotation is str):
         try:
-            lines.append(PromptLine(source, _parse_json_line(line)))
+            lines.append(PromptLine(source, _check_settings({"prompt": entry} if isinstance(entry, str) else entry)))
         except ValueError as error:
             found.append(f"{source}: {error}")
     _raise_errors(found)
     return lines
 
 
-def _parse_json_line(line: str) -> dict[str, Any]:
-    """The settings of one line of a .jsonl."""
-    try:
-        settings = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
+def _check_settings(settings: Any) -> dict[str, Any]:
+    """The settings of one entry of a file."""
+    if isinstance(settings, ValueError):
+        raise settings
     if not isinstance(settings, dict):
-        raise ValueError('not an object like {"prompt": "a panda"}')
+        raise ValueError('neither a text nor an object like {"prompt": "a panda"}')
     errors = [] if "prompt" in settings else ["it has no prompt"]
     errors += [f"unknown key {key!r} (known are {', '.join(KEYS)})" for key in settings if key not in KEYS]
     values = {}

@@ -9,7 +9,7 @@ __all__ = ["gather_rows", "shard_rows"]
 
 
 def shard_rows(rows: Any, mesh: Mesh | None) -> Any:
-    """Host arrays on the device, or sharded over all devices of the mesh where their number divides the rows."""
+    """Arrays on the device, or sharded over all devices of the mesh where their number divides the rows."""
     if mesh is None:
         return rows
     divides = len(jax.tree.leaves(rows)[0]) % mesh.size == 0

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dalle3_jax.checkpoints.placing import automatic_mesh, on_automatic_axes
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.spacing import SPACINGS
@@ -56,6 +57,10 @@ class Pipeline:
     def __init__(self, release: Release, mesh: Mesh | None = None, decoders: Sequence[Release] = ()):
         """Takes a release in memory, and decoders of further ones; ValueError when it lacks what a picture needs."""
         self.system = PipelineSpec.from_release(release)
+        mesh = mesh and automatic_mesh(mesh)
+        release, *decoders = (
+            dataclasses.replace(part, params=on_automatic_axes(part.params)) for part in (release, *decoders)
+        )
         if decoders:  # what pictures say of their checkpoint must tell other decoders from its own
             together = "".join(part.digest for part in (release, *decoders))
             release = dataclasses.replace(release, digest=hashlib.sha256(together.encode()).hexdigest())
@@ -240,6 +245,7 @@ class Pipeline:
         """
         latent, name = self.system.latent, decoding.decoder
         self._check_channels(latents)
+        latents = shard_rows(latents, self.mesh)
         if error := SETTINGS["decoder"].error(name, self.capabilities):
             raise ValueError(error)
         if name != "vae":
@@ -276,7 +282,7 @@ class Pipeline:
     def encode_images(self, images: Any) -> Float[Array, "b h w c"]:
         """The latents that the UNet works in, of images (b H W 3) in [-1, 1]: `decode` turns them back."""
         with programs.batch_over_mesh(self.mesh, len(images)):
-            latents = programs.encode_images(self.params["vae"], images, vae=self.system.vae)
+            latents = programs.encode_images(self.params["vae"], shard_rows(images, self.mesh), vae=self.system.vae)
         return self.system.latent.normalise(latents)
 
     def resample(

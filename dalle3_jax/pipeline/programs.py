@@ -137,7 +137,7 @@ def resample(
 ) -> Float[Array, "b h w c"]:
     """Latents noised to t = strength and brought back to 0 in steps of DDIM, without guidance (SDEdit)."""
     fresh = samplers.noise(fold_in_purpose(image_keys(seeds), INITIAL), latents.shape[1:])
-    times = strength * jnp.linspace(1.0, 0.0, steps + 1)
+    times = strength * jnp.linspace(1.0, 0.0, steps + 1, dtype=jnp.float32)
     return sdedit(denoiser(params, condition, system=system), system.schedule, latents, fresh, times)
 
 
@@ -195,7 +195,7 @@ def sample_decoder(
     height, width = (side * decoder.module.factor for side in latents.shape[1:3])
     noise = samplers.noise(fold_in_purpose(keys, INITIAL), (height, width, decoder.module.image_channels))
     denoise = prediction.denoiser(network, decoder.schedule, decoder.prediction, decoder.clamp)
-    times = jnp.asarray((*decoder.times, 0.0))
+    times = jnp.asarray((*decoder.times, 0.0), jnp.float32)
     x = decoder.temperature * decoder.schedule.sigma(times[0]) * noise
     step = samplers.SAMPLERS[decoder.sampler]
     if decoder.sampler == "consistency":

@@ -68,7 +68,7 @@ def load_config(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
         raise ValueError(f"{' and '.join(missing)} must be given")
     file, _, stage = values.config.partition(":")
     config = read_config_file(find_config(file), *filter(None, [stage]))
-    if not isinstance(config, ConfigDict) or not config.get("train", {}).get("stage"):
+    if not config.get("train", {}).get("stage"):
         raise ValueError(f"the config {values.config!r} names no train.stage")
     return apply_overrides(config, overrides), Path(values.workdir)
 
@@ -97,7 +97,7 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         elif key.startswith(tuple(f"{section}." for section in OPEN)):
             _add_key(config, key, text)
         else:
-            near = difflib.get_close_matches(key, _leaves(config), n=1)
+            near = difflib.get_close_matches(key, _leaves(plain_config(config)), n=1)
             raise ValueError(f"config has no key {key!r}{f': did you mean {near[0]!r}?' if near else ''}")
     values = flags.FlagValues()
     argv = ["train", *known]
@@ -165,8 +165,7 @@ def _is_fixed(key: str) -> bool:
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        inner = isinstance(value, dict | ConfigDict)
-        leaves |= _leaves(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves
 
 

@@ -44,7 +44,7 @@ def read_config_file(path: Path, *arguments: str) -> ConfigDict:
         raise ValueError(f"there is no config file {path}")
     with importable_configs(path):
         try:
-            return runpy.run_path(str(path))["get_config"](*arguments)
+            config = runpy.run_path(str(path))["get_config"](*arguments)
         except ValueError as error:  # which says what is wrong with the arguments
             raise ValueError(str(error)) from None
         except (AttributeError, KeyError) as error:  # ml_collections' way to say that there is no such key
@@ -54,6 +54,9 @@ def read_config_file(path: Path, *arguments: str) -> ConfigDict:
             raise ValueError(f"{path} gives no config: {type(error).__name__}: {error}") from None
         except Exception as error:
             raise ValueError(f"{path} gives no config: {type(error).__name__}: {error}") from None
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"{path} gives no config: its get_config returns a {type(config).__name__}, no ConfigDict")
+    return config
 
 
 @contextmanager

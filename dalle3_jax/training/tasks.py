@@ -108,14 +108,14 @@ def perturb_latents(
     if perturbation.resampled:
         if denoise_base is None or schedule is None:
             raise ValueError("re-sampling needs the base model: give text_encoder, xfnet and unet, or set it to 0")
-        t = perturbation.strength * jax.random.uniform(time_key, (count,), minval=0.05)
-        fresh = jax.random.normal(fresh_key, latents.shape)
+        t = perturbation.strength * jax.random.uniform(time_key, (count,), jnp.float32, minval=0.05)
+        fresh = jax.random.normal(fresh_key, latents.shape, jnp.float32)
         times = [t * (perturbation.steps - done) / perturbation.steps for done in range(perturbation.steps + 1)]
         edited = sdedit(denoise_base, schedule, latents, fresh, times)
-        chosen = jax.random.bernoulli(chance_key, perturbation.resampled, (count,))
+        chosen = jax.random.bernoulli(chance_key, jnp.float32(perturbation.resampled), (count,))
         latents = jnp.where(_as_columns(chosen), edited, latents)
-    level = perturbation.noise * jnp.maximum(2 * jax.random.uniform(level_key, (count,)) - 1, 0)
-    return latents + _as_columns(level) * jax.random.normal(noise_key, latents.shape)
+    level = perturbation.noise * jnp.maximum(2 * jax.random.uniform(level_key, (count,), jnp.float32) - 1, 0)
+    return latents + _as_columns(level) * jax.random.normal(noise_key, latents.shape, jnp.float32)
 
 
 class BaseModel(NamedTuple):
@@ -168,7 +168,8 @@ def _crop_aligned(
     """The same random part of every image and of its latents, `side` cells of the latents in height and width."""
     b, h, w, _ = latents.shape
     factor = images.shape[1] // h
-    places = jnp.floor(jax.random.uniform(key, (b, 2)) * jnp.asarray([h - side + 1, w - side + 1])).astype(jnp.int32)
+    free = jnp.asarray([h - side + 1, w - side + 1])
+    places = jnp.floor(jax.random.uniform(key, (b, 2), jnp.float32) * free).astype(jnp.int32)
 
     def cut(image: Float[Array, "h w c"], place: Int[Array, " 2"], times: int) -> Float[Array, "h2 w2 c"]:
         corner = (*(times * place), 0)

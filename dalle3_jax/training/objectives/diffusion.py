@@ -16,7 +16,7 @@ __all__ = ["diffusion_loss", "shift_times", "stratified_times"]
 
 def stratified_times(key: Key, count: int) -> Float[Array, " b"]:
     """One time in each of `count` equal parts of (0, 1): uniform, with less variance over the batch."""
-    return (jnp.arange(count) + jax.random.uniform(key, (count,), minval=1e-4)) / count
+    return (jnp.arange(count) + jax.random.uniform(key, (count,), jnp.float32, minval=1e-4)) / count
 
 
 def shift_times(t: Float[Array, " b"], shift: float) -> Float[Array, " b"]:

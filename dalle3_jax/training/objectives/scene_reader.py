@@ -122,8 +122,8 @@ def masked_mean(values: Array, valid: Bool[Array, "*b"]) -> Float[Array, ""]:
 def degrade_images(images: Float[Array, "b h w 3"], key: Key) -> Float[Array, "b h w 3"]:
     """A fifth each of the pictures untouched, blurred, shrunk and enlarged again, noisy, and of other light."""
     kind_key, amount_key, light_key, noise_key = jax.random.split(key, 4)
-    kind = jax.random.randint(kind_key, (len(images), 1, 1), 0, 5)
-    amount = jax.random.uniform(amount_key, kind.shape)
+    kind = jax.random.randint(kind_key, (len(images), 1, 1), 0, 5, jnp.int32)
+    amount = jax.random.uniform(amount_key, kind.shape, jnp.float32)
     down, across = (
         jnp.where(
             kind == 1,
@@ -136,7 +136,7 @@ def degrade_images(images: Float[Array, "b h w 3"], key: Key) -> Float[Array, "b
     images = jnp.einsum("bij,bjwc->biwc", down, images)
     images = jnp.einsum("bij,bhjc->bhic", across, images)
     kind, amount = kind[..., None], amount[..., None]
-    contrast, light = jax.random.uniform(light_key, (2, *kind.shape), minval=-1.0)
+    contrast, light = jax.random.uniform(light_key, (2, *kind.shape), jnp.float32, minval=-1.0)
     noise = jax.random.normal(noise_key, images.shape, images.dtype)
     images = images + jnp.where(kind == 3, NOISE * amount, 0.0) * noise
     lit = images * (1.0 + CONTRAST * contrast) + LIGHT * light
