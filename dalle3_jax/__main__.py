@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from dalle3_jax.commands import COMMANDS, MEMORY_REMEDIES
+from dalle3_jax.commands import COMMANDS, MEMORY_REMEDIES, RESUMABLE
 from dalle3_jax.runtime.device_errors import explain_device_error
 from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, print_error
 
@@ -52,6 +52,8 @@ def run_command(name: str, argv: Sequence[str]) -> int:
             raise
         return print_error(f"{name} needs {error.name}: pip install 'dalle3_jax[{extra}]'", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
+        remark = "; the same command goes on from what is saved" if name in RESUMABLE else ""
+        print(f"stopped{remark}", file=sys.stderr)
         return 130
     except (RuntimeError, MemoryError, AssertionError) as error:
         if explained := explain_device_error(error, MEMORY_REMEDIES.get(name, "")):

@@ -14,6 +14,9 @@ COMMANDS = {
     "scenes": ("dalle3_jax.commands.scenes", "draw a contact sheet of the embedded dataset, or write it as TFDS"),
 }
 
+RESUMABLE = ("sample", "encode", "recaption", "ablate")
+"""Commands that go on from what is saved when they are given again."""
+
 MEMORY_REMEDIES = {
     "train": "set --config.train.accumulate=2 or more, a smaller --config.train.batch_size, or --config.mesh.fsdp=-1",
     "sample": "give a smaller --batch-size or --size, --tile 512, --dtype bf16 or --drop-text-encoder",

@@ -22,7 +22,31 @@ Arguments = TypeVar("Arguments", bound=Sequence[str])
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line."""
+    """An argument parser that says what is wrong in one line, and takes any text for an option of metavar TEXT."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As argparse does it; but what follows an option that takes a text is that text, "-night" too."""
+        return super().parse_known_args(self._join_texts(sys.argv[1:] if args is None else args), namespace)
+
+    def _join_texts(self, arguments: Sequence[str]) -> list[str]:
+        """The arguments, a text that begins with a dash as OPTION=TEXT, unless it is an option of this command."""
+        texts = {name for action in self._actions if action.metavar == "TEXT" for name in action.option_strings}
+        joined, rest = [], list(arguments)
+        while rest:
+            argument = rest.pop(0)
+            if argument in texts and rest and rest[0].startswith("-") and not self._is_option(rest[0]):
+                argument = f"{argument}={rest.pop(0)}"
+            joined.append(argument)
+        return joined
+
+    def _is_option(self, argument: str) -> bool:
+        """Whether it is an option, alone, with =VALUE, or a short one with a number, as in -n4."""
+        known = self._option_string_actions
+        return (
+            argument == "--"
+            or argument.partition("=")[0] in known
+            or (argument[:2] in known and argument[2:].isdecimal())
+        )
 
     def error(self, message: str) -> NoReturn:
         """Print the line and leave with status 2."""

@@ -58,4 +58,4 @@ def rescale_guided(
     ratio = std_conditional / jnp.where(std_guided > 0, std_guided, 1)
     # x0 = signal - sigma v_final, multiplied out: exact at rescale 0 and at ratio 1. Another order of the factors would
     # change the last bits of images, which must repeat. Flat images (a std of 0) are left as they are.
-    return guided + v_guided * (1 - ratio) * (std_guided > 0) * rescale
+    return guided + v_guided * (1 - ratio) * (std_guided > 0).astype(v_guided.dtype) * rescale

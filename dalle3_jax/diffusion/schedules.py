@@ -54,7 +54,7 @@ class Cosine:
 
     def t_of_logsnr(self, logsnr: Time) -> Time:
         """The inverse of `logsnr`."""
-        logsnr = logsnr - 2 * jnp.log(self.shift)
+        logsnr = logsnr - 2 * jnp.log(jnp.float32(self.shift))
         start = self._quarter() * self.s
         cos = jnp.cos(start) * jnp.sqrt(jax.nn.sigmoid(logsnr))
         sin = jnp.sqrt(jnp.sin(start) ** 2 + jnp.cos(start) ** 2 * jax.nn.sigmoid(-logsnr))
@@ -119,7 +119,7 @@ class ScaledLinear:
 
     def t_of_logsnr(self, logsnr: Time) -> Time:
         """The inverse of `logsnr`."""
-        logsnr = logsnr - 2 * jnp.log(self.shift)
+        logsnr = logsnr - 2 * jnp.log(jnp.float32(self.shift))
         complement = jax.nn.sigmoid(-logsnr) / (1 + jnp.sqrt(jax.nn.sigmoid(logsnr)))
         return jnp.interp(complement, self._complements(), self._places() / self.steps)
 

@@ -90,7 +90,7 @@ def sampling_times(
     elif spacing.kind == "logsnr":
         first, last = schedule.logsnr(jnp.asarray([1.0, 0.001], jnp.float32))
         between = schedule.t_of_logsnr(jnp.linspace(jnp.maximum(first, -10), last, steps))[1:]
-        found = jnp.concatenate([jnp.ones(1), between, jnp.zeros(1)])
+        found = jnp.pad(between, 1).at[0].set(1.0)
     elif spacing.kind == "karras":
         entries = _table_entries(spacing, steps, table, sampler)
         ends = (entries[0], entries[-1]) if sampler in IN_SIGMA else (table - 1, 0)
@@ -139,4 +139,4 @@ def _karras_times(schedule: Schedule, steps: int, first: float, last: float) -> 
     """Times even in (sigma / alpha)^(1 / RHO), the ends themselves included."""
     high, low = jnp.exp(-schedule.logsnr(jnp.asarray([first, last], jnp.float32)) / (2 * KARRAS_RHO))
     between = schedule.t_of_logsnr(-2 * KARRAS_RHO * jnp.log(jnp.linspace(high, low, steps)))
-    return between.at[-1].set(last).at[0].set(first)
+    return between.at[-1].set(jnp.float32(last)).at[0].set(jnp.float32(first))

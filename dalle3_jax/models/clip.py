@@ -129,7 +129,7 @@ class CLIPTextEncoder(nn.Module):
         places = embedding(self.positions, self.width, std=0.01, dtype=self.dtype, name="position_embedding")
         tower = Tower(self.width, self.layers, self.heads, self.mlp_width, self.activation, self.eps)
         blocks = scan_layers(CLIPBlock, self.layers, remat=self.remat)(tower, self.dtype, name="layers")
-        last, every = blocks(x + places(jnp.arange(length)), causal_bias(length, self.heads))
+        last, every = blocks(x + places(jnp.arange(length))[None], causal_bias(length, self.heads))
         norm = layer_norm(dtype=self.dtype, eps=self.eps, name="final_norm")
         features = every[self.layers - 1 - self.skip]
         vector = norm(last[jnp.arange(b), end_positions(ids, self.eos_id)])
@@ -172,7 +172,7 @@ class CLIPVisionEncoder(nn.Module):
         places = embedding(x.shape[1], tower.width, std=0.02, dtype=self.dtype, name="position_embedding")
         norm = functools.partial(layer_norm, dtype=self.dtype, eps=tower.eps)
         blocks = scan_layers(CLIPBlock, tower.layers)(tower, self.dtype, name="layers")
-        x, _ = blocks(norm(name="pre_norm")(x + places(jnp.arange(x.shape[1]))))
+        x, _ = blocks(norm(name="pre_norm")(x + places(jnp.arange(x.shape[1]))[None]))
         return norm(name="final_norm")(x[:, 0])
 
 

@@ -76,7 +76,7 @@ class ImageTower(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(first.astype(x.dtype), (b, 1, tower.width)), x], axis=1)
         places = embedding(x.shape[1], tower.width, std=0.02, dtype=self.dtype, name="position_embedding")
         blocks = scan_layers(CLIPBlock, tower.layers, remat=self.remat)(tower, self.dtype, name="layers")
-        x, _ = blocks(norm(name="pre_norm")(x + places(jnp.arange(x.shape[1]))), None)
+        x, _ = blocks(norm(name="pre_norm")(x + places(jnp.arange(x.shape[1]))[None]), None)
         if self.queries:
             pooler = Pooler(self.queries, self.projection, self.pooling_heads, tower.eps, self.dtype, name="pooler")
             x = pooler(x)
@@ -181,7 +181,7 @@ class TextTower(nn.Module):
         if positions is not None:
             x, kv = layers(x + places(positions)[:, None], cache, positions, None)
             return x, unit_vectors(project(norm(x[:, -1]))), kv
-        x = x + places(jnp.arange(length))
+        x = x + places(jnp.arange(length))[None]
         end = jnp.broadcast_to(last.astype(x.dtype) + places(jnp.full(1, self.positions)), (b, 1, x.shape[-1]))
         seen = None if mask is None else jnp.pad(mask, ((0, 0), (0, 1)), constant_values=True)
         x, kv = layers(jnp.concatenate([x, end], axis=1), None, None, seen)

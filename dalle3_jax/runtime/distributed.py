@@ -51,6 +51,9 @@ def initialize_distributed(hosts: Hosts, connect_seconds: float = CONNECT_SECOND
     late = threading.Timer(connect_seconds, lambda: os._exit(print_error(message, EXIT_BAD_INPUT)))
     late.daemon = True
     late.start()
+    if not hosts.launcher:
+        others = "the others" if hosts.processes > 2 else f"process {1 - hosts.process} of 2"
+        print(f"process {hosts.process} is here: waiting for {others}", file=sys.stderr, flush=True)
     try:
         jax.distributed.initialize(
             **how,

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import secrets
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from dalle3_jax.typing import Params
 
-__all__ = ["TOKEN", "barrier", "check_agreement", "from_first_process", "gather_params"]
+__all__ = ["TOKEN", "announce_waiting", "barrier", "check_agreement", "from_first_process", "gather_params"]
 
 TOKEN = ".hosts"
 WAIT_SECONDS = 24 * 3600
@@ -38,6 +39,13 @@ def barrier(name: str, seconds: int = WAIT_SECONDS) -> None:
     if jax.process_count() > 1:
         everyone = set(range(jax.process_count()))
         ocp.multihost.sync_global_processes(f"{name} {next(_barriers)}", timeout=seconds, processes=everyone)
+
+
+def announce_waiting() -> None:
+    """Say on the first process which others it waits for, before a `barrier` that they may be late for."""
+    count = jax.process_count()
+    if count > 1 and jax.process_index() == 0:
+        print(f"waiting for {_name_processes(list(range(1, count)))} of {count}", file=sys.stderr, flush=True)
 
 
 def from_first_process(value: bool) -> bool:

@@ -76,10 +76,12 @@ def train_stage(config: ConfigDict, workdir: Path) -> int:
             state, stopped = train_loop(run, state, first)
         hosts.barrier("all is saved")  # before any process ends: a launcher may kill the others for it
         if stopped:
-            print(f"saved at step {int(state.step)}; run the same command again to go on", file=sys.stderr)
+            print(f"stopped: saved at step {int(state.step)}; the same command goes on", file=sys.stderr)
             return EXIT_SAVED
         if hosts.from_first_process(first < config.train.steps or not (folder / "release" / "model.json").exists()):
             on_first_host(context, stage, state.ema, functools.partial(write_release, config, folder / "release"))
+        if jax.process_index() == 0:
+            print(f"done: release in {folder / 'release'}")
     return 0
 
 

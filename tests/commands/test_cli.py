@@ -61,3 +61,27 @@ def test_arguments_that_make_no_sense_are_bad_input(capsys):
         CommandParser("command").parse_args(["--nix"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: unrecognized arguments: --nix; --help says more\n"
+
+
+@pytest.fixture
+def parser():
+    parser = CommandParser("command", allow_abbrev=False)
+    parser.add_argument("--prompt", action="append", metavar="TEXT")
+    parser.add_argument_group("how").add_argument("--negative-prompt", metavar="TEXT")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("-n", type=int)
+    return parser
+
+
+@pytest.mark.parametrize("text", ["-night", "-10 degrees, snow", "-- a dash", "-n1ght", "--prompts", "-x=1", "-"])
+def test_a_text_may_begin_with_a_dash(parser, text):
+    parsed = parser.parse_args(["--prompt", text, "--negative-prompt", text, "--prompt", "b", "-n", "2"])
+    assert (parsed.prompt, parsed.negative_prompt, parsed.n) == ([text, "b"], text, 2)
+
+
+@pytest.mark.parametrize("follows", [["--seed", "3"], ["--seed=3"], ["-n", "3"], ["-n3"], ["--negative-prompt=x"], []])
+def test_a_text_that_was_forgotten_is_still_an_error(parser, follows, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["--prompt", *follows])
+    assert stop.value.code == 2
+    assert "--prompt: expected one argument" in capsys.readouterr().err

@@ -95,7 +95,9 @@ def test_a_process_whose_peers_do_not_come_says_so_in_time(process):
     words = ["--coordinator", f"localhost:{free_port()}", "--processes", "2", "--process", str(process)]
     done = subprocess.run([sys.executable, "-c", MEET, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: process {process} of 2 could not meet the others at localhost:")
+    waiting, error = done.stderr.splitlines()
+    assert waiting == f"process {process} is here: waiting for process {1 - process} of 2"
+    assert error.startswith(f"error: process {process} of 2 could not meet the others at localhost:")
     assert "within 2 s" in done.stderr
 
 

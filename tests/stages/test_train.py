@@ -158,7 +158,7 @@ def test_sigterm_saves_and_says_how_to_go_on(whole, tmp_path):
     _, stderr = process.communicate()
     assert process.returncode == EXIT_SAVED
     saved = finished_steps(tmp_path / "vae" / "checkpoints")[-1]
-    assert f"saved at step {saved}; run the same command again" in stderr.decode()
+    assert f"stopped: saved at step {saved}; the same command goes on" in stderr.decode()
 
 
 def test_finished_run_started_again_changes_nothing(whole):

@@ -27,7 +27,9 @@ LAST_TIME = 0.9999
 def lognormal_times(key: Key, count: int, schedule: Schedule, mean: float, std: float) -> Rows:
     """Times of `count` images at which log(sigma / alpha) is normal, one in each of `count` equal strata of its
     distribution (arXiv 2410.11081 section 4.1)."""
-    uniform = (jnp.arange(count) + jax.random.uniform(key, (count,), minval=1e-3, maxval=1.0 - 1e-3)) / count
+    uniform = (
+        jnp.arange(count) + jax.random.uniform(key, (count,), jnp.float32, minval=1e-3, maxval=1.0 - 1e-3)
+    ) / count
     return jnp.minimum(schedule.t_of_logsnr(-2 * (mean + std * jax.scipy.special.ndtri(uniform))), LAST_TIME)
 
 

@@ -65,7 +65,10 @@ def loss_and_metrics(
         "styles": masked_mean(sight.styles.argmax(-1) == styles, valid),
         "backgrounds": jnp.mean(sight.backgrounds.argmax(-1) == batch["background"]),
     }
-    return sum(parts.values(), jnp.zeros(())), {**{f"loss_{name}": part for name, part in parts.items()}, **shares}
+    return sum(parts.values(), jnp.zeros((), jnp.float32)), {
+        **{f"loss_{name}": part for name, part in parts.items()},
+        **shares,
+    }
 
 
 def centre_cells(centres: Float[Array, "b n 2"], rows: int, columns: int) -> Int[Array, "b n"]:
@@ -131,7 +134,7 @@ def degrade_images(images: Float[Array, "b h w 3"], key: Key) -> Float[Array, "b
             jnp.where(kind == 2, rescale_matrices(side, SCALE**amount), whole),
         )
         for side in images.shape[1:3]
-        for whole in (jnp.eye(side)[None],)
+        for whole in (jnp.eye(side, dtype=jnp.float32)[None],)
     )
     images = jnp.einsum("bij,bjwc->biwc", down, images)
     images = jnp.einsum("bij,bhjc->bhic", across, images)
@@ -151,9 +154,10 @@ def blur_matrices(side: int, sigma: Float[Array, "b 1 1"]) -> Float[Array, "b i 
 
 def rescale_matrices(side: int, factor: Float[Array, "b 1 1"]) -> Float[Array, "b i j"]:
     """The matrices that shrink a line of `side` pixels by `factor` and enlarge it again, both bilinear."""
-    middles = (jnp.arange(side) + 0.5)[None, :, None] / factor - 0.5
-    kept = jnp.arange(side) < jnp.round(side / factor)
-    tents = jnp.maximum(1.0 - jnp.abs(middles - jnp.arange(side)), 0.0) * kept
+    pixels = jnp.arange(side, dtype=jnp.float32)
+    middles = (pixels + 0.5)[None, :, None] / factor - 0.5
+    kept = pixels < jnp.round(side / factor)
+    tents = jnp.maximum(1.0 - jnp.abs(middles - pixels), 0.0) * kept
     return normalise_rows(tents) @ normalise_rows(tents.swapaxes(1, 2))
 
 
