@@ -10,6 +10,9 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from tests import public_folders
 from tests.tiny import tiny_reader, tiny_release
 
+# Pipelines and commands keep compiled programs in the user's cache; tests only where they ask for it, in their own.
+jax.config.update("jax_enable_compilation_cache", False)
+
 
 @pytest.fixture(scope="session")
 def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,12 +58,14 @@ def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The command's cache of programs in a folder of the tests."""
     names = (
+        "jax_enable_compilation_cache",
         "jax_compilation_cache_dir",
         "jax_persistent_cache_min_compile_time_secs",
         "jax_persistent_cache_min_entry_size_bytes",
     )
     before = {name: getattr(jax.config, name) for name in names}
     folder = tmp_path_factory.mktemp("xla")
+    jax.config.update("jax_enable_compilation_cache", True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     reset_cache()  # whether there is one, and where, is decided at a process's first compilation
     yield folder

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from tqdm import tqdm
-
 from dalle3_jax.pipeline.request import SETTINGS, Setting
 from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, print_error
 
@@ -123,19 +121,6 @@ def open_pipeline(
     if jax.process_count() > 1 and jax.local_device_count() > 1:
         how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
     return Pipeline.load(checkpoint, decoders=decoders, **how)
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[tuple[tqdm, Callable[[int, int, Any], None]]]:
-    """A bar over the sampler's steps (on terminals only) and the callback that moves it."""
-    with tqdm(unit="step", desc="sampling", disable=None) as bar:
-
-        def progress(done: int, total: int, _: Any) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        # Always given: with and without a terminal the same programs run, and the compilation cache has them.
-        yield bar, progress
 
 
 def parse_world(text: str) -> str | dict[str, Any]:

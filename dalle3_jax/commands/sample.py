@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.commands.cli import (
@@ -21,14 +20,15 @@ from dalle3_jax.commands.cli import (
     given_settings,
     open_pipeline,
     print_command_errors,
-    progress_bar,
 )
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline import auto_size, revision
-from dalle3_jax.pipeline.album import Album
+from dalle3_jax.pipeline.album import Album, expand_names
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
+from dalle3_jax.pipeline.image_formats import FORMATS, open_generated
 from dalle3_jax.pipeline.jobs import AUTO, make_requests, parse_size_or_auto, read_prompt_lines
 from dalle3_jax.pipeline.png import encode_png, read_metadata
+from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, request_from_metadata, shorten
 from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.runtime.cluster import add_host_flags, find_hosts
@@ -44,11 +44,12 @@ EXAMPLES = """examples:
   dalle3-jax sample --prompt "a panda" --upsample none
   dalle3-jax sample --repeat pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png
 
-A line of a .jsonl is one prompt with settings of its own:
+Prompts files are .txt (one a line, # begins a comment), .json, .csv, .tsv (a line of names first) or .jsonl, a line of
+which is one prompt with settings of its own:
   {"prompt": "a panda", "negative_prompt": "snow", "seed": 3, "size": "128x128", "n": 2, "steps": 30,
    "sampler": "dpmsolver++", "guidance_scale": 2.5}
 
-Picture i of all has seed + i; the n pictures of the first prompt come first. Every PNG says how it was made, and
+Picture i of all has seed + i; the n pictures of the first prompt come first. Every file says how it was made, and
 OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the same command makes what is missing and
 nothing twice. Run on several hosts, with an OUTDIR that they share, each makes its share: every Nth picture."""
 
@@ -66,7 +67,9 @@ def build_parser() -> CommandParser:
     )
     what = found.add_argument_group("what to make")
     what.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt; may be given several times")
-    what.add_argument("--prompts-file", metavar="FILE", help="one prompt a line, or .jsonl with settings (see below)")
+    what.add_argument(
+        "--prompts-file", metavar="FILE", help="prompts by the line, or with settings; - is standard input (see below)"
+    )
     what.add_argument("--repeat", metavar="PNG", help="make a picture again from what it says of itself, and compare")
     what.add_argument("-n", type=int, metavar="N", help="pictures per prompt (default 1)")
     auto = {"size": "; auto chooses one from each prompt"}
@@ -87,6 +90,9 @@ def build_parser() -> CommandParser:
     how.add_argument("--drop-text-encoder", action="store_true", help=told)
     where = found.add_argument_group("where it goes")
     where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
+    where.add_argument("--format", choices=tuple(FORMATS), default="png", help="of the files (default png)")
+    told = "names of the files, as in '{n:04d}': {n} counts them from 1, {seed}, {prompt} and {id} are theirs"
+    where.add_argument("--name", metavar="TEMPLATE", help=f"{told} (default '{{prompt}}-{{seed}}-{{id}}')")
     where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
     where.add_argument("--overwrite", action="store_true", help="make pictures again that are there already")
     add_upsampling_flags(found)
@@ -168,19 +174,32 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     wanted = list(dict.fromkeys(make_requests(lines, make, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
         raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
-    album = open_album(arguments.outdir, [request.identity(pipeline.release.digest) for request in wanted])
+    digest = pipeline.release.digest
+    names = expand_names(arguments.name, wanted, digest) if arguments.name is not None else None
+    album = open_album(arguments, [request.identity(digest) for request in wanted], names)
+    if arguments.name is not None and not arguments.overwrite:
+        check_free_names(album, wanted, digest)
     return functools.partial(fill_album, album, pipeline, wanted, arguments)
 
 
-def open_album(folder: str, identities: list[str]) -> Album:
+def open_album(arguments: argparse.Namespace, identities: list[str], names: dict[str, str] | None) -> Album:
     """The folder; several hosts must share it and want the same pictures, which the first of them lists."""
     import jax
+
+    folder = arguments.outdir
 
     if jax.process_count() > 1:
         from dalle3_jax.runtime import processes
 
         processes.check_agreement(Path(folder), {"pictures": identities})
-    return Album(folder, writes_manifest=jax.process_index() == 0)
+    return Album(folder, jax.process_index() == 0, names, f".{arguments.format}")
+
+
+def check_free_names(album: Album, requests: list[Request], digest: str) -> None:
+    """ValueError where the name that a picture is to have is that of another one."""
+    for request in requests:
+        if (path := album.path(request, digest)).exists() and not album.has(request, digest):
+            raise ValueError(f"{path} is there and is another picture: give another --outdir or --name, or --overwrite")
 
 
 def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], arguments: argparse.Namespace) -> int:
@@ -192,10 +211,16 @@ def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], argu
     mine = requests[jax.process_index() :: jax.process_count()]
     for notice in revision.truncation_notices(mine, pipeline.release.text, pipeline.tokenizer):
         print(f"note: {notice}", file=sys.stderr)
+    for notice in revision.size_notices(mine, pipeline.capabilities.sizes):
+        print(f"note: {notice}", file=sys.stderr)
     digest = pipeline.release.digest
-    missing = [request for request in mine if arguments.overwrite or not album.has(request, digest)]
-    if len(missing) < len(mine):
-        print(f"note: {len(mine) - len(missing)} of {len(mine)} pictures are there already", file=sys.stderr)
+    present = [request for request in mine if not arguments.overwrite and album.has(request, digest)]
+    there = set(present)
+    missing = [request for request in mine if request not in there]
+    if present:
+        print(f"note: {len(present)} of {len(mine)} pictures are there already", file=sys.stderr)
+    for request in present:
+        print(album.path(request, digest))
     with progress_bar() as (bar, progress):
         # Sized by all that is wanted: a run that goes on makes the same bits as one that was never stopped.
         size = arguments.batch_size or default_batch_size(requests, pipeline.mesh.size if pipeline.mesh else 1)
@@ -215,6 +240,7 @@ def list_other_hosts(album: Album, requests: list[Request], digest: str) -> None
     """Wait for the other hosts, whose pictures the first one lists; OSError where one of them is not there."""
     from dalle3_jax.runtime import processes
 
+    processes.announce_waiting()
     processes.barrier("pictures are made")
     if album.writes_manifest and (lacking := [request for request in requests if not album.has(request, digest)]):
         raise OSError(f"{len(lacking)} pictures of other hosts cannot be seen in {album.folder}")
@@ -253,9 +279,9 @@ def repeat_image(
         if arguments.drop_text_encoder:
             pipeline.drop_text_encoder((request.prompt, request.negative_prompt), batch_size)
         [(_, picture)] = generate_images(pipeline, [request], batch_size, progress)
-    path = album.path(request, picture.checkpoint).with_suffix(".repeat.png")
+    path = album.path(request, picture.checkpoint).with_suffix(".repeat.png")  # whose pixels are exact
     picture.save(path)
-    with Image.open(arguments.repeat, formats=["PNG"]) as image:
+    with open_generated(arguments.repeat) as image:
         before = np.asarray(image.convert("RGB"), np.int16)
     after = np.asarray(picture.image, np.int16)
     difference = np.abs(before - after) if before.shape == after.shape else None
@@ -289,7 +315,7 @@ def save_grid(album: Album, requests: list[Request], digest: str) -> Path:
     path = album.folder / f"grid-{hashlib.sha256(identities.encode()).hexdigest()[:10]}.png"
     cells = []
     for request in requests:
-        with Image.open(album.path(request, digest), formats=["PNG"]) as image:
+        with open_generated(album.path(request, digest)) as image:
             cells.append(SheetCell(image.convert("RGB"), (SheetLine(printable_prompt_line(request.prompt)),)))
     width = max(256, min(max(cell.image.width for cell in cells), 512))
     write_whole(path, encode_png(draw_sheet(cells, columns=math.ceil(math.sqrt(len(cells))), width=width)))

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,20 @@ from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, default_batch_size
 from dalle3_jax.pipeline.decoders import apply_decoder, fitting_decoders
 from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage
+from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.prompt_cache import TEXT_COMPONENTS, PromptCache
 from dalle3_jax.pipeline.request import SETTINGS, Decoding, Request, document_settings, make_request, request_errors
-from dalle3_jax.pipeline.revision import UPSAMPLING, revise_prompt, revision_notices, truncation_notices, unknown_notes
+from dalle3_jax.pipeline.revision import (
+    UPSAMPLING,
+    revise_prompt,
+    revision_notices,
+    truncation_notices,
+    unknown_notes,
+)
 from dalle3_jax.pipeline.sampling_loop import StepProgress, run_sampling_loop
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
+from dalle3_jax.runtime.distributed import enable_compilation_cache
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array, Float
@@ -109,8 +118,11 @@ class Pipeline:
         of that name. `decoders` are further checkpoints whose decoders join its own: releases, stages of workdirs, or
         diffusers' ConsistencyDecoderVAE; a later one of the same name counts. `progress` shows a bar for each network.
         With a mesh, parameters are replicated, or lie as `shardings` (a function of the boxed shapes) says, and batches
-        are split over all of its devices.
+        are split over all of its devices. Compiled programs are kept in the user's cache, as commands keep them, unless
+        JAX was told of another folder.
         """
+        if not jax.config.values["jax_compilation_cache_dir"]:
+            enable_compilation_cache()
         if mesh is not None and shardings is None:
             shardings = NamedSharding(mesh, PartitionSpec())
         how = {"dtype": dtype, "shardings": shardings, "progress": progress}
@@ -125,14 +137,14 @@ class Pipeline:
         n: int = 1,
         seed: int = 0,
         batch_size: int | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         upsample: str | None = None,
         **settings: Any,
     ) -> list[GeneratedImage]:
         """Makes `n` pictures a prompt, in order: those of the first prompt, those of the second, and so on.
 
         Picture i of the call has seed + i. `settings` are those of `pipeline.request.SETTINGS`; what is left out is the
-        release's default.
+        release's default. `progress=True` shows a bar.
         A prompt longer than the text length is cut, with a warning, and words that the model has never seen are named
         in one. With `upsample="template"`, or where the release asks for that, prompts are first written as the
         captions that it was trained on, and warnings show what became of them; "none" turns that off.
@@ -147,12 +159,12 @@ class Pipeline:
         for i, prompt in enumerate(prompt for prompt in prompts for _ in range(n)):
             own = {"original_prompt": None if revised[prompt] == prompt else prompt, **settings}
             requests.append(self.request(revised[prompt], seed=seed + i, **own))
-        batches = self._generate(requests, batch_size, progress)
         notices = unknown_notes(revised, training) + revision_notices(revised)
         notices += truncation_notices(requests, self.release.text, self.tokenizer)
         for notice in notices:
             warnings.warn(notice, stacklevel=2)
-        pictures = dict(batches)
+        with progress_bar() if progress is True else nullcontext((None, progress or None)) as (_, report):
+            pictures = dict(self._generate(requests, batch_size, report))
         return [pictures[index] for index in range(len(requests))]
 
     def can_read(self, prompt: str) -> bool:

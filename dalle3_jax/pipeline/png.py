@@ -1,31 +1,29 @@
-"""The PNG of an image, and how it was made, written into it and read back."""
+"""A generated image, and how it was made, written into its file and read back."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from dalle3_jax.files import write_whole
+from dalle3_jax.pipeline.image_formats import (
+    METADATA_CHUNK,
+    SOURCE_TYPE,
+    encode_image,
+    encode_png,
+    open_generated,
+    read_metadata_text,
+)
 from dalle3_jax.pipeline.request import Request, Setting, ordered_settings, request_from_metadata, stored_values
 from dalle3_jax.pipeline.setting_values import format_size
 
 __all__ = ["GeneratedImage", "a1111_parameters", "encode_png", "read_metadata", "to_pixels"]
 
-METADATA_CHUNK = "dalle3_jax"
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
-)
 SAMPLER_TITLES = {
     "ddim": "DDIM",
     "ddpm": "DDPM",
@@ -77,12 +75,17 @@ class GeneratedImage:
 
     def to_png(self) -> bytes:
         """The PNG file: A1111's `parameters`, our JSON, and XMP with the source type of generated media."""
-        texts = {"parameters": a1111_parameters(self.metadata), METADATA_CHUNK: json.dumps(self.metadata)}
-        return encode_png(self.image, texts)
+        return encode_png(self.image, self.texts)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts that go along with it: A1111's parameters and our JSON."""
+        return {"parameters": a1111_parameters(self.metadata), METADATA_CHUNK: json.dumps(self.metadata)}
 
     def save(self, path: str | Path) -> None:
-        """Writes the PNG whole: it has its name only when all of it is on the disk."""
-        write_whole(Path(path), self.to_png())
+        """Writes the file whole, a PNG, WebP or JPEG by its suffix: it has its name only when all is on the disk."""
+        path = Path(path)
+        write_whole(path, encode_image(self.image, self.texts, path.suffix))
 
 
 def to_pixels(images: Any) -> np.ndarray:
@@ -91,17 +94,6 @@ def to_pixels(images: Any) -> np.ndarray:
     if np.isnan(levels).any():
         raise FloatingPointError("the model gave pixels that are no numbers: lower the guidance scale")
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
-def encode_png(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
-    """A PNG file with text chunks, and the XMP that tells any reader that the picture was generated."""
-    info = PngInfo()
-    for key, text in (texts or {}).items():
-        info.add_text(key, text)
-    info.add_itxt("XML:com.adobe.xmp", XMP)
-    file = BytesIO()
-    image.save(file, "PNG", pnginfo=info)
-    return file.getvalue()
 
 
 def software_version() -> str:
@@ -138,13 +130,12 @@ def _parameter_text(setting: Setting, value: Any) -> str:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The `dalle3_jax` chunk of a PNG; ValueError when there is none or the file is no PNG."""
+    """How a generated image was made, as its file says; ValueError when it does not, or is no PNG, WebP or JPEG."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            # Texts after the pixels are in .text alone, which reads the pixels too.
-            text = image.info.get(METADATA_CHUNK) or getattr(image, "text", {}).get(METADATA_CHUNK)
+        with open_generated(path) as image:
+            text = read_metadata_text(image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"cannot read {path} as a PNG: {error}") from None
+        raise ValueError(f"cannot read {path} as an image: {error}") from None
     if text is None:
         raise ValueError(f"{path} does not say how it was made: it has no {METADATA_CHUNK} chunk")
     try:

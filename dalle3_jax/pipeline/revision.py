@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from dalle3_jax.files import user_cache_folder, write_whole
 from dalle3_jax.pipeline.jobs import PromptLine
 from dalle3_jax.pipeline.request import Request, shorten
+from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.prompting.lexicon import Lexicon
 from dalle3_jax.prompting.scene_lexicon import training_lexicon
@@ -29,6 +30,7 @@ __all__ = [
     "revise_lines",
     "revise_prompt",
     "revision_notices",
+    "size_notices",
     "truncation_notices",
     "unknown_notes",
 ]
@@ -139,6 +141,14 @@ def truncation_notices(requests: Iterable[Request], text: Mapping[str, Any], tok
         for prompt in texts
         if (n := count(prompt)) > length
     ]
+
+
+def size_notices(requests: Iterable[Request], sizes: Collection[tuple[int, int]]) -> list[str]:
+    """One notice for each size (height, width) that is none of those that the model was trained on, where it says."""
+    asked = dict.fromkeys(request.size for request in requests)
+    known = ", ".join(format_size(size) for size in sizes)
+    others = [size for size in asked if sizes and size not in sizes]
+    return [f"this model was not trained on images of {format_size(size)}, but on {known}" for size in others]
 
 
 def printable_prompt(prompt: str) -> str:

@@ -48,7 +48,7 @@ def test_hostile_prompts_make_pictures_in_the_folder_only(run, out, tmp_path, ca
         (["--prompt", "x", "--outdir", "/proc/none"], "cannot write to the folder"),
         (["--prompt", "x", "--promptt", "y"], "unrecognized arguments: --promptt"),
         (["--prompts", "x"], "unrecognized arguments: --prompts"),
-        (["--repeat", "{file}"], "as a PNG"),
+        (["--repeat", "{file}"], "as an image"),
         (["--repeat", "{file}", "--prompt", "x", "--seed", "1"], "leave out --prompt, --seed"),
     ],
 )

@@ -11,11 +11,11 @@ from dalle3_jax.commands.cli import (
     failures,
     open_pipeline,
     print_command_errors,
-    progress_bar,
 )
 from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, add_scoring_flags, prepare_scoring
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.png import encode_png
+from dalle3_jax.pipeline.progress_bar import progress_bar
 
 
 def build_parser() -> CommandParser:

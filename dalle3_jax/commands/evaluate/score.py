@@ -14,11 +14,11 @@ from dalle3_jax.commands.cli import (
     failures,
     open_pipeline,
     print_command_errors,
-    progress_bar,
 )
 from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, add_scoring_flags, image_bar, prepare_scoring
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.png import encode_png
+from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.setting_values import parse_size
 
 if TYPE_CHECKING:

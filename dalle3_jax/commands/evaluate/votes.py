@@ -14,10 +14,10 @@ from dalle3_jax.commands.cli import (
     given_settings,
     open_pipeline,
     print_command_errors,
-    progress_bar,
 )
 from dalle3_jax.commands.evaluate.cli import FAILURES, argument_errors
 from dalle3_jax.pipeline.album import Album
+from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import SETTINGS
 
 if TYPE_CHECKING:
