@@ -3,6 +3,7 @@
 import argparse
 import functools
 import hashlib
+import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline import auto_size, revision
 from dalle3_jax.pipeline.album import Album, expand_names
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
-from dalle3_jax.pipeline.image_formats import FORMATS, open_generated
+from dalle3_jax.pipeline.image_formats import FORMATS, MOST_EXIF, open_generated
 from dalle3_jax.pipeline.jobs import AUTO, make_requests, parse_size_or_auto, read_prompt_lines
 from dalle3_jax.pipeline.png import encode_png, read_metadata
 from dalle3_jax.pipeline.progress_bar import progress_bar
@@ -67,9 +68,8 @@ def build_parser() -> CommandParser:
     )
     what = found.add_argument_group("what to make")
     what.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt; may be given several times")
-    what.add_argument(
-        "--prompts-file", metavar="FILE", help="prompts by the line, or with settings; - is standard input (see below)"
-    )
+    told = "prompts by the line, or with settings; - is standard input (see below)"
+    what.add_argument("--prompts-file", metavar="FILE", help=told)
     what.add_argument("--repeat", metavar="PNG", help="make a picture again from what it says of itself, and compare")
     what.add_argument("-n", type=int, metavar="N", help="pictures per prompt (default 1)")
     auto = {"size": "; auto chooses one from each prompt"}
@@ -90,7 +90,7 @@ def build_parser() -> CommandParser:
     how.add_argument("--drop-text-encoder", action="store_true", help=told)
     where = found.add_argument_group("where it goes")
     where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
-    where.add_argument("--format", choices=tuple(FORMATS), default="png", help="of the files (default png)")
+    where.add_argument("--format", choices=tuple(FORMATS), help="of the files (default png)")
     told = "names of the files, as in '{n:04d}': {n} counts them from 1, {seed}, {prompt} and {id} are theirs"
     where.add_argument("--name", metavar="TEMPLATE", help=f"{told} (default '{{prompt}}-{{seed}}-{{id}}')")
     where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
@@ -116,6 +116,8 @@ def add_upsampling_flags(parser: argparse.ArgumentParser) -> None:
 def chat_of(arguments: argparse.Namespace) -> Chat | None:
     """The language model that revises prompts, where one does; ValueError for a server that cannot be one."""
     if arguments.upsample != "chat":
+        if arguments.chat_url is not None:
+            raise ValueError("--chat-url: nobody is asked there without --upsample chat")
         return None
     return revision.chat_backend(arguments.chat_url, arguments.chat_model, arguments.chat_timeout)
 
@@ -174,6 +176,8 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     wanted = list(dict.fromkeys(make_requests(lines, make, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
         raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
+    if arguments.format == "jpeg":
+        check_jpeg_texts(wanted)
     digest = pipeline.release.digest
     names = expand_names(arguments.name, wanted, digest) if arguments.name is not None else None
     album = open_album(arguments, [request.identity(digest) for request in wanted], names)
@@ -192,7 +196,15 @@ def open_album(arguments: argparse.Namespace, identities: list[str], names: dict
         from dalle3_jax.runtime import processes
 
         processes.check_agreement(Path(folder), {"pictures": identities})
-    return Album(folder, jax.process_index() == 0, names, f".{arguments.format}")
+    return Album(folder, jax.process_index() == 0, names, f".{arguments.format or 'png'}")
+
+
+def check_jpeg_texts(requests: list[Request]) -> None:
+    """ValueError for prompts that the metadata of a JPEG have no room for."""
+    for request in requests:
+        texts = f"{request.prompt}{request.original_prompt}{request.negative_prompt}"
+        if len(json.dumps(texts)) + 4 * len(texts) > MOST_EXIF - 4096:
+            raise ValueError(f"{shorten(request.prompt)!r} is too long for a JPEG: give --format png or webp")
 
 
 def check_free_names(album: Album, requests: list[Request], digest: str) -> None:
@@ -248,9 +260,10 @@ def list_other_hosts(album: Album, requests: list[Request], digest: str) -> None
 
 def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks the picture and that the release is the one that made it; returns what makes it again."""
-    others = ["prompt", "prompts_file", "n", "batch_size", "size_head"]
+    others = ["prompt", "prompts_file", "n", "batch_size", "size_head", "name", "format", "chat_url", "upsample"]
     others += [setting.name for setting in ordered_settings() if setting.has_flag]
-    if clash := [name for name in others if getattr(arguments, name) is not None]:
+    clash = [name for name in others if getattr(arguments, name) is not None]
+    if clash := clash + [name for name in ("grid", "overwrite") if getattr(arguments, name)]:
         raise ValueError(f"--repeat takes its settings from the picture; leave out {', '.join(map(flag_name, clash))}")
     made = read_metadata(arguments.repeat)
     request, size, digest = request_from_metadata(made), made.get("batch_size"), str(made.get("checkpoint"))

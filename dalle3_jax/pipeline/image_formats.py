@@ -8,7 +8,15 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-__all__ = ["FORMATS", "METADATA_CHUNK", "encode_image", "encode_png", "open_generated", "read_metadata_text"]
+__all__ = [
+    "FORMATS",
+    "METADATA_CHUNK",
+    "MOST_EXIF",
+    "encode_image",
+    "encode_png",
+    "open_generated",
+    "read_metadata_text",
+]
 
 METADATA_CHUNK = "dalle3_jax"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -224,3 +224,22 @@ def test_help_comes_without_jax_and_shows_examples():
     )
     assert "--prompts-file FILE" in done.stdout
     assert '{"prompt": "a panda"' in done.stdout
+
+
+def test_files_have_the_names_and_the_format_that_are_asked_for(run, out, capsys):
+    asked = ("--prompt", "a fox", "--prompt", "-night", "--name", "{n:03d}", "--format", "jpeg", "--size", "16x24")
+    assert run(*asked) == 0
+    said = capsys.readouterr()
+    assert [row["file"] for row in manifest(out)] == ["001.jpeg", "002.jpeg"]
+    assert read_metadata(out / "002.jpeg")["prompt"] == "-night"
+    assert "note: this model was not trained on images of 16x24, but on 16x16, 32x16" in said.err
+    before = (out / "001.jpeg").stat().st_mtime_ns
+    assert run(*asked) == 0
+    said = capsys.readouterr()
+    assert "2 of 2 pictures are there already" in said.err
+    assert said.out.split() == [str(out / "001.jpeg"), str(out / "002.jpeg")]
+    assert (out / "001.jpeg").stat().st_mtime_ns == before
+    assert run("--prompt", "an owl", "--name", "{n:03d}", "--format", "jpeg") == 2
+    assert "is another picture" in capsys.readouterr().err
+    assert run("--prompt", "x" * 60_000, "--format", "jpeg") == 2
+    assert "too long for a JPEG" in capsys.readouterr().err

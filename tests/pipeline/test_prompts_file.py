@@ -54,7 +54,7 @@ def test_cells_of_a_table_are_of_their_settings_types(tmp_path):
         ("p.csv", "prompt,seed\na cat, or two, 3\n", r"p\.csv line 2: it has not 2 cells"),
         ("p.csv", "prompt,mood\na cat,sad\n", r"p\.csv line 2: unknown key 'mood'"),
         ("p.csv", "prompt,seed\na cat,soon\n", r"p\.csv line 2: seed must be a whole number, not 'soon'"),
-        ("p.csv", 'prompt\n"a cat\n', r"p\.csv line 2: "),
+        ("p.csv", 'prompt\n"a cat\n', r"p\.csv line 1: unexpected end"),
         ("p.json", "[3]", r"p\.json entry 1: neither a text nor an object"),
         ("p.json", "{", r"p\.json line 1: not JSON"),
         ("p.json", '{"prompts": []}', r"p\.json entry 1: it has no prompt"),
