@@ -40,7 +40,7 @@ def test_json_may_hold_texts_and_one_object(tmp_path):
 
 def test_cells_of_a_table_are_of_their_settings_types(tmp_path):
     table = 'prompt,negative_prompt,seed,guidance_scale,guidance_interval\n"3, 4",7,5,2.5,"[0.1, 0.9]"\n'
-    settings = {"negative_prompt": "7", "seed": 5, "guidance_scale": 2.5, "guidance_interval": [0.1, 0.9]}
+    settings = {"negative_prompt": "7", "seed": 5, "guidance_scale": 2.5, "guidance_interval": (0.1, 0.9)}
     assert read(tmp_path / "p.csv", table) == [{"prompt": "3, 4", **settings}]
 
 
