@@ -26,8 +26,8 @@ def modules_with_shapes() -> Iterator[str]:
             yield ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-# Types are checked at every call, in tests only; shapes too where there are any: binding them costs as much as rendering
-# a caption does. Nothing of the package may be imported before this.
+# Types are checked at every call, in tests only; shapes too where there are any: binding arguments for their sake costs
+# more than writing a caption does. Nothing of the package may be imported before this.
 beartype_package("dalle3_jax", conf=BeartypeConf(claw_is_pep526=False, violation_type=TypeError))
 install_import_hook([*modules_with_shapes()], "beartype.beartype")
 
