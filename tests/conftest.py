@@ -14,7 +14,7 @@ from beartype.claw import beartype_package
 from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parents[1]
-MEGABYTES = 1300
+MEGABYTES = 1100
 """Resident memory of a process of tests after which it drops its compiled programs."""
 
 
