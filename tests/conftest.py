@@ -1,23 +1,71 @@
-"""What tests of several rooms share."""
+"""What tests of several rooms share, and how all of them are run: types checked, programs kept, memory bounded."""
 
+import ctypes
+import gc
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
-from jax.experimental.compilation_cache.compilation_cache import reset_cache
+from beartype import BeartypeConf
+from beartype.claw import beartype_package
+from jaxtyping import install_import_hook
 
-from tests import public_folders
-from tests.tiny import tiny_reader, tiny_release
+ROOT = Path(__file__).parents[1]
+MEGABYTES = 1100
+"""Resident memory of a process of tests after which it drops its compiled programs."""
 
-# Pipelines and commands keep compiled programs in the user's cache; tests only where they ask for it, in their own.
-jax.config.update("jax_enable_compilation_cache", False)
+
+def modules_with_shapes() -> Iterator[str]:
+    """The modules of the package that name a shape; those too that name types without importing them."""
+    for path in (ROOT / "dalle3_jax").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if any(word in text for word in ("jaxtyping", "dalle3_jax.typing", "TYPE_CHECKING")):
+            yield ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+# Types are checked at every call, in tests only; shapes too where there are any: binding arguments for their sake costs
+# more than writing a caption does. Nothing of the package may be imported before this.
+beartype_package("dalle3_jax", conf=BeartypeConf(claw_is_pep526=False, violation_type=TypeError))
+install_import_hook([*modules_with_shapes()], "beartype.beartype")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """All processes of one run share a folder of compiled programs, those that tests start as well."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        settings = {"compilation_cache_dir": folder.name, "persistent_cache_min_compile_time_secs": 0}
+        for name, value in settings.items():
+            os.environ[f"JAX_{name.upper()}"] = str(value)  # for workers
+            jax.config.update(f"jax_{name}", value)
+
+
+def pytest_collection_finish() -> None:
+    """What imports left is not searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory() -> Iterator[None]:
+    """Compiled programs are dropped after a file where they have filled the memory: the next one has few of them."""
+    yield
+    pages = Path("/proc/self/statm")
+    if pages.exists() and int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MEGABYTES * 2**20:
+        jax.clear_caches()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
 def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny system as a release on disk; tests copy it before they change it."""
     from dalle3_jax.checkpoints.releases import save_release
+    from tests.tiny import tiny_release
 
     folder = tmp_path_factory.mktemp("releases") / "tiny"
     save_release(folder, tiny_release())
@@ -28,6 +76,7 @@ def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny reader as a release on disk."""
     from dalle3_jax.checkpoints.releases import save_release
+    from tests.tiny import tiny_reader
 
     folder = tmp_path_factory.mktemp("releases") / "reader"
     save_release(folder, tiny_reader())
@@ -45,30 +94,14 @@ def pipeline(release_folder: Path):
 @pytest.fixture(scope="session")
 def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Stable Diffusion 1 as diffusers writes it; tests copy it before they change it."""
+    from tests import public_folders
+
     return public_folders.stable_diffusion(tmp_path_factory.mktemp("public") / "sd")
 
 
 @pytest.fixture(scope="session")
 def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny SDXL."""
+    from tests import public_folders
+
     return public_folders.stable_diffusion_xl(tmp_path_factory.mktemp("public") / "sdxl")
-
-
-@pytest.fixture(scope="module")
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The command's cache of programs in a folder of the tests."""
-    names = (
-        "jax_enable_compilation_cache",
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )
-    before = {name: getattr(jax.config, name) for name in names}
-    folder = tmp_path_factory.mktemp("xla")
-    jax.config.update("jax_enable_compilation_cache", True)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    reset_cache()  # whether there is one, and where, is decided at a process's first compilation
-    yield folder
-    for name, value in before.items():
-        jax.config.update(name, value)
-    reset_cache()

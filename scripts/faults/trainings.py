@@ -46,8 +46,8 @@ class Training:
         """The training in a process group of its own, its output in WORKDIR/log."""
         self.workdir.mkdir(parents=True, exist_ok=True)
         words = [sys.executable, str(ROOT / "train.py"), f"--config={self.config}", f"--workdir={self.workdir}"]
-        devices = f"--xla_force_host_platform_device_count={self.devices}"
-        surroundings = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices, **self.environment}
+        machine = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(self.devices)}
+        surroundings = {**os.environ, **machine, **self.environment}
         with (self.workdir / "log").open("a") as log:
             return subprocess.Popen(
                 [*words, *self.flags], cwd=ROOT, stdout=log, stderr=log, start_new_session=True, env=surroundings

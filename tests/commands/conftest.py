@@ -8,11 +8,6 @@ import pytest
 from dalle3_jax.commands.sample import main
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(compilation_cache: Path) -> None:
-    """Every test of a command keeps its compiled programs in the tests' own folder."""
-
-
 @pytest.fixture
 def run(release_folder: Path, tmp_path: Path) -> Callable[..., int]:
     """The command in tmp_path/out with the tiny release and batches of 2."""

@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,17 +67,8 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def unoptimized(compilation_cache: Path) -> Iterator[None]:
-    """Programs run only once or twice here: compiling them is what takes time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # other files' tests get programs of their own
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, unoptimized: None, release_folder: Path) -> tuple[Path, list]:
+def whole(tmp_path_factory: pytest.TempPathFactory, release_folder: Path) -> tuple[Path, list]:
     """Two variants with one seed (out1), then one of them with two (out2 and W), and what was trained.
 
     The stage that they share is ready, and the variants differ in nothing that a program is compiled for.

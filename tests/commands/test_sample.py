@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from PIL import Image
 
 from dalle3_jax.pipeline.album import Album, slug
@@ -188,8 +190,21 @@ def test_file_names_are_safe_whatever_the_prompt(prompt):
     assert name[0] != "-"
 
 
-def test_a_second_start_takes_its_programs_from_the_cache(run, out):
-    jax.clear_caches()  # what other tests have compiled is in no file yet
+@pytest.fixture
+def empty_cache(tmp_path: Path) -> Iterator[None]:
+    """Another folder of programs than the tests' own, with JAX's default of what is kept in it."""
+    changed = {"jax_compilation_cache_dir": str(tmp_path / "xla"), "jax_persistent_cache_min_compile_time_secs": 1.0}
+    before = {name: jax.config.values[name] for name in changed}
+    for values in (changed, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        reset_cache()  # whether there is one, and where, is decided at a process's first compilation
+        jax.clear_caches()  # what other tests have compiled is in no file yet
+        if values is changed:
+            yield
+
+
+def test_a_second_start_takes_its_programs_from_the_cache(run, out, empty_cache):
     run("--prompt", "a fox")
     counts = {"/jax/compilation_cache/cache_hits": 0, "/jax/compilation_cache/cache_misses": 0}
 

@@ -111,14 +111,6 @@ RUNS: dict[type[nn.Module], Callable[[Release, Apply, Arrays, Path], Arrays]] = 
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compiling takes longer than these networks do: without optimisation half as long."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.partial(jax.jit, static_argnames=("module", "method"))
 def applied(params, *inputs, module: nn.Module, method: str | None = None):
     """What a method of a network gives."""

@@ -295,7 +295,7 @@ jax.tree_util.tree_map_with_path(check, whole, split)
 
 
 def test_every_device_holds_its_share_of_the_stacked_parameters_too(folder):
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    flags = {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "error", "-c", SHARES, str(folder)]
     done = subprocess.run(command, env={**os.environ, **flags}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

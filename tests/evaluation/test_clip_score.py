@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,8 +49,9 @@ def test_a_score_is_a_hundred_cosines(scorer):
     images = np.stack([picture(seed) for seed in range(4)])
     normalised = (images / 255 - np.array([0.48145466, 0.4578275, 0.40821073])) / [0.26862954, 0.26130258, 0.27577711]
     weights = {"params": scorer.params}
-    texts = MODULE.apply(weights, *map(jnp.asarray, scorer.tokenizer(PROMPTS, 9)), method="encode_text")
-    seen = MODULE.apply(weights, jnp.asarray(normalised, jnp.float32), method="encode_image")
+    apply = jax.jit(MODULE.apply, static_argnames="method")
+    texts = apply(weights, *map(jnp.asarray, scorer.tokenizer(PROMPTS, 9)), method="encode_text")
+    seen = apply(weights, jnp.asarray(normalised, jnp.float32), method="encode_image")
     np.testing.assert_allclose(scorer.scores(images, PROMPTS), 100 * np.sum(texts * seen, axis=-1), atol=1e-3)
 
 

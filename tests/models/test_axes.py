@@ -86,7 +86,7 @@ PROGRAM = """
 
 def test_constrained_activations_are_sharded_and_only_with_rules():
     """Eight virtual devices; `with_logical_constraint` says nothing when no rule is set, hence the control."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
@@ -21,7 +22,7 @@ def test_vectors_and_logits_are_pytorchs():
     params = {name: value.astype(np.float32) for name, value in load_file(FOLDER / "captioner.safetensors").items()}
     kept = load_file(FOLDER / "expected.safetensors")
     inputs = [jnp.asarray(kept[f"in.{name}"]) for name in ("ids", "mask", "images")]
-    found = module.apply({"params": unflatten_dict(params, sep=".")}, *inputs)
+    found = jax.jit(module.apply)({"params": unflatten_dict(params, sep=".")}, *inputs)
     for name in found._fields:
         expected = kept[f"out.{name}"]
         np.testing.assert_allclose(getattr(found, name), expected, atol=2e-5 * np.abs(expected).max(), err_msg=name)

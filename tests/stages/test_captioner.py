@@ -23,7 +23,7 @@ def trained(workdir, stage, *settings):
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory, compilation_cache):
+def workdir(tmp_path_factory):
     """A base captioner and one that was tuned on short captions."""
     folder = tmp_path_factory.mktemp("captioner")
     assert trained(folder, "captioner", "--config.sample.every=12") == 0

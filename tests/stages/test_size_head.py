@@ -25,7 +25,7 @@ def trained(workdir, *settings, frames=FRAMES, buckets=FRAMES):
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory, compilation_cache):
+def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("size_head")
     assert trained(folder) == 0
     return folder / "size_head"

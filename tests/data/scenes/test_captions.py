@@ -7,7 +7,6 @@ import pytest
 
 from dalle3_jax.data.scenes import FIRST, make_captions, sample_scene
 
-SAMPLES = [(s := sample_scene(FIRST, 9, i), make_captions(FIRST, s, 9, i)) for i in range(4_000)]
 # What a word says of the first thing's box beside the second's: the axis, and 1 where the first comes earlier on it.
 EARLIER = {
     "left": (0, 1),
@@ -22,14 +21,21 @@ EARLIER = {
 WORDS = "|".join(sorted(EARLIER, reverse=True))
 
 
+@pytest.fixture(scope="module")
+def samples():
+    """Scenes and their captions."""
+    scenes = [sample_scene(FIRST, 9, index) for index in range(4_000)]
+    return [(shown, make_captions(FIRST, shown, 9, index)) for index, shown in enumerate(scenes)]
+
+
 def mentions(text, word):
     return re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) is not None
 
 
 @pytest.mark.parametrize("version", ["descriptive", "short"])
-def test_captions_name_every_concept_in_its_number_and_no_other(version):
+def test_captions_name_every_concept_in_its_number_and_no_other(samples, version):
     forms = {word for concept in FIRST.concepts for word in (concept.name, concept.plural)}
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         several = shown.kind == "count"
         expected = {FIRST.concept(name).plural if several else name for name in shown.concepts}
         scenery = FIRST.background(shown.background).scenery + FIRST.background(shown.background).phrases
@@ -39,9 +45,9 @@ def test_captions_name_every_concept_in_its_number_and_no_other(version):
         assert {word for word in forms if mentions(text, word)} == expected
 
 
-def test_descriptive_captions_tell_background_and_number():
+def test_descriptive_captions_tell_background_and_number(samples):
     names = [background.name for background in FIRST.backgrounds]
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         text = said["descriptive"]
         assert [name for name in names if mentions(text, name)] == [shown.background]
         if shown.kind == "count":
@@ -50,9 +56,9 @@ def test_descriptive_captions_tell_background_and_number():
             assert not mentions(text.replace("other two", ""), wrong)
 
 
-def test_descriptive_captions_tell_the_place_of_one_object():
+def test_descriptive_captions_tell_the_place_of_one_object(samples):
     words = {"centre": "centre|center|middle", "top": "top|upper", "bottom": "bottom|lower"}
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         if shown.kind == "one":
             text = said["descriptive"].replace("top hat", "hat")
             told = {
@@ -61,9 +67,9 @@ def test_descriptive_captions_tell_the_place_of_one_object():
             assert told == set(shown.layout.split()), text
 
 
-def test_descriptive_captions_tell_the_relation_of_two_objects_either_way_round():
+def test_descriptive_captions_tell_the_relation_of_two_objects_either_way_round(samples):
     told = Counter()
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         for first, second in (shown.objects, shown.objects[::-1]) if shown.kind == "two" else ():
             between = (
                 rf"\b{first.concept}\b( is| can be seen)? (to the |on the )?({WORDS})( of)? (a|an|the) {second.concept}"
@@ -76,10 +82,10 @@ def test_descriptive_captions_tell_the_relation_of_two_objects_either_way_round(
     assert min(told[True], told[False]) > 250
 
 
-def test_descriptive_captions_tell_the_place_of_each_of_two_objects():
+def test_descriptive_captions_tell_the_place_of_each_of_two_objects(samples):
     phrases = {phrase: place.name for place in FIRST.places for phrase in place.phrases}
     told = 0
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         for placed in shown.objects if shown.kind == "two" else ():
             match = re.search(
                 rf"\b{placed.concept} ({'|'.join(sorted(phrases, reverse=True))})\b(?! of)", said["descriptive"]
@@ -90,9 +96,9 @@ def test_descriptive_captions_tell_the_place_of_each_of_two_objects():
     assert told > 650
 
 
-def test_sentences_have_12_to_40_words_and_prompts_fewer():
+def test_sentences_have_12_to_40_words_and_prompts_fewer(samples):
     patterns = defaultdict(set)
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         text = said["descriptive"]
         words = len(text.split())
         assert (12 if text.endswith(".") else 3) <= words <= 40, text
@@ -102,8 +108,8 @@ def test_sentences_have_12_to_40_words_and_prompts_fewer():
         assert sum(pattern.endswith(".") for pattern in kind.patterns["descriptive"]) >= 6
 
 
-def test_articles_fit_and_sentences_begin_with_capitals():
-    for _, said in SAMPLES:
+def test_articles_fit_and_sentences_begin_with_capitals(samples):
+    for _, said in samples:
         text = said["descriptive"]
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", said["short"] + " " + text.lower()), text
         if text.endswith("."):
@@ -113,8 +119,8 @@ def test_articles_fit_and_sentences_begin_with_capitals():
         assert "  " not in text
 
 
-def test_short_captions_are_the_subject_alone():
-    examples = {shown.kind: (shown, said["short"]) for shown, said in SAMPLES}
+def test_short_captions_are_the_subject_alone(samples):
+    examples = {shown.kind: (shown, said["short"]) for shown, said in samples}
     for kind, (shown, text) in examples.items():
         names = [FIRST.concept(name) for name in shown.concepts]
         number = ("", "one", "two", "three")[len(shown.objects)]

@@ -11,7 +11,6 @@ from dalle3_jax.data.scenes.grammar import PICTURES, SIDES
 from dalle3_jax.data.scenes.scene import PlacedObject, Scene
 from dalle3_jax.data.scenes.scenery import DETAILS
 
-SAMPLES = [(s := sample_scene(WHOLE, 9, i), make_captions(WHOLE, s, 9, i)) for i in range(2_500)]
 COLOURS = {"red", "orange", "yellow", "green", "blue", "purple", "pink"}
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 BEFORE = {"left": ("x", 1), "right": ("x", -1)}
@@ -19,6 +18,13 @@ BEFORE |= dict.fromkeys(("above", "over"), ("y", 1)) | dict.fromkeys(("below", "
 FORMS = sorted({form for row in WHOLE.concepts for form in (row.name, row.plural)}, key=len, reverse=True)
 TINTED = f"(?:(?:{'|'.join(COLOURS)}) )?"
 NAMES = re.compile(rf"\b({TINTED}(?:{'|'.join(map(re.escape, FORMS))})|{'|'.join(COLOURS)})\b")
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """Scenes and their captions."""
+    scenes = [sample_scene(WHOLE, 9, index) for index in range(2_500)]
+    return [(shown, make_captions(WHOLE, shown, 9, index)) for index, shown in enumerate(scenes)]
 
 
 def names_of(placed, number=1):
@@ -48,8 +54,8 @@ def others_named(shown, text):
     return [name for name in NAMES.findall(text) if name not in there]
 
 
-def test_every_concept_is_named_in_its_number_and_tint_and_no_other():
-    for shown, said in SAMPLES:
+def test_every_concept_is_named_in_its_number_and_tint_and_no_other(samples):
+    for shown, said in samples:
         text = without_background(shown, said["descriptive"])
         for name, plural, number in groups(shown):
             told = rf"\b{NUMBERS[number]} {plural}\b" if number > 1 else rf"\b(a|an) {name}\b"
@@ -69,25 +75,25 @@ def test_the_search_for_other_names_finds_those_of_several_words(lie):
     ] == [lie] * 3
 
 
-def test_things_are_introduced_once():
-    for shown, said in SAMPLES:
+def test_things_are_introduced_once(samples):
+    for shown, said in samples:
         text = without_background(shown, said["descriptive"])
         for name in (name for name, _, number in groups(shown) if number == 1):
             assert len(re.findall(rf"\ban? {name}\b", text)) == 1, said["descriptive"]
 
 
-def test_exact_numbers_are_right():
+def test_exact_numbers_are_right(samples):
     told = 0
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         for number in re.findall(r"exactly (\w+)", said["descriptive"]):
             assert number == NUMBERS[len(shown.objects)]
             told += 1
     assert told > 80
 
 
-def test_the_background_and_the_style_are_told_and_no_others():
+def test_the_background_and_the_style_are_told_and_no_others(samples):
     ways = {row.name: row.scenery + row.phrases + DETAILS[row.name] for row in WHOLE.backgrounds}
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         text = said["descriptive"].lower()
         told = [row.name for row in WHOLE.backgrounds if any(way in text for way in row.scenery + row.phrases)]
         assert shown.background in told
@@ -99,8 +105,8 @@ def test_the_background_and_the_style_are_told_and_no_others():
         assert styles == {shown.style}, text
 
 
-def test_words_are_quoted_exactly_with_their_colour_and_place():
-    for shown, said in SAMPLES:
+def test_words_are_quoted_exactly_with_their_colour_and_place(samples):
+    for shown, said in samples:
         text = said["descriptive"]
         assert re.findall(r'"([^"]*)"', text) == [word.text for word in shown.words]
         for word in shown.words:
@@ -112,8 +118,8 @@ def test_words_are_quoted_exactly_with_their_colour_and_place():
             assert ("sign" in sentence, "banner" in sentence) == (word.on == "sign", word.on == "banner")
 
 
-def test_descriptive_captions_are_sentences_of_20_to_120_words():
-    for _, said in SAMPLES:
+def test_descriptive_captions_are_sentences_of_20_to_120_words(samples):
+    for _, said in samples:
         text = said["descriptive"]
         assert 20 <= len(text.split()) <= 120, text
         assert text.endswith(".")
@@ -124,19 +130,19 @@ def test_descriptive_captions_are_sentences_of_20_to_120_words():
         ), text
 
 
-def test_places_of_single_objects_are_told():
+def test_places_of_single_objects_are_told(samples):
     phrases = {phrase: place.name for place in WHOLE.places for phrase in place.phrases}
     ways = "|".join(sorted(map(re.escape, phrases), key=len, reverse=True))
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         if shown.kind == "one":
             text = without_background(shown, said["descriptive"])
             assert {phrases[way] for way in re.findall(rf"\b({ways})\b", text)} == {shown.layout}, text
 
 
-def test_relations_of_two_are_told_either_way_round():
+def test_relations_of_two_are_told_either_way_round(samples):
     told = Counter()
     words = "|".join(sorted(BEFORE, key=len, reverse=True))
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         for a, b in permutations(shown.objects) if shown.kind == "two" else ():
             verbs = "(?:is|has been placed|appears)"
             between = rf"\b{names_of(a)} {verbs} (?:to the |on the )?({words})(?: of)? the {names_of(b)}\b"
@@ -145,11 +151,11 @@ def test_relations_of_two_are_told_either_way_round():
                 assert sign * (getattr(b.cell, axis) - getattr(a.cell, axis)) > 0.2, said["descriptive"]
                 told[a is shown.objects[0]] += 1
     assert min(told[True], told[False]) > 60
-    assert not [said for _, said in SAMPLES if "on top of" in said["descriptive"]]  # they never touch
+    assert not [said for _, said in samples if "on top of" in said["descriptive"]]  # they never touch
 
 
-def test_rows_are_listed_from_the_end_that_is_named():
-    for shown, said in SAMPLES:
+def test_rows_are_listed_from_the_end_that_is_named(samples):
+    for shown, said in samples:
         if shown.kind == "row":
             text, down = without_background(shown, said["descriptive"]), shown.layout.startswith("column")
             axis = "y" if down else "x"
@@ -159,10 +165,10 @@ def test_rows_are_listed_from_the_end_that_is_named():
             assert found == order * 2, said["descriptive"]
 
 
-def test_what_stands_between_is_told_and_what_is_on_either_side_of_it():
+def test_what_stands_between_is_told_and_what_is_on_either_side_of_it(samples):
     side = {way: place for place, ways in SIDES.items() for way in ways}
     ways = "|".join(sorted(side, key=len, reverse=True))
-    for shown, said in SAMPLES:
+    for shown, said in samples:
         if shown.kind == "between":
             text, middle = said["descriptive"].lower(), shown.objects[0]
             name = names_of(middle)
@@ -178,20 +184,20 @@ def test_what_stands_between_is_told_and_what_is_on_either_side_of_it():
                 assert side[told[1]] == sides, text
 
 
-def test_short_captions_are_the_things_alone():
-    for shown, said in SAMPLES:
+def test_short_captions_are_the_things_alone(samples):
+    for shown, said in samples:
         parts = [rf"{NUMBERS[n]} {plural}" if n > 1 else rf"(?:a|an) {name}" for name, plural, n in groups(shown)]
         listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
         assert re.fullmatch(listed, said["short"])
 
 
-def test_alternative_texts_are_short_and_sometimes_wrong():
-    others = [others_named(shown, said["alt"].replace(shown.background, "")) for shown, said in SAMPLES]
-    assert {len(said["alt"].split()) for _, said in SAMPLES} <= set(range(1, 31))
-    assert 0.1 < sum(map(bool, others)) / len(SAMPLES) < 0.25
+def test_alternative_texts_are_short_and_sometimes_wrong(samples):
+    others = [others_named(shown, said["alt"].replace(shown.background, "")) for shown, said in samples]
+    assert {len(said["alt"].split()) for _, said in samples} <= set(range(1, 31))
+    assert 0.1 < sum(map(bool, others)) / len(samples) < 0.25
     pairs = [
         {one, other}
-        for (shown, _), found in zip(SAMPLES, others, strict=True)
+        for (shown, _), found in zip(samples, others, strict=True)
         for one in shown.concepts
         for other in found
     ]
