@@ -17,6 +17,7 @@ import jax
 from ml_collections import ConfigDict
 
 from dalle3_jax.data import batches, files
+from dalle3_jax.data.bad_records import describe_bad
 from dalle3_jax.data.caches import latent_cache
 from dalle3_jax.data.sources.scenes import ENDLESS
 from dalle3_jax.runtime import cluster
@@ -106,14 +107,14 @@ def encode_dataset(
         made = latents.config_cache_metadata(config, source, system, tokenizer)
         if not files.is_remote(folder):
             others.check_agreement(Path(folder), made)
-        encoder = latents.cache_encoder(config, system, mesh, batch_size, tokenizer)
+        encoder = latents.cache_encoder(config, system, mesh, batch_size, tokenizer, made.get("versions", ()))
         latents.fill_cache(config, folder, made, source, encoder, count or len(source))
     return latent_cache.open_cache(folder, made)
 
 
 def cache_summary(cache: latent_cache.LatentCache) -> str:
     """What the command says at its end."""
-    left = ", ".join(f"{count} {reason}" for reason, count in sorted(cache.manifest["bad"].items()))
+    left = describe_bad(cache.manifest["bad"], cache.bad_keys())
     size = sum(size for shard in cache.manifest["shards"] for size in shard["files"].values())
     share = f"{size / max(len(cache) - len(cache.bad_records), 1):,.0f} bytes a record"
     return f"{cache.folder}: {len(cache)} records, {share}; left out: {left or 'none'}"

@@ -1,7 +1,8 @@
 """What stages in latents need: networks as functions, a tokenizer that fits, latents from images or a cache."""
 
 import functools
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from dalle3_jax.data import batches, settings
 from dalle3_jax.data.caches import latent_cache, latent_writer
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars
+from dalle3_jax.data.caption_versions import usable_captions
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.models.clip import CLIPTextEncoder
@@ -114,11 +116,13 @@ def config_cache_metadata(
         text: dict[str, Any] = {}
     else:
         digest = sha256((system.releases["text_encoder"].digest + tokenizer.to_json()).encode()).hexdigest()
-        text = {"text": digest, "text_length": config.data.text_length, "versions": caption_versions(config)}
+        read = add_sidecars(source, config.data.sidecars)
+        text = {"text": digest, "text_length": config.data.text_length, "versions": caption_versions(config, read)}
         if config.data.sidecars:
-            text["captions"] = add_sidecars(source, config.data.sidecars).fingerprint
-    vae = system.latent().vae or system.releases["vae"].digest
-    return latent_cache.cache_metadata(source=source.fingerprint, vae=vae, sizes=image_sizes(config), **text)
+            text["captions"] = read.fingerprint
+    vae, ground = system.latent().vae or system.releases["vae"].digest, tuple(config.data.background)
+    sizes = image_sizes(config)
+    return latent_cache.cache_metadata(source=source.fingerprint, vae=vae, sizes=sizes, background=ground, **text)
 
 
 def image_sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
@@ -126,9 +130,10 @@ def image_sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
     return settings.bucket_sizes(inputs.data_section(config))
 
 
-def caption_versions(config: ConfigDict) -> tuple[str, ...]:
-    """The versions of captions that the config draws from."""
-    return tuple(sorted(version for version, weight in config.data.captions.items() if weight > 0))
+def caption_versions(config: ConfigDict, source: Source | CaptionedSource) -> tuple[str, ...]:
+    """The versions of captions that are drawn of the source's records."""
+    weights = usable_captions(source, dict(config.data.captions))
+    return tuple(sorted(version for version, weight in weights.items() if weight > 0))
 
 
 def cache_encoder(
@@ -137,9 +142,13 @@ def cache_encoder(
     mesh: jax.sharding.Mesh,
     batch_size: int,
     tokenizer: Tokenizer | None = None,
+    versions: Sequence[str] = (),
 ) -> latent_writer.CacheEncoder:
-    """The system's networks on a mesh of this process's devices, under it; with a tokenizer, the text encoder too."""
-    place = sharding.batch_sharding(mesh)
+    """The system's networks on a mesh of this process's devices, under it; with a tokenizer, the text encoder too.
+
+    `versions` are the captions that it reads, as the cache's metadata has them.
+    """
+    place, ground = sharding.batch_sharding(mesh), tuple(config.data.background)
     rows = -(-batch_size // mesh.size) * mesh.size
 
     def images(pixels: np.ndarray) -> np.ndarray:
@@ -147,7 +156,7 @@ def cache_encoder(
         return jax.device_get(programs.encode_images(system.loaded["vae"], pictures, vae=system.modules["vae"]))
 
     if tokenizer is None:
-        return latent_writer.CacheEncoder(images, rows, threads=config.data.threads)
+        return latent_writer.CacheEncoder(images, rows, threads=config.data.threads, background=ground)
     if isinstance(system.modules["text_encoder"], CLIPTextEncoder):
         raise ValueError("--text keeps features of T5 encoders; CLIP's conditions are made as they are needed")
     describe = jax.jit(functools.partial(apply_network, system.modules["text_encoder"]))
@@ -157,7 +166,7 @@ def cache_encoder(
         features = describe(system.loaded["text_encoder"], *jax.device_put((ids, mask), place))
         return jax.device_get(features), mask
 
-    return latent_writer.CacheEncoder(images, rows, texts, caption_versions(config), config.data.threads)
+    return latent_writer.CacheEncoder(images, rows, texts, tuple(versions), config.data.threads, ground)
 
 
 def fill_cache(
@@ -205,12 +214,18 @@ def count_process_records(count: int, process: int, processes: int) -> int:
 def ensure_latents_cache(
     config: ConfigDict, workdir: Path, system: StageNetworks, images: EncodeImages
 ) -> latent_cache.LatentCache:
-    """The latents of the first config.data.latents records; the first process encodes what is missing."""
-    source, count = batches.open_source(inputs.data_section(config)), config.data.latents
+    """The latents of the first config.data.latents records, or of all; the first process encodes what is missing."""
+    source = batches.open_source(inputs.data_section(config))
+    count = min(config.data.latents, len(source))
+    if count < config.data.latents and jax.process_index() == 0:
+        print(f"note: data.latents is {config.data.latents}, and there are {count} records: all are", file=sys.stderr)
     made = config_cache_metadata(config, source, system)
     folder = str(workdir / "latents" / latent_cache.metadata_digest(made))
     encode = latent_writer.CacheEncoder(
-        lambda rows: jax.device_get(images(rows)), LATENTS_BATCH, threads=config.data.threads
+        lambda rows: jax.device_get(images(rows)),
+        LATENTS_BATCH,
+        threads=config.data.threads,
+        background=tuple(config.data.background),
     )
     fill_cache(config, folder, made, source, encode, count, alone=True)
     return latent_cache.open_cache(folder, made, count)

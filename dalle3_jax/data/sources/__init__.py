@@ -1,15 +1,21 @@
 """Where records come from: random access by index, as grain wants it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
 
 from dalle3_jax.data import files
 from dalle3_jax.data.caches.latent_cache import CachedRecords
+from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import captions_beside
 from dalle3_jax.data.sources.folder import FolderSource, find_metadata
 from dalle3_jax.data.sources.pictures import PictureSource, is_picture
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.sources.tars import TarSource, is_tar, list_tars
 from dalle3_jax.data.sources.tfds import TFDSSource
+from dalle3_jax.data.transforms import WHITE, decode_image
 
 Source = ScenesSource | TFDSSource | TarSource | FolderSource | PictureSource | CachedRecords
 """A sequence of records, `source[i]`, some of which raise BadRecord.
@@ -54,6 +60,23 @@ def open_folder_source(folder: str, split: str = "train", fields: Mapping[str, s
         f"data.source {str(folder)!r} {what}: give scenes, or a folder with *.tar, metadata.jsonl, features.json or "
         f"pictures{suggest_remedy(names)}"
     )
+
+
+def read_good_records(
+    source: Any, count: int, version: str = "", background: Sequence[int] = WHITE
+) -> list[tuple[Record, UInt8[np.ndarray, "_ _ 3"]]]:
+    """The first records that can be used, with their pixels, at most `count`; all have a caption of `version`."""
+    rows: list[tuple[Record, np.ndarray]] = []
+    for index in range(len(source)):
+        if len(rows) == count:
+            break
+        try:
+            record = source[index]
+            if not version or version in record.captions:
+                rows.append((record, decode_image(record.image, record.key, background)))
+        except BadRecord:
+            continue
+    return rows
 
 
 def suggest_remedy(names: list[str]) -> str:
