@@ -136,7 +136,7 @@ def recaption(
     check_new_version(source, metadata["version"])
     enable_compilation_cache()
     if not files.is_remote(folder):
-        processes.check_agreement(Path(folder), sidecar_writer.comparable_metadata(metadata))
+        processes.check_agreement(Path(files.local_path(folder)), sidecar_writer.comparable_metadata(metadata))
     if jax.process_index() == 0:
         sidecar_writer.start_sidecars(folder, metadata)
     processes.barrier("the captions are begun")

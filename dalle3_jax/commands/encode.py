@@ -106,7 +106,7 @@ def encode_dataset(
         tokenizer = checked_tokenizer(config, system) if text else None
         made = latents.config_cache_metadata(config, source, system, tokenizer)
         if not files.is_remote(folder):
-            others.check_agreement(Path(folder), made)
+            others.check_agreement(Path(files.local_path(folder)), made)
         encoder = latents.cache_encoder(config, system, mesh, batch_size, tokenizer, made.get("versions", ()))
         latents.fill_cache(config, folder, made, source, encoder, count or len(source))
     return latent_cache.open_cache(folder, made)

@@ -49,7 +49,7 @@ def load_config(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
             raise ValueError(f"{' and '.join(missing)} must be given")
         if not values.config.train.stage:  # a file that cannot be read raises here, not before
             raise ValueError(f"the config {values['config'].value!r} names no train.stage")
-        return values.config, Path(values.workdir)
+        return values.config, Path(values.workdir).expanduser()
     except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
         raise ValueError(_one_line(error)) from None
 
@@ -188,7 +188,7 @@ def value_errors(config: ConfigDict) -> Iterator[str]:
 def data_errors(config: ConfigDict) -> Iterator[str]:
     """What the pipeline refuses."""
     if not config.data.source:
-        yield "data.source is empty: give scenes, or a folder of tars, of TFDS or with a metadata.jsonl"
+        yield "data.source is empty: give scenes, or a folder of tars, of pictures, of TFDS or with a metadata.jsonl"
     section = {key: value for key, value in plain_config(config.data).items() if key != "tokenizer"}
     try:
         resolve_settings(section)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dalle3_jax.data import batches as pipeline
+from dalle3_jax.data import files
 from dalle3_jax.data.caches.latent_cache import LatentCache
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars
 from dalle3_jax.data.sources import Source
@@ -84,6 +85,7 @@ def config_tokenizer(config: ConfigDict) -> Tokenizer:
     """The tokenizer that config.data.tokenizer names: an embedded one, a file, or a folder of transformers."""
     name = config.data.tokenizer
     if name not in EMBEDDED:
+        name = files.local_path(name)
         return (
             Tokenizer.from_json(read_folder_tokenizer(name), name)
             if Path(name).is_dir()

@@ -216,9 +216,7 @@ def ensure_latents_cache(
 ) -> latent_cache.LatentCache:
     """The latents of the first config.data.latents records, or of all; the first process encodes what is missing."""
     source = batches.open_source(inputs.data_section(config))
-    count = min(config.data.latents, len(source))
-    if count < config.data.latents and jax.process_index() == 0:
-        print(f"note: data.latents is {config.data.latents}, and there are {count} records: all are", file=sys.stderr)
+    count = count_latents(config, source)
     made = config_cache_metadata(config, source, system)
     folder = str(workdir / "latents" / latent_cache.metadata_digest(made))
     encode = latent_writer.CacheEncoder(
@@ -229,6 +227,15 @@ def ensure_latents_cache(
     )
     fill_cache(config, folder, made, source, encode, count, alone=True)
     return latent_cache.open_cache(folder, made, count)
+
+
+def count_latents(config: ConfigDict, source: Source) -> int:
+    """How many records have their latents cached: config.data.latents, or all where there are fewer, which is said."""
+    count = min(config.data.latents, len(source))
+    if count < config.data.latents and jax.process_index() == 0:
+        told = f"data.latents is {config.data.latents:,}, and there are {count:,} records"
+        print(f"note: {told}: the latents of all of them are kept", file=sys.stderr)
+    return count
 
 
 def open_config_cache(config: ConfigDict, system: StageNetworks, tokenizer: Tokenizer) -> latent_cache.LatentCache:

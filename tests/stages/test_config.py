@@ -5,7 +5,8 @@ import json
 import pytest
 
 from configs import tiny
-from dalle3_jax.stages.config import check_unchanged, plain_config
+from dalle3_jax.loading.locate import find_release
+from dalle3_jax.stages.config import check_unchanged, load_config, plain_config
 
 
 def test_a_key_of_the_data_that_an_older_run_did_not_have_counts_as_its_default(tmp_path):
@@ -21,3 +22,13 @@ def test_a_key_of_the_data_that_an_older_run_did_not_have_counts_as_its_default(
     older["data"]["captions"] = {"alt": 1.0}  # a section that is there is taken as it is, without defaults within it
     path.write_text(json.dumps(older))
     check_unchanged(path, {**config, "data": {**config["data"], "captions": {"alt": 1.0}}})
+
+
+def test_a_home_folder_is_meant_by_its_sign_behind_an_equals_sign_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    loaded = load_config(["--config=configs/tiny.py:vae", "--workdir=~/runs"])
+    assert loaded is not None
+    assert loaded[1] == tmp_path / "runs"
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "model.json").write_text("{}")
+    assert find_release("~/release") == tmp_path / "release"
