@@ -24,6 +24,7 @@ def test_a_key_of_the_data_that_an_older_run_did_not_have_counts_as_its_default(
     check_unchanged(path, {**config, "data": {**config["data"], "captions": {"alt": 1.0}}})
 
 
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_a_home_folder_is_meant_by_its_sign_behind_an_equals_sign_too(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     loaded = load_config(["--config=configs/tiny.py:vae", "--workdir=~/runs"])
