@@ -98,8 +98,12 @@ def list_tree(folder: str | Path) -> list[FileEntry]:
         entered.add(real)
         for row in _list_folder(place):
             path = row.path if isinstance(row, FileEntry) else row
-            if not local_files.is_stray(path.rpartition("/")[2]):
-                (entries if isinstance(row, FileEntry) else waiting).append(row)
+            if local_files.is_stray(path.rpartition("/")[2]):
+                continue
+            if isinstance(row, FileEntry):
+                entries.append(row)
+            else:
+                waiting.append(row)
     return sorted(entries, key=attrgetter("path"))
 
 

@@ -23,7 +23,7 @@ def sentencepiece_json(content: bytes, name: str, extra_ids: int = EXTRA_IDS) ->
         from sentencepiece import sentencepiece_model_pb2
     except ImportError as error:
         raise ValueError(f"{name} needs {error.name}: pip install 'dalle3_jax[sentencepiece]'") from None
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
     try:
         model.ParseFromString(content)
     except DecodeError:

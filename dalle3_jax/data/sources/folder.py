@@ -210,4 +210,5 @@ def index_picture(entry: files.FileEntry | None) -> tuple[int, int, int]:
         if error.errno not in (*files.UNREADABLE, errno.ENOENT):
             raise
         return -1, *indexes.UNKNOWN
-    return entry.size, *(size or indexes.UNKNOWN)
+    height, width = size or indexes.UNKNOWN
+    return entry.size, height, width

@@ -63,7 +63,7 @@ class TarSource:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         tar = int(np.searchsorted(self.record_ends, index, "right"))
-        row = self.tables[tar][index - self.record_ends[tar]]
+        row: Any = self.tables[tar][index - self.record_ends[tar]]
         parts = read_parts(self.tars[tar].path, row)
         if parts is None:
             raise ValueError(f"{self.tars[tar].path} has changed since this run began: start the run again")
