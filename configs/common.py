@@ -53,6 +53,7 @@ def get_config(stage: str = "") -> ConfigDict:
     c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
     c.data.fields = ConfigDict()  # of JSON beside pictures -> versions of captions; empty: the usual names
     c.data.sidecars = ()  # folders of further versions of captions that `dalle3-jax recaption` wrote
+    c.data.background = (255, 255, 255)  # red, green, blue: on which transparent pictures are laid
     c.data.dropout = 0.1  # captions replaced by ""
     c.data.tokenizer = "scenes"  # of the first world; "whole" of the whole; a file, a folder; "": init.text_encoder's
     c.data.text_length = 64

@@ -12,6 +12,13 @@ from pathlib import Path
 NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM)
 """What file systems answer that do not sync: that a disk is full or broken is none of these."""
 
+STRAYS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+
+
+def is_stray(name: str) -> bool:
+    """Whether a system, not a person, leaves files of this name beside others: ._x, .DS_Store, .nfs0001, Thumbs.db."""
+    return name.startswith(".") or name.lower() in STRAYS
+
 
 def write_whole(path: Path, data: bytes, *, parents: bool = False) -> None:
     """Write the file through one beside it; OSError where that cannot be done, and then nothing has changed.

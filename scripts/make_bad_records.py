@@ -82,8 +82,8 @@ def make_record(index: int, size: tuple[int, int], reason: str, seed: int) -> Re
             return good._replace(picture=good.picture[: len(good.picture) // 2])
         case "bomb":
             return good._replace(picture=image_bytes(Image.new("1", (20_000, 10_000)), "PNG"))
-        case "colours":
-            return good._replace(picture=image_bytes(image.convert("CMYK"), "JPEG"))
+        case "shape":
+            return good._replace(picture=image_bytes(image.resize((40 * width, 8)), "JPEG"))
         case "depth":
             deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
             return good._replace(picture=image_bytes(deep, "PNG"))

@@ -12,9 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dalle3_jax.data.batches import open_source
+from dalle3_jax.data.caption_versions import main_version, usable_captions
 from dalle3_jax.data.scenes import World, world_of
 from dalle3_jax.data.settings import are_fields, is_whole
-from dalle3_jax.data.transforms import decode_image, normalise_pixels
+from dalle3_jax.data.sources import read_good_records
+from dalle3_jax.data.transforms import normalise_pixels
 from dalle3_jax.evaluation.prompts import Prompt
 from dalle3_jax.evaluation.score import ocr_for, score_model
 from dalle3_jax.evaluation.suites import sample_prompts
@@ -85,12 +87,12 @@ class HeldOutBatch(NamedTuple):
 def held_out_batch(pipeline: Pipeline, config: ConfigDict, records: int) -> HeldOutBatch:
     """The first `records` held-out ones of the config's data, with the caption version that it shows most."""
     source = open_source(data_section(config, split="held_out"))
-    chosen = [source[index] for index in range(records)]
-    version = max(config.data.captions.items(), key=lambda item: item[1])[0]
-    images = normalise_pixels(np.stack([decode_image(record.image) for record in chosen]))
+    version = main_version(usable_captions(source, dict(config.data.captions)))
+    rows = read_good_records(source, records, version)
+    images = normalise_pixels(np.stack([pixels for _, pixels in rows]))
     x0 = pipeline.encode_images(images)
     eps = jax.random.normal(jax.random.key(0), x0.shape, x0.dtype)
-    return HeldOutBatch(x0, eps, [record.captions[version] for record in chosen])
+    return HeldOutBatch(x0, eps, [record.captions[version] for record, _ in rows])
 
 
 def denoising_errors(pipeline: Pipeline, rows: HeldOutBatch, times: Sequence[float]) -> list[float]:

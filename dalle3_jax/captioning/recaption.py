@@ -19,7 +19,7 @@ from dalle3_jax.data.caches import sidecar_writer, sidecars
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import decode_image
+from dalle3_jax.data.transforms import WHITE, decode_image
 from dalle3_jax.reading import ocr
 from dalle3_jax.runtime import processes
 from dalle3_jax.runtime.distributed import enable_compilation_cache
@@ -92,7 +92,13 @@ def captions_metadata(
 
 
 def make_captioning(
-    source: Source, captioner: Any, decoding: CaptionDecoding, guards: Guards, batch_size: int = 64, threads: int = 4
+    source: Source,
+    captioner: Any,
+    decoding: CaptionDecoding,
+    guards: Guards,
+    batch_size: int = 64,
+    threads: int = 4,
+    background: Sequence[int] = WHITE,
 ) -> sidecar_writer.CaptionFunctions:
     """The captioner and the guards as functions; what `top_p` draws hangs on a record's place alone."""
 
@@ -100,7 +106,7 @@ def make_captioning(
         return captioner.captions(pictures, decoding, seeds=places, batch_size=batch_size)
 
     size = tuple(captioner.module.image_size)
-    return sidecar_writer.CaptionFunctions(captions, functools.partial(guards, source), size, threads)
+    return sidecar_writer.CaptionFunctions(captions, functools.partial(guards, source), size, threads, background)
 
 
 def check_new_version(source: Source, version: str) -> None:
@@ -130,7 +136,7 @@ def recaption(
     check_new_version(source, metadata["version"])
     enable_compilation_cache()
     if not files.is_remote(folder):
-        processes.check_agreement(Path(folder), sidecar_writer.comparable_metadata(metadata))
+        processes.check_agreement(Path(files.local_path(folder)), sidecar_writer.comparable_metadata(metadata))
     if jax.process_index() == 0:
         sidecar_writer.start_sidecars(folder, metadata)
     processes.barrier("the captions are begun")

@@ -26,13 +26,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from dalle3_jax.files import write_whole
+from dalle3_jax.files import is_stray, write_whole
 
 __all__ = ["Checkpointer", "RestoredCheckpoint", "finished_steps", "verify_step"]
 
 MANIFEST = "manifest.json"
-STRAYS = (".nfs*", "._*", ".DS_Store", "Thumbs.db", "desktop.ini")
-"""What NFS and file managers leave in folders: no part of a step, and no damage to it."""
 
 NONE, DAMAGED = -1, -2
 """Instead of a step: nothing was saved yet; nothing that was saved is good."""
@@ -57,7 +55,9 @@ def verify_step(folder: Path) -> list[str]:
         manifest = json.loads((folder / MANIFEST).read_text())
         if _seal_manifest({name: manifest[name] for name in ("files", "arrays")}) != manifest:
             return [f"{MANIFEST} is damaged: it does not match its own sha256"]
-        expected, found = manifest["files"], _step_files(folder)
+        # What a system leaves beside files, and takes away again, says nothing of the step.
+        expected = {name: digest for name, digest in manifest["files"].items() if not is_stray(Path(name).name)}
+        found = _step_files(folder)
         errors = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
         errors += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
         same = sorted(expected.keys() & found.keys())
@@ -177,8 +177,9 @@ def _remove_step(folder: Path) -> None:
 
 def _step_files(folder: Path) -> dict[str, Path]:
     """The files that a manifest speaks of: all but itself, what was to become it when a run was killed, and strays."""
-    others = (f"*{MANIFEST}*.tmp", *STRAYS)
-    paths = (path for path in folder.rglob("*") if path.is_file() and not any(map(path.match, others)))
+    manifest = f"*{MANIFEST}*.tmp"
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.match(manifest))
+    paths = (path for path in files if not is_stray(path.name))
     return {path.relative_to(folder).as_posix(): path for path in paths if path != folder / MANIFEST}
 
 

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.data import batches, files
+from dalle3_jax.data.bad_records import describe_bad
 from dalle3_jax.data.caches import latent_cache
 from dalle3_jax.data.sources.scenes import ENDLESS
 from dalle3_jax.runtime import cluster
@@ -105,15 +106,15 @@ def encode_dataset(
         context = Context(config, workdir, load_stage_networks(config, workdir, mesh))
         made = latents.config_cache_metadata(context, source, text=text)
         if not files.is_remote(folder):
-            others.check_agreement(Path(folder), made)
-        encoder = latents.cache_encoder(context, mesh, batch_size, text=text)
+            others.check_agreement(Path(files.local_path(folder)), made)
+        encoder = latents.cache_encoder(context, mesh, batch_size, made.get("versions", ()), text=text)
         latents.fill_cache(config, folder, made, source, encoder, count or len(source))
     return latent_cache.open_cache(folder, made)
 
 
 def cache_summary(cache: latent_cache.LatentCache) -> str:
     """What the command says at its end."""
-    left = ", ".join(f"{count} {reason}" for reason, count in sorted(cache.manifest["bad"].items()))
+    left = describe_bad(cache.manifest["bad"], cache.bad_keys())
     size = sum(size for shard in cache.manifest["shards"] for size in shard["files"].values())
     share = f"{size / max(len(cache) - len(cache.bad_records), 1):,.0f} bytes a record"
     return f"{cache.folder}: {len(cache)} records, {share}; left out: {left or 'none'}"

@@ -101,7 +101,8 @@ def main(argv: list[str]) -> int:
         if not arguments.count and len(source) == ENDLESS:
             raise ValueError("scenes have no end: say by --count how many records are to be captioned")
         made = captions_metadata(source, arguments.version, captioner, decoding, guards)
-        captioning = make_captioning(source, captioner, decoding, guards, arguments.batch_size, threads)
+        ground = data["background"]
+        captioning = make_captioning(source, captioner, decoding, guards, arguments.batch_size, threads, ground)
         done = recaption(arguments.outdir, source, made, captioning, arguments.count or len(source), most_bad=most_bad)
         if jax.process_index() == 0:
             print(recaption_summary(arguments.outdir, done))

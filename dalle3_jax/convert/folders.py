@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dalle3_jax.files import is_stray
+
 __all__ = ["class_name", "no_weights_message", "read_index", "read_json", "weight_files", "weight_names"]
 
 STEMS = ("diffusion_pytorch_model", "model")
@@ -63,7 +65,7 @@ def weight_files(folder: Path, variant: str | None = None) -> tuple[list[Path], 
     Raises ValueError as `weight_names` does, and when a shard that the index names is missing.
     """
     try:
-        names = {path.name for path in folder.iterdir() if path.is_file()}
+        names = {path.name for path in folder.iterdir() if path.is_file() and not is_stray(path.name)}
         index_name, files = weight_names(names, variant)
     except OSError as error:
         raise ValueError(f"cannot read the folder {folder}: {error.strerror}") from None

@@ -23,7 +23,7 @@ from dalle3_jax.convert.folders import class_name, no_weights_message, read_json
 from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Move, export_moves, import_moves, matches
 from dalle3_jax.convert.shards import Shards
-from dalle3_jax.files import atomic_folder
+from dalle3_jax.files import atomic_folder, is_stray
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
@@ -159,7 +159,7 @@ def _open_network(path: Path, variant: str | None) -> tuple[Mapping[str, Any], N
     """The config, how to read it, and the mapped tensors; flat files have their shapes for a config."""
     if path.is_file() and path.suffix != ".safetensors":
         raise ValueError(f"{path} cannot be used: {no_weights_message([path.name])}")
-    flat = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    flat = [path] if path.is_file() else sorted(file for file in path.glob("*.safetensors") if not is_stray(file.name))
     if flat and not (path / "config.json").is_file():
         shards = Shards(flat)
         return {name: shards.shape(name) for name in shards}, decoder.FLAT, shards

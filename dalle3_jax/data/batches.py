@@ -19,6 +19,7 @@ from dalle3_jax.data import sources
 from dalle3_jax.data.bad_records import BadRecordCounter
 from dalle3_jax.data.buckets import Size, nearest_buckets
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars, source_at_size
+from dalle3_jax.data.caption_versions import usable_captions
 from dalle3_jax.data.order import Order, Place, SequentialOrder, ShuffledOrder
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.rows import Batch, Targets, Tokenize, collate_rows, make_row, tokenize_batch
@@ -70,11 +71,11 @@ def make_batches(
         raise ValueError(f"batch size {batch_size}, process {process_index} of {process_count}: not a share of a batch")
     sizes, given = bucket_sizes(settings), open_source(settings) if source is None else source
     read = add_sidecars(given, settings["sidecars"] if tokenize is not None else ())
+    if tokenize is not None:
+        settings["captions"] = usable_captions(read, settings["captions"])
     order = make_order(read, sizes, batch_size * process_count, int(seed), latents, settings["records"])
     reader = RowReader(read, sizes, settings, int(seed), tokenize is not None, latents, targets)
-    if tokenize is not None:
-        reader.check_captions()
-    ledger = BadRecordCounter(settings["max_bad"])
+    ledger = BadRecordCounter(settings["max_bad"], settings["records"] or len(read if latents is None else latents))
 
     def row(position: int) -> dict[str, Any]:
         return reader.read_usable(order(int(position)), order, ledger)
@@ -126,6 +127,10 @@ class Batches(Iterator[Batch]):
         """Records that could not be used, by reason, since this process began."""
         return self._ledger.counts
 
+    def describe_bad(self) -> str:
+        """How many records could not be used by reason, the first of each named; empty where none was met."""
+        return self._ledger.describe()
+
     def get_state(self) -> dict[str, int]:
         """How many batches were taken: all that resuming needs, with any number of processes."""
         return {"batches": self._taken}
@@ -172,19 +177,7 @@ class RowReader:
                 ledger.count_bad(place.record, error)
                 place = order.replacement(place, attempt)
         ledger.check_share()
-        raise ValueError(f"{ATTEMPTS} records in a row cannot be used; by reason: {dict(ledger.counts)}")
-
-    def check_captions(self) -> None:
-        """ValueError where the settings ask for versions of captions that the first good record does not have."""
-        wanted = {version for version, weight in self.settings["captions"].items() if weight > 0}
-        for index in range(min(ATTEMPTS, len(self.source))):
-            try:
-                captions = self.source[index].captions
-            except BadRecord:
-                continue
-            if missing := sorted(wanted - set(captions)):
-                raise ValueError(f"data.captions asks for {missing}: the records have {sorted(captions)}")
-            return
+        raise ValueError(f"{ATTEMPTS} records in a row cannot be used: {ledger.describe()}")
 
 
 def make_order(

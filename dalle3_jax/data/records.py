@@ -12,7 +12,7 @@ Reason = Literal[
     "truncated",
     "format",
     "bomb",
-    "colours",
+    "shape",
     "depth",
     "animated",
     "json",
@@ -21,10 +21,12 @@ Reason = Literal[
     "length",
 ]
 """Why a record is bad. The file or member is not there; it has no bytes; it ends too early or is damaged inside; it is
-no JPEG, PNG or WebP; it has too many pixels; its colours are CMYK; it has 16 bits a channel; it moves; its JSON cannot
-be read; its text is not UTF-8; it has no caption or an empty one; its caption is too long."""
+no JPEG, PNG or WebP; it has too many pixels; it is a strip; it has 16 bits a channel; it moves; its JSON cannot be
+read; its text is not UTF-8; it has no caption or an empty one; its caption is too long."""
 
 REASONS: tuple[str, ...] = get_args(Reason)
+FORMER_REASONS = ("colours",)
+"""Of records that older caches and captions left out."""
 
 
 class BadRecord(ValueError):
@@ -35,7 +37,7 @@ class BadRecord(ValueError):
 
     def __init__(self, reason: Reason, key: str, detail: str) -> None:
         """ValueError where `reason` is none of REASONS."""
-        if reason not in REASONS:
+        if reason not in (*REASONS, *FORMER_REASONS):
             raise ValueError(f"{reason!r} is no reason for a bad record: there are {', '.join(REASONS)}")
         super().__init__(reason, key, detail)  # what pickle makes it again from
         self.reason: Reason = reason

@@ -40,7 +40,7 @@ def make_row(
     row: dict[str, Any] = dict(targets(record)) if targets else {}
     cached: Mapping[str, Any] = {}
     if latents is None:
-        pixels = decode_image(record.image, record.key)
+        pixels = decode_image(record.image, record.key, settings["background"])
         height, width = pixels.shape[:2]
         pixels, top, left = resize_and_crop(pixels, bucket, uniform(*key, "down"), uniform(*key, "across"))
         if side := settings["crop"]:

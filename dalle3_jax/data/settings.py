@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 DEFAULTS: Mapping[str, Any] = {  # as configs/common.py has them, which may not import them: a test compares
-    "source": "scenes",  # or a folder: of a TFDS dataset, of WebDataset tars, or with a metadata.jsonl
+    "source": "scenes",  # or a folder: of WebDataset tars, of pictures, with a metadata.jsonl, of a TFDS dataset
     "world": "first",
     "part": {},  # of the world: what `data.scenes.world_of` takes
     "split": "train",
@@ -15,6 +15,7 @@ DEFAULTS: Mapping[str, Any] = {  # as configs/common.py has them, which may not 
     "captions": {"descriptive": 0.95, "short": 0.0, "alt": 0.05},  # version -> how often it is chosen
     "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.sources.captions_beside.FIELDS`
     "sidecars": (),  # folders of further versions of captions, as `dalle3-jax recaption` writes them
+    "background": (255, 255, 255),  # red, green, blue: on which transparent pictures are laid
     "dropout": 0.1,  # how often a caption is left empty
     "text_length": 64,
     "glyph_length": 0,  # bytes of quoted text; 0: they are not read
@@ -73,6 +74,13 @@ def is_probability(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value <= 1
 
 
+def is_colour(value: Any) -> bool:
+    """Whether it is red, green and blue from 0 to 255."""
+    return (
+        isinstance(value, tuple | list) and len(value) == 3 and all(is_whole(part, 0) and part <= 255 for part in value)
+    )
+
+
 def are_fields(value: Any) -> bool:
     """Whether it is names by name."""
     return isinstance(value, Mapping) and all(isinstance(word, str) and word for word in [*value, *value.values()])
@@ -101,6 +109,7 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "captions": (are_weights, "the probabilities of the versions must not be negative, nor all be zero"),
     "fields": (are_fields, "name the version of captions that each field is, as {'prompt': 'descriptive'}"),
     "sidecars": (are_folders, "name the folders that dalle3-jax recaption wrote, as ('captions',), each of them once"),
+    "background": (is_colour, "a colour is red, green and blue from 0 to 255, as (255, 255, 255)"),
     "dropout": (is_probability, "a probability lies in [0, 1]"),
     "max_bad": (is_probability, "a share lies in [0, 1]"),
     "records": (lambda value: is_whole(value, 0), "it must not be negative, 0 for all"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dalle3_jax.convert.folders import no_weights_message
+from dalle3_jax.files import is_stray
 from dalle3_jax.loading.hub import fetch, is_hub_id
 
 __all__ = ["DEMO", "find_folder", "find_release"]
@@ -14,7 +15,7 @@ def find_release(name: str | Path) -> Path:
     """The folder that "demo", a release's folder or a training workdir stands for; ValueError when there is none."""
     if str(name) == "demo":
         return DEMO
-    given = Path(name)
+    given = Path(name).expanduser()
     for folder in (given, given / "release", given / "base" / "release"):
         if (folder / "model.json").is_file():
             return folder
@@ -30,7 +31,7 @@ def find_folder(name: str | Path, variant: str | None = None) -> Path:
 
     It is a folder, or one file of safetensors. A path that exists goes before an id of the hub.
     """
-    given = Path(name)
+    given = Path(name).expanduser()
     if given.is_file():
         if given.suffix != ".safetensors":
             raise ValueError(f"{given} cannot be used: {no_weights_message([given.name])}")
@@ -53,5 +54,7 @@ def _is_public_weights(folder: Path) -> bool:
         return True
     is_run = (folder / "release" / "model.json").is_file() or (folder / "checkpoints").is_dir()
     is_release = (folder / "model.json").is_file()
-    described = (folder / "config.json").is_file() or any(folder.glob("*.safetensors"))
+    described = (folder / "config.json").is_file() or any(
+        not is_stray(path.name) for path in folder.glob("*.safetensors")
+    )
     return described and not is_run and not is_release

@@ -12,6 +12,7 @@ from dalle3_jax.checkpoints.release_record import read_record
 from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.checkpoints.weights import STORED, TYPES
 from dalle3_jax.convert.folders import read_json, weight_files
+from dalle3_jax.files import is_stray
 from dalle3_jax.loading import diffusers
 from dalle3_jax.loading.locate import find_folder
 from dalle3_jax.loading.stable_diffusion import describe_pipeline
@@ -106,4 +107,4 @@ def _network_files(path: Path, variant: str | None) -> list[Path]:
         return [path]
     if (path / "config.json").is_file():
         return [path / "config.json", *weight_files(path, variant)[0]]
-    return sorted(path.glob("*.safetensors"))
+    return sorted(file for file in path.glob("*.safetensors") if not is_stray(file.name))

@@ -17,7 +17,7 @@ ROOTS = ("model.json", "model_index.json", "config.json")
 NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
 TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt"),
+    *("vocab.json", "merges.txt", "spiece.model"),
 )
 OPTIONAL = {
     "": ("preprocessor_config.json", *TOKENIZER),

@@ -12,7 +12,8 @@ from PIL import Image
 from dalle3_jax.captioning import CaptionModel
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.data import batches
-from dalle3_jax.data.transforms import decode_image
+from dalle3_jax.data.caption_versions import main_version, usable_captions
+from dalle3_jax.data.sources import read_good_records
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.stages import inputs
@@ -45,16 +46,15 @@ def captioner_stage(context: Context, *, contrastive: float = 1.0, caption: floa
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         source = batches.open_source(inputs.data_section(config, split="held_out"))
-        records = [source[index] for index in range(COMPARED)]
-        pictures = [decode_image(record.image, record.key) for record in records]
+        version = main_version(usable_captions(source, dict(config.data.captions)))
+        rows = read_good_records(source, COMPARED, version, config.data.background)
+        texts, pictures = [record.captions[version] for record, _ in rows], [pixels for _, pixels in rows]
         model = CaptionModel(release(ema, step))
         shown = pictures[: config.sample.count]
         cells = [
             SheetCell(Image.fromarray(p), (SheetLine(t),)) for p, t in zip(shown, model.captions(shown), strict=True)
         ]
         logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), width=192, title=f"step {step:,}"))
-        version = max(config.data.captions.items(), key=lambda item: item[1])[0]
-        texts = [record.captions[version] for record in records]
         products = model.image_vectors(pictures) @ model.text_vectors(texts).T
         return {"agreement": float(np.mean(products.argmax(-1) == np.arange(len(products))))}
 

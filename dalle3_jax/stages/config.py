@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dalle3_jax.data.settings import resolve_settings
+from dalle3_jax.data.settings import DEFAULTS, resolve_settings
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.weighting import WEIGHTINGS
@@ -70,7 +70,7 @@ def load_config(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
     config = read_config_file(find_config(file), *filter(None, [stage]))
     if not config.get("train", {}).get("stage"):
         raise ValueError(f"the config {values.config!r} names no train.stage")
-    return apply_overrides(config, overrides), Path(values.workdir)
+    return apply_overrides(config, overrides), Path(values.workdir).expanduser()
 
 
 def _join_values(argv: Sequence[str]) -> list[str]:
@@ -145,10 +145,10 @@ def check_unchanged(path: Path, config: Mapping[str, Any]) -> None:
     if not path.exists():
         return
     try:
-        old = _leaves(json.loads(path.read_text()))
-    except ValueError as error:
+        old = _leaves(_with_data_defaults(json.loads(path.read_text())))
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({error}): restore it, or use another workdir") from None
-    new = _leaves(json.loads(json.dumps(config)))
+    new = _leaves(_with_data_defaults(json.loads(json.dumps(config))))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and _is_fixed(key)]
     if changed:
         listed = "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed)
@@ -156,6 +156,11 @@ def check_unchanged(path: Path, config: Mapping[str, Any]) -> None:
             f"the run in {path.parent} cannot go on with a config that differs in {listed}. "
             "Use the old values, or another workdir (config.init can begin from this run's release)"
         )
+
+
+def _with_data_defaults(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a run, of before a key of the data was there, with what it did without it."""
+    return {**record, "data": {**plain_config(DEFAULTS), **record.get("data", {})}}
 
 
 def _is_fixed(key: str) -> bool:
@@ -228,7 +233,7 @@ def value_errors(config: ConfigDict) -> Iterator[str]:
 def data_errors(config: ConfigDict) -> Iterator[str]:
     """What the pipeline refuses."""
     if not config.data.source:
-        yield "data.source is empty: give scenes, or a folder of tars, of TFDS or with a metadata.jsonl"
+        yield "data.source is empty: give scenes, or a folder of tars, of pictures, of TFDS or with a metadata.jsonl"
     section = {key: value for key, value in plain_config(config.data).items() if key != "tokenizer"}
     try:
         resolve_settings(section)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from dalle3_jax.data import files
 from dalle3_jax.models.glyph import check_glyphs
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
@@ -57,6 +58,7 @@ def config_tokenizer(config: ConfigDict) -> Tokenizer:
     if name in EMBEDDED:
         file = importlib.resources.files("dalle3_jax.data.scenes") / EMBEDDED[name]
         return Tokenizer.from_json(file.read_text(encoding="utf-8"), str(file))
+    name = files.local_path(name)
     if Path(name).is_dir():
         return Tokenizer.from_json(read_folder_tokenizer(name), name)
     return Tokenizer.load(Path(name))

@@ -1,7 +1,8 @@
 """What stages in latents read: the latents of images, encoded as they come or ahead into a cache."""
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +15,7 @@ from dalle3_jax.data import settings
 from dalle3_jax.data.batches import Batches, open_source
 from dalle3_jax.data.caches import latent_cache, latent_writer
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars
+from dalle3_jax.data.caption_versions import usable_captions
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.models.clip import CLIPTextEncoder
@@ -78,12 +80,14 @@ def config_cache_metadata(context: Context, source: Source, *, text: bool = Fals
     made: dict[str, Any] = {}
     if text:
         digest = networks.releases["text_encoder"].digest + context.tokenizer.to_json()
+        read = add_sidecars(source, config.data.sidecars)
         made["text"] = sha256(digest.encode()).hexdigest()
-        made |= {"text_length": config.data.text_length, "versions": caption_versions(config)}
+        made |= {"text_length": config.data.text_length, "versions": caption_versions(config, read)}
         if config.data.sidecars:
-            made["captions"] = add_sidecars(source, config.data.sidecars).fingerprint
-    vae = networks.latent().vae or networks.releases["vae"].digest
-    return latent_cache.cache_metadata(source=source.fingerprint, vae=vae, sizes=image_sizes(config), **made)
+            made["captions"] = read.fingerprint
+    vae, ground = networks.latent().vae or networks.releases["vae"].digest, tuple(config.data.background)
+    sizes = image_sizes(config)
+    return latent_cache.cache_metadata(source=source.fingerprint, vae=vae, sizes=sizes, background=ground, **made)
 
 
 def image_sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
@@ -91,17 +95,21 @@ def image_sizes(config: ConfigDict) -> tuple[tuple[int, int], ...]:
     return settings.bucket_sizes(inputs.data_section(config))
 
 
-def caption_versions(config: ConfigDict) -> tuple[str, ...]:
-    """The versions of captions that the config draws from."""
-    return tuple(sorted(version for version, weight in config.data.captions.items() if weight > 0))
+def caption_versions(config: ConfigDict, source: Source | CaptionedSource) -> tuple[str, ...]:
+    """The versions of captions that are drawn of the source's records."""
+    weights = usable_captions(source, dict(config.data.captions))
+    return tuple(sorted(version for version, weight in weights.items() if weight > 0))
 
 
 def cache_encoder(
-    context: Context, mesh: jax.sharding.Mesh, batch_size: int, *, text: bool = False
+    context: Context, mesh: jax.sharding.Mesh, batch_size: int, versions: Sequence[str] = (), *, text: bool = False
 ) -> latent_writer.CacheEncoder:
-    """The networks on a mesh of this process's devices, under it; with `text`, the text encoder too."""
+    """The networks on a mesh of this process's devices, under it; with `text`, the text encoder too.
+
+    `versions` are the captions that it reads, as the cache's metadata has them.
+    """
     config, networks = context.config, context.networks
-    place = sharding.batch_sharding(mesh)
+    place, ground = sharding.batch_sharding(mesh), tuple(config.data.background)
     rows = -(-batch_size // mesh.size) * mesh.size
 
     def images(pixels: np.ndarray) -> np.ndarray:
@@ -109,7 +117,7 @@ def cache_encoder(
         return jax.device_get(programs.encode_images(networks.loaded["vae"], pictures, vae=networks.modules["vae"]))
 
     if not text:
-        return latent_writer.CacheEncoder(images, rows, threads=config.data.threads)
+        return latent_writer.CacheEncoder(images, rows, threads=config.data.threads, background=ground)
     if isinstance(networks.modules["text_encoder"], CLIPTextEncoder):
         raise ValueError("--text keeps features of T5 encoders; CLIP's conditions are made as they are needed")
     tokenizer, encode = context.tokenizer, jax.jit(functools.partial(apply_network, networks.modules["text_encoder"]))
@@ -119,7 +127,7 @@ def cache_encoder(
         features = encode(networks.loaded["text_encoder"], *jax.device_put((ids, mask), place))
         return jax.device_get(features), mask
 
-    return latent_writer.CacheEncoder(images, rows, texts, caption_versions(config), config.data.threads)
+    return latent_writer.CacheEncoder(images, rows, texts, tuple(versions), config.data.threads, ground)
 
 
 def fill_cache(
@@ -165,16 +173,29 @@ def count_process_records(count: int, process: int, processes: int) -> int:
 
 
 def ensure_latents_cache(context: Context) -> latent_cache.LatentCache:
-    """The latents of the first config.data.latents records; the first process encodes what is missing."""
+    """The latents of the first config.data.latents records, or of all; the first process encodes what is missing."""
     config, encode = context.config, vae_encoder(context.networks)
-    source, count = open_source(inputs.data_section(config)), config.data.latents
+    source = open_source(inputs.data_section(config))
+    count = count_latents(config, source)
     made = config_cache_metadata(context, source)
     folder = str(context.workdir / "latents" / latent_cache.metadata_digest(made))
     encoder = latent_writer.CacheEncoder(
-        lambda rows: jax.device_get(encode(rows)), LATENTS_BATCH, threads=config.data.threads
+        lambda rows: jax.device_get(encode(rows)),
+        LATENTS_BATCH,
+        threads=config.data.threads,
+        background=tuple(config.data.background),
     )
     fill_cache(config, folder, made, source, encoder, count, alone=True)
     return latent_cache.open_cache(folder, made, count)
+
+
+def count_latents(config: ConfigDict, source: Source) -> int:
+    """How many records have their latents cached: config.data.latents, or all where there are fewer, which is said."""
+    count = min(config.data.latents, len(source))
+    if count < config.data.latents and jax.process_index() == 0:
+        told = f"data.latents is {config.data.latents:,}, and there are {count:,} records"
+        print(f"note: {told}: the latents of all of them are kept", file=sys.stderr)
+    return count
 
 
 def open_config_cache(context: Context) -> latent_cache.LatentCache:

@@ -13,7 +13,9 @@ from PIL import Image
 from dalle3_jax.checkpoints.releases import Release, weights_digest
 from dalle3_jax.data import batches
 from dalle3_jax.data.buckets import nearest_bucket, nearest_buckets
+from dalle3_jax.data.caption_versions import main_version, usable_captions
 from dalle3_jax.data.records import Record
+from dalle3_jax.data.sources import read_good_records
 from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
@@ -51,8 +53,8 @@ def size_head_stage(context: Context) -> Stage:
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         source = batches.open_source(inputs.data_section(config, split="held_out"))
-        records = [source[index] for index in range(SCORED)]
-        version = max(config.data.captions.items(), key=lambda item: item[1])[0]
+        version = main_version(usable_captions(source, dict(config.data.captions)))
+        records = [record for record, _ in read_good_records(source, SCORED, version)]
         texts = [record.captions[version] for record in records]
         found = np.asarray(chances(ema["size_head"], *tokenizer(texts, config.data.text_length)))
         right = nearest_buckets(np.array([(r.height, r.width) for r in records]), module.buckets)

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,7 +134,7 @@ def train_loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, boo
     bar = Progress(writer, run.schedule, first=first, data=data, **every)
     watch = Watchdog(60 * c.hang_minutes, f"process {jax.process_index()}")
     programs: dict[Any, Step] = {}
-    with contextlib.closing(bar), contextlib.closing(watch), stop_requests() as stop:
+    with report_bad_records(data), contextlib.closing(bar), contextlib.closing(watch), stop_requests() as stop:
         if c.compile_first:
             for example in inputs.with_progress(iter(data.examples), len(data.examples), "compiling buckets"):
                 compiled_step(run, state, sharding.put_batch(example(), run.mesh), watch, programs)
@@ -154,6 +154,14 @@ def train_loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, boo
                     write_preview(run, state, step, writer)
         bar.flush()
     return state, False
+
+
+@contextlib.contextmanager
+def report_bad_records(data: Any) -> Iterator[None]:
+    """Say at the end how many records this process could not use and why, the first of each reason named."""
+    yield
+    if said := data.describe_bad():
+        print(f"records that could not be used: {said}", file=sys.stderr)
 
 
 def compiled_step(

@@ -1,4 +1,4 @@
-"""Text to token ids: a `tokenizer.json`, and T5's or CLIP's begin, end and padding around it."""
+"""Text to token ids: a `tokenizer.json`, or what makes one, and T5's or CLIP's begin, end and padding around it."""
 
 import json
 from collections.abc import Sequence
@@ -11,11 +11,14 @@ import tokenizers
 from jaxtyping import Bool, Int
 
 from dalle3_jax.text.clip_bpe import END, START, clip_json
+from dalle3_jax.text.sentencepiece_model import EXTRA_IDS, sentencepiece_json
 
 __all__ = ["EOS", "PAD", "Tokenizer", "read_folder_tokenizer", "read_padding_id"]
 
 PAD, EOS = "<pad>", "</s>"
+SENTENCEPIECE = "spiece.model"
 MOST_BYTES = 64 * 2**20
+MOST_EXTRA_IDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Reads a `tokenizer.json`; ValueError when it is missing or none."""
-        return cls.from_json(_read_text(Path(path)), str(path))
+        """Reads a `tokenizer.json` or a SentencePiece `*.model`; ValueError when it is missing or none."""
+        path = Path(path)
+        return cls.from_json(_read_sentencepiece(path) if path.suffix == ".model" else _read_text(path), str(path))
 
     @classmethod
     def from_json(cls, text: str, path: str = "") -> "Tokenizer":
@@ -100,22 +104,24 @@ class Tokenizer:
 
 
 def read_folder_tokenizer(folder: str | Path) -> str:
-    """The text of the tokenizer.json of a tokenizer's folder, made of CLIP's vocab.json and merges.txt if it has none.
+    """The text of the tokenizer.json of a tokenizer's folder.
 
-    Raises ValueError naming what is missing, damaged or beyond all size.
+    One without it has T5's spiece.model, or CLIP's vocab.json and merges.txt, of which it is made. Raises ValueError
+    naming what is missing, damaged or beyond all size.
     """
     folder = Path(folder)
-    files = {name: folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt")}
-    found = [name for name, file in files.items() if file.is_file()]
-    if "tokenizer.json" in found:
-        return _read_text(files["tokenizer.json"])
-    if len(found) == 2:
+    if (folder / "tokenizer.json").is_file():
+        return _read_text(folder / "tokenizer.json")
+    if (folder / SENTENCEPIECE).is_file():
+        return _read_sentencepiece(folder / SENTENCEPIECE)
+    pair = folder / "vocab.json", folder / "merges.txt"
+    if all(file.is_file() for file in pair):
         try:
-            return clip_json(*(_read_text(files[name]) for name in found))
+            return clip_json(*map(_read_text, pair))
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from None
     raise ValueError(
-        f"{folder} has neither tokenizer.json nor both of vocab.json and merges.txt; "
+        f"{folder} has neither tokenizer.json nor both of vocab.json and merges.txt, nor {SENTENCEPIECE}; "
         "load the tokenizer with transformers and call save_pretrained(folder), which writes tokenizer.json"
     )
 
@@ -150,10 +156,27 @@ def _read_object(file: Path) -> dict[str, Any]:
     return content
 
 
+def _read_sentencepiece(file: Path) -> str:
+    """The text of the tokenizer.json of a SentencePiece model, with as many sentinels as the config beside it says."""
+    extra = _read_object(file.with_name("tokenizer_config.json")).get("extra_ids", EXTRA_IDS)
+    if not isinstance(extra, int) or not 0 <= extra <= MOST_EXTRA_IDS:
+        raise ValueError(
+            f"{file.with_name('tokenizer_config.json')}: extra_ids is {extra!r}, not 0 to {MOST_EXTRA_IDS}"
+        )
+    return sentencepiece_json(_read_bytes(file), str(file), extra)
+
+
 def _read_text(file: Path) -> str:
+    try:
+        return _read_bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot read {file}: {error}") from None
+
+
+def _read_bytes(file: Path) -> bytes:
     try:
         if (size := file.stat().st_size) > MOST_BYTES:
             raise ValueError(f"{file} has {size} bytes; no tokenizer's file is over {MOST_BYTES}")
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return file.read_bytes()
+    except OSError as error:
         raise ValueError(f"cannot read {file}: {error}") from None

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dalle3_jax.checkpoints import training
 from dalle3_jax.checkpoints.training import Checkpointer, finished_steps, verify_step
 from tests.training import toy
 from tests.training.test_sharding import run_on
@@ -128,6 +129,19 @@ def test_missing_and_extra_files_are_noticed(tmp_path, state):
     assert verify_step(tmp_path / "00000001") == ["data.json is missing", "extra does not belong there"]
 
 
+def test_what_systems_leave_beside_files_condemns_no_step(tmp_path, state):
+    strays = "state/._array", "desktop.ini", "state/.nfs00ab"
+    saved(tmp_path, state, 1)
+    for name in strays:
+        (tmp_path / "00000001" / name).write_bytes(b"x")
+    assert verify_step(tmp_path / "00000001") == []
+    path = tmp_path / "00000001" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    files = {**manifest["files"], "state/.nfs00cd": "0"}  # open when it was written, and gone since
+    path.write_text(json.dumps(training._seal_manifest({"files": files, "arrays": manifest["arrays"]})))
+    assert verify_step(tmp_path / "00000001") == []
+
+
 def test_before_the_first_save_there_is_nothing(tmp_path, state):
     assert Checkpointer(tmp_path / "none").restore(abstract(state)) is None
 
@@ -154,6 +168,7 @@ def test_manifest_lists_every_file_with_its_digest(tmp_path, state):
 def test_a_step_restores_onto_other_meshes_bit_for_bit(tmp_path):
     program = """
 import hashlib, sys, jax, numpy as np
+from dalle3_jax.checkpoints import training
 from dalle3_jax.checkpoints.training import Checkpointer
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import state_shardings, with_shardings

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_finished_cache_is_left_as_it_is(tars, release_folder, cache, capsys):
     assert {path.name: path.stat().st_mtime_ns for path in cache.glob("*.array_record")} == before
     out = capsys.readouterr().out
     assert f"{COUNT} records" in out
-    assert "left out: 2 bomb, 2 encoding, 2 truncated" in out
+    assert re.search(r"left out: 2 bomb \('\d+', '\d+'\), 2 encoding \(.*\), 2 truncated", out)
 
 
 @pytest.mark.parametrize("trainable", [("xfnet", "unet"), ("text_encoder", "xfnet", "unet")])
@@ -135,15 +136,12 @@ def test_a_cache_of_other_data_or_networks_is_refused(tars, release_folder, cach
         (["--config.data.source=/nowhere"], "data.source '/nowhere' is empty or not there"),
         (["--batch-size=0"], "--batch-size 0"),
         (["--config.data.buckts=()"], "buckts"),
-        (["--config.data.max_bad=0.0", "--config.data.captions={'alt': 1.0}"], None),
+        (["--config.data.max_bad=0.0"], "more than data.max_bad=0 allows: 1 "),
     ],
 )
 def test_what_cannot_be_encoded_is_said_in_one_line(tars, release_folder, tmp_path, capsys, words, said):
     common = [CONFIG, "--outdir", tmp_path / "out", "--checkpoint", release_folder, *settings(tars)]
-    if said is None:  # 24 records are too few to judge
-        assert encode.main([str(word) for word in [*common, *words]]) == 0
-    else:
-        assert said in failing(capsys, *common, *words)
+    assert said in failing(capsys, *common, *words)
 
 
 def test_networks_that_are_not_there_are_named(tars, tmp_path, capsys):

@@ -178,3 +178,8 @@ def test_a_config_names_its_class():
     for config in ({}, {"architectures": []}, {"architectures": "X"}, {"_class_name": 3}, {"_class_name": ""}):
         with pytest.raises(ValueError, match="names no class"):
             class_name(config)
+
+
+def test_what_systems_leave_beside_weights_is_none(tmp_path):
+    strays = f"._{FULL}", ".nfs0001.safetensors", "Thumbs.db"
+    assert weight_files(write(tmp_path, FULL, *strays)) == ([tmp_path / FULL], None)

@@ -202,16 +202,46 @@ def test_too_many_bad_records_stop_the_run_with_their_reasons(batches):
         next(batches(Pictures(shapes, dict.fromkeys(range(5000), "empty")), data={"captions": {"alt": 1.0}}))
 
 
-def test_a_ledger_judges_after_a_thousand_rows():
-    ledger = BadRecordCounter(0.01)
-    for index in range(50):
-        ledger.count_bad(index, BadRecord("json", str(index), "x"))
+@pytest.mark.parametrize(
+    ("most", "good", "bad", "records", "stops"),
+    [
+        (0.01, 0, 2, None, False),  # chance: 1e-4
+        (0.01, 0, 3, None, True),
+        (0.01, 30, 3, None, False),
+        (0.01, 30, 5, None, True),
+        (0.0, 500, 1, None, True),
+        (1.0, 0, 9, None, False),
+        (0.5, 0, 14, None, False),
+        (0.5, 0, 15, None, True),
+        (0.01, 985, 15, None, True),  # of a thousand the share counts
+        (0.01, 990, 10, None, False),
+        (0.01, 5000, 10, 20, True),  # a source of 20 records, each read many times
+        (0.01, 5000, 1, 20, False),
+    ],
+)
+def test_the_share_of_bad_records_is_judged_from_the_first_one_on(most, good, bad, records, stops):
+    ledger = BadRecordCounter(most, records)
+    for index in range(bad):
+        for _ in range(2):
+            ledger.count_bad(index, BadRecord("json", str(index), "x"))
+    for _ in range(good):
         ledger.count_good()
-    ledger.check_share()
-    for _ in range(900):
-        ledger.count_good()
-    with pytest.raises(ValueError, match="50 of the first 1000 records"):
+    rows = min(good + bad, records or good + bad)
+    if not stops:
+        return ledger.check_share()
+    with pytest.raises(ValueError, match=rf"{bad} of the first {rows} records .*{bad} json \(such as bad record '0'"):
         ledger.check_share()
+
+
+def test_bad_records_are_counted_by_reason_and_the_first_of_each_are_named(batches):
+    ledger = BadRecordCounter(1.0)
+    assert ledger.describe() == ""
+    for index, reason in enumerate(["json", "shape", "json", "json", "json"]):
+        ledger.count_bad(index, BadRecord(reason, f"key {index}", "x"))
+    assert ledger.describe() == "4 json (such as 'key 0', 'key 2', 'key 3'), 1 shape ('key 1')"
+    stream = batches(Pictures([(32, 32)] * 4, {2: "empty"}), data={"buckets": (), "max_bad": 0.5})
+    [next(stream) for _ in range(3)]
+    assert stream.describe_bad() == "1 empty ('2')"
 
 
 def test_the_defaults_of_the_settings_are_those_of_configs():

@@ -36,6 +36,40 @@ def test_files_are_written_listed_and_read_alike(tmp_path, root):
         fsspec.filesystem("memory").rm("/shelf", recursive=True)
 
 
+def test_a_path_of_this_machine_is_the_same_in_every_spelling(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for root in ("~/in", f"file://{tmp_path}/in", f"file://localhost{tmp_path}/in", f"local://{tmp_path}/in"):
+        path = files.join_path(root, "a")
+        assert not files.is_remote(path)
+        assert files.find_file(path) is None
+        files.write_whole(path, b"one")
+        assert (tmp_path / "in" / "a").read_bytes() == files.read_bytes(path) == files.open_file(path).read() == b"one"
+        with files.atomic_file(path) as temporary:
+            temporary.write_bytes(b"two")
+        assert [(entry.path, files.read_bytes(entry.path)) for entry in files.list_files(root)] == [(path, b"two")]
+        assert files.list_tree(root) == [files.find_file(path)] == files.list_files(root)
+        assert files.local_copies(files.list_files(root)) == tmp_path / "in"
+        (tmp_path / "in" / "a").unlink()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
+
+
+def test_links_are_listed_as_what_they_lead_to(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "a").write_bytes(b"12345")
+    os.utime(tmp_path / "store" / "a", ns=(5, 5 * 10**9))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").symlink_to(tmp_path / "store" / "a")
+    (tmp_path / "data" / "in").symlink_to(tmp_path / "store")
+    os.mkfifo(tmp_path / "data" / "pipe")
+    (entry,) = files.list_files(tmp_path / "data")
+    (true,) = files.list_files(tmp_path / "store")
+    assert (entry.size, entry.version, entry.digest) == (5, true.version, true.digest)
+    assert files.find_file(tmp_path / "data" / "a") == entry
+    assert files.list_folders(tmp_path / "data") == [f"{tmp_path}/data/in"]
+    assert [file.path for file in files.list_tree(tmp_path / "data")] == [f"{tmp_path}/data/a", f"{tmp_path}/data/in/a"]
+
+
 def test_a_digest_changes_with_the_content(tmp_path):
     path, digests = tmp_path / "a", set()
     for time, content in ((1, b"one"), (2, b"one"), (2, b"longer")):

@@ -26,7 +26,9 @@ from jaxtyping import Int32
 from safetensors.numpy import load
 
 from dalle3_jax.data import files
+from dalle3_jax.data.bad_records import NAMED
 from dalle3_jax.data.records import BadRecord, Record
+from dalle3_jax.data.transforms import WHITE
 
 __all__ = [
     "CacheEntry",
@@ -58,14 +60,18 @@ def cache_metadata(
     text_length: int = 0,
     versions: Sequence[str] = (),
     captions: str = "",
+    background: Sequence[int] = WHITE,
 ) -> dict[str, Any]:
     """What a cache is made from, as JSON: another value of any of these makes another cache.
 
     `source` is its fingerprint, `vae` and `text` are digests of networks; without `text` no features are kept.
-    `captions` is the fingerprint of the source with its sidecars, where texts are read from them.
+    `captions` is the fingerprint of the source with its sidecars, where texts are read from them; `background` is what
+    transparent pictures were laid on.
     """
     how = {"format": FORMAT, "source": source, "vae": vae, "sizes": sorted(map(list, sizes)), "crop": "centre"}
     how["shard"] = SHARD
+    if tuple(background) != WHITE:  # a key of its own, so that caches of before it are those of white
+        how["background"] = list(background)
     if text:
         how |= {"text": text, "text_length": text_length, "versions": sorted(versions)}
         how |= {"captions": captions} if captions else {}
@@ -194,6 +200,14 @@ class LatentCache(Sequence[Any]):
     def bad_records(self) -> Mapping[int, Sequence[str]]:
         """Reason, key and detail of every record that could not be encoded."""
         return {index: rest for shard in self.manifest["shards"] for index, *rest in shard["bad"] if index < self.total}
+
+    def bad_keys(self) -> dict[str, list[str]]:
+        """The keys of the first bad records of each reason."""
+        keys: dict[str, list[str]] = {}
+        for reason, key, *_ in self.bad_records.values():
+            if len(named := keys.setdefault(reason, [])) < NAMED:
+                named.append(key)
+        return keys
 
     @cached_property
     def source(self) -> "CachedRecords":

@@ -23,7 +23,7 @@ from dalle3_jax.data.caches.sidecars import CaptionedSource
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.index import UNKNOWN, map_in_threads
-from dalle3_jax.data.transforms import decode_image, normalise_pixels
+from dalle3_jax.data.transforms import WHITE, decode_image, normalise_pixels
 
 __all__ = ["CacheEncoder", "finish_cache", "prepare_row", "start_cache", "write_cache_shards"]
 
@@ -38,7 +38,8 @@ class CacheEncoder:
     """The networks, as functions that are always given `batch_size` rows.
 
     `encode_images` takes pictures in [-1, 1] and gives latents as the VAE has them; `encode_texts`, where there is
-    one, takes captions and gives features and mask. `versions` are the captions that it is given.
+    one, takes captions and gives features and mask. `versions` are the captions that it is given. Transparent pictures
+    are laid on `background`, red, green and blue.
     """
 
     encode_images: Callable[[Float[np.ndarray, "b h w 3"]], Float[np.ndarray, "b h2 w2 c"]]
@@ -46,6 +47,7 @@ class CacheEncoder:
     encode_texts: Callable[[list[str]], tuple[Float[np.ndarray, "b l d"], Bool[np.ndarray, "b l"]]] | None = None
     versions: tuple[str, ...] = ()
     threads: int = 4
+    background: Sequence[int] = WHITE
 
 
 @dataclass
@@ -80,7 +82,7 @@ def write_cache_shards(
     `start_cache` comes before. `progress` is told how many records more are done. ValueError where latents do not fit
     float16, or where more than the share `max_bad` of the records is bad.
     """
-    whole, ledger = finished_shards(folder), BadRecordCounter(max_bad)
+    whole, ledger = finished_shards(folder), BadRecordCounter(max_bad, count)
     for shard in range(process, -(-count // latent_cache.SHARD), processes):
         first = shard * latent_cache.SHARD
         wanted = min(latent_cache.SHARD, count - first)
@@ -164,11 +166,13 @@ def planned_sizes(
     return np.array(sizes, np.int32)[nearest_buckets(known, sizes)]
 
 
-def prepare_row(record: Record, sizes: Sequence[Size], versions: Sequence[str]) -> EncoderInput:
+def prepare_row(
+    record: Record, sizes: Sequence[Size], versions: Sequence[str], background: Sequence[int] = WHITE
+) -> EncoderInput:
     """The middle of a record's picture at the size that suits it; BadRecord where there is none, or no caption."""
     if missing := [version for version in versions if version not in record.captions]:
         raise BadRecord("caption", record.key, f"no caption {missing[0]!r}")
-    pixels = decode_image(record.image, record.key)
+    pixels = decode_image(record.image, record.key, background)
     height, width = pixels.shape[:2]
     pixels, top, left = resize_and_crop(pixels, sizes[nearest_bucket(height, width, sizes)])
     said = np.array([height, width, top, left, *pixels.shape[:2]], np.int32)
@@ -212,7 +216,7 @@ def prefetch_rows(
 
     def ready(index: int) -> tuple[int, EncoderInput | BadRecord]:
         try:
-            return index, prepare_row(source[index], sizes, encoder.versions)
+            return index, prepare_row(source[index], sizes, encoder.versions, encoder.background)
         except BadRecord as error:
             return index, error
 
@@ -260,5 +264,7 @@ def write_shard(folder: str, number: int, shard: CacheShard) -> None:
     said = {"files": sizes, "bad": shard.bad, "sizes": shard.sizes.tolist()}
     files.write_whole(files.join_path(folder, f"{number:05d}.json"), json.dumps(said).encode())
     if not files.is_remote(folder):
-        for left in Path(folder).glob(f".*-{number:05d}.array_record.*.tmp"):  # by a build that was killed
+        for left in Path(files.local_path(folder)).glob(
+            f".*-{number:05d}.array_record.*.tmp"
+        ):  # by a build that was killed
             left.unlink()

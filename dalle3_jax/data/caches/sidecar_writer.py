@@ -19,7 +19,7 @@ from dalle3_jax.data.caches.prefetch import prefetch_map
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.index import map_in_threads
-from dalle3_jax.data.transforms import decode_image, stretch_image
+from dalle3_jax.data.transforms import WHITE, decode_image, stretch_image
 
 __all__ = [
     "CaptionFunctions",
@@ -52,13 +52,14 @@ class CaptionFunctions:
 
     `caption_images` takes the pictures of a chunk (brought to `size` where it is given, height and width) with their
     places in the source; `apply_guards` takes a record's place, its alternative text and what was written of it, and
-    gives what is kept of that and a flag for each change.
+    gives what is kept of that and a flag for each change. Transparent pictures are laid on `background`.
     """
 
     caption_images: Callable[[list[ImageArray], list[int]], list[str]]
     apply_guards: Callable[[int, str, str], tuple[str, Sequence[str]]]
     size: tuple[int, int] | None = None
     threads: int = 4
+    background: Sequence[int] = WHITE
 
 
 class CaptionInput(NamedTuple):
@@ -121,10 +122,10 @@ def write_chunks(
 
     `start_sidecars` comes before. ValueError where more than the share `max_bad` of the records is bad.
     """
-    ledger = BadRecordCounter(max_bad)
+    ledger = BadRecordCounter(max_bad, sum(chunk.records for chunk in chunks))
     indices = itertools.chain.from_iterable(range(chunk.first, chunk.first + chunk.records) for chunk in chunks)
     rows = prefetch_map(
-        lambda index: read_caption_input(source, index, captioning.size), indices, captioning.threads, sidecars.CHUNK
+        lambda index: read_caption_input(source, index, captioning), indices, captioning.threads, sidecars.CHUNK
     )
     for chunk in chunks:
         lines = caption_lines(itertools.islice(rows, chunk.records), captioning, ledger)
@@ -134,15 +135,15 @@ def write_chunks(
 
 
 def read_caption_input(
-    source: Source, index: int, size: tuple[int, int] | None
+    source: Source, index: int, captioning: CaptionFunctions
 ) -> tuple[int, CaptionInput | BadRecord]:
     """What is captioned of a record, or what is wrong with it."""
     try:
         record = source[index]
-        picture = decode_image(record.image, record.key)
+        picture = decode_image(record.image, record.key, captioning.background)
     except BadRecord as error:
         return index, error
-    picture = picture if size is None else stretch_image(picture, *size)
+    picture = picture if captioning.size is None else stretch_image(picture, *captioning.size)
     return index, CaptionInput(index, record.key, record.captions.get("alt", ""), picture)
 
 

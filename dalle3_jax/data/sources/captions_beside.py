@@ -1,11 +1,19 @@
 """What stands beside a picture in other people's datasets: captions and JSON, read as carefully as pictures are."""
 
+import codecs
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from dalle3_jax.data.records import BadRecord
+from dalle3_jax.data.records import BadRecord, Record
 
+PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jxl", "heic")
+"""Endings of pictures, of formats that are read and of others: a record of those is bad, not without a picture."""
+
+ENDINGS = {"picture": PICTURES, "text": ("txt", "caption"), "json": ("json",)}
+"""Endings of the files that are a record, by part."""
+
+PARTS = tuple(ENDINGS)
 FIELDS: Mapping[str, str] = {
     "text": "alt",
     "caption": "alt",
@@ -15,16 +23,45 @@ FIELDS: Mapping[str, str] = {
 }
 """Fields of a JSON object that hold captions -> the versions they are, where a config says nothing else."""
 
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LONGEST = 100_000
 """Bytes of the longest caption: one of more is no caption, and would stop a tokenizer for seconds."""
 
 
+def parse_record(
+    key: str, parts: Mapping[str, bytes | None], size: tuple[int, int], fields: Mapping[str, str]
+) -> Record:
+    """The record that a picture is with a text, the caption "alt", and JSON; BadRecord where it cannot be used.
+
+    `parts` are the contents of its files, None where there is none; `size` is height and width. Of the JSON `fields`
+    are captions, by the versions they are, and the rest labels.
+    """
+    picture, text, said = (parts[part] for part in PARTS)
+    if picture is None:
+        raise BadRecord("missing", key, "no picture stands beside the text")
+    if not picture:
+        raise BadRecord("empty", key, "the picture has no bytes")
+    values = {} if said is None else parse_object(said, key)
+    captions = extract_captions(values, fields, key)
+    if text is not None:  # one that says nothing leaves what the JSON says
+        captions["alt"] = decode_text(text, key) or captions.get("alt", "")
+    return Record(key, picture, *size, validate_captions(captions, key), extract_labels(values, fields))
+
+
+def decode_unicode(content: bytes) -> str:
+    """The text of bytes in UTF-8, or in UTF-16 where a byte order mark says so, without that mark.
+
+    UnicodeDecodeError where they are neither.
+    """
+    return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
+
+
 def decode_text(content: bytes, key: str) -> str:
-    """The text of a file; BadRecord where it is not UTF-8 or too long to be read at all."""
+    """The text of a file without the blanks around it; BadRecord where it is not Unicode or too long to be read."""
     if len(content) > LONGEST:
         raise BadRecord("length", key, f"a caption of {len(content)} bytes, more than {LONGEST}")
     try:
-        return content.decode()
+        return decode_unicode(content).strip()
     except UnicodeDecodeError as error:
         raise BadRecord("encoding", key, f"the text is not UTF-8: {error}") from None
 
@@ -32,7 +69,7 @@ def decode_text(content: bytes, key: str) -> str:
 def parse_object(content: bytes, key: str) -> dict[str, Any]:
     """The JSON object in a line or a file; BadRecord where there is none."""
     try:
-        value = json.loads(content.decode())
+        value = json.loads(decode_unicode(content))
     except UnicodeDecodeError as error:
         raise BadRecord("encoding", key, f"the JSON is not UTF-8: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -62,17 +99,19 @@ def extract_labels(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[st
 
 
 def validate_captions(captions: Mapping[str, str], key: str) -> Mapping[str, str]:
-    """The captions as they are; BadRecord where one is empty, too long, or holds half a character (a lone surrogate).
+    """The captions that say something, as they are.
 
-    A record without captions is not bad: pictures alone train an autoencoder.
+    BadRecord where none of them does, or where one is too long or holds half a character (a lone surrogate). A record
+    without captions is not bad: pictures alone train an autoencoder.
     """
-    for version, text in captions.items():
-        if not text.strip():
-            raise BadRecord("caption", key, f"the caption {version!r} is empty")
+    filled = {version: text for version, text in captions.items() if text.strip()}
+    if captions and not filled:
+        raise BadRecord("caption", key, f"the caption {', '.join(map(repr, captions))} is empty")
+    for version, text in filled.items():
         try:
             size = len(text.encode())
         except UnicodeEncodeError as error:
             raise BadRecord("encoding", key, f"the caption {version!r} is not UTF-8: {error}") from None
         if size > LONGEST:
             raise BadRecord("length", key, f"the caption {version!r} has {size} bytes, more than {LONGEST}")
-    return captions
+    return filled

@@ -1,7 +1,15 @@
-"""A folder of pictures with a metadata.jsonl, as Hugging Face's imagefolder has it: {"file_name": ..., "text": ...}."""
+"""A folder of pictures with a metadata.jsonl or metadata.csv, as Hugging Face's imagefolder has it.
 
+A line is {"file_name": ..., "text": ...}; a CSV has those as columns.
+"""
+
+import csv
+import errno
 import io
-from collections.abc import Mapping
+import json
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import sha256
@@ -14,8 +22,11 @@ from dalle3_jax.data import files
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import captions_beside
 from dalle3_jax.data.sources import index as indexes
+from dalle3_jax.data.transforms import read_image_size
 
-METADATA = "metadata.jsonl"
+METADATA = ("metadata.jsonl", "metadata.csv")
+FILE_NAME = "file_name"
+LONGEST_CELL = 2**31 - 1
 HEAD = 64 * 1024
 COLUMNS = [("begin", "<i8"), ("end", "<i8"), ("bytes", "<i8"), ("height", "<i4"), ("width", "<i4")]
 """Where a line lies, and the size of its picture's file; -1 bytes: there is none."""
@@ -23,7 +34,7 @@ COLUMNS = [("begin", "<i8"), ("end", "<i8"), ("bytes", "<i8"), ("height", "<i4")
 
 @dataclass(frozen=True)
 class FolderSource:
-    """The pictures that FOLDER/metadata.jsonl names, or where there is none FOLDER/SPLIT/metadata.jsonl, in its order.
+    """The pictures that FOLDER/metadata.jsonl (or .csv) names, or FOLDER/SPLIT's where there is none, in its order.
 
     `fields` of a line are captions, by the versions they are; the rest but file_name is labels. Lines are kept in
     memory: beyond some millions of pictures, tars are better.
@@ -36,24 +47,27 @@ class FolderSource:
     @cached_property
     def metadata(self) -> files.FileEntry:
         """The file of lines; ValueError where there is none."""
-        places = [
-            files.join_path(self.folder, METADATA),
-            files.join_path(files.join_path(self.folder, self.split), METADATA),
-        ]
-        found = next((entry for place in places if (entry := files.find_file(place))), None)
+        found = find_metadata(self.folder, self.split)
         if found is None:
-            raise ValueError(f"neither {places[0]} nor {places[1]} is there: give a folder that holds one of them")
+            raise ValueError(
+                f"neither {self.folder} nor its folder {self.split} holds {' or '.join(METADATA)}: name one that does"
+            )
         return found
 
     @cached_property
     def lines(self) -> bytes:
-        """The content of the metadata."""
-        return files.read_bytes(self.metadata.path)
+        """The metadata, a JSON object a line."""
+        content = files.read_bytes(self.metadata.path)
+        if self.metadata.name.endswith(".csv"):
+            return b"".join(csv_lines(content, self.metadata.path))
+        if content.startswith(captions_beside.UTF_16):
+            return content.decode("utf-16", "replace").encode()
+        return content
 
     @cached_property
     def table(self) -> np.ndarray:
         """One row a line; the first call looks at every picture."""
-        return indexes.load_or_make_table(self.metadata, index_folder)
+        return indexes.load_or_make_table(self.metadata, partial(index_lines, lines=self.lines))
 
     def __len__(self) -> int:
         """How many records there are."""
@@ -66,24 +80,29 @@ class FolderSource:
         row = self.table[index]
         line = self.lines[int(row["begin"]) : int(row["end"])]
         values = captions_beside.parse_object(line, f"line {index + 1}")
-        key = image_path(values, f"line {index + 1}")
+        name = image_path(values, f"line {index + 1}")
+        key = files.printable_name(name)
         captions = captions_beside.validate_captions(captions_beside.extract_captions(values, self.fields, key), key)
-        picture = self._read_image(key, int(row["bytes"]))
-        labels = {
-            name: value
-            for name, value in captions_beside.extract_labels(values, self.fields).items()
-            if name != "file_name"
-        }
+        picture = self._read_image(name, key, int(row["bytes"]))
+        labels = captions_beside.extract_labels(values, self.fields)
+        labels.pop(FILE_NAME)
         return Record(key, picture, int(row["height"]), int(row["width"]), captions, labels)
 
-    def _read_image(self, key: str, size: int) -> bytes:
-        path = files.join_path(self.metadata.path.rpartition("/")[0], key)
+    def _read_image(self, name: str, key: str, size: int) -> bytes:
+        folder = self.metadata.path.rpartition("/")[0]
         try:
-            content = files.read_bytes(path)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise BadRecord("missing", key, f"there is no file {path}") from None
+            found = find_picture(folder, name)
+            content = None if found is None else files.read_bytes(found.path)
+        except OSError as error:
+            if error.errno not in files.UNREADABLE:
+                raise
+            raise BadRecord("missing", key, f"{folder}/{key[:80]} cannot be read: {error.strerror}") from None
+        if found is None or content is None:
+            raise BadRecord("missing", key, f"there is no file {files.join_path(folder, key)}")
         if len(content) != size:
-            raise ValueError(f"{path} has changed since it was indexed: touch {self.metadata.path}, and start again")
+            raise ValueError(
+                f"{found.path} has changed since it was indexed: touch {self.metadata.path}, and start again"
+            )
         if not content:
             raise BadRecord("empty", key, "the picture has no bytes")
         return content
@@ -101,36 +120,95 @@ class FolderSource:
         return f"folder/{digest.hexdigest()[:16]}"
 
 
+def find_metadata(folder: str | Path, split: str) -> files.FileEntry | None:
+    """The file of lines of a folder or of its split; None where there is none."""
+    places = [files.join_path(place, name) for place in (folder, files.join_path(folder, split)) for name in METADATA]
+    return next((entry for place in places if (entry := files.find_file(place))), None)
+
+
+def csv_lines(content: bytes, path: str) -> Iterator[bytes]:
+    """The rows of a CSV as lines of JSON, empty cells left out; ValueError where no column is file_name.
+
+    What parts the cells is the one of comma, semicolon and tab that makes file_name a column. Bytes that are not UTF-8
+    stay half characters, which spoil their own record alone.
+    """
+    encoding = "utf-16" if content.startswith(captions_beside.UTF_16) else "utf-8-sig"
+    text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
+    head = text.partition("\n")[0]
+    comma = next((c for c in ",;\t" if FILE_NAME in next(csv.reader([head], delimiter=c), ())), None)
+    if comma is None:
+        raise ValueError(f"{path} has no column {FILE_NAME}, it begins {head[:80]!r}: name the column of the paths so")
+    before = csv.field_size_limit(LONGEST_CELL)  # of the whole process; a caption that is too long is told later
+    try:
+        for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=comma):
+            cells = {
+                name: cell for name, cell in row.items() if isinstance(name, str) and isinstance(cell, str) and cell
+            }
+            yield json.dumps(cells).encode() + b"\n"
+    finally:
+        csv.field_size_limit(before)
+
+
 def image_path(values: Mapping, key: str) -> str:
     """The picture's path within the folder; BadRecord where there is none, or it leads out of the folder."""
-    name = values.get("file_name")
+    name = values.get(FILE_NAME)
     if not isinstance(name, str) or not name:
         raise BadRecord("json", key, "the line has no file_name")
-    if name.startswith("/") or ".." in PurePosixPath(name).parts or "://" in name or "\0" in name:
+    slashed = name.replace("\\", "/")
+    outside = slashed.startswith("/") or slashed[1:3] == ":/" or ".." in PurePosixPath(slashed).parts
+    if outside or "://" in name or "\0" in name:
         raise BadRecord("missing", key, f"file_name {name[:80]!r} leads out of the folder")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise BadRecord("encoding", key, f"file_name {name[:80]!a} is not Unicode") from None
     return name
 
 
-def index_folder(entry: files.FileEntry) -> np.ndarray:
+def find_picture(folder: str, name: str) -> files.FileEntry | None:
+    """The file of that name in the folder; else with Windows' \\ as /, or with letters and accents joined or apart."""
+    slashed = name.replace("\\", "/")
+    names = [name, slashed, unicodedata.normalize("NFC", slashed), unicodedata.normalize("NFD", slashed)]
+    paths = [files.join_path(folder, candidate) for candidate in dict.fromkeys(names)]
+    return next((entry for path in paths if (entry := files.find_file(path))), None)
+
+
+def index_lines(entry: files.FileEntry, lines: bytes) -> np.ndarray:
     """One row for every line that is not empty."""
-    lines, begin = [], 0
-    for line in io.BytesIO(files.read_bytes(entry.path)):
+    rows, begin = [], 0
+    for line in io.BytesIO(lines):
         if line.strip():
-            lines.append((begin, begin + len(line), line))
+            rows.append((begin, begin + len(line), line))
         begin += len(line)
-    rows = indexes.map_in_threads(partial(index_line, entry), lines, "looking at pictures")
+    folder = entry.path.rpartition("/")[0]
+    rows = indexes.map_in_threads(partial(index_line, folder), rows, "looking at pictures")
     return np.array(rows, COLUMNS)
 
 
-def index_line(entry: files.FileEntry, line: tuple[int, int, bytes]) -> tuple:
+def index_line(folder: str, line: tuple[int, int, bytes]) -> tuple:
     """The columns of one line."""
     begin, end, content = line
     try:
-        name = image_path(captions_beside.parse_object(content, ""), "")
-        found = files.find_file(files.join_path(entry.path.rpartition("/")[0], name))
+        found = find_picture(folder, image_path(captions_beside.parse_object(content, ""), ""))
     except BadRecord:  # which reading the record says again
         found = None
-    if found is None:
-        return begin, end, -1, *indexes.UNKNOWN
-    head = files.read_bytes(found.path, 0, HEAD)
-    return begin, end, found.size, *indexes.read_image_size(head)
+    except OSError as error:
+        if error.errno not in files.UNREADABLE:
+            raise
+        found = None
+    return begin, end, *index_picture(found)
+
+
+def index_picture(entry: files.FileEntry | None) -> tuple[int, int, int]:
+    """Bytes, height and width of a picture's file; -1 bytes where there is none that can be read."""
+    if entry is None:
+        return -1, *indexes.UNKNOWN
+    try:
+        head = files.read_bytes(entry.path, 0, HEAD)
+        size = read_image_size(head, partial(files.read_bytes, entry.path))
+    except OSError as error:
+        if error.errno not in (*files.UNREADABLE, errno.ENOENT):
+            raise
+        return -1, *indexes.UNKNOWN
+    height, width = size or indexes.UNKNOWN
+    return entry.size, height, width

@@ -5,8 +5,10 @@ older file is never taken; where that folder cannot be written to, it lies in th
 hosts that make the same one do so twice, and nothing else happens.
 """
 
+import functools
 import io
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -14,7 +16,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from dalle3_jax.data import files
@@ -23,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 BESIDE = ".dalle3_jax"
 ELSEWHERE = Path(".cache", "dalle3_jax", "indexes")
-VERSION = 1
+VERSION = 2
 """Of the tables' columns: another one makes all of them anew."""
 
 THREADS = 8
@@ -60,30 +61,40 @@ def map_in_threads(function: Callable[[T], R], items: Sequence[T], what: str, ch
 
 
 def load_or_make_table(entry: files.FileEntry, make: Callable[[files.FileEntry], np.ndarray]) -> np.ndarray:
-    """The table of one file: read where it was kept, else made and kept."""
-    folder = entry.path.rpartition("/")[0] or "."
-    name = f"{entry.name}.{entry.digest}.{VERSION}.npy"
-    elsewhere = Path.home() / ELSEWHERE / sha256(folder.encode()).hexdigest()[:16]
-    places = files.join_path(files.join_path(folder, BESIDE), name), str(elsewhere / name)
+    """The table of one file: read where it was kept, else made, and kept where that can be done."""
+    places = table_paths(entry)
     for place in places:
         try:
             return np.load(io.BytesIO(files.read_bytes(place)), allow_pickle=False)
-        except (FileNotFoundError, NotADirectoryError, EOFError, ValueError):  # none, or no table: it is made again
+        except (OSError, EOFError, ValueError):  # none, no table, or another's: it is made again
             continue
     table = make(entry)
     content = io.BytesIO()
     np.save(content, table, allow_pickle=False)
-    try:
-        files.write_whole(places[0], content.getvalue())
-    except OSError:  # a folder that others own
-        files.write_whole(places[1], content.getvalue())
+    errors = []
+    for place in places:
+        try:
+            files.write_whole(place, content.getvalue())
+            return table
+        except Exception as error:  # stores have errors of their own, and the table is there without being kept
+            errors.append(getattr(error, "strerror", None) or str(error))
+    note_unkept(entry.path.rpartition("/")[0], "; ".join(errors))
     return table
 
 
-def read_image_size(head: bytes) -> tuple[int, int]:
-    """Height and width of a picture, from its first bytes; UNKNOWN where they do not say."""
+@functools.cache
+def note_unkept(folder: str, errors: str) -> None:
+    """Say once that the tables of a folder cannot be kept, and why."""
+    print(f"note: {folder} is looked through at every start, its index cannot be kept: {errors}", file=sys.stderr)
+
+
+def table_paths(entry: files.FileEntry) -> list[str]:
+    """Where the table of a file may lie: beside it, else in the home folder, where there is one."""
+    folder = entry.path.rpartition("/")[0] or "."
+    name = f"{entry.name}.{entry.digest}.{VERSION}.npy"
+    beside = files.join_path(files.join_path(folder, BESIDE), name)
     try:
-        with Image.open(io.BytesIO(head)) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return UNKNOWN
+        home = Path.home()
+    except RuntimeError:
+        return [beside]
+    return [beside, str(home / ELSEWHERE / sha256(files.encode_name(folder)).hexdigest()[:16] / name)]

@@ -18,12 +18,17 @@ from dalle3_jax.data import files
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import captions_beside
 from dalle3_jax.data.sources import index as indexes
-from dalle3_jax.data.sources.tar_index import BLOCK, PARTS, index_tar
+from dalle3_jax.data.sources.captions_beside import PARTS
+from dalle3_jax.data.sources.tar_index import BLOCK, SEVERAL, index_tar
+from dalle3_jax.files import is_stray
+
+NEAR = 2**20
+"""Bytes of headers and other members among a record's parts that are read with them rather than skipped."""
 
 
 @dataclass(frozen=True)
 class TarSource:
-    """The records of all tars of a folder, in the order of their names.
+    """The records of all tars of a folder, or where there are none of the folders in it, in the order of their names.
 
     KEY.txt is the caption "alt"; of KEY.json `fields` are captions, by the versions they are, and the rest labels.
     """
@@ -34,7 +39,7 @@ class TarSource:
     @cached_property
     def tars(self) -> list[files.FileEntry]:
         """The files; ValueError where there are none."""
-        found = [entry for entry in files.list_files(self.folder) if entry.name.endswith(".tar")]
+        found = list_tars(self.folder)
         if not found:
             raise ValueError(f"{str(self.folder)!r} holds no .tar: name the folder of the tars themselves")
         return found
@@ -58,27 +63,14 @@ class TarSource:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         tar = int(np.searchsorted(self.record_ends, index, "right"))
-        row = self.tables[tar][index - self.record_ends[tar]]
-        start, length = int(row["start"]), int(row["length"])
-        content = files.read_bytes(self.tars[tar].path, start, start + length)
-        if len(content) < length or crc32(content[:BLOCK]) != row["check"]:
+        row: Any = self.tables[tar][index - self.record_ends[tar]]
+        parts = read_parts(self.tars[tar].path, row)
+        if parts is None:
             raise ValueError(f"{self.tars[tar].path} has changed since this run began: start the run again")
-        return self._parse_record(row, content)
-
-    def _parse_record(self, row: Any, content: bytes) -> Record:
-        key = row["key"].decode(errors="replace")
-        picture, text, said = (part_bytes(row, part, content) for part in PARTS)
-        if picture is None:
-            raise BadRecord("missing", key, "no picture stands beside the text")
-        if not picture:
-            raise BadRecord("empty", key, "the picture has no bytes")
-        values = {} if said is None else captions_beside.parse_object(said, key)
-        captions = captions_beside.extract_captions(values, self.fields, key)
-        if text is not None:
-            captions["alt"] = captions_beside.decode_text(text, key)
-        labels = captions_beside.extract_labels(values, self.fields)
-        size = int(row["height"]), int(row["width"])
-        return Record(key, picture, *size, captions_beside.validate_captions(captions, key), labels)
+        key = row["key"].decode(errors="backslashreplace")
+        if int(row["picture_at"]) == SEVERAL:
+            raise BadRecord("missing", key, "several pictures have this key, and none of them is KEY.jpg itself")
+        return captions_beside.parse_record(key, parts, (int(row["height"]), int(row["width"])), self.fields)
 
     def sizes(self, first: int, last: int) -> Int32[np.ndarray, "n 2"]:
         """Heights and widths of records first to last - 1; 1 by 1 where a picture does not say."""
@@ -96,11 +88,41 @@ class TarSource:
         """Of the tars' names and sizes and of what their headers say; not of where they lie."""
         digest = sha256(repr(sorted(self.fields.items())).encode())
         for entry, table in zip(self.tars, self.tables, strict=True):
-            digest.update(f"{entry.name} {entry.size} {len(table)}".encode() + table["check"].tobytes())
+            name = entry.path.removeprefix(files.join_path(self.folder, ""))
+            digest.update(files.encode_name(f"{name} {entry.size} {len(table)}") + table["check"].tobytes())
         return f"tars/{digest.hexdigest()[:16]}"
 
 
-def part_bytes(row: Any, part: str, content: bytes) -> bytes | None:
-    """The bytes of a part of a record; None where there is none."""
-    at, size = int(row[f"{part}_at"]), int(row[f"{part}_size"])
-    return None if at < 0 else content[at : at + size]
+def list_tars(folder: str | Path) -> list[files.FileEntry]:
+    """The tars of a folder; where there are none, those of the folders in it."""
+    found = [entry for entry in files.list_files(folder) if is_tar(entry.name)]
+    return found or [
+        entry for inner in files.list_folders(folder) for entry in files.list_files(inner) if is_tar(entry.name)
+    ]
+
+
+def is_tar(name: str) -> bool:
+    """Whether a file of this name is one of the tars."""
+    return name.lower().endswith(".tar") and not is_stray(name)
+
+
+def read_parts(tar: str, row: Any) -> dict[str, bytes | None] | None:
+    """The bytes of each part of a record, None where there is none; None in all where the tar is another one.
+
+    One read, but of parts that lie far from each other, which are read one by one.
+    """
+    start, length = int(row["start"]), int(row["length"])
+    places = {part: (int(row[f"{part}_at"]), int(row[f"{part}_size"])) for part in PARTS}
+    apart = length > sum(size for _, size in places.values()) + NEAR
+    try:
+        content = files.read_bytes(tar, start, start + (BLOCK if apart else length))
+        if len(content) < (BLOCK if apart else length) or crc32(content[:BLOCK]) != row["check"]:
+            return None
+        parts: dict[str, bytes | None] = dict.fromkeys(PARTS)
+        for part, (at, size) in places.items():
+            if at >= 0:
+                begin = start + at
+                parts[part] = files.read_bytes(tar, begin, begin + size) if apart else content[at : at + size]
+    except FileNotFoundError:
+        return None
+    return None if any(len(part or b"") < places[name][1] for name, part in parts.items()) else parts

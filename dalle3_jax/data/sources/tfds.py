@@ -29,10 +29,10 @@ class TFDSSource:
         """The dataset's own folder, here: one of a bucket is copied first, since ArrayRecord reads files."""
         if files.is_remote(self.folder):
             return copy_split_files(str(self.folder), self.split)
-        found = sorted(Path(self.folder).glob("**/features.json"))
+        found = [entry for entry in files.list_tree(self.folder) if entry.name == "features.json"]
         if len(found) != 1:
             raise ValueError(f"{str(self.folder)!r} holds {len(found)} TFDS datasets: name the folder of one")
-        return found[0].parent
+        return Path(files.local_path(found[0].path)).parent
 
     @cached_property
     def builder(self) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from dalle3_jax.data.batches import make_batches
 from dalle3_jax.data.caches import latent_cache, latent_writer
@@ -229,11 +230,25 @@ def test_records_go_to_their_buckets_and_bad_ones_are_left_out_by_reason(tmp_pat
         assert cache.source.sizes(index, index + 1).tolist() == [[height, width]]
 
 
+def test_a_background_is_part_of_what_a_cache_is_made_from_and_of_what_is_encoded(tmp_path):
+    clear = Image.new("RGBA", (32, 32))
+    clear.save(tmp_path / "a.png")
+    made = {"source": "s", "vae": "v", "sizes": [(32, 32)]}
+    assert latent_cache.cache_metadata(**made, background=[255, 255, 255]) == latent_cache.cache_metadata(**made)
+    assert latent_cache.cache_metadata(**made, background=(0, 0, 9)) != latent_cache.cache_metadata(**made)
+    record = open_folder_source(str(tmp_path))[0]
+    for ground in ((255, 255, 255), (0, 0, 9)):
+        assert (latent_writer.prepare_row(record, [(32, 32)], (), ground)["pixels"] == ground).all()
+    data = {"source": str(tmp_path), "size": (32, 32), "background": (0, 0, 9)}
+    batch = next(make_batches(data, tokenize=None, batch_size=1, seed=0))
+    assert (batch["images"] == normalise_pixels(np.array((0, 0, 9), np.uint8))).all()
+
+
 def test_too_many_bad_records_stop_a_build(tmp_path):
     make_bad_records.write_dataset(tmp_path / "tars", 1100, 0.2, sizes=[(8, 8)], reasons=("empty", "caption"))
     source, encoder = open_folder_source(str(tmp_path / "tars")), latent_writer.CacheEncoder(lambda images: images, 64)
     how = (str(tmp_path / "cache"), source, [(8, 8)], encoder, 1100)
-    with pytest.raises(ValueError, match=r"of the first 1\d\d\d records cannot be used.*empty.*caption|caption.*empty"):
+    with pytest.raises(ValueError, match=r"of the first \d+ records cannot be used.*empty.*caption|caption.*empty"):
         latent_writer.write_cache_shards(*how, max_bad=0.15)
     latent_writer.write_cache_shards(*how, max_bad=0.25)
 

@@ -202,7 +202,7 @@ def test_an_empty_caption_is_a_bad_record_and_too_many_stop_the_run(tmp_path):
     with pytest.raises(BadRecord, match="no caption 'mine'"):
         add_sidecars(SOURCE, [str(tmp_path)])[4]
     silent = CaptionFunctions(Captions(), lambda index, alt, text: ("", ()))
-    with pytest.raises(ValueError, match=r"100 of the first 100 records cannot be used.*nothing is left of"):
+    with pytest.raises(ValueError, match=r"15 of the first 15 records cannot be used.*nothing is left of"):
         write_chunks(str(tmp_path), SOURCE, silent, chunks_of_process(200), max_bad=0.5)
 
 

@@ -111,6 +111,25 @@ def test_an_index_of_a_folder_that_cannot_be_written_to_lies_at_home(tmp_path, m
     assert list((tmp_path / "home").rglob("*.npy"))
 
 
+@pytest.mark.parametrize("home", ["file", "none"])
+def test_an_index_that_can_be_kept_nowhere_is_made_every_time_and_that_is_said_once(
+    tmp_path, monkeypatch, capsys, home
+):
+    monkeypatch.setattr(make_bad_records, "PER_TAR", 3)
+    make_bad_records.write_dataset(tmp_path / "data", 6, 0.0)
+    for name in ("data/" + indexes.BESIDE, "home"):
+        (tmp_path / name).write_text("in the way")
+
+    def find_home():
+        if home == "none":
+            raise RuntimeError("no home")
+        return tmp_path / "home"
+
+    monkeypatch.setattr(Path, "home", find_home)
+    assert [TarSource(tmp_path / "data")[5].key for _ in range(2)] == ["000010002"] * 2
+    assert capsys.readouterr().err.count("note: ") == 1
+
+
 def test_a_tar_that_changes_under_a_run_is_refused(tmp_path):
     make_bad_records.write_dataset(tmp_path, 6, 0.0)
     source = TarSource(tmp_path)
@@ -229,8 +248,14 @@ def test_tars_in_a_bucket_are_read_a_record_at_a_time(folder, tmp_path, monkeypa
 def test_what_is_no_dataset_is_named(tmp_path):
     with pytest.raises(ValueError, match="is empty or not there"):
         open_folder_source(str(tmp_path / "nowhere"))
-    (tmp_path / "cat.jpg").write_bytes(picture())
-    with pytest.raises(ValueError, match=r"holds none of them, only cat\.jpg"):
-        open_folder_source(str(tmp_path))
+    for name, hint in (
+        ("cat.doc", ""),
+        ("00000.tar.gz", r"; 00000\.tar\.gz: unpack it"),
+        ("x.parquet", ".*; x.parquet: "),
+    ):
+        (tmp_path / name).write_bytes(picture())
+        with pytest.raises(ValueError, match=rf"holds none of them, only .*or pictures{hint}"):
+            open_folder_source(str(tmp_path))
+        (tmp_path / name).unlink()
     with pytest.raises(ValueError, match="give a path or a gs:// address"):
         open_folder_source("nothing://bucket")
