@@ -10,6 +10,7 @@ import http.client
 import json
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -95,17 +96,21 @@ class Chat:
 
     def request_answer(self, conversation: list[dict[str, str]]) -> str:
         """The content of the answer to messages, tried again where that may help and time is left."""
+        return parse_answer(self.request_body({"messages": conversation}))
+
+    def request_body(self, payload: Mapping[str, Any]) -> bytes:
+        """The answer to what is asked of the model, tried again where that may help and time is left."""
         ends, wait, why = time.monotonic() + self.deadline, 0.5, "it was not asked"
         for _ in range(TRIES):
             left = ends - time.monotonic()
             if left <= 0:
                 break
             try:
-                status, after, body = self.post({"model": self.model, "messages": conversation}, left)
+                status, after, body = self.post({"model": self.model, **payload}, left)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 status, after, body, why = 0, 0.0, b"", f"it cannot be reached ({type(error).__name__})"
             if status == 200:
-                return parse_answer(body)
+                return body
             if status:
                 why = f"it answers with status {status}"
             if status and status not in AGAIN:
@@ -158,15 +163,24 @@ def chat_messages(ask: UpsampleRequest) -> list[dict[str, str]]:
 
 def parse_answer(body: bytes) -> str:
     """The text of the first choice; BackendError where there is none."""
-    if len(body) > LARGEST:
-        raise BackendError(f"the chat server sends more than {LARGEST} bytes")
+    choice = parse_choice(body)
     try:
-        text = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        text = choice["message"]["content"]
+    except (KeyError, TypeError):
         raise BackendError("the chat server's answer is none") from None
     if not isinstance(text, str) or not text.strip():
         raise BackendError("the chat server's answer is empty")
     return text
+
+
+def parse_choice(body: bytes) -> Any:
+    """The first choice of an answer; BackendError where there is none."""
+    if len(body) > LARGEST:
+        raise BackendError(f"the chat server sends more than {LARGEST} bytes")
+    try:
+        return json.loads(body)["choices"][0]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        raise BackendError("the chat server's answer is none") from None
 
 
 def _shut_down(connection: http.client.HTTPConnection) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from dalle3_jax.commands.cli import CommandParser
 from dalle3_jax.data.scenes import SCATTERED, WORLDS
 from dalle3_jax.data.scenes.scene import SPLITS
@@ -75,6 +73,7 @@ def prepare_scoring(
             found.append(f"pictures of {size} are too small to read: a side must have {LEAST_SIDE} pixels")
     if found:
         raise ValueError("; ".join(dict.fromkeys(found)))
+    from dalle3_jax.evaluation.progress_bar import show_progress
     from dalle3_jax.evaluation.score import PROTOCOLS, plan_requests, score_model, usable_prompts
     from dalle3_jax.evaluation.suites import load_named_prompts
     from dalle3_jax.reading.ocr import INSTALL, find_ocr
@@ -95,7 +94,7 @@ def prepare_scoring(
     given = {name: getattr(arguments, name) for name in ("seeds", "seed", "batch_size")}
     given |= {"left_out": left_out, "no_ocr": "left out by --no-words" if arguments.no_words else INSTALL}
     make = functools.partial(score_model, prompts=prompts, reader=reader, ocr=ocr, world=world, protocols=protocols)
-    return functools.partial(make, bar=image_bar, **given, **settings), folder, world
+    return functools.partial(make, bar=show_progress, **given, **settings), folder, world
 
 
 def argument_errors(arguments: argparse.Namespace) -> list[str]:
@@ -119,8 +118,3 @@ def check_requests(pipelines: Sequence["Pipeline"], requests: Sequence[Sequence[
 def last_request_per_size(requests: Sequence["Request"]) -> list["Request"]:
     """The last request of each size, of all with its settings: if these can be made, all can."""
     return list({request.size: request for request in requests}.values())
-
-
-def image_bar(rows: Sequence[Any], text: str) -> Any:
-    """A progress bar over work that is long."""
-    return tqdm(rows, desc=text, unit="picture", dynamic_ncols=True, leave=False) if len(rows) > 8 else rows
