@@ -94,7 +94,7 @@ def test_a_judge_is_asked_for_a_colour_before_anything_else(server):
     server.behaviours = [status(400), says(body("red"))]  # a server that refuses to give probabilities
     assert not check_judge(backend(server)).soft
     server.behaviours = [says(body("Blue", {"Blue": 0.9}))]
-    with pytest.raises(ValueError, match="eyes at .* does not see pictures"):
+    with pytest.raises(ValueError, match=r"eyes at .* does not see pictures"):
         check_judge(backend(server))
 
 
@@ -186,5 +186,5 @@ def test_lines_that_are_none_are_named(line, message, tmp_path):
     prompts, errors = read_questions(write(tmp_path, LINE, line))
     assert len(prompts) == 1
     assert message in errors[0]
-    with pytest.raises(ValueError, match="questions.jsonl"):
+    with pytest.raises(ValueError, match=r"questions\.jsonl"):
         read_questions(write(tmp_path, line))
