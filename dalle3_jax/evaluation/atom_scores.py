@@ -72,10 +72,10 @@ def read_atoms(prompt: str, labels: Labels, sight: ImageReading) -> AtomScores |
 def outcome_atom_rows(outcomes: Sequence[Outcome], truths: Sequence[Truth]) -> dict[str, AtomRow]:
     """The lines of one protocol, by the reader."""
     return atom_rows(
-        kept([read_atoms(one.prompt.id, one.prompt.labels, one.sight) for one in outcomes]),
+        without_missing([read_atoms(one.prompt.id, one.prompt.labels, one.sight) for one in outcomes]),
         shuffled_atoms([one for one in outcomes if one.round == 0]),
-        kept([read_atoms(one.prompt.id, one.prompt.labels, one.sight) for one in truths]),
-        kept([read_atoms(one.prompt.id, one.prompt.labels, one.copy_sight) for one in truths]),
+        without_missing([read_atoms(one.prompt.id, one.prompt.labels, one.sight) for one in truths]),
+        without_missing([read_atoms(one.prompt.id, one.prompt.labels, one.copy_sight) for one in truths]),
     )
 
 
@@ -83,12 +83,12 @@ def shuffled_atoms(outcomes: Sequence[Outcome]) -> list[AtomScores]:
     """The atoms of every prompt in the pictures of others."""
     count = len(outcomes)
     pairs = [(i, (i + shift) % count) for shift in range(1, min(SHIFTS, count - 1) + 1) for i in range(count)]
-    return kept(
+    return without_missing(
         [read_atoms(outcomes[i].prompt.id, outcomes[i].prompt.labels, outcomes[other].sight) for i, other in pairs]
     )
 
 
-def kept(scores: Sequence[AtomScores | None]) -> list[AtomScores]:
+def without_missing(scores: Sequence[AtomScores | None]) -> list[AtomScores]:
     """Those that there are."""
     return [one for one in scores if one is not None]
 
@@ -109,9 +109,9 @@ def atom_rows(
         lines[name] = lambda scores, count=count: whole_rate([one for one in scores if one.count == count])
     rows = {}
     for name, rate in lines.items():
-        if (found := rate(model)) is not None:
+        if (model_rate := rate(model)) is not None:
             controls = [one.value if (one := rate(scores)) else None for scores in (shuffled, ceiling, copies)]
-            rows[name] = AtomRow(found, *controls)
+            rows[name] = AtomRow(model_rate, *controls)
     return rows
 
 
@@ -122,12 +122,12 @@ def atom_counts(scores: Sequence[AtomScores]) -> list[int]:
 
 def mean_rate(scores: Sequence[AtomScores]) -> Rate | None:
     """The arithmetic means, averaged over prompts."""
-    return by_prompt(scores, lambda one: one.mean)
+    return mean_by_prompt(scores, lambda one: one.mean)
 
 
 def whole_rate(scores: Sequence[AtomScores]) -> Rate | None:
     """The geometric means, averaged over prompts."""
-    return by_prompt(scores, lambda one: one.geometric_mean)
+    return mean_by_prompt(scores, lambda one: one.geometric_mean)
 
 
 def skill_rate(scores: Sequence[AtomScores], skill: str) -> Rate | None:
@@ -140,7 +140,7 @@ def skill_rate(scores: Sequence[AtomScores], skill: str) -> Rate | None:
     return pooled_rate(list(groups.values())) if groups else None
 
 
-def by_prompt(scores: Sequence[AtomScores], value: Callable[[AtomScores], float]) -> Rate | None:
+def mean_by_prompt(scores: Sequence[AtomScores], value: Callable[[AtomScores], float]) -> Rate | None:
     """The average over prompts, each of which has the mean of its pictures; None of nothing."""
     groups: dict[str, list[float]] = defaultdict(list)
     for one in scores:

@@ -56,7 +56,7 @@ def label_atoms(labels: Labels, *, ocr: bool = True) -> tuple[Atom, ...]:
     """The atoms of what a picture must show; of words none where nothing reads them."""
     atoms = []
     for concept, number in requested_counts(labels).items():
-        plural = plural_of(concept)
+        plural = concept_plural(concept)
         atoms.append(object_atom(concept, plural))
         atoms.append(count_atom(concept, plural, number))
     for wanted in labels.objects:
@@ -75,7 +75,9 @@ def label_atoms(labels: Labels, *, ocr: bool = True) -> tuple[Atom, ...]:
 def object_atom(concept: str, plural: str) -> Atom:
     """That a concept is there, however often."""
     question = f"Are there any {plural} in the picture?"
-    return Atom("object", question, probability=lambda sight: any_probability(soft(sight).candidates(concept)))
+    return Atom(
+        "object", question, probability=lambda sight: any_probability(reading_probabilities(sight).candidates(concept))
+    )
 
 
 def count_atom(concept: str, plural: str, number: int) -> Atom:
@@ -85,16 +87,18 @@ def count_atom(concept: str, plural: str, number: int) -> Atom:
         f"How many {plural} are in the picture?",
         NUMBERS[number] if number < len(NUMBERS) else str(number),
         number > 1,
-        lambda sight: count_probability(soft(sight).candidates(concept), number),
+        lambda sight: count_probability(reading_probabilities(sight).candidates(concept), number),
     )
 
 
 def tint_atom(wanted: RequestedObject) -> Atom:
     """That as many of a concept as are asked for have a tint."""
-    question = f"{'Are' if wanted.count > 1 else 'Is'} there {described(wanted)} in the picture?"
+    question = f"{'Are' if wanted.count > 1 else 'Is'} there {describe_objects(wanted)} in the picture?"
 
     def probability(sight: ImageReading) -> float:
-        return count_probability(soft(sight).candidates(wanted.concept, wanted.tint), wanted.count, more=True)
+        return count_probability(
+            reading_probabilities(sight).candidates(wanted.concept, wanted.tint), wanted.count, more=True
+        )
 
     return Atom("tint", question, probability=probability)
 
@@ -102,10 +106,10 @@ def tint_atom(wanted: RequestedObject) -> Atom:
 def place_atom(wanted: RequestedObject) -> Atom:
     """That a concept stands at a place."""
     verb = "Are" if wanted.count > 1 else "Is"
-    question = f"{verb} there {described(wanted)} {PHRASES[wanted.place][0]} of the picture?"
+    question = f"{verb} there {describe_objects(wanted)} {PHRASES[wanted.place][0]} of the picture?"
 
     def probability(sight: ImageReading) -> float:
-        known = soft(sight)
+        known = reading_probabilities(sight)
         there = np.array([place_at(x, y) == wanted.place for x, y in known.centres.tolist()], bool)
         return any_probability(known.candidates(wanted.concept, wanted.tint or None)[there])
 
@@ -116,19 +120,19 @@ def relation_atom(relation: tuple[int | str, ...], labels: Labels) -> Atom:
     """That groups of objects are there and that their middles, each weighed by how sure it is, stand so."""
     first, name, *others = relation
     wanted = [labels.objects[int(number)] for number in (first, *others)]
-    names = [f"the {name_of(one)}" for one in wanted]
+    names = [f"the {object_name(one)}" for one in wanted]
     verb = "Are" if wanted[0].count > 1 else "Is"
     question = f"{verb} {names[0]} {RELATED[str(name)]} {' and '.join(names[1:])}?"
 
     def probability(sight: ImageReading) -> float:
-        known, found = soft(sight), []
+        known, groups = reading_probabilities(sight), []
         for one in wanted:
             chances = known.candidates(one.concept, one.tint or None)
-            found.append((any_probability(chances), weighted_middle(known.centres, chances, sight.frame)))
-        points = [middle for _, middle in found if middle is not None]
-        if len(points) < len(found) or not HOLDS[str(name)](*points):
+            groups.append((any_probability(chances), weighted_middle(known.centres, chances, sight.frame)))
+        points = [middle for _, middle in groups if middle is not None]
+        if len(points) < len(groups) or not HOLDS[str(name)](*points):
             return 0.0
-        return math.prod(chance for chance, _ in found)
+        return math.prod(chance for chance, _ in groups)
 
     return Atom("position", question, probability=probability)
 
@@ -136,13 +140,13 @@ def relation_atom(relation: tuple[int | str, ...], labels: Labels) -> Atom:
 def background_atom(name: str) -> Atom:
     """That the background is the one asked for."""
     question = f"Does the picture have this background: {name}?"
-    return Atom("background", question, probability=lambda sight: soft(sight).background(name))
+    return Atom("background", question, probability=lambda sight: reading_probabilities(sight).background(name))
 
 
 def style_atom(name: str) -> Atom:
     """That what is there has the style asked for."""
     question = f"Are the things in the picture drawn in the style {name!r}?"
-    return Atom("style", question, probability=lambda sight: soft(sight).style(name))
+    return Atom("style", question, probability=lambda sight: reading_probabilities(sight).style(name))
 
 
 def word_atom(word: str) -> Atom:
@@ -159,29 +163,29 @@ def absence_atom(concept: str) -> Atom:
     """That a concept is not there."""
 
     def probability(sight: ImageReading) -> float:
-        return 1.0 - any_probability(soft(sight).candidates(concept))
+        return 1.0 - any_probability(reading_probabilities(sight).candidates(concept))
 
-    return Atom("absence", f"Are there any {plural_of(concept)} in the picture?", "No", probability=probability)
+    return Atom("absence", f"Are there any {concept_plural(concept)} in the picture?", "No", probability=probability)
 
 
-def described(wanted: RequestedObject) -> str:
+def describe_objects(wanted: RequestedObject) -> str:
     """Objects as a question names them: "a red car", "2 cats"."""
-    name = name_of(wanted)
+    name = object_name(wanted)
     article = "an" if name.startswith(tuple("aeiou")) else "a"
     return f"{wanted.count if wanted.count > 1 else article} {name}"
 
 
-def name_of(wanted: RequestedObject) -> str:
+def object_name(wanted: RequestedObject) -> str:
     """Objects without their number or article: "red car", "cats"."""
-    return f"{wanted.tint} {plural_of(wanted.concept) if wanted.count > 1 else wanted.concept}".strip()
+    return f"{wanted.tint} {concept_plural(wanted.concept) if wanted.count > 1 else wanted.concept}".strip()
 
 
-def plural_of(concept: str) -> str:
+def concept_plural(concept: str) -> str:
     """The plural of a concept; of one that the embedded dataset does not know, with an s."""
     return WHOLE.concept(concept).plural if concept in WHOLE.concept_names else f"{concept}s"
 
 
-def soft(sight: ImageReading) -> SceneProbabilities:
+def reading_probabilities(sight: ImageReading) -> SceneProbabilities:
     """How sure the reader is of what it saw; of a reader that does not say so, wholly."""
     return sight.reading.probabilities or certain_probabilities(sight.reading)
 

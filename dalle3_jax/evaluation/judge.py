@@ -57,10 +57,10 @@ class Judge:
         file = self.cache / f"{sha256(said.encode()).hexdigest()[:32]}.json" if self.cache else None
         if file is not None and (known := read_answer(file)) is not None:
             return known
-        found = answer_probability(self.chat.request_body(question_payload(png, question, self.soft)), answer)
+        judged = answer_probability(self.chat.request_body(question_payload(png, question, self.soft)), answer)
         if file is not None:
-            write_whole(file, json.dumps(found._asdict()).encode(), parents=True)
-        return found
+            write_whole(file, json.dumps(judged._asdict()).encode(), parents=True)
+        return judged
 
 
 class JudgedPictures(NamedTuple):
@@ -86,11 +86,11 @@ def question_payload(png: bytes, question: str, soft: bool) -> dict[str, Any]:
 def answer_probability(body: bytes, answer: str) -> Answer:
     """The probability of an answer by what a server said; BackendError where it said nothing."""
     right, choice = accepted_answers(answer), parse_choice(body)
-    says_so = normalise(parse_answer(body)) in right
+    says_so = normalise_answer(parse_answer(body)) in right
     tokens = token_logprobs(choice)
     if not tokens:
         return Answer(float(says_so), False)
-    first = sum(math.exp(value) for token, value in tokens[0][1] if normalise(token) in right)
+    first = sum(math.exp(value) for token, value in tokens[0][1] if normalise_answer(token) in right)
     # An answer of several tokens is none of the first ones: then the whole of what was said counts, if it is right.
     whole = math.exp(sum(value for value, _ in tokens)) if says_so else 0.0
     return Answer(min(1.0, max(first, whole)), True)
@@ -100,7 +100,10 @@ def token_logprobs(choice: Any) -> list[tuple[float, list[tuple[str, float]]]]:
     """(its own logarithm, [(token, logarithm) of the likeliest]) of every token said; [] where they are not given."""
     try:
         rows = [
-            (finite(row["logprob"]), [(str(one["token"]), finite(one["logprob"])) for one in row["top_logprobs"]])
+            (
+                parse_logprob(row["logprob"]),
+                [(str(one["token"]), parse_logprob(one["logprob"])) for one in row["top_logprobs"]],
+            )
             for row in choice["logprobs"]["content"]
         ]
     except (KeyError, TypeError, ValueError):
@@ -108,7 +111,7 @@ def token_logprobs(choice: Any) -> list[tuple[float, list[tuple[str, float]]]]:
     return rows
 
 
-def finite(value: Any) -> float:
+def parse_logprob(value: Any) -> float:
     """A logarithm of a probability; ValueError for what is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value <= 1e-3:
         raise ValueError(f"{value!r} is no logarithm of a probability")
@@ -117,11 +120,11 @@ def finite(value: Any) -> float:
 
 def accepted_answers(answer: str) -> set[str]:
     """The ways to give an answer: numbers also in digits."""
-    known = normalise(answer)
+    known = normalise_answer(answer)
     return {known, str(NUMBERS.index(known))} if known in NUMBERS else {known}
 
 
-def normalise(text: str) -> str:
+def normalise_answer(text: str) -> str:
     """An answer without case, and without blanks and stops around it."""
     return text.strip(" \t\n.,!\"'").casefold()
 
@@ -133,16 +136,16 @@ def check_judge(judge: Judge) -> Judge:
     for soft in (True, False):
         asked = replace(judge, soft=soft, cache=None)
         try:
-            found = asked(png, question, answer)
+            judged = asked(png, question, answer)
         except BackendError as error:
             why = str(error)
             continue
-        if found.probability < 0.5:
+        if judged.probability < 0.5:
             raise ValueError(
                 f"{judge.chat.model} at {judge.chat.url} does not see pictures: of a red one it does not say that it is"
                 " red; name a model that takes images"
             )
-        return replace(judge, soft=soft and found.soft)
+        return replace(judge, soft=soft and judged.soft)
     raise ValueError(f"{why}; give the --judge-url and --judge-model of a server that answers")
 
 
@@ -165,11 +168,11 @@ def judge_pictures(
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(ask, judge, files[i], atom) for i, atom in jobs]
         try:
-            for (i, _), found in zip(bar(jobs, "judging"), answers_until_silence(futures), strict=True):
-                if isinstance(found, Answer):
-                    values[i].append(found)
+            for (i, _), result in zip(bar(jobs, "judging"), answers_until_silence(futures), strict=True):
+                if isinstance(result, Answer):
+                    values[i].append(result)
                 else:
-                    unanswered[i] = str(found)
+                    unanswered[i] = str(result)
         finally:
             pool.shutdown(cancel_futures=True)
     scores = [
@@ -193,11 +196,11 @@ def answers_until_silence(futures: Iterable[Any]) -> Iterator[Answer | BackendEr
     """The results in turn; ValueError after `MOST_FAILURES` failures in a row."""
     silent = 0
     for future in futures:
-        found = future.result()
-        silent = 0 if isinstance(found, Answer) else silent + 1
-        yield found
+        result = future.result()
+        silent = 0 if isinstance(result, Answer) else silent + 1
+        yield result
         if silent >= MOST_FAILURES:
-            raise ValueError(f"{silent} questions in a row had no answer: {found}; run the command again to go on")
+            raise ValueError(f"{silent} questions in a row had no answer: {result}; run the command again to go on")
 
 
 def read_answer(file: Path) -> Answer | None:

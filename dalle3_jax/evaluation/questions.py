@@ -41,11 +41,11 @@ def load_questions(name: str, count: int | None = None) -> tuple[list[QuestionPr
         wanted = min(count or len(prompts), len(prompts))
         return [prompts[i * len(prompts) // wanted] for i in range(wanted)], errors
     labelled, _, errors = load_named_prompts(name, count)
-    found = []
+    prompts = []
     for prompt in labelled:
         atoms = label_atoms(prompt.labels)
-        found.append(QuestionPrompt(prompt.id, prompt.text, atoms, count_atoms(atoms), prompt.aspect))
-    return found, errors
+        prompts.append(QuestionPrompt(prompt.id, prompt.text, atoms, count_atoms(atoms), prompt.aspect))
+    return prompts, errors
 
 
 def has_questions(path: Path) -> bool:
@@ -59,16 +59,16 @@ def read_questions(path: str | Path) -> tuple[list[QuestionPrompt], list[str]]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the suite {str(path)!r}: {error}") from None
-    found, errors = [], []
+    prompts, errors = [], []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(parse_questions(json.loads(line), f"line {number}"))
+                prompts.append(parse_questions(json.loads(line), f"line {number}"))
             except ValueError as error:  # what is no JSON raises one too
                 errors.append(f"line {number}: {error}")
-    if not found:
+    if not prompts:
         raise ValueError(f"the suite {str(path)!r}: {shorten_errors(errors) or 'it holds no prompt'}")
-    return found, errors
+    return prompts, errors
 
 
 def parse_questions(values: Any, name: str) -> QuestionPrompt:

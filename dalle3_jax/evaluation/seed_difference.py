@@ -42,10 +42,10 @@ def seed_differences(outcomes: Sequence[Outcome]) -> dict[str, Rate]:
     members[OPEN] = [name for name in pairs if leaves_places_open(prompts[name].labels)]
     for name, prompt in prompts.items():
         members.setdefault(prompt.kind, []).append(name)
-    found = {line: bootstrap(np.array([pairs[name] for name in names])) for line, names in members.items() if names}
+    rates = {line: bootstrap(np.array([pairs[name] for name in names])) for line, names in members.items() if names}
     first = [group[0].image for group in groups.values()]
-    others = [difference(a, b) for a, b in pairwise(first) if a.shape == b.shape]
-    return found | ({DIFFERENT: bootstrap(np.array(others))} if others else {})
+    others = [image_difference(a, b) for a, b in pairwise(first) if a.shape == b.shape]
+    return rates | ({DIFFERENT: bootstrap(np.array(others))} if others else {})
 
 
 def leaves_places_open(labels: Labels) -> bool:
@@ -55,21 +55,21 @@ def leaves_places_open(labels: Labels) -> bool:
 
 def pair_differences(images: Sequence[ImageArray]) -> float:
     """The mean over all pairs."""
-    return float(np.mean([difference(a, b) for a, b in combinations(images, 2)]))
+    return float(np.mean([image_difference(a, b) for a, b in combinations(images, 2)]))
 
 
-def difference(a: ImageArray, b: ImageArray) -> float:
+def image_difference(a: ImageArray, b: ImageArray) -> float:
     """The mean absolute difference of two pictures of one size, in levels of 255."""
     return float(np.mean(np.abs(a.astype(np.int16) - b)))
 
 
 def seed_difference_markdown(rates: Mapping[str, Rate]) -> str:
     """The table, with what is asked for where places are open."""
-    lines = [[name, str(rate.prompts), f"{rate.value:.1f}", interval(rate)] for name, rate in rates.items()]
+    lines = [[name, str(rate.prompts), f"{rate.value:.1f}", format_levels(rate)] for name, rate in rates.items()]
     table = markdown_table(["of 255", "prompts", "mean difference", "95 % interval"], lines)
     return f"{table}\n\nWhere prompts leave places open, {LEAST:g} of 255 are wanted."
 
 
-def interval(rate: Rate) -> str:
+def format_levels(rate: Rate) -> str:
     """The bounds in levels."""
     return f"{rate.low:.1f} to {rate.high:.1f}"

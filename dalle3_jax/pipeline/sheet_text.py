@@ -139,10 +139,10 @@ def letter_image(font: SheetFont, letter: str) -> Image.Image:
 @lru_cache(maxsize=8)
 def sheet_fonts(size: int) -> tuple[SheetFont, ...]:
     """Pillow's own font, and those of `FALLBACKS` that are on this machine."""
-    found = (open_font(name, size) for name in FALLBACKS)
+    fallbacks = (open_font(name, size) for name in FALLBACKS)
     first = ImageFont.load_default(size)
     assert isinstance(first, ImageFont.FreeTypeFont)  # as every build of Pillow with FreeType gives it
-    return SheetFont(first), *(font for font in found if font is not None)
+    return SheetFont(first), *(font for font in fallbacks if font is not None)
 
 
 def open_font(name: str, size: int) -> SheetFont | None:

@@ -165,14 +165,14 @@ def decode_probabilities(
             "styles": module.styles,
             "backgrounds": module.backgrounds,
         },
-        presence(np.array([seen.score for seen in candidates]), threshold),
+        presence_probability(np.array([seen.score for seen in candidates]), threshold),
         np.array([(seen.x, seen.y) for seen in candidates]).reshape(-1, 2),
         *(softmax(table[row][cells]) for table in (sight.concepts, sight.tints, sight.styles)),
         softmax(sight.backgrounds[row]),
     )
 
 
-def presence(heat: Float[np.ndarray, " n"], threshold: float) -> Float[np.ndarray, " n"]:
+def presence_probability(heat: Float[np.ndarray, " n"], threshold: float) -> Float[np.ndarray, " n"]:
     """The probability that there is an object at peaks of this heat."""
     heat = np.clip(heat, 1e-6, 1.0 - 1e-6)
     logits = np.log(heat / (1.0 - heat)) - np.log(threshold / (1.0 - threshold))

@@ -38,28 +38,32 @@ run does not ask for again."""
 
 def build_parser() -> CommandParser:
     """The command's arguments; what is left at None is the release's own default."""
-    found = CommandParser(
+    parser = CommandParser(
         "dalle3-jax evaluate atoms",
         description="Score a model: a vision model answers a question about every single thing that a prompt asks for.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    found.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
-    found.add_argument("--suite", required=True, metavar="NAME", help="a .jsonl, scenes, a kind of prompts, or a world")
-    found.add_argument("--count", type=int, metavar="N", help="so many prompts (default: all)")
-    found.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per prompt (default 1)")
-    found.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first picture (default 0)")
-    found.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: the release's first size")
-    found.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
-    found.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
+    parser.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
+    parser.add_argument(
+        "--suite", required=True, metavar="NAME", help="a .jsonl, scenes, a kind of prompts, or a world"
+    )
+    parser.add_argument("--count", type=int, metavar="N", help="so many prompts (default: all)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per prompt (default 1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first picture (default 0)")
+    parser.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: the release's first size")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
     told = "a server with OpenAI's /chat/completions (default: $OPENAI_BASE_URL, else OpenAI's own)"
-    found.add_argument("--judge-url", metavar="URL", help=f"{told}; its key is $OPENAI_API_KEY")
-    found.add_argument("--judge-model", required=True, metavar="NAME", help="its model, which must take images")
-    found.add_argument("--judge-timeout", type=float, default=60.0, metavar="S", help="seconds a question (default 60)")
-    found.add_argument("--judge-threads", type=int, default=8, metavar="N", help="questions at once (default 8)")
-    found.add_argument("--outdir", default="atoms", metavar="DIR", help="folder to write to (default atoms)")
-    return found
+    parser.add_argument("--judge-url", metavar="URL", help=f"{told}; its key is $OPENAI_API_KEY")
+    parser.add_argument("--judge-model", required=True, metavar="NAME", help="its model, which must take images")
+    parser.add_argument(
+        "--judge-timeout", type=float, default=60.0, metavar="S", help="seconds a question (default 60)"
+    )
+    parser.add_argument("--judge-threads", type=int, default=8, metavar="N", help="questions at once (default 8)")
+    parser.add_argument("--outdir", default="atoms", metavar="DIR", help="folder to write to (default atoms)")
+    return parser
 
 
 @print_command_errors
@@ -67,8 +71,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; bad input, and a server that is no judge, give one line and status 2 before any picture."""
     arguments = build_parser().parse_args(argv)
     with bad_input():
-        pipeline, prompts, requests, album, notes = prepare(arguments)
-        judge = connect(arguments, album.folder)
+        pipeline, prompts, requests, album, notes = prepare_judging(arguments)
+        judge = connect_judge(arguments, album.folder)
     for note in notes:
         print(f"note: left out: {note}", file=sys.stderr)
     from dalle3_jax.evaluation.judge import judge_pictures
@@ -87,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def prepare(
+def prepare_judging(
     arguments: argparse.Namespace,
 ) -> tuple["Pipeline", list["QuestionPrompt"], list["Request"], Album, list[str]]:
     """Checks everything; returns the pipeline, each picture's prompt and request, the folder, and what is left out."""
@@ -116,7 +120,7 @@ def prepare(
     return pipeline, rows, requests, Album(arguments.outdir), notes
 
 
-def connect(arguments: argparse.Namespace, folder: Path) -> "Judge":
+def connect_judge(arguments: argparse.Namespace, folder: Path) -> "Judge":
     """The judge, asked once; ValueError for a server that does not answer or a model that does not see."""
     from dalle3_jax.evaluation.judge import Judge, check_judge
     from dalle3_jax.pipeline.revision import chat_backend
