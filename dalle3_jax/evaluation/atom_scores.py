@@ -35,10 +35,10 @@ MEAN, WHOLE = "mean of atoms", "whole prompt (geometric mean)"
 
 
 class AtomScores(NamedTuple):
-    """The probabilities of a prompt's atoms in one picture; `count` is of how many it is a composition."""
+    """The probabilities of a prompt's atoms in one picture; `atom_count` is of how many it is a composition."""
 
     prompt: str
-    count: int
+    atom_count: int
     atoms: tuple[Atom, ...]
     scores: tuple[float, ...]
 
@@ -106,7 +106,7 @@ def atom_rows(
         lines[f"skill: {skill}"] = lambda scores, skill=skill: skill_rate(scores, skill)
     for count in atom_counts(model):
         name = f"{count} atom{'s' * (count > 1)}"
-        lines[name] = lambda scores, count=count: whole_rate([one for one in scores if one.count == count])
+        lines[name] = lambda scores, count=count: whole_rate([one for one in scores if one.atom_count == count])
     rows = {}
     for name, rate in lines.items():
         if (model_rate := rate(model)) is not None:
@@ -117,7 +117,7 @@ def atom_rows(
 
 def atom_counts(scores: Sequence[AtomScores]) -> list[int]:
     """The numbers of atoms that prompts have."""
-    return sorted({one.count for one in scores} - {0})
+    return sorted({one.atom_count for one in scores} - {0})
 
 
 def mean_rate(scores: Sequence[AtomScores]) -> Rate | None:

@@ -133,10 +133,10 @@ def check_judge(judge: Judge) -> Judge:
     """The judge as its server can be asked, after a question about a red picture; ValueError where it does not see."""
     png = encode_png(Image.new("RGB", (64, 64), (230, 20, 20)))
     question, answer = "What colour is this picture: red, green or blue?", "red"
+    why = ""
     for soft in (True, False):
-        asked = replace(judge, soft=soft, cache=None)
         try:
-            judged = asked(png, question, answer)
+            judged = replace(judge, soft=soft, cache=None)(png, question, answer)
         except BackendError as error:
             why = str(error)
             continue
@@ -176,7 +176,7 @@ def judge_pictures(
         finally:
             pool.shutdown(cancel_futures=True)
     scores = [
-        AtomScores(prompt.id, prompt.count, prompt.atoms, tuple(answer.probability for answer in values[i]))
+        AtomScores(prompt.id, prompt.atom_count, prompt.atoms, tuple(answer.probability for answer in values[i]))
         for i, prompt in enumerate(prompts)
         if i not in unanswered
     ]

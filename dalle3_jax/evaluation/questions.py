@@ -26,7 +26,7 @@ class QuestionPrompt(NamedTuple):
     id: str
     text: str
     atoms: tuple[Atom, ...]
-    count: int
+    atom_count: int
     aspect: tuple[int, int] = (1, 1)
 
 

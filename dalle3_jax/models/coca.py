@@ -78,7 +78,7 @@ class ImageTower(nn.Module):
         grid = patches(images.astype(self.dtype))
         x, fixed = grid.reshape(b, -1, tower.width), 0.0
         if self.patch_positions or self.token_positions:
-            fixed = grid_sinusoids(*grid.shape[1:3], tower.width).astype(x.dtype)
+            fixed = grid_sinusoids(grid.shape[1], grid.shape[2], tower.width).astype(x.dtype)
         x = x + self.patch_positions * fixed
         first = self.param("class_embedding", kernel_init(("out",), std=0.02), (tower.width,))
         x = jnp.concatenate([jnp.broadcast_to(first.astype(x.dtype), (b, 1, tower.width)), x], axis=1)

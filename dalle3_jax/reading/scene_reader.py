@@ -167,8 +167,10 @@ def decode_probabilities(
         },
         presence_probability(np.array([seen.score for seen in candidates]), threshold),
         np.array([(seen.x, seen.y) for seen in candidates]).reshape(-1, 2),
-        *(softmax(table[row][cells]) for table in (sight.concepts, sight.tints, sight.styles)),
-        softmax(sight.backgrounds[row]),
+        softmax(np.asarray(sight.concepts[row])[cells]),
+        softmax(np.asarray(sight.tints[row])[cells]),
+        softmax(np.asarray(sight.styles[row])[cells]),
+        softmax(np.asarray(sight.backgrounds[row])),
     )
 
 

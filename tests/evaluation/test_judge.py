@@ -151,7 +151,7 @@ def test_a_file_in_geneval_2s_format_is_read(tmp_path):
     one["skills"] = [*LINE["skills"], "count"]
     prompts, errors = load_questions(write(tmp_path, LINE, "", one))
     assert errors == []
-    assert [(prompt.text, prompt.count) for prompt in prompts] == [("two red cats", 2)] * 2
+    assert [(prompt.text, prompt.atom_count) for prompt in prompts] == [("two red cats", 2)] * 2
     assert [(a.skill, a.question, a.answer, a.counted) for a in prompts[1].atoms] == [
         ("count", "How many cats are in the image?", "two", True),
         ("attribute", "Are the cats red?", "Yes", True),
