@@ -10,7 +10,6 @@ import argparse
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,9 +196,7 @@ def plot_png(memory: Memories, differences: Differences) -> bytes:
     right.set(yscale="log", xlabel="halo, cells", ylabel=f"difference at {COMPARED[-1]} px, levels of 255")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8)
-    written = BytesIO()
-    figure.savefig(written, format="png", dpi=110)
-    return written.getvalue()
+    return plots.figure_png(figure)
 
 
 def main() -> None:

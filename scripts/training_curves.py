@@ -35,8 +35,6 @@ def metric_series(lines: Lines, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def plot_curves(stages: Mapping[str, Lines], path: Path) -> None:
     """Writes the figure."""
-    from io import BytesIO
-
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * len(stages), 5.4), layout="constrained")
@@ -49,9 +47,7 @@ def plot_curves(stages: Mapping[str, Lines], path: Path) -> None:
             below.plot(*metric_series(lines, f"held_out/{name}"), "o-", markersize=3, color=colour, label=label)
         below.set(xlabel="step", ylabel="PSNR of held-out pictures, dB")
         below.legend(frameon=False)
-    written = BytesIO()
-    figure.savefig(written, format="png", dpi=100)
-    write_whole(path, written.getvalue())
+    write_whole(path, plots.figure_png(figure, dpi=100))
 
 
 def main() -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 from jax.sharding import AbstractMesh
 
 import dalle3_jax
+from dalle3_jax.checkpoints.releases import Release, save_release
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.models.build import build_models
 from dalle3_jax.stages.config import plain_config
@@ -19,7 +21,7 @@ from dalle3_jax.training import sharding
 RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
 STAGES = ("vae", "text", "base", "decoder", "refiner")
-CAPTIONERS = ("captioner", "captioner_short")
+CAPTIONERS = ("captioner", "captioner_short", "captioner_descriptive")
 TAUGHT = ("distill", "distill_refiner", "distill_base")
 
 
@@ -48,6 +50,13 @@ def test_a_demo_in_8_bits_and_the_reader_fit_the_ceiling_of_what_is_shipped(name
     reader = sum(path.stat().st_size for path in (RELEASES / "reader").glob("*.safetensors"))
     scales_and_tables = 1.1
     assert scales_and_tables * parameters(name) + reader < 40e6
+
+
+def test_the_demos_captioner_has_at_most_3_mb_in_8_bits(tmp_path):
+    modules = build_models(plain_config(importlib.import_module("configs.demo").get_config("captioner").model))
+    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), nn.unbox(abstract_params(modules)))
+    save_release(tmp_path / "captioner", Release(modules, params), "int8")
+    assert sum(path.stat().st_size for path in (tmp_path / "captioner").glob("*.safetensors")) < 3e6
 
 
 PODS = {

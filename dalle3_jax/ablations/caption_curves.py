@@ -1,13 +1,12 @@
 """How models trained on different captions follow prompts, over their training: after DALL-E 3's figures 4 and 5."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 
 from dalle3_jax.ablations.summary import RunResult, by_variant, plot_runs
-from dalle3_jax.evaluation.plots import COLOURS
+from dalle3_jax.evaluation.plots import COLOURS, figure_png
 
 __all__ = ["caption_curves_figure"]
 
@@ -22,15 +21,13 @@ def caption_curves_figure(
 
     Dotted lines are faultless pictures.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     variants = by_variant(results)
     rows = groups or {"": list(variants)}
     last = next(iter(results[0].captions.values()))
     names = [name for name in last if name.partition(": ")[2] in ("similarity", *SHARES)]
-    sheet = Figure(figsize=(3.5 * len(names), 3.4 * len(rows) + 0.9), dpi=100, layout="constrained")
-    FigureCanvasAgg(sheet)
+    sheet = Figure(figsize=(3.5 * len(names), 3.4 * len(rows) + 0.9), layout="constrained")
     grid = sheet.subplots(len(rows), len(names), squeeze=False, sharey="col")
     for axes, (group, members) in zip(grid, rows.items(), strict=True):
         for ax, name in zip(axes, names, strict=True):
@@ -38,9 +35,7 @@ def caption_curves_figure(
             ax.set(title=f"{group}\n{name}" if group else name)
         axes[0].legend(frameon=False, fontsize=7)
     sheet.suptitle(f"{title}\n{budget}", fontsize=9)
-    content = BytesIO()
-    sheet.savefig(content, format="png")
-    return content.getvalue()
+    return figure_png(sheet, dpi=100)
 
 
 def draw_measure(ax: Any, name: str, variants: Mapping[str, Sequence[RunResult]]) -> None:

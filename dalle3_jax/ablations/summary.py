@@ -1,13 +1,12 @@
 """Table and plot of an ablation: every seed is shown, and the mean of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dalle3_jax.evaluation.plots import COLOURS, MARKERS
+from dalle3_jax.evaluation.plots import COLOURS, MARKERS, figure_png
 from dalle3_jax.evaluation.tables import format_percent, markdown_table
 
 
@@ -94,7 +93,6 @@ def ablation_figure(
 
     `places` says where each variant lies along the axes.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     variants = by_variant(results)
@@ -111,8 +109,7 @@ def ablation_figure(
         panels.append(lambda ax: draw_times(ax, variants))
     wide = min(len(panels), 3)
     high = -(-len(panels) // wide)
-    sheet = Figure(figsize=(4.6 * wide, 3.6 * high + 0.9), dpi=120, layout="constrained")
-    FigureCanvasAgg(sheet)
+    sheet = Figure(figsize=(4.6 * wide, 3.6 * high + 0.9), layout="constrained")
     grid = sheet.subplots(high, wide, squeeze=False).flat
     for ax in grid[len(panels) :]:
         ax.set_axis_off()
@@ -123,9 +120,7 @@ def ablation_figure(
     handles, names = grid[0].get_legend_handles_labels()
     sheet.suptitle(f"{title}\n{budget}", fontsize=10)
     sheet.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), frameon=False)
-    content = BytesIO()
-    sheet.savefig(content, format="png")
-    return content.getvalue()
+    return figure_png(sheet, dpi=120)
 
 
 def plot_runs(ax: Any, i: int, x: Sequence[int | float], runs: Sequence[Sequence[float]], label: str) -> None:

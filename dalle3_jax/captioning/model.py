@@ -46,7 +46,7 @@ class CaptionModel:
         if not isinstance(module, Captioner) or not release.tokenizer:
             raise ValueError(f"this release holds {', '.join(release.modules)}: no captioner with its tokenizer")
         self.module: Captioner = module
-        self.params, self.digest = release.params["captioner"], release.digest
+        self.params, self.digest, self.training = release.params["captioner"], release.digest, release.training
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
 
     @classmethod

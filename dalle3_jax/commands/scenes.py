@@ -10,16 +10,16 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from dalle3_jax.commands.cli import bad_input, parse_scene_size, parse_world, print_command_errors
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, WORLDS
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.files import write_whole
+from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 
-INK, PAPER = (40, 44, 52), (255, 255, 255)
-FONT, LINE, GAP = 12, 15, 12
+FONT = 12
 
 
 @print_command_errors
@@ -61,38 +61,20 @@ def run(arguments: argparse.Namespace) -> None:
         print(write_dataset(arguments.tfds, source, arguments.count))
         return
     records = [source[index] for index in range(arguments.rows * arguments.columns)]
-    save_contact_sheet(contact_sheet(records, arguments.columns, arguments.caption), arguments.out)
+    save_sheet(scene_sheet(records, arguments.columns, arguments.caption), arguments.out)
     print(arguments.out)
 
 
-def contact_sheet(records: list[Record], columns: int, caption: str) -> Image.Image:
-    """The pictures in rows, each above its caption."""
-    font = ImageFont.load_default(FONT)
-    width, height = records[0].width, records[0].height
-    shown = max(width, 128)  # a caption needs room under a small picture
-    texts = [wrap_caption(record.captions[caption], font, shown) for record in records]
-    below = LINE * max(map(len, texts)) + 6
-    rows = -(-len(records) // columns)
-    sheet = Image.new("RGB", (GAP + columns * (shown + GAP), GAP + rows * (height + below + GAP)), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for i, (record, lines) in enumerate(zip(records, texts, strict=True)):
-        left, top = GAP + i % columns * (shown + GAP), GAP + i // columns * (height + below + GAP)
-        sheet.paste(Image.fromarray(np.asarray(record.image)), (left, top))
-        for line, text in enumerate(lines):
-            draw.text((left, top + height + 4 + line * LINE), text, INK, font)
-    return sheet
+def scene_sheet(records: list[Record], columns: int, caption: str) -> Image.Image:
+    """The pictures in rows, each above its caption, which needs room under a small one."""
+    cells = [
+        SheetCell(Image.fromarray(np.asarray(record.image)), (SheetLine(record.captions[caption]),))
+        for record in records
+    ]
+    return draw_sheet(cells, columns=columns, width=max(records[0].width, 128), font_size=FONT)
 
 
-def wrap_caption(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The text in lines of at most `width` pixels, broken between words."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        lines[-1:] = [longer] if font.getlength(longer) <= width or not lines[-1] else [lines[-1], word]
-    return lines
-
-
-def save_contact_sheet(sheet: Image.Image, path: Path) -> None:
+def save_sheet(sheet: Image.Image, path: Path) -> None:
     """Writes the sheet."""
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: the contact sheet is a PNG, name it .png")

@@ -3,7 +3,7 @@
 All on the features of the scene reader, so that the figures compare with nothing outside this project: they are no FID.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from dalle3_jax.evaluation.distances import (
     nearest_neighbours,
     precision,
 )
+from dalle3_jax.evaluation.progress_bar import Bar
 from dalle3_jax.evaluation.statistics import Rate
 from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
@@ -37,7 +38,6 @@ LEAST = 100
 
 BLOCK = 256  # true pictures held at a time
 OTHER_SEED = 1_000_003  # of true pictures that no training has seen
-Bar = Callable[[Sequence[int], str], Iterable[int]]
 
 
 class TrueSources(NamedTuple):

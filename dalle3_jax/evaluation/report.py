@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dalle3_jax.evaluation.atom_scores import AtomRow, atom_markdown, atoms_to_list, outcome_atom_rows, read_atoms
 from dalle3_jax.evaluation.clip_score import Similarity
 from dalle3_jax.evaluation.clip_score import similarity_markdown as similarities
+from dalle3_jax.evaluation.decoders.fidelity import decibels
 from dalle3_jax.evaluation.likeness import Likeness
 from dalle3_jax.evaluation.outcomes import Outcome, RateRow, Truth, rate_rows, right_shares
+from dalle3_jax.evaluation.seed_difference import seed_difference_markdown, seed_differences
+from dalle3_jax.evaluation.statistics import Rate
 from dalle3_jax.evaluation.tables import format_control, format_interval, format_percent, markdown_table
 from dalle3_jax.evaluation.words import SpellingScore, scores_by_length
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
@@ -33,8 +37,24 @@ class Report:
     @cached_property
     def rows(self) -> dict[str, dict[str, RateRow]]:
         """Protocol -> line of its table -> rates."""
-        found = dict.fromkeys(outcome.protocol for outcome in self.outcomes)
-        return {name: rate_rows([o for o in self.outcomes if o.protocol == name], self.truths) for name in found}
+        return {name: rate_rows(outcomes, self.truths) for name, outcomes in self.by_protocol.items()}
+
+    @cached_property
+    def by_protocol(self) -> dict[str, list[Outcome]]:
+        """The outcomes of each protocol."""
+        names = dict.fromkeys(outcome.protocol for outcome in self.outcomes)
+        return {name: [one for one in self.outcomes if one.protocol == name] for name in names}
+
+    @cached_property
+    def atoms(self) -> dict[str, dict[str, AtomRow]]:
+        """Protocol -> line of its table of atoms -> their probabilities by the reader."""
+        return {name: outcome_atom_rows(outcomes, self.truths) for name, outcomes in self.by_protocol.items()}
+
+    @cached_property
+    def seed_differences(self) -> dict[str, dict[str, Rate]]:
+        """Protocol -> prompts -> how much their pictures differ from seed to seed; none of a single seed."""
+        found = {name: seed_differences(outcomes) for name, outcomes in self.by_protocol.items()}
+        return {name: rates for name, rates in found.items() if rates}
 
     def shares(self) -> dict[str, float]:
         """Line of the table -> share of the pictures of the first protocol that are right."""
@@ -43,9 +63,8 @@ class Report:
     @cached_property
     def psnr(self) -> float | None:
         """Of the VAE's copies of the faultless pictures, in dB."""
-        pairs = [(truth.image, truth.copy) for truth in self.truths]
-        squares = [np.mean(np.square(a.astype(np.float64) - b)) for a, b in pairs]
-        return float(10.0 * np.log10(255.0**2 / max(np.mean(squares), 1e-9))) if squares else None
+        squares = [np.mean(np.square(truth.image.astype(np.float64) - truth.copy)) for truth in self.truths]
+        return float(decibels(np.mean(squares))) if squares else None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, as plain JSON values."""
@@ -55,6 +74,13 @@ class Report:
             "reconstruction_psnr": self.psnr,
             "rates": {
                 name: {key: namedtuple_to_dict(row) for key, row in table.items()} for name, table in self.rows.items()
+            },
+            "atoms": {
+                name: {key: namedtuple_to_dict(row) for key, row in table.items()} for name, table in self.atoms.items()
+            },
+            "seed_differences": {
+                name: {key: namedtuple_to_dict(rate) for key, rate in table.items()}
+                for name, table in self.seed_differences.items()
             },
             "likeness": namedtuple_to_dict(self.likeness) if self.likeness else None,
             "similarity": {name: namedtuple_to_dict(one) for name, one in self.similarity.items()},
@@ -88,6 +114,9 @@ class Report:
             if len(self.rows) > 1:
                 parts.append(f"## Given the {name} prompts")
             parts.append(markdown_table(TITLES, [[key, *rate_cells(row)] for key, row in lines.items()]))
+            parts += ["### Atoms", atom_markdown(self.atoms[name])]
+            if rates := self.seed_differences.get(name):
+                parts += ["### Differences between seeds", seed_difference_markdown(rates)]
         if self.words:
             parts += ["## Drawn words, by length", word_length_table(self.words)]
         if self.similarity:
@@ -178,6 +207,7 @@ def namedtuple_to_dict(value: Any) -> Any:
 def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
     """What a report says of one picture."""
     prompt = outcome.prompt
+    atoms = read_atoms(prompt.id, prompt.labels, outcome.sight)
     return {
         "id": prompt.id,
         "kind": prompt.kind,
@@ -191,6 +221,7 @@ def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
         "words": list(outcome.sight.words or ()),
         "checks": outcome.checks,
         "right": outcome.right,
+        "atoms": atoms_to_list(atoms) if atoms else [],
     }
 
 

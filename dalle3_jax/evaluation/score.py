@@ -10,7 +10,7 @@ print(score_model(Pipeline.load("demo"), load_suite(), Reader.load()).markdown()
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from dalle3_jax.data.scenes import WHOLE, World, render_scene
 from dalle3_jax.evaluation.checks import ImageReading, applicable_checks, run_checks
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
+from dalle3_jax.evaluation.progress_bar import Bar, hide_progress
 from dalle3_jax.evaluation.prompts import Prompt, shorten_errors, unknown_names
 from dalle3_jax.evaluation.report import Report
 from dalle3_jax.pipeline import Pipeline
@@ -37,13 +38,6 @@ PROTOCOLS = ("short", "upsampled")
 
 GRID = 16  # pixels: sides of pictures are multiples of it
 ImageArray = UInt8[np.ndarray, "h w 3"]
-Bar = Callable[[Sequence[Any], str], Iterable[Any]]
-"""Shows how far a loop over rows has come: (rows, what is being done) -> the rows."""
-
-
-def no_progress(rows: Sequence[Any], text: str) -> Iterable[Any]:
-    """Shows nothing."""
-    return rows
 
 
 def score_model(
@@ -61,7 +55,7 @@ def score_model(
     left_out: Sequence[str] = (),
     no_ocr: str = INSTALL,
     progress: Progress | None = None,
-    bar: Bar = no_progress,
+    bar: Bar = hide_progress,
     **settings: Any,
 ) -> Report:
     """Makes `seeds` pictures for each prompt and protocol and judges them all.
@@ -163,7 +157,7 @@ def size_for_aspect(pipeline: Pipeline, aspect: tuple[int, int], settings: Mappi
 
 
 def read_images(
-    reader: Reader, ocr: Ocr | None, images: Sequence[ImageArray], worded: Sequence[bool], bar: Bar = no_progress
+    reader: Reader, ocr: Ocr | None, images: Sequence[ImageArray], worded: Sequence[bool], bar: Bar = hide_progress
 ) -> list[ImageReading]:
     """What is to be seen in pictures of any sizes; words are looked for where they were asked for."""
     readings = dict(map_by_size(images, reader.read))
@@ -202,7 +196,7 @@ def read_truths(
     rendered: Sequence[tuple[Prompt, ImageArray]],
     reader: Reader,
     ocr: Ocr | None,
-    bar: Bar = no_progress,
+    bar: Bar = hide_progress,
 ) -> list[Truth]:
     """Faultless pictures and what the VAE makes of them, with what is read in both."""
     prompts, images = [prompt for prompt, _ in rendered], [image for _, image in rendered]

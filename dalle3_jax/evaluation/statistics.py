@@ -41,6 +41,21 @@ def bootstrap(hits: Hits, *, seed: int = 0, samples: int = 2000, level: float = 
     return Rate(float(means.mean()), float(low), float(high), len(means))
 
 
+def pooled_rate(groups: Sequence[Sequence[float]], *, seed: int = 0, samples: int = 2000, level: float = 0.95) -> Rate:
+    """The mean of all values together, with its percentile bootstrap interval: groups are drawn again, as wholes.
+
+    A group is what hangs together, as the atoms of a prompt: larger ones weigh more. ValueError where a group is empty.
+    """
+    sums = np.array([float(np.sum(group)) for group in groups])
+    sizes = np.array([len(group) for group in groups])
+    if not len(groups) or not sizes.all():
+        raise ValueError(f"{len(groups)} groups of {sizes.tolist()} values: at least one, and none of them empty")
+    draws = np.random.default_rng(seed).integers(len(groups), size=(samples, len(groups)))
+    means = sums[draws].sum(1) / sizes[draws].sum(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Rate(float(sums.sum() / sizes.sum()), float(low), float(high), len(groups))
+
+
 def paired_difference(a: Hits, b: Hits, *, seed: int = 0, samples: int = 2000, level: float = 0.95) -> Difference:
     """The mean of a - b for two systems on the same prompts and seeds, with its percentile bootstrap interval.
 

@@ -45,6 +45,8 @@ class Captioner(nn.Module):
 
     `text` and `decoder` have the same width; `positions` is the longest text, with the token that begins it and without
     the class token. `start_id` begins a text, for tokenizers that do not (T5's: its padding); None where they do.
+    `patch_positions` and `token_positions` (`ImageTower` says of what) are 0 in the public networks; a small captioner
+    that learns from nothing needs them to say where things are.
     CoCa-ViT-B/32 of OpenCLIP: vision (768, 12 layers, 12 heads, 3072), text and decoder (512, 12, 8, 2048), all "gelu",
     projection 512, 256 queries, patch 32, 49,408 tokens, 76 positions.
     """
@@ -61,6 +63,8 @@ class Captioner(nn.Module):
     pooling_heads: int = 8
     start_id: int | None = 0
     eos_id: int = 1
+    patch_positions: float = 0.0
+    token_positions: float = 0.0
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -71,8 +75,10 @@ class Captioner(nn.Module):
             raise ValueError(
                 f"the text tower is {self.text.width} wide, the decoder {self.decoder.width}: make them one"
             )
+        if self.queries and self.token_positions:
+            raise ValueError(f"token_positions with {self.queries} queries, which stand nowhere: set one of them to 0")
         how = {"remat": self.remat, "dtype": self.dtype}
-        read = self.projection, self.queries, self.pooling_heads
+        read = self.projection, self.queries, self.pooling_heads, self.patch_positions, self.token_positions
         self.image_tower = ImageTower(self.vision, self.image_size, self.patch, *read, **how)
         self.text_tower = TextTower(self.text, self.vocab_size, self.positions, self.projection, **how)
         self.text_decoder = TextDecoder(self.decoder, self.vocab_size, **how)

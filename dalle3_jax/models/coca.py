@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from dalle3_jax.models.clip import CLIPBlock, Tower, activate, unit_vectors
 from dalle3_jax.nn.kv_cache import KV, CachedAttention
-from dalle3_jax.nn.layers import conv, dense, embedding, kernel_init, layer_norm
+from dalle3_jax.nn.layers import conv, dense, embedding, grid_sinusoids, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
@@ -44,7 +44,9 @@ class Pooler(nn.Module):
 class ImageTower(nn.Module):
     """A vision transformer (arXiv 2010.11929) and its pooling: images in [-1, 1] -> `ImageFeatures`.
 
-    Without `queries` the patches themselves are the tokens and the class token the vector.
+    Without `queries` the patches themselves are the tokens and the class token the vector. `patch_positions` and
+    `token_positions` are factors of fixed 2-D sinusoids that are added to the patches, beside the learned positions,
+    and to the tokens, so that whatever attends to these finds in keys and values where each is. 0 adds none.
     """
 
     tower: Tower
@@ -53,6 +55,8 @@ class ImageTower(nn.Module):
     projection: int
     queries: int = 0
     pooling_heads: int = 8
+    patch_positions: float = 0.0
+    token_positions: float = 0.0
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -71,7 +75,11 @@ class ImageTower(nn.Module):
             dtype=self.dtype,
             name="patch_embedding",
         )
-        x = patches(images.astype(self.dtype)).reshape(b, -1, tower.width)
+        grid = patches(images.astype(self.dtype))
+        x, fixed = grid.reshape(b, -1, tower.width), 0.0
+        if self.patch_positions or self.token_positions:
+            fixed = grid_sinusoids(grid.shape[1], grid.shape[2], tower.width).astype(x.dtype)
+        x = x + self.patch_positions * fixed
         first = self.param("class_embedding", kernel_init(("out",), std=0.02), (tower.width,))
         x = jnp.concatenate([jnp.broadcast_to(first.astype(x.dtype), (b, 1, tower.width)), x], axis=1)
         places = embedding(x.shape[1], tower.width, std=0.02, dtype=self.dtype, name="position_embedding")
@@ -82,7 +90,7 @@ class ImageTower(nn.Module):
             x = pooler(x)
         x = norm(name="final_norm")(x)
         vector = dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")(x[:, 0])
-        return ImageFeatures(unit_vectors(vector), x[:, 1:])
+        return ImageFeatures(unit_vectors(vector), x[:, 1:] + self.token_positions * fixed)
 
 
 class TextBlock(nn.Module):

@@ -21,6 +21,7 @@ __all__ = [
     "conv",
     "dense",
     "embedding",
+    "grid_sinusoids",
     "kernel_init",
     "layer_norm",
     "sinusoids",
@@ -116,6 +117,21 @@ def sinusoids(t: Float[Array, " b"], width: int, max_period: float = 10_000.0) -
     frequencies = jnp.exp(-math.log(max_period) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = t.astype(jnp.float32)[:, None] * frequencies[None]
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def grid_sinusoids(rows: int, columns: int, width: int) -> Float[Array, "m d"]:
+    """Sinusoids of the row (the first half of `width`) and of the column of every cell of a grid, row by row.
+
+    Cells are counted from the middle, and the slowest wave is twice 2 pi times as long as the longer side, so that no
+    channel is nearly constant over the grid. The mean square of a row is 1/2. ValueError unless 4 divides `width`.
+    """
+    if width % 4:
+        raise ValueError(f"a width of {width} has no room for sinusoids of rows and columns: give a multiple of 4")
+    down, across = (
+        sinusoids(jnp.arange(count) - (count - 1) / 2, width // 2, max_period=2.0 * max(rows, columns))
+        for count in (rows, columns)
+    )
+    return jnp.concatenate([jnp.repeat(down, columns, axis=0), jnp.tile(across, (rows, 1))], axis=-1)
 
 
 class EmbeddingMLP(nn.Module):

@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-__all__ = ["FAINT", "GREEN", "INK", "RED", "SheetCell", "SheetLine", "draw_sheet"]
+from dalle3_jax.pipeline.sheet_text import draw_text, printable_text, wrap_text
+
+__all__ = ["FAINT", "GREEN", "INK", "MARGIN", "RED", "SheetCell", "SheetLine", "draw_sheet"]
+
+MARGIN = 14
+"""Pixels around every picture."""
 
 INK, FAINT, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 GREEN, RED = (21, 128, 61), (185, 28, 28)
@@ -31,10 +36,9 @@ def draw_sheet(
     """Draw the cells row by row, every picture `width` pixels wide, every row as high as its longest text needs."""
     if not cells:
         raise ValueError("no pictures to draw: a sheet needs at least one")
-    font, heading = ImageFont.load_default(font_size), ImageFont.load_default(font_size + 5)
-    margin, leading = 14, round(font_size * 1.3)
+    margin, leading = MARGIN, round(font_size * 1.3)
     texts = [
-        [SheetLine(row, line.colour) for line in cell.lines for row in wrap_text(line.text, font, width)]
+        [SheetLine(row, line.colour) for line in cell.lines for row in wrap_text(line.text, font_size, width)]
         for cell in cells
     ]
     pictures = [enlarge(cell.image, width) for cell in cells]
@@ -42,14 +46,14 @@ def draw_sheet(
     heights = [max(pictures[i].height + 8 + leading * len(texts[i]) for i in row) + margin for row in rows]
     top = margin + (2 * leading if title else 0)
     page = Image.new("RGB", (margin + columns * (width + margin), top + sum(heights)), PAPER)
-    draw = ImageDraw.Draw(page)
-    draw.text((margin, margin), title, INK, heading)
+    draw_text(page, (margin, margin), printable_text(title, font_size + 5), INK, font_size + 5)
     for row, height in zip(rows, heights, strict=True):
         for column, i in enumerate(row):
             left = margin + column * (width + margin)
             page.paste(pictures[i], (left, top))
             for number, line in enumerate(texts[i]):
-                draw.text((left, top + pictures[i].height + 6 + number * leading), line.text, line.colour, font)
+                below = top + pictures[i].height + 6 + number * leading
+                draw_text(page, (left, below), line.text, line.colour, font_size)
         top += height
     return page
 
@@ -59,15 +63,3 @@ def enlarge(image: Image.Image, width: int) -> Image.Image:
     whole = width % image.width == 0
     height = round(image.height * width / image.width)
     return image.convert("RGB").resize((width, height), Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
-
-
-def wrap_text(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break a text between words into lines of at most `width` pixels; a word wider than that stands alone."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines

@@ -7,6 +7,7 @@ stands in no message, no log and no cache, and redirects are not followed.
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -90,6 +91,13 @@ class Chat:
             return self.server.ask(self.model, conversation, self.deadline)
         except ServerError as error:
             raise (CutAnswer if error.cut else BackendError)(str(error)) from None
+
+    def request_body(self, payload: Mapping[str, Any]) -> bytes:
+        """The whole answer to what is asked of the model; BackendError where there is none."""
+        try:
+            return self.server.ask_body({"model": self.model, "stream": False, **payload}, self.deadline)
+        except ServerError as error:
+            raise BackendError(str(error)) from None
 
 
 def chat_messages(ask: UpsampleRequest) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -70,17 +70,28 @@ class ChatServer:
 
     def ask(self, model: str, messages: Sequence[dict[str, str]], seconds: float) -> str:
         """The text of the answer, tried again where that may help and time is left; ServerError otherwise."""
+        body = self.ask_body({"model": model, "messages": list(messages), "stream": False}, seconds)
+        try:
+            return answer_text(body)
+        except ServerError as error:
+            raise ServerError(self._redact(str(error)), error.cut) from None
+
+    def ask_body(self, payload: Mapping[str, Any], seconds: float) -> bytes:
+        """The whole answer to a payload of OpenAI's form, as `ask` asks for it; ServerError where there is none."""
         ends, wait, tries, why = time.monotonic() + seconds, 0.5, TRIES, "it was not asked"
         while tries and (left := ends - time.monotonic()) > 0:
-            sent = fold_system(messages) if self._folds_system else list(messages)
+            messages = payload["messages"]
+            sent = fold_system(messages) if self._folds_system else messages
             try:
-                status, after, body = self._post({"model": model, "messages": sent, "stream": False}, left)
+                status, after, body = self._post({**payload, "messages": sent}, left)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 status, after, body = 0, 0.0, b""
                 words = (error.strerror or str(error)) if isinstance(error, OSError) else ""
                 why = f"it cannot be reached ({type(error).__name__}{self._words(words)})"
             if 200 <= status < 300:
-                return self._answer(body)
+                if len(body) > LARGEST:
+                    raise ServerError(f"the chat server sends more than {LARGEST} bytes")
+                return body
             if status:
                 words = error_text(body)
                 why = f"it answers with status {status}{self._words(words)}{self._hint(status)}"
@@ -104,14 +115,6 @@ class ChatServer:
             self._folds_system = True
             return True
         return False
-
-    def _answer(self, body: bytes) -> str:
-        if len(body) > LARGEST:
-            raise ServerError(f"the chat server sends more than {LARGEST} bytes")
-        try:
-            return answer_text(body)
-        except ServerError as error:
-            raise ServerError(self._redact(str(error)), error.cut) from None
 
     def _hint(self, status: int) -> str:
         if status in (404, 405):
@@ -200,8 +203,11 @@ def fold_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     return [{"role": first["role"], "content": f"{system['content']}\n\n{first['content']}"}, *rest]
 
 
-def answer_text(body: bytes) -> str:
-    """The text of the first choice, without its reasoning; ServerError where there is none, or only its beginning."""
+def answer_text(body: bytes, whole: bool = True) -> str:
+    """The text of the first choice, without its reasoning; ServerError where there is none, or only its beginning.
+
+    Where it need not be `whole`, a beginning will do.
+    """
     try:
         choice = json.loads(body)["choices"][0]
         message = choice["message"]
@@ -210,7 +216,7 @@ def answer_text(body: bytes) -> str:
         words = error_text(body, plain=False)
         raise ServerError(f"the chat server's answer is none{f': {words}' if words else ''}") from None
     text = strip_reasoning(join_parts(content))
-    if str(choice.get("finish_reason")).lower() in CUT:
+    if whole and str(choice.get("finish_reason")).lower() in CUT:
         raise ServerError("the chat server's answer was cut off at its longest: it must be shorter", cut=True)
     if not text.strip():
         refusal = message.get("refusal")

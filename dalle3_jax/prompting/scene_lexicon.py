@@ -91,8 +91,14 @@ def chinese_of(names: set[str], backgrounds: set[str]) -> dict[str, tuple[str, s
 
 def training_lexicon(training: Mapping[str, Any]) -> Lexicon | None:
     """The words of the scenes that a release was trained on, by what it says of its training; None for other data."""
+    world = training_world(training)
+    return None if world is None else world_lexicon(world_of(world))
+
+
+def training_world(training: Mapping[str, Any]) -> str | dict[str, Any] | None:
+    """The world of the scenes that a release was trained on, as `world_of` takes it; None for other data."""
     data = training.get("config", {}).get("data", {})
     if not data or data.get("source", "scenes") != "scenes":
         return None
     name, part = data.get("world", "first"), data.get("part", {})
-    return world_lexicon(world_of({"of": name, **part} if part else name))
+    return {"of": name, **part} if part else name

@@ -8,18 +8,19 @@ for reading in Reader.load().read(images):
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.models.scene_reader import STRIDE, SceneLogits, SceneReader
+from dalle3_jax.reading.scene_probabilities import SceneProbabilities, softmax
 from dalle3_jax.typing import Array, Float, Params
 
 SHIPPED = Path(__file__).parents[1] / "releases" / "reader"
@@ -29,6 +30,11 @@ NATURAL = "natural"
 SIDE = 128  # pixels of the shorter side at which a picture is read
 BATCH = 32
 TWICE = 0.35  # two centres nearer than this, in sides, are one object
+FAINTEST = 0.05  # peaks below this are no candidates either
+SHARPNESS = 5.4
+"""Steepness of a peak's probability over the logit of its heat, which is 1/2 at a reader's threshold. Fitted to the 863
+candidates of 256 held-out scenes: the heat itself says 0.65 of objects that are surely there (0.305 nats a candidate,
+0.038 with this; concepts and tints need no such correction)."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,12 @@ class SeenObject:
 
 @dataclass(frozen=True)
 class SceneReading:
-    """What a picture shows."""
+    """What a picture shows, and how sure that is; None where nobody says, and all is taken for certain."""
 
     background: str
     style: str
     objects: tuple[SeenObject, ...]
+    probabilities: SceneProbabilities | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         names = sorted(f"{seen.tint} {seen.concept}".strip() for seen in self.objects)
@@ -113,17 +120,65 @@ def reading_size(height: int, width: int) -> tuple[int, int]:
 def decode_readings(sight: SceneLogits, module: SceneReader, threshold: float) -> list[SceneReading]:
     """Readings of what the network said (as numpy arrays)."""
     scores = 1.0 / (1.0 + np.exp(-sight.heat))
-    kept = peak_mask(scores) & (scores >= threshold)
-    return [
-        SceneReading(
-            module.backgrounds[sight.backgrounds[row].argmax()],
-            module.styles[sight.styles[row][kept[row].ravel()].sum(0).argmax()],
-            suppress_duplicates(
-                [object_at(sight, module, scores, row, *at) for at in np.argwhere(kept[row]).tolist()], scores.shape[1:]
-            ),
-        )
-        for row in range(len(scores))
-    ]
+    peaks = peak_mask(scores)
+    return [decode_reading(sight, module, threshold, scores, peaks, row) for row in range(len(scores))]
+
+
+def decode_reading(
+    sight: SceneLogits,
+    module: SceneReader,
+    threshold: float,
+    scores: Float[np.ndarray, "b i j"],
+    peaks: Bool[np.ndarray, "b i j"],
+    row: int,
+) -> SceneReading:
+    """The reading of one picture: of the peaks those from `threshold` on; all but the faintest are candidates."""
+    kept = peaks[row] & (scores[row] >= threshold)
+    candidates = {
+        object_at(sight, module, scores, row, *at): at
+        for at in np.argwhere(peaks[row] & (scores[row] >= min(FAINTEST, threshold))).tolist()
+    }
+    grid = scores.shape[1:]
+    distinct = suppress_duplicates(list(candidates), grid)
+    return SceneReading(
+        module.backgrounds[sight.backgrounds[row].argmax()],
+        module.styles[sight.styles[row][kept.ravel()].sum(0).argmax()],
+        tuple(seen for seen in distinct if seen.score >= threshold),
+        decode_probabilities(sight, module, threshold, row, distinct, [candidates[seen] for seen in distinct]),
+    )
+
+
+def decode_probabilities(
+    sight: SceneLogits,
+    module: SceneReader,
+    threshold: float,
+    row: int,
+    candidates: Sequence[SeenObject],
+    at: Sequence[Sequence[int]],
+) -> SceneProbabilities:
+    """What the candidates of a picture, in the cells `at`, may be."""
+    cells = [i * sight.heat.shape[2] + j for i, j in at]
+    return SceneProbabilities(
+        {
+            "concepts": module.concepts,
+            "tints": tuple("" if tint == NATURAL else tint for tint in module.tints),
+            "styles": module.styles,
+            "backgrounds": module.backgrounds,
+        },
+        presence_probability(np.array([seen.score for seen in candidates]), threshold),
+        np.array([(seen.x, seen.y) for seen in candidates]).reshape(-1, 2),
+        softmax(np.asarray(sight.concepts[row])[cells]),
+        softmax(np.asarray(sight.tints[row])[cells]),
+        softmax(np.asarray(sight.styles[row])[cells]),
+        softmax(np.asarray(sight.backgrounds[row])),
+    )
+
+
+def presence_probability(heat: Float[np.ndarray, " n"], threshold: float) -> Float[np.ndarray, " n"]:
+    """The probability that there is an object at peaks of this heat."""
+    heat = np.clip(heat, 1e-6, 1.0 - 1e-6)
+    logits = np.log(heat / (1.0 - heat)) - np.log(threshold / (1.0 - threshold))
+    return 1.0 / (1.0 + np.exp(-SHARPNESS * logits))
 
 
 def peak_mask(scores: Float[np.ndarray, "b i j"]) -> np.ndarray:

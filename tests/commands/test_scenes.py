@@ -4,21 +4,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalle3_jax.commands.scenes import GAP, main
+from dalle3_jax.commands.scenes import main
 from dalle3_jax.data.scenes import FIRST, make_record, world_of
 from dalle3_jax.data.sources import TFDSSource
+from dalle3_jax.pipeline.contact_sheet import MARGIN
 
 
 def test_a_sheet_shows_the_pictures_in_rows_above_their_captions(tmp_path):
     arguments = ["--rows", "2", "--columns", "3", "--size", "160x136", "--split", "held_out", "--seed", "5"]
     assert main(["--out", str(tmp_path / "sheet.png"), *arguments]) == 0
     sheet = np.array(Image.open(tmp_path / "sheet.png"))
-    assert sheet.shape[1] == GAP + 3 * (160 + GAP)
+    assert sheet.shape[1] == MARGIN + 3 * (160 + MARGIN)
     for column in range(3):
-        left = GAP + column * (160 + GAP)
+        left = MARGIN + column * (160 + MARGIN)
         picture = make_record(FIRST, 5, column, 136, 160, "held_out").image
-        assert (sheet[GAP : GAP + 136, left : left + 160] == picture).all()
-        assert (sheet[GAP + 136 : GAP + 156, left : left + 160] < 100).any()
+        assert (sheet[MARGIN : MARGIN + 136, left : left + 160] == picture).all()
+        assert (sheet[MARGIN + 136 : MARGIN + 156, left : left + 160] < 100).any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.png"]
 
 
@@ -31,7 +32,8 @@ def test_a_world_is_named_described_or_read_from_a_file(tmp_path):
         expected = make_record(
             world_of(world if world == "whole" else {"words": 0, "kinds": ["row"]}), 0, 0, 128, 128
         ).image
-        assert (np.array(Image.open(tmp_path / "sheet.png"))[GAP : GAP + 128, GAP : GAP + 128] == expected).all()
+        sheet = np.array(Image.open(tmp_path / "sheet.png"))
+        assert (sheet[MARGIN : MARGIN + 128, MARGIN : MARGIN + 128] == expected).all()
 
 
 def test_tfds_is_written_by_the_command(tmp_path):

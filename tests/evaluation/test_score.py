@@ -48,6 +48,14 @@ def test_a_faultless_painter_scores_everything(faultless: Report) -> None:
     }
 
 
+def test_a_faultless_painter_has_every_atom_and_one_of_other_prompts_few(faultless: Report, other: Report) -> None:
+    for name, row in faultless.atoms["short"].items():
+        assert (row.model.value, row.ceiling) == (1.0, 1.0), name
+        assert row.shuffled is None or row.shuffled < 0.6, name
+    assert other.atoms["short"]["whole prompt (geometric mean)"].model.value < 0.1
+    assert faultless.seed_differences == {}  # of one picture a prompt
+
+
 def test_shuffled_prompts_score_what_ignoring_them_does(faultless: Report) -> None:
     lines, pairs = faultless.rows["short"], COUNT * (COUNT - 1)
     alike = sum(number * (number - 1) for number in Counter(p.labels.background for p in PROMPTS).values())

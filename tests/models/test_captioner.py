@@ -9,6 +9,7 @@ import pytest
 
 from dalle3_jax.models.captioner import Captioner, empty_cache
 from dalle3_jax.models.clip import Tower
+from dalle3_jax.nn.layers import grid_sinusoids
 from tests.networks import count, normal, randomised
 
 CAPTIONER = Captioner(
@@ -27,6 +28,7 @@ IDS = jnp.asarray([[0, 3, 4, 5, 6, 7, 8], [0, 3, 9, 2, 2, 2, 2]])
 MASK = jnp.arange(7)[None] < jnp.array([7, 3])[:, None]
 IMAGES = normal(2, 16, 8, 3)
 MODULES = {"pooled": CAPTIONER, "patches": CAPTIONER.clone(queries=0)}
+MODULES["placed"] = MODULES["patches"].clone(patch_positions=0.5, token_positions=0.5)
 PARAMS = {name: randomised(module, IDS, MASK, IMAGES) for name, module in MODULES.items()}
 
 
@@ -44,6 +46,30 @@ def test_step_by_step_is_all_at_once(name):
         logits, cache = apply(IDS[:, t], jnp.full(2, t), cache, *images, name=name, method="step")
         found.append(logits)
     np.testing.assert_allclose(np.stack(found, 1)[MASK], whole[MASK], atol=2e-5)
+
+
+def test_fixed_positions_tell_alike_patches_apart_and_add_no_parameters():
+    params = dict(PARAMS["patches"])
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, PARAMS["placed"])
+    tower = dict(params["image_tower"])
+    tower["position_embedding"] = jax.tree.map(jnp.zeros_like, tower["position_embedding"])  # as weak as they begin
+    blank = jnp.full((1, 16, 8, 3), 0.3)  # eight patches that are the same
+
+    def features(**fields):
+        module = MODULES["patches"].clone(**fields)
+        return module.apply({"params": params | {"image_tower": tower}}, blank, method=lambda m, x: m.image_tower(x))
+
+    plain, patches, tokens = features(), features(patch_positions=0.5), features(token_positions=0.5)
+    np.testing.assert_allclose(plain.tokens, jnp.broadcast_to(plain.tokens[:, :1], plain.tokens.shape), atol=1e-6)
+    gaps = jnp.abs(patches.tokens[0, :, None] - patches.tokens[0]).max(-1)
+    assert gaps[~jnp.eye(8, dtype=bool)].min() > 1e-2
+    np.testing.assert_allclose(tokens.tokens - plain.tokens, 0.5 * grid_sinusoids(4, 2, 16)[None], atol=1e-6)
+    np.testing.assert_array_equal(tokens.vector, plain.vector)
+
+
+def test_positions_of_learned_queries_are_refused():
+    with pytest.raises(ValueError, match="token_positions with 3 queries"):
+        CAPTIONER.clone(token_positions=1.0).init(jax.random.key(0), IDS, MASK, IMAGES)
 
 
 def test_rows_may_stand_at_different_tokens():

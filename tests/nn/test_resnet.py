@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.nn.layers import ScaleShiftRMSNorm, conv, sinusoids
+from dalle3_jax.nn.layers import ScaleShiftRMSNorm, conv, grid_sinusoids, sinusoids
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample, downsample_mean, upsample_nearest
 from dalle3_jax.nn.transformer import SpatialTransformer, TransformerBlock, scan_layers
@@ -165,6 +165,18 @@ def test_sinusoids_closed_form():
     angles = t[:, None] * 10_000.0 ** (-np.arange(8) / 8)
     expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
     np.testing.assert_allclose(sinusoids(jnp.asarray(t, jnp.float32), 16), expected, atol=2e-4)
+
+
+def test_grid_sinusoids_say_row_and_column_and_have_one_size():
+    grid = np.asarray(grid_sinusoids(3, 5, 16)).reshape(3, 5, 2, 8)
+    rates = 10.0 ** -np.arange(0, 1, 0.25)  # down to 1 / (2 x 5)
+    for axis, place in ((0, np.arange(3) - 1.0), (1, np.arange(5) - 2.0)):
+        expected = np.concatenate([np.cos(place[:, None] * rates), np.sin(place[:, None] * rates)], -1)
+        of = np.moveaxis(grid[:, :, axis], axis, 0)
+        np.testing.assert_allclose(of, np.broadcast_to(expected[:, None], of.shape), atol=1e-6)
+    np.testing.assert_allclose(np.square(grid).mean((2, 3)), 0.5, atol=1e-6)
+    with pytest.raises(ValueError, match="18 has no room"):
+        grid_sinusoids(2, 2, 18)
 
 
 class TestStack:

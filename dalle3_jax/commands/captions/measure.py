@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from dalle3_jax.evaluation.captions.accuracy import (
 from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.png import encode_png
+from dalle3_jax.prompting.scene_lexicon import training_world
+
+if TYPE_CHECKING:
+    from dalle3_jax.captioning import CaptionModel
 
 EXAMPLES = """examples:
   dalle3-jax captions measure --captioner descriptive=runs/demo-cpu/captioner_descriptive --out runs/captions
@@ -44,7 +48,8 @@ def build_parser() -> CommandParser:
     )
     told = "a captioner to measure, a release or a stage's folder; may be given several times"
     found.add_argument("--captioner", action="append", default=[], metavar="VERSION=PATH", help=told)
-    found.add_argument("--world", default="first", help="the world of the scenes (default first)")
+    told = "the world of the scenes: a name, or JSON (default: that of the first captioner's training, else first)"
+    found.add_argument("--world", help=told)
     found.add_argument("--split", default="held_out", choices=SPLITS, help="(default held_out)")
     found.add_argument("--count", type=int, default=500, metavar="N", help="pictures (default 500)")
     found.add_argument("--seed", type=int, default=7, help="of the scenes (default 7)")
@@ -71,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.count < 2:
         raise ValueError(f"--count {arguments.count}: at least two pictures are needed")
     models = {version: CaptionModel.load(path) for version, path in named.items()}
-    world = parse_world(arguments.world)
+    world = scenes_world(arguments.world, models)
     source = ScenesSource(world, arguments.seed, 128, 128, split=arguments.split)
     records = [source[index] for index in range(arguments.count)]
     pictures = [decode_image(record.image, record.key) for record in records]
@@ -80,8 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
     labels = [record.labels for record in records]
     found = {name: score_captions(texts, labels, world_of(world)) for name, texts in captions.items()}
     likeness = {version: captioner_similarity(model, version, pictures, records) for version, model in models.items()}
-    report_measures(arguments, records, captions, found, likeness)
+    report_measures(arguments, world, records, captions, found, likeness)
     return 0
+
+
+def scenes_world(text: str | None, models: Mapping[str, "CaptionModel"]) -> str | dict[str, Any]:
+    """The world that was asked for, or that of the first captioner's training."""
+    if text is not None:
+        return parse_world(text)
+    worlds = [training_world(model.training) for model in models.values()]
+    return next((world for world in worlds if world is not None), "first")
 
 
 def parse_captioners(texts: Sequence[str]) -> dict[str, str]:
@@ -108,13 +121,14 @@ def captioner_similarity(
 
 def report_measures(
     arguments: argparse.Namespace,
+    world: str | dict[str, Any],
     records: Sequence[Record],
     captions: Mapping[str, list[str]],
     results: Mapping[str, CaptionScores],
     likeness: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Prints the tables; with --out also writes them, all captions and a sheet."""
-    of = f"{arguments.count} {arguments.split} scenes of the world {arguments.world!r}, seed {arguments.seed}"
+    of = f"{arguments.count} {arguments.split} scenes of {world_title(world)}, seed {arguments.seed}"
     text = f"{of}; captions by {arguments.method}.\n\n{caption_scores_markdown(results)}\n"
     if likeness:
         rows = [
@@ -139,7 +153,11 @@ def report_measures(
         kept = {"of": of, "measures": measures, "captions": captions, "keys": [record.key for record in records]}
         write_whole(folder / "captions.md", text.encode())
         write_whole(folder / "captions.json", (json.dumps(kept, indent=1) + "\n").encode())
-        world = world_of(parse_world(arguments.world))
-        page = examples_sheet(records[:SHOWN], captions, world, of)
+        page = examples_sheet(records[:SHOWN], captions, world_of(world), of)
         write_whole(folder / "captions.png", encode_png(page))
         print(f"wrote {folder}/captions.md, captions.json and captions.png")
+
+
+def world_title(world: str | dict[str, Any]) -> str:
+    """A world as the report calls it."""
+    return f"the world {world!r}" if isinstance(world, str) else f"a part of the world {world.get('of', 'whole')!r}"

@@ -7,6 +7,7 @@ __all__ = ["main"]
 
 PARTS = {
     "compare": ("dalle3_jax.commands.evaluate.compare", "main"),
+    "atoms": ("dalle3_jax.commands.evaluate.atoms", "main"),
     "votes": ("dalle3_jax.commands.evaluate.votes", "main"),
     "elo": ("dalle3_jax.commands.evaluate.votes", "elo_main"),
     "decoders": ("dalle3_jax.commands.evaluate.decoders", "main"),

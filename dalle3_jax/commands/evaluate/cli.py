@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from dalle3_jax.commands.cli import CommandParser, add_setting_flags, given_settings
 from dalle3_jax.data.scenes import SCATTERED, WORLDS
 from dalle3_jax.data.scenes.scene import SPLITS
@@ -63,6 +61,7 @@ def prepare_scoring(
     errors = [*argument_errors(arguments), *_setting_errors(pipelines, settings)]
     if errors:
         raise ValueError("; ".join(dict.fromkeys(errors)))
+    from dalle3_jax.evaluation.progress_bar import show_progress
     from dalle3_jax.evaluation.score import PROTOCOLS, plan_requests, score_model, usable_prompts
     from dalle3_jax.evaluation.suites import load_named_prompts
     from dalle3_jax.reading.ocr import INSTALL, find_ocr
@@ -82,7 +81,7 @@ def prepare_scoring(
     given = {"seeds": arguments.seeds, "seed": seed, "batch_size": arguments.batch_size}
     given |= {"left_out": left_out, "no_ocr": "left out by --no-words" if arguments.no_words else INSTALL}
     make = functools.partial(score_model, prompts=prompts, reader=reader, ocr=ocr, world=world, protocols=protocols)
-    return functools.partial(make, bar=image_bar, **given, **settings), folder, world
+    return functools.partial(make, bar=show_progress, **given, **settings), folder, world
 
 
 def argument_errors(arguments: argparse.Namespace) -> list[str]:
@@ -108,8 +107,3 @@ def _setting_errors(pipelines: Sequence["Pipeline"], settings: Mapping[str, Any]
                 small = f"pictures of {format_size(size)} are too small to read"
                 errors.append(f"{small}: a side must have {LEAST_SIDE} pixels")
     return errors
-
-
-def image_bar(rows: Sequence[Any], text: str) -> Any:
-    """A progress bar over work that is long."""
-    return tqdm(rows, desc=text, unit="picture", dynamic_ncols=True, leave=False) if len(rows) > 8 else rows

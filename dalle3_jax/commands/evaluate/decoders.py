@@ -12,7 +12,8 @@ import numpy as np
 
 from dalle3_jax.commands.cli import CommandError, CommandParser, bad_input, open_pipeline, print_command_errors
 from dalle3_jax.commands.evaluate.cli import FAILURES
-from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, batch_bar, batch_size_at, latent_sources
+from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, batch_size_at, latent_sources
+from dalle3_jax.evaluation.progress_bar import show_progress
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album, slug
 from dalle3_jax.pipeline.png import encode_png
@@ -176,7 +177,7 @@ def measure_sources(plan: DecoderPlan, batch_size: int) -> Iterator["DecoderStud
         rows, size = make(), batch_size_at(batch_size, side)
         most = SLOW if side <= plan.sources[0][0] else 0
         limits = {label: min(limit, most) if done else limit for label, limit in plan.limits.items()}
-        found = measure_decoders(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=batch_bar)
+        found = measure_decoders(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=show_progress)
         done.append((rows, found))
         yield DecoderStudy(plan.settings, list(done), plan.missing)
 

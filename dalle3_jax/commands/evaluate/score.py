@@ -15,7 +15,7 @@ from dalle3_jax.commands.cli import (
     open_pipeline,
     print_command_errors,
 )
-from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, add_scoring_flags, image_bar, prepare_scoring
+from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, add_scoring_flags, prepare_scoring
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.png import encode_png
 from dalle3_jax.pipeline.progress_bar import progress_bar
@@ -36,6 +36,7 @@ EXAMPLES = """examples:
   dalle3-jax evaluate --captioner runs/demo/captioner_descriptive --suite first      with our CLIP score
   dalle3-jax evaluate --protocol both                         the prompts as they are, and at length
   dalle3-jax evaluate compare A B                             two checkpoints on the same noise
+  dalle3-jax evaluate atoms --suite FILE --judge-model NAME   each thing asked for, judged by any vision model
   dalle3-jax evaluate votes A B --outdir page                 a page on which people choose between their pictures
   dalle3-jax evaluate elo votes.jsonl                         their choices as ratings
   dalle3-jax evaluate decoders                                what each decoder keeps of pictures, and its time
@@ -138,6 +139,7 @@ def with_likeness(
 ) -> tuple["Report", Mapping[str, Any]]:
     """The report with distances to true pictures and copies of the training set, and the sheet of these."""
     from dalle3_jax.evaluation.likeness import measure_likeness
+    from dalle3_jax.evaluation.progress_bar import show_progress
     from dalle3_jax.reading.scene_reader import Reader
 
     wanted = next(iter(report.rows)), 0, (*report.settings["size"], 3)
@@ -145,7 +147,9 @@ def with_likeness(
     made = [o for o in report.outcomes if (o.protocol, o.round, o.image.shape) == wanted and o.prompt.id in true]
     pairs = [o.image for o in made], [true[o.prompt.id] for o in made]
     try:
-        found, sheet = measure_likeness(Reader.load(arguments.reader), *pairs, sources, arguments.neighbours, image_bar)
+        found, sheet = measure_likeness(
+            Reader.load(arguments.reader), *pairs, sources, arguments.neighbours, show_progress
+        )
     except ValueError as error:
         return with_unmeasured(report, f"{LIKENESS}: {error}"), {}
     return replace(report, likeness=found), {"neighbours": sheet}
@@ -158,6 +162,8 @@ def write_report(report: "Report", folder: Path, extra: Mapping[str, Any]) -> No
     write_whole(folder / "report.md", report.markdown().encode())
     write_whole(folder / "report.json", (json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n").encode())
     for name, lines in report.rows.items() if plots.has_matplotlib() else ():
-        write_whole(folder / f"rates-{name}.png", plots.rates_figure(lines, f"{name} prompts. {report.summary()}"))
+        title = f"{name} prompts. {report.summary()}"
+        write_whole(folder / f"rates-{name}.png", plots.rates_figure(lines, title))
+        write_whole(folder / f"atoms-{name}.png", plots.atoms_figure(report.atoms[name], title))
     for name, sheet in {**report.sheets(), **extra}.items():
         write_whole(folder / f"{name}.png", encode_png(sheet))

@@ -215,14 +215,9 @@ def examples_sheet(
         for version, texts in captions.items():
             said = caption_claims(texts[i], world)
             right, true = wholly_right(said, record.labels), nothing_wrong(said, record.labels)
-            lines.append(SheetLine(f"{version}: {printable(texts[i])}", GREEN if right else INK if true else RED))
+            lines.append(SheetLine(f"{version}: {texts[i]}", GREEN if right else INK if true else RED))
         cells.append(SheetCell(Image.fromarray(decode_image(record.image, record.key)), tuple(lines)))
     return draw_sheet(cells, columns=4, width=192, title=title, font_size=12)
-
-
-def printable(text: str) -> str:
-    """The text as one line that can be drawn."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def retrieval_rate(images: np.ndarray, texts: np.ndarray, among: int = 16) -> Rate:

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 
 from dalle3_jax.evaluation.captions.style import Style, first_word
-from dalle3_jax.evaluation.plots import COLOURS
+from dalle3_jax.evaluation.plots import COLOURS, figure_png
 
 __all__ = ["caption_style_figure"]
 
@@ -32,7 +31,7 @@ def caption_style_figure(
     """A PNG of three panels: lengths in tokens, the commonest first words, and the shares of each form."""
     from matplotlib.figure import Figure
 
-    sheet = Figure(figsize=(12, 3.8), dpi=90, layout="constrained")
+    sheet = Figure(figsize=(12, 3.8), layout="constrained")
     lengths, firsts, forms = sheet.subplots(1, 3)
     draw_lengths(lengths, {name: [count(text) for text in texts] for name, texts in captions.items()})
     draw_firsts(firsts, captions)
@@ -40,9 +39,7 @@ def caption_style_figure(
     for axes in (lengths, firsts, forms):
         axes.spines[["top", "right"]].set_visible(False)
     sheet.legend(*lengths.get_legend_handles_labels(), loc="outside lower center", ncols=len(captions), frameon=False)
-    content = BytesIO()
-    sheet.savefig(content, format="png")
-    return content.getvalue()
+    return figure_png(sheet, dpi=90)
 
 
 def draw_lengths(axes: Any, lengths: Mapping[str, Sequence[int]]) -> None:

@@ -2,9 +2,10 @@
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
-__all__ = ["edge_error", "psnr", "ssim"]
+__all__ = ["decibels", "edge_error", "psnr", "ssim"]
 
 ImageBatch = UInt8[np.ndarray, "b h w 3"]
 TrueImages = UInt8[np.ndarray, "n H W 3"]
@@ -23,6 +24,11 @@ STEADY = (0.01 * LEVELS) ** 2, (0.03 * LEVELS) ** 2  # C1 and C2
 def psnr(images: ImageBatch, truths: TrueImages) -> PerImage:
     """The peak signal-to-noise ratio in dB, over all pixels and channels; at most 58.9, where all are the same."""
     squares = [np.mean(np.square(image.astype(np.float64) - truth)) for image, truth in pair_images(images, truths)]
+    return decibels(squares)
+
+
+def decibels(squares: ArrayLike) -> np.ndarray:
+    """The peak signal-to-noise ratio in dB of mean squared errors in levels of 255, which are at least `ROUNDING`."""
     return 10.0 * np.log10(LEVELS**2 / np.maximum(squares, ROUNDING))
 
 

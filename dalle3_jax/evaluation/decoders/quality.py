@@ -16,8 +16,8 @@ from jaxtyping import Int, UInt8, UInt32
 
 from dalle3_jax.evaluation.checks import ImageReading, passes_all_checks
 from dalle3_jax.evaluation.decoders import fidelity
+from dalle3_jax.evaluation.progress_bar import Bar, hide_progress
 from dalle3_jax.evaluation.prompts import Prompt
-from dalle3_jax.evaluation.score import Bar, no_progress
 from dalle3_jax.evaluation.statistics import Difference, Rate, bootstrap, paired_difference
 from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.reading.scene_reader import Reader
@@ -112,7 +112,7 @@ def measure_decoders(
     *,
     batch_size: int = BATCH,
     limits: Mapping[str, int] | None = None,
-    bar: Bar = no_progress,
+    bar: Bar = hide_progress,
 ) -> dict[str, DecodedImages]:
     """What each decoder makes of the latents, by its label; and what is seen in the true pictures themselves.
 
@@ -133,7 +133,7 @@ def measure_decoders(
 
 
 def decode_batches(
-    decode: Decode, rows: SourceLatents, count: int, batch_size: int, bar: Bar = no_progress, text: str = ""
+    decode: Decode, rows: SourceLatents, count: int, batch_size: int, bar: Bar = hide_progress, text: str = ""
 ) -> tuple[UInt8[np.ndarray, "k H W 3"], float]:
     """The first `count` pictures, and the median over batches of the seconds that decoding takes for each picture."""
     parts = list(index_batches(count, batch_size))

@@ -1,7 +1,6 @@
 """A study of decoders as people look at it: tables, plots (matplotlib, of the extra `eval`), and zoomed pictures."""
 
 from collections.abc import Collection, Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from dalle3_jax.evaluation.decoders.quality import (
     LetterBin,
     SourceLatents,
 )
-from dalle3_jax.evaluation.plots import COLOURS, MARKERS
+from dalle3_jax.evaluation.plots import COLOURS, MARKERS, figure_png
 from dalle3_jax.evaluation.statistics import Difference, Rate
 from dalle3_jax.evaluation.tables import markdown_table
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
@@ -183,13 +182,6 @@ def plot_styles(labels: Collection[str]) -> dict[str, dict[str, Any]]:
     for i, label in enumerate(rest):
         found[label] = {"color": colours[i % len(colours)], "marker": markers[i % len(markers)]}
     return {label: look | {"capsize": 2, "markersize": 5} for label, look in found.items()}
-
-
-def figure_png(figure: Any) -> bytes:
-    """The plot's file."""
-    written = BytesIO()
-    figure.savefig(written, format="png", dpi=110)
-    return written.getvalue()
 
 
 def zoom_sheet(rows: SourceLatents, results: Mapping[str, DecodedImages]) -> Image.Image:

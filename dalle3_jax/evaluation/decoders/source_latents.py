@@ -1,15 +1,15 @@
 """The latents that `evaluate decoders` gives to every decoder: of true pictures, and of the base model."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from dalle3_jax.data.scenes import FIRST, render_scene
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode_image, normalise_pixels
+from dalle3_jax.evaluation.progress_bar import show_progress
 
 if TYPE_CHECKING:
     from dalle3_jax.evaluation.decoders.quality import SourceLatents
@@ -60,11 +60,6 @@ def batch_size_at(batch_size: int, side: int) -> int:
     return max(1, batch_size * 128**2 // side**2)
 
 
-def batch_bar(rows: Sequence[Any], text: str) -> Iterable[Any]:
-    """A progress bar over batches."""
-    return tqdm(rows, desc=text, unit="batch", dynamic_ncols=True, leave=False)
-
-
 def encode_scenes(
     pipeline: "Pipeline", source: ScenesSource, *, count: int, seed: int, batch_size: int
 ) -> "SourceLatents":
@@ -97,7 +92,7 @@ def resample_scenes(pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int
     )
     latents = encode_in_batches(pipeline, truths, batch_size, name)
     made = []
-    for part in batch_bar(list(index_batches(len(prompts), batch_size)), f"{name}: base model"):
+    for part in show_progress(list(index_batches(len(prompts), batch_size)), f"{name}: base model"):
         texts, own = [prompts[i].text for i in part], seeds[part].tolist()
         made.append(pipeline.resample(jnp.asarray(latents[part]), texts, own, strength=STRENGTH, steps=STEPS))
     return SourceLatents(name, np.concatenate(made)[: len(prompts)], seeds, truths, prompts=prompts)
@@ -110,7 +105,7 @@ def sample_prompt_latents(
     from dalle3_jax.evaluation.decoders.quality import SourceLatents, index_batches
 
     made, name = [], "generated"
-    for part in batch_bar(list(index_batches(len(prompts), batch_size)), f"{name}: base model"):
+    for part in show_progress(list(index_batches(len(prompts), batch_size)), f"{name}: base model"):
         requests = [pipeline.request(prompts[i].text, seed=seed + int(i)) for i in part]
         condition, null = pipeline.encode([r.prompt for r in requests]), pipeline.encode([""] * len(requests))
         made.append(pipeline.sample_latents(condition, null, requests))
@@ -124,7 +119,7 @@ def encode_in_batches(pipeline: "Pipeline", truths: np.ndarray, batch_size: int,
     from dalle3_jax.evaluation.decoders.quality import index_batches
 
     parts = list(index_batches(len(truths), batch_size_at(batch_size, truths.shape[1])))
-    made = [pipeline.encode_images(normalise_pixels(truths[part])) for part in batch_bar(parts, f"{name}: VAE")]
+    made = [pipeline.encode_images(normalise_pixels(truths[part])) for part in show_progress(parts, f"{name}: VAE")]
     return np.concatenate(made)[: len(truths)]
 
 

@@ -33,7 +33,9 @@ def test_a_run_writes_table_values_plots_and_sheets(
     assert json.loads(values)["settings"]["steps"] == 2
     assert len(json.loads(values)["pictures"]) == 12
     assert json.loads(values)["rates"]["short"]["all prompts"]["model"]["prompts"] == 6
-    for name in ("best", "median", "worst", "rates-short"):
+    assert {"mean of atoms", "skill: object"} <= json.loads(values)["atoms"]["short"].keys()
+    assert json.loads(values)["seed_differences"]["short"]["all prompts"]["prompts"] == 6
+    for name in ("best", "median", "worst", "rates-short", "atoms-short"):
         with Image.open(tmp_path / "out" / f"{name}.png") as sheet:
             assert min(sheet.size) > 256
 

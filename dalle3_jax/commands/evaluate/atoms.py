@@ -1,0 +1,163 @@
+"""`dalle3-jax evaluate atoms`: pictures judged atom by atom by a vision model behind a server."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dalle3_jax.commands.cli import (
+    CommandParser,
+    bad_input,
+    failures,
+    open_pipeline,
+    print_command_errors,
+    progress_bar,
+)
+from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, argument_errors
+from dalle3_jax.files import write_whole
+from dalle3_jax.pipeline.album import Album
+from dalle3_jax.pipeline.setting_values import parse_size
+
+if TYPE_CHECKING:
+    from dalle3_jax.evaluation.judge import Judge, JudgedPictures
+    from dalle3_jax.evaluation.questions import QuestionPrompt
+    from dalle3_jax.pipeline import Pipeline
+    from dalle3_jax.pipeline.request import Request
+
+EXAMPLES = """examples:
+  dalle3-jax evaluate atoms --suite geneval2_data.jsonl --judge-url http://localhost:8000/v1 --judge-model NAME
+  dalle3-jax evaluate atoms --suite visitors --judge-model gpt-4o-mini        OpenAI's own; the key is $OPENAI_API_KEY
+
+A file in GenEval 2's format (github.com/facebookresearch/GenEval2; not included, its licence forbids it) or a suite of
+`evaluate`. OUTDIR holds atoms.md (what is printed), atoms.json, atoms.png, the pictures, and the answers, which another
+run does not ask for again."""
+
+
+def build_parser() -> CommandParser:
+    """The command's arguments; what is left at None is the release's own default."""
+    parser = CommandParser(
+        "dalle3-jax evaluate atoms",
+        description="Score a model: a vision model answers a question about every single thing that a prompt asks for.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
+    parser.add_argument(
+        "--suite", required=True, metavar="NAME", help="a .jsonl, scenes, a kind of prompts, or a world"
+    )
+    parser.add_argument("--count", type=int, metavar="N", help="so many prompts (default: all)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per prompt (default 1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first picture (default 0)")
+    parser.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: the release's first size")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
+    told = "a server with OpenAI's /chat/completions (default: $OPENAI_BASE_URL, else OpenAI's own)"
+    parser.add_argument("--judge-url", metavar="URL", help=f"{told}; its key is $OPENAI_API_KEY")
+    parser.add_argument("--judge-model", required=True, metavar="NAME", help="its model, which must take images")
+    parser.add_argument(
+        "--judge-timeout", type=float, default=60.0, metavar="S", help="seconds a question (default 60)"
+    )
+    parser.add_argument("--judge-threads", type=int, default=8, metavar="N", help="questions at once (default 8)")
+    parser.add_argument("--outdir", default="atoms", metavar="DIR", help="folder to write to (default atoms)")
+    return parser
+
+
+@print_command_errors
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input, and a server that is no judge, give one line and status 2 before any picture."""
+    arguments = build_parser().parse_args(argv)
+    with bad_input():
+        pipeline, prompts, requests, album, notes = prepare_judging(arguments)
+        judge = connect_judge(arguments, album.folder)
+    for note in notes:
+        print(f"note: left out: {note}", file=sys.stderr)
+    from dalle3_jax.evaluation.judge import judge_pictures
+    from dalle3_jax.evaluation.progress_bar import show_progress
+
+    with failures(*FAILURES, remark="nothing was measured"):
+        with progress_bar() as (_, progress):
+            made = dict(pipeline.generate(requests, batch_size=arguments.batch_size, progress=progress))
+        pictures = [made[i] for i in range(len(requests))]
+        for picture in pictures:
+            album.add(picture)
+        images = [picture.image for picture in pictures]
+        judged = judge_pictures(judge, prompts, images, threads=arguments.judge_threads, bar=show_progress)
+    with failures(ValueError, OSError, remark=LEFT):
+        write_judgement(arguments, judge, judged, notes, album.folder)
+    return 0
+
+
+def prepare_judging(
+    arguments: argparse.Namespace,
+) -> tuple["Pipeline", list["QuestionPrompt"], list["Request"], Album, list[str]]:
+    """Checks everything; returns the pipeline, each picture's prompt and request, the folder, and what is left out."""
+    from dalle3_jax.evaluation.questions import load_questions
+    from dalle3_jax.evaluation.score import size_for_aspect
+
+    errors = argument_errors(arguments)
+    if arguments.judge_threads < 1:
+        errors.append(f"--judge-threads {arguments.judge_threads} must be at least 1")
+    if errors:
+        raise ValueError("; ".join(errors))
+    prompts, notes = load_questions(arguments.suite, arguments.count)
+    pipeline = open_pipeline(arguments.checkpoint)
+    settings: dict[str, Any] = {"size": parse_size(arguments.size)} if arguments.size else {}
+    settings |= {"steps": arguments.steps} if arguments.steps is not None else {}
+    rows = [prompt for _ in range(arguments.seeds) for prompt in prompts]
+    requests = [
+        pipeline.request(
+            prompt.text,
+            seed=arguments.seed + i,
+            **{**settings, "size": size_for_aspect(pipeline, prompt.aspect, settings)},
+        )
+        for i, prompt in enumerate(rows)
+    ]
+    return pipeline, rows, requests, Album(arguments.outdir), notes
+
+
+def connect_judge(arguments: argparse.Namespace, folder: Path) -> "Judge":
+    """The judge, asked once; ValueError for a server that does not answer or a model that does not see."""
+    from dalle3_jax.evaluation.judge import Judge, check_judge
+    from dalle3_jax.pipeline.revision import chat_backend
+
+    chat = replace(chat_backend(arguments.judge_url, arguments.judge_model, arguments.judge_timeout), cache=None)
+    return check_judge(Judge(chat, cache=folder / "answers"))
+
+
+def write_judgement(
+    arguments: argparse.Namespace, judge: "Judge", judged: "JudgedPictures", notes: Sequence[str], folder: Path
+) -> None:
+    """Prints the table, and writes it with all answers and the plot; ValueError where nothing was judged."""
+    from dalle3_jax.evaluation import plots
+    from dalle3_jax.evaluation.atom_scores import atom_markdown, atom_rows, atoms_to_list
+    from dalle3_jax.evaluation.report import namedtuple_to_dict
+
+    if not judged.scores:
+        raise ValueError(f"no picture had all its questions answered: {judged.errors[0]}")
+    rows = atom_rows(judged.scores)
+    title = (
+        f"{len({one.prompt for one in judged.scores})} prompts of {arguments.suite}, {arguments.seeds} a prompt, "
+        f"{judged.questions} questions, judged by {judge.chat.model}"
+    )
+    hard = f"{judged.hard} answers came without a probability and count as 0 or 1."
+    left = [*notes, *judged.errors]
+    parts = [f"{title}.", atom_markdown(rows), *([hard] if judged.hard else [])]
+    parts += ["## Not measured", "\n".join(f"- {line}" for line in left)] if left else []
+    text = "\n\n".join(parts) + "\n"
+    print(text)
+    values = {
+        "settings": {**vars(arguments), "judge_url": judge.chat.url, "judge_model": judge.chat.model},
+        "rates": {name: namedtuple_to_dict(row) for name, row in rows.items()},
+        "hard_answers": judged.hard,
+        "unmeasured": left,
+        "pictures": [{"id": one.prompt, "atoms": atoms_to_list(one)} for one in judged.scores],
+    }
+    write_whole(folder / "atoms.md", text.encode())
+    write_whole(folder / "atoms.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+    if plots.has_matplotlib():
+        write_whole(folder / "atoms.png", plots.atoms_figure(rows, title))
+    print(f"wrote {folder}/atoms.md, atoms.json, the plot, the pictures and the answers")
