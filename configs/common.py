@@ -50,6 +50,7 @@ def get_config(stage: str = "") -> ConfigDict:
     c.data.buckets = ()  # sizes (height, width) that batches have, one a batch; (): data.size alone
     c.data.frames = ()  # sizes (height, width) of which each scene has the one that suits it; (): data.size
     c.data.crop = 0  # side of random crops in pixels; 0: whole pictures
+    c.data.degradation = ConfigDict()  # upscaler stages: factor and more of dalle3_jax.data.degradation; empty: none
     c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
     c.data.fields = ConfigDict()  # of JSON beside pictures -> versions of captions; empty: the usual names
     c.data.sidecars = ()  # folders of further versions of captions that `dalle3-jax recaption` wrote
@@ -113,6 +114,7 @@ def get_config(stage: str = "") -> ConfigDict:
     c.model.unlock()
     c.init.unlock()
     c.data.part.unlock()
+    c.data.degradation.unlock()
     c.data.fields.unlock()
     c.train.rates.unlock()
     set_stage(c, stage)

@@ -7,10 +7,31 @@ told, so that it trusts a picture as far as it should (cascaded diffusion, arXiv
 
 import jax.numpy as jnp
 
+from dalle3_jax.models.condition import Condition
+from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import space_to_depth
-from dalle3_jax.typing import Array, Float
+from dalle3_jax.typing import Array, Float, Params
 
-__all__ = ["join_low_resolution", "low_resolution_channels"]
+__all__ = ["apply_upscaler", "join_low_resolution", "low_resolution_channels"]
+
+
+def apply_upscaler(
+    module: UNet,
+    params: Params,
+    x: Float[Array, "b h w c"],
+    t: Float[Array, " b"],
+    low: Float[Array, "b h_low w_low 3"],
+    noise_level: Float[Array, " b"],
+    condition: Condition,
+    sizes: Float[Array, "b s"] | None = None,
+) -> Float[Array, "b h w c_out"]:
+    """The network's output for noisy images or latents x beside the noised low-resolution images.
+
+    t and noise_level are network times, of x's schedule and of that by which `low` was noised; sizes, in pixels, are
+    passed on where the network takes any.
+    """
+    inputs = join_low_resolution(x, low), t, condition, sizes if module.size_ids else None, noise_level
+    return module.apply({"params": params}, *inputs)
 
 
 def join_low_resolution(x: Float[Array, "b h w c"], low: Float[Array, "b h_low w_low 3"]) -> Float[Array, "b h w c2"]:
