@@ -22,7 +22,7 @@ XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
     'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+    'Iptc4xmpExt:DigitalSourceType="SOURCE_TYPE"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
 )
 SAMPLER_TITLES = {
     "ddim": "DDIM",
@@ -84,12 +84,12 @@ class GeneratedImage:
         write_whole(Path(path), self.to_png())
 
 
-def encode_png(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
-    """A PNG file with text chunks, and the XMP that tells any reader that the picture was generated."""
+def encode_png(image: Image.Image, texts: Mapping[str, str] | None = None, source_type: str = SOURCE_TYPE) -> bytes:
+    """A PNG file with text chunks, and the XMP that tells any reader that the picture was generated, or enhanced."""
     info = PngInfo()
     for key, text in (texts or {}).items():
         info.add_text(key, text)
-    info.add_itxt("XML:com.adobe.xmp", XMP)
+    info.add_itxt("XML:com.adobe.xmp", XMP.replace("SOURCE_TYPE", source_type))
     file = BytesIO()
     image.save(file, "PNG", pnginfo=info)
     return file.getvalue()

@@ -15,7 +15,7 @@ PLAIN = {"factor": 2, "blurred": 0.0, "compressed": 0.0, "kernels": ("box",)}
 
 def test_a_box_is_the_mean_of_its_pixels():
     means = PIXELS.reshape(16, 2, 24, 2, 3).mean(axis=(1, 3))
-    assert abs(degrade_image(PIXELS, PLAIN, (0,)) - means).max() <= 0.5 + 1e-9
+    assert abs(degrade_image(PIXELS, PLAIN, (0,)) - means).max() <= 1.0  # rounded once for each axis
 
 
 @pytest.mark.parametrize("factor", [2, 4])

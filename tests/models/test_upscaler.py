@@ -86,7 +86,7 @@ def test_the_time_and_the_noise_level_are_two_things():
 def test_the_noise_level_is_required():
     with pytest.raises(ValueError, match="pass noise_level"):
         abstract(LOCAL, join_low_resolution(X, LOW), T, CONDITION)
-    assert "level_embedding" not in abstract(LOCAL.clone(level_entries=None), jnp.zeros((1, 8, 8, 6)), T, CONDITION)
+    assert "level_embedding" not in abstract(LOCAL.clone(level_entries=None), jnp.zeros((2, 8, 8, 6)), T, CONDITION)
 
 
 def test_a_table_has_one_entry_for_each_level_and_adds_it_to_the_time():

@@ -144,14 +144,13 @@ def test_an_upscaler_is_given_noised_low_images_and_their_level():
         null={"ids": np.array([[1, 0, 0]])},
     )({}, batch, KEY)
     np.testing.assert_array_equal(task.x0, batch["images"])
-    params, _, t, low, told, condition, sizes = task.network("weights", task.x0, jnp.zeros(rows))
+    params, _, _, low, told, condition, sizes = task.network("weights", task.x0, jnp.zeros(rows))
     assert (params, float(sizes[0, 0]), int(condition[0])) == ("weights", 7.0, 5)
     level = np.asarray(told) / 1000
     assert 0 <= level.min() < 0.01 < 0.34 < level.max() <= 0.35
     assert abs(level.mean() - 0.175) < 0.02
-    noise = (np.asarray(low) - 0.5 * np.asarray(schedule.alpha(level))[:, None, None, None]) / np.asarray(
-        schedule.sigma(level)
-    )[:, None, None, None]
+    alpha, sigma = (np.asarray(f(told / 1000))[:, None, None, None] for f in (schedule.alpha, schedule.sigma))
+    noise = (np.asarray(low) - 0.5 * alpha) / sigma
     assert abs(noise.std() - 1) < 0.03
     assert abs(noise.mean()) < 0.05
     assert len({*noise[:, 0, 0, 0].tolist()}) == rows
