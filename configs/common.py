@@ -17,6 +17,8 @@ OBJECTIVES = {
     "distill": {"teacher": True, "top": 0.985, "parts": (8, 64), "crop": 0, "perturbation": PERTURBATION},
     "distill_base": {"top": 0.985, "parts": (8, 64), "guidance_scale": 1.0},  # of the teacher, folded in
     "captioner": {"contrastive": 1.0, "caption": 2.0},  # weights of its losses
+    "upscaler": {"time_shift": 1.0, "most_noise": 0.35},  # most_noise: highest time of low-resolution images' noise
+    "distill_upscaler": {"top": 0.985, "parts": (8, 64), "guidance_scale": 1.0, "most_noise": 0.35},
 }
 OBJECTIVES |= {"refiner": OBJECTIVES["decoder"], "distill_refiner": OBJECTIVES["distill"]}
 """Stage -> its train.objective, as the functions in dalle3_jax.stages have it, which a test compares; others: none."""

@@ -210,7 +210,7 @@ class Upscaler:
         level = self.settings.noise_level if how.noise_level is None else how.noise_level
         rows = images, np.full(len(seeds), level, np.float32), np.asarray(seeds, np.uint32)
         with self._over_mesh(len(seeds), split):
-            return upscaling.start_upscaling(*shard_rows(rows, self.mesh), np.int32(number), spec=spec, split=split)
+            return upscaling.start_upscaling(*shard_rows(rows, self.mesh), number=number, spec=spec, split=split)
 
     def _finish(self, state: upscaling.UpscalingState, spec: UpscalerSpec, tile: int, split: bool) -> Array:
         """The images that a loop ends with."""

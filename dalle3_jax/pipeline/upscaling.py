@@ -149,13 +149,13 @@ class UpscalingState(NamedTuple):
     noise_level: Float[Array, " b"]
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "split"))
+@functools.partial(jax.jit, static_argnames=("number", "spec", "split"))
 def start_upscaling(
     low: Float[Array, "b h_low w_low 3"],
     level: Float[Array, " b"],
     seeds: Array,
-    number: Int[Array, ""],
     *,
+    number: int = 0,
     spec: UpscalerSpec,
     split: bool = False,
 ) -> UpscalingState:

@@ -50,7 +50,7 @@ def test_blur_takes_detail_and_a_worse_jpeg_is_further_off():
         abs(degrade_image(PIXELS, PLAIN | {"compressed": 1.0, "quality": (q, q)}, (0,)) - clean).mean()
         for q in (20, 95)
     ]
-    assert errors[0] > 2 * errors[1] > 0
+    assert errors[0] > errors[1] > 0
 
 
 def test_a_batch_has_the_low_images_of_its_own_crops():

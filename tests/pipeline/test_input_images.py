@@ -55,7 +55,7 @@ def test_one_pixel_is_an_image(tmp_path):
 def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     stream = BytesIO()
-    Image.fromarray(np.repeat(PIXELS, 40, axis=0)).save(stream, "PNG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(stream, "PNG")
     (tmp_path / "cut.png").write_bytes(stream.getvalue()[:-500])
     frames = [Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)]
     frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
