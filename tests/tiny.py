@@ -14,7 +14,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
-from dalle3_jax.checkpoints.upscaling import UpscalerSettings
+from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.data.scenes.tints import TINTS
 from dalle3_jax.models.build import build_models

@@ -26,7 +26,7 @@ from dalle3_jax.checkpoints.placing import Piece, place_arrays
 from dalle3_jax.checkpoints.release_record import format_version, read_record, seal_record
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import is_finite
-from dalle3_jax.checkpoints.upscaling import UpscalerSettings
+from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.checkpoints.weights import (
     BESIDE_INT8,
     BYTES_PER_FILE,

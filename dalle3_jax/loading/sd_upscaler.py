@@ -7,7 +7,7 @@ from typing import Any
 
 from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.checkpoints.releases import Release
-from dalle3_jax.checkpoints.upscaling import UpscalerSettings
+from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.convert.folders import read_json
 from dalle3_jax.convert.schedulers import read_scheduler
 

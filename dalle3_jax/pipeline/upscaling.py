@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.checkpoints.latents import Latent
-from dalle3_jax.checkpoints.upscaling import UpscalerSettings
+from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.models.condition import Condition

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.checkpoints.releases import Release
-from dalle3_jax.checkpoints.upscaling import UpscalerSettings
+from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.data.batches import make_batches
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.evaluation.decoders.fidelity import psnr

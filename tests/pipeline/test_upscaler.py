@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dalle3_jax.checkpoints.releases import load_release, save_release
-from dalle3_jax.checkpoints.upscaling import UpscalerSettings
+from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
 from tests.tiny import tiny_upscaler
 
