@@ -5,6 +5,8 @@ at that grid), of ours in latents, or in pixels that `patch` folds. The image is
 told, so that it trusts a picture as far as it should (cascaded diffusion, arXiv 2106.15282 section 4.2).
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from dalle3_jax.models.condition import Condition
@@ -31,7 +33,8 @@ def apply_upscaler(
     passed on where the network takes any.
     """
     inputs = join_low_resolution(x, low), t, condition, sizes if module.size_ids else None, noise_level
-    return module.apply({"params": params}, *inputs)
+    out: Any = module.apply({"params": params}, *inputs)
+    return out
 
 
 def join_low_resolution(x: Float[Array, "b h w c"], low: Float[Array, "b h_low w_low 3"]) -> Float[Array, "b h w c2"]:

@@ -94,7 +94,7 @@ class Upscaler:
 
     def spec(self, steps: int = 0) -> UpscalerSpec:
         """The upscaler at its own number of steps (0) or at another; ValueError for steps that cannot be spaced."""
-        modules = self.release.modules
+        modules: dict[str, Any] = self.release.modules
         return UpscalerSpec.from_settings(modules["upscaler"], self.settings, modules.get("vae"), steps or None)
 
     def errors(self, how: Upscaling) -> list[str]:

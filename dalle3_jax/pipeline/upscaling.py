@@ -9,7 +9,7 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -222,9 +222,13 @@ def decode_upscaled(
 
     `tile` is the side of the VAE's windows in its own cells; 0: the whole.
     """
-    if spec.latent is None or spec.vae is None:
+    if spec.latent is None or spec.vae is None or params is None:
         return x0
-    decode = functools.partial(spec.vae.apply, {"params": params}, method="decode")
+    vae, variables = spec.vae, {"params": params}
+
+    def decode(latents: Array) -> Any:
+        return vae.apply(variables, latents, method="decode")
+
     whole = apply_in_tiles(decode, tile=tile, halo=tile // 8) if tile else decode
     with rows_over_mesh(split):
         return nn.with_logical_constraint(whole(spec.latent.denormalise(x0)), ROWS)

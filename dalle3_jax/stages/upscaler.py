@@ -161,7 +161,8 @@ def assemble_upscaler_stage(
     A preview shows held-out images, enlarged by a bicubic filter, by the upscaler, and as they are. Its figures are the
     PSNR of the two, and that of the upscaler's images, shrunk, against what they were made of (`consistency`).
     """
-    config, networks, modules = context.config, context.networks, context.networks.modules
+    config, networks = context.config, context.networks
+    modules: dict[str, Any] = networks.modules
     kept = [name for name in modules if name != "upscaler"]
     spec = upscaling.UpscalerSpec.from_settings(modules["upscaler"], settings, modules.get("vae"))
     encode_text = jax.jit(networks.encode_text)
