@@ -17,6 +17,8 @@ OBJECTIVES = {
     "distill": {"teacher": True, "top": 0.985, "parts": (8, 64), "crop": 0, "perturbation": PERTURBATION},
     "distill_base": {"top": 0.985, "parts": (8, 64), "guidance_scale": 1.0},  # of the teacher, folded in
     "captioner": {"contrastive": 1.0, "caption": 2.0},  # weights of its losses
+    "upscaler": {"time_shift": 1.0, "most_noise": 0.35},  # most_noise: highest time of low-resolution images' noise
+    "distill_upscaler": {"top": 0.985, "parts": (8, 64), "guidance_scale": 1.0, "most_noise": 0.35},
 }
 OBJECTIVES |= {"refiner": OBJECTIVES["decoder"], "distill_refiner": OBJECTIVES["distill"]}
 """Stage -> its train.objective, as the functions in dalle3_jax.stages have it, which a test compares; others: none."""
@@ -50,6 +52,7 @@ def get_config(stage: str = "") -> ConfigDict:
     c.data.buckets = ()  # sizes (height, width) that batches have, one a batch; (): data.size alone
     c.data.frames = ()  # sizes (height, width) of which each scene has the one that suits it; (): data.size
     c.data.crop = 0  # side of random crops in pixels; 0: whole pictures
+    c.data.degradation = ConfigDict()  # upscaler stages: factor and more of dalle3_jax.data.degradation; empty: none
     c.data.captions = ConfigDict({"descriptive": 0.95, "short": 0.0, "alt": 0.05})
     c.data.fields = ConfigDict()  # of JSON beside pictures -> versions of captions; empty: the usual names
     c.data.sidecars = ()  # folders of further versions of captions that `dalle3-jax recaption` wrote
@@ -114,6 +117,7 @@ def get_config(stage: str = "") -> ConfigDict:
     c.model.unlock()
     c.init.unlock()
     c.data.part.unlock()
+    c.data.degradation.unlock()
     c.data.fields.unlock()
     c.train.rates.unlock()
     set_stage(c, stage)

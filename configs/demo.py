@@ -13,6 +13,9 @@ described before it was laid out anew: `git log -p configs/demo.py` has its stag
     python train.py --config configs/demo.py:distill_refiner --workdir W
     python train.py --config configs/demo.py:distill_base    --workdir W
 
+    python train.py --config configs/demo.py:upscaler         --workdir W
+    python train.py --config configs/demo.py:distill_upscaler --workdir W
+
 The autoencoder was begun with 16,000 steps and lengthened to 28,000 at step 6,978, where its learning rate was 30 %
 below what it should by then have been. The captioner (docs/captions.md says how true its captions are) and the size
 head are still of the first demo's world:
@@ -276,6 +279,51 @@ def distill_base():
     return c
 
 
+def upscaler():
+    """From 128 to 256 pixels, in pixels folded 4 x 4: 3.2 M parameters, without statistics or attention over space."""
+    c = caption_stage_config("upscaler")
+    c.train.trainable = ("upscaler",)
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "base"
+    c.model.upscaler = {
+        "in_channels": 6,
+        "out_channels": 3,
+        "patch": 4,
+        "norm": "rms",
+        "level_entries": 0,
+        "embedding_ratio": 2,
+        "middle_self_attend": False,
+        "levels": (
+            ConfigDict({"channels": 96, "blocks": 1, "heads": 4}),
+            ConfigDict({"channels": 96, "blocks": 1, "heads": 4}),
+        ),
+    }
+    c.model.diffusion.prediction = "x0_skip"
+    c.data.part = {**PART, "words": 0.7}
+    c.data.size = (256, 256)
+    c.data.crop = 128
+    c.data.degradation = {"factor": 2}
+    c.train.steps = 3_000
+    c.train.batch_size = 8
+    c.train.learning_rate = 2e-3
+    c.train.weight_decay = 0.0
+    c.train.constant = 0.5
+    c.sample.every = 1_000
+    c.sample.count = 4
+    c.sample.steps = 10
+    c.sample.sampler = "ddim"
+    c.sample.guidance_scale = 1.0
+    c.sample.clamp = True
+    return c
+
+
+def distill_upscaler():
+    """The upscaler in two to four steps, taught by the stage `upscaler`."""
+    c = distill_from(upscaler(), "distill_upscaler")
+    c.train.steps = 600
+    c.sample.decoder_steps = 4
+    return c
+
+
 def captioner_config():
     """What the captioner's stages share: the demo's world in squares; a twentieth of the captions loses its end."""
     c = common.get_config("captioner")
@@ -374,6 +422,7 @@ def get_config(stage: str = "base"):
     stages |= {"captioner": captioner, "captioner_short": captioner_short}
     stages |= {"captioner_descriptive": captioner_descriptive, "size_head": size_head}
     stages |= {"distill_refiner": distill_refiner, "distill_base": distill_base}
+    stages |= {"upscaler": upscaler, "distill_upscaler": distill_upscaler}
     if stage not in stages:
         raise ValueError(f"configs/demo.py has no stage {stage!r}: use {', '.join(stages)}")
     return stages[stage]()

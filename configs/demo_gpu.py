@@ -57,12 +57,15 @@ refiner, distill_refiner = (
     functools.partial(enlarge_stage, demo.distill_refiner),
 )
 distill_base = functools.partial(enlarge_stage, demo.distill_base)
+upscaler = functools.partial(enlarge_stage, demo.upscaler)
+distill_upscaler = functools.partial(enlarge_stage, demo.distill_upscaler)
 
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
     stages = {"vae": vae, "text": text, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner}
     stages |= {"distill_refiner": distill_refiner, "distill_base": distill_base}
+    stages |= {"upscaler": upscaler, "distill_upscaler": distill_upscaler}
     if stage not in stages:
         raise ValueError(f"configs/demo_gpu.py has no stage {stage!r}: use {', '.join(stages)}")
     c = stages[stage]()

@@ -5,8 +5,8 @@ python train.py --config configs/tiny.py:text --workdir W
 python train.py --config configs/tiny.py:base --workdir W
 python train.py --config configs/tiny.py:glyphs --workdir W    (base that also reads quoted text byte by byte)
 
-and in the same way, after these, decoder, distill, refiner, distill_refiner and distill_base; captioner and then
-captioner_short want none of them.
+and in the same way, after these, decoder, distill, refiner, distill_refiner and distill_base, upscaler,
+upscaler_latents and distill_upscaler; captioner and then captioner_short want none of them.
 """
 
 from ml_collections import ConfigDict
@@ -172,6 +172,55 @@ def distill_base():
     return c
 
 
+def upscaler():
+    """An upscaler of one level, in pixels, from 16 to 32 on a side."""
+    c = caption_stage_config("upscaler")
+    c.train.trainable = ("upscaler",)
+    del c.init.vae
+    del c.model.text_encoder
+    c.init.text_encoder = c.init.xfnet = "base"
+    c.model.upscaler = {
+        "in_channels": 6,
+        "out_channels": 3,
+        "patch": 4,
+        "norm": "rms",
+        "level_entries": 0,
+        "embedding_ratio": 2,
+        "middle_self_attend": False,
+        "levels": (ConfigDict({"channels": 8, "blocks": 1, "heads": 2}),),
+    }
+    c.model.diffusion.prediction = "x0_skip"
+    c.data.degradation = {"factor": 2}
+    c.data.crop = 16
+    c.sample.sampler = "ddim"
+    c.sample.guidance_scale = 1.0
+    c.sample.decoder_steps = 2
+    c.sample.clamp = True
+    return c
+
+
+def upscaler_latents():
+    """The same in the VAE's latents, of 8 pixels a cell, with size ids and attention."""
+    c = upscaler()
+    c.train.name = "upscaler_latents"
+    c.init.vae = "vae"
+    c.model.diffusion.prediction = "v"
+    c.model.upscaler = {
+        "in_channels": 4 + 48,
+        "groups": 4,
+        "size_ids": 6,
+        "level_entries": 0,
+        "levels": (ConfigDict({"channels": 8, "blocks": 1, "depth": 1, "heads": 2}),),
+    }
+    c.data.crop = 0
+    return c
+
+
+def distill_upscaler():
+    """The upscaler as a consistency model."""
+    return distill_from(upscaler(), "distill_upscaler")
+
+
 def captioner():
     """A captioner of one layer in each part."""
     c = tiny_config("captioner")
@@ -209,6 +258,7 @@ def get_config(stage: str = "base"):
     stages = {"vae": vae, "text": text, "base": base, "glyphs": glyphs, "decoder": decoder, "distill": distill}
     stages |= {"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base}
     stages |= {"captioner": captioner, "captioner_short": captioner_short}
+    stages |= {"upscaler": upscaler, "upscaler_latents": upscaler_latents, "distill_upscaler": distill_upscaler}
     if stage not in stages:
         raise ValueError(f"configs/tiny.py has no stage {stage!r}: use {', '.join(stages)}")
     return stages[stage]()

@@ -41,6 +41,7 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "pipeline.pipeline": ("Pipeline",),
         "pipeline.request": ("Request", "Sampling", "Guidance", "Decoding", "request_from_metadata"),
         "pipeline.png": ("GeneratedImage", "read_metadata"),
+        "pipeline.upscaler": ("Upscaler", "Upscaling"),
     },
     "Weights from and to elsewhere": {
         "convert.networks": ("load", "save"),
@@ -64,6 +65,7 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "models.condition": ("Condition", "encode_text"),
         "models.unet": ("Level", "UNet", "apply_unet"),
         "models.vae": ("VAE",),
+        "models.upscaler": (),
         "models.decoder": ("DecoderUNet",),
         "models.captioner": ("Captioner",),
         "models.scene_reader": ("SceneReader",),
@@ -75,7 +77,7 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "text.glyphs": ("encode_glyphs",),
     },
     "Training": {
-        "training.tasks": ("Task", "text_to_image", "latent_decoder", "BaseModel"),
+        "training.tasks": ("Task", "text_to_image", "latent_decoder", "upscale", "BaseModel"),
         "training.objectives.diffusion": ("diffusion_loss",),
         "training.objectives.consistency": ("consistency_loss",),
         "training.objectives.vae": ("vae_loss",),

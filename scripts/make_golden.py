@@ -38,6 +38,7 @@ CAPTIONER = {
     **{"vision": (12, 1, 2, 16), "text": (12, 1, 2, 16), "decoder": (12, 1, 3, 16), "vocab_size": 24, "positions": 6},
     **{"image_size": (8, 12), "patch": 4, "projection": 8, "queries": 3, "pooling_heads": 2},
 }
+UPSCALED = {"prompt": "a cat, the hat", "steps": 5, "guidance_scale": 9.0, "noise_level": 20, "size": (8, 4)}
 REQUEST = {"prompts": ["a cat, the hat", "12 dogs"], "steps": 8, "guidance_scale": 4.0, "size": (16, 32)}
 
 
@@ -51,6 +52,7 @@ def main() -> None:
         write_captioner(folder / "captioner")
         write_pipeline(folder, pipelines.stable_diffusion, ("text_encoder", "vae"))
         write_pipeline(folder, pipelines.stable_diffusion_xl, ("text_encoder_2", "unet"))
+        write_upscaler(folder)
     for path in sorted(folder.iterdir()):
         print(f"{folder_bytes(path) / 1000:8.1f} kB  {path.name}")
     print(f"{folder_bytes(folder) / 1000:8.1f} kB")
@@ -125,6 +127,16 @@ def write_pipeline(folder: Path, make: Callable[..., diffusers.DiffusionPipeline
     with tempfile.TemporaryDirectory() as temporary:
         pipeline = make(Path(temporary), ddim)
     place = folder / make.__name__
+    save_pipeline(pipeline, place)
+    for name in alone:
+        run = {"unet": expected.unet, "vae": expected.vae}.get(name, expected.clip_text)
+        write_expected(place / name, *run(getattr(pipeline, name)))
+    write_expected(place, *expected.pictures(pipeline, **REQUEST))
+    (place / "request.json").write_text(json.dumps(REQUEST) + "\n")
+
+
+def save_pipeline(pipeline: diffusers.DiffusionPipeline, place: Path) -> None:
+    """The folder of a pipeline, anew, in float16; the pipeline goes on with the same values in float32."""
     shutil.rmtree(place, ignore_errors=True)
     parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
     for part in parts:
@@ -132,11 +144,18 @@ def write_pipeline(folder: Path, make: Callable[..., diffusers.DiffusionPipeline
     pipeline.save_pretrained(place)
     for part in parts:
         to_single(part)
-    for name in alone:
-        run = {"unet": expected.unet, "vae": expected.vae}.get(name, expected.clip_text)
-        write_expected(place / name, *run(getattr(pipeline, name)))
-    write_expected(place, *expected.pictures(pipeline, **REQUEST))
-    (place / "request.json").write_text(json.dumps(REQUEST) + "\n")
+
+
+def write_upscaler(folder: Path) -> None:
+    """The folder of an x4 upscaler, whose scheduler is the public one's, and what it makes of an image."""
+    table = {**pipelines.SCHEDULE, **pipelines.X4_BETAS}
+    options = {"prediction_type": "v_prediction", "set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}
+    ddim = diffusers.DDIMScheduler(**table, **options)
+    with tempfile.TemporaryDirectory() as temporary:
+        pipeline = pipelines.stable_diffusion_x4(Path(temporary), ddim)
+    save_pipeline(pipeline, folder / "stable_diffusion_x4")
+    write_expected(folder / "stable_diffusion_x4", *expected.upscaled(pipeline, **UPSCALED))
+    (folder / "stable_diffusion_x4" / "request.json").write_text(json.dumps(UPSCALED) + "\n")
 
 
 def write_expected(folder: Path, inputs: expected.Tensors, outputs: expected.Tensors) -> None:

@@ -68,6 +68,20 @@ VAE = {
     "norm_num_groups": 2,
     "sample_size": 16,
 }
+UNET_X4 = UNET | {
+    "in_channels": 7,
+    "block_out_channels": [8, 8, 16],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "only_cross_attention": [True, True, False],
+    "num_class_embeds": 1000,
+    "use_linear_projection": True,
+}
+VAE_X4 = VAE | {
+    "block_out_channels": [4, 4, 8],
+    "down_block_types": ["DownEncoderBlock2D"] * 3,
+    "up_block_types": ["UpDecoderBlock2D"] * 3,
+}
 T5 = {
     "architectures": ["T5EncoderModel"],
     "model_type": "t5",
@@ -118,6 +132,17 @@ def stable_diffusion_xl(folder: Path, dtype: str = "float32") -> Path:
     pipeline(folder, "StableDiffusionXLPipeline", networks, EULER, dtype, force_zeros_for_empty_prompt=True)
     tokenizer(folder / "tokenizer", "<|endoftext|>")
     tokenizer(folder / "tokenizer_2", "!")
+    return folder
+
+
+def stable_diffusion_x4(folder: Path, dtype: str = "float32") -> Path:
+    """Its x4 upscaler, whose UNet takes the image beside latents of four pixels a cell."""
+    networks = {"text_encoder": CLIP, "unet": UNET_X4, "vae": VAE_X4}
+    scheduler = {**PNDM, "_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+    pipeline(folder, "StableDiffusionUpscalePipeline", networks, scheduler, dtype, max_noise_level=350)
+    grain = {**TABLE, "_class_name": "DDPMScheduler", "beta_start": 0.0001, "beta_end": 0.02, "clip_sample": True}
+    write_json(folder / "low_res_scheduler" / "scheduler_config.json", grain)
+    tokenizer(folder / "tokenizer", "<|endoftext|>")
     return folder
 
 

@@ -15,14 +15,15 @@ import dalle3_jax
 from dalle3_jax.checkpoints.releases import Release, save_release
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.models.build import build_models
+from dalle3_jax.models.upscaler import low_resolution_channels
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.training import sharding
 
 RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
-STAGES = ("vae", "text", "base", "decoder", "refiner")
+STAGES = ("vae", "text", "base", "decoder", "refiner", "upscaler")
 CAPTIONERS = ("captioner", "captioner_short", "captioner_descriptive")
-TAUGHT = ("distill", "distill_refiner", "distill_base")
+TAUGHT = ("distill", "distill_refiner", "distill_base", "distill_upscaler")
 
 
 def parameters(name: str) -> int:
@@ -82,6 +83,16 @@ def test_a_pod_s_networks_have_the_stated_sizes_and_split_evenly_over_256_device
     for part, vectors in (("unet", 1_400_000), ("xfnet", 140_000), ("text_encoder", 8_300_000)):
         held = sum(jax.tree.leaves(shards[part]))
         assert held < counts[part] / 256 + vectors, (part, held, counts[part] / 256)
+
+
+def test_the_upscaler_for_pods_has_the_stated_size_and_takes_folded_images_beside_its_latents():
+    config = importlib.import_module("configs.upscaler_1024").get_config()
+    modules = build_models(plain_config(config.model), jnp.bfloat16)
+    boxed = abstract_params(modules, ["upscaler"])["upscaler"]
+    assert round(sum(leaf.size for leaf in jax.tree.leaves(boxed)) / 1e6) == 308
+    beside = low_resolution_channels(config.data.degradation.factor, modules["vae"].factor)
+    assert modules["upscaler"].in_channels == modules["vae"].latent_channels + beside
+    assert [level.self_attend for level in modules["upscaler"].levels] == [True, False, True]
 
 
 @pytest.mark.parametrize("name", ["paper_256", "base_512", "xl_1024"])

@@ -14,6 +14,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.data.scenes.tints import TINTS
 from dalle3_jax.models.build import build_models
@@ -108,6 +109,26 @@ def tiny_decoders() -> Release:
             "decoder": DecoderSettings("consistency", latent, prediction="x0_skip", top=0.985, clamp=True),
             "refiner": DecoderSettings("consistency", latent, prediction="x0_skip", top=0.985, steps=1),
         },
+    )
+
+
+@functools.cache
+def tiny_upscaler() -> Release:
+    """An upscaler in pixels, 2 times in 3 steps, beside the text side of the same system."""
+    text = ("text_encoder", "xfnet")
+    release = tiny_release()
+    fields = {"in_channels": 6, "out_channels": 3, "patch": 4, "norm": "rms", "level_entries": 0}
+    levels = ({"channels": 8, "blocks": 1, "heads": 2},)
+    modules = build_models({"upscaler": {**fields, "levels": levels, "middle_self_attend": False}})
+    modules = {name: release.modules[name] for name in text} | modules
+    params = {name: release.params[name] for name in text}
+    params["upscaler"] = randomised(modules["upscaler"], modules, 11)
+    return Release(
+        modules=modules,
+        params=params,
+        upscaler=UpscalerSettings(2, prediction="x0_skip", steps=3, clamp=True, guidance_scale=2.0),
+        text=release.text,
+        tokenizer=release.tokenizer,
     )
 
 

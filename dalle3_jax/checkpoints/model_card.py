@@ -15,6 +15,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         "## Components\n\n" + _component_table(record["components"]),
         *_settings_section("Latents", record["latent"]),
         *_settings_section("Decoders", record.get("decoders")),
+        *_settings_section("Upscaler", record.get("upscaler")),
         *_settings_section("Diffusion", record["diffusion"]),
         *_settings_section("Sampling defaults", record["sampling"]),
         *_settings_section("Training", record["training"]),

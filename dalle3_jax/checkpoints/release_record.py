@@ -24,7 +24,7 @@ FIELDS = {
     "tokenizer": (dict, type(None)),
     "sha256": str,
 }
-OPTIONAL = {"decoders": dict}  # of the record; releases of before have none
+OPTIONAL = {"decoders": dict, "upscaler": dict}  # of the record; releases of before, and those without, have none
 COMPONENT = {"class": str, "fields": dict, "parameters": int, "dtype": str, "files": dict}
 
 

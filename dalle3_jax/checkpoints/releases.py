@@ -26,6 +26,7 @@ from dalle3_jax.checkpoints.placing import Piece, place_arrays
 from dalle3_jax.checkpoints.release_record import format_version, read_record, seal_record
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import is_finite
+from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.checkpoints.weights import (
     BESIDE_INT8,
     BYTES_PER_FILE,
@@ -55,6 +56,7 @@ class Release:
     params: dict[str, Params]
     latent: Latent | None = None
     decoders: dict[str, DecoderSettings] = field(default_factory=dict)
+    upscaler: UpscalerSettings | None = None
     diffusion: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()
@@ -119,6 +121,7 @@ def load_release(
         _check_shapes(shapes, tensors)
         latent = record["latent"] and Latent(**_lists_to_tuples(record["latent"]))
         decoders = {name: _parse_decoder_settings(part) for name, part in record.get("decoders", {}).items()}
+        upscaler = _parse_upscaler_settings(record["upscaler"]) if "upscaler" in record else None
     except (ValueError, TypeError) as error:
         raise ValueError(f"cannot use the release {folder}: {error}") from None
     return Release(
@@ -126,6 +129,7 @@ def load_release(
         params=_place_params(tensors, shapes, jnp.dtype(dtype or jnp.float32), shardings),
         latent=latent,
         decoders={name: part for name, part in decoders.items() if name in names},
+        upscaler=upscaler if "upscaler" in names else None,
         sizes=tuple((height, width) for height, width in record["sizes"]),
         tokenizer=_read_tokenizer(folder, record["tokenizer"]),
         digest=record["sha256"],
@@ -171,6 +175,9 @@ def _write_contents(
         latent = replace(latent, vae=weights_digest(stored_values(tensors["vae"], dtype, axes["vae"])))
     own = release.latent  # decoders of these latents go on being so
     decoders = {name: replace(of, latent=latent) if of.latent == own else of for name, of in release.decoders.items()}
+    upscaler = release.upscaler
+    if upscaler and upscaler.latent == own:
+        upscaler = replace(upscaler, latent=latent)
     tokenizer = release.tokenizer.encode()
     if tokenizer:
         write_bytes(folder / "tokenizer.json", tokenizer)
@@ -179,6 +186,7 @@ def _write_contents(
         "components": components,
         "latent": latent and asdict(latent),
         "decoders": {name: asdict(decoding) for name, decoding in decoders.items()},
+        **({"upscaler": asdict(upscaler)} if upscaler else {}),
         "tokenizer": {"file": "tokenizer.json", "sha256": sha256(tokenizer)} if tokenizer else None,
         **{key: getattr(release, key) for key in ("diffusion", "text", "sizes", "sampling", "training")},
     }
@@ -262,6 +270,11 @@ def _read_tokenizer(folder: Path, entry: Mapping[str, str] | None) -> str:
 
 def _parse_decoder_settings(part: Mapping[str, Any]) -> DecoderSettings:
     return DecoderSettings(**{**_lists_to_tuples(part), "latent": Latent(**_lists_to_tuples(part["latent"]))})
+
+
+def _parse_upscaler_settings(part: Mapping[str, Any]) -> UpscalerSettings:
+    latent = part.get("latent") and Latent(**_lists_to_tuples(part["latent"]))
+    return UpscalerSettings(**{**_lists_to_tuples(part), "latent": latent})
 
 
 def _lists_to_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 COMMANDS = {
     "train": ("dalle3_jax.commands.train", "train one stage of a config, or go on where it stopped"),
     "sample": ("dalle3_jax.commands.sample", "turn prompts into pictures"),
+    "upscale": ("dalle3_jax.commands.upscale", "enlarge images 2 or 4 times"),
     "convert": ("dalle3_jax.commands.convert", "write public weights as a release"),
     "export": ("dalle3_jax.commands.export", "write a release from a training workdir"),
     "encode": ("dalle3_jax.commands.encode", "encode a dataset once, to latents that training reads"),

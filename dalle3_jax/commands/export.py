@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dtype", metavar="NAME", help=told)
     told = "a release (default), or folders for transformers and diffusers"
     parser.add_argument("--format", choices=("release", "diffusers"), default="release", help=told)
-    told = "a release or a finished stage whose decoder joins in; may be given several times"
+    told = "a release or a finished stage whose decoder or upscaler joins in; may be given several times"
     parser.add_argument("--add", action="append", default=[], metavar="PATH", help=told)
     parser.add_argument(
         "--decoder", metavar="NAME", help="the decoder that pictures get by default: vae, consistency, ..."
@@ -79,14 +79,18 @@ def export_release(
 
 
 def with_decoders(release: "Release", add: Sequence[str], decoder: str | None) -> "Release":
-    """The release with the decoders of others; ValueError where one is of other latents, or the default is unknown."""
+    """The release with decoders and upscalers of others; ValueError for misfits, or where the default is unknown."""
     from dalle3_jax.loading.open import open_release
     from dalle3_jax.pipeline import Pipeline
 
     for path in add:
         part = open_release(path)
+        if part.upscaler:
+            release = with_upscaler(release, part, path)
+            continue
         if not part.decoders:
-            raise ValueError(f"{path} holds no decoder: give the stages distill and distill_refiner, or their releases")
+            stages = "distill, distill_refiner and distill_upscaler"
+            raise ValueError(f"{path} holds no decoder and no upscaler: give the stages {stages}, or their releases")
         names = part.decoders.keys()
         trained = release.training.get("decoders", {}) | dict.fromkeys(names, part.training)
         release = replace(
@@ -101,6 +105,27 @@ def with_decoders(release: "Release", add: Sequence[str], decoder: str | None) -
     if add or decoder is not None:
         Pipeline(release).request("")  # raises for a default that it cannot have
     return release
+
+
+def with_upscaler(release: "Release", part: "Release", path: str) -> "Release":
+    """The release with the upscaler of another; ValueError where that read captions by other networks than these."""
+    from dalle3_jax.checkpoints.releases import weights_digest
+    from dalle3_jax.models.glyph import text_components
+
+    own, others = release.params, {name: part.params[name] for name in text_components(part.modules)}
+    differ = [name for name in others if name not in own or weights_digest(own[name]) != weights_digest(others[name])]
+    latent = part.upscaler.latent if part.upscaler else None
+    if latent and (release.latent is None or latent.mismatches(release.latent)):
+        differ.append("vae")
+    if differ:
+        raise ValueError(f"the upscaler of {path} was trained with another {', '.join(differ)} than this release has")
+    return replace(
+        release,
+        modules=release.modules | {"upscaler": part.modules["upscaler"]},
+        params=own | {"upscaler": part.params["upscaler"]},
+        upscaler=part.upscaler,
+        training=release.training | {"upscaler": part.training},
+    )
 
 
 def checkpoint_release(workdir: Path) -> tuple["Release", int]:

@@ -1,4 +1,4 @@
-"""diffusers' UNet2DConditionModel, of Stable Diffusion 1, 2, XL and their like: config.json and the tensors."""
+"""diffusers' UNet2DConditionModel, of Stable Diffusion 1, 2, XL, x4 and their like: config.json and the tensors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 from dalle3_jax.convert.blocks import mlp_rules, residual_rules, spatial_transformer_rules
 from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_options
 from dalle3_jax.convert.layout import NetworkLayout
-from dalle3_jax.convert.rules import Rule, conv, norm
+from dalle3_jax.convert.rules import Rule, conv, embedding, norm
 from dalle3_jax.models.unet import SIZE_ID_WIDTH, Level, UNet
 
 __all__ = ["LAYOUT", "config", "module"]
@@ -38,6 +38,9 @@ DEFAULTS = {
     "projection_class_embeddings_input_dim": None,
     "time_embedding_dim": None,
     "resnet_time_scale_shift": "default",
+    "only_cross_attention": False,
+    "mid_block_only_cross_attention": None,
+    "num_class_embeds": None,
 }
 """What diffusers takes for options that old configs lack."""
 
@@ -57,12 +60,13 @@ SUPPORTED = {
     "conv_in_kernel": 3,
     "conv_out_kernel": 3,
     "attention_type": "default",
+    "mid_block_only_cross_attention": [None, False, True],
 }
 """The values of each option for which there is a UNet here; further options must be off."""
 
 OFF = (
-    *("center_input_sample", "only_cross_attention", "dual_cross_attention", "mid_block_only_cross_attention"),
-    *("num_attention_heads", "encoder_hid_dim", "encoder_hid_dim_type", "class_embed_type", "num_class_embeds"),
+    *("center_input_sample", "dual_cross_attention", "num_attention_heads"),
+    *("encoder_hid_dim", "encoder_hid_dim_type", "class_embed_type"),
     *("resnet_skip_time_act", "time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim"),
     *("class_embeddings_concat", "cross_attention_norm"),
 )
@@ -87,7 +91,9 @@ def module(config: Mapping[str, Any]) -> UNet:
         size_ids=SIZE_IDS if pooled else 0,
         context_width=_read_size(options, "cross_attention_dim", errors),
         vector_width=_read_vector_width(options, errors) if pooled else 0,
+        level_entries=None if options["num_class_embeds"] is None else _read_size(options, "num_class_embeds", errors),
         middle_depth=_read_per_level(options, "transformer_layers_per_block", len(levels), errors)[-1],
+        middle_self_attend=_reads_middle_self_attention(options),
         groups=values["norm_num_groups"],
         embedding_ratio=_read_embedding_ratio(options, levels[0].channels, errors),
     )
@@ -106,6 +112,10 @@ def config(unet: UNet) -> dict[str, Any]:
         "addition_time_embed_dim": SIZE_ID_WIDTH,
         "projection_class_embeddings_input_dim": unet.vector_width + unet.size_ids * SIZE_ID_WIDTH,
     }
+    crossed = {
+        "only_cross_attention": [not level.self_attend for level in unet.levels],
+        "mid_block_only_cross_attention": not unet.middle_self_attend,
+    }
     return {
         "_class_name": CLASS,
         "in_channels": unet.in_channels,
@@ -123,6 +133,8 @@ def config(unet: UNet) -> dict[str, Any]:
         "resnet_time_scale_shift": next(theirs for theirs, ours in TIME.items() if ours == unet.time_conditioning),
         "use_linear_projection": True,
         **(added if unet.pooled else {}),
+        **(crossed if not all([unet.middle_self_attend, *(level.self_attend for level in unet.levels)]) else {}),
+        **({} if unet.level_entries is None else {"num_class_embeds": unet.level_entries}),
     }
 
 
@@ -144,7 +156,23 @@ def _read_levels(options: Mapping[str, Any], errors: list[str]) -> tuple[Level, 
     if any(width % n for width, n in zip(widths, heads, strict=True)):
         errors.append(f"attention_head_dim={options['attention_head_dim']!r} (numbers of heads that divide {widths})")
     depths = [depth if known and down[i].startswith("Cross") else 0 for i, depth in enumerate(depths)]
-    return tuple(map(Level, widths, blocks, depths, heads))
+    return tuple(map(Level, widths, blocks, depths, heads, _read_self_attention(options, count, errors)))
+
+
+def _read_self_attention(options: Mapping[str, Any], levels: int, errors: list[str]) -> tuple[bool, ...]:
+    """Whether pixels attend to each other, level by level."""
+    only_cross = options["only_cross_attention"]
+    crossed = only_cross if isinstance(only_cross, list | tuple) else [only_cross or False] * levels
+    if len(crossed) == levels and all(isinstance(value, bool) for value in crossed):
+        return tuple(not value for value in crossed)
+    errors.append(f"only_cross_attention={only_cross!r} (supported: true or false, for all or each of {levels} levels)")
+    return (True,) * levels
+
+
+def _reads_middle_self_attention(options: Mapping[str, Any]) -> bool:
+    """The middle follows the levels where these are all alike by one word, and attends to itself after a list."""
+    middle, levels = options["mid_block_only_cross_attention"], options["only_cross_attention"]
+    return not (levels is True if middle is None else middle)
 
 
 def _read_per_level(options: Mapping[str, Any], name: str, levels: int, errors: list[str]) -> tuple[int, ...]:
@@ -191,6 +219,7 @@ def _read_embedding_ratio(options: Mapping[str, Any], top: int, errors: list[str
 def _inexpressible_fields(unet: UNet) -> Sequence[str]:
     """The fields that diffusers has no option for."""
     supported: dict[str, Any] = {"qk_norm": False, "size_ids": SIZE_IDS if unet.pooled else 0}
+    supported |= {"patch": 1, "norm": "group"}
     if unet.time_conditioning == "scale_shift":
         supported |= {"modulate_first": False, "affine": True}
     if depth := unet.levels[-1].depth:
@@ -198,6 +227,7 @@ def _inexpressible_fields(unet: UNet) -> Sequence[str]:
     errors = unsupported_options({name: getattr(unet, name) for name in supported}, supported)
     widths = ("context_width", "vector_width") if unet.pooled else ("context_width",)
     wanted = [name for name in (*widths, "middle_depth") if not getattr(unet, name)]
+    wanted += ["level_entries"] if unet.level_entries == 0 else []
     return errors + [f"{name}=0 (supported: positive whole numbers)" for name in wanted]
 
 
@@ -209,6 +239,7 @@ def rules(config: Mapping[str, Any]) -> list[Rule]:
         *conv("conv_in", "conv_in"),
         *mlp_rules("time_embedding", "time_embedding"),
         *mlp_rules("add_embedding", "condition_embedding"),
+        *embedding("class_embedding", "level_table"),
         *residual_rules("mid_block.resnets.0", "middle_block_0", time),
         *spatial_transformer_rules("mid_block.attentions.0", "middle_transformer", dense),
         *residual_rules("mid_block.resnets.1", "middle_block_1", time),

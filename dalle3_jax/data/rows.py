@@ -7,6 +7,7 @@ import numpy as np
 
 from dalle3_jax.data.buckets import Size, resize_and_crop
 from dalle3_jax.data.caches.sidecars import CaptionedSource
+from dalle3_jax.data.degradation import degrade_image
 from dalle3_jax.data.draws import uniform, weighted_choice
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import Source
@@ -47,6 +48,8 @@ def make_row(
             down, across = (int(uniform(*key, name) * (n - side + 1)) for name, n in zip(AXES, bucket, strict=True))
             pixels, top, left = crop_square(pixels, down, across, side), top + down, left + across
         row["images"] = pixels
+        if settings["degradation"]:
+            row["low_images"] = degrade_image(pixels, settings["degradation"], key)
         sizes = [height, width, top, left, *pixels.shape[:2]]
     else:
         entry = latents[index]
@@ -78,8 +81,7 @@ def collate_rows(
 ) -> Batch:
     """Rows as the arrays of a batch."""
     batch = {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "caption"}
-    if "images" in batch:
-        batch["images"] = normalise_pixels(batch["images"])
+    batch |= {name: normalise_pixels(batch[name]) for name in ("images", "low_images") if name in batch}
     if "latents" in batch:
         batch["latents"] = batch["latents"].astype(np.float32)
     if tokenize is not None:

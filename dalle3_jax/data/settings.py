@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dalle3_jax.data.degradation import degradation_errors
+
 DEFAULTS: Mapping[str, Any] = {  # as configs/common.py has them, which may not import them: a test compares
     "source": "scenes",  # or a folder: of WebDataset tars, of pictures, with a metadata.jsonl, of a TFDS dataset
     "world": "first",
@@ -12,6 +14,7 @@ DEFAULTS: Mapping[str, Any] = {  # as configs/common.py has them, which may not 
     "buckets": (),  # sizes (height, width) that batches have; (): size alone
     "frames": (),  # sizes (height, width) of which each scene has the one that suits it; (): all have `size`
     "crop": 0,  # side of a random crop in pixels; 0: whole pictures
+    "degradation": {},  # factor and more of `data.degradation`: of low-resolution images beside them; {}: none
     "captions": {"descriptive": 0.95, "short": 0.0, "alt": 0.05},  # version -> how often it is chosen
     "fields": {},  # of JSON beside pictures -> versions of captions; {}: `data.sources.captions_beside.FIELDS`
     "sidecars": (),  # folders of further versions of captions, as `dalle3-jax recaption` writes them
@@ -38,6 +41,8 @@ def resolve_settings(section: Mapping[str, Any]) -> dict[str, Any]:
     wrong = [name for name, (suits, _) in CHECKS.items() if not suits(settings[name])]
     remedies = {name: remedy for name, (_, remedy) in CHECKS.items()}
     side = settings["crop"] or 0
+    if "degradation" not in wrong and (errors := degradation_errors(settings["degradation"], side)):
+        wrong, remedies["degradation"] = [*wrong, "degradation"], "; ".join(errors)
     if not is_whole(side, 0) or (not {"size", "buckets"} & {*wrong} and side > min(map(min, bucket_sizes(settings)))):
         wrong, remedies["crop"] = ["crop", *wrong], "a crop must fit into the picture, 0 for none"
     if wrong:
@@ -106,6 +111,7 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "size": (is_image_size, "height and width must be positive multiples of 8"),
     "frames": (are_image_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
     "buckets": (are_image_sizes, "sizes are (height, width) in positive multiples of 8, each of them once"),
+    "degradation": (lambda value: isinstance(value, Mapping), "give its settings by name, {} for none"),
     "captions": (are_weights, "the probabilities of the versions must not be negative, nor all be zero"),
     "fields": (are_fields, "name the version of captions that each field is, as {'prompt': 'descriptive'}"),
     "sidecars": (are_folders, "name the folders that dalle3-jax recaption wrote, as ('captions',), each of them once"),

@@ -14,6 +14,7 @@ from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.checkpoints.releases import Release, weights_digest
 from dalle3_jax.convert import vae
 from dalle3_jax.convert.folders import weight_files
+from dalle3_jax.loading.sd_upscaler import upscaler_release
 from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS, PipelineDescription, describe_pipeline
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.vae import VAE
@@ -33,12 +34,13 @@ def load_diffusers_pipeline(
     `title` is what the release says that it was imported from; `load_options` is what `convert.load` takes. Raises
     ValueError as `describe_pipeline` does, before any tensor is read, and as `convert.load` does.
     """
-    found = describe_pipeline(folder, components, how.get("variant"))
+    parts = None if components is None else [{"upscaler": "unet"}.get(name, name) for name in components]
+    found = describe_pipeline(folder, parts, how.get("variant"))
     modules, params = {}, {}
     for part, module in found.modules.items():
         loaded, params[part] = convert.load(folder / part, shardings=component_shardings(part, shardings), **how)
         modules[part] = module.clone(dtype=loaded.dtype)
-    return Release(
+    release = Release(
         modules,
         params,
         vae_latent(found.configs["vae"], modules["vae"], params["vae"]) if "vae" in modules else None,
@@ -50,6 +52,7 @@ def load_diffusers_pipeline(
         tokenizer=found.tokenizers["text_encoder"].to_json(),
         digest=_pipeline_digest(folder, found, how.get("variant")),
     )
+    return upscaler_release(folder, release) if PIPELINE_KINDS[found.name].enlarges else release
 
 
 def vae_latent(config: Mapping[str, Any], module: VAE, params: Params) -> Latent:

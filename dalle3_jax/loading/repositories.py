@@ -24,6 +24,7 @@ OPTIONAL = {
     "tokenizer": TOKENIZER,
     "tokenizer_2": TOKENIZER,
     "scheduler": ("scheduler_config.json",),
+    "low_res_scheduler": ("scheduler_config.json",),
 }
 """Small files of a folder that are read where they are there; "" is the root of a single network."""
 

@@ -12,6 +12,7 @@ from dalle3_jax.convert import schedulers
 from dalle3_jax.convert.folders import read_json
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.unet import UNet
+from dalle3_jax.models.upscaler import low_resolution_channels
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer, read_padding_id
 
@@ -19,12 +20,16 @@ __all__ = ["PIPELINE_KINDS", "PipelineDescription", "PipelineKind", "describe_pi
 
 
 class PipelineKind(NamedTuple):
-    """What a pipeline's class says and its files do not: whose features its UNet attends to, and its own guidance."""
+    """What a pipeline's class says and its files do not: whose features its UNet attends to, and its own guidance.
+
+    `enlarges` is the factor of an upscaler, whose UNet takes the low-resolution image beside the latents.
+    """
 
     encoders: tuple[str, ...]
     skip: int
     normed: bool
     guidance_scale: float
+    enlarges: int = 0
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -36,6 +41,9 @@ PIPELINE_KINDS = {
     "StableDiffusionPipeline": PipelineKind(("text_encoder",), skip=0, normed=True, guidance_scale=7.5),
     "StableDiffusionXLPipeline": PipelineKind(
         ("text_encoder", "text_encoder_2"), skip=1, normed=False, guidance_scale=5.0
+    ),
+    "StableDiffusionUpscalePipeline": PipelineKind(
+        ("text_encoder",), skip=0, normed=True, guidance_scale=9.0, enlarges=4
     ),
 }
 COMPONENT_CLASSES = {"text_encoder": CLIPTextEncoder, "text_encoder_2": CLIPTextEncoder, "unet": UNet, "vae": VAE}
@@ -151,11 +159,16 @@ def _width_errors(kind: PipelineKind, modules: Mapping[str, Any]) -> list[str]:
     unet, latents = modules.get("unet"), modules.get("vae")
     clips = [modules[part] for part in kind.encoders if part in modules]
     found = []
-    if unet and latents and {unet.in_channels, unet.out_channels} != {latents.latent_channels}:
-        found.append(
-            f"its UNet takes {unet.in_channels} channels and gives {unet.out_channels}, its VAE's latents have "
-            f"{latents.latent_channels} (UNets that fill in parts of a picture are not supported)"
-        )
+    if unet and latents:
+        beside = low_resolution_channels(kind.enlarges, latents.factor) if kind.enlarges else 0
+        if (unet.in_channels - beside, unet.out_channels) != (latents.latent_channels,) * 2:
+            found.append(
+                f"its UNet takes {unet.in_channels} channels and gives {unet.out_channels}, its VAE's latents have "
+                f"{latents.latent_channels}{f' and the image beside them {beside}' if beside else ''} (UNets that fill "
+                "in parts of a picture are not supported)"
+            )
+    if unet and (unet.level_entries is not None) != bool(kind.enlarges):
+        found.append(f"its UNet has num_class_embeds={unet.level_entries}: upscalers have noise levels, others none")
     if unet and len(clips) == len(kind.encoders):
         width, vector = sum(clip.width for clip in clips), clips[-1].projection or clips[-1].width
         if unet.context_width != width or (unet.pooled and unet.vector_width != vector):

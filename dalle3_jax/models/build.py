@@ -35,7 +35,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "clip": (CLIP, ()),
     "xfnet": (XFNet, ("xfnet",)),
     "latent_head": (LatentHead, ("latent_head",)),
-    "unet": (UNet, ("unet",)),
+    "unet": (UNet, ("unet", "upscaler")),
     "vae": (VAE, ("vae",)),
     "decoder_unet": (DecoderUNet, ("decoder", "refiner")),
     "scene_reader": (SceneReader, ("reader",)),

@@ -1,5 +1,6 @@
 """The latent diffusion UNet: DALL-E 3's scale-shift conditioning; Stable Diffusion's and SDXL's are fields."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,9 +10,10 @@ from flax import linen as nn
 
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.examples import floats, require_component, text_mask
+from dalle3_jax.models.vae import depth_to_space, space_to_depth
 from dalle3_jax.nn.explicit_axes import accept_explicit_axes
-from dalle3_jax.nn.layers import EmbeddingMLP, conv, sinusoids
-from dalle3_jax.nn.norms import GroupNorm
+from dalle3_jax.nn.layers import EmbeddingMLP, conv, embedding, sinusoids
+from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
 from dalle3_jax.nn.transformer import SpatialTransformer
 from dalle3_jax.typing import Array, DTypeLike, Float, Params
@@ -26,13 +28,15 @@ SIZE_ID_WIDTH = 256
 class Level:
     """One resolution of the UNet: `blocks` residual blocks down and one more up.
 
-    Each is followed by a transformer of `depth` layers (0: none) with `heads` heads.
+    Each is followed by a transformer of `depth` layers (0: none) with `heads` heads; without `self_attend` both of a
+    layer's attentions are to the text.
     """
 
     channels: int
     blocks: int = 2
     depth: int = 0
     heads: int = 8
+    self_attend: bool = True
 
 
 @accept_explicit_axes
@@ -43,6 +47,9 @@ class UNet(nn.Module):
     weights of its own. `affine=True, modulate_first=False` make it diffusers' variant; `"add"` is Stable Diffusion's.
     `pooled` adds the condition's vector to the time embedding, `size_ids` SDXL's size, crop and target size with it.
     `context_width` and `vector_width` are those of the condition's tokens and vector where they are known (0: any).
+    An upscaler's (see `models.upscaler`) is conditioned on the noise level of its low-resolution image too, by a second
+    embedding added to that of the time: of sinusoids (`level_entries=0`) or a learned table of so many entries.
+    `patch` folds pixels into channels before the first convolution. `norm="rms"` has no statistics over space.
     """
 
     levels: tuple[Level, ...]
@@ -55,7 +62,11 @@ class UNet(nn.Module):
     size_ids: int = 0
     context_width: int = 0
     vector_width: int = 0
+    level_entries: int | None = None
     middle_depth: int = 1
+    middle_self_attend: bool = True
+    patch: int = 1
+    norm: Literal["group", "rms"] = "group"
     groups: int = 32
     qk_norm: bool = False
     embedding_ratio: int = 4
@@ -69,12 +80,16 @@ class UNet(nn.Module):
         t: Float[Array, " b"],
         condition: Condition,
         sizes: Float[Array, "b s"] | None = None,
+        noise_level: Float[Array, " b"] | None = None,
     ) -> Float[Array, "b h w c_out"]:
-        """One evaluation; t is the schedule's network time, sizes are in pixels. Any latent size works."""
+        """One evaluation; t and noise_level are schedules' network times, sizes are in pixels.
+
+        Any latent size works, any multiple of `patch` where pixels are folded.
+        """
         self._check_condition(condition)
-        e = self._conditioning_embedding(t, condition, sizes)
+        e = self._conditioning_embedding(t, condition, sizes, noise_level)
         top = self.levels[0].channels
-        x = conv(top, dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
+        x = conv(top, dtype=self.dtype, name="conv_in")(space_to_depth(x, self.patch).astype(self.dtype))
         skips = [x]
         for i, level in enumerate(self.levels):
             for j in range(level.blocks):
@@ -87,7 +102,8 @@ class UNet(nn.Module):
         bottom = self.levels[-1]
         x = self._block(bottom.channels, "middle_block_0")(x, e)
         if self.middle_depth:
-            x = self._transformer(bottom, self.middle_depth, "middle_transformer")(x, condition.tokens, condition.mask)
+            middle = dataclasses.replace(bottom, depth=self.middle_depth, self_attend=self.middle_self_attend)
+            x = self._transformer(middle, "middle_transformer")(x, condition.tokens, condition.mask)
         x = self._block(bottom.channels, "middle_block_1")(x, e)
 
         for i, level in reversed(list(enumerate(self.levels))):
@@ -98,9 +114,10 @@ class UNet(nn.Module):
                 _, height, width, _ = skips[-1].shape
                 x = Upsample(level.channels, dtype=self.dtype, name=f"up_{i}_upsample")(x, (height, width))
 
-        x = nn.silu(GroupNorm(self.groups, name="norm_out")(x))
+        norm = RMSNorm(1e-5, name="norm_out") if self.norm == "rms" else GroupNorm(self.groups, name="norm_out")
         # The first guess of a new network is zero.
-        return conv(self.out_channels, dtype=self.dtype, zero=True, name="conv_out")(x).astype(jnp.float32)
+        out = conv(self.out_channels * self.patch**2, dtype=self.dtype, zero=True, name="conv_out")(nn.silu(norm(x)))
+        return depth_to_space(out, self.patch).astype(jnp.float32)
 
     def _check_condition(self, condition: Condition) -> None:
         widths = [("tokens", self.context_width, condition.tokens)]
@@ -108,7 +125,9 @@ class UNet(nn.Module):
         if wrong := [f"{what} of {w}, not {x.shape[-1]}" for what, w, x in widths if w not in (0, x.shape[-1])]:
             raise ValueError(f"the condition does not fit this UNet, which takes {' and '.join(wrong)}")
 
-    def _conditioning_embedding(self, t: Array, condition: Condition, sizes: Array | None) -> Array:
+    def _conditioning_embedding(
+        self, t: Array, condition: Condition, sizes: Array | None, noise_level: Array | None
+    ) -> Array:
         top = self.levels[0].channels
         width = self.embedding_ratio * top
         e = EmbeddingMLP(width, self.dtype, name="time_embedding")(sinusoids(t, top))
@@ -121,13 +140,23 @@ class UNet(nn.Module):
             extra.append(sinusoids(sizes.reshape(-1), SIZE_ID_WIDTH).reshape(sizes.shape[0], -1))
         if extra:
             e = e + EmbeddingMLP(width, self.dtype, name="condition_embedding")(jnp.concatenate(extra, axis=-1))
-        return e
+        return e if self.level_entries is None else e + self._level_embedding(noise_level, width)
+
+    def _level_embedding(self, noise_level: Array | None, width: int) -> Array:
+        if noise_level is None:
+            raise ValueError("this UNet is conditioned on the noise level of a low-resolution image: pass noise_level")
+        if not self.level_entries:
+            return EmbeddingMLP(width, self.dtype, name="level_embedding")(
+                sinusoids(noise_level, self.levels[0].channels)
+            )
+        rows = jnp.clip(jnp.round(noise_level), 0, self.level_entries - 1).astype(jnp.int32)
+        return embedding(self.level_entries, width, dtype=self.dtype, name="level_table")(rows)
 
     def _layer(self, x: Array, e: Array, condition: Condition, level: Level, name: str) -> Array:
         x = self._block(level.channels, f"{name}_block")(x, e)
         if not level.depth:
             return x
-        return self._transformer(level, level.depth, f"{name}_transformer")(x, condition.tokens, condition.mask)
+        return self._transformer(level, f"{name}_transformer")(x, condition.tokens, condition.mask)
 
     def _block(self, features: int, name: str) -> ResBlock:
         block = nn.remat(ResBlock) if self.remat else ResBlock
@@ -136,18 +165,21 @@ class UNet(nn.Module):
             conditioning=self.time_conditioning,
             modulate_first=self.modulate_first,
             affine=self.affine,
+            norm=self.norm,
             groups=self.groups,
             dtype=self.dtype,
             name=name,
         )
 
-    def _transformer(self, level: Level, depth: int, name: str) -> SpatialTransformer:
+    def _transformer(self, level: Level, name: str) -> SpatialTransformer:
         if level.channels % level.heads:
             raise ValueError(f"level of {level.channels} channels is not a multiple of its {level.heads} heads")
         return SpatialTransformer(
-            depth,
+            level.depth,
             level.heads,
             level.channels // level.heads,
+            self_attend=level.self_attend,
+            norm=self.norm,
             groups=self.groups,
             qk_norm=self.qk_norm,
             remat=self.remat,
@@ -163,8 +195,10 @@ class UNet(nn.Module):
             adapter = require_component("xfnet", modules, self)
             context, vector = adapter.width, adapter.vector_width
         condition = Condition(floats(1, 8, context), text_mask(), floats(1, max(vector, 1)))
-        sizes = (floats(1, self.size_ids),) if self.size_ids else ()
-        return floats(1, 8, 8, self.in_channels), floats(1), condition, *sizes
+        sizes = floats(1, self.size_ids) if self.size_ids else None
+        noise_level = None if self.level_entries is None else floats(1)
+        side = 8 * self.patch
+        return floats(1, side, side, self.in_channels), floats(1), condition, sizes, noise_level
 
 
 def apply_unet(

@@ -1,13 +1,13 @@
 """Transformer blocks, stacked by `nn.scan` at any depth so that parameter trees keep their shape."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.nn.attention import Attention
 from dalle3_jax.nn.layers import dense, layer_norm
-from dalle3_jax.nn.norms import GroupNorm
+from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
 __all__ = ["GEGLU", "PixelAttention", "SpatialTransformer", "TransformerBlock", "scan_layers"]
@@ -48,11 +48,16 @@ class GEGLU(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention, optional cross-attention, GEGLU (SD's BasicTransformerBlock)."""
+    """Pre-norm self-attention, optional cross-attention, GEGLU (SD's BasicTransformerBlock).
+
+    Without `self_attend` the first attention is to the context too (diffusers' `only_cross_attention`): nothing then
+    passes from one pixel to another.
+    """
 
     heads: int
     head_size: int
     cross: bool = True
+    self_attend: bool = True
     qk_norm: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -69,7 +74,8 @@ class TransformerBlock(nn.Module):
             return Attention(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name=name)
 
         h = layer_norm(dtype=self.dtype, name="norm_1")(x)
-        x = x + attention("self_attention")(h, mask=None if self.cross else mask)
+        given = (None, None if self.cross else mask) if self.self_attend else (context, mask)
+        x = x + attention("self_attention")(h, *given)
         if self.cross:
             h = layer_norm(dtype=self.dtype, name="norm_2")(x)
             x = x + attention("cross_attention")(h, context, mask)
@@ -79,12 +85,15 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """GroupNorm, 1x1 projection, transformer blocks over the pixels, projection, residual (SD's Transformer2DModel).
 
-    The last projection begins at zero, as in latent diffusion's own code.
+    The last projection begins at zero, as in latent diffusion's own code. Without `self_attend` and with `norm="rms"`
+    a pixel's output depends on that pixel and the context alone.
     """
 
     depth: int
     heads: int
     head_size: int
+    self_attend: bool = True
+    norm: Literal["group", "rms"] = "group"
     groups: int = 32
     qk_norm: bool = False
     remat: bool = False
@@ -100,12 +109,19 @@ class SpatialTransformer(nn.Module):
         """Let every pixel attend to all pixels and to the context."""
         b, height, width, c = x.shape
         inner = self.heads * self.head_size
-        h = GroupNorm(self.groups, eps=1e-6, name="norm")(x).reshape(b, height * width, c)
+        norm = RMSNorm(1e-6, name="norm") if self.norm == "rms" else GroupNorm(self.groups, eps=1e-6, name="norm")
+        h: Array = norm(x).reshape(b, height * width, c)
         h = dense(inner, dtype=self.dtype, name="project_in")(h)
         blocks = scan_layers(TransformerBlock, self.depth, remat=self.remat)
-        h, _ = blocks(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name="layers")(
-            h, context, mask
+        layers = blocks(
+            self.heads,
+            self.head_size,
+            self_attend=self.self_attend,
+            qk_norm=self.qk_norm,
+            dtype=self.dtype,
+            name="layers",
         )
+        h, _ = layers(h, context, mask)
         h = dense(c, dtype=self.dtype, zero=True, name="project_out")(h).reshape(b, height, width, c)
         return nn.with_logical_constraint(x + h, ("batch", "height", None, None))
 

@@ -24,7 +24,7 @@ XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
     'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+    'Iptc4xmpExt:DigitalSourceType="SOURCE_TYPE"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
 )
 FORMATS = {"png": "PNG", "webp": "WEBP", "jpeg": "JPEG"}
 SUFFIXES = {".png": "png", ".webp": "webp", ".jpeg": "jpeg", ".jpg": "jpeg"}
@@ -53,16 +53,16 @@ def encode_image(image: Image.Image, texts: Mapping[str, str], suffix: str) -> b
     if form == "jpeg" and len(content) > MOST_EXIF:
         raise ValueError(f"the prompt is too long for a JPEG, whose metadata end at {MOST_EXIF} bytes: use png or webp")
     file = BytesIO()
-    image.save(file, FORMATS[form], quality=QUALITY, exif=content, xmp=XMP.encode())
+    image.save(file, FORMATS[form], quality=QUALITY, exif=content, xmp=XMP.replace("SOURCE_TYPE", SOURCE_TYPE).encode())
     return file.getvalue()
 
 
-def encode_png(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
-    """A PNG file with text chunks, and the XMP that tells any reader that the picture was generated."""
+def encode_png(image: Image.Image, texts: Mapping[str, str] | None = None, source_type: str = SOURCE_TYPE) -> bytes:
+    """A PNG file with text chunks, and the XMP that tells any reader that the picture was generated, or enhanced."""
     info = PngInfo()
     for key, text in (texts or {}).items():
         info.add_text(key, text)
-    info.add_itxt("XML:com.adobe.xmp", XMP)
+    info.add_itxt("XML:com.adobe.xmp", XMP.replace("SOURCE_TYPE", source_type))
     file = BytesIO()
     image.save(file, "PNG", pnginfo=info)
     return file.getvalue()

@@ -149,6 +149,8 @@ def abstract_batch(
         shapes["images"] = (height, width, 3), jnp.float32
     else:
         shapes["latents"] = (height // vae.factor, width // vae.factor, vae.latent_channels), jnp.float32
+    if factor := config.data.degradation.get("factor", 0):
+        shapes["low_images"] = (height // factor, width // factor, 3), jnp.float32
     if text is not None:
         shapes |= {"mask": ((length,), jnp.bool_), "sizes": ((6,), jnp.float32)}
         if inputs == "features":

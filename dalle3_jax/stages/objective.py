@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.stages.value_checks import (
     ABOVE_ZERO,
+    BELOW_ONE,
     COUNT,
     NOT_NEGATIVE,
     SHARE,
@@ -53,6 +54,7 @@ OBJECTIVE_RULES: Mapping[str, ValueCheck] = {
     "perturbation.strength": SHARE,
     "perturbation.steps": COUNT,
     "teacher": (one_of(True, False), "use True or False"),
+    "most_noise": BELOW_ONE,
     "top": (number_between(0.0, 1.0, open_end=True), "it must lie in (0, 1], 0 excluded"),
     "parts": (is_growing_pair, "give two whole numbers from 1 up, the second no smaller"),
 }

@@ -11,6 +11,7 @@ from dalle3_jax.stages.reader import scene_reader_stage
 from dalle3_jax.stages.size_head import size_head_stage
 from dalle3_jax.stages.stage import Stage
 from dalle3_jax.stages.text import text_stage
+from dalle3_jax.stages.upscaler import distill_upscaler_stage, upscaler_stage
 from dalle3_jax.stages.vae import vae_stage
 
 __all__ = ["STAGES", "build_stage"]
@@ -27,6 +28,8 @@ STAGES: Mapping[str, Callable[..., Stage]] = {
     "reader": scene_reader_stage,
     "captioner": captioner_stage,
     "size_head": size_head_stage,
+    "upscaler": upscaler_stage,
+    "distill_upscaler": distill_upscaler_stage,
 }
 """Name -> stage(context, *, keywords of its objective)."""
 

@@ -1,7 +1,8 @@
 """The tasks of diffusion models: the clean x0 of a batch, and the network conditioned on what goes with it.
 
 Diffusion training and consistency distillation take any of these: the base model's (text to latents), the pixel
-decoder's (latents to images) and the refiner's (perturbed latents to clean ones).
+decoder's (latents to images), the refiner's (perturbed latents to clean ones) and the upscaler's (small images to
+large ones).
 
 The networks come as functions of their parameters, so that any will do: `models.condition.encode_text` for
 `encode_text`, `models.unet.apply_unet` for `unet`, with their modules bound.
@@ -28,6 +29,7 @@ __all__ = [
     "latent_decoder",
     "perturb_latents",
     "text_to_image",
+    "upscale",
 ]
 
 Apply = Callable[..., Any]
@@ -158,6 +160,42 @@ def latent_decoder(
         if crop:
             x0, given = _crop_aligned(x0, given, crop_key, crop)
         return Task(x0, lambda params, x_t, t: network(params, x_t, t, given))
+
+    return make_task
+
+
+def upscale(
+    encode_text: EncodeText,
+    upscaler: Apply,
+    *,
+    noise_schedule: Schedule,
+    most_noise: float,
+    encode_latents: EncodeLatents | None = None,
+    null: Mapping[str, Any] | None = None,
+) -> MakeTask:
+    """The upscaler's task: `images`, or their latents, from `low_images` of a random noise level and captions.
+
+    upscaler(params, x_t, t, low images, noise level, condition, sizes) is given the batch's size ids where it has any.
+    Levels are uniform in [0, most_noise], times of `noise_schedule`. `null` holds the empty caption as a batch has it,
+    for guidance.
+    """
+
+    def make_task(weights: Params, batch: Batch, key: Key) -> Task:
+        level_key, noise_key = jax.random.split(key)
+        x0 = batch["images"] if encode_latents is None else encode_latents(weights, batch)
+        low, sizes = batch["low_images"], batch.get("sizes")
+        level = most_noise * jax.random.uniform(level_key, (len(low),))
+        alpha, sigma = _as_columns(noise_schedule.alpha(level)), _as_columns(noise_schedule.sigma(level))
+        given, told = alpha * low + sigma * jax.random.normal(noise_key, low.shape), noise_schedule.network_time(level)
+
+        def network(captions: Batch) -> Network:
+            condition = encode_text(weights, captions)
+            return lambda params, x_t, t: upscaler(params, x_t, t, given, told, condition, sizes)
+
+        if null is None:
+            return Task(x0, network(batch))
+        empty = {name: jnp.repeat(jnp.asarray(row), len(x0), axis=0) for name, row in null.items()}
+        return Task(x0, network(batch), network(empty))
 
     return make_task
 

@@ -1,13 +1,17 @@
 """`dalle3-jax export`: what is no run, or no finished checkpoint, is said in one line; releases in other types."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from dalle3_jax.checkpoints.releases import load_release
+from dalle3_jax.checkpoints.releases import load_release, save_release
 from dalle3_jax.checkpoints.tensors import Tensors
 from dalle3_jax.commands.export import find_stage_folder, main
 from dalle3_jax.loading.open import open_release
+from dalle3_jax.pipeline.upscaler import Upscaler
+from tests.tiny import tiny_upscaler
 
 
 def test_a_workdir_stands_for_its_base_stage(tmp_path):
@@ -58,3 +62,20 @@ def test_diffusers_get_the_floats_of_a_release_in_8_bits(release_folder, tmp_pat
     assert main([str(int8), str(tmp_path / "other"), "--format", "diffusers", "--dtype", "int8"]) == 2
     assert "cannot be stored as 'int8'; one of float16, bfloat16, float32, fp16" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_an_upscaler_joins_the_release_whose_captions_it_was_trained_on(release_folder, tmp_path, capsys):
+    part, whole = tmp_path / "upscaler", tmp_path / "whole"
+    save_release(part, tiny_upscaler())
+    assert main([str(release_folder), str(whole), "--add", str(part)]) == 0
+    joined = load_release(whole)
+    assert set(joined.modules) == {*load_release(release_folder).modules, "upscaler"}
+    assert joined.upscaler == tiny_upscaler().upscaler
+    assert Upscaler(joined).factors == (2, 4)
+    other = dict(tiny_upscaler().params)
+    other["xfnet"] = jax.tree.map(lambda leaf: leaf + 0.125, other["xfnet"])
+    save_release(part, dataclasses.replace(tiny_upscaler(), params=other))
+    capsys.readouterr()
+    assert main([str(release_folder), str(tmp_path / "wrong"), "--add", str(part)]) == 2
+    assert "was trained with another xfnet than this release has" in capsys.readouterr().err
+    assert not (tmp_path / "wrong").exists()

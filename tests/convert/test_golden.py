@@ -25,11 +25,14 @@ from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.pipeline import Pipeline, programs
+from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
+from tests.upscaled import x4_images
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OURS = {"captioner"}  # in our own layout: tests/models/test_captioner_golden.py reads it
 FOLDERS = sorted({str(path.parent.relative_to(GOLDEN)) for path in GOLDEN.rglob("expected.safetensors")} - OURS)
 PIPELINES = [folder for folder in FOLDERS if (GOLDEN / folder / "model_index.json").is_file()]
+UPSCALERS = ["stable_diffusion_x4"]
 NETWORKS = [folder for folder in FOLDERS if folder not in PIPELINES]
 LIMIT = 1e-5
 
@@ -136,7 +139,7 @@ class Watched(Pipeline):
         return self.latents
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", sorted({*PIPELINES} - {*UPSCALERS}))
 def test_a_pipeline_makes_the_pictures_of_diffusers(name, monkeypatch):
     folder = GOLDEN / name
     inputs, outputs = stored(folder)
@@ -154,3 +157,12 @@ def test_a_pipeline_makes_the_pictures_of_diffusers(name, monkeypatch):
     assert_close({key: seen[key] for key in outputs}, outputs)
     levels = np.stack([np.asarray(picture.image, int) for picture in pictures])
     assert abs(levels - images.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("name", UPSCALERS)
+def test_an_upscaler_makes_the_image_of_diffusers(name):
+    inputs, outputs = stored(GOLDEN / name)
+    asked = json.loads((GOLDEN / name / "request.json").read_text())
+    how = Upscaling(4, asked["steps"], asked["noise_level"], asked["guidance_scale"])
+    latents, image = x4_images(Upscaler.load(GOLDEN / name), how, inputs, asked["prompt"])
+    assert_close({"latents": latents, "image": image}, outputs)

@@ -57,6 +57,17 @@ SDXL = SD2 | {
     "up_block_types": ["CrossAttnUpBlock2D"] * 2 + ["UpBlock2D"],
     "upcast_attention": None,
 }
+X4 = SD1 | {
+    "block_out_channels": [256, 512, 512, 1024],
+    "cross_attention_dim": 1024,
+    "down_block_types": ["DownBlock2D"] + ["CrossAttnDownBlock2D"] * 3,
+    "in_channels": 7,
+    "num_class_embeds": 1000,
+    "only_cross_attention": [True, True, True, False],
+    "sample_size": 128,
+    "up_block_types": ["CrossAttnUpBlock2D"] * 3 + ["UpBlock2D"],
+    "use_linear_projection": True,
+}
 PUBLIC = {  # config, levels and further fields of ours, parameters
     "sd1_unet": (
         SD1,
@@ -75,6 +86,12 @@ PUBLIC = {  # config, levels and further fields of ours, parameters
         (Level(320, 2, 0, 5), Level(640, 2, 2, 10), Level(1280, 2, 10, 20)),
         {"context_width": 2048, "size_ids": 6, "vector_width": 1280, "middle_depth": 10},
         2_567_463_684,
+    ),
+    "sd_x4_unet": (
+        X4,
+        (Level(256, 2, 0, 8, False), Level(512, 2, 1, 8, False), Level(512, 2, 1, 8, False), Level(1024, 2, 1, 8)),
+        {"context_width": 1024, "pooled": False, "in_channels": 7, "level_entries": 1000},
+        473_398_020,
     ),
 }
 DIFFUSERS = {"time_conditioning": "add", "modulate_first": False, "affine": True}
@@ -96,6 +113,22 @@ def test_a_config_may_leave_out_what_diffusers_has_a_default_for():
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_config_that_was_written_reads_as_the_same_network(name):
     module = unet.LAYOUT.module(PUBLIC[name][0])
+    assert unet.LAYOUT.module(unet.LAYOUT.config(module)) == module
+
+
+@pytest.mark.parametrize(
+    ("options", "levels", "middle"),
+    [
+        ({"only_cross_attention": True}, (False,) * 4, False),
+        ({"only_cross_attention": [True] * 4}, (False,) * 4, True),
+        ({"only_cross_attention": True, "mid_block_only_cross_attention": False}, (False,) * 4, True),
+        ({"mid_block_only_cross_attention": True}, (True,) * 4, False),
+    ],
+)
+def test_the_middle_follows_the_levels_unless_they_are_listed_or_it_is_told_apart(options, levels, middle):
+    """As UNet2DConditionModel's own code resolves the two options."""
+    module = unet.LAYOUT.module(SD1 | options)
+    assert (tuple(level.self_attend for level in module.levels), module.middle_self_attend) == (levels, middle)
     assert unet.LAYOUT.module(unet.LAYOUT.config(module)) == module
 
 
@@ -142,8 +175,9 @@ UNSUPPORTED = {
     "norm_eps": 1e-6,
     "norm_num_groups": None,
     "num_attention_heads": 8,
-    "num_class_embeds": 1000,
-    "only_cross_attention": True,
+    "num_class_embeds": 0,
+    "only_cross_attention": [True, False],
+    "mid_block_only_cross_attention": "deep",
     "resnet_out_scale_factor": 1.41,
     "resnet_time_scale_shift": "ada_group",
     "reverse_transformer_layers_per_block": [1, 1, 1, 2],
@@ -197,9 +231,9 @@ def test_options_that_do_not_go_together_are_named(options, named):
 
 
 def test_what_diffusers_cannot_express_is_named_at_once():
-    module = UNet(levels=(Level(32, depth=2),), qk_norm=True, size_ids=4, middle_depth=1)
+    module = UNet((Level(32, depth=2),), qk_norm=True, size_ids=4, middle_depth=1, patch=2, norm="rms", level_entries=0)
     with pytest.raises(ValueError, match="as UNet2DConditionModel") as error:
         unet.LAYOUT.config(module)
     names = ("qk_norm=True", "size_ids=4", "modulate_first=True", "affine=False", "middle_depth=1 (supported: 2)")
-    for named in (*names, "context_width=0", "vector_width=0"):
+    for named in (*names, "context_width=0", "vector_width=0", "patch=2", "norm='rms'", "level_entries=0"):
         assert named in str(error.value)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import transformers
 from diffusers.models.autoencoders import consistency_decoder_vae
+from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_upscale
 from diffusers.schedulers import scheduling_consistency_decoder
 
 from tests.parity import references
@@ -130,3 +131,22 @@ def pictures(
     levels = (channels_last(images).numpy() * 127.5 + 127.5).round().astype(np.uint8)
     outputs |= {"latents": channels_last(latents), "images": torch.from_numpy(levels)}
     return {"noise": channels_last(noise)}, outputs
+
+
+def upscaled(
+    pipeline: diffusers.StableDiffusionUpscalePipeline,
+    prompt: str,
+    steps: int,
+    guidance_scale: float,
+    noise_level: int,
+    size: tuple[int, int],
+) -> Expected:
+    """The latents and the image of a low-resolution one, from `noise` and with the `grain` that it is noised by."""
+    noise, grain, low = drawn(1, 4, *size), drawn(1, 3, *size, seed=2), torch.tanh(drawn(1, 3, *size, seed=3))
+    given = {"num_inference_steps": steps, "guidance_scale": guidance_scale, "noise_level": noise_level}
+    with mock.patch.object(pipeline_stable_diffusion_upscale, "randn_tensor", return_value=grain):
+        latents = pipeline(prompt, image=low, latents=noise, output_type="latent", **given).images
+    image = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    inputs = {"noise": noise, "grain": grain, "low": low}
+    outputs = {"latents": latents, "image": image}
+    return tuple({name: channels_last(value) for name, value in part.items()} for part in (inputs, outputs))

@@ -41,14 +41,13 @@ def text_encoder(tokens: int, width: int, projection: int = 0, activation: str =
     return weights.perturb(cls(config))
 
 
-def vae(scaling: float) -> torch.nn.Module:
-    """Eight pixels a cell."""
-    channels = (2, 4, 4, 4)
+def vae(scaling: float, channels: tuple[int, ...] = (2, 4, 4, 4)) -> torch.nn.Module:
+    """Eight pixels a cell, or with fewer levels fewer."""
     return weights.perturb(
         diffusers.AutoencoderKL(
             block_out_channels=channels,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
+            down_block_types=("DownEncoderBlock2D",) * len(channels),
+            up_block_types=("UpDecoderBlock2D",) * len(channels),
             layers_per_block=1,
             latent_channels=4,
             norm_num_groups=2,
@@ -82,6 +81,7 @@ def unet(context: int, vector: int = 0) -> torch.nn.Module:
 
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+X4_BETAS = {"beta_start": 0.0001, "beta_end": 0.02}
 
 
 def stable_diffusion(folder: Path, scheduler: diffusers.SchedulerMixin, **saved: object) -> diffusers.DiffusionPipeline:
@@ -116,6 +116,44 @@ def stable_diffusion_xl(folder: Path, scheduler: diffusers.SchedulerMixin) -> di
         unet=unet(8 + 10, vector=6),
         scheduler=scheduler,
         add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder / "pipeline")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def x4_unet(context: int) -> torch.nn.Module:
+    """The upscaler's, of three levels: the first without transformers, the second attends to the text alone."""
+    torch.manual_seed(2)
+    return weights.perturb(
+        diffusers.UNet2DConditionModel(
+            sample_size=8,
+            in_channels=7,
+            block_out_channels=(4, 8, 12),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            attention_head_dim=2,
+            norm_num_groups=2,
+            cross_attention_dim=context,
+            only_cross_attention=(True, True, False),
+            num_class_embeds=1000,
+            use_linear_projection=True,
+        )
+    )
+
+
+def stable_diffusion_x4(folder: Path, scheduler: diffusers.SchedulerMixin) -> diffusers.DiffusionPipeline:
+    """The shape of Stable Diffusion's x4 upscaler: latents of four pixels a cell beside the image."""
+    words = tokenizer(folder / "words")
+    pipeline = diffusers.StableDiffusionUpscalePipeline(
+        vae=vae(0.08333, (2, 4, 4)),
+        text_encoder=text_encoder(len(words), 8),
+        tokenizer=words,
+        unet=x4_unet(8),
+        low_res_scheduler=diffusers.DDPMScheduler(**{**SCHEDULE, **X4_BETAS}),
+        scheduler=scheduler,
+        max_noise_level=350,
     )
     pipeline.save_pretrained(folder / "pipeline")
     pipeline.set_progress_bar_config(disable=True)

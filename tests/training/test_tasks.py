@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dalle3_jax.diffusion import schedules
-from dalle3_jax.training.tasks import BaseModel, Perturbation, latent_decoder, perturb_latents, text_to_image
+from dalle3_jax.training.tasks import BaseModel, Perturbation, latent_decoder, perturb_latents, text_to_image, upscale
 
 KEY = jax.random.key(0)
 SCHEDULE = schedules.Cosine()
@@ -126,3 +126,49 @@ def test_text_to_image_has_the_null_condition_where_it_is_asked_for():
     np.testing.assert_allclose(task.network({}, task.x0, jnp.zeros(16)), 15.0)
     np.testing.assert_allclose(task.null({}, task.x0, jnp.zeros(16)), 1.0)
     assert text_to_image(clean_latents, encode_sums, unet)({}, batch, KEY).null is None
+
+
+def test_an_upscaler_is_given_noised_low_images_and_their_level():
+    schedule, rows = schedules.Cosine(), 400
+    batch = {
+        "images": jnp.ones((rows, 4, 4, 3)),
+        "low_images": jnp.full((rows, 2, 2, 3), 0.5),
+        "sizes": jnp.full((rows, 6), 7.0),
+        "ids": jnp.full((rows, 3), 5),
+    }
+    task = upscale(
+        lambda weights, captions: captions["ids"][:, 0],
+        lambda params, x_t, t, low, level, condition, sizes: (params, x_t, t, low, level, condition, sizes),
+        noise_schedule=schedule,
+        most_noise=0.35,
+        null={"ids": np.array([[1, 0, 0]])},
+    )({}, batch, KEY)
+    np.testing.assert_array_equal(task.x0, batch["images"])
+    params, _, _, low, told, condition, sizes = task.network("weights", task.x0, jnp.zeros(rows))
+    assert (params, float(sizes[0, 0]), int(condition[0])) == ("weights", 7.0, 5)
+    level = np.asarray(told) / 1000
+    assert 0 <= level.min() < 0.01 < 0.34 < level.max() <= 0.35
+    assert abs(level.mean() - 0.175) < 0.02
+    alpha, sigma = (np.asarray(f(told / 1000))[:, None, None, None] for f in (schedule.alpha, schedule.sigma))
+    noise = (np.asarray(low) - 0.5 * alpha) / sigma
+    assert abs(noise.std() - 1) < 0.03
+    assert abs(noise.mean()) < 0.05
+    assert len({*noise[:, 0, 0, 0].tolist()}) == rows
+
+    assert task.null is not None
+    null = task.null("weights", task.x0, jnp.zeros(rows))
+    assert int(null[5][0]) == 1
+    np.testing.assert_array_equal(null[3], low)  # the same noise in both halves of guidance
+
+
+def test_an_upscaler_in_latents_learns_the_images_latents():
+    batch = {"images": jnp.ones((2, 8, 8, 3)), "low_images": jnp.ones((2, 2, 2, 3))}
+    task = upscale(
+        lambda weights, captions: None,
+        lambda *inputs: inputs,
+        noise_schedule=SCHEDULE,
+        most_noise=0.1,
+        encode_latents=lambda weights, batch: weights["vae"] * batch["images"][:, ::4, ::4],
+    )({"vae": 3.0}, batch, KEY)
+    np.testing.assert_array_equal(task.x0, jnp.full((2, 2, 2, 3), 3.0))
+    assert task.null is None

@@ -1,0 +1,106 @@
+"""`dalle3-jax upscale`: image files to larger ones."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dalle3_jax.commands.cli import CommandParser, bad_input, failures, print_command_errors, progress_bar
+
+if TYPE_CHECKING:
+    from dalle3_jax.pipeline.upscale_jobs import UpscaleJob
+    from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
+
+EXAMPLES = """examples:
+  dalle3-jax upscale photo.png --checkpoint stabilityai/stable-diffusion-x4-upscaler --prompt "a white cat"
+  dalle3-jax upscale pictures/*.png --factor 2 --checkpoint runs/demo/upscaler --outdir large
+
+File i of all has seed + i. Every PNG says how it was made. Started again after it was stopped, the same command makes
+what is missing and nothing twice."""
+
+
+def build_parser() -> CommandParser:
+    """The command's arguments; what is left at None is the upscaler's own default."""
+    parser = CommandParser(
+        "dalle3-jax upscale",
+        description="Enlarge images 2 or 4 times by a diffusion model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="JPEG, PNG or WebP, of up to 4096 x 4096 pixels")
+    told = "a release with an upscaler, a stage's folder, or Stable Diffusion x4's folder or id (default demo)"
+    parser.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
+    parser.add_argument("--factor", type=int, metavar="N", help="2 or 4 (default: the upscaler's own)")
+    told = "what the images show: once for all of them, or once for each (default: nothing is said)"
+    parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help=told)
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what to keep away from")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first file (default 0)")
+    parser.add_argument("--steps", type=int, default=0, metavar="N", help="steps of the sampler")
+    told = "noise put on the images, in thousandths: more lets the upscaler invent more"
+    parser.add_argument("--noise-level", type=int, metavar="N", help=told)
+    parser.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
+    told = "evaluate the network in windows of so many pixels (default: 512, from 1024 pixels a side on)"
+    parser.add_argument("--tile", type=int, default=0, metavar="N", help=told)
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images of one size made at once")
+    parser.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
+    parser.add_argument("--variant", metavar="NAME", help="take the checkpoint's files of this variant")
+    parser.add_argument("--outdir", default="upscaled", metavar="DIR", help="folder for images (default upscaled)")
+    parser.add_argument("--overwrite", action="store_true", help="make images again that are there already")
+    return parser
+
+
+@print_command_errors
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2 before anything is computed."""
+    arguments = build_parser().parse_args(argv)
+    with bad_input():
+        upscaler, jobs = prepare_upscaling(arguments)
+    with failures(OSError, FloatingPointError, remark="what is done is kept, the same command goes on from there"):
+        return upscale_files(upscaler, jobs, arguments)
+
+
+def prepare_upscaling(arguments: argparse.Namespace) -> "tuple[Upscaler, list[UpscaleJob]]":
+    """The upscaler and its jobs, all of them checked; imported here: help and typing errors come at once."""
+    from dalle3_jax.checkpoints.weights import parse_dtype
+    from dalle3_jax.pipeline.album import Album
+    from dalle3_jax.pipeline.upscale_jobs import plan_upscale_jobs
+    from dalle3_jax.pipeline.upscaler import Upscaler
+    from dalle3_jax.runtime.distributed import enable_compilation_cache
+
+    if arguments.batch_size < 1:
+        raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
+    dtype = parse_dtype(arguments.dtype or "float32")
+    texts = {"prompts": arguments.prompt, "seed": arguments.seed, "negative_prompt": arguments.negative_prompt}
+    how = upscaling_of(arguments, arguments.factor or 0)
+    plan_upscale_jobs(arguments.files, how, **texts)  # before weights are read
+    enable_compilation_cache()
+    upscaler = Upscaler.load(arguments.checkpoint, dtype=dtype, variant=arguments.variant)
+    how = upscaling_of(arguments, arguments.factor or upscaler.settings.factor)
+    if errors := upscaler.errors(how):
+        raise ValueError("; ".join(errors))
+    Album(arguments.outdir, writes_manifest=False)  # raises where nothing can be written
+    return upscaler, plan_upscale_jobs(arguments.files, how, **texts)
+
+
+def upscaling_of(arguments: argparse.Namespace, factor: int) -> "Upscaling":
+    """How the arguments say that images are enlarged."""
+    from dalle3_jax.pipeline.upscaler import Upscaling
+
+    return Upscaling(factor, arguments.steps, arguments.noise_level, arguments.guidance_scale, arguments.tile)
+
+
+def upscale_files(upscaler: "Upscaler", jobs: "list[UpscaleJob]", arguments: argparse.Namespace) -> int:
+    """Makes what the folder lacks, saving each image as its batch is done."""
+    from dalle3_jax.pipeline.upscale_jobs import finished_job, run_upscale_jobs
+
+    folder, digest = Path(arguments.outdir), upscaler.release.digest
+    missing = [job for job in jobs if arguments.overwrite or not finished_job(job, folder, digest)]
+    if len(missing) < len(jobs):
+        print(f"note: {len(jobs) - len(missing)} of {len(jobs)} images are there already", file=sys.stderr)
+    with progress_bar() as (bar, progress):
+        step = progress and (lambda done, total: progress(done, total, None))
+        for path in run_upscale_jobs(upscaler, missing, folder, arguments.batch_size, step):
+            bar.write(str(path), file=sys.stdout)
+    return 0
