@@ -39,9 +39,9 @@ SHOWN_AS = {"convert.networks": "convert", "pipeline.pipeline": "pipeline"}
 SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "Prompts to images": {
         "pipeline.pipeline": ("Pipeline",),
-        "pipeline.request": ("Request", "Sampling", "Guidance", "Decoding", "request_from_metadata"),
+        "pipeline.request": ("Request", "Sampling", "Guidance", "Decoding", "Upscaling", "request_from_metadata"),
         "pipeline.png": ("GeneratedImage", "read_metadata"),
-        "pipeline.upscaler": ("Upscaler", "Upscaling"),
+        "pipeline.upscaler": ("Upscaler",),
     },
     "Weights from and to elsewhere": {
         "convert.networks": ("load", "save"),

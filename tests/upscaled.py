@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from dalle3_jax.diffusion import samplers
 from dalle3_jax.pipeline import upscaling
-from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
+from dalle3_jax.pipeline.request import Upscaling
+from dalle3_jax.pipeline.upscaler import Upscaler
 
 
 def x4_images(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from dalle3_jax.commands.cli import CommandParser, bad_input, failures, print_command_errors, progress_bar
 
 if TYPE_CHECKING:
+    from dalle3_jax.pipeline.request import Upscaling
     from dalle3_jax.pipeline.upscale_jobs import UpscaleJob
-    from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
+    from dalle3_jax.pipeline.upscaler import Upscaler
 
 EXAMPLES = """examples:
   dalle3-jax upscale photo.png --checkpoint stabilityai/stable-diffusion-x4-upscaler --prompt "a white cat"
@@ -86,7 +87,7 @@ def prepare_upscaling(arguments: argparse.Namespace) -> "tuple[Upscaler, list[Up
 
 def upscaling_of(arguments: argparse.Namespace, factor: int) -> "Upscaling":
     """How the arguments say that images are enlarged."""
-    from dalle3_jax.pipeline.upscaler import Upscaling
+    from dalle3_jax.pipeline.request import Upscaling
 
     return Upscaling(factor, arguments.steps, arguments.noise_level, arguments.guidance_scale, arguments.tile)
 

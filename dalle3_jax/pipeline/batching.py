@@ -32,8 +32,8 @@ Progress = Callable[[int, int, Float[Array, "b h w c"]], None]
 
 
 def program_key(request: Request) -> Hashable:
-    """Equal for requests that one program makes: of the same size, sampling and decoding, all guided or none."""
-    return request.size, request.sampling, request.guidance.scale == 1, request.decoding
+    """Equal for requests that one program makes: of one size, sampling, decoding and upscaling, all guided or none."""
+    return request.size, request.sampling, request.guidance.scale == 1, request.decoding, request.upscaling
 
 
 def group_requests(requests: Sequence[Request], size: int) -> list[list[int]]:
@@ -63,6 +63,8 @@ def run_batch(
     null = pipeline.prompts.get_null([row.negative_prompt for row in rows], pipeline.encode)
     latents = pipeline.sample_latents(condition, null, rows, progress=progress)
     images = pipeline.decode(latents, rows[0].decoding, [row.seed for row in rows])
+    if rows[0].upscaling.factor:
+        images = pipeline.upscale(images, rows)
     pixels = to_pixels(gather_rows(images, pipeline.mesh))
     return [
         GeneratedImage(Image.fromarray(image), request, pipeline.release.digest, size)

@@ -43,6 +43,7 @@ from dalle3_jax.pipeline.revision import (
 from dalle3_jax.pipeline.sampling_loop import StepProgress, run_sampling_loop
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
+from dalle3_jax.pipeline.upscaler import Upscaler
 from dalle3_jax.runtime.distributed import enable_compilation_cache
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
@@ -63,15 +64,28 @@ class Pipeline:
     of steps and sampler; prompts, seeds and guidance are arguments of the program.
     """
 
-    def __init__(self, release: Release, mesh: Mesh | None = None, decoders: Sequence[Release] = ()):
-        """Takes a release in memory, and decoders of further ones; ValueError when it lacks what a picture needs."""
+    def __init__(
+        self,
+        release: Release,
+        mesh: Mesh | None = None,
+        decoders: Sequence[Release] = (),
+        upscaler: Release | None = None,
+    ):
+        """Takes a release in memory, and decoders and an upscaler of further ones.
+
+        Raises ValueError when it lacks what a picture needs.
+        """
         self.system = PipelineSpec.from_release(release)
         mesh = mesh and automatic_mesh(mesh)
         release, *decoders = (
             dataclasses.replace(part, params=on_automatic_axes(part.params)) for part in (release, *decoders)
         )
-        if decoders:  # what pictures say of their checkpoint must tell other decoders from its own
-            together = "".join(part.digest for part in (release, *decoders))
+        own = upscaler is None and release.upscaler is not None
+        self.upscaler = Upscaler(upscaler or release, mesh) if own or upscaler else None
+        self._upscaler_reads_conditions = own
+        others = [*decoders, *([upscaler] if upscaler else [])]
+        if others:  # what pictures say of their checkpoint must tell other decoders from its own
+            together = "".join(part.digest for part in (release, *others))
             release = dataclasses.replace(release, digest=hashlib.sha256(together.encode()).hexdigest())
         self.release, self.mesh = release, mesh
         used = (*text_components(release.modules), "unet", "vae")
@@ -87,6 +101,8 @@ class Pipeline:
             factor=self.system.latent.factor,
             sizes=tuple(release.sizes),
             timing_errors=self.system.timing_errors,
+            upscale_factors=self.upscaler.factors if self.upscaler else (),
+            upscaling_errors=self.upscaler.errors if self.upscaler else lambda _: [],
         )
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
         self.upsample = str(release.sampling.get("upsample", "none"))
@@ -110,13 +126,15 @@ class Pipeline:
         decoders: Sequence[str | Path] = (),
         variant: str | None = None,
         progress: bool = False,
+        upscaler: str | Path | None = None,
     ) -> "Pipeline":
         """Loads "demo", the folder of a release, a training workdir (its base stage's release), or public weights.
 
         Those are the folder of a Stable Diffusion 1.x, 2.x or SDXL pipeline as diffusers writes it, or its id on the
         hub, "organisation/name", of which only the files that are read are downloaded; `variant="fp16"` takes its files
         of that name. `decoders` are further checkpoints whose decoders join its own: releases, stages of workdirs, or
-        diffusers' ConsistencyDecoderVAE; a later one of the same name counts. `progress` shows a bar for each network.
+        diffusers' ConsistencyDecoderVAE; a later one of the same name counts. `upscaler` is a
+        checkpoint whose upscaler enlarges pictures instead of its own. `progress` shows a bar for each network.
         With a mesh, parameters are replicated, or lie as `shardings` (a function of the boxed shapes) says, and batches
         are split over all of its devices. Compiled programs are kept in the user's cache, as commands keep them, unless
         JAX was told of another folder.
@@ -127,7 +145,8 @@ class Pipeline:
             shardings = NamedSharding(mesh, PartitionSpec())
         how = {"dtype": dtype, "shardings": shardings, "progress": progress}
         release = open_release(name, variant=variant, **how)
-        return cls(release, mesh, [open_release(checkpoint, **how) for checkpoint in decoders])
+        larger = None if upscaler is None else open_release(upscaler, **how)
+        return cls(release, mesh, [open_release(checkpoint, **how) for checkpoint in decoders], larger)
 
     @document_settings
     def __call__(
@@ -225,6 +244,8 @@ class Pipeline:
         self.prompts.keep(texts, batch_size, self.encode)
         self.capabilities = dataclasses.replace(self.capabilities, texts=self.prompts.kept)
         self.params = {part: params for part, params in self.params.items() if part not in TEXT_COMPONENTS}
+        if self.upscaler and self._upscaler_reads_conditions:
+            self.upscaler.drop_text_encoder()
         kept = {part: params for part, params in self.release.params.items() if part not in TEXT_COMPONENTS}
         self.release = dataclasses.replace(self.release, params=kept)
 
@@ -270,6 +291,18 @@ class Pipeline:
         with programs.batch_over_mesh(self.mesh, len(latents)):
             tile = decoding.tile // latent.factor
             return programs.decode_latents(self.params, latents, system=self.system, tile=tile)
+
+    def upscale(self, images: Float[Array, "b h w 3"], requests: Sequence[Request]) -> Float[Array, "b H W 3"]:
+        """The decoded images of requests, enlarged as they say, all in one way; ValueError without an upscaler."""
+        how, upscaler = requests[0].upscaling, self.upscaler
+        if upscaler is None:
+            raise ValueError("this release has no upscaler")
+        prompts, negatives = [row.prompt for row in requests], [row.negative_prompt for row in requests]
+        seeds = [row.seed for row in requests]
+        if not self._upscaler_reads_conditions:
+            return upscaler(images, how, prompts=prompts, seeds=seeds, negative_prompts=negatives)
+        null = self.prompts.get_null(negatives, self.encode) if upscaler.guidance_scale(how) != 1 else None
+        return upscaler.enlarge(images, how, self.prompts.get(prompts, self.encode), null, seeds)
 
     def decode_sharded(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b H W 3"]:
         """The VAE's images of a few large latents, the rows of every image sharded over the mesh's devices.

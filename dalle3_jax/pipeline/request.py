@@ -23,6 +23,7 @@ __all__ = [
     "Request",
     "Sampling",
     "Setting",
+    "Upscaling",
     "document_settings",
     "make_request",
     "ordered_settings",
@@ -69,6 +70,21 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Upscaling:
+    """How an image is enlarged: the `factor` (0: it is not), and what is the upscaler's own where it is left out.
+
+    `noise_level` is that of the input in thousandths of time: more lets the upscaler invent more. `tile` is the side in
+    pixels of the windows in which the network is evaluated; 0: the whole of small images, windows of 512 in large ones.
+    """
+
+    factor: int = 0
+    steps: int = 0
+    noise_level: int | None = None
+    guidance_scale: float | None = None
+    tile: int = 0
+
+
+@dataclass(frozen=True)
 class Request:
     """Everything that decides one image, besides the release: the same request gives the same image.
 
@@ -82,6 +98,7 @@ class Request:
     sampling: Sampling = Sampling()
     guidance: Guidance = Guidance()
     decoding: Decoding = Decoding()
+    upscaling: Upscaling = Upscaling()
     original_prompt: str = field(default="", compare=False)
 
     def identity(self, checkpoint: str) -> str:
@@ -91,7 +108,13 @@ class Request:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-PARTS: dict[str, type[Any]] = {"sampling": Sampling, "guidance": Guidance, "": Request, "decoding": Decoding}
+PARTS: dict[str, type[Any]] = {
+    "sampling": Sampling,
+    "guidance": Guidance,
+    "": Request,
+    "decoding": Decoding,
+    "upscaling": Upscaling,
+}
 """The records by the field of a request that holds them, in the order in which people read settings."""
 
 
@@ -170,6 +193,11 @@ REFINING = "steps of a consistency decoder or refiner"
 WARMTH = "noise of a consistency decoder or refiner: 1 is a sample, 0 none (default: its own)"
 TILE = "decode large pictures in windows of so many pixels a side"
 WORDS = "the prompt of which this one is a revision"
+LARGER = "enlarge the picture 2 or 4 times by the release's upscaler (default 0: not at all)"
+GRAIN = "noise that the upscaler's input gets, in thousandths: more lets it invent more (default: its own)"
+WINDOW = "evaluate the upscaler in windows of so many pixels a side (default: 512, in large pictures)"
+ANY_LEVEL = kinds.check_integer(0, 999, optional=True)
+ANY_TILE = kinds.check_integer(0, kinds.MAX_SIDE, ", 0 for its own choice")
 FRAME = "multiples of 8 (default: the release's first size)"
 
 # In the order of the PNG's metadata: a new row comes last.
@@ -189,6 +217,13 @@ ROWS = (
     Setting("original_prompt", "original_prompt", TEXT, WORDS, kinds.check_text, has_flag=False, decisive=False),
     Setting("size", "size", SIZE, FRAME, kinds.check_size, parameter="Size", since=1),
     Setting("decoder_temperature", "decoding.temperature", NUMBER, WARMTH, kinds.check_number(0.0, optional=True)),
+    Setting("upscale", "upscaling.factor", INTEGER, LARGER, kinds.check_upscale),
+    Setting("upscale_steps", "upscaling.steps", INTEGER, "steps of the upscaler", OWN_STEPS),
+    Setting("upscale_noise_level", "upscaling.noise_level", INTEGER, GRAIN, ANY_LEVEL),
+    Setting(
+        "upscale_guidance_scale", "upscaling.guidance_scale", NUMBER, SCALE, kinds.check_number(0.0, optional=True)
+    ),
+    Setting("upscale_tile", "upscaling.tile", INTEGER, WINDOW, ANY_TILE),
 )
 SETTINGS: dict[str, Setting] = {setting.name: setting for setting in ROWS}
 """Every setting by its name."""
@@ -262,8 +297,11 @@ def request_errors(request: Request, capabilities: Capabilities) -> list[str]:
     if decoding.decoder == "vae" and (decoding.steps or decoding.temperature is not None):
         given = f"{decoding.steps} decoder steps and temperature {decoding.temperature}"
         errors.append(f"{given}, but the decoder vae takes none: name another decoder")
+    if request.upscaling != Upscaling() and not request.upscaling.factor:
+        errors.append("settings of the upscaler without upscale: give it, 2 or 4")
     if not any(errors):
         errors += capabilities.timing_errors(request.sampling)
+        errors += capabilities.upscaling_errors(request.upscaling) if request.upscaling.factor else []
     if capabilities.texts is not None:
         lost = [text for text in (request.prompt, request.negative_prompt) if text not in capabilities.texts]
         errors += [f"{shorten(text)!r} was not encoded before the text encoder was dropped" for text in lost]

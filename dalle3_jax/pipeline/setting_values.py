@@ -57,7 +57,8 @@ class Capabilities:
 
     Names of samplers, spacings and decoders; pixels of an image along a latent one; the sizes (height, width) that the
     model was trained for (others work); the only `texts` that can still be encoded (None: any); and what keeps a
-    sampler's times from being laid out as a `Sampling` says, as error messages.
+    sampler's times from being laid out as a `Sampling` says, as error messages. By how much its upscaler enlarges, and
+    what keeps it from doing so as an `Upscaling` says.
     """
 
     samplers: tuple[str, ...]
@@ -67,6 +68,8 @@ class Capabilities:
     sizes: tuple[tuple[int, int], ...] = ()
     texts: frozenset[str] | None = None
     timing_errors: Callable[[Any], list[str]] = field(default=lambda sampling: [], compare=False)
+    upscale_factors: tuple[int, ...] = ()
+    upscaling_errors: Callable[[Any], list[str]] = field(default=lambda upscaling: [], compare=False)
 
 
 Check = Callable[[Any, Capabilities], str]
@@ -140,11 +143,11 @@ def check_text(value: Any, capabilities: Capabilities) -> str:
     return "" if _is_text(value) else "must be text"
 
 
-def check_integer(least: int, most: int, remark: str = "") -> Check:
-    """A check for whole numbers in a range."""
+def check_integer(least: int, most: int, remark: str = "", optional: bool = False) -> Check:
+    """A check for whole numbers in a range; None passes where it is `optional`."""
 
     def check(value: Any, capabilities: Capabilities) -> str:
-        if _is_integer(value) and least <= value <= most:
+        if (_is_integer(value) and least <= value <= most) or (optional and value is None):
             return ""
         return f"must be a whole number from {least} to {most}{remark}"
 
@@ -181,6 +184,16 @@ def check_size(value: Any, capabilities: Capabilities) -> str:
         near = tuple(max(round(side / factor), 1) * factor for side in value)
         return f"is not a multiple of {factor}: use {format_size(near)}"
     return ""
+
+
+def check_upscale(value: Any, capabilities: Capabilities) -> str:
+    """A factor of the release's upscaler, or 0."""
+    factors = capabilities.upscale_factors
+    if _is_integer(value) and value in (0, *factors):
+        return ""
+    if not factors:
+        return "cannot be had: this release has no upscaler"
+    return f"must be {' or '.join(map(str, factors))}, 0 for none"
 
 
 def check_tile(value: Any, capabilities: Capabilities) -> str:

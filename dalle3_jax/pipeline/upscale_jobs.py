@@ -14,9 +14,9 @@ from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import slug
 from dalle3_jax.pipeline.input_images import read_input_image
 from dalle3_jax.pipeline.mesh_rows import gather_rows
-from dalle3_jax.pipeline.pipeline import to_pixels
-from dalle3_jax.pipeline.png import METADATA_CHUNK, encode_png, read_metadata, software_version
-from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
+from dalle3_jax.pipeline.png import METADATA_CHUNK, encode_png, read_metadata, software_version, to_pixels
+from dalle3_jax.pipeline.request import Upscaling
+from dalle3_jax.pipeline.upscaler import Upscaler
 
 __all__ = ["UpscaleJob", "finished_job", "plan_upscale_jobs", "run_upscale_jobs"]
 

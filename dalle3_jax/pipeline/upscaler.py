@@ -7,9 +7,9 @@ upscaler(images, Upscaling(4), prompts=["a white cat"], seeds=[0])
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +24,20 @@ from dalle3_jax.models.condition import Condition, encode_text
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs, upscaling
 from dalle3_jax.pipeline.mesh_rows import shard_rows
+from dalle3_jax.pipeline.prompt_cache import TEXT_COMPONENTS
+from dalle3_jax.pipeline.request import Upscaling
 from dalle3_jax.pipeline.upscaling import UpscalerSpec
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 from dalle3_jax.typing import Array, Float
 
-__all__ = ["TILE", "TILED_FROM", "Upscaler", "Upscaling"]
+__all__ = ["TILE", "TILED_FROM", "Upscaler"]
 
 TILE, TILED_FROM = 512, 1024
 """The windows, in pixels of the output, of images with a longer side than that."""
 
 MAX_STEPS, LEAST_TILE = 1000, 8
 """The most steps of a loop; the least side of a window, in pixels that the network shrinks to one."""
-
-
-@dataclass(frozen=True)
-class Upscaling:
-    """How an image is enlarged: the `factor` (0: it is not), and what is the upscaler's own where it is left out.
-
-    `noise_level` is that of the input in thousandths of time: more lets the upscaler invent more. `tile` is the side in
-    pixels of the windows in which the network is evaluated; 0: the whole, from TILED_FROM pixels on in windows of TILE.
-    """
-
-    factor: int = 0
-    steps: int = 0
-    noise_level: int | None = None
-    guidance_scale: float | None = None
-    tile: int = 0
 
 
 class Upscaler:
@@ -133,6 +120,12 @@ class Upscaler:
         with programs.batch_over_mesh(self.mesh, len(prompts)):
             return self._encode(self.params, shard_rows(batch, self.mesh))
 
+    def drop_text_encoder(self) -> None:
+        """Lets go of what only `encode` takes: from then on `enlarge` alone works."""
+        kept = {name: params for name, params in self.params.items() if name not in TEXT_COMPONENTS}
+        rest = {name: params for name, params in self.release.params.items() if name not in TEXT_COMPONENTS}
+        self.params, self.release = kept, dataclasses.replace(self.release, params=rest)
+
     def __call__(
         self,
         images: Float[Any, "b h w 3"],
@@ -150,26 +143,38 @@ class Upscaler:
         """
         if errors := self.errors(how):
             raise ValueError("; ".join(errors))
-        passes = 1 if how.factor == self.settings.factor else 2
-        condition, null = self.encode(prompts), None
-        scale = self.settings.guidance_scale if how.guidance_scale is None else how.guidance_scale
-        if scale != 1:
-            null = self.encode(list(negative_prompts or [""] * len(prompts)))
+        null = self.encode(list(negative_prompts or [""] * len(prompts))) if self.guidance_scale(how) != 1 else None
+        return self.enlarge(images, how, self.encode(prompts), null, seeds, progress)
+
+    def guidance_scale(self, how: Upscaling) -> float:
+        """The scale of guidance: at 1 the null condition plays no part."""
+        return self.settings.guidance_scale if how.guidance_scale is None else how.guidance_scale
+
+    def enlarge(
+        self,
+        images: Float[Any, "b h w 3"],
+        how: Upscaling,
+        condition: Condition,
+        null: Condition | None,
+        seeds: Sequence[int],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float[Array, "b H W 3"]:
+        """The same on conditions of its text side, guided away from `null` where that is given."""
         spec = self.spec(how.steps)
+        passes = 1 if how.factor == spec.factor else 2
         count, total = programs.steps_per_chunk(spec.steps), passes * spec.steps
+        scale = np.full(len(seeds), self.guidance_scale(how), np.float32)
+        rows = shard_rows((condition, null, scale), self.mesh)
         for number in range(passes):
             height, width = (spec.factor * side for side in images.shape[1:3])
             tile = how.tile or (TILE if max(height, width) > TILED_FROM else 0)
             split = not tile and self._splits_rows(len(seeds), height, spec)
             state = self._start(images, how, seeds, number, spec, spec.alignment if tile else spec.multiple, split)
-            guidance_scale = np.full(len(seeds), scale, np.float32)
             for first in range(0, spec.steps, count):
                 with self._over_mesh(len(seeds), split):
                     state = upscaling.advance_upscaling(
                         self.params["upscaler"],
-                        condition,
-                        null,
-                        shard_rows(guidance_scale, self.mesh),
+                        *rows,
                         state,
                         np.int32(first),
                         spec=spec,

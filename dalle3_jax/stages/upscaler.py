@@ -21,7 +21,7 @@ from dalle3_jax.models.glyph import text_components
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.upscaler import apply_upscaler, low_resolution_channels
 from dalle3_jax.pipeline import upscaling
-from dalle3_jax.pipeline.pipeline import to_pixels
+from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.stages import distillation, inputs
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.context import Context

@@ -25,7 +25,8 @@ from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.pipeline import Pipeline, programs
-from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
+from dalle3_jax.pipeline.request import Upscaling
+from dalle3_jax.pipeline.upscaler import Upscaler
 from tests.upscaled import x4_images
 
 GOLDEN = Path(__file__).parents[1] / "golden"

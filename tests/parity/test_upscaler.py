@@ -10,7 +10,8 @@ import torch
 
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.upscaler import join_low_resolution
-from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
+from dalle3_jax.pipeline.request import Upscaling
+from dalle3_jax.pipeline.upscaler import Upscaler
 from tests.parity import expected, folders, pipelines
 from tests.upscaled import x4_images
 

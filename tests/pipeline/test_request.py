@@ -20,6 +20,7 @@ from dalle3_jax.pipeline.request import (
     Guidance,
     Request,
     Sampling,
+    Upscaling,
     make_request,
     request_errors,
     request_from_metadata,
@@ -43,6 +44,13 @@ ALL = {
     "seed": 7,
     "negative_prompt": "snow",
     "original_prompt": "apple",
+}
+LARGER = {
+    "upscale": 2,
+    "upscale_steps": 3,
+    "upscale_noise_level": 40,
+    "upscale_guidance_scale": 2.5,
+    "upscale_tile": 256,
 }
 UNGUIDED = {"size": [64, 64], "steps": 1, "sampler": "euler_ancestral", "guidance_scale": 1, "seed": 2**32 - 1}
 
@@ -142,11 +150,12 @@ def test_every_setting_can_be_set_everywhere():
 
 
 def test_every_setting_stands_where_its_row_says():
-    values = {"decoder_temperature": 0.5, **ALL}
+    values = {"decoder_temperature": 0.5, **ALL, **LARGER}
     request = make_request("a red apple", values)
     assert request.sampling == Sampling(30, "dpmsolver++", "karras")
     assert request.guidance == Guidance(2.0, (0.0, 0.75), 0.5)
     assert request.decoding == Decoding("consistency", 2, 0.5, 192)
+    assert request.upscaling == Upscaling(2, 3, 40, 2.5, 256)
     read = {name: setting.type.read(value) for name, setting in SETTINGS.items() if (value := values.get(name))}
     assert setting_values(request) == {"prompt": "a red apple", **read}
     assert all(value != SETTINGS[name].default for name, value in read.items()), "the test would not see a mix-up"

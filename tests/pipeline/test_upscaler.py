@@ -9,7 +9,8 @@ import pytest
 
 from dalle3_jax.checkpoints.releases import load_release, save_release
 from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
-from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
+from dalle3_jax.pipeline.request import Upscaling
+from dalle3_jax.pipeline.upscaler import Upscaler
 from tests.tiny import tiny_upscaler
 
 TWICE = Upscaling(2)

@@ -15,7 +15,8 @@ from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.checkpoints.releases import Release, load_release, save_release
 from dalle3_jax.commands.train import main
 from dalle3_jax.models.build import build_models
-from dalle3_jax.pipeline.upscaler import Upscaler, Upscaling
+from dalle3_jax.pipeline.request import Upscaling
+from dalle3_jax.pipeline.upscaler import Upscaler
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.context import Context, config_tokenizer
 from dalle3_jax.stages.networks import load_stage_networks
