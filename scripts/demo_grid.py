@@ -10,13 +10,13 @@ import argparse
 import secrets
 from pathlib import Path
 
-from dalle3_jax.commands.cli import progress_bar
 from dalle3_jax.data.scenes import FIRST
 from dalle3_jax.evaluation.suites import sample_prompts
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.contact_sheet import FAINT, SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.png import encode_png
+from dalle3_jax.pipeline.progress_bar import progress_bar
 
 DRAW = 32  # the seed of the prompts, which the score does not use
 TITLE = "The demo model: 16 prompts of the training distribution, then 16 of held-out combinations; random seeds"

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.commands.cli import progress_bar
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.evaluation.checks import ImageReading, run_checks
 from dalle3_jax.evaluation.prompt_labels import label_prompt
@@ -27,6 +26,7 @@ from dalle3_jax.pipeline.batching import Progress
 from dalle3_jax.pipeline.contact_sheet import FAINT, GREEN, RED, SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.jobs import read_prompt_lines
 from dalle3_jax.pipeline.png import encode_png
+from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.prompting.scene_lexicon import training_lexicon, world_lexicon
 from dalle3_jax.prompting.upsampler import template_backend, upsample
 from dalle3_jax.reading.ocr import Ocr, find_ocr

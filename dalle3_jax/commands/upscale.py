@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalle3_jax.commands.cli import CommandParser, bad_input, failures, print_command_errors, progress_bar
+from dalle3_jax.commands.cli import CommandParser, bad_input, failures, print_command_errors
+from dalle3_jax.pipeline.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline.request import Upscaling

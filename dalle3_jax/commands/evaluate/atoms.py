@@ -14,11 +14,11 @@ from dalle3_jax.commands.cli import (
     failures,
     open_pipeline,
     print_command_errors,
-    progress_bar,
 )
 from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, argument_errors
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album
+from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.setting_values import parse_size
 
 if TYPE_CHECKING:
