@@ -18,15 +18,16 @@ def upscaler():
     c.init.xfnet = "base"
     del c.model.unet
     level = paper_256.level
+    first, middle, last = level(256, 2, 0), level(512, 2, 1), level(768, 2, 1)
+    middle.self_attend = False
     c.model.upscaler = {
         "in_channels": 4 + 12,
         "size_ids": 6,
         "level_entries": 0,
         "qk_norm": True,
         "remat": True,
-        "levels": (level(256, 2, 0), level(512, 2, 1), level(768, 2, 1)),
+        "levels": (first, middle, last),
     }
-    c.model.upscaler.levels[1].self_attend = False
     c.data.size = (1024, 1024)
     c.data.crop = 512
     c.data.degradation = {"factor": 4}

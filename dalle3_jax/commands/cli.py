@@ -22,11 +22,13 @@ Arguments = TypeVar("Arguments", bound=Sequence[str])
 class CommandParser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line, and takes any text for an option of metavar TEXT."""
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> Any:
         """As argparse does it; but what follows an option that takes a text is that text, "-night" too."""
         return super().parse_known_args(self._join_texts(sys.argv[1:] if args is None else args), namespace)
 
-    def _join_texts(self, arguments: Sequence[str]) -> list[str]:
+    def _join_texts(self, arguments: Iterable[str]) -> list[str]:
         """The arguments, a text that begins with a dash as OPTION=TEXT, unless it is an option of this command."""
         texts = {name for action in self._actions if action.metavar == "TEXT" for name in action.option_strings}
         joined, rest = [], list(arguments)

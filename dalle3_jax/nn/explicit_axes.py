@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.core import Tracer
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
@@ -75,7 +76,7 @@ def _on_automatic_axes(function: Callable[..., Any]) -> Callable[..., Any]:
         with scope:
             results = jax.eval_shape(jax.sharding.auto_axes(compute, out_sharding=P()), *arrays)
             specs = [spec(result) for result in results]
-            results = jax.sharding.auto_axes(compute, out_sharding=specs)(*arrays)
+            results: Any = jax.sharding.auto_axes(compute, out_sharding=specs)(*arrays)
         return jax.tree.unflatten(shape_of_result[0], results)
 
     call.__name__, call.__doc__ = function.__name__, function.__doc__
@@ -91,7 +92,7 @@ def _mesh_of(arrays: list[Any]) -> Mesh | AbstractMesh | None:
     for array in arrays:
         if not isinstance(array, jax.Array):
             continue
-        traced = isinstance(array, jax.core.Tracer)
+        traced = isinstance(array, Tracer)
         sharding = jax.typeof(array).sharding if traced else array.sharding
         if isinstance(sharding, NamedSharding) and not sharding.mesh.empty and _has_explicit_axes(sharding.mesh):
             return sharding.mesh

@@ -1,6 +1,7 @@
 """The static halves of pipelines and decoders: networks, schedules, predictions, all that a program is compiled for."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from flax import linen as nn
 
@@ -47,7 +48,7 @@ class PipelineSpec:
             raise ValueError("this release makes no pictures: it lacks latent, diffusion, text length or tokenizer")
         schedule = schedules.build_schedule(**release.diffusion["schedule"])
         prediction.check_prediction(schedule, release.diffusion["prediction"])
-        modules = {part: release.modules[part] for part in parts}
+        modules: dict[str, Any] = {part: release.modules[part] for part in parts}
         check_glyphs(modules, release.text.get("glyph_length", 0))
         spacing = spacings.build_spacing(**release.diffusion.get("spacing", {}))
         return cls(

@@ -64,7 +64,7 @@ class ChatServer:
         parts = urlsplit(url)
         if not is_server(parts):
             raise ValueError(f"the chat url {redact_url(url)!r}: give http(s)://HOST/PATH, without a name or password")
-        self.host, self._parts, self._key, self._folds_system = parts.hostname, parts, key, False
+        self.host, self._parts, self._key, self._folds_system = parts.hostname or "", parts, key, False
         base = parts.path.rstrip("/").removesuffix(COMPLETIONS)
         self._paths = [base + COMPLETIONS, *([f"/v1{COMPLETIONS}"] if not base else [])]
 

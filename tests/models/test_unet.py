@@ -77,7 +77,7 @@ class Recorder(UNet):
     """A UNet that keeps the sizes that it is given, and returns x."""
 
     @nn.compact
-    def __call__(self, x, t, condition, sizes=None):
+    def __call__(self, x, t, condition, sizes=None, noise_level=None):
         SEEN.append(sizes)
         return x
 

@@ -20,7 +20,7 @@ from dalle3_jax.evaluation.captions.style import measure_style
 from dalle3_jax.evaluation.captions.style_distance import prompt_distance
 from dalle3_jax.evaluation.captions.style_report import styles_as_json, styles_markdown
 from dalle3_jax.files import write_whole
-from dalle3_jax.stages.inputs import EMBEDDED
+from dalle3_jax.stages.context import EMBEDDED
 from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
 
 EXAMPLES = """examples:
