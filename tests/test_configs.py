@@ -40,7 +40,7 @@ def parameters(name: str) -> int:
 @pytest.mark.parametrize("name", [*DEMOS, "tiny"])
 def test_every_stage_builds_and_names_what_learns(name):
     config = importlib.import_module(f"configs.{name}")
-    for stage in STAGES + TAUGHT + (CAPTIONERS if hasattr(config, "captioner") else ()):
+    for stage in STAGES + TAUGHT + tuple(name for name in CAPTIONERS if hasattr(config, name)):
         found = config.get_config(stage)
         assert stage in (found.train.stage, found.train.name)
         assert set(found.train.trainable) <= set(build_models(plain_config(found.model))) | set(found.init)

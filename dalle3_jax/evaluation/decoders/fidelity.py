@@ -29,7 +29,7 @@ def psnr(images: ImageBatch, truths: TrueImages) -> PerImage:
 
 def decibels(squares: ArrayLike) -> np.ndarray:
     """The peak signal-to-noise ratio in dB of mean squared errors in levels of 255, which are at least `ROUNDING`."""
-    return 10.0 * np.log10(LEVELS**2 / np.maximum(squares, ROUNDING))
+    return np.asarray(10.0 * np.log10(LEVELS**2 / np.maximum(squares, ROUNDING)))
 
 
 def ssim(images: ImageBatch, truths: TrueImages) -> PerImage:
