@@ -66,7 +66,7 @@ def place_arrays(
 def on_automatic_axes(params: Params) -> Params:
     """The same arrays where they lie, on meshes of automatic axes: those that programs of ours are compiled for."""
 
-    def place(array: Array) -> Array:
+    def place(array: Any) -> Any:
         sharding = automatic_sharding(array.sharding) if isinstance(array, jax.Array) else None
         return array if sharding is None or sharding is array.sharding else jax.device_put(array, sharding)
 

@@ -20,8 +20,8 @@ from PIL import Image
 from dalle3_jax.data.scenes.layouts import NUMBERS
 from dalle3_jax.evaluation.atom_scores import AtomScores
 from dalle3_jax.evaluation.atoms import Atom
-from dalle3_jax.evaluation.progress_bar import Bar, hide_progress
 from dalle3_jax.evaluation.questions import QuestionPrompt
+from dalle3_jax.evaluation.row_bars import Bar, hide_progress
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.png import encode_png
 from dalle3_jax.prompting.chat import Chat
@@ -97,7 +97,7 @@ def answer_probability(body: bytes, answer: str) -> Answer:
     first = sum(math.exp(value) for token, value in tokens[0][1] if normalise_answer(token) in right)
     # An answer of several tokens is none of the first ones: then the whole of what was said counts, if it is right.
     whole = math.exp(sum(value for value, _ in tokens)) if says_so else 0.0
-    return Answer(min(1.0, max(first, whole)), True)
+    return Answer(float(min(1.0, max(first, whole))), True)
 
 
 def token_logprobs(choice: Any) -> list[tuple[float, list[tuple[str, float]]]]:

@@ -24,7 +24,7 @@ from dalle3_jax.evaluation.distances import (
     nearest_neighbours,
     precision,
 )
-from dalle3_jax.evaluation.progress_bar import Bar
+from dalle3_jax.evaluation.row_bars import Bar
 from dalle3_jax.evaluation.statistics import Rate
 from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet

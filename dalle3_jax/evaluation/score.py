@@ -22,9 +22,9 @@ from jaxtyping import UInt8
 from dalle3_jax.data.scenes import WHOLE, World, render_scene
 from dalle3_jax.evaluation.checks import ImageReading, applicable_checks, run_checks
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
-from dalle3_jax.evaluation.progress_bar import Bar, hide_progress
 from dalle3_jax.evaluation.prompts import Prompt, shorten_errors, unknown_names
 from dalle3_jax.evaluation.report import Report
+from dalle3_jax.evaluation.row_bars import Bar, hide_progress
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.batching import Progress
 from dalle3_jax.pipeline.png import to_pixels

@@ -43,7 +43,10 @@ def test_two_hosts_share_the_pictures_that_one_would_make(run, out, release_fold
     assert contents(together) == contents(out)
     assert {line["file"]: line for line in manifest(together)} == {line["file"]: line for line in manifest(out)}
     assert len(manifest(together)) == 4
-    assert [text.count(".png") for text in printed] == [3, 1]  # two and the grid; one, the other was there already
+    assert [text.count(".png") for text in printed] == [
+        3,
+        2,
+    ]  # two and the grid; one, and the one already there
     assert "note: 1 of 2 pictures are there already" in printed[1]
 
 

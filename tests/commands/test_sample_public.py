@@ -79,7 +79,7 @@ def test_a_decoder_of_other_latents_is_refused_with_the_reason(sample, decoder_f
 
 def test_a_decoder_that_is_not_there_is_named(sample, capsys):
     sample("out", "--decoder", "consistency", status=2)
-    assert "unknown decoder 'consistency': this release decodes with vae" in capsys.readouterr().err
+    assert "unknown decoder 'consistency': use one of vae" in capsys.readouterr().err
 
 
 def test_half_the_width_makes_nearly_the_same_pictures(sample):

@@ -52,6 +52,7 @@ def start(images=2, seed=0):
 def test_error_falls_at_the_order_of_the_sampler(schedule, name, order):
     with jax.enable_x64(True):
         x, keys = start(1)
+        x = x.astype(jnp.float64)
         first, last, errors = jnp.asarray(0.9), jnp.asarray(0.1), []
         for steps in (80, 160, 320):
             points = jnp.pad(jnp.linspace(first, last, steps + 1), (0, 320 - steps))

@@ -26,7 +26,6 @@ def close(a, b):
 NETWORKS = (
     SETTINGS
     + """
-from dalle3_jax.checkpoints.shapes import example_inputs
 from tests.models.test_build import MODULES
 from tests.networks import randomised
 
@@ -36,7 +35,7 @@ def inputs(module):
     makers = {"b": lambda shape: rng.random(shape) > 0.2, "i": lambda shape: rng.integers(3, 9, shape)}
     return jax.tree.map(
         lambda x: jnp.asarray(makers.get(x.dtype.kind, rng.random)((8, *x.shape[1:])), x.dtype),
-        example_inputs(module, system),
+        module.example_inputs(system),
     )
 
 mesh = jax.make_mesh((4, 2), ("data", "model"))

@@ -68,7 +68,7 @@ def test_export_joins_decoders_to_the_base_model(workdir, tmp_path):
     assert pipeline.decoders == ("vae", "consistency", "refiner")
     assert pipeline.request("a").decoding.decoder == "vae"
     export_release(tmp_path / "all", tmp_path / "again", decoder="consistency")
-    assert Pipeline.load(tmp_path / "again").request("a").decoder == "consistency"
+    assert Pipeline.load(tmp_path / "again").request("a").decoding.decoder == "consistency"
     with pytest.raises(ValueError, match="unknown decoder 'diffusion'"):
         export_release(tmp_path / "all", tmp_path / "wrong", decoder="diffusion")
     with pytest.raises(ValueError, match="holds no decoder"):

@@ -1,5 +1,6 @@
 """The networks of a stage against the pipeline's: training and sampling see the same latents and conditions."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.tiny import tiny_release
 @pytest.fixture(scope="module")
 def networks():
     release = tiny_release()
-    return StageNetworks(release.modules, release.params, {"vae": release}, ())
+    return StageNetworks(release.modules, jax.tree.map(jnp.asarray, release.params), {"vae": release}, ())
 
 
 def test_images_become_the_latents_that_the_pipeline_works_in(networks):

@@ -14,7 +14,7 @@ from dalle3_jax.training.objectives.captioner import captioner_loss
 from dalle3_jax.training.objectives.consistency import consistency_loss
 from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.training.objectives.vae import vae_loss
-from dalle3_jax.training.tasks import Perturbation, latent_decoder
+from dalle3_jax.training.tasks import Perturbation, latent_decoder, upscale
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
 
@@ -53,7 +53,7 @@ def test_the_defaults_of_stages_are_those_of_their_objectives():
     parts = [
         inspect.signature(part).parameters for part in (vae_loss, diffusion_loss, consistency_loss, captioner_loss)
     ]
-    parts.append(inspect.signature(latent_decoder).parameters)
+    parts += [inspect.signature(part).parameters for part in (latent_decoder, upscale)]
     for stage in STAGES.values():
         for name, parameter in objective.objective_parameters(stage).items():
             [found] = [part[name] for part in parts if name in part]

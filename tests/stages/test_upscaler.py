@@ -125,7 +125,7 @@ def test_shrinking_takes_means_of_squares():
         ("upscaler", ["--config.model.upscaler.in_channels=5"], "in_channels is 5, not 6"),
         ("upscaler_latents", ["--config.data.degradation.factor=4"], "in_channels is 52, not 16"),
         ("upscaler", ["--config.train.objective.most_noise=1.5"], "most_noise is 1.5"),
-        ("upscaler", ["--config.train.trainable=('xfnet',)"], "this stage trains upscaler alone"),
+        ("upscaler", ["--config.train.trainable=('xfnet',)"], "upscaler would stay at random"),
         ("distill_upscaler", ["--config.init.upscaler=distill_upscaler"], "holds no upscaler of kind diffusion"),
     ],
 )

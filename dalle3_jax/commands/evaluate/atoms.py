@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     for note in notes:
         print(f"note: left out: {note}", file=sys.stderr)
     from dalle3_jax.evaluation.judge import judge_pictures
-    from dalle3_jax.evaluation.progress_bar import show_progress
+    from dalle3_jax.evaluation.row_bars import show_progress
 
     with failures(*FAILURES, remark="nothing was measured"):
         with progress_bar() as (_, progress):

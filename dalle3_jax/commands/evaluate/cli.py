@@ -61,7 +61,7 @@ def prepare_scoring(
     errors = [*argument_errors(arguments), *_setting_errors(pipelines, settings)]
     if errors:
         raise ValueError("; ".join(dict.fromkeys(errors)))
-    from dalle3_jax.evaluation.progress_bar import show_progress
+    from dalle3_jax.evaluation.row_bars import show_progress
     from dalle3_jax.evaluation.score import PROTOCOLS, plan_requests, score_model, usable_prompts
     from dalle3_jax.evaluation.suites import load_named_prompts
     from dalle3_jax.reading.ocr import INSTALL, find_ocr

@@ -13,7 +13,7 @@ import numpy as np
 from dalle3_jax.commands.cli import CommandError, CommandParser, bad_input, open_pipeline, print_command_errors
 from dalle3_jax.commands.evaluate.cli import FAILURES
 from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, batch_size_at, latent_sources
-from dalle3_jax.evaluation.progress_bar import show_progress
+from dalle3_jax.evaluation.row_bars import show_progress
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album, slug
 from dalle3_jax.pipeline.png import encode_png

@@ -139,7 +139,7 @@ def with_likeness(
 ) -> tuple["Report", Mapping[str, Any]]:
     """The report with distances to true pictures and copies of the training set, and the sheet of these."""
     from dalle3_jax.evaluation.likeness import measure_likeness
-    from dalle3_jax.evaluation.progress_bar import show_progress
+    from dalle3_jax.evaluation.row_bars import show_progress
     from dalle3_jax.reading.scene_reader import Reader
 
     wanted = next(iter(report.rows)), 0, (*report.settings["size"], 3)

@@ -16,8 +16,8 @@ from jaxtyping import Int, UInt8, UInt32
 
 from dalle3_jax.evaluation.checks import ImageReading, passes_all_checks
 from dalle3_jax.evaluation.decoders import fidelity
-from dalle3_jax.evaluation.progress_bar import Bar, hide_progress
 from dalle3_jax.evaluation.prompts import Prompt
+from dalle3_jax.evaluation.row_bars import Bar, hide_progress
 from dalle3_jax.evaluation.statistics import Difference, Rate, bootstrap, paired_difference
 from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.reading.scene_reader import Reader

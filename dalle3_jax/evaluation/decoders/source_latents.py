@@ -9,7 +9,7 @@ import numpy as np
 from dalle3_jax.data.scenes import FIRST, render_scene
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode_image, normalise_pixels
-from dalle3_jax.evaluation.progress_bar import show_progress
+from dalle3_jax.evaluation.row_bars import show_progress
 
 if TYPE_CHECKING:
     from dalle3_jax.evaluation.decoders.quality import SourceLatents

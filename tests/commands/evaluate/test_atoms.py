@@ -53,7 +53,7 @@ def test_a_run_writes_the_table_all_answers_and_the_pictures(server, given, tmp_
 @pytest.mark.parametrize(
     ("act", "changes", "message"),
     [
-        (status(401), [], "status 401; give the --judge-url"),
+        (status(401), [], "status 401: no; give the --judge-url"),
         (says(body("No", {"No": 1.0})), [], "eyes at http"),
         (says(b"garbage"), [], "answer is none; give the --judge-url"),
         (says(body("Red")), ["--suite", "/nowhere.jsonl"], "cannot read the suite '/nowhere.jsonl'"),

@@ -199,7 +199,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_picture(
         (["--batch-size", "0"], "--batch-size 0"),
         (["--seeds", "0"], "--seeds 0"),
         (["--seed", "4294967296"], "seed 4294967296"),
-        (["--seed", "4294967294", "--count", "6"], "seed 4294967299 must be"),
+        (["--seed", "4294967294", "--count", "6"], "seed 4294967296 must be"),
         (["--neighbours", "-1"], "--neighbours -1 must be at least 0"),
         (["--suite", "nowhere.jsonl"], "cannot read the suite 'nowhere.jsonl'"),
         (["--checkpoint", "nowhere"], "'nowhere' is not a folder"),
