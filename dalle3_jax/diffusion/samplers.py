@@ -41,7 +41,7 @@ SAMPLERS: dict[str, SamplerStep] = {
 
 def initial_state(x: Images) -> SamplerState:
     """The state at the first time."""
-    return SamplerState(x, jnp.zeros_like(x), x, jnp.zeros((), jnp.float32))
+    return SamplerState(x, jnp.zeros_like(x), x, jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32)))
 
 
 def advance(
