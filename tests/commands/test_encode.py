@@ -19,11 +19,11 @@ from dalle3_jax.data.sources import open_folder_source
 from dalle3_jax.data.transforms import decode_image, normalise_pixels
 from dalle3_jax.pipeline import programs
 from dalle3_jax.stages.config import load_config
-from dalle3_jax.stages.latents import network_functions
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import load_stage_networks
-from dalle3_jax.stages.table import STAGES
+from dalle3_jax.stages.table import build_stage
 from dalle3_jax.text.tokenizers import Tokenizer
-from dalle3_jax.training import sharding, tasks
+from dalle3_jax.training import sharding
 from scripts import make_bad_records
 from scripts.faults.hosts import free_port, wait_or_kill
 
@@ -103,12 +103,13 @@ def test_training_on_a_cache_learns_what_training_on_the_data_does(tars, release
         config.model.unet.in_channels = config.model.unet.out_channels = 2
         mesh = sharding.make_mesh({"data": -1}, jax.devices()[:1])
         with jax.set_mesh(mesh):
-            system = load_stage_networks(config, workdir, mesh)
-            batch = next(STAGES["base"](config, workdir, system).data())
+            networks = load_stage_networks(config, workdir, mesh)
+            batch = next(build_stage(Context(config, workdir, networks)).data())
             kinds.append(set(batch))
-            networks, latent = network_functions(system.modules, "text_encoder", "xfnet"), system.latent()
-            x0 = tasks.normalise_latents(networks, system.loaded, jax.device_put(batch), latent.shift, latent.scale)
-            condition = tasks.text_condition(networks, system.loaded, jax.device_put(batch))
+            x0, condition = (
+                encode(networks.loaded, jax.device_put(batch))
+                for encode in (networks.encode_latents, networks.encode_text)
+            )
             learnt.append((x0, condition.vector, condition.tokens[batch["mask"]], batch["sizes"]))
     assert kinds[0] == {"images", "ids", "mask", "sizes"}
     assert kinds[1] == {"latents", "mask", "sizes", "features" if len(trainable) == 2 else "ids"}
