@@ -77,12 +77,14 @@ class Pipeline:
         """
         self.system = PipelineSpec.from_release(release)
         mesh = mesh and automatic_mesh(mesh)
-        release, *decoders = (
-            dataclasses.replace(part, params=on_automatic_axes(part.params)) for part in (release, *decoders)
-        )
-        own = upscaler is None and release.upscaler is not None
-        self.upscaler = Upscaler(upscaler or release, mesh) if own or upscaler else None
-        self._upscaler_reads_conditions = own
+
+        def place(part: Release) -> Release:
+            return dataclasses.replace(part, params=on_automatic_axes(part.params))
+
+        release, decoders, upscaler = place(release), [*map(place, decoders)], place(upscaler) if upscaler else None
+        self._upscaler_reads_conditions = upscaler is None and release.upscaler is not None
+        enlarging = release if self._upscaler_reads_conditions else upscaler
+        self.upscaler = Upscaler(enlarging, mesh) if enlarging else None
         others = [*decoders, *([upscaler] if upscaler else [])]
         if others:  # what pictures say of their checkpoint must tell other decoders from its own
             together = "".join(part.digest for part in (release, *others))
@@ -242,7 +244,7 @@ class Pipeline:
         holds the parameters (a release that the pipeline was made of does).
         """
         self.prompts.keep(texts, batch_size, self.encode)
-        self.capabilities = dataclasses.replace(self.capabilities, texts=self.prompts.kept)
+        self.capabilities = dataclasses.replace(self.capabilities, texts=self.prompts.kept_texts)
         self.params = {part: params for part, params in self.params.items() if part not in TEXT_COMPONENTS}
         if self.upscaler and self._upscaler_reads_conditions:
             self.upscaler.drop_text_encoder()
