@@ -3,14 +3,15 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dalle3_jax.commands.cli import CommandParser, bad_input, failures, print_command_errors
 from dalle3_jax.pipeline.progress_bar import progress_bar
+from dalle3_jax.pipeline.request import SETTINGS, Upscaling
 
 if TYPE_CHECKING:
-    from dalle3_jax.pipeline.request import Upscaling
     from dalle3_jax.pipeline.upscale_jobs import UpscaleJob
     from dalle3_jax.pipeline.upscaler import Upscaler
 
@@ -39,12 +40,11 @@ def build_parser() -> CommandParser:
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help=told)
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what to keep away from")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first file (default 0)")
-    parser.add_argument("--steps", type=int, default=0, metavar="N", help="steps of the sampler")
-    told = "noise put on the images, in thousandths: more lets the upscaler invent more"
-    parser.add_argument("--noise-level", type=int, metavar="N", help=told)
-    parser.add_argument("--guidance-scale", type=float, metavar="X", help="1 is none; higher follows the prompt more")
-    told = "evaluate the network in windows of so many pixels (default: 512, from 1024 pixels a side on)"
-    parser.add_argument("--tile", type=int, default=0, metavar="N", help=told)
+    told = {name: SETTINGS[f"upscale_{name}"].help for name in ("steps", "noise_level", "guidance_scale", "tile")}
+    parser.add_argument("--steps", type=int, default=0, metavar="N", help=told["steps"])
+    parser.add_argument("--noise-level", type=int, metavar="N", help=told["noise_level"])
+    parser.add_argument("--guidance-scale", type=float, metavar="X", help=told["guidance_scale"])
+    parser.add_argument("--tile", type=int, default=0, metavar="N", help=told["tile"])
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images of one size made at once")
     parser.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
     parser.add_argument("--variant", metavar="NAME", help="take the checkpoint's files of this variant")
@@ -76,20 +76,18 @@ def prepare_upscaling(arguments: argparse.Namespace) -> "tuple[Upscaler, list[Up
     dtype = parse_dtype(arguments.dtype or "float32")
     texts = {"prompts": arguments.prompt, "seed": arguments.seed, "negative_prompt": arguments.negative_prompt}
     how = upscaling_of(arguments, arguments.factor or 0)
-    plan_upscale_jobs(arguments.files, how, **texts)  # before weights are read
+    jobs = plan_upscale_jobs(arguments.files, how, **texts)  # before weights are read
     enable_compilation_cache()
     upscaler = Upscaler.load(arguments.checkpoint, dtype=dtype, variant=arguments.variant)
     how = upscaling_of(arguments, arguments.factor or upscaler.settings.factor)
     if errors := upscaler.errors(how):
         raise ValueError("; ".join(errors))
     Album(arguments.outdir, writes_manifest=False)  # raises where nothing can be written
-    return upscaler, plan_upscale_jobs(arguments.files, how, **texts)
+    return upscaler, [replace(job, how=how) for job in jobs]
 
 
-def upscaling_of(arguments: argparse.Namespace, factor: int) -> "Upscaling":
+def upscaling_of(arguments: argparse.Namespace, factor: int) -> Upscaling:
     """How the arguments say that images are enlarged."""
-    from dalle3_jax.pipeline.request import Upscaling
-
     return Upscaling(factor, arguments.steps, arguments.noise_level, arguments.guidance_scale, arguments.tile)
 
 
