@@ -127,7 +127,7 @@ def open_pipeline(
 
 def parse_world(text: str) -> str | dict[str, Any]:
     """The name of a world, or what JSON says of a part of one, as it stands or in a file."""
-    described = Path(text).read_text(encoding="utf-8") if text.endswith(".json") else text
+    described = Path(text).read_text(encoding="utf-8-sig") if text.endswith(".json") else text
     if not described.lstrip().startswith("{"):
         return described.strip()
     try:

@@ -145,7 +145,7 @@ def guards_from_flags(arguments: argparse.Namespace) -> Guards:
     names = {}
     if arguments.species:
         try:
-            names = read_names(arguments.species.read_text(encoding="utf-8"))
+            names = read_names(arguments.species.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ValueError(f"--species {arguments.species}: {error}") from None
     guards = Guards(arguments.words, names)

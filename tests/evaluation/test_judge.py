@@ -170,6 +170,12 @@ def test_our_own_suites_become_questions_too():
     assert all({"object", "count"} <= {atom.skill for atom in prompt.atoms} for prompt in prompts)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file_of_questions(tmp_path):
+    (tmp_path / "questions.jsonl").write_text(json.dumps(LINE), encoding="utf-8-sig")
+    [prompt], errors = read_questions(tmp_path / "questions.jsonl")
+    assert (prompt.text, errors) == (LINE["prompt"], [])
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

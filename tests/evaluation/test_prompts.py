@@ -67,6 +67,11 @@ def test_prompts_are_read_in_order_without_empty_lines(tmp_path):
     assert read_prompts(tmp_path / "suite.jsonl") == ([FULL, PLAIN], [])
 
 
+def test_a_byte_order_mark_is_no_part_of_a_suite(tmp_path):
+    (tmp_path / "suite.jsonl").write_text(prompt_to_json(FULL), encoding="utf-8-sig")
+    assert read_prompts(tmp_path / "suite.jsonl") == ([FULL], [])
+
+
 def labelled(**labels: object) -> dict[str, object]:
     """A line's values with other labels."""
     return ROW | {"labels": ROW["labels"] | labels}

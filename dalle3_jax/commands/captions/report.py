@@ -174,7 +174,7 @@ def record_captions(source: Source, count: int) -> SourceCaptions:
 def read_texts(path: Path, count: int) -> list[str]:
     """The captions or prompts of a file: one a line, or one JSON object a line."""
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()][:count]
+        lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()][:count]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {str(path)!r}: {error}") from None
     if path.suffix == ".jsonl":

@@ -49,7 +49,7 @@ class Rating(NamedTuple):
 def read_votes(path: str | Path) -> list[Vote]:
     """The votes of a file; ValueError with every line that is none and why."""
     votes, wrong = [], []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         try:
