@@ -35,7 +35,7 @@ class PromptCache:
         self._kept: dict[str, Condition] = {}
 
     @property
-    def kept(self) -> frozenset[str]:
+    def kept_texts(self) -> frozenset[str]:
         """The texts that stay for good."""
         return frozenset(self._kept)
 

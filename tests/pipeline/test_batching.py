@@ -69,7 +69,7 @@ def test_what_is_kept_serves_batches_of_any_size():
     cache.keep(["a", "bb", "ccc"], 2, encode)
     cache.keep(["a"], 2, encode)
     assert encode.batches == [["a", "bb"], ["ccc", "ccc"]]
-    assert cache.kept == {"a", "bb", "ccc"}
+    assert cache.kept_texts == {"a", "bb", "ccc"}
     np.testing.assert_array_equal(cache.get(["ccc"], encode).vector, [[3, 2]])
     assert len(encode.batches) == 2
 
