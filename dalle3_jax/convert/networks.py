@@ -1,6 +1,7 @@
 """One network: a folder with config.json and safetensors <-> a module and its parameters."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import have_same_bytes
 from dalle3_jax.checkpoints.weights import parse_dtype, split_by_size, write_bytes, write_part
 from dalle3_jax.convert import clip, decoder, t5, unet, vae
-from dalle3_jax.convert.configs import check_extent
+from dalle3_jax.convert.configs import EMA_OPTIONS, check_extent
 from dalle3_jax.convert.folders import class_name, no_weights_message, read_json, weight_files
 from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Move, Rule, export_moves, import_moves, matches
@@ -145,6 +146,8 @@ def open(path: str | Path, variant: str | None = None) -> Opened:
     else:
         described = config = read_json(path / "config.json")
         check_extent(config)
+        if left := [name for name in EMA_OPTIONS if name in config]:
+            warnings.warn(f"{path} holds numbers of EMA, which are passed over: {', '.join(left)}", stacklevel=2)
         layout, (weights, index) = _layout_of_class(config, path), weight_files(path, variant)
         files, shards = [path / "config.json", *weights], Shards(weights, index)
     try:

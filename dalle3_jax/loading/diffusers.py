@@ -95,10 +95,11 @@ def _trained_sizes(description: PipelineDescription) -> tuple[tuple[int, int], .
     side = config.get("sample_size") or PIPELINE_KINDS[description.name].side
     if is_size(side) and side < OLD_SIDE and description.name == "StableDiffusionPipeline" and _is_old(config):
         side = OLD_SIDE
-    sides = [side, side] if is_size(side) else side
+    sides = tuple(side) if isinstance(side, list) else (side, side)
     if not are_sizes(sides) or len(sides) != 2:
         raise ValueError(f"its UNet's sample_size={side!r} is no size of latents: one side, or height and width")
-    return ((sides[0] * factor, sides[1] * factor),)
+    height, width = sides
+    return ((height * factor, width * factor),)
 
 
 def _is_old(config: Mapping[str, Any]) -> bool:

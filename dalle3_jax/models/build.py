@@ -51,7 +51,9 @@ COMPONENT_NETWORKS = {component: kind for kind, (_, components) in NETWORKS.item
 """Component -> the kind of its network where its section names none."""
 
 NOT_FIELDS = ("parent", "name", "dtype")
-LATER_FIELDS = {UNet: ("eps", "size_id_width", "conv_in_kernel", "conv_out_kernel")}
+LATER_FIELDS: dict[type[nn.Module], tuple[str, ...]] = {
+    UNet: ("eps", "size_id_width", "conv_in_kernel", "conv_out_kernel")
+}
 """Fields that records of before do not have: unless they differ from the default they are not written."""
 
 

@@ -136,6 +136,14 @@ def test_a_variant_that_some_parts_lack_is_taken_of_the_others(sd_folder, tmp_pa
         describe_pipeline(copy, variant="fp16")
 
 
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_numbers_that_ema_left_are_passed_over_with_a_warning(sd_folder, tmp_path, part):
+    left = {"decay": 0.995, "update_after_step": 100, "inv_gamma": 1.0, "cur_decay_value": 0.99}
+    with pytest.warns(UserWarning, match="passed over: decay, update_after_step, inv_gamma, cur_decay_value"):
+        found = described(sd_folder, tmp_path, f"{part}/config.json", **left)
+    assert found.modules[part] == describe_pipeline(sd_folder).modules[part]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_sdxls_vae_decodes_in_float32_where_float16_would_not_hold_it(sd_folder, sdxl_folder, tmp_path, dtype):
     release = open_release(sdxl_folder, ["text_encoder", "vae"], dtype=jnp.dtype(dtype))

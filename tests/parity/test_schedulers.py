@@ -199,7 +199,7 @@ def test_pndm(own, kind, spacing, steps, agree):
 
     scheduler.set_timesteps(steps)
     x = torch.from_numpy(np.array(first))
-    for time in scheduler.timesteps:
+    for time in torch.as_tensor(scheduler.timesteps):
         x = scheduler.step(network(torch, x, time.float().expand(2)), time, x).prev_sample
     agree(whole(first), x)
 
