@@ -211,7 +211,7 @@ def test_an_empty_negative_prompt_is_zeros_where_the_model_learnt_that(sd, sdxl)
 def test_an_empty_negative_prompt_that_is_given_is_encoded_and_none_is_zeros(sd, sdxl):
     for pipeline, zeros in ((sd, False), (sdxl, True)):
         given, none = (pipeline.request("a cat", negative_prompt=text) for text in ("", None))
-        nulls = pipeline._null_conditions([given.negative_prompt, none.negative_prompt], {})
+        nulls = pipeline.prompts.get_null([given.negative_prompt, none.negative_prompt], pipeline.encode)
         np.testing.assert_array_equal(nulls.tokens[0], pipeline.encode(["", ""]).tokens[0])
         np.testing.assert_array_equal(nulls.vector[0], pipeline.encode(["", ""]).vector[0])
         assert (np.abs(nulls.tokens[1]).max() == 0) == zeros
