@@ -44,13 +44,13 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "pipeline.upscaler": ("Upscaler",),
     },
     "Weights from and to elsewhere": {
-        "convert.networks": ("load", "save"),
+        "convert.networks": ("load", "open", "save"),
         "loading.open": ("open_release",),
     },
     "Sampling": {
         "diffusion.samplers": ("SAMPLERS", "sample"),
         "diffusion.spacing": ("Spacing", "sampling_times"),
-        "diffusion.guidance": (),
+        "diffusion.guidance": ("classifier_free", "rescale_guided"),
     },
     "Schedules and predictions": {
         "diffusion.schedules": ("Cosine", "ScaledLinear", "build_schedule"),

@@ -40,7 +40,7 @@ CLIP_2 = CLIP | {
 }
 UNET = {
     "_class_name": "UNet2DConditionModel",
-    "_diffusers_version": "0.6.0",
+    "_diffusers_version": "0.19.0",
     "sample_size": 2,
     "block_out_channels": [8, 16],
     "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],

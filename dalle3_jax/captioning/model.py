@@ -25,6 +25,7 @@ from dalle3_jax.captioning.loop import (
     pack_unfinished,
     start_decoding,
 )
+from dalle3_jax.checkpoints.release_record import is_release
 from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.text.tokenizers import Tokenizer
@@ -54,7 +55,7 @@ class CaptionModel:
         """That of a release, or of a stage's folder in a training workdir."""
         folder = Path(name)
         inner = folder / "release"
-        return cls(load_release(inner if (inner / "model.json").is_file() else folder, ["captioner"], dtype))
+        return cls(load_release(inner if is_release(inner) else folder, ["captioner"], dtype))
 
     def captions(
         self,

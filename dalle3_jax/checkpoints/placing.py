@@ -3,7 +3,7 @@
 import collections
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,8 +36,11 @@ def place_arrays(
     shapes: Mapping[str, tuple[int, ...]],
     dtype: Any,
     shardings: Mapping[str, Sharding | None],
+    float32: Collection[str] = (),
 ) -> dict[str, Array]:
     """Arrays of `dtype` on their shardings (None: the default device), each device having read only what it holds.
+
+    Those that `float32` names are of that type instead.
 
     A stacked parameter is made once and filled slice by slice in place. The pieces are read in their order, one ahead.
     Nothing refers to the views afterwards. Raises ValueError naming a parameter with values too large for `dtype`.
@@ -45,9 +48,13 @@ def place_arrays(
     arrays: dict[str, Array] = {}
     asked, shardings = shardings, {name: automatic_sharding(sharding) for name, sharding in shardings.items()}
 
+    def kind(target: str) -> Any:
+        return jnp.dtype(jnp.float32 if target in float32 else dtype)
+
     def read(piece: Piece) -> tuple[Piece, Array]:
         sharding = shardings[piece.target]
-        return piece, _put_piece(piece, dtype, sharding if piece.layer is None else _slice_sharding(sharding))
+        sharding = sharding if piece.layer is None else _slice_sharding(sharding)
+        return piece, _put_piece(piece, kind(piece.target), sharding)
 
     for (target, index, _), array in map_ahead(read, pieces):
         sharding = shardings[target]
@@ -55,7 +62,7 @@ def place_arrays(
             arrays[target] = array
         else:
             if target not in arrays:
-                arrays[target] = _zeros(shapes[target], jnp.dtype(dtype), sharding)
+                arrays[target] = _zeros(shapes[target], kind(target), sharding)
             arrays[target] = _fill(arrays[target], array, np.int32(index), sharding)
         jax.block_until_ready(arrays[target])  # else slices pile up where reading is faster than the way to the device
     # Under explicit axes no slice could be filled in: what shall lie there does so at the end.

@@ -8,7 +8,7 @@ from typing import Any
 from dalle3_jax.checkpoints.int8 import INT8
 from dalle3_jax.checkpoints.weights import sha256
 
-__all__ = ["format_version", "read_record", "seal_record"]
+__all__ = ["format_version", "is_release", "read_record", "seal_record"]
 
 FORMAT_VERSION, INT8_VERSION = 1, 2
 """Of a release, and of one with a component in 8 bits: readers that know the first alone refuse it by its version."""
@@ -26,6 +26,11 @@ FIELDS = {
 }
 OPTIONAL = {"decoders": dict, "upscaler": dict}  # of the record; releases of before, and those without, have none
 COMPONENT = {"class": str, "fields": dict, "parameters": int, "dtype": str, "files": dict}
+
+
+def is_release(folder: Path) -> bool:
+    """Whether a folder is a release, good or damaged: it has a model.json."""
+    return (folder / "model.json").is_file()
 
 
 def format_version(components: Mapping[str, Mapping[str, Any]]) -> int:

@@ -23,7 +23,7 @@ from dalle3_jax.checkpoints.int8 import INT8, Quantized, input_axes, joined
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.model_card import model_card
 from dalle3_jax.checkpoints.placing import Piece, place_arrays
-from dalle3_jax.checkpoints.release_record import format_version, read_record, seal_record
+from dalle3_jax.checkpoints.release_record import format_version, is_release, read_record, seal_record
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import is_finite
 from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
@@ -92,7 +92,7 @@ def save_release(folder: str | Path, release: Release, dtype: str = "float16") -
 def check_target(folder: str | Path) -> None:
     """Raises ValueError where something else than a release would be in the way of one."""
     folder = Path(folder)
-    if folder.exists() and not (folder / "model.json").is_file() and not _is_empty_folder(folder):
+    if folder.exists() and not is_release(folder) and not _is_empty_folder(folder):
         raise ValueError(f"{folder} exists and is not a release; give another name")
 
 

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -108,6 +109,18 @@ def print_command_errors(main: Callable[[Arguments], int]) -> Callable[[Argument
     return run
 
 
+@contextlib.contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Prints a warning within as a line on standard error: what a folder says that is passed over, or replaced."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default", UserWarning)
+        try:
+            yield
+        finally:
+            for message in dict.fromkeys(str(one.message) for one in caught if one.category is UserWarning):
+                print(f"note: {message}", file=sys.stderr)
+
+
 def open_pipeline(
     checkpoint: str, decoders: Sequence[str] = (), dtype: str | None = None, variant: str | None = None
 ) -> "Pipeline":
@@ -122,7 +135,8 @@ def open_pipeline(
     how = {"dtype": parse_dtype(dtype or "float32"), "variant": variant, "progress": sys.stderr.isatty()}
     if jax.process_count() > 1 and jax.local_device_count() > 1:
         how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
-    return Pipeline.load(checkpoint, decoders=decoders, **how)
+    with warnings_as_notes():
+        return Pipeline.load(checkpoint, decoders=decoders, **how)
 
 
 def parse_world(text: str) -> str | dict[str, Any]:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from dalle3_jax.commands.cli import bad_input, print_command_errors
+from dalle3_jax.commands.cli import bad_input, print_command_errors, warnings_as_notes
 
 EXAMPLES = """examples:
   dalle3-jax convert stable-diffusion-v1-5 release                 a folder of diffusers
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     told = "take SRC's files of this variant, as in model.fp16.safetensors"
     parser.add_argument("--variant", metavar="NAME", help=told)
     arguments = parser.parse_args(argv)
-    with bad_input():
+    with bad_input(), warnings_as_notes():
         print(convert_to_release(arguments.source, arguments.folder, arguments.dtype, arguments.variant))
     return 0
 

@@ -58,12 +58,13 @@ def export_release(
     format: str = "release",
 ) -> list[str]:
     """Writes the release and returns what to say of it; ValueError when there is no checkpoint that is good."""
+    from dalle3_jax.checkpoints.release_record import is_release
     from dalle3_jax.checkpoints.releases import load_release, save_release
     from dalle3_jax.checkpoints.weights import check_release_type, parse_dtype
     from dalle3_jax.loading.export_diffusers import export_diffusers
     from dalle3_jax.loading.open import float_type, stored_dtype
 
-    if (workdir / "model.json").is_file():
+    if is_release(workdir):
         dtype = dtype or (stored_dtype(workdir) if format == "release" else float_type(workdir))
         release = load_release(workdir)
         step = int(release.training.get("steps", 0))
@@ -133,6 +134,7 @@ def checkpoint_release(workdir: Path) -> tuple["Release", int]:
     import jax
 
     from dalle3_jax.checkpoints.training import finished_steps
+    from dalle3_jax.loading.locate import find_stage
     from dalle3_jax.stages.context import Context
     from dalle3_jax.stages.networks import load_stage_networks
     from dalle3_jax.stages.objective import read_run_config
@@ -140,7 +142,7 @@ def checkpoint_release(workdir: Path) -> tuple["Release", int]:
     from dalle3_jax.stages.train import prepare_run
     from dalle3_jax.training.sharding import make_mesh
 
-    stage_folder = find_stage_folder(workdir)
+    stage_folder = find_stage(workdir)
     if not finished_steps(stage_folder / "checkpoints"):
         raise ValueError(f"{stage_folder} has no finished checkpoint yet; train further, then export")
     config = read_run_config(stage_folder / "config.json", STAGES)
@@ -151,11 +153,3 @@ def checkpoint_release(workdir: Path) -> tuple["Release", int]:
         run, state, step = prepare_run(context, stage_folder, mesh, stage)
         run.checkpointer.close()
         return stage.release(state.ema, step), step
-
-
-def find_stage_folder(workdir: Path) -> Path:
-    """The folder of the stage that a workdir means: itself, or its base stage."""
-    for folder in (workdir, workdir / "base"):
-        if (folder / "config.json").is_file():
-            return folder
-    raise ValueError(f"{workdir} is not a training workdir: neither it nor its base/ holds a config.json")

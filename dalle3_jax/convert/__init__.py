@@ -6,6 +6,6 @@ encoder, params = convert.load("t5-v1_1-xxl")
 """
 
 from dalle3_jax.convert.decoder import decoder_settings
-from dalle3_jax.convert.networks import LAYOUTS, load, public_config, read_module, save, stored_types
+from dalle3_jax.convert.networks import LAYOUTS, Opened, load, open, public_config, save
 
-__all__ = ["LAYOUTS", "decoder_settings", "load", "public_config", "read_module", "save", "stored_types"]
+__all__ = ["LAYOUTS", "Opened", "decoder_settings", "load", "open", "public_config", "save"]

@@ -160,17 +160,17 @@ LAYER = {
 }
 
 
-def text_rules(config: Config) -> list[Rule]:
+def text_rules(config: Config, encoder: CLIPTextEncoder) -> list[Rule]:
     """The table of a text encoder alone; transformers 5 leaves the prefix away, all others write it."""
     return _text_table("text_model.", "") + _text_table("", "")
 
 
-def projected_text_rules(config: Config) -> list[Rule]:
+def projected_text_rules(config: Config, encoder: CLIPTextEncoder) -> list[Rule]:
     """The table of a text encoder with its projection."""
     return _text_table("text_model.", "") + linear("text_projection", "projection", bias=False)
 
 
-def clip_rules(config: Config) -> list[Rule]:
+def clip_rules(config: Config, encoder: CLIP) -> list[Rule]:
     """The table of both towers."""
     return [
         *_text_table("text_model.", "text_encoder."),

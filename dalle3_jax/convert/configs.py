@@ -3,9 +3,23 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-__all__ = ["are_sizes", "check_extent", "is_size", "raise_unsupported", "size_errors", "unsupported_options"]
+__all__ = [
+    "EMA_OPTIONS",
+    "are_sizes",
+    "check_extent",
+    "is_size",
+    "raise_unsupported",
+    "size_errors",
+    "unsupported_options",
+]
 
 MOST = 1000
+
+EMA_OPTIONS = (
+    *("decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power"),
+    *("cur_decay_value", "ema_step"),
+)
+"""What diffusers' EMAModel leaves in the config of the network that it averaged: numbers of a training."""
 
 
 def unsupported_options(
@@ -18,7 +32,8 @@ def unsupported_options(
 
     `supported` gives the value that an option may have, or a list, set or tuple of them; an option that is not there
     has none to check. Where `known` (read elsewhere) or `ignored` (of no meaning to the network) are given, any
-    further option must be None or False. Keys that begin with "_" are notes of the library that wrote them.
+    further option must be None or False. Keys that begin with "_" are notes of the library that wrote them, and
+    EMA_OPTIONS are passed over.
     """
     errors = []
     for name, allowed in supported.items():
@@ -26,7 +41,7 @@ def unsupported_options(
         if name in config and not any(_matches_exactly(config[name], value) for value in values):
             errors.append(f"{name}={config[name]!r} (supported: {', '.join(map(repr, values))})")
     if known or ignored:
-        read = {*supported, *known, *ignored}
+        read = {*supported, *known, *ignored, *EMA_OPTIONS}
         others = {name: value for name, value in config.items() if name not in read and name[:1] != "_"}
         errors += [f"{name}={value!r} (unknown option)" for name, value in others.items() if value not in (None, False)]
     return errors

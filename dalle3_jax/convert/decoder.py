@@ -68,9 +68,8 @@ def module(config: Mapping[str, Any]) -> DecoderUNet:
     )
 
 
-def rules(config: Mapping[str, Any]) -> list[Rule]:
+def rules(config: Mapping[str, Any], unet: DecoderUNet) -> list[Rule]:
     """The table of its tensors."""
-    unet = module(config)
     last = len(unet.channels) - 1
     blocks = {f"mid_block.resnets.{j}": f"middle_{j}" for j in range(2)}
     for i in range(last + 1):

@@ -61,9 +61,8 @@ def module(shapes: Shapes) -> DecoderUNet:
     )
 
 
-def rules(shapes: Shapes) -> list[Rule]:
+def rules(shapes: Shapes, unet: DecoderUNet) -> list[Rule]:
     """The table of these tensors."""
-    unet = module(shapes)
     blocks = {f"mid_{j}": f"middle_{j}" for j in range(2)}
     for i in range(len(unet.channels)):
         blocks |= {f"down_{i}_conv_{j}": f"down_{i}_{j}" for j in range(unet.blocks)}

@@ -7,13 +7,23 @@ is in which shard.
 
 import json
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dalle3_jax.files import is_stray
 
-__all__ = ["class_name", "no_weights_message", "read_index", "read_json", "weight_files", "weight_names"]
+__all__ = [
+    "choose_variants",
+    "class_name",
+    "file_names",
+    "no_weights_message",
+    "read_index",
+    "read_json",
+    "weight_files",
+    "weight_names",
+]
 
 STEMS = ("diffusion_pytorch_model", "model")
 STEM = rf"(?P<stem>{'|'.join(STEMS)})"
@@ -36,11 +46,24 @@ def weight_names(names: Collection[str], variant: str | None = None) -> tuple[st
     precision is taken, then fp16, then the only other one. Of a single file and shards the single file is taken.
     ValueError when there are no such files, or not of that variant, or a shard without an index is missing.
     """
-    matches = [match for name in names for kind in (SINGLE, INDEX, SHARD) if (match := kind.fullmatch(name))]
-    if not matches:
+    if not (variants := _variants(names)):
         raise ValueError(no_weights_message(names))
-    chosen = _choose_variant({_variant_of(match) for match in matches}, variant)
+    chosen = _choose_variant(variants, variant)
     return next(found for stem in STEMS if (found := _files_of_stem(names, stem, chosen)))
+
+
+def choose_variants(parts: Mapping[str, Collection[str]], variant: str | None) -> dict[str, str | None]:
+    """The variant that is taken of each of these {folder: names in it}: where only some have it, None of the others.
+
+    A warning names those. Where none has it all are asked for it, so that reading them says what there is.
+    """
+    without = [part for part, names in parts.items() if variant not in _variants(names)]
+    if variant is None or len(without) == len(parts):
+        return dict.fromkeys(parts, variant)
+    if without:
+        told = f"{_abbreviate(without)} has no weights of variant {variant!r}; its others are taken"
+        warnings.warn(told, stacklevel=3)
+    return {part: None if part in without else variant for part in parts}
 
 
 def no_weights_message(names: Collection[str]) -> str:
@@ -64,11 +87,9 @@ def weight_files(folder: Path, variant: str | None = None) -> tuple[list[Path], 
 
     Raises ValueError as `weight_names` does, and when a shard that the index names is missing.
     """
+    names = file_names(folder)
     try:
-        names = {path.name for path in folder.iterdir() if path.is_file() and not is_stray(path.name)}
         index_name, files = weight_names(names, variant)
-    except OSError as error:
-        raise ValueError(f"cannot read the folder {folder}: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     if index_name is None:
@@ -78,6 +99,14 @@ def weight_files(folder: Path, variant: str | None = None) -> tuple[list[Path], 
     if missing := [name for name in files if name not in names]:
         raise ValueError(f"{folder} lacks {_abbreviate(missing)}, which {index_name} names; copy or download it again")
     return [folder / name for name in files], index
+
+
+def file_names(folder: Path) -> set[str]:
+    """The names of the files of a folder but for strays; ValueError where it cannot be read."""
+    try:
+        return {path.name for path in folder.iterdir() if path.is_file() and not is_stray(path.name)}
+    except OSError as error:
+        raise ValueError(f"cannot read the folder {folder}: {error.strerror}") from None
 
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
@@ -120,6 +149,12 @@ def class_name(config: Mapping[str, Any]) -> str:
         if isinstance(name, str) and name:
             return name
     raise ValueError("config.json names no class: it has neither _class_name nor architectures")
+
+
+def _variants(names: Collection[str]) -> set[str]:
+    """The variants of the weight files among these names, "" being full precision."""
+    matches = [match for name in names for kind in (SINGLE, INDEX, SHARD) if (match := kind.fullmatch(name))]
+    return {_variant_of(match) for match in matches}
 
 
 def _variant_of(match: re.Match[str]) -> str:

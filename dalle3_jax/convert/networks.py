@@ -1,9 +1,10 @@
 """One network: a folder with config.json and safetensors <-> a module and its parameters."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +19,10 @@ from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import have_same_bytes
 from dalle3_jax.checkpoints.weights import parse_dtype, split_by_size, write_bytes, write_part
 from dalle3_jax.convert import clip, decoder, t5, unet, vae
-from dalle3_jax.convert.configs import check_extent
+from dalle3_jax.convert.configs import EMA_OPTIONS, check_extent
 from dalle3_jax.convert.folders import class_name, no_weights_message, read_json, weight_files
 from dalle3_jax.convert.layout import NetworkLayout
-from dalle3_jax.convert.rules import Move, export_moves, import_moves, matches
+from dalle3_jax.convert.rules import Move, Rule, export_moves, import_moves, matches
 from dalle3_jax.convert.shards import Shards
 from dalle3_jax.files import atomic_folder, is_stray
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
@@ -31,7 +32,7 @@ from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.typing import Params
 
-__all__ = ["LAYOUTS", "load", "public_config", "read_module", "save", "stored_types"]
+__all__ = ["LAYOUTS", "Opened", "load", "open", "public_config", "save"]
 
 LAYOUTS: dict[str, NetworkLayout] = {
     "T5EncoderModel": t5.LAYOUT,
@@ -66,6 +67,96 @@ SHARD = 10**9
 """Bytes of the files that a large network is written in."""
 
 
+class Opened(NamedTuple):
+    """A network's files, listed and described once; its tensors are mapped, and read by `load`.
+
+    `config` is the content of config.json, {} where the file has none of its own; `files` are all that is read,
+    config.json before the weights; `rules` fill the `module`'s parameters.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    layout: NetworkLayout
+    files: tuple[Path, ...]
+    shards: Shards
+    module: nn.Module
+    rules: tuple[Rule, ...]
+
+    def load(
+        self,
+        *,
+        dtype: Any = jnp.float32,
+        shardings: Sharding | Callable[[Any], Any] | None = None,
+        progress: bool = False,
+    ) -> tuple[nn.Module, Params]:
+        """The network and its parameters; arguments and errors are those of `convert.load`."""
+        try:
+            dtype = jnp.dtype(dtype)
+            module = self.module.clone(dtype=dtype)
+            boxed = abstract_params({"network": module})["network"]
+            shapes = _param_shapes(boxed)
+            moves = import_moves(self.rules, self._tensors_to_import(), shapes)
+            self.shards.check_types(move.source for move in moves)
+        except ValueError as error:
+            raise ValueError(f"cannot use {self.path}: {error}") from None
+        if shardings is None or isinstance(shardings, Sharding):
+            where = dict.fromkeys(shapes, shardings)
+        else:
+            where = _leaves_by_name(jax.tree.broadcast(shardings(boxed), nn.unbox(boxed)))
+        wide = self.layout.float32 if dtype == jnp.float16 else ()
+        float32 = [name for name in shapes if matches(wide, name)]
+        total = sum(self.shards[move.source].nbytes for move in moves)
+        with tqdm(total=total, desc=self.path.name, unit="B", unit_scale=True, disable=not progress) as bar:
+            arrays = place_arrays(_pieces(moves, self.shards, bar), shapes, dtype, where, float32)
+        return module, unflatten_dict(arrays, sep=".")
+
+    def _tensors_to_import(self) -> dict[str, tuple[int, ...]]:
+        """The tensors that are to be imported: neither of other parts nor second copies, which must be the same."""
+        known = self.layout.tied(self.config)
+        tied = [name for name in known if name in self.shards]
+        if known and not tied:
+            others = sorted((name for name in self.shards if matches(self.layout.ignored, name)), key=len)
+            told = f"; {', '.join(others[:3])} cannot stand for it" if others else ""
+            raise ValueError(f"it lacks {' or '.join(known)}, one of which is needed{told}")
+        names = [name for name in self.shards if name in tied[:1] or not matches(self.layout.ignored, name)]
+        copies = [name for name in tied[1:] if name in names]
+        if wrong := [name for name in copies if not have_same_bytes(self.shards[name], self.shards[tied[0]])]:
+            told = ", ".join(f"{name} differs from {tied[0]}" for name in wrong)
+            raise ValueError(f"{told}, of which it should be a copy")
+        return {name: self.shards.shape(name) for name in names if name not in copies}
+
+    def stored_types(self) -> set[str]:
+        """The types of the tensors that `load` reads."""
+        return {self.shards[name].dtype.name for name in self.shards if not matches(self.layout.ignored, name)}
+
+
+def open(path: str | Path, variant: str | None = None) -> Opened:
+    """A network's folder, or safetensors alone that hold OpenAI's flat layout of the consistency decoder.
+
+    Raises ValueError naming the file, its class, and every option of its config that cannot be had here; of the
+    weights only the headers are read.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ValueError(f"{path} cannot be used: {no_weights_message([path.name])}")
+    flat = [path] if path.is_file() else sorted(file for file in path.glob("*.safetensors") if not is_stray(file.name))
+    if flat and not (path / "config.json").is_file():
+        config, layout, files, shards = {}, decoder.FLAT, flat, Shards(flat)
+        described: Mapping[str, Any] = {name: shards.shape(name) for name in shards}
+    else:
+        described = config = read_json(path / "config.json")
+        check_extent(config)
+        if left := [name for name in EMA_OPTIONS if name in config]:
+            warnings.warn(f"{path} holds numbers of EMA, which are passed over: {', '.join(left)}", stacklevel=2)
+        layout, (weights, index) = _layout_of_class(config, path), weight_files(path, variant)
+        files, shards = [path / "config.json", *weights], Shards(weights, index)
+    try:
+        module = layout.module(described)
+        return Opened(path, config, layout, tuple(files), shards, module, tuple(layout.rules(described, module)))
+    except ValueError as error:
+        raise ValueError(f"cannot use {path}: {error}") from None
+
+
 def load(
     path: str | Path,
     *,
@@ -81,40 +172,7 @@ def load(
     name. Tensors are read through the memory map, one after the other, each straight to where it belongs.
     Raises ValueError naming the file and everything that does not fit, before any tensor is read; and for NaN.
     """
-    path = Path(path)
-    config, layout, shards = _open_network(path, variant)
-    try:
-        module = layout.module(config).clone(dtype=jnp.dtype(dtype))
-        boxed = abstract_params({"network": module})["network"]
-        shapes = _param_shapes(boxed)
-        found = import_moves(layout.rules(config), _tensors_to_import(shards, layout), shapes)
-        shards.check_types(move.source for move in found)
-    except ValueError as error:
-        raise ValueError(f"cannot use {path}: {error}") from None
-    if shardings is None or isinstance(shardings, Sharding):
-        where = dict.fromkeys(shapes, shardings)
-    else:
-        where = _leaves_by_name(jax.tree.broadcast(shardings(boxed), nn.unbox(boxed)))
-    total = sum(shards[move.source].nbytes for move in found)
-    with tqdm(total=total, desc=path.name, unit="B", unit_scale=True, disable=not progress) as bar:
-        arrays = place_arrays(_pieces(found, shards, bar), shapes, jnp.dtype(dtype), where)
-    return module, unflatten_dict(arrays, sep=".")
-
-
-def read_module(path: str | Path, variant: str | None = None) -> nn.Module:
-    """The network that `load` would return, by its config and the headers of its files; ValueError as there."""
-    path = Path(path)
-    config, layout, _ = _open_network(path, variant)
-    try:
-        return layout.module(config)
-    except ValueError as error:
-        raise ValueError(f"cannot use {path}: {error}") from None
-
-
-def stored_types(path: str | Path, variant: str | None = None) -> set[str]:
-    """The types of what `load` would read."""
-    _, layout, shards = _open_network(Path(path), variant)
-    return {shards[name].dtype.name for name in shards if not matches(layout.ignored, name)}
+    return open(path, variant).load(dtype=dtype, shardings=shardings, progress=progress)
 
 
 def public_config(module: nn.Module) -> dict[str, Any]:
@@ -155,19 +213,6 @@ def save(
         _write_weights(temporary, "model" if "architectures" in config else "diffusion_pytorch_model", tensors, stored)
 
 
-def _open_network(path: Path, variant: str | None) -> tuple[Mapping[str, Any], NetworkLayout, Shards]:
-    """The config, how to read it, and the mapped tensors; flat files have their shapes for a config."""
-    if path.is_file() and path.suffix != ".safetensors":
-        raise ValueError(f"{path} cannot be used: {no_weights_message([path.name])}")
-    flat = [path] if path.is_file() else sorted(file for file in path.glob("*.safetensors") if not is_stray(file.name))
-    if flat and not (path / "config.json").is_file():
-        shards = Shards(flat)
-        return {name: shards.shape(name) for name in shards}, decoder.FLAT, shards
-    config = read_json(path / "config.json")
-    check_extent(config)
-    return config, _layout_of_class(config, path), Shards(*weight_files(path, variant))
-
-
 def _layout_of_class(config: Mapping[str, Any], path: Path | str = "this config") -> NetworkLayout:
     try:
         name = class_name(config)
@@ -187,16 +232,6 @@ def _leaves_by_name(tree: Any) -> dict[str, Any]:
     return flatten_dict(nn.unbox(tree), sep=".")
 
 
-def _tensors_to_import(shards: Shards, layout: NetworkLayout) -> dict[str, tuple[int, ...]]:
-    """The tensors that are to be imported: neither of other parts nor second copies, which must be the same."""
-    names = dict.fromkeys(name for name in shards if not matches(layout.ignored, name))
-    copies = [name for name, first in layout.tied.items() if name in names and first in names]
-    if wrong := [name for name in copies if not have_same_bytes(shards[name], shards[layout.tied[name]])]:
-        told = ", ".join(f"{name} differs from {layout.tied[name]}" for name in wrong)
-        raise ValueError(f"{told}, of which it should be a copy")
-    return {name: shards.shape(name) for name in names if name not in copies}
-
-
 def _pieces(imports: Sequence[Move], shards: Shards, bar: tqdm) -> Iterator[Piece]:
     """The tensors as parameters, one by one, each looked through for what is not finite."""
 
@@ -212,9 +247,9 @@ def _pieces(imports: Sequence[Move], shards: Shards, bar: tqdm) -> Iterator[Piec
 
 def _public_tensors(config: Mapping[str, Any], params: Params) -> dict[str, np.ndarray]:
     """Parameters by their public names, as views of the arrays on the host."""
-    leaves = jax.device_get(_leaves_by_name(params))
+    leaves, layout = jax.device_get(_leaves_by_name(params)), _layout_of_class(config)
     found = {}
-    for move in export_moves(_layout_of_class(config).rules(config), _param_shapes(params)):
+    for move in export_moves(layout.rules(config, layout.module(config)), _param_shapes(params)):
         leaf = np.asarray(leaves[move.target])
         found[move.source] = move.transform.public(leaf if move.layer is None else leaf[move.layer])
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["OPTIONS", "PREDICTIONS", "SCHEDULERS", "SPACINGS", "SUPPORTED", "WITHOUT_MEANING", "Scheduler"]
+__all__ = ["FOREIGN", "PREDICTIONS", "SCHEDULERS", "SPACINGS", "SUPPORTED", "Scheduler"]
 
 
 class Scheduler(NamedTuple):
@@ -45,7 +45,11 @@ SOLVER = {
 
 SCHEDULERS = {
     "DDIMScheduler": Scheduler("ddim", {**LEADING, **CLIPPED, "set_alpha_to_one": True}),
-    "PNDMScheduler": Scheduler("ddim", {**LEADING, "set_alpha_to_one": False}),
+    "PNDMScheduler": Scheduler(
+        "pndm",
+        {**LEADING, "set_alpha_to_one": False, "skip_prk_steps": False},
+        {"prediction_type": ("epsilon", "v_prediction"), "skip_prk_steps": (True, False)},
+    ),
     "DDPMScheduler": Scheduler(
         "ddpm",
         {**LEADING, **CLIPPED, "variance_type": "fixed_small"},
@@ -109,11 +113,9 @@ SUPPORTED = {
 }
 """The values that are built of an option, whichever class has it; a class's own `supported` goes before."""
 
-OPTIONS = {option for scheduler in SCHEDULERS.values() for option in scheduler.defaults}
-
-WITHOUT_MEANING = {
+FOREIGN = {
+    *(option for scheduler in SCHEDULERS.values() for option in scheduler.defaults),
     *("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"),  # of clipping and thresholding
     *("flow_shift", "time_shift_type"),  # of flows
-    "skip_prk_steps",  # of PNDM's own method
 }
-"""Options of parts that are not built."""
+"""Options that configs carry along for other classes, or for parts that are not built: no word is lost on them."""

@@ -1,21 +1,22 @@
 """scheduler_config.json of diffusers: what it says of schedule, prediction, times and sampler, read and written.
 
 A class reads its own options only, with its own defaults, and passes over those that a config carries along for other
-classes; so does this reader. PNDM's multistep method is not built: a config of PNDMScheduler, which Stable Diffusion's
-releases name, is read as DDIM at the same times.
+classes; so does this reader.
 """
 
+import math
+import warnings
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_options
 from dalle3_jax.convert.scheduler_options import (
-    OPTIONS,
+    FOREIGN,
     PREDICTIONS,
     SCHEDULERS,
     SPACINGS,
     SUPPORTED,
-    WITHOUT_MEANING,
     Scheduler,
 )
 
@@ -26,42 +27,84 @@ Config = Mapping[str, Any]
 BETAS = {1: "linear", 2: "scaled_linear"}
 """Their name of a table that is linear in beta^(1 / power)."""
 
+MOST_STEPS = 100_000
+"""Entries of a table that are looked through."""
+
 SOLVERS = ("dpmsolver++", "dpmsolver++_sde", "unipc")
 """Samplers whose timesteps are whole, also those of Karras' sigmas."""
 
 
-def read_scheduler(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_scheduler(
+    config: Config, class_name: str | None = None, forced: Config = MappingProxyType({})
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """(The diffusion section of a release, its sampling section) that a scheduler_config.json amounts to.
 
+    `class_name` is the class that model_index.json names: it counts, and the one in the config only where there is
+    none. `forced` are values that a pipeline gives its scheduler whatever the config says; a warning names those that
+    differ, and options that no class here has, which are passed over.
     Raises ValueError for a class that is not built, or naming every option that is not.
     """
-    name = config.get("_class_name")
+    name = class_name or config.get("_class_name")
     if name not in SCHEDULERS:
         raise ValueError(f"unknown scheduler {name!r}: use the scheduler_config.json of one of {', '.join(SCHEDULERS)}")
-    scheduler = SCHEDULERS[name]
-    own = {**scheduler.defaults, **{key: config[key] for key in config if key in scheduler.defaults}}
-    raise_unsupported(name, _scheduler_option_errors(scheduler, own, config))
-    sampler = scheduler.sampler
-    if own.get("algorithm_type") == "sde-dpmsolver++":
-        sampler = "dpmsolver++_sde"
+    scheduler, given = SCHEDULERS[name], _given_options(config)
+    own = {key: forced.get(key, given.get(key, default)) for key, default in scheduler.defaults.items()}
+    raise_unsupported(name, _scheduler_option_errors(scheduler, own))
+    _warn_of_others(given, own, forced)
+    sampler = _sampler(scheduler, own)
     section = {"schedule": _schedule(sampler, own), "prediction": PREDICTIONS[own["prediction_type"]]}
     return section | {"spacing": _spacing(sampler, own)}, {"sampler": sampler}
 
 
-def _scheduler_option_errors(scheduler: Scheduler, own: Config, config: Config) -> list[str]:
-    """What of a class's options cannot be had, and what of a config no class here knows."""
+def _given_options(config: Config) -> dict[str, Any]:
+    """The options that a config gives; those that it lists as another class's defaults are none."""
+    defaults = config.get("_use_default_values")
+    absent = defaults if isinstance(defaults, list) else []
+    return {key: value for key, value in config.items() if key[:1] != "_" and key not in absent}
+
+
+def _sampler(scheduler: Scheduler, own: Config) -> str:
+    if own.get("algorithm_type") == "sde-dpmsolver++":
+        return "dpmsolver++_sde"
+    return "pndm_prk" if own.get("skip_prk_steps") is False else scheduler.sampler
+
+
+def _warn_of_others(given: Config, own: Config, forced: Config) -> None:
+    replaced = [key for key in forced if key in own and key in given and given[key] != own[key]]
+    if replaced:
+        told = ", ".join(f"{key}={own[key]!r} in place of {given[key]!r}" for key in replaced)
+        warnings.warn(f"the scheduler runs with {told}, as diffusers' pipeline of this kind does", stacklevel=4)
+    if unknown := sorted(given.keys() - own.keys() - FOREIGN):
+        warnings.warn(f"options of another scheduler are passed over: {', '.join(unknown)}", stacklevel=4)
+
+
+def _scheduler_option_errors(scheduler: Scheduler, own: Config) -> list[str]:
+    """What of a class's options cannot be had."""
     supported = {key: values for key, values in {**SUPPORTED, **scheduler.supported}.items() if key in own}
-    found = unsupported_options({**config, **own}, supported, OPTIONS, WITHOUT_MEANING)
+    found = unsupported_options(own, supported)
     if not is_size(own["num_train_timesteps"]) or not (own["steps_offset"] == 0 or is_size(own["steps_offset"])):
         found.append("num_train_timesteps and steps_offset that are not whole numbers of steps")
     if not all(isinstance(own[end], float) and 0 < own[end] < 1 for end in ("beta_start", "beta_end")):
         found.append("beta_start and beta_end that do not lie between 0 and 1")
+    elif not found and own["prediction_type"] == "epsilon" and _ends_in_noise(own):
+        found.append("beta_start and beta_end that leave nothing of the image at the end, where eps says nothing of it")
     zero_snr = own.get("rescale_betas_zero_snr")
     if zero_snr and own["prediction_type"] == "epsilon":
         found.append("rescale_betas_zero_snr=True with prediction_type='epsilon', which pure noise cannot start from")
     if own["beta_schedule"] == "squaredcos_cap_v2" and (zero_snr or own["num_train_timesteps"] != 1000):
         found.append("beta_schedule='squaredcos_cap_v2' in other than 1000 num_train_timesteps or to zero SNR")
     return found
+
+
+def _ends_in_noise(own: Config) -> bool:
+    """Whether alpha rounds to 0 at the last entry of a table, in float32."""
+    power = next((power for power, name in BETAS.items() if name == own["beta_schedule"]), None)
+    steps = own["num_train_timesteps"]
+    if power is None or not steps <= MOST_STEPS:
+        return False
+    first, last = own["beta_start"] ** (1 / power), own["beta_end"] ** (1 / power)
+    betas = ((first + (last - first) * i / max(steps - 1, 1)) ** power for i in range(steps))
+    return math.exp(sum(math.log1p(-beta) for beta in betas) / 2) < 2.0**-24
 
 
 def _schedule(sampler: str, own: Config) -> dict[str, Any]:
@@ -91,7 +134,7 @@ def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -
     """
     schedule, sampler = diffusion["schedule"], sampling.get("sampler", "ddim")
     spacing = {"kind": "uniform", "offset": 0, "clean": True, "within": "linspace", **diffusion.get("spacing", {})}
-    named = {"dpmsolver++_sde": "dpmsolver++"}.get(sampler, sampler)
+    named = {"dpmsolver++_sde": "dpmsolver++", "pndm_prk": "pndm"}.get(sampler, sampler)
     name = next((name for name, scheduler in SCHEDULERS.items() if scheduler.sampler == named), "")
     options = SCHEDULERS[name].defaults if name else {}
     if found := _export_errors(schedule, diffusion["prediction"], spacing, sampler, options):
@@ -107,6 +150,7 @@ def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -
         "final_sigmas_type": "zero" if spacing["clean"] or sampler != "euler" else "sigma_min",
         "use_karras_sigmas": karras,
         "algorithm_type": "sde-dpmsolver++" if sampler == "dpmsolver++_sde" else "dpmsolver++",
+        "skip_prk_steps": sampler != "pndm_prk",
         "clip_sample": False,
     }
     return {"_class_name": name, **{option: value for option, value in values.items() if option in options}}

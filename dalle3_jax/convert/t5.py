@@ -21,6 +21,7 @@ WHAT = "T5 config"
 
 def module(config: Mapping[str, Any]) -> T5Encoder:
     """The encoder of a config.json; raises ValueError naming every option that is not supported."""
+    config = {**config, "feed_forward_proj": _feed_forward(config)}
     sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
     errors = unsupported_options(config, {"feed_forward_proj": list(ACTIVATIONS), "layer_norm_epsilon": 1e-6})
     errors += [f"{name} is missing or no positive whole number" for name in sizes if not is_size(config.get(name))]
@@ -36,21 +37,28 @@ def module(config: Mapping[str, Any]) -> T5Encoder:
         heads=config["num_heads"],
         head_size=config["d_kv"],
         mlp_width=config["d_ff"],
-        activation=ACTIVATIONS[config.get("feed_forward_proj", "relu")],
+        activation=ACTIVATIONS[config["feed_forward_proj"]],
         relative_buckets=buckets,
         relative_max_distance=distance,
     )
 
 
-def rules(config: Mapping[str, Any]) -> list[Rule]:
+def _feed_forward(config: Mapping[str, Any]) -> Any:
+    """feed_forward_proj; of configs that only say what follows from it, what it must have been."""
+    if "feed_forward_proj" in config or not {"is_gated_act", "dense_act_fn"} & config.keys():
+        return config.get("feed_forward_proj", "relu")
+    activation = config.get("dense_act_fn", "relu")
+    return f"{'gated-' if config.get('is_gated_act') else ''}{'gelu' if activation == 'gelu_new' else activation}"
+
+
+def rules(config: Mapping[str, Any], encoder: T5Encoder) -> list[Rule]:
     """The table of its tensors."""
     block = "encoder.block.{layer}.layer"
     projections = {"q": "query", "k": "key", "v": "value", "o": "out"}
-    gated = config.get("feed_forward_proj", "relu") != "relu"
+    gated = encoder.activation != "relu"
     mlp = {"wi_0": "wi_0", "wi_1": "wi_1", "wo": "wo"} if gated else {"wi": "wi_0", "wo": "wo"}
     table = [
-        *embedding("shared", "token_embedding"),
-        *embedding("encoder.embed_tokens", "token_embedding"),
+        *(Rule(name, "token_embedding.embedding") for name in tied_embeddings(config)),
         *embedding("encoder.block.0.layer.0.SelfAttention.relative_attention_bias", "relative_bias"),
         *norm(f"{block}.0.layer_norm", "layers.norm_1[{layer}]", bias=False),
         *norm(f"{block}.1.layer_norm", "layers.norm_2[{layer}]", bias=False),
@@ -61,6 +69,12 @@ def rules(config: Mapping[str, Any]) -> list[Rule]:
     for theirs, ours in mlp.items():
         table += linear(f"{block}.1.DenseReluDense.{theirs}", f"layers.feed_forward.{ours}[{{layer}}]", bias=False)
     return table
+
+
+def tied_embeddings(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the one table of tokens; files keep any of them, and of v1.0 the output's alone."""
+    names = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    return (*names, "lm_head.weight") if config.get("tie_word_embeddings", True) else names
 
 
 def config(encoder: T5Encoder) -> dict[str, Any]:
@@ -91,5 +105,6 @@ LAYOUT = NetworkLayout(
     rules,
     config,
     ignored=("decoder.*", "lm_head.weight"),
-    tied={"encoder.embed_tokens.weight": "shared.weight"},
+    tied=tied_embeddings,
+    float32=("layers.feed_forward.wo.kernel",),
 )

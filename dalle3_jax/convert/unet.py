@@ -41,6 +41,10 @@ DEFAULTS = {
     "only_cross_attention": False,
     "mid_block_only_cross_attention": None,
     "num_class_embeds": None,
+    "norm_eps": 1e-5,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "num_attention_heads": None,
 }
 """What diffusers takes for options that old configs lack."""
 
@@ -51,22 +55,20 @@ SUPPORTED = {
     "downsample_padding": 1,
     "mid_block_scale_factor": 1,
     "act_fn": ["silu", "swish"],
-    "norm_eps": 1e-5,
     "use_linear_projection": [False, True],
     "addition_embed_type": [None, "text_time"],
     "resnet_time_scale_shift": list(TIME),
     "resnet_out_scale_factor": 1.0,
     "time_embedding_type": "positional",
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
+    "conv_in_kernel": [1, 3],
+    "conv_out_kernel": [1, 3],
     "attention_type": "default",
     "mid_block_only_cross_attention": [None, False, True],
 }
 """The values of each option for which there is a UNet here; further options must be off."""
 
 OFF = (
-    *("center_input_sample", "dual_cross_attention", "num_attention_heads"),
-    *("encoder_hid_dim", "encoder_hid_dim_type", "class_embed_type"),
+    *("center_input_sample", "dual_cross_attention", "encoder_hid_dim", "encoder_hid_dim_type", "class_embed_type"),
     *("resnet_skip_time_act", "time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim"),
     *("class_embeddings_concat", "cross_attention_norm"),
 )
@@ -96,6 +98,10 @@ def module(config: Mapping[str, Any]) -> UNet:
         middle_self_attend=_reads_middle_self_attention(options),
         groups=values["norm_num_groups"],
         embedding_ratio=_read_embedding_ratio(options, levels[0].channels, errors),
+        eps=_read_eps(options, errors),
+        size_id_width=_size_id_width(options) if pooled else SIZE_ID_WIDTH,
+        conv_in_kernel=options["conv_in_kernel"],
+        conv_out_kernel=options["conv_out_kernel"],
     )
     raise_unsupported(CLASS, list(dict.fromkeys(errors)))
     return unet
@@ -109,13 +115,15 @@ def config(unet: UNet) -> dict[str, Any]:
     blocks = [level.blocks for level in unet.levels]
     added = {
         "addition_embed_type": "text_time",
-        "addition_time_embed_dim": SIZE_ID_WIDTH,
-        "projection_class_embeddings_input_dim": unet.vector_width + unet.size_ids * SIZE_ID_WIDTH,
+        "addition_time_embed_dim": unet.size_id_width,
+        "projection_class_embeddings_input_dim": unet.vector_width + unet.size_ids * unet.size_id_width,
     }
     crossed = {
         "only_cross_attention": [not level.self_attend for level in unet.levels],
         "mid_block_only_cross_attention": not unet.middle_self_attend,
     }
+    fields = {"eps": "norm_eps", "conv_in_kernel": "conv_in_kernel", "conv_out_kernel": "conv_out_kernel"}
+    others = {theirs: getattr(unet, ours) for ours, theirs in fields.items() if getattr(unet, ours) != DEFAULTS[theirs]}
     return {
         "_class_name": CLASS,
         "in_channels": unet.in_channels,
@@ -135,6 +143,7 @@ def config(unet: UNet) -> dict[str, Any]:
         **(added if unet.pooled else {}),
         **(crossed if not all([unet.middle_self_attend, *(level.self_attend for level in unet.levels)]) else {}),
         **({} if unet.level_entries is None else {"num_class_embeds": unet.level_entries}),
+        **others,
     }
 
 
@@ -153,9 +162,14 @@ def _read_levels(options: Mapping[str, Any], errors: list[str]) -> tuple[Level, 
     reverse = "reverse_transformer_layers_per_block"
     if options[reverse] is not None and _read_per_level(options, reverse, count, errors) != depths[::-1]:
         errors.append(f"{reverse}={options[reverse]!r} (supported: the mirror image of the way down)")
-    if any(width % n for width, n in zip(widths, heads, strict=True)):
-        errors.append(f"attention_head_dim={options['attention_head_dim']!r} (numbers of heads that divide {widths})")
+    if options["num_attention_heads"] not in (None, options["attention_head_dim"]):
+        errors.append(
+            f"num_attention_heads={options['num_attention_heads']!r} (supported: none but attention_head_dim)"
+        )
     depths = [depth if known and down[i].startswith("Cross") else 0 for i, depth in enumerate(depths)]
+    attending = [*depths[:-1], 1]  # the middle block, which attends too, has the last level's heads
+    if any(depth and width % n for width, n, depth in zip(widths, heads, attending, strict=True)):
+        errors.append(f"attention_head_dim={options['attention_head_dim']!r} (numbers of heads that divide {widths})")
     return tuple(map(Level, widths, blocks, depths, heads, _read_self_attention(options, count, errors)))
 
 
@@ -200,12 +214,27 @@ def _read_size(options: Mapping[str, Any], name: str, errors: list[str]) -> int:
 
 def _read_vector_width(options: Mapping[str, Any], errors: list[str]) -> int:
     """What the size ids leave of the width of text_time's input."""
-    name, sizes = "projection_class_embeddings_input_dim", SIZE_IDS * SIZE_ID_WIDTH
-    errors += unsupported_options(options, {"addition_time_embed_dim": SIZE_ID_WIDTH})
+    if not is_size(options["addition_time_embed_dim"]) or options["addition_time_embed_dim"] % 2:
+        errors.append(f"addition_time_embed_dim={options['addition_time_embed_dim']!r} (supported: even whole numbers)")
+    name, sizes = "projection_class_embeddings_input_dim", SIZE_IDS * _size_id_width(options)
     width = _read_size(options, name, errors) - sizes
     if width <= 0:
         errors.append(f"{name}={options[name]!r} (supported: above the {sizes} of {SIZE_IDS} size ids)")
     return width
+
+
+def _size_id_width(options: Mapping[str, Any]) -> int:
+    """Sinusoids of a size id; SDXL's number in place of what is no number."""
+    width = options["addition_time_embed_dim"]
+    return width if is_size(width) else SIZE_ID_WIDTH
+
+
+def _read_eps(options: Mapping[str, Any], errors: list[str]) -> float:
+    eps = options["norm_eps"]
+    if not isinstance(eps, float) or not 0 < eps < 1:
+        errors.append(f"norm_eps={eps!r} (supported: numbers between 0 and 1)")
+        return DEFAULTS["norm_eps"]
+    return eps
 
 
 def _read_embedding_ratio(options: Mapping[str, Any], top: int, errors: list[str]) -> int:
@@ -231,9 +260,8 @@ def _inexpressible_fields(unet: UNet) -> Sequence[str]:
     return errors + [f"{name}=0 (supported: positive whole numbers)" for name in wanted]
 
 
-def rules(config: Mapping[str, Any]) -> list[Rule]:
+def rules(config: Mapping[str, Any], unet: UNet) -> list[Rule]:
     """The table of its tensors."""
-    unet = module(config)
     time, dense = unet.time_conditioning, config.get("use_linear_projection", False)
     table = [
         *conv("conv_in", "conv_in"),

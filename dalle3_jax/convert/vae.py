@@ -49,9 +49,8 @@ def module(config: Mapping[str, Any]) -> VAE:
     )
 
 
-def rules(config: Mapping[str, Any]) -> list[Rule]:
+def rules(config: Mapping[str, Any], vae: VAE) -> list[Rule]:
     """The table of its tensors; diffusers' decoder counts levels from the latents' side, ours from the image's."""
-    vae = module(config)
     levels = range(len(vae.channels))
     return [
         *_half_rules("encoder", "down", dict(zip(levels, levels, strict=True)), vae.blocks),

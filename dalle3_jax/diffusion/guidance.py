@@ -8,11 +8,21 @@ import jax.numpy as jnp
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Denoise, Float
 
-__all__ = ["classifier_free", "rescale_guided"]
+__all__ = ["RESCALED", "check_rescaled", "classifier_free", "rescale_guided"]
 
 Images = Float[Array, "b h w c"]
 Scalar = int | float | Float[Array, "..."]
 """One number, or one for each image."""
+
+RESCALED = ("v", "eps", "x0")
+"""The outputs whose standard deviation a rescale can restore: the paper's is v, diffusers' what a network predicts."""
+
+
+def check_rescaled(output: str) -> str:
+    """The name itself; ValueError unless it is one of RESCALED."""
+    if output not in RESCALED:
+        raise ValueError(f"guidance_rescale of {output!r}: it rescales one of {', '.join(RESCALED)}")
+    return output
 
 
 def classifier_free(
@@ -21,13 +31,15 @@ def classifier_free(
     schedule: Schedule | None = None,
     interval: tuple[Scalar, Scalar] = (0.0, 1.0),
     rescale: Scalar = 0.0,
+    rescaled: str = "v",
 ) -> Denoise:
     """Turn a Denoise over 2b rows [conditional; null] into a guided one over b rows; scale 1 is the conditional.
 
     Outside `interval` (first and last t, both included) the scale is 1 (arXiv 2404.07724). `rescale` in [0, 1] rescales
-    the guided output to the conditional's standard deviation (see `rescale_guided`): that of v under the schedule, of
-    x0 without one.
+    the guided output to the conditional's standard deviation (see `rescale_guided`): that of what `rescaled` names, one
+    of RESCALED, under the schedule, of x0 without one.
     """
+    check_rescaled(rescaled)
 
     def denoise(x_t: Images, t: Float[Array, " b"]) -> Images:
         both = denoise_both(jnp.concatenate([x_t, x_t]), jnp.concatenate([t, t]))
@@ -36,7 +48,7 @@ def classifier_free(
         # The paper's eq. 6, (1 + w) conditional - w null with w = scale - 1, in a form that is exact at scale 1.
         w = jnp.where((t >= first) & (t <= last), scale - 1, 0).reshape(-1, 1, 1, 1)
         guided = conditional + w * (conditional - null)
-        signal = 0 if schedule is None else schedule.alpha(t).reshape(-1, 1, 1, 1) * x_t
+        signal = 0 if schedule is None else _signal(rescaled, x_t, schedule.alpha(t).reshape(-1, 1, 1, 1))
         share = jnp.reshape(jnp.asarray(rescale, jnp.float32), (-1, 1, 1, 1))
         return rescale_guided(guided, conditional, signal, share)
 
@@ -48,10 +60,13 @@ def rescale_guided(
 ) -> Images:
     """The guided x0, rescaled to the conditional's standard deviation (arXiv 2305.08891 section 3.4).
 
-    With sigma v = signal - x0, where signal is alpha x_t (0: the standard deviation is that of x0 itself), it is x0 of
+    With sigma v = signal - x0, where signal is alpha x_t, it is x0 of
 
         v_rescaled = v_guided * std(v_conditional) / std(v_guided)          eq. 15
         v_final = rescale * v_rescaled + (1 - rescale) * v_guided           eq. 16
+
+    With the signal x_t / alpha it is that of eps in place of v, since sigma eps / alpha = x_t / alpha - x0; with 0 that
+    of x0 itself.
     """
     v_guided, v_conditional = signal - guided, signal - conditional  # times sigma, which their ratio is free of
     std_conditional, std_guided = (jnp.std(v, axis=(1, 2, 3), keepdims=True) for v in (v_conditional, v_guided))
@@ -59,3 +74,8 @@ def rescale_guided(
     # x0 = signal - sigma v_final, multiplied out: exact at rescale 0 and at ratio 1. Another order of the factors would
     # change the last bits of images, which must repeat. Flat images (a std of 0) are left as they are.
     return guided + v_guided * (1 - ratio) * (std_guided > 0).astype(v_guided.dtype) * rescale
+
+
+def _signal(rescaled: str, x_t: Images, alpha: Float[Array, "b 1 1 1"]) -> Images | int:
+    """What an output is, up to a factor for each image, the difference of and x0."""
+    return {"v": lambda: alpha * x_t, "eps": lambda: x_t / alpha, "x0": lambda: 0}[rescaled]()

@@ -4,10 +4,12 @@ A loop in chunks equals the whole one.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from dalle3_jax.diffusion.pndm import PAST_OUTPUTS, pndm
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.diffusion.solvers import dpmsolver, dpmsolver_sde, unipc
 from dalle3_jax.diffusion.steps import Images, Keys, SamplerState, SamplerStep, consistency, ddim, heun, noise
@@ -20,8 +22,10 @@ __all__ = [
     "advance",
     "consistency",
     "ddim",
+    "find_step",
     "initial_state",
     "noise",
+    "past_outputs",
     "sample",
 ]
 
@@ -34,14 +38,31 @@ SAMPLERS: dict[str, SamplerStep] = {
     "dpmsolver++": dpmsolver,
     "dpmsolver++_sde": dpmsolver_sde,
     "unipc": unipc,
+    "pndm": pndm,
+    "pndm_prk": functools.partial(pndm, runge_kutta=True),
     "consistency": consistency,
 }
-"""Euler's two are DDIM's in these coordinates; what differs is how diffusers lays their times (see `times`)."""
+"""Euler's two are DDIM's in these coordinates; what differs is how diffusers spaces their times (see `spacing`)."""
 
 
-def initial_state(x: Images) -> SamplerState:
-    """The state at the first time."""
-    return SamplerState(x, jnp.zeros_like(x), x, jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32)))
+def find_step(sampler: str, prediction: str = "eps") -> SamplerStep:
+    """The step of a sampler by name, for a network of this prediction: PNDM combines what the network predicts."""
+    step: Any = SAMPLERS[sampler]
+    return functools.partial(step, prediction=prediction) if past_outputs(step) else step
+
+
+def past_outputs(step: SamplerStep) -> int:
+    """The outputs of earlier times that a sampler's step needs."""
+    while isinstance(step, functools.partial):
+        step = step.func
+    return PAST_OUTPUTS if step is pndm else 0
+
+
+def initial_state(x: Images, past: int = 0) -> SamplerState:
+    """The state at the first time, with room for the `past_outputs` of the sampler."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    history = (jnp.zeros((), jnp.float32), *[jnp.zeros_like(x)] * past) if past else ()
+    return SamplerState(x, jnp.zeros_like(x), x, jnp.zeros((), wide), history)
 
 
 def advance(
@@ -72,4 +93,4 @@ def sample(
     step: SamplerStep, denoise: Denoise, schedule: Schedule, x: Images, times: Float[Array, " points"], keys: Keys
 ) -> Images:
     """Run the whole loop from x at times[0]; returns x at times[-1], an estimate of x0 when that is 0."""
-    return advance(step, denoise, schedule, initial_state(x), times, keys, 0, len(times) - 1).x
+    return advance(step, denoise, schedule, initial_state(x, past_outputs(step)), times, keys, 0, len(times) - 1).x

@@ -21,7 +21,7 @@ MULTISTEP = ("dpmsolver++", "dpmsolver++_sde", "unipc")
 IN_SIGMA = ("euler", "euler_ancestral", "heun")
 """Samplers whose schedulers step sigma / alpha, leave linspace's points unrounded and scale the first noise."""
 
-ENDING_EARLY = ("ddim", "euler")
+ENDING_EARLY = ("ddim", "euler", "pndm", "pndm_prk")
 """Samplers that a spacing which is not `clean` ends at entry 0; the others always end clean."""
 
 KARRAS_RHO = 7.0

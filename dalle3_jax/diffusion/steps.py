@@ -26,12 +26,14 @@ class SamplerState(NamedTuple):
     """State of a sampling loop: x at the current time, the last step's estimate of x0, and the correction of x.
 
     With an estimate x0' at the current time, the corrected x is base + gain (x0' - x0); only "unipc" writes the two.
+    `history` is of "pndm" alone (see there), empty for the others.
     """
 
     x: Images
     x0: Images
     base: Images
     gain: Time
+    history: tuple[Array, ...] = ()
 
 
 SamplerStep = Callable[[Denoise, Schedule, SamplerState, Time, Time, Time, Keys], SamplerState]

@@ -1,7 +1,8 @@
 """A folder of diffusers as a release: Stable Diffusion 1.x, 2.x and SDXL, with their tokenizers and schedulers."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,50 +10,49 @@ import jax
 from flax import linen as nn
 from jax.sharding import Sharding
 
-from dalle3_jax import convert
 from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.checkpoints.releases import Release, weights_digest
 from dalle3_jax.convert import vae
-from dalle3_jax.convert.folders import weight_files
+from dalle3_jax.convert.configs import are_sizes, is_size
 from dalle3_jax.loading.sd_upscaler import upscaler_release
-from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS, PipelineDescription, describe_pipeline
+from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS, PipelineDescription
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.typing import Params
 
-__all__ = ["component_shardings", "digest_files", "load_diffusers_pipeline", "vae_latent"]
+__all__ = ["component_shardings", "digest_files", "load_pipeline", "vae_latent"]
 
-STEPS, POSITIONS, SIDE = 50, 77, 64
-"""Sampling steps of diffusers; tokens of a text and side of the latents where no config says them."""
+STEPS = 50
+"""Sampling steps of diffusers."""
+
+OLD_VERSION, OLD_SIDE = (0, 9), 64
+"""diffusers' version from which a UNet's sample_size below 64 is meant; of before it is wrong and taken for 64."""
 
 
-def load_diffusers_pipeline(
-    folder: Path, components: Collection[str] | None = None, shardings: Any = None, *, title: str, **how: Any
-) -> Release:
-    """The release of a folder with a model_index.json, or some of its components.
+def load_pipeline(description: PipelineDescription, shardings: Any = None, *, title: str, **how: Any) -> Release:
+    """The release of a described pipeline; raises ValueError as `convert.load` does.
 
-    `title` is what the release says that it was imported from; `load_options` is what `convert.load` takes. Raises
-    ValueError as `describe_pipeline` does, before any tensor is read, and as `convert.load` does.
+    `title` is what the release says that it was imported from; `dtype` and `progress` are those of `convert.load`.
     """
-    parts = None if components is None else [{"upscaler": "unet"}.get(name, name) for name in components]
-    found = describe_pipeline(folder, parts, how.get("variant"))
     modules, params = {}, {}
-    for part, module in found.modules.items():
-        loaded, params[part] = convert.load(folder / part, shardings=component_shardings(part, shardings), **how)
-        modules[part] = module.clone(dtype=loaded.dtype)
+    for part, network in description.networks.items():
+        loaded, params[part] = network.load(shardings=component_shardings(part, shardings), **how)
+        modules[part] = description.modules[part].clone(dtype=loaded.dtype)
+    configs = {part: network.config for part, network in description.networks.items()}
+    kind = PIPELINE_KINDS[description.name]
     release = Release(
         modules,
         params,
-        vae_latent(found.configs["vae"], modules["vae"], params["vae"]) if "vae" in modules else None,
-        diffusion=found.diffusion,
-        text=_text_section(found),
-        sizes=_trained_sizes(found),
-        sampling={"steps": STEPS, "guidance_scale": PIPELINE_KINDS[found.name].guidance_scale, **found.sampling},
-        training={"imported": title, "pipeline": found.name, "config": found.configs},
-        tokenizer=found.tokenizers["text_encoder"].to_json(),
-        digest=_pipeline_digest(folder, found, how.get("variant")),
+        vae_latent(configs["vae"], modules["vae"], params["vae"]) if "vae" in modules else None,
+        diffusion=description.diffusion,
+        text=_text_section(description),
+        sizes=_trained_sizes(description),
+        sampling={"steps": STEPS, "guidance_scale": kind.guidance_scale, **description.sampling},
+        training={"imported": title, "pipeline": description.name, "config": configs},
+        tokenizer=description.tokenizers["text_encoder"].to_json(),
+        digest=_pipeline_digest(description),
     )
-    return upscaler_release(folder, release) if PIPELINE_KINDS[found.name].enlarges else release
+    return upscaler_release(description.folder, release) if kind.enlarges else release
 
 
 def vae_latent(config: Mapping[str, Any], module: VAE, params: Params) -> Latent:
@@ -79,30 +79,40 @@ def digest_files(files: Sequence[Path], *texts: str) -> str:
 
 
 def _text_section(description: PipelineDescription) -> dict[str, Any]:
-    """How long texts are, and whether the empty one is told to the UNet as zeros."""
-    encoder, zeros = (
-        description.modules.get("text_encoder"),
-        description.options.get("force_zeros_for_empty_prompt", True),
-    )
+    """How long texts are, and whether the UNet is given zeros for the empty one."""
+    zeros = description.options.get("force_zeros_for_empty_prompt", True)
     return {
-        "length": encoder.positions if encoder else POSITIONS,
+        "length": description.length,
         "zero_null": description.name == "StableDiffusionXLPipeline" and bool(zeros),
     }
 
 
 def _trained_sizes(description: PipelineDescription) -> tuple[tuple[int, int], ...]:
-    """The size that the UNet was trained for, where its config tells one."""
+    """The size in pixels, height and width, that the UNet's config says it was trained for."""
     if not {"unet", "vae"} <= description.modules.keys():
         return ()
-    side, factor = description.configs["unet"].get("sample_size") or SIDE, description.modules["vae"].factor
-    return ((side * factor, side * factor),) if isinstance(side, int) else ()
+    config, factor = description.networks["unet"].config, description.modules["vae"].factor
+    side = config.get("sample_size") or PIPELINE_KINDS[description.name].side
+    if is_size(side) and side < OLD_SIDE and description.name == "StableDiffusionPipeline" and _is_old(config):
+        side = OLD_SIDE
+    sides = tuple(side) if isinstance(side, list) else (side, side)
+    if not are_sizes(sides) or len(sides) != 2:
+        raise ValueError(f"its UNet's sample_size={side!r} is no size of latents: one side, or height and width")
+    height, width = sides
+    return ((height * factor, width * factor),)
 
 
-def _pipeline_digest(folder: Path, description: PipelineDescription, variant: str | None) -> str:
+def _is_old(config: Mapping[str, Any]) -> bool:
+    """Whether a config says that a version of diffusers before OLD_VERSION wrote it."""
+    numbers = re.match(r"(\d+)\.(\d+)", str(config.get("_diffusers_version", "")))
+    return numbers is not None and tuple(map(int, numbers.groups())) < OLD_VERSION
+
+
+def _pipeline_digest(description: PipelineDescription) -> str:
     """SHA-256 of everything that was read: what pictures say of their checkpoint, and runs of what they began with."""
+    folder = description.folder
     files = [folder / "model_index.json", folder / "scheduler" / "scheduler_config.json"]
-    for part in description.modules:
-        files += [folder / part / "config.json", *weight_files(folder / part, variant)[0]]
+    files += [file for network in description.networks.values() for file in network.files]
     texts = [tokenizer.to_json() for tokenizer in description.tokenizers.values()]
     pads = [str(module.pad_id) for module in description.modules.values() if isinstance(module, CLIPTextEncoder)]
     return digest_files(files, *texts, *pads)

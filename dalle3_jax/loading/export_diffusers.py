@@ -18,7 +18,7 @@ from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
-from dalle3_jax.text.clip_bpe import clip_files
+from dalle3_jax.text.clip_bpe import added_tokens, clip_files
 from dalle3_jax.text.tokenizers import EOS, PAD, Tokenizer
 
 __all__ = ["export_diffusers"]
@@ -105,10 +105,13 @@ def _write_tokenizers(release: Release, written: Collection[str], folder: Path) 
             _write_json(target / "tokenizer_config.json", told)
             continue
         pad = tokenizer.backend.id_to_token(tokenizer.pad if encoder.pad_id is None else encoder.pad_id)
-        told = {"tokenizer_class": "CLIPTokenizer", "model_max_length": encoder.positions, "pad_token": pad}
+        length = release.text.get("length", encoder.positions)
+        told = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "pad_token": pad}
         _write_json(target / "tokenizer_config.json", told)
         for file, text in zip(("vocab.json", "merges.txt"), clip_files(release.tokenizer), strict=True):
             write_bytes(target / file, text.encode())
+        if added := added_tokens(release.tokenizer):
+            _write_json(target / "added_tokens.json", added)
     return targets
 
 

@@ -1,14 +1,52 @@
-"""The folder that a name stands for: a release, a training workdir, public weights, an id of the hub."""
+"""What a checkpoint's name stands for, decided in one place: a release, a run, public weights, an id of the hub."""
 
 from pathlib import Path
+from typing import Literal, NamedTuple
 
+from dalle3_jax.checkpoints.release_record import is_release
 from dalle3_jax.convert.folders import no_weights_message
 from dalle3_jax.files import is_stray
 from dalle3_jax.loading.hub import fetch, is_hub_id
 
-__all__ = ["DEMO", "find_folder", "find_release"]
+__all__ = ["DEMO", "Located", "find_release", "find_stage", "locate"]
 
 DEMO = Path(__file__).parents[1] / "releases" / "demo"
+
+Kind = Literal["release", "run", "pipeline", "network", "flat"]
+
+
+class Located(NamedTuple):
+    """Where a checkpoint is, and what it is.
+
+    `kind` is "release" (a folder with a model.json) or "run" (a training workdir or a stage's folder, whose newest
+    release is at `path`); of public weights "pipeline" (a folder with a model_index.json), "network" (one with a
+    config.json) or "flat" (safetensors without one, in a folder or as one file).
+    """
+
+    kind: Kind
+    path: Path
+
+
+def locate(name: str | Path, variant: str | None = None) -> Located:
+    """What the checkpoint of this name is, fetched from the hub if it has to be; ValueError when there is none.
+
+    A path that exists goes before an id of the hub; `variant` is that of `fetch`.
+    """
+    given = Path(name).expanduser()
+    if given.is_file() and given.suffix != ".safetensors":
+        raise ValueError(f"{given} cannot be used: {no_weights_message([given.name])}")
+    if kind := _public_kind(given):
+        return Located(kind, given)
+    if is_hub_id(name):
+        folder = fetch(str(name), variant)
+        return Located(_public_kind(folder) or "release", folder)
+    try:
+        path = find_release(name)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; a folder of diffusers (with its model_index.json) or an id of the hub, organisation/name, do too"
+        ) from None
+    return Located("release" if path in (given, DEMO) else "run", path)
 
 
 def find_release(name: str | Path) -> Path:
@@ -17,7 +55,7 @@ def find_release(name: str | Path) -> Path:
         return DEMO
     given = Path(name).expanduser()
     for folder in (given, given / "release", given / "base" / "release"):
-        if (folder / "model.json").is_file():
+        if is_release(folder):
             return folder
     what = "holds no release" if given.is_dir() else "is not a folder"
     raise ValueError(
@@ -26,35 +64,24 @@ def find_release(name: str | Path) -> Path:
     )
 
 
-def find_folder(name: str | Path, variant: str | None = None) -> Path:
-    """Where the checkpoint of this name is, fetched from the hub if it has to be; ValueError when there is none.
-
-    It is a folder, or one file of safetensors. A path that exists goes before an id of the hub.
-    """
-    given = Path(name).expanduser()
-    if given.is_file():
-        if given.suffix != ".safetensors":
-            raise ValueError(f"{given} cannot be used: {no_weights_message([given.name])}")
-        return given
-    if _is_public_weights(given):
-        return given
-    if is_hub_id(name):
-        return fetch(str(name), variant)
-    try:
-        return find_release(name)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; a folder of diffusers (with its model_index.json) or an id of the hub, organisation/name, do too"
-        ) from None
+def find_stage(workdir: Path) -> Path:
+    """The folder of the stage that a training workdir means: itself, or its base stage; ValueError for no workdir."""
+    for folder in (workdir, workdir / "base"):
+        if (folder / "config.json").is_file():
+            return folder
+    raise ValueError(f"{workdir} is not a training workdir: neither it nor its base/ holds a config.json")
 
 
-def _is_public_weights(folder: Path) -> bool:
-    """Whether a folder holds what diffusers or transformers wrote, or a flat file of OpenAI's decoder, not a run."""
-    if (folder / "model_index.json").is_file():
-        return True
-    is_run = (folder / "release" / "model.json").is_file() or (folder / "checkpoints").is_dir()
-    is_release = (folder / "model.json").is_file()
-    described = (folder / "config.json").is_file() or any(
-        not is_stray(path.name) for path in folder.glob("*.safetensors")
-    )
-    return described and not is_run and not is_release
+def _public_kind(path: Path) -> Literal["pipeline", "network", "flat"] | None:
+    """The kind of public weights that lie at a path; None for a release, a run, and what is neither."""
+    if path.is_file():
+        return "flat"
+    if is_release(path):
+        return None
+    if (path / "model_index.json").is_file():
+        return "pipeline"
+    if is_release(path / "release") or (path / "checkpoints").is_dir():  # a run, whose config.json is another
+        return None
+    if (path / "config.json").is_file():
+        return "network"
+    return "flat" if any(not is_stray(file.name) for file in path.glob("*.safetensors")) else None

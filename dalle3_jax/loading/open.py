@@ -1,6 +1,7 @@
 """A release of what a name stands for; public weights become one as they are read."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,9 @@ from dalle3_jax import convert
 from dalle3_jax.checkpoints.release_record import read_record
 from dalle3_jax.checkpoints.releases import Release, load_release
 from dalle3_jax.checkpoints.weights import STORED, TYPES
-from dalle3_jax.convert.folders import read_json, weight_files
-from dalle3_jax.files import is_stray
-from dalle3_jax.loading import diffusers
-from dalle3_jax.loading.locate import find_folder
-from dalle3_jax.loading.stable_diffusion import describe_pipeline
+from dalle3_jax.loading.diffusers import component_shardings, digest_files, load_pipeline, vae_latent
+from dalle3_jax.loading.locate import locate
+from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS, describe_pipeline
 from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
@@ -50,27 +49,29 @@ def open_release(
     that comes alone is called what its class is for, or as the one component that is asked for.
     Raises ValueError naming what is missing or does not fit, and the remedy.
     """
-    folder = find_folder(name, variant)
-    if (folder / "model.json").is_file():
-        return load_release(folder, components, dtype, shardings)
-    how = {"dtype": dtype or jnp.float32, "variant": variant, "progress": progress}
-    title = folder.name if Path(name).exists() else str(name)  # a folder of the cache is called by its commit
-    if (folder / "model_index.json").is_file():
-        return diffusers.load_diffusers_pipeline(folder, components, shardings, title=title, **how)
-    return _open_single_network(folder, components, shardings, title, how)
+    located = locate(name, variant)
+    if located.kind in ("release", "run"):
+        return _with_upcast_vae(load_release(located.path, components, dtype, shardings))
+    how = {"dtype": dtype or jnp.float32, "progress": progress}
+    # A folder of the cache is called by its commit.
+    title = located.path.name if Path(name).exists() else str(name)
+    if located.kind == "pipeline":
+        description = describe_pipeline(located.path, components, variant)
+        return _with_upcast_vae(load_pipeline(description, shardings, title=title, **how))
+    return _load_single_network(convert.open(located.path, variant), components, shardings, title, how)
 
 
 def stored_dtype(name: str | Path, variant: str | None = None) -> str:
     """The type that a checkpoint's weights are stored as, float32 where there are several; int8 of a release only."""
-    folder = find_folder(name, variant)
-    if (folder / "model.json").is_file():
-        kinds = {part["dtype"] for part in read_record(folder)["components"].values()}
+    located = locate(name, variant)
+    if located.kind in ("release", "run"):
+        kinds = {part["dtype"] for part in read_record(located.path)["components"].values()}
         return kinds.pop() if len(kinds) == 1 and kinds <= TYPES.keys() else "float32"
-    if (folder / "model_index.json").is_file():
-        parts = describe_pipeline(folder, variant=variant).modules
-        kinds = {kind for part in parts for kind in convert.stored_types(folder / part, variant)}
+    if located.kind == "pipeline":
+        networks = describe_pipeline(located.path, variant=variant).networks.values()
     else:
-        kinds = convert.stored_types(folder, variant)
+        networks = [convert.open(located.path, variant)]
+    kinds = {kind for network in networks for kind in network.stored_types()}
     return kinds.pop() if len(kinds) == 1 and kinds <= STORED.keys() else "float32"
 
 
@@ -80,31 +81,33 @@ def float_type(name: str | Path, variant: str | None = None) -> str:
     return kind if kind in STORED else "float32"
 
 
-def _open_single_network(
-    path: Path, components: Collection[str] | None, shardings: Any, title: str, load_options: dict[str, Any]
+def _with_upcast_vae(release: Release) -> Release:
+    """The release, its VAE computing in float32 where float16 does not hold what it computes: SDXL's force_upcast."""
+    kind, vae = PIPELINE_KINDS.get(str(release.training.get("pipeline"))), release.modules.get("vae")
+    if kind is None or not kind.upcast_vae or not isinstance(vae, VAE) or jnp.dtype(vae.dtype) != jnp.float16:
+        return release
+    if not release.training.get("config", {}).get("vae", {}).get("force_upcast", True):  # diffusers' default
+        return release
+    return replace(release, modules=release.modules | {"vae": vae.clone(dtype=jnp.dtype(jnp.float32))})
+
+
+def _load_single_network(
+    network: convert.Opened, components: Collection[str] | None, shardings: Any, title: str, how: dict[str, Any]
 ) -> Release:
     """The release of one public network."""
     names = list(components or ())
-    places = COMPONENTS_BY_CLASS[type(convert.read_module(path, load_options["variant"]))]
+    places = COMPONENTS_BY_CLASS[type(network.module)]
     if len(names) > 1 or not set(names) <= set(places):
-        raise ValueError(f"{path} holds one network, which can be {' or '.join(places)}, not {', '.join(names)}")
+        raise ValueError(
+            f"{network.path} holds one network, which can be {' or '.join(places)}, not {', '.join(names)}"
+        )
     name = names[0] if names else places[0]
-    module, params = convert.load(path, shardings=diffusers.component_shardings(name, shardings), **load_options)
-    config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+    module, params = network.load(shardings=component_shardings(name, shardings), **how)
     return Release(
         {name: module},
         {name: params},
-        diffusers.vae_latent(config, module, params) if isinstance(module, VAE) else None,
-        {name: convert.decoder_settings(config)} if isinstance(module, DecoderUNet) else {},
-        training={"imported": title, "config": {name: config}},
-        digest=diffusers.digest_files(_network_files(path, load_options["variant"])),
+        vae_latent(network.config, module, params) if isinstance(module, VAE) else None,
+        {name: convert.decoder_settings(network.config)} if isinstance(module, DecoderUNet) else {},
+        training={"imported": title, "config": {name: network.config}},
+        digest=digest_files(network.files),
     )
-
-
-def _network_files(path: Path, variant: str | None) -> list[Path]:
-    """The files that a network which comes alone was read from."""
-    if path.is_file():
-        return [path]
-    if (path / "config.json").is_file():
-        return [path / "config.json", *weight_files(path, variant)[0]]
-    return sorted(file for file in path.glob("*.safetensors") if not is_stray(file.name))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from dalle3_jax.checkpoints.release_record import read_record
-from dalle3_jax.convert.folders import no_weights_message, read_index, read_json, weight_names
+from dalle3_jax.convert.folders import choose_variants, no_weights_message, read_index, read_json, weight_names
 
 __all__ = ["ROOTS", "file_groups", "root_file"]
 
@@ -77,10 +77,11 @@ def _weight_paths(
     networks: Sequence[str], names: Collection[str], variant: str | None
 ) -> list[tuple[str | None, list[str]]]:
     """The path of the index, if there is one, and the paths of the weights of each network."""
-    chosen, errors = [], []
+    inside = {network: _names_in_folder(names, network) for network in networks}
+    variants, chosen, errors = choose_variants(inside, variant), [], []
     for network in networks:
         try:
-            index, files = weight_names(_names_in_folder(names, network), variant)
+            index, files = weight_names(inside[network], variants[network])
         except ValueError as error:
             errors.append(f"{network}: {error}" if network else str(error))
         else:

@@ -3,25 +3,28 @@
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 
 from dalle3_jax import convert
 from dalle3_jax.convert import schedulers
-from dalle3_jax.convert.folders import read_json
+from dalle3_jax.convert.folders import choose_variants, file_names, read_json
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.upscaler import low_resolution_channels
 from dalle3_jax.models.vae import VAE
-from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer, read_padding_id
+from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer, read_max_length, read_padding_id
 
 __all__ = ["PIPELINE_KINDS", "PipelineDescription", "PipelineKind", "describe_pipeline"]
 
 
 class PipelineKind(NamedTuple):
-    """What a pipeline's class says and its files do not: whose features its UNet attends to, and its own guidance.
+    """What a pipeline's class says and its files do not.
 
+    Whose features its UNet attends to, its own guidance, the side of the latents where no config says it, the options
+    that its scheduler has whatever its config says, and whether its VAE decodes in float32 when all else is in float16.
     `enlarges` is the factor of an upscaler, whose UNet takes the low-resolution image beside the latents.
     """
 
@@ -29,6 +32,9 @@ class PipelineKind(NamedTuple):
     skip: int
     normed: bool
     guidance_scale: float
+    side: int
+    scheduler: Mapping[str, Any] = MappingProxyType({})
+    upcast_vae: bool = False
     enlarges: int = 0
 
     @property
@@ -38,28 +44,47 @@ class PipelineKind(NamedTuple):
 
 
 PIPELINE_KINDS = {
-    "StableDiffusionPipeline": PipelineKind(("text_encoder",), skip=0, normed=True, guidance_scale=7.5),
+    "StableDiffusionPipeline": PipelineKind(
+        encoders=("text_encoder",),
+        skip=0,
+        normed=True,
+        guidance_scale=7.5,
+        side=64,
+        scheduler=MappingProxyType({"steps_offset": 1, "clip_sample": False}),
+    ),
     "StableDiffusionXLPipeline": PipelineKind(
-        ("text_encoder", "text_encoder_2"), skip=1, normed=False, guidance_scale=5.0
+        encoders=("text_encoder", "text_encoder_2"),
+        skip=1,
+        normed=False,
+        guidance_scale=5.0,
+        side=128,
+        upcast_vae=True,
     ),
     "StableDiffusionUpscalePipeline": PipelineKind(
-        ("text_encoder",), skip=0, normed=True, guidance_scale=9.0, enlarges=4
+        encoders=("text_encoder",), skip=0, normed=True, guidance_scale=9.0, side=128, upcast_vae=True, enlarges=4
     ),
 }
+FOLDERS = {"upscaler": "unet"}
+"""The folder of a component where it bears another name."""
+POSITIONS = 77
+"""Tokens of a text where no file says them."""
 COMPONENT_CLASSES = {"text_encoder": CLIPTextEncoder, "text_encoder_2": CLIPTextEncoder, "unet": UNet, "vae": VAE}
 
 
 class PipelineDescription(NamedTuple):
     """A pipeline's folder but for its weights: its networks or some of them, and what goes with them.
 
-    `options` are those of model_index.json, `configs` each network's config.json.
+    `options` are those of model_index.json. `networks` are as their folders have them, `modules` as the pipeline calls
+    them.
     """
 
+    folder: Path
     name: str
     options: dict[str, Any]
-    configs: dict[str, dict[str, Any]]
+    networks: dict[str, convert.Opened]
     modules: dict[str, Any]
     tokenizers: dict[str, Tokenizer]
+    length: int
     diffusion: dict[str, Any]
     sampling: dict[str, Any]
 
@@ -77,7 +102,7 @@ def describe_pipeline(
     if not isinstance(name, str) or name not in PIPELINE_KINDS:
         raise ValueError(f"{folder} names the class {name!r}; pipelines that can be read: {', '.join(PIPELINE_KINDS)}")
     kind, errors = PIPELINE_KINDS[name], []
-    names = kind.components if components is None else tuple(components)
+    names = kind.components if components is None else tuple(FOLDERS.get(name, name) for name in components)
     if index.get("requires_aesthetics_score"):
         errors.append("it wants an aesthetic score (SDXL's refiner), which is not supported")
     if lacking := [
@@ -86,16 +111,19 @@ def describe_pipeline(
         errors.append(
             f"it lacks {', '.join(lacking)}: a {name} has {', '.join(kind.components)}, each with config.json"
         )
-    configs, modules, tokenizers, sections = {}, {}, {}, ({}, {})
-    for part in (part for part in names if part not in lacking):
+    networks, tokenizers, sections, length = {}, {}, ({}, {}), POSITIONS
+    there = [part for part in names if part not in lacking]
+    variants = choose_variants({part: file_names(folder / part) for part in there}, variant)
+    for part in there:
         with _collecting_errors(errors):
-            modules[part] = convert.read_module(folder / part, variant)
-            configs[part] = read_json(folder / part / "config.json")
+            networks[part] = convert.open(folder / part, variants[part])
+    modules: dict[str, Any] = {part: network.module for part, network in networks.items()}
     with _collecting_errors(errors):
-        sections = schedulers.read_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"))
+        sections = _read_scheduler(folder, kind, index)
     with _collecting_errors(errors):
         tokenizers = _load_tokenizers(folder, kind)
         errors += _class_errors(modules) or [*_vocabulary_errors(modules, tokenizers), *_width_errors(kind, modules)]
+        length = _text_length(folder, kind, modules)
         modules |= {
             part: _configure_text_encoder(folder, kind, part, modules, tokenizers)
             for part in tokenizers
@@ -103,7 +131,21 @@ def describe_pipeline(
         }
     if errors:
         raise ValueError(f"cannot use {folder}: {'; '.join(errors)}")
-    return PipelineDescription(name, index, configs, modules, tokenizers, *sections)
+    return PipelineDescription(folder, name, index, networks, modules, tokenizers, length, *sections)
+
+
+def _read_scheduler(
+    folder: Path, kind: PipelineKind, index: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The diffusion and sampling sections, of the class that model_index.json names.
+
+    guidance_rescale rescales what the network predicts, as diffusers does it.
+    """
+    named = index.get("scheduler")
+    class_name = named[1] if isinstance(named, list) and len(named) == 2 and isinstance(named[1], str) else None
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    diffusion, sampling = schedulers.read_scheduler(config, class_name, kind.scheduler)
+    return diffusion | {"guidance_rescale_of": diffusion["prediction"]}, sampling
 
 
 @contextmanager
@@ -125,6 +167,16 @@ def _load_tokenizers(folder: Path, kind: PipelineKind) -> dict[str, Tokenizer]:
     if any(other.backend.get_vocab() != first.backend.get_vocab() for other in others):
         raise ValueError("its tokenizers have different vocabularies, which is not supported")
     return found
+
+
+def _text_length(folder: Path, kind: PipelineKind, modules: Mapping[str, Any]) -> int:
+    """Tokens of a text: what its tokenizers say, which are cut and padded to it, else the positions of its encoders."""
+    positions = [modules[part].positions for part in kind.encoders if isinstance(modules.get(part), CLIPTextEncoder)]
+    lengths = {encoder: read_max_length(_tokenizer_folder(folder, encoder)) for encoder in kind.encoders}
+    told = sorted({length or min(positions, default=POSITIONS) for length in lengths.values()})
+    if len(told) > 1:
+        raise ValueError(f"its tokenizers cut texts to {' and '.join(map(str, told))} tokens, which must be one number")
+    return min([*told, *positions])
 
 
 def _tokenizer_folder(folder: Path, encoder: str) -> Path:

@@ -51,6 +51,10 @@ COMPONENT_NETWORKS = {component: kind for kind, (_, components) in NETWORKS.item
 """Component -> the kind of its network where its section names none."""
 
 NOT_FIELDS = ("parent", "name", "dtype")
+LATER_FIELDS: dict[type[nn.Module], tuple[str, ...]] = {
+    UNet: ("eps", "size_id_width", "conv_in_kernel", "conv_out_kernel")
+}
+"""Fields that records of before do not have: unless they differ from the default they are not written."""
 
 
 def build_module(kind: str, fields: Mapping[str, Any], dtype: DTypeLike = jnp.float32) -> nn.Module:
@@ -81,8 +85,11 @@ def module_kind(module: nn.Module) -> str:
 
 def module_fields(module: nn.Module) -> dict[str, Any]:
     """A module's fields as JSON values; `build_module(module_kind(module), ...)` of them is the same module."""
-    fields = (field.name for field in dataclasses.fields(module) if field.name not in NOT_FIELDS)
-    return {name: _json_value(getattr(module, name)) for name in fields}
+    later = LATER_FIELDS.get(type(module), ())
+    fields = [field for field in dataclasses.fields(module) if field.name not in NOT_FIELDS]
+    values = {field.name: getattr(module, field.name) for field in fields}
+    usual = {field.name for field in fields if field.name in later and values[field.name] == field.default}
+    return {name: _json_value(value) for name, value in values.items() if name not in usual}
 
 
 def _field_errors(kind: str, fields: Mapping[str, Any], where: str) -> list[str]:

@@ -38,8 +38,16 @@ def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[Array,
     return bucket[position[None, :] - position[:, None] + length - 1]
 
 
+def residual_dtype(dtype: DTypeLike) -> DTypeLike:
+    """The type in which blocks add up: float32 for float16, whose range trained encoders pass."""
+    return jnp.float32 if jnp.dtype(dtype) == jnp.float16 else dtype
+
+
 class T5FeedForward(nn.Module):
-    """wo(f(wi_0 x) * wi_1 x), f the tanh GELU or SiLU, or wo(relu(wi_0 x)); no biases."""
+    """wo(f(wi_0 x) * wi_1 x), f the tanh GELU or SiLU, or wo(relu(wi_0 x)); no biases.
+
+    In float16 `wo` is computed in float32, as transformers keeps it: its output passes float16's range.
+    """
 
     mlp_width: int
     activation: Activation
@@ -60,7 +68,8 @@ class T5FeedForward(nn.Module):
             h = nn.relu(wide("wi_0")(x))
         else:
             raise ValueError(f"unknown activation {self.activation!r}: use gated_gelu, gated_silu or relu")
-        return dense(x.shape[-1], use_bias=False, axes=("from_mlp", "whole"), dtype=self.dtype, name="wo")(h)
+        dtype = residual_dtype(self.dtype)
+        return dense(x.shape[-1], use_bias=False, axes=("from_mlp", "whole"), dtype=dtype, name="wo")(h)
 
 
 class T5Block(nn.Module):
@@ -119,6 +128,7 @@ class T5Encoder(nn.Module):
     def __call__(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
         """Encode; features at masked positions are finite and mean nothing."""
         x = embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding")(ids)
+        x = x.astype(residual_dtype(self.dtype))
         std = self.width**-0.5 if self.relative_std is None else self.relative_std
         table = embedding(self.relative_buckets, self.heads, dtype=jnp.float32, std=std, name="relative_bias")
         bias = table(relative_buckets(ids.shape[1], self.relative_buckets, self.relative_max_distance))
@@ -126,7 +136,7 @@ class T5Encoder(nn.Module):
             self.heads, self.head_size, self.mlp_width, self.activation, self.dtype, name="layers"
         )
         x, _ = blocks(x, mask, jnp.moveaxis(bias, -1, 0)[None])
-        return RMSNorm(name="final_norm")(x)
+        return RMSNorm(name="final_norm")(x).astype(self.dtype)
 
     @nn.nowrap
     def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:

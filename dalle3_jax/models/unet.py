@@ -50,6 +50,7 @@ class UNet(nn.Module):
     An upscaler's (see `models.upscaler`) is conditioned on the noise level of its low-resolution image too, by a second
     embedding added to that of the time: of sinusoids (`level_entries=0`) or a learned table of so many entries.
     `patch` folds pixels into channels before the first convolution. `norm="rms"` has no statistics over space.
+    `eps` is that of the norms outside the transformers, `size_id_width` the number of sinusoids of a size id.
     """
 
     levels: tuple[Level, ...]
@@ -70,6 +71,10 @@ class UNet(nn.Module):
     groups: int = 32
     qk_norm: bool = False
     embedding_ratio: int = 4
+    eps: float = 1e-5
+    size_id_width: int = SIZE_ID_WIDTH
+    conv_in_kernel: int = 3
+    conv_out_kernel: int = 3
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -89,7 +94,8 @@ class UNet(nn.Module):
         self._check_condition(condition)
         e = self._conditioning_embedding(t, condition, sizes, noise_level)
         top = self.levels[0].channels
-        x = conv(top, dtype=self.dtype, name="conv_in")(space_to_depth(x, self.patch).astype(self.dtype))
+        x = space_to_depth(x, self.patch).astype(self.dtype)
+        x = conv(top, self.conv_in_kernel, dtype=self.dtype, name="conv_in")(x)
         skips = [x]
         for i, level in enumerate(self.levels):
             for j in range(level.blocks):
@@ -114,9 +120,11 @@ class UNet(nn.Module):
                 _, height, width, _ = skips[-1].shape
                 x = Upsample(level.channels, dtype=self.dtype, name=f"up_{i}_upsample")(x, (height, width))
 
-        norm = RMSNorm(1e-5, name="norm_out") if self.norm == "rms" else GroupNorm(self.groups, name="norm_out")
+        rms = self.norm == "rms"
+        norm = RMSNorm(self.eps, name="norm_out") if rms else GroupNorm(self.groups, self.eps, name="norm_out")
         # The first guess of a new network is zero.
-        out = conv(self.out_channels * self.patch**2, dtype=self.dtype, zero=True, name="conv_out")(nn.silu(norm(x)))
+        features, kernel = self.out_channels * self.patch**2, self.conv_out_kernel
+        out = conv(features, kernel, dtype=self.dtype, zero=True, name="conv_out")(nn.silu(norm(x)))
         return depth_to_space(out, self.patch).astype(jnp.float32)
 
     def _check_condition(self, condition: Condition) -> None:
@@ -137,7 +145,7 @@ class UNet(nn.Module):
                 raise ValueError(
                     f"this UNet is conditioned on {self.size_ids} size ids: pass sizes (b, {self.size_ids})"
                 )
-            extra.append(sinusoids(sizes.reshape(-1), SIZE_ID_WIDTH).reshape(sizes.shape[0], -1))
+            extra.append(sinusoids(sizes.reshape(-1), self.size_id_width).reshape(sizes.shape[0], -1))
         if extra:
             e = e + EmbeddingMLP(width, self.dtype, name="condition_embedding")(jnp.concatenate(extra, axis=-1))
         return e if self.level_entries is None else e + self._level_embedding(noise_level, width)
@@ -167,6 +175,7 @@ class UNet(nn.Module):
             affine=self.affine,
             norm=self.norm,
             groups=self.groups,
+            eps=self.eps,
             dtype=self.dtype,
             name=name,
         )

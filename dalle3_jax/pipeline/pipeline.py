@@ -54,6 +54,7 @@ __all__ = ["Pipeline"]
 FIRST_SIZE = (256, 256)
 """The size of images of a release that names none."""
 WHOLE_VAE = Decoding()
+BLANK = " "
 
 
 class Pipeline:
@@ -195,9 +196,14 @@ class Pipeline:
     def request(self, prompt: str, **settings: Any) -> Request:
         """The request for a prompt, with the release's defaults for all that is not given (or None).
 
+        Where a model was trained on zeros in place of no text (SDXL), a negative prompt of "" is encoded, as diffusers
+        does it, and zeros are for none at all: the request then holds a blank, whose tokens are those of "".
+
         Raises one ValueError with everything that keeps it from being made, settings that are none included.
         """
         given = {name: value for name, value in settings.items() if value is not None}
+        if given.get("negative_prompt") == "" and self.release.text.get("zero_null"):
+            given["negative_prompt"] = BLANK
         request = make_request(prompt, self.defaults | given)
         self.check_requests([request])
         return request

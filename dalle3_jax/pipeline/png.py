@@ -33,6 +33,7 @@ SAMPLER_TITLES = {
     "dpmsolver++": "DPM++ 2M",
     "dpmsolver++_sde": "DPM++ 2M SDE",
     "unipc": "UniPC",
+    "pndm": "PLMS",
 }
 SPACING_TITLES = {
     "uniform": "SGM Uniform",
@@ -89,10 +90,13 @@ class GeneratedImage:
 
 
 def to_pixels(images: Any) -> np.ndarray:
-    """uint8 from images in [-1, 1], rounded to nearest; what lies outside is clipped, what is no number is refused."""
+    """uint8 from images in [-1, 1], rounded to nearest; what lies outside is clipped, what is not finite is refused."""
     levels = np.asarray(images, np.float32) * 127.5 + 127.5
-    if np.isnan(levels).any():
-        raise FloatingPointError("the model gave pixels that are no numbers: lower the guidance scale")
+    if not np.isfinite(levels).all():
+        raise FloatingPointError(
+            "the model gave pixels that are no finite numbers: in float16 it may pass the range (use --dtype bf16 or "
+            "fp32, dtype in Python); otherwise lower the guidance scale"
+        )
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 

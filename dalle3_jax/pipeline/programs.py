@@ -80,12 +80,17 @@ def encode_prompts(
     return encode_text(system.text_modules, params, batch)
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def start(seeds: Array, std: Float[Array, ""], *, shape: tuple[int, int, int]) -> tuple[samplers.SamplerState, Array]:
-    """Noise of this std at the first time and the keys of the loop; an image's depend on its seed alone."""
+@functools.partial(jax.jit, static_argnames=("shape", "past"))
+def start(
+    seeds: Array, std: Float[Array, ""], *, shape: tuple[int, int, int], past: int = 0
+) -> tuple[samplers.SamplerState, Array]:
+    """Noise of this std at the first time and the keys of the loop; an image's depend on its seed alone.
+
+    `past` is what `samplers.past_outputs` says of the sampler.
+    """
     keys = image_keys(seeds)
     initial, loop = fold_in_purpose(keys, INITIAL), fold_in_purpose(keys, LOOP)
-    return samplers.initial_state(std * samplers.noise(initial, shape)), loop
+    return samplers.initial_state(std * samplers.noise(initial, shape), past), loop
 
 
 def denoiser(params: Params, condition: Condition, *, system: PipelineSpec) -> Denoise:
@@ -119,9 +124,12 @@ def advance(
     denoise = denoiser(params, rows, system=system)
     if guide is not None:
         interval = (guide.first, guide.last)
-        denoise = guidance.classifier_free(denoise, guide.scale, system.schedule, interval, guide.rescale)
+        denoise = guidance.classifier_free(
+            denoise, guide.scale, system.schedule, interval, guide.rescale, system.rescaled
+        )
     times = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)
-    return samplers.advance(samplers.SAMPLERS[sampler], denoise, system.schedule, state, times, keys, first, count)
+    step = samplers.find_step(sampler, system.prediction)
+    return samplers.advance(step, denoise, system.schedule, state, times, keys, first, count)
 
 
 @functools.partial(jax.jit, static_argnames=("system", "steps"))

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.diffusion.samplers import SAMPLERS, past_outputs
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline.mesh_rows import shard_rows
@@ -37,7 +38,8 @@ def run_sampling_loop(
     steps, sampler = sampling.steps, sampling.sampler
     std = np.float32(spacings.initial_noise_std(system.schedule, steps, system.spacing, sampler))
     seeds = shard_rows(np.asarray([request.seed for request in requests], np.uint32), mesh)
-    state, keys = programs.start(seeds, std, shape=(height, width, system.latent.channels))
+    shape, past = (height, width, system.latent.channels), past_outputs(SAMPLERS[sampler])
+    state, keys = programs.start(seeds, std, shape=shape, past=past)
     guides = [request.guidance for request in requests]
     rows = np.asarray([(guide.scale, *guide.interval, guide.rescale) for guide in guides], np.float32)
     guided = condition, null, programs.GuidanceRows(*rows.T)

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
-from dalle3_jax.diffusion import consistency, prediction, schedules
+from dalle3_jax.diffusion import consistency, guidance, prediction, schedules
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import check_glyphs, text_components
@@ -31,6 +31,7 @@ class PipelineSpec:
     text_encoder_2: nn.Module | None = None
     glyph_encoder: nn.Module | None = None
     spacing: spacings.Spacing = field(default_factory=spacings.Spacing)
+    rescaled: str = "v"  # the output whose standard deviation guidance_rescale restores
 
     @property
     def text_modules(self) -> dict[str, nn.Module]:
@@ -57,6 +58,7 @@ class PipelineSpec:
             prediction=release.diffusion["prediction"],
             latent=release.latent,
             spacing=spacing,
+            rescaled=guidance.check_rescaled(release.diffusion.get("guidance_rescale_of", "v")),
         )
 
     def timing_errors(self, sampling: Sampling) -> list[str]:

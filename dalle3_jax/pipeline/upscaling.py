@@ -170,7 +170,8 @@ def start_upscaling(
     told = spec.noise_schedule.network_time(t)
     with rows_over_mesh(split):
         x, noised = (nn.with_logical_constraint(part, ROWS) for part in (x, noised))
-    return UpscalingState(samplers.initial_state(x), fold_in_purpose(keys, LOOP), noised, told)
+    past = samplers.past_outputs(samplers.SAMPLERS[spec.sampler])
+    return UpscalingState(samplers.initial_state(x, past), fold_in_purpose(keys, LOOP), noised, told)
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "count", "tile", "split"))
@@ -206,7 +207,7 @@ def advance_upscaling(
     denoise = prediction.denoiser(lambda x_t, t: whole(x_t, t, low, told), spec.schedule, spec.prediction, spec.clamp)
     if null is not None:
         denoise = guidance.classifier_free(denoise, guidance_scale, spec.schedule)
-    step = samplers.SAMPLERS[spec.sampler]
+    step = samplers.find_step(spec.sampler, spec.prediction)
     if spec.sampler == "consistency":
         step = functools.partial(samplers.consistency, temperature=spec.temperature)
     with rows_over_mesh(split):

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.shapes import abstract_params
-from dalle3_jax.diffusion import schedules
+from dalle3_jax.diffusion import samplers, schedules
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline.specs import PipelineSpec
@@ -149,7 +149,8 @@ def sampling_programs(
     condition = split(jax.eval_shape(encode, params, *texts))
     height, width = (side // latent.factor for side in bucket)
     seeds = jax.ShapeDtypeStruct((images,), jnp.uint32), jax.ShapeDtypeStruct((), jnp.float32)
-    start = functools.partial(programs.start, shape=(height, width, latent.channels))
+    past = samplers.past_outputs(samplers.SAMPLERS[config.sample.sampler])
+    start = functools.partial(programs.start, shape=(height, width, latent.channels), past=past)
     state, keys = split(jax.eval_shape(start, *seeds))
     guide = programs.GuidanceRows(*[split(jax.ShapeDtypeStruct((images,), jnp.float32))] * 4)
     guided = config.sample.guidance_scale != 1

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from dalle3_jax.checkpoints.release_record import is_release
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.loading.open import open_release
@@ -129,7 +130,7 @@ def resolve_checkpoint(workdir: Path, where: str) -> str | Path:
     """
     places = (workdir / where / "release", workdir / where)
     for place in places:
-        if (place / "model.json").is_file():
+        if is_release(place):
             return place
     if where != "demo" and Path(where).name == where and not Path(where).exists():
         raise ValueError(

@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from dalle3_jax.checkpoints.release_record import is_release
 from dalle3_jax.checkpoints.releases import save_release
 from dalle3_jax.checkpoints.training import Checkpointer, finished_steps
 from dalle3_jax.runtime import processes as hosts
@@ -78,7 +79,7 @@ def train_stage(config: ConfigDict, workdir: Path) -> int:
         if stopped:
             print(f"stopped: saved at step {int(state.step)}; the same command goes on", file=sys.stderr)
             return EXIT_SAVED
-        if hosts.from_first_process(first < config.train.steps or not (folder / "release" / "model.json").exists()):
+        if hosts.from_first_process(first < config.train.steps or not is_release(folder / "release")):
             on_first_host(context, stage, state.ema, functools.partial(write_release, config, folder / "release"))
         if jax.process_index() == 0:
             print(f"done: release in {folder / 'release'}")

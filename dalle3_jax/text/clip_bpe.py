@@ -9,7 +9,7 @@ import json
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-__all__ = ["END", "START", "clip_files", "clip_json"]
+__all__ = ["END", "START", "added_tokens", "clip_files", "clip_json"]
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -49,6 +49,13 @@ def clip_files(tokenizer: str) -> tuple[str, str]:
     model = json.loads(tokenizer)["model"]
     pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     return json.dumps(model["vocab"], ensure_ascii=False), "\n".join(["#version: 0.2", *pairs, ""])
+
+
+def added_tokens(tokenizer: str) -> dict[str, int]:
+    """The tokens of a tokenizer.json that its vocabulary lacks, and their ids: the content of added_tokens.json."""
+    content = json.loads(tokenizer)
+    entries = content.get("added_tokens") or []
+    return {entry["content"]: entry["id"] for entry in entries if entry["content"] not in content["model"]["vocab"]}
 
 
 def _parse_vocabulary(text: str) -> dict[str, int]:

@@ -13,12 +13,14 @@ from jaxtyping import Bool, Int
 from dalle3_jax.text.clip_bpe import END, START, clip_json
 from dalle3_jax.text.sentencepiece_model import EXTRA_IDS, sentencepiece_json
 
-__all__ = ["EOS", "PAD", "Tokenizer", "read_folder_tokenizer", "read_padding_id"]
+__all__ = ["EOS", "PAD", "Tokenizer", "read_folder_tokenizer", "read_max_length", "read_padding_id"]
 
 PAD, EOS = "<pad>", "</s>"
 SENTENCEPIECE = "spiece.model"
 MOST_BYTES = 64 * 2**20
 MOST_EXTRA_IDS = 10_000
+LEAST_TOKENS, MOST_TOKENS = 2, 10**6
+"""Of a text: its start and end; what no model reads."""
 
 
 @dataclass(frozen=True)
@@ -106,24 +108,80 @@ class Tokenizer:
 def read_folder_tokenizer(folder: str | Path) -> str:
     """The text of the tokenizer.json of a tokenizer's folder.
 
-    One without it has T5's spiece.model, or CLIP's vocab.json and merges.txt, of which it is made. Raises ValueError
+    One without it has T5's spiece.model, or CLIP's vocab.json and merges.txt, of which it is made. Tokens that
+    added_tokens.json or tokenizer_config.json add to them (textual inversion) are whole tokens of it. Raises ValueError
     naming what is missing, damaged or beyond all size.
     """
     folder = Path(folder)
     if (folder / "tokenizer.json").is_file():
-        return _read_text(folder / "tokenizer.json")
+        return _with_added_tokens(_read_text(folder / "tokenizer.json"), folder)
     if (folder / SENTENCEPIECE).is_file():
-        return _read_sentencepiece(folder / SENTENCEPIECE)
+        return _with_added_tokens(_read_sentencepiece(folder / SENTENCEPIECE), folder)
     pair = folder / "vocab.json", folder / "merges.txt"
     if all(file.is_file() for file in pair):
         try:
-            return clip_json(*map(_read_text, pair))
+            text = clip_json(*map(_read_text, pair))
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from None
+        return _with_added_tokens(text, folder)
     raise ValueError(
         f"{folder} has neither tokenizer.json nor both of vocab.json and merges.txt, nor {SENTENCEPIECE}; "
         "load the tokenizer with transformers and call save_pretrained(folder), which writes tokenizer.json"
     )
+
+
+def _with_added_tokens(text: str, folder: Path) -> str:
+    """A tokenizer.json with the added tokens of the other files; the text itself where it has them all."""
+    added = _added_tokens(folder)
+    if not added:
+        return text
+    try:
+        backend = tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises plain Exception
+        raise ValueError(f"{folder / 'tokenizer.json'} is not a tokenizer.json: {error}") from None
+    missing = [index for index, token in sorted(added.items()) if backend.token_to_id(token.content) is None]
+    for index in missing:
+        (backend.add_special_tokens if added[index].special else backend.add_tokens)([added[index]])
+    wrong = {token.content: index for index, token in added.items() if backend.token_to_id(token.content) != index}
+    if wrong:
+        told = ", ".join(f"{token!r} as {index}, not {backend.token_to_id(token)}" for token, index in wrong.items())
+        raise ValueError(
+            f"{folder} adds the tokens {told}, which its vocabulary gives: its files do not belong together"
+        )
+    return backend.to_str() if missing else text
+
+
+def _added_tokens(folder: Path) -> dict[int, tokenizers.AddedToken]:
+    """The added tokens by their ids; as transformers does, those of tokenizer_config.json where it lists any."""
+    file, older = folder / "tokenizer_config.json", folder / "added_tokens.json"
+    listed = _read_object(file).get("added_tokens_decoder")
+    try:
+        if isinstance(listed, dict):
+            return {int(index): _added_token(entry) for index, entry in listed.items()}
+        file = older
+        return {int(index): _added_token({"content": token}) for token, index in _read_object(older).items()}
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{file} does not list tokens and their ids: {error}") from None
+
+
+def _added_token(entry: dict[str, Any]) -> tokenizers.AddedToken:
+    flags = {name: bool(entry[name]) for name in ("single_word", "lstrip", "rstrip", "normalized") if name in entry}
+    return tokenizers.AddedToken(entry["content"], special=bool(entry.get("special", False)), **flags)
+
+
+def read_max_length(folder: str | Path) -> int | None:
+    """The tokens to which a tokenizer's folder says that texts are cut, model_max_length; None where it says none.
+
+    Numbers beyond all lengths, which transformers writes for "none", are none. ValueError for what is no length.
+    """
+    length = _read_object(Path(folder) / "tokenizer_config.json").get("model_max_length")
+    if length is None or (isinstance(length, int | float) and length > MOST_TOKENS):
+        return None
+    if type(length) is not int or length < LEAST_TOKENS:
+        raise ValueError(
+            f"{folder} cuts texts to model_max_length={length!r}: it must be at least {LEAST_TOKENS} tokens"
+        )
+    return length
 
 
 def read_padding_id(folder: str | Path, tokenizer: Tokenizer) -> int:

@@ -8,7 +8,8 @@ import pytest
 
 from dalle3_jax.checkpoints.releases import load_release, save_release
 from dalle3_jax.checkpoints.tensors import Tensors
-from dalle3_jax.commands.export import find_stage_folder, main
+from dalle3_jax.commands.export import main
+from dalle3_jax.loading.locate import find_stage
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.pipeline.upscaler import Upscaler
 from tests.tiny import tiny_upscaler
@@ -18,8 +19,8 @@ def test_a_workdir_stands_for_its_base_stage(tmp_path):
     for stage in ("vae", "base"):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "config.json").write_text("{}")
-    assert find_stage_folder(tmp_path) == tmp_path / "base"
-    assert find_stage_folder(tmp_path / "vae") == tmp_path / "vae"
+    assert find_stage(tmp_path) == tmp_path / "base"
+    assert find_stage(tmp_path / "vae") == tmp_path / "vae"
 
 
 @pytest.mark.parametrize("name", ["nowhere", ""])

@@ -39,7 +39,7 @@ def pictures(folder: Path) -> np.ndarray:
 def test_a_folder_makes_pictures_once(sample, capsys):
     out = sample("out")
     before = contents(out)
-    assert [line["sampler"] for line in manifest(out)] == ["ddim", "ddim"]
+    assert [line["sampler"] for line in manifest(out)] == ["pndm", "pndm"]
     assert pictures(out).shape == (2, 16, 16, 3)
     sample("out")
     assert "2 of 2 pictures are there already" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.convert.layout import NetworkLayout
-from dalle3_jax.convert.rules import export_moves, import_moves, matches
+from dalle3_jax.convert.rules import Rule, export_moves, import_moves, matches
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -30,10 +30,15 @@ def parameters(module: nn.Module) -> Shapes:
 def fits(layout: NetworkLayout, config: Mapping[str, Any], found: Shapes) -> nn.Module:
     """The network of a config, after checking that the tensors fill it exactly and are what it is written as."""
     module = layout.module(config)
-    ours, table = parameters(module), layout.rules(config)
+    ours, table = parameters(module), rules(layout, config)
     belonging = {name: shape for name, shape in found.items() if not matches(layout.ignored, name)}
     used = [move.source for move in import_moves(table, belonging, ours)]
     assert sorted(used) == sorted(belonging)
     written = {move.source: (move.target, move.layer) for move in export_moves(table, ours)}
     assert written == {move.source: (move.target, move.layer) for move in import_moves(table, belonging, ours)}
     return module
+
+
+def rules(layout: NetworkLayout, config: Mapping[str, Any]) -> list[Rule]:
+    """The table of a config's tensors."""
+    return layout.rules(config, layout.module(config))

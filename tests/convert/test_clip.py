@@ -52,22 +52,22 @@ def shapes(module) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("name", CASES)
 def test_every_public_tensor_has_one_place_and_every_parameter_is_filled(name):
     (layout, config), tensors = CASES[name], public(name)
-    params = shapes(layout.module(config))
-    found = import_moves(layout.rules(config), tensors, params)
+    module = layout.module(config)
+    params, table = shapes(module), layout.rules(config, module)
+    found = import_moves(table, tensors, params)
     assert [move.source for move in found] == list(tensors)
-    assert {move.source for move in export_moves(layout.rules(config), params)} == set(tensors)
+    assert {move.source for move in export_moves(table, params)} == set(tensors)
 
 
 def test_a_text_encoder_is_read_without_the_prefix_too():
     tensors = public("clip_l_text")
-    params = shapes(TEXT.module(L_TEXT))
+    module = TEXT.module(L_TEXT)
+    params, table = shapes(module), TEXT.rules(L_TEXT, module)
     short = {name.removeprefix("text_model."): shape for name, shape in tensors.items()}
-    moved = [(move.target, move.layer, move.transform) for move in import_moves(TEXT.rules(L_TEXT), short, params)]
-    assert moved == [
-        (move.target, move.layer, move.transform) for move in import_moves(TEXT.rules(L_TEXT), tensors, params)
-    ]
+    moved = [(move.target, move.layer, move.transform) for move in import_moves(table, short, params)]
+    assert moved == [(move.target, move.layer, move.transform) for move in import_moves(table, tensors, params)]
     with pytest.raises(ValueError, match="filled twice"):
-        import_moves(TEXT.rules(L_TEXT), {**tensors, **short}, params)
+        import_moves(table, {**tensors, **short}, params)
 
 
 def test_counts_of_positions_are_no_weights():

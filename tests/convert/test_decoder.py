@@ -28,8 +28,8 @@ def test_the_flat_layout_is_the_same_network(prefix):
     assert len(found) == 407
     assert public.fits(decoder.FLAT, found, found) == DecoderUNet()
     ours = public.parameters(DecoderUNet())
-    places = {move.source: move for move in import_moves(decoder.FLAT.rules(found), found, ours)}
-    for move in import_moves(decoder.LAYOUT.rules({}), UNET, ours):
+    places = {move.source: move for move in import_moves(public.rules(decoder.FLAT, found), found, ours)}
+    for move in import_moves(public.rules(decoder.LAYOUT, {}), UNET, ours):
         assert places[names[move.source]] == move._replace(source=names[move.source])
 
 

@@ -80,8 +80,11 @@ def test_what_was_written_is_read_bit_for_bit(dtype, limit, tmp_path, monkeypatc
     convert.save(tmp_path / "t5", ENCODER, stored, dtype=dtype)
     module, params = convert.load(tmp_path / "t5", dtype=dtype)
     assert module == ENCODER.clone(dtype=jnp.dtype(dtype))
-    assert convert.stored_types(tmp_path / "t5") == {dtype}
+    assert convert.open(tmp_path / "t5").stored_types() == {dtype}
+    wide = params["layers"]["feed_forward"]["wo"].pop("kernel")
+    assert wide.dtype == ("float32" if dtype == "float16" else dtype)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {dtype}
+    params["layers"]["feed_forward"]["wo"]["kernel"] = wide
     assert_same(params, stored)
     assert_same(convert.load(tmp_path / "t5")[1], jax.tree.map(lambda leaf: leaf.astype(np.float32), stored))
 
@@ -145,6 +148,39 @@ def test_copies_must_be_copies(folder):
 def test_the_embedding_alone_under_the_name_of_its_copy_is_read(folder):
     edit(folder / FILE, lambda tensors: tensors.update({"encoder.embed_tokens.weight": tensors.pop("shared.weight")}))
     assert_same(convert.load(folder)[1], PARAMS)
+
+
+@pytest.mark.parametrize("kept", ["decoder.embed_tokens.weight", "lm_head.weight"])
+def test_a_t5_whose_file_kept_another_name_of_its_table_is_read(folder, kept):
+    edit_json(folder / "config.json", tie_word_embeddings=True)
+    edit(folder / FILE, lambda tensors: tensors.update({kept: tensors.pop("shared.weight")}))
+    assert_same(convert.load(folder)[1], PARAMS)
+    edit_json(folder / "config.json", tie_word_embeddings=False)
+    if kept == "lm_head.weight":  # which is another table then
+        refused(folder, "it lacks shared.weight or", "lm_head.weight cannot stand for it")
+    else:
+        assert_same(convert.load(folder)[1], PARAMS)
+
+
+def test_in_float16_t5_adds_up_and_projects_back_in_float32(folder):
+    """Weights and sums beyond float16's 65504, as trained encoders have them."""
+
+    def enlarge(tensors: Tensors) -> None:
+        for name in tensors:
+            if name.endswith("wo.weight"):
+                tensors[name] *= 2e5 / np.abs(tensors[name]).max()
+
+    edit(folder / FILE, enlarge)
+    ids, mask = jnp.asarray([[5, 9, 29, 1]]), jnp.ones((1, 4), bool)
+    features = {}
+    for dtype in ("float32", "float16"):
+        module, params = convert.load(folder, dtype=dtype)
+        features[dtype] = np.asarray(module.apply({"params": params}, ids, mask))
+        assert features[dtype].dtype == dtype
+    np.testing.assert_allclose(features["float16"], features["float32"], atol=0.05)
+    edit(folder / FILE, lambda tensors: tensors["encoder.final_layer_norm.weight"].__imul__(1e6))
+    with pytest.raises(ValueError, match=r"final_norm\.scale holds values too large for float16"):
+        convert.load(folder, dtype="float16")
 
 
 def test_the_decoder_is_ignored_whatever_it_holds(folder):
@@ -242,7 +278,7 @@ def test_a_pickle_under_any_name_is_refused_with_advice_and_never_executed(name,
     (folder / FILE).unlink()
     (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "trapped"), protocol))
     for path in (folder, folder / name):
-        for read in (convert.load, convert.stored_types, open_release):
+        for read in (convert.load, convert.open, open_release):
             with pytest.raises(ValueError, match=str(path)) as error:
                 read(path)
             if name != FILE or protocol > 1:

@@ -254,7 +254,7 @@ def test_every_layout_is_tried():
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_reading_is_the_inverse_of_writing(kind):
     layout, module = NETWORKS[kind]
-    table, params = layout.rules(layout.config(module)), parameters(module)
+    table, params = layout.rules(layout.config(module), module), parameters(module)
     written = export_moves(table, params)
     tensors = {}
     for move in written:

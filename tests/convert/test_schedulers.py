@@ -23,10 +23,10 @@ XL = """{
   "use_karras_sigmas": false}"""
 
 
-def test_stable_diffusion_1_is_ddim_at_leading_times_that_end_at_the_first_entry():
+def test_stable_diffusion_1_is_pndm_at_leading_times_that_end_at_the_first_entry():
     spacing = {"kind": "leading", "offset": 1, "clean": False}
     expected = {"schedule": SCHEDULE, "prediction": "eps", "spacing": spacing}
-    assert schedulers.read_scheduler(json.loads(STABLE_DIFFUSION_1)) == (expected, {"sampler": "ddim"})
+    assert schedulers.read_scheduler(json.loads(STABLE_DIFFUSION_1)) == (expected, {"sampler": "pndm"})
 
 
 def test_an_option_of_another_class_has_no_say():
@@ -48,7 +48,8 @@ def test_zero_terminal_snr_and_v_are_read():
     ("name", "options", "sampler", "kind", "clean"),
     [
         ("DDIMScheduler", {"clip_sample": False}, "ddim", "leading", True),
-        ("PNDMScheduler", {}, "ddim", "leading", False),
+        ("PNDMScheduler", {}, "pndm_prk", "leading", False),
+        ("PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}, "pndm", "leading", True),
         ("DDPMScheduler", {"clip_sample": False}, "ddpm", "leading", True),
         ("EulerDiscreteScheduler", {"final_sigmas_type": "sigma_min"}, "euler", "linspace", False),
         ("EulerAncestralDiscreteScheduler", {}, "euler_ancestral", "linspace", True),
@@ -79,7 +80,7 @@ def test_karras_lie_within_the_times_of_the_schedulers_in_sigma_and_within_the_t
     [
         ("DDIMScheduler", {"clip_sample": True, "thresholding": True, "trained_betas": [0.1], "beta_schedule": "exp"}),
         ("DDPMScheduler", {"clip_sample": True, "variance_type": "learned_range"}),
-        ("PNDMScheduler", {"prediction_type": "flow_prediction", "num_train_timesteps": 0}),
+        ("PNDMScheduler", {"prediction_type": "sample", "num_train_timesteps": 0, "skip_prk_steps": 1}),
         ("EulerDiscreteScheduler", {"use_exponential_sigmas": True, "use_beta_sigmas": True, "sigma_max": 80.0}),
         ("EulerDiscreteScheduler", {"interpolation_type": "log_linear", "timestep_type": "continuous"}),
         ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "even", "steps_offset": -1, "beta_end": 2.0}),
@@ -89,13 +90,58 @@ def test_karras_lie_within_the_times_of_the_schedulers_in_sigma_and_within_the_t
         ("DPMSolverMultistepScheduler", {"lambda_min_clipped": -5.1, "use_flow_sigmas": True}),
         ("UniPCMultistepScheduler", {"solver_type": "bh1", "predict_x0": False, "disable_corrector": [0]}),
         ("UniPCMultistepScheduler", {"lower_order_final": False, "use_dynamic_shifting": True}),
-        ("DDIMScheduler", {"clip_sample": True, "some_option_of_tomorrow": 3}),
+        ("HeunDiscreteScheduler", {"beta_schedule": "exp", "timestep_spacing": "log"}),
     ],
 )
 def test_every_option_that_is_not_built_is_named_at_once(name, wrong):
     with pytest.raises(ValueError, match=f"this {name} has options that are not supported") as error:
         schedulers.read_scheduler({"_class_name": name, **wrong})
     assert [option for option in wrong if option not in str(error.value)] == []
+
+
+def test_options_that_no_class_here_has_are_passed_over_with_a_warning():
+    config = json.loads(XL)
+    with pytest.warns(UserWarning, match="passed over: interpolation, some_option_of_tomorrow$"):
+        sections = schedulers.read_scheduler(config | {"some_option_of_tomorrow": 3, "interpolation": "cubic"})
+    assert sections == schedulers.read_scheduler(config)
+
+
+def test_the_class_that_is_named_counts_and_reads_its_own_options():
+    config = json.loads(STABLE_DIFFUSION_1)
+    diffusion, sampling = schedulers.read_scheduler(config, "EulerDiscreteScheduler")
+    assert sampling == {"sampler": "euler"}
+    assert diffusion["spacing"] == {"kind": "linspace", "offset": 1, "clean": True}
+    del config["_class_name"]
+    assert schedulers.read_scheduler(config, "DDIMScheduler")[1] == {"sampler": "ddim"}
+    with pytest.raises(ValueError, match="unknown scheduler 'LMSDiscreteScheduler'"):
+        schedulers.read_scheduler(config, "LMSDiscreteScheduler")
+
+
+def test_values_of_another_class_that_are_only_its_defaults_are_none():
+    config = {"_class_name": "DDIMScheduler", "timestep_spacing": "leading", "clip_sample": False}
+    config |= {"_use_default_values": ["timestep_spacing", "clip_sample"]}
+    diffusion, _ = schedulers.read_scheduler(config, "UniPCMultistepScheduler")
+    assert diffusion["spacing"]["kind"] == "linspace"
+
+
+def test_what_a_pipeline_forces_goes_before_the_config():
+    forced = {"steps_offset": 1, "clip_sample": False}
+    for name in ("DDIMScheduler", "DDPMScheduler", "EulerDiscreteScheduler", "UniPCMultistepScheduler"):
+        diffusion, _ = schedulers.read_scheduler({"_class_name": name}, forced=forced)
+        assert diffusion["spacing"]["offset"] == 1
+    with pytest.warns(UserWarning, match="steps_offset=1 in place of 3, clip_sample=False in place of True"):
+        schedulers.read_scheduler(
+            {"_class_name": "DDIMScheduler", "steps_offset": 3, "clip_sample": True}, None, forced
+        )
+
+
+@pytest.mark.parametrize(("schedule", "beta_end"), [("linear", 0.2), ("scaled_linear", 0.5)])
+def test_a_table_that_ends_in_nothing_but_noise_is_refused_for_eps(schedule, beta_end):
+    config = {"_class_name": "DDIMScheduler", "clip_sample": False, "beta_schedule": schedule, "beta_end": beta_end}
+    with pytest.raises(ValueError, match="leave nothing of the image"):
+        schedulers.read_scheduler(config)
+    for change in ({"prediction_type": "v_prediction"}, {"beta_end": 0.02}):
+        schedulers.read_scheduler(config | change)
 
 
 def test_clipping_is_on_where_a_config_of_ddim_does_not_say():
@@ -119,10 +165,13 @@ def test_other_classes_are_refused_with_those_that_are_read(name):
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
 @pytest.mark.parametrize("karras", [False, True])
-@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "PNDMScheduler"])
+@pytest.mark.parametrize("name", SCHEDULERS)
 def test_reading_what_was_written_gives_the_same_sections(name, karras, prediction):
+    if name == "PNDMScheduler" and prediction == "x0":
+        pytest.skip("it predicts no images")
     config = {"_class_name": name, "beta_schedule": "scaled_linear", "steps_offset": 1, "clip_sample": False}
     config |= {"timestep_spacing": "leading", "use_karras_sigmas": karras, "set_alpha_to_one": False}
+    config |= {"skip_prk_steps": karras}
     theirs = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
     sections = schedulers.read_scheduler({**config, "prediction_type": theirs[prediction]})
     assert schedulers.read_scheduler(schedulers.write_scheduler(*sections)) == sections

@@ -45,7 +45,8 @@ SMALL = {
 
 def weights(name: str) -> dict[str, tuple[int, ...]]:
     """The tensors of a public file but for second copies."""
-    return {tensor: shape for tensor, shape in public.tensors(name).items() if tensor not in t5.LAYOUT.tied}
+    copies = t5.LAYOUT.tied({"tie_word_embeddings": False})[1:2]
+    return {tensor: shape for tensor, shape in public.tensors(name).items() if tensor not in copies}
 
 
 def test_every_tensor_of_xxl_has_its_place():
@@ -68,21 +69,51 @@ def test_copies_of_the_embedding_are_known(name):
     found = public.tensors(name)
     copies = set(found) - set(weights(name))
     assert copies == {"encoder.embed_tokens.weight"}
-    assert all(found[copy] == found[t5.LAYOUT.tied[copy]] for copy in copies)
+    assert all(found[copy] == found[t5.LAYOUT.tied({})[0]] for copy in copies)
 
 
 def test_the_embedding_may_go_by_the_name_of_its_copy():
     found = weights("t5_xxl_encoder")
     renamed = {name.replace("shared", "encoder.embed_tokens"): shape for name, shape in found.items()}
-    table, params = t5.LAYOUT.rules(XXL), public.parameters(t5.LAYOUT.module(XXL))
+    table, params = public.rules(t5.LAYOUT, XXL), public.parameters(t5.LAYOUT.module(XXL))
     assert [move[1:] for move in import_moves(table, renamed, params)] == [
         move[1:] for move in import_moves(table, found, params)
     ]
 
 
+@pytest.mark.parametrize("config", [XXL, SMALL])
+@pytest.mark.parametrize("tied", [True, False, None])
+def test_the_table_of_the_output_is_that_of_the_tokens_where_the_config_ties_them(config, tied):
+    config = {key: value for key, value in config.items() if key != "tie_word_embeddings"}
+    config |= {} if tied is None else {"tie_word_embeddings": tied}
+    sources = {rule.source for rule in public.rules(t5.LAYOUT, config) if rule.target == "token_embedding.embedding"}
+    assert "decoder.embed_tokens.weight" in sources
+    assert ("lm_head.weight" in sources) == (tied is not False)
+
+
+@pytest.mark.parametrize(
+    ("options", "activation"),
+    [
+        ({"is_gated_act": True, "dense_act_fn": "gelu_new"}, "gated_gelu"),
+        ({"is_gated_act": True, "dense_act_fn": "silu"}, "gated_silu"),
+        ({"is_gated_act": False, "dense_act_fn": "relu"}, "relu"),
+        ({"dense_act_fn": "relu"}, "relu"),
+        ({"is_gated_act": True, "dense_act_fn": "gelu_new", "feed_forward_proj": "relu"}, "relu"),
+    ],
+)
+def test_what_follows_from_feed_forward_proj_stands_for_it(options, activation):
+    said = ("feed_forward_proj", "is_gated_act", "dense_act_fn")
+    config = {key: value for key, value in XXL.items() if key not in said}
+    assert t5.LAYOUT.module(config | options).activation == activation
+    with pytest.raises(ValueError, match="feed_forward_proj='gated-swish'"):
+        t5.LAYOUT.module({**config, "is_gated_act": True, "dense_act_fn": "swish"})
+
+
 def test_layers_and_projections_keep_their_numbers_and_names():
     params = public.parameters(t5.LAYOUT.module(XXL))
-    found = {move.source: move for move in import_moves(t5.LAYOUT.rules(XXL), weights("t5_xxl_encoder"), params)}
+    found = {
+        move.source: move for move in import_moves(public.rules(t5.LAYOUT, XXL), weights("t5_xxl_encoder"), params)
+    }
     block = "encoder.block.17.layer"
     expected = {
         f"{block}.0.SelfAttention.q.weight": "attention.query.kernel",

@@ -163,7 +163,9 @@ UNSUPPORTED = {
     "attention_type": "gated",
     "center_input_sample": True,
     "class_embed_type": "timestep",
+    "addition_time_embed_dim": 7,
     "conv_in_kernel": 5,
+    "conv_out_kernel": 2,
     "cross_attention_dim": [768, 768, 768, 512],
     "dual_cross_attention": True,
     "encoder_hid_dim": 32,
@@ -172,9 +174,9 @@ UNSUPPORTED = {
     "freq_shift": 1,
     "layers_per_block": [2, 2],
     "mid_block_type": None,
-    "norm_eps": 1e-6,
+    "norm_eps": 2,
     "norm_num_groups": None,
-    "num_attention_heads": 8,
+    "num_attention_heads": 4,
     "num_class_embeds": 0,
     "only_cross_attention": [True, False],
     "mid_block_only_cross_attention": "deep",
@@ -194,6 +196,34 @@ def test_every_unsupported_option_is_named_at_once():
         unet.LAYOUT.module(SD1 | UNSUPPORTED)
     assert [name for name in UNSUPPORTED if f"{name}=" not in str(error.value)] == []
     assert [name for name in SD1 if name not in UNSUPPORTED and f" {name}=" in str(error.value)] == []
+
+
+def test_options_that_say_nothing_else_are_fine():
+    same = {"num_attention_heads": SD1.get("attention_head_dim", 8), "only_cross_attention": [False] * 4}
+    same |= {"mid_block_only_cross_attention": False, "decay": 0.999, "optimization_step": 12000, "power": 0.75}
+    assert unet.LAYOUT.module(SD1 | same) == unet.LAYOUT.module(SD1)
+
+
+def test_heads_need_to_divide_only_levels_that_attend():
+    blocks = {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"]}
+    blocks |= {"up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "block_out_channels": [32, 64]}
+    found = unet.LAYOUT.module(SD1 | blocks | {"attention_head_dim": [6, 4]})
+    assert [(level.depth, level.heads) for level in found.levels] == [(0, 6), (1, 4)]
+    with pytest.raises(ValueError, match="attention_head_dim"):  # the middle attends with the last level's heads
+        unet.LAYOUT.module(SD1 | {"block_out_channels": [320, 640, 1280, 1281]})
+
+
+def test_options_of_small_public_models_are_read_and_written():
+    options = {"norm_eps": 1e-6, "conv_in_kernel": 1, "conv_out_kernel": 1}
+    xl = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    xl |= {"projection_class_embeddings_input_dim": 80}
+    found = unet.LAYOUT.module(SD1 | options | xl)
+    assert (found.eps, found.conv_in_kernel, found.conv_out_kernel) == (1e-6, 1, 1)
+    assert (found.size_id_width, found.vector_width) == (8, 80 - 6 * 8)
+    shapes = public.parameters(found)
+    assert shapes["conv_in.kernel"][:2] == shapes["conv_out.kernel"][:2] == (1, 1)
+    assert shapes["condition_embedding.linear_1.kernel"][0] == 80
+    assert unet.LAYOUT.module(unet.LAYOUT.config(found)) == found
 
 
 def test_unknown_options_that_are_off_are_fine():

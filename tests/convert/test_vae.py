@@ -45,7 +45,7 @@ def test_every_tensor_of_stable_diffusion_has_its_place():
 
 
 def test_the_first_files_call_the_attention_otherwise():
-    found, ours, table = public.tensors("sd1_vae"), public.parameters(VAE()), vae.LAYOUT.rules(SD1)
+    found, ours, table = public.tensors("sd1_vae"), public.parameters(VAE()), public.rules(vae.LAYOUT, SD1)
     old = {}
     for name, shape in found.items():
         layer = next((new for new in OLD if f".{new}." in name), "")
@@ -60,7 +60,7 @@ def test_a_tensor_under_both_names_fills_a_parameter_twice():
     found = public.tensors("sd1_vae")
     found["encoder.mid_block.attentions.0.query.weight"] = (512, 512)
     with pytest.raises(ValueError, match=r"encoder\.middle_attention\.attention\.query\.kernel is filled twice"):
-        import_moves(vae.LAYOUT.rules(SD1), found, public.parameters(VAE()))
+        import_moves(public.rules(vae.LAYOUT, SD1), found, public.parameters(VAE()))
 
 
 def test_stable_diffusion_3_has_sixteen_channels_and_no_quant_convs():

@@ -81,6 +81,23 @@ def test_full_rescale_gives_v_the_deviation_of_the_conditional():
     np.testing.assert_allclose(deviation(v_of(guided(5.0, Cosine(), rescale=1.0))), deviation(v_of(CONDITIONAL)), 1e-4)
 
 
+@pytest.mark.parametrize("rescaled", ["eps", "x0"])
+def test_a_rescale_of_another_output_gives_that_the_deviation_of_the_conditional(rescaled):
+    def output(x0):
+        alpha, sigma = (f(T)[:, None, None, None] for f in (Cosine().alpha, Cosine().sigma))
+        return x0 if rescaled == "x0" else (X - alpha * x0) / sigma
+
+    full = guided(5.0, Cosine(), rescale=1.0, rescaled=rescaled)
+    np.testing.assert_allclose(deviation(output(full)), deviation(output(CONDITIONAL)), 1e-4)
+    assert np.abs(full - guided(5.0, Cosine(), rescale=1.0)).max() > 1e-2
+    np.testing.assert_array_equal(guided(5.0, Cosine(), rescaled=rescaled), guided(5.0, Cosine()))
+
+
+def test_an_output_that_nothing_rescales_is_named():
+    with pytest.raises(ValueError, match=r"'edm'.*one of v, eps, x0"):
+        guided(5.0, Cosine(), rescaled="edm")
+
+
 def test_full_rescale_without_a_schedule_gives_x0_the_deviation_of_the_conditional():
     np.testing.assert_allclose(deviation(guided(5.0, rescale=1.0)), deviation(CONDITIONAL), 1e-4)
 

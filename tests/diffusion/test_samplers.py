@@ -36,6 +36,10 @@ def flow(schedule, x, t, s):
     return mean_s + deviation_s * (x - mean_t) / deviation_t
 
 
+def initial_state(name, x):
+    return samplers.initial_state(x, samplers.past_outputs(SAMPLERS[name]))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def advanced(name, schedule, state, times, keys, first, count):
     """Some steps on the Gaussian, as one program for any first and count."""
@@ -47,7 +51,7 @@ def start(images=2, seed=0):
     return samplers.noise(keys, (3, 4, 2)), keys
 
 
-@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("heun", 2), ("dpmsolver++", 2), ("unipc", 3)])
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("heun", 2), ("dpmsolver++", 2), ("unipc", 3), ("pndm", 2)])
 @pytest.mark.parametrize("schedule", [Cosine(), ScaledLinear()], ids=str)
 def test_error_falls_at_the_order_of_the_sampler(schedule, name, order):
     with jax.enable_x64(True):
@@ -56,19 +60,19 @@ def test_error_falls_at_the_order_of_the_sampler(schedule, name, order):
         first, last, errors = jnp.asarray(0.9), jnp.asarray(0.1), []
         for steps in (80, 160, 320):
             points = jnp.pad(jnp.linspace(first, last, steps + 1), (0, 320 - steps))
-            x_s = advanced(name, schedule, samplers.initial_state(x), points, keys, 0, steps).x
+            x_s = advanced(name, schedule, initial_state(name, x), points, keys, 0, steps).x
             errors.append(float(jnp.abs(x_s - flow(schedule, x, first, last)).max()))
     slopes = np.log2(np.divide(errors[:-1], errors[1:]))
     np.testing.assert_allclose(slopes, order, atol=0.3)
 
 
-@pytest.mark.parametrize("name", ["ddim", "heun", "dpmsolver++", "unipc"])
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpmsolver++", "unipc", "pndm"])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 @pytest.mark.parametrize("spacing", ["uniform", "logsnr", "karras"])
 def test_the_whole_loop_reaches_the_exact_image(schedule, name, spacing):
     x, keys = start()
     points = sampling_times(schedule, STEPS, Spacing(spacing), name)
-    x0 = advanced(name, schedule, samplers.initial_state(x), points, keys, 0, STEPS).x
+    x0 = advanced(name, schedule, initial_state(name, x), points, keys, 0, STEPS).x
     np.testing.assert_allclose(x0, flow(schedule, x, points[0], points[-1]), atol=0.08)
 
 
@@ -129,8 +133,8 @@ def test_fresh_noise_has_the_posterior_deviation_and_replaces_old_noise(eta):
 def test_chunks_equal_the_whole_loop_bit_for_bit(schedule, name):
     x, keys = start()
     points = sampling_times(schedule, STEPS)
-    whole = advanced(name, schedule, samplers.initial_state(x), points, keys, 0, STEPS)
-    state, first = samplers.initial_state(x), 0
+    whole = advanced(name, schedule, initial_state(name, x), points, keys, 0, STEPS)
+    state, first = initial_state(name, x), 0
     for count in (1, 1, 30, 68):
         state = advanced(name, schedule, state, points, keys, first, count)
         first += count
@@ -214,6 +218,6 @@ def test_steps_see_their_own_times():
 def test_few_steps_are_finite_and_end_in_the_last_estimate(schedule, name, steps):
     x, keys = start()
     points = jnp.pad(sampling_times(schedule, steps), (0, STEPS - steps))
-    state = advanced(name, schedule, samplers.initial_state(x), points, keys, 0, steps)
+    state = advanced(name, schedule, initial_state(name, x), points, keys, 0, steps)
     assert jnp.isfinite(state.x).all()
     np.testing.assert_allclose(state.x, state.x0, atol=1e-6)

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dalle3_jax.loading.diffusers import _trained_sizes
 from dalle3_jax.loading.open import open_release
+from dalle3_jax.loading.stable_diffusion import PipelineDescription, describe_pipeline
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.programs import sample_decoder
 from dalle3_jax.pipeline.request import Decoding
@@ -38,11 +40,121 @@ def pixels(pipeline: Pipeline, prompts=PROMPTS, seed: int = 3, **settings) -> np
 
 def test_a_folder_says_how_it_samples(sd, sdxl):
     size = {"size": (16, 16), "steps": 50}
-    assert sd.defaults == size | {"sampler": "ddim", "guidance_scale": 7.5}
+    assert sd.defaults == size | {"sampler": "pndm", "guidance_scale": 7.5}
     assert sdxl.defaults == size | {"sampler": "euler", "guidance_scale": 5.0}
     assert sd.release.text == {"length": public_folders.POSITIONS, "zero_null": False}
     assert sdxl.release.text["zero_null"]
     assert (sd.system.latent.scale, sdxl.system.latent.scale) == ((0.18215,) * 4, (0.13025,) * 4)
+
+
+def described(folder: Path, tmp_path: Path, file: str, **changes) -> PipelineDescription:
+    """What a copy of a pipeline says of itself once a file of it is changed."""
+    copy = Path(shutil.copytree(folder, tmp_path / "changed"))
+    if file:
+        public_folders.edit(copy / file, **changes)
+    try:
+        return describe_pipeline(copy)
+    finally:
+        shutil.rmtree(copy)
+
+
+def test_the_scheduler_is_of_the_class_that_model_index_names(sd_folder, sdxl_folder, tmp_path):
+    for folder in (sd_folder, sdxl_folder):
+        for name, sampler in (("DPMSolverMultistepScheduler", "dpmsolver++"), ("DDPMScheduler", "ddpm")):
+            changes = {"scheduler": ["diffusers", name]}
+            if folder == sdxl_folder and name == "DDPMScheduler":  # SDXL's pipeline does not turn its clipping off
+                with pytest.raises(ValueError, match="clip_sample=True"):
+                    described(folder, tmp_path, "model_index.json", **changes)
+            else:
+                assert described(folder, tmp_path, "model_index.json", **changes).sampling == {"sampler": sampler}
+    with pytest.raises(ValueError, match="unknown scheduler 'DEISMultistepScheduler'"):
+        described(sd_folder, tmp_path, "model_index.json", scheduler=["diffusers", "DEISMultistepScheduler"])
+
+
+def test_stable_diffusion_starts_one_entry_later_and_does_not_clip_whatever_its_scheduler_says(
+    sd_folder, sdxl_folder, tmp_path
+):
+    file, old = "scheduler/scheduler_config.json", {"steps_offset": None, "clip_sample": None}
+    assert described(sd_folder, tmp_path, file, **old).diffusion["spacing"]["offset"] == 1
+    assert described(sdxl_folder, tmp_path, file, **old).diffusion["spacing"]["offset"] == 0
+    with pytest.warns(UserWarning, match="steps_offset=1 in place of 0"):
+        assert described(sd_folder, tmp_path, file, steps_offset=0).diffusion["spacing"]["offset"] == 1
+    assert described(sdxl_folder, tmp_path, file, steps_offset=2).diffusion["spacing"]["offset"] == 2
+
+
+def test_guidance_rescale_is_of_what_the_network_predicts(sd, sdxl_folder, tmp_path):
+    assert sd.system.rescaled == "eps"
+    changes = {"prediction_type": "v_prediction"}
+    found = described(sdxl_folder, tmp_path, "scheduler/scheduler_config.json", **changes).diffusion
+    assert found["guidance_rescale_of"] == "v"
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({"sample_size": 3}, (24, 24)),
+        ({"sample_size": [2, 5]}, (16, 40)),
+        ({"sample_size": None}, (512, 512)),
+        ({"sample_size": 32, "_diffusers_version": "0.2.2"}, (512, 512)),
+        ({"sample_size": 32, "_diffusers_version": "0.9.0.dev0"}, (256, 256)),
+        ({"sample_size": 96, "_diffusers_version": "0.4.1"}, (768, 768)),
+    ],
+)
+def test_the_size_is_that_of_the_unets_config(sd_folder, tmp_path, changes, size):
+    found = described(sd_folder, tmp_path, "unet/config.json", **changes)
+    assert _trained_sizes(found) == (size,)
+
+
+def test_a_size_of_sdxl_that_no_config_says_is_1024(sdxl_folder, tmp_path):
+    assert _trained_sizes(described(sdxl_folder, tmp_path, "unet/config.json", sample_size=None)) == ((1024, 1024),)
+    with pytest.raises(ValueError, match="sample_size='big' is no size"):
+        _trained_sizes(described(sdxl_folder, tmp_path, "unet/config.json", sample_size="big"))
+
+
+def test_texts_are_as_long_as_the_tokenizer_cuts_them(sd_folder, sdxl_folder, tmp_path):
+    copy = Path(shutil.copytree(sdxl_folder, tmp_path / "copy"))
+    for length, expected in ((11, 11), (int(1e30), public_folders.POSITIONS), (50, public_folders.POSITIONS)):
+        for folder in ("tokenizer", "tokenizer_2"):
+            public_folders.write_json(copy / folder / "tokenizer_config.json", {"model_max_length": length})
+        assert describe_pipeline(copy).length == expected
+    public_folders.write_json(copy / "tokenizer" / "tokenizer_config.json", {"model_max_length": 9})
+    with pytest.raises(ValueError, match="cut texts to 9 and 50 tokens"):
+        describe_pipeline(copy)
+    public_folders.write_json(copy / "tokenizer" / "tokenizer_config.json", {"model_max_length": 1})
+    with pytest.raises(ValueError, match="model_max_length=1: it must be at least 2"):
+        describe_pipeline(copy)
+
+
+def test_a_variant_that_some_parts_lack_is_taken_of_the_others(sd_folder, tmp_path):
+    copy = Path(shutil.copytree(sd_folder, tmp_path / "copy"))
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bf16.safetensors"))
+    with pytest.warns(UserWarning, match="text_encoder, unet has no weights of variant 'bf16'"):
+        files = describe_pipeline(copy, variant="bf16").networks["vae"].files
+    assert [file.name for file in files] == ["config.json", "diffusion_pytorch_model.bf16.safetensors"]
+    with pytest.raises(ValueError, match="no weights of variant 'fp16'"):
+        describe_pipeline(copy, variant="fp16")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_numbers_that_ema_left_are_passed_over_with_a_warning(sd_folder, tmp_path, part):
+    left = {"decay": 0.995, "update_after_step": 100, "inv_gamma": 1.0, "cur_decay_value": 0.99}
+    with pytest.warns(UserWarning, match="passed over: decay, update_after_step, inv_gamma, cur_decay_value"):
+        found = described(sd_folder, tmp_path, f"{part}/config.json", **left)
+    assert found.modules[part] == describe_pipeline(sd_folder).modules[part]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_sdxls_vae_decodes_in_float32_where_float16_would_not_hold_it(sd_folder, sdxl_folder, tmp_path, dtype):
+    release = open_release(sdxl_folder, ["text_encoder", "vae"], dtype=jnp.dtype(dtype))
+    assert release.modules["vae"].dtype == ("float32" if dtype == "float16" else dtype)
+    assert release.modules["text_encoder"].dtype == dtype
+    assert open_release(sd_folder, ["vae"], dtype=jnp.dtype(dtype)).modules["vae"].dtype == dtype
+    copy = Path(shutil.copytree(sdxl_folder / "vae", tmp_path / "sdxl" / "vae"))
+    public_folders.edit(copy / "config.json", force_upcast=False)
+    for name in ("model_index.json", "scheduler", "tokenizer", "tokenizer_2"):
+        (tmp_path / "sdxl" / name).symlink_to(sdxl_folder / name)
+    assert open_release(tmp_path / "sdxl", ["vae"], dtype=jnp.dtype(dtype)).modules["vae"].dtype == dtype
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl"])
@@ -94,6 +206,16 @@ def test_an_empty_negative_prompt_is_zeros_where_the_model_learnt_that(sd, sdxl)
             np.testing.assert_array_equal(found[0], 0 * given[0] if zeros else given[0])
             np.testing.assert_array_equal(found[1], given[1])
         np.testing.assert_array_equal(null.mask, plain.mask)
+
+
+def test_an_empty_negative_prompt_that_is_given_is_encoded_and_none_is_zeros(sd, sdxl):
+    for pipeline, zeros in ((sd, False), (sdxl, True)):
+        given, none = (pipeline.request("a cat", negative_prompt=text) for text in ("", None))
+        nulls = pipeline.prompts.get_null([given.negative_prompt, none.negative_prompt], pipeline.encode)
+        np.testing.assert_array_equal(nulls.tokens[0], pipeline.encode(["", ""]).tokens[0])
+        np.testing.assert_array_equal(nulls.vector[0], pipeline.encode(["", ""]).vector[0])
+        assert (np.abs(nulls.tokens[1]).max() == 0) == zeros
+        assert none == pipeline.request("a cat")
 
 
 def test_a_prompt_that_is_empty_is_never_zeros(sdxl):

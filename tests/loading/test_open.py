@@ -11,8 +11,8 @@ from jax.sharding import SingleDeviceSharding
 
 from dalle3_jax import convert
 from dalle3_jax.checkpoints.releases import save_release
-from dalle3_jax.loading import locate
-from dalle3_jax.loading.locate import DEMO, find_folder
+from dalle3_jax.loading import locate as locating
+from dalle3_jax.loading.locate import DEMO, Located, locate
 from dalle3_jax.loading.open import float_type, open_release, stored_dtype
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.decoder import DecoderUNet
@@ -43,7 +43,7 @@ def hub(monkeypatch, sd_folder) -> list[tuple]:
         calls.append(arguments)
         return sd_folder
 
-    monkeypatch.setattr(locate, "fetch", fetch)
+    monkeypatch.setattr(locating, "fetch", fetch)
     return calls
 
 
@@ -66,44 +66,51 @@ def test_a_variant_is_asked_of_the_checkpoint_and_decoders_take_what_they_have(h
     pipeline = Pipeline.load("org/name", variant="fp16", decoders=[networks["decoder"]])
     assert asked == {"org/name": "fp16", networks["decoder"]: None}
     assert pipeline.decoders == ("vae", "consistency")
-    assert find_folder("org/name", "fp16")
+    assert locate("org/name", "fp16").kind == "pipeline"
     assert hub[-1] == ("org/name", "fp16")
 
 
 def test_a_path_that_exists_goes_before_an_id(hub, sd_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(sd_folder, tmp_path / "org" / "name")
-    assert find_folder("org/name") == Path("org/name")
-    assert find_folder(tmp_path / "org" / "name") == tmp_path / "org" / "name"
+    assert locate("org/name") == Located("pipeline", Path("org/name"))
+    assert locate(tmp_path / "org" / "name").path == tmp_path / "org" / "name"
     assert hub == []
 
 
 def test_a_path_that_is_no_id_is_not_looked_for_on_the_hub(hub, tmp_path):
     for name in (tmp_path / "nowhere", str(tmp_path / "nowhere"), "nowhere", Path("org/name")):
         with pytest.raises(ValueError, match=r"is not a folder.*an id of the hub, organisation/name, do too"):
-            find_folder(name)
+            locate(name)
     assert hub == []
 
 
 def test_releases_runs_and_public_folders_are_told_apart(networks, sd_folder, release_folder, tmp_path):
-    assert find_folder("demo") == DEMO
-    for folder in (sd_folder, release_folder, *networks.values()):
-        assert find_folder(folder) == folder
+    assert locate("demo") == Located("release", DEMO)
+    assert locate(sd_folder) == Located("pipeline", sd_folder)
+    assert locate(release_folder) == Located("release", release_folder)
+    for folder in networks.values():
+        assert locate(folder) == Located("network", folder)
+    file = networks["vae"] / "diffusion_pytorch_model.safetensors"
+    assert locate(file) == Located("flat", file)
+    (tmp_path / "flat").mkdir()
+    shutil.copy(file, tmp_path / "flat")
+    assert locate(tmp_path / "flat") == Located("flat", tmp_path / "flat")
     run = tmp_path / "run" / "base"
     shutil.copytree(release_folder, run / "release")
     (run / "config.json").write_text("{}")  # of a training
-    assert find_folder(run) == find_folder(run.parent) == run / "release"
+    assert locate(run) == locate(run.parent) == Located("run", run / "release")
     (tmp_path / "young" / "checkpoints").mkdir(parents=True)
     (tmp_path / "young" / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="holds no release"):
-        find_folder(tmp_path / "young")
+        locate(tmp_path / "young")
 
 
 @pytest.mark.parametrize("name", ["v1-5-pruned.ckpt", "model.bin", "model.pt"])
 def test_a_pickle_is_refused_with_a_way_out(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04N.")
     with pytest.raises(ValueError, match=rf"{name} can run code when opened.*save_pretrained"):
-        find_folder(tmp_path / name)
+        locate(tmp_path / name)
 
 
 KINDS = {

@@ -52,6 +52,15 @@ def test_round_trip_through_json(module):
     assert "dtype" not in fields
 
 
+def test_fields_that_records_of_before_lack_are_written_only_where_they_say_something():
+    levels = (Level(8), Level(8))
+    usual, other = UNet(levels=levels), UNet(levels=levels, eps=1e-6, size_id_width=8, conv_in_kernel=1)
+    new = {"eps", "size_id_width", "conv_in_kernel", "conv_out_kernel"}
+    assert new & module_fields(usual).keys() == set()
+    assert new & module_fields(other).keys() == {"eps", "size_id_width", "conv_in_kernel"}
+    assert build_module("unet", module_fields(other)) == other
+
+
 def test_every_network_has_a_kind():
     assert {module_kind(module) for module in MODULES} == set(NETWORK_CLASSES)
 

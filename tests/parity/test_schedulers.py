@@ -176,17 +176,32 @@ def test_loops_that_end_at_the_first_entry(sampler, end, spacing, agree, monkeyp
     compare(sampler, 10, agree, monkeypatch, **BETAS, **KINDS["eps"], **SPACINGS[spacing], **end)
 
 
-@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
-def test_pndm_is_read_as_ddim_at_the_same_times(spacing):
-    scheduler = PNDMScheduler(skip_prk_steps=True, **BETAS, **SPACINGS[spacing])
+# PNDM steps over a fixed number of entries: only leading times are those of its loop at every number of steps.
+@pytest.mark.parametrize(("spacing", "steps"), [("leading", 2), ("leading", 10), ("leading", MOST), ("trailing", 10)])
+@pytest.mark.parametrize("kind", ["eps", "v"])
+@pytest.mark.parametrize("own", [{"skip_prk_steps": True}, {"skip_prk_steps": True, "set_alpha_to_one": True}, {}])
+def test_pndm(own, kind, spacing, steps, agree):
+    if steps < 4 and not own:
+        pytest.skip("their Runge-Kutta needs four steps")
+    scheduler = PNDMScheduler(**BETAS, **KINDS[kind], **SPACINGS[spacing], **own)
     diffusion, sampling = schedulers.read_scheduler(json.loads(scheduler.to_json_string()))
-    scheduler.set_timesteps(MOST)
-    spaced = laid.build_spacing(**diffusion["spacing"])
-    times = laid.sampling_times(schedules.build_schedule(**diffusion["schedule"]), MOST, spaced, sampling["sampler"])
-    distinct = list(dict.fromkeys(scheduler.timesteps.tolist()))  # its own method evaluates one of them twice
-    np.testing.assert_allclose(1000 * times[:-1] - 1, distinct, atol=1e-3)
-    assert sampling == {"sampler": "ddim"}
-    assert not spaced.clean
+    schedule, spaced = schedules.build_schedule(**diffusion["schedule"]), laid.build_spacing(**diffusion["spacing"])
+    assert sampling == {"sampler": "pndm" if own else "pndm_prk"}
+    keys = jax.random.split(jax.random.key(0), 2)
+    first = samplers.noise(keys, SHAPE)
+
+    @jax.jit
+    def whole(x):
+        denoise = prediction.denoiser(lambda x, time: network(jnp, x, time), schedule, diffusion["prediction"])
+        times = laid.sampling_times(schedule, steps, spaced, sampling["sampler"])
+        step = samplers.find_step(sampling["sampler"], diffusion["prediction"])
+        return samplers.sample(step, denoise, schedule, x, times, keys)
+
+    scheduler.set_timesteps(steps)
+    x = torch.from_numpy(np.array(first))
+    for time in torch.as_tensor(scheduler.timesteps):
+        x = scheduler.step(network(torch, x, time.float().expand(2)), time, x).prev_sample
+    agree(whole(first), x)
 
 
 @pytest.mark.parametrize("sampler", CLASSES)

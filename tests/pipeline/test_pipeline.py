@@ -358,8 +358,9 @@ def test_a_mesh_changes_nothing(pipeline, release_folder):
 def test_pixels_are_rounded_and_clipped():
     values = np.array([-2, -1, -0.999, 0, 0.5, 1, 2])
     assert to_pixels(values).tolist() == [0, 0, 0, 128, 191, 255, 255]
-    with pytest.raises(FloatingPointError, match="lower the guidance scale"):
-        to_pixels(np.array([0.0, np.nan]))
+    for value in (np.nan, np.inf, -np.inf):
+        with pytest.raises(FloatingPointError, match=r"no finite numbers.*lower the guidance scale"):
+            to_pixels(np.array([0.0, value]))
 
 
 def test_three_lines_make_a_picture(tmp_path):

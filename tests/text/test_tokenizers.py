@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dalle3_jax.text.clip_bpe import clip_json
-from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer, read_padding_id
+from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer, read_max_length, read_padding_id
 from tests.tiny import clip_files, tokenizer_json
 
 PAD, EOS, UNK = 0, 1, 2
@@ -174,6 +174,64 @@ def test_a_folder_gives_its_tokenizer_of_either_form(tmp_path, clip, tokenizer):
         read_folder_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
     assert Tokenizer.from_json(read_folder_tokenizer(tmp_path)).pad == PAD
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    for name, text in zip(("vocab.json", "merges.txt"), clip_files(), strict=True):
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+ADDED = ["<sks-dog>", "<Über-stil>"]
+
+
+@pytest.mark.parametrize("form", ["added_tokens.json", "tokenizer_config.json", "tokenizer.json"])
+def test_added_tokens_are_read_whole(form, clip_folder, clip):
+    first = clip.vocab_size
+    listed = {token: first + i for i, token in enumerate(ADDED)}
+    if form == "tokenizer_config.json":
+        old = {str(clip.backend.token_to_id("!")): {"content": "!", "special": False}}  # which the vocabulary has
+        entries = {str(index): {"content": token, "normalized": True} for token, index in listed.items()}
+        listed = {"added_tokens_decoder": old | entries}
+    if form == "tokenizer.json":
+        (clip_folder / form).write_text(clip.to_json(), encoding="utf-8")
+        (clip_folder / "added_tokens.json").write_text(json.dumps(listed))
+    else:
+        (clip_folder / form).write_text(json.dumps(listed))
+    tokenizer = Tokenizer.from_json(read_folder_tokenizer(clip_folder))
+    assert tokenizer.vocab_size == first + 2
+    ids, mask = tokenizer(["a <sks-dog>, <Über-stil>"], 20)
+    kept = ids[0][mask[0]].tolist()
+    assert (kept.count(first), kept.count(first + 1), kept[-1]) == (1, 1, clip.eos)
+    for text in ("a cat", "<sks dog>"):
+        np.testing.assert_array_equal(tokenizer([text], 20)[0], clip([text], 20)[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"<new>": 9999}, "'<new>' as 9999, not"),
+        ({"!": 7}, "'!' as 7, not"),
+        ({"<new>": "no number"}, "does not list tokens and their ids"),
+        ({"<new>": None}, "does not list tokens and their ids"),
+    ],
+)
+def test_added_tokens_that_do_not_fit_are_named(content, said, clip_folder):
+    (clip_folder / "added_tokens.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=said):
+        read_folder_tokenizer(clip_folder)
+
+
+def test_the_length_of_texts_is_what_the_folder_says(tmp_path):
+    assert read_max_length(tmp_path) is None
+    for length, expected in ((77, 77), (2, 2), (None, None), (int(1e30), None), (1e30, None)):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": length}))
+        assert read_max_length(tmp_path) == expected
+    for length in (1, 0, -5, 77.5, "77", True):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": length}))
+        with pytest.raises(ValueError, match="model_max_length="):
+            read_max_length(tmp_path)
 
 
 def test_a_file_of_absurd_size_is_not_read(tmp_path):
