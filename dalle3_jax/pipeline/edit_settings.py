@@ -10,7 +10,7 @@ from dalle3_jax.diffusion.inpainting import steps_of_strength
 from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.setting_values import MAX_SIDE, Capabilities
 
-__all__ = ["Borders", "Edit", "begin_step", "canvas_size", "edit_errors", "outpaint_borders"]
+__all__ = ["NO_EDIT", "Borders", "Edit", "begin_step", "canvas_size", "edit_errors", "outpaint_borders"]
 
 LEAST_SIDE = 8
 """Pixels of the smallest image that is edited."""
@@ -38,6 +38,10 @@ class Edit:
         if self.image is None:
             return ""
         return "mask" if self.mask is not None or self.outpaint else "image"
+
+
+NO_EDIT = Edit()
+"""Of a request that begins with noise."""
 
 
 class Borders(NamedTuple):

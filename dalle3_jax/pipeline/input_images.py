@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from dalle3_jax.pipeline.image_formats import read_metadata_text, METADATA_CHUNK
+from dalle3_jax.pipeline.image_formats import read_metadata_text
 
 __all__ = ["MOST_PIXELS", "InputImage", "open_input_image", "open_input_mask", "read_input_image"]
 

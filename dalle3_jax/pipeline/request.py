@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from dalle3_jax.pipeline import setting_values as kinds
-from dalle3_jax.pipeline.edit_settings import Edit, edit_errors
+from dalle3_jax.pipeline.edit_settings import NO_EDIT, Edit, edit_errors
 from dalle3_jax.pipeline.setting_values import INTEGER, INTERVAL, MAX_STEPS, NAME, NUMBER, SIZE, TEXT, Capabilities
 
 __all__ = [
@@ -101,7 +101,7 @@ class Request:
     guidance: Guidance = Guidance()
     decoding: Decoding = Decoding()
     upscaling: Upscaling = Upscaling()
-    edit: Edit = Edit()
+    edit: Edit = NO_EDIT
     original_prompt: str = field(default="", compare=False)
 
     def identity(self, checkpoint: str) -> str:
@@ -266,12 +266,10 @@ def setting_values(request: Request) -> dict[str, Any]:
 
 
 def stored_values(request: Request) -> dict[str, Any]:
-    """The values that tell one request from another, as metadata have them: all but later settings at their defaults."""
+    """The values that tell one request from another, as metadata have them: not later settings at their defaults."""
     values = setting_values(request)
-    told = {
-        name: value for name, value in values.items() if SETTINGS[name].since < 3 or value != SETTINGS[name].default
-    }
-    return {name: SETTINGS[name].type.store(value) for name, value in told.items()}
+    rows = [row for row in SETTINGS.values() if row.since < 3 or values[row.name] != row.default]
+    return {row.name: row.type.store(values[row.name]) for row in rows}
 
 
 def make_request(prompt: str, settings: Mapping[str, Any]) -> Request:

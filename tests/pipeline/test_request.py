@@ -195,7 +195,7 @@ def test_metadata_hold_the_digests_of_an_edit_and_give_it_back():
     assert request_errors(again, Capabilities(tuple(SAMPLERS), SPACINGS)) == [
         f"it was made from the image of SHA-256 {made['image']}, which it does not hold: give that as image"
     ]
-    with pytest.raises(ValueError, match="damaged: 'x.png' is no SHA-256"):
+    with pytest.raises(ValueError, match=r"damaged: 'x\.png' is no SHA-256"):
         request_from_metadata(made | {"image": "x.png"})
 
 
