@@ -16,10 +16,11 @@ from dalle3_jax.captioning import CaptionDecoding, guards
 from dalle3_jax.captioning.species import General, generalise_species, names_digest
 from dalle3_jax.data import files
 from dalle3_jax.data.caches import sidecar_writer, sidecars
+from dalle3_jax.data.image_files import WHITE
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import WHITE, decode_image
+from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.reading import ocr
 from dalle3_jax.runtime import processes
 from dalle3_jax.runtime.distributed import enable_compilation_cache

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
+
+from dalle3_jax.data.image_files import FORMATS, decode_pixels, is_animated
 
 __all__ = ["MOST_PIXELS", "read_input_image"]
 
 MOST_PIXELS = 2**24
 """Pixels of the largest image that is read: 4096 x 4096."""
-
-FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 def read_input_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -23,32 +23,22 @@ def read_input_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
-            opened = Image.open(path, formats=FORMATS)
-        with opened:
-            _check_header(opened, path)
-            return _rgb_pixels(ImageOps.exif_transpose(opened))
+            warnings.simplefilter("ignore")  # of damaged EXIF, and of many pixels: the limit here is lower
+            return decode_pixels(Path(path), check_input_image)
     except Image.UnidentifiedImageError:
         raise ValueError(f"{path} is no image: use {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: {error}; at most {MOST_PIXELS:,} pixels are read") from None
     except (OSError, SyntaxError) as error:
         raise ValueError(f"cannot read {path}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
-def _check_header(opened: Image.Image, path: str | Path) -> None:
+def check_input_image(opened: Image.Image) -> None:
+    """ValueError for an image of too many pixels or of several frames, before any pixel is decoded."""
     if opened.width * opened.height > MOST_PIXELS:
         size = f"{opened.width} x {opened.height} pixels"
-        raise ValueError(f"{path} has {size}: at most {MOST_PIXELS:,} are read; shrink it, or cut it into parts")
-    if getattr(opened, "is_animated", False):
-        raise ValueError(f"{path} is animated: save one of its frames as an image of its own")
-
-
-def _rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    if image.mode.startswith("I"):  # grey of 16 bits
-        grey = np.rint(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+        raise ValueError(f"it has {size}: at most {MOST_PIXELS:,} are read; shrink it, or cut it into parts")
+    if is_animated(opened):
+        raise ValueError("it is animated: save one of its frames as an image of its own")
