@@ -62,18 +62,18 @@ MEASURES = {
 
 
 def measure_errors(asked: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a study's {measure: settings}."""
-    found = [] if asked else [f"nothing to measure: measure takes {', '.join(MEASURES)}"]
+    """Error messages for a study's {measure: settings}."""
+    errors = [] if asked else [f"nothing to measure: measure takes {', '.join(MEASURES)}"]
     for name, settings in asked.items():
         wants = MEASURES.get(name, {})
         if not wants:
-            found.append(f"unknown measure.{name}: use {', '.join(MEASURES)}")
+            errors.append(f"unknown measure.{name}: use {', '.join(MEASURES)}")
         elif not isinstance(settings, Mapping) or set(settings) != set(wants):
-            found.append(f"measure.{name} is {settings!r}: it takes {', '.join(wants)}")
+            errors.append(f"measure.{name} is {settings!r}: it takes {', '.join(wants)}")
         else:
             wrong = {key: remedy for key, (suits, remedy) in wants.items() if not suits(settings[key])}
-            found += [f"measure.{name}.{key} is {settings[key]!r}: give {remedy}" for key, remedy in wrong.items()]
-    return found
+            errors += [f"measure.{name}.{key} is {settings[key]!r}: give {remedy}" for key, remedy in wrong.items()]
+    return errors
 
 
 class HeldOutBatch(NamedTuple):

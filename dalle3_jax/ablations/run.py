@@ -186,7 +186,7 @@ def write_ablation_report(study: Study, workdir: Path, folders: Sequence[Path]) 
 
 
 def by_step(curve: Mapping[str, Any]) -> dict[int, Any]:
-    """What was measured along a training, in the order of its steps; JSON has them as texts, in another order."""
+    """Measures along a training by step, in order; JSON has the steps as texts, in another order."""
     return dict(sorted((int(step), values) for step, values in curve.items()))
 
 
@@ -207,7 +207,7 @@ def unet_seconds_by_variant(study: Study, workdir: Path) -> dict[str, dict[int, 
 
 
 def budget_text(study: Study, machines: Sequence[Mapping[str, Any]]) -> str:
-    """What each run was given, in words."""
+    """The steps and images of a run, and the machines, in words."""
     names = [
         f"{one['cores']} CPU core{'s' * (one['cores'] > 1)}" if one["device"] == "cpu" else one["device"]
         for one in machines

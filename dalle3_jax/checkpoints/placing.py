@@ -24,7 +24,7 @@ U = TypeVar("U")
 
 
 class Piece(NamedTuple):
-    """What fills a parameter, or the slice `layer` of one that is stacked: a view, in the parameter's order of axes."""
+    """The values of a parameter, or of the slice `layer` of a stacked one: a view, in the parameter's order of axes."""
 
     target: str
     layer: int | None

@@ -122,7 +122,7 @@ def import_moves(rules: Sequence[Rule], tensors: Mapping[str, Shape], params: Ma
 
 
 def export_moves(rules: Sequence[Rule], params: Mapping[str, Shape]) -> list[Move]:
-    """What is to be written of `params` (dotted paths with their shapes), by the first rule of each target.
+    """The tensors to write for `params` (dotted paths with their shapes), by the first rule of each target.
 
     ValueError listing the parameters that no rule writes.
     """
@@ -193,10 +193,10 @@ def _move_error(move: Move, tensors: Mapping[str, Shape], params: Mapping[str, S
             return f"tensor {move.source} {shape} is number {move.layer} of {wanted[0]} layers, counted from 0"
         wanted = wanted[1:]
     try:
-        found = move.transform.ours(np.broadcast_to(np.uint8(0), shape)).shape
+        filled = move.transform.ours(np.broadcast_to(np.uint8(0), shape)).shape
     except ValueError:
         return f"tensor {move.source} {shape} has not the axes of {move.transform.name}"
-    return "" if found == wanted else f"tensor {move.source} {shape} gives {found}, {move.target} takes {wanted}"
+    return "" if filled == wanted else f"tensor {move.source} {shape} gives {filled}, {move.target} takes {wanted}"
 
 
 def _fill_errors(moves: Sequence[Move], params: Mapping[str, Shape]) -> list[str]:

@@ -162,13 +162,13 @@ def neighbours_sheet(
     count: int = 8,
 ) -> Image.Image:
     """The generated pictures that are nearest to the training set, each above its neighbour."""
-    found = nearest_neighbours(generated_features, training_features)
-    order = np.argsort(found.distances)[:count]
+    neighbours = nearest_neighbours(generated_features, training_features)
+    order = np.argsort(neighbours.distances)[:count]
     cells = [
-        SheetCell(Image.fromarray(generated[i]), (SheetLine(f"generated, {found.distances[i]:.3g} from"),))
+        SheetCell(Image.fromarray(generated[i]), (SheetLine(f"generated, {neighbours.distances[i]:.3g} from"),))
         for i in order
     ]
-    near = [decode_image(training[int(found.indices[i])].image) for i in order]
+    near = [decode_image(training[int(neighbours.indices[i])].image) for i in order]
     cells += [SheetCell(Image.fromarray(picture), (SheetLine("this training picture"),)) for picture in near]
     return draw_sheet(cells, columns=count, width=160, title="nearest to the training set")
 

@@ -18,7 +18,7 @@ QUOTED = re.compile(r'(?<!\d)"([^"]*)"|“([^“„”]*)”|„([^“„”]*)[
 
 
 def find_quotes(text: str) -> tuple[str, ...]:
-    """What stands in double quotes, straight ("") or typographic (“”, „“, „”, «»), without the blanks at its ends.
+    """The texts in double quotes, straight ("") or typographic (“”, „“, „”, «»), without the blanks at its ends.
 
     Straight marks pair up from the left, and of quotes within quotes the outer ones count. A mark without its partner
     quotes nothing; neither do empty quotes, nor single ones, which are apostrophes.

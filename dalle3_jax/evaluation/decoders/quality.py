@@ -58,7 +58,7 @@ class ImageReaders(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DecodedImages:
-    """What became of the first pictures of a source, value by value.
+    """Decoded copies of the first pictures of a source, and their measures one by one.
 
     `values` holds "psnr", "ssim" and "edges" of each picture, "words" (the share of its words read exactly) of each
     that has some, and "right" (whether it shows all that its prompt asks for), as far as they could be measured.
@@ -114,7 +114,7 @@ def measure_decoders(
     limits: Mapping[str, int] | None = None,
     bar: Bar = hide_progress,
 ) -> dict[str, DecodedImages]:
-    """What each decoder makes of the latents, by its label; and what is seen in the true pictures themselves.
+    """Measures of each decoder's images of the latents, by its label; and those of the true pictures themselves.
 
     `limits` are the most pictures that a slow decoder makes, the first ones; 0 leaves it out.
     """
@@ -165,7 +165,7 @@ def fidelity_values(rows: SourceLatents, images: UInt8[np.ndarray, "k H W 3"]) -
 def read_decoded_images(
     rows: SourceLatents, images: UInt8[np.ndarray, "k H W 3"], judges: ImageReaders
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, ...]]]:
-    """What the judges see in the first pictures: "words" and "right", where there are any; and the words as read."""
+    """The judges' readings of the first pictures: "words" and "right", where there are any; and the words as read."""
     values: dict[str, np.ndarray] = {}
     read: list[tuple[str, ...]] = []
     wanted, prompts = rows.words[: len(images)], rows.prompts[: len(images)]
@@ -268,16 +268,16 @@ class DecoderStudy:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values, down to the values of each picture and what was read in it."""
-        found: dict[str, Any] = {"settings": self.settings, "unmeasured": self.unmeasured}
-        found |= {"rates": to_json_values(self.rows()), "letters": to_json_values(self.bins_by_letter_size())}
-        found["pictures"] = {
+        values: dict[str, Any] = {"settings": self.settings, "unmeasured": self.unmeasured}
+        values |= {"rates": to_json_values(self.rows()), "letters": to_json_values(self.bins_by_letter_size())}
+        values["pictures"] = {
             rows.source: {
                 label: to_json_values(decoded.values) | {"read": to_json_values(decoded.read)}
                 for label, decoded in of.items()
             }
             for rows, of in self.measured
         }
-        return found
+        return values
 
 
 def to_json_values(value: Any) -> Any:
