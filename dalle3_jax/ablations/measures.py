@@ -132,7 +132,7 @@ def unet_seconds(
 
     All are compiled first and then take turns, so that what else the machine does meets them alike; medians.
     """
-    found: dict[str, dict[int, float]] = {name: {} for name in pipelines}
+    by_pipeline: dict[str, dict[int, float]] = {name: {} for name in pipelines}
     for length in lengths:
         calls = {name: unet_call(pipeline, length, batch) for name, pipeline in pipelines.items()}
         taken: dict[str, list[float]] = {name: [] for name in calls}
@@ -142,8 +142,8 @@ def unet_seconds(
                 jax.block_until_ready(call())
                 taken[name].append(time.perf_counter() - begun)
         for name, seconds in taken.items():
-            found[name][length] = statistics.median(seconds[1:])  # the first holds the compilation
-    return found
+            by_pipeline[name][length] = statistics.median(seconds[1:])  # the first holds the compilation
+    return by_pipeline
 
 
 def unet_call(pipeline: Pipeline, length: int, batch: int) -> functools.partial:

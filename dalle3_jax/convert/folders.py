@@ -183,8 +183,8 @@ def _files_of_stem(names: Collection[str], stem: str, variant: str) -> tuple[str
     shards = [match for match in matches if match["stem"] == stem and _variant_of(match) == variant]
     if index not in names:
         _check_shard_numbers(shards)
-    found = index if index in names else None
-    return (found, [match[0] for match in shards]) if found or shards else None
+    present = index if index in names else None
+    return (present, [match[0] for match in shards]) if present or shards else None
 
 
 def _check_shard_numbers(shards: Sequence[re.Match[str]]) -> None:

@@ -77,10 +77,10 @@ class Likeness(NamedTuple):
         titles = ["pictures", "Frechet distance", "kernel distance x 1000", "precision", "recall"]
         lines = [
             [
-                *(name, _numbers(*found.frechet), _numbers(*(1000 * value for value in found.kernel))),
-                *(format_percent(found.precision.value), format_percent(found.recall.value)),
+                *(name, _numbers(*likeness.frechet), _numbers(*(1000 * value for value in likeness.kernel))),
+                *(format_percent(likeness.precision.value), format_percent(likeness.recall.value)),
             ]
-            for name, found in (("generated", self.model), ("true scenes of the same prompts", self.true))
+            for name, likeness in (("generated", self.model), ("true scenes of the same prompts", self.true))
         ]
         near = self.copying
         return (

@@ -85,8 +85,8 @@ class Report:
             "likeness": namedtuple_to_dict(self.likeness) if self.likeness else None,
             "similarity": {name: namedtuple_to_dict(one) for name, one in self.similarity.items()},
             "words": {
-                name: {key: namedtuple_to_dict(score) for key, score in found.items()}
-                for name, found in self.words.items()
+                name: {key: namedtuple_to_dict(score) for key, score in scores.items()}
+                for name, scores in self.words.items()
             },
             "pictures": [outcome_to_dict(outcome) for outcome in self.outcomes],
         }

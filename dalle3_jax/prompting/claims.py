@@ -169,13 +169,13 @@ def find_places(sentence: Sequence[Token], last: str) -> dict[str, str]:
         return {last: places[-1]} if last else {}
     if tokens[0].kind == "place" and tokens[-1].kind == "thing" and len(places) <= len(things):
         return dict(zip(things, places, strict=False))
-    found: dict[str, str] = {}
+    positions: dict[str, str] = {}
     for token, after in pairwise(tokens):
         if token.kind == "thing" and after.kind == "place":
-            found[token.name] = after.name
+            positions[token.name] = after.name
     if tokens[0].kind == "place" and len(things) == 1:
-        found.setdefault(things[0], places[0])
-    return found
+        positions.setdefault(things[0], places[0])
+    return positions
 
 
 def relations_from_places(places: Mapping[str, str]) -> list[Relation]:

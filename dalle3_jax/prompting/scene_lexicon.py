@@ -64,7 +64,7 @@ def paraphrases_of(world: World) -> Paraphrases:
         colours=COLOUR_WORDS,
         emoji={code: name for code, name in {**EMOJI, **emoji}.items() if name in known},
         chinese=chinese_of(names, backgrounds),
-        related={word: [name for name in found if name in names] for word, found in RELATED.items()},
+        related={word: [name for name in related if name in names] for word, related in RELATED.items()},
         others=frozenset(other for concept in CONCEPTS if concept.name not in names for other in all_names(concept)),
     )
 

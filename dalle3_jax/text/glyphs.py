@@ -23,8 +23,8 @@ def find_quotes(text: str) -> tuple[str, ...]:
     Straight marks pair up from the left, and of quotes within quotes the outer ones count. A mark without its partner
     quotes nothing; neither do empty quotes, nor single ones, which are apostrophes.
     """
-    found = ("".join(groups).strip() for groups in QUOTED.findall(text))
-    return tuple(filter(None, found))
+    quotes = ("".join(groups).strip() for groups in QUOTED.findall(text))
+    return tuple(filter(None, quotes))
 
 
 def count_glyphs(text: str) -> int:
