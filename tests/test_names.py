@@ -18,7 +18,7 @@ OUT = {
 OUT_OF_BODIES = {"drawn", "found", "laid", "spoken", "told"}
 """Nor is a variable: a result is called by what it is."""
 
-OLDER = ("commands/", "data/", "diffusion/", "loading/", "models/", "pipeline/", "training/objectives/")
+OLDER = ("commands/", "data/", "diffusion/", "loading/", "models/", "pipeline/", "serving/", "training/objectives/")
 """Rooms in which variables and docstrings are still to be brought to that."""
 
 ENDS = ("ed", "en", "wn")

@@ -29,7 +29,12 @@ PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 def decode_pixels(
     file: bytes | Path, check: Callable[[Image.Image], None], background: Sequence[int] = WHITE
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of an image file, upright, on `background` where it is transparent, 16 bits of grey rounded to 8.
+    """The pixels of an image file, upright, on `background` where it is transparent; arguments are `read_upright`'s."""
+    return np.array(flatten_image(read_upright(file, check), background))
+
+
+def read_upright(file: bytes | Path, check: Callable[[Image.Image], None]) -> Image.Image:
+    """The image of a file, decoded and turned upright, in its own mode.
 
     `check` gets the image before its pixels are decoded, and raises ValueError where it is not wanted. Pillow's errors
     (UnidentifiedImageError, OSError, SyntaxError, ValueError, DecompressionBombError) where it cannot be decoded.
@@ -37,15 +42,20 @@ def decode_pixels(
     try:
         with Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as opened:
             check(opened)
-            pixels = flatten_image(opened, background)
-            turn = ORIENTATIONS.get(read_orientation(opened))
+            opened.load()
+            return turn_upright(opened)
     except ValueError:  # texts and colour profiles of over a megabyte, which Pillow refuses with the whole file
         content = file if isinstance(file, bytes) else file.read_bytes()
         bare = drop_png_chunks(content, PNG_TEXTS)
         if len(bare) == len(content):
             raise
-        return decode_pixels(bare, check, background)
-    return np.array(pixels if turn is None else pixels.transpose(turn))
+        return read_upright(bare, check)
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """The image turned as its metadata say, a copy that no longer depends on a file."""
+    turn = ORIENTATIONS.get(read_orientation(image))
+    return image.copy() if turn is None else image.transpose(turn)
 
 
 def is_animated(opened: Image.Image) -> bool:
@@ -53,15 +63,19 @@ def is_animated(opened: Image.Image) -> bool:
     return opened.format != "MPO" and getattr(opened, "is_animated", False)
 
 
-def flatten_image(opened: Image.Image, background: Sequence[int]) -> Image.Image:
+def flatten_image(image: Image.Image, background: Sequence[int] = WHITE) -> Image.Image:
     """The image in RGB, on the background where it is transparent: what lies hidden there is never shown."""
-    if opened.mode.startswith("I"):  # grey of 16 bits
-        grey = np.rint(np.asarray(opened, np.float64) / 257).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    if not opened.has_transparency_data:
-        return opened.convert("RGB")
-    canvas = Image.new("RGBA", opened.size, (*background, 255))
-    return Image.alpha_composite(canvas, opened.convert("RGBA")).convert("RGB")
+    if image.mode.startswith("I"):
+        return Image.fromarray(round_grey(image)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    canvas = Image.new("RGBA", image.size, (*background, 255))
+    return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
+
+
+def round_grey(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
+    """Grey of 16 bits, rounded to 8."""
+    return np.rint(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8)
 
 
 def read_orientation(opened: Image.Image) -> int:

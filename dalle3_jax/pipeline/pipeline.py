@@ -9,7 +9,7 @@ pipeline("a panda on a beach")[0].save("panda.png")
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,12 @@ from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, default_batch_size, generate_images
 from dalle3_jax.pipeline.decoders import apply_decoder, fitting_decoders
+from dalle3_jax.pipeline.edit_settings import Edit
+from dalle3_jax.pipeline.edits import edit_rows, working_size
+from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.progress_bar import progress_bar
@@ -40,7 +44,7 @@ from dalle3_jax.pipeline.revision import (
     truncation_notices,
     unknown_notes,
 )
-from dalle3_jax.pipeline.sampling_loop import StepProgress, run_sampling_loop
+from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress, run_sampling_loop
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.pipeline.upscaler import Upscaler
@@ -55,6 +59,8 @@ FIRST_SIZE = (256, 256)
 """The size of images of a release that names none."""
 WHOLE_VAE = Decoding()
 BLANK = " "
+OPENED = {"image": open_input_image, "mask": open_input_mask}
+"""The settings that are images, which are opened once."""
 
 
 class Pipeline:
@@ -106,6 +112,7 @@ class Pipeline:
             timing_errors=self.system.timing_errors,
             upscale_factors=self.upscaler.factors if self.upscaler else (),
             upscaling_errors=self.upscaler.errors if self.upscaler else lambda _: [],
+            needs_mask=self.system.needs_mask,
         )
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
         self.upsample = str(release.sampling.get("upsample", "none"))
@@ -204,9 +211,18 @@ class Pipeline:
         given = {name: value for name, value in settings.items() if value is not None}
         if given.get("negative_prompt") == "" and self.release.text.get("zero_null"):
             given["negative_prompt"] = BLANK
-        request = make_request(prompt, self.defaults | given)
+        given |= {name: read(given[name]) for name, read in OPENED.items() if name in given}
+        request = make_request(prompt, self.defaults | self._edit_defaults(given) | given)
         self.check_requests([request])
         return request
+
+    def _edit_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that follow from the image that is edited, where there is one."""
+        if "image" not in given:
+            return {}
+        edit = Edit(given["image"], given.get("mask"), outpaint=given.get("outpaint", ""))
+        size = working_size(edit, candidate_sizes(self), self.capabilities.factor)
+        return {"strength": 1.0 if edit.kind == "mask" else 0.8, "size": size}
 
     def check_requests(self, requests: Iterable[Request]) -> None:
         """Raises one ValueError with everything that keeps requests from elsewhere, as of a PNG, from being made."""
@@ -263,8 +279,9 @@ class Pipeline:
         null: Condition,
         requests: Sequence[Request],
         progress: StepProgress | None = None,
+        edit: EditInputs | None = None,
     ) -> Float[Array, "b h w c"]:
-        """Runs the sampling loop: one row a request, guided away from `null`.
+        """Runs the sampling loop: one row a request, guided away from `null`; `edit` is what `encode_edits` gives.
 
         All requests are of the same size, steps, sampler and spacing. Where every guidance scale is 1 the null
         condition is not computed, which halves the work.
@@ -273,7 +290,7 @@ class Pipeline:
         same length, otherwise in one.
         """
         return run_sampling_loop(
-            self.params, condition, null, requests, system=self.system, mesh=self.mesh, progress=progress
+            self.params, condition, null, requests, system=self.system, mesh=self.mesh, progress=progress, edit=edit
         )
 
     def decode(
@@ -332,11 +349,25 @@ class Pipeline:
         if latents.shape[-1] != channels:
             raise ValueError(f"latents of {latents.shape[-1]} channels: those of this release have {channels}")
 
-    def encode_images(self, images: Any) -> Float[Array, "b h w c"]:
-        """The latents that the UNet works in, of images (b H W 3) in [-1, 1]: `decode` turns them back."""
+    def encode_images(self, images: Any, tile: int = 0) -> Float[Array, "b h w c"]:
+        """The latents that the UNet works in, of images (b H W 3) in [-1, 1]: `decode` turns them back.
+
+        In windows of `tile` pixels a side where that is not 0.
+        """
+        rows, cells = shard_rows(images, self.mesh), tile // self.system.latent.factor
         with programs.batch_over_mesh(self.mesh, len(images)):
-            latents = programs.encode_images(self.params["vae"], shard_rows(images, self.mesh), vae=self.system.vae)
+            latents = programs.encode_images(self.params["vae"], rows, vae=self.system.vae, tile=cells)
         return self.system.latent.normalise(latents)
+
+    def encode_edits(self, requests: Sequence[Request]) -> EditInputs:
+        """What the sampling loop begins with: the images of requests of one size that edit in one way."""
+        first = requests[0]
+        images, mask, cells = edit_rows([request.edit for request in requests], first.size, self.capabilities.factor)
+        latents = self.encode_images(images, first.decoding.tile)
+        if first.edit.kind == "image":
+            return EditInputs(latents)
+        beside = self.encode_images(images * (1 - mask), first.decoding.tile) if self.system.needs_mask else None
+        return EditInputs(latents, shard_rows(cells, self.mesh), beside)
 
     def resample(
         self,

@@ -188,7 +188,7 @@ def trace_program_costs(part: SamplingProgram, chips: int) -> ProgramCosts:
 def _loop(params: Any, condition: Any, null: Any, guide: Any, state: Any, keys: Any, **how: Any) -> Any:
     """The whole loop; where it begins is no argument, so that its length is known."""
     advance = inspect.unwrap(programs.advance)
-    return advance(params, condition, null, guide, state, keys, 0, count=how["steps"], **how)
+    return advance(params, condition, null, guide, state, keys, 0, how["steps"], **how)
 
 
 def _sum_costs(terms: Sequence[costs.Costs]) -> costs.Costs:
