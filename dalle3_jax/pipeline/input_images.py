@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
+from dalle3_jax.data.image_files import FORMATS, flatten_image, is_animated, read_upright, round_grey, turn_upright
 from dalle3_jax.pipeline.image_formats import read_metadata_text
 
 __all__ = ["MOST_PIXELS", "InputImage", "open_input_image", "open_input_mask", "read_input_image"]
 
 MOST_PIXELS = 2**24
 """Pixels of the largest image that is read: 4096 x 4096."""
-
-FORMATS = ("JPEG", "PNG", "WEBP")
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 MaskPixels = UInt8[np.ndarray, "h w"]
@@ -97,7 +96,7 @@ def _open_input(source: Any, convert: Callable[[Image.Image], np.ndarray]) -> In
     try:
         _check_header(image, "the image")
         metadata = metadata or _read_metadata(image)
-        pixels = convert(ImageOps.exif_transpose(image))
+        pixels = convert(turn_upright(image))
     except (OSError, SyntaxError) as error:
         raise ValueError(f"cannot read the image: {error}") from None
     return _describe(pixels, "", metadata, lambda: pixels)
@@ -115,14 +114,17 @@ def _digest(pixels: np.ndarray) -> str:
 
 def _read_file(path: str | Path, convert: Callable[[Image.Image], np.ndarray]) -> tuple[np.ndarray, Mapping[str, Any]]:
     """The pixels of a file, and what it says of how it was made."""
+    metadata: Mapping[str, Any] = {}
+
+    def check(opened: Image.Image) -> None:
+        nonlocal metadata
+        _check_header(opened, path)
+        metadata = _read_metadata(opened)
+
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
-            opened = Image.open(path, formats=FORMATS)
-        with opened:
-            _check_header(opened, path)
-            metadata = _read_metadata(opened)
-            return convert(ImageOps.exif_transpose(opened)), metadata
+            warnings.simplefilter("ignore")  # of damaged EXIF, and of many pixels: the limit here is lower
+            return convert(read_upright(Path(path), check)), metadata
     except Image.UnidentifiedImageError:
         raise ValueError(f"{path} is no image: use {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError as error:
@@ -144,29 +146,19 @@ def _check_header(opened: Image.Image, path: str | Path) -> None:
     if opened.width * opened.height > MOST_PIXELS:
         size = f"{opened.width} x {opened.height} pixels"
         raise ValueError(f"{path} has {size}: at most {MOST_PIXELS:,} are read; shrink it, or cut it into parts")
-    if getattr(opened, "is_animated", False):
+    if is_animated(opened):
         raise ValueError(f"{path} is animated: save one of its frames as an image of its own")
 
 
 def _rgb_pixels(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I"):  # grey of 16 bits
-        return np.repeat(_grey_pixels(image)[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    return np.array(flatten_image(image))
 
 
 def _mask_pixels(image: Image.Image) -> MaskPixels:
     if image.mode.startswith("I"):
-        return _grey_pixels(image)
+        return round_grey(image)
     if image.has_transparency_data:
         alpha = np.array(image.convert("RGBA").getchannel("A"))
         if alpha.min() < 255:
             return 255 - alpha
     return np.array(image.convert("RGB").convert("L"))
-
-
-def _grey_pixels(image: Image.Image) -> MaskPixels:
-    """Levels of 16 bits, rounded to 8."""
-    return np.rint(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8)

@@ -51,7 +51,7 @@ def write_description(prompt: str, lexicon: Lexicon | None = None, seed: int = 0
 
 
 def remove_things(claims: Claims, names: Sequence[str]) -> Claims:
-    """What is said but for things that are asked not to be there."""
+    """The claims without things that are asked not to be there."""
     away = {stem(name) for name in names}
     kept = {name: number for name, number in claims.things.items() if not {stem(one) for one in name.split()} & away}
     return replace(claims, things=kept)
@@ -116,7 +116,7 @@ def covers_prompt(claims: Claims, prompt: str, lexicon: Lexicon) -> bool:
 
 
 def compose_description(claims: Claims, lexicon: Lexicon, choose: Chooser) -> str:
-    """What is said, in sentences like those of descriptive captions."""
+    """A description of the claims, in sentences like those of descriptive captions."""
     things = list(claims.things)
     background = (
         claims.backgrounds[0] if claims.backgrounds else choose(sorted(lexicon.backgrounds) or [""], "background")
@@ -137,11 +137,11 @@ def position_sentences(claims: Claims, lexicon: Lexicon, choose: Chooser) -> lis
         f"The {names[first]} {is_or_are(claims, first)} {relation_phrase(name, others, names, lexicon)}."
         for first, name, *others in claims.relations
     ]
-    spoken = {name for relation in claims.relations for name in (relation[0], *relation[2:])}
+    mentioned = {name for relation in claims.relations for name in (relation[0], *relation[2:])}
     stated += [
         f"The {names[name]} {is_or_are(claims, name)} {lexicon.places[place][0]} of the frame."
         for name, place in claims.places.items()
-        if name not in spoken
+        if name not in mentioned
     ]
     if stated:
         return stated

@@ -72,7 +72,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class UpsampleRequest:
-    """What a backend is asked: a prompt, the turns before it, and what its last answer lost."""
+    """A request to a backend: a prompt, the turns before it, and what its last answer lost."""
 
     prompt: str
     previous: tuple[Turn, ...] = ()
@@ -162,25 +162,25 @@ def prompt_as_is(prompt: str) -> str | None:
 
 
 def answer_errors(prompt: str, answer: str, lexicon: Lexicon | None, previous: Sequence[Turn]) -> tuple[str, ...]:
-    """What keeps an answer from being used."""
-    found = format_errors(answer, prompt)
+    """Error messages for an answer that cannot be used."""
+    errors = format_errors(answer, prompt)
     if not previous:
-        return (*found, *(f"it lost {what}" for what in missing_content(prompt, answer, lexicon)))
-    found += tuple(f"it lost {what}" for what in missing_edits(prompt, answer))
+        return (*errors, *(f"it lost {what}" for what in missing_content(prompt, answer, lexicon)))
+    errors += tuple(f"it lost {what}" for what in missing_edits(prompt, answer))
     before = len(previous[-1].revised.split())
     if len(answer.split()) > max(GROWTH * before, LEAST + len(prompt.split()) + before // 2):
-        found = (*found, f"it grew from {before} to {len(answer.split())} words")
-    return found
+        errors = (*errors, f"it grew from {before} to {len(answer.split())} words")
+    return errors
 
 
 def missing_edits(edit: str, answer: str) -> list[str]:
-    """What an edit asks for by name and the answer does not say: quotes, and words of content, unless it removes."""
-    found = [f'the quoted "{word}"' for word in find_quotes(edit) if word not in find_quotes(answer)]
+    """Parts of an edit that it asks for by name and the answer lacks: quotes, and words of content, unless it removes."""
+    missing = [f'the quoted "{word}"' for word in find_quotes(edit) if word not in find_quotes(answer)]
     if REMOVED.search(edit):
-        return found
+        return missing
     here = {templates.stem(word) for word in content_words(answer)}
     asked = [word for word in content_words(added_part(edit)) if word not in ORDINARY]
-    return found + [f"the word {word!r}" for word in asked if templates.stem(word) not in here]
+    return missing + [f"the word {word!r}" for word in asked if templates.stem(word) not in here]
 
 
 def template_backend(lexicon: Lexicon | None = None, seed: int = 0) -> Backend:
