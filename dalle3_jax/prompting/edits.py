@@ -50,7 +50,7 @@ def added_part(edit: str) -> str:
 
 
 def edit_claims(before: Claims, edit: str, lexicon: Lexicon) -> Claims:
-    """What is said after an edit, in lower case; what was said where it asks for nothing that is understood."""
+    """The claims after an edit, in lower case; the earlier ones where it asks for nothing that is understood."""
     said = before
     if backgrounds := find_backgrounds(edit, lexicon):
         before = replace(before, backgrounds=backgrounds)
@@ -91,8 +91,8 @@ def find_backgrounds(edit: str, lexicon: Lexicon) -> tuple[str, ...]:
         return said
     words = {stem(word) for word in re.findall(r"[a-z]+", edit)} - {*lexicon.colours}
     known = {name: {stem(word) for word in name.lower().split()} - {*lexicon.colours} for name in lexicon.backgrounds}
-    found = [name for name, own in known.items() if own & words]
-    return tuple(found) if len(found) == 1 else ()
+    named = [name for name, own in known.items() if own & words]
+    return tuple(named) if len(named) == 1 else ()
 
 
 def replace_thing(before: Claims, old: str, new: Claims) -> Claims:
@@ -119,7 +119,7 @@ def rename_things(before: Claims, names: Mapping[str, str], things: Mapping[str,
 
 
 def keep_things(before: Claims, things: Mapping[str, int]) -> Claims:
-    """What is said of these things, and of no others."""
+    """The claims about these things, and about no others."""
     relations = tuple(one for one in before.relations if {one[0], *one[2:]} <= things.keys())
     places = {name: place for name, place in before.places.items() if name in things}
     tints = {name: before.tints.get(name, ()) for name in things}

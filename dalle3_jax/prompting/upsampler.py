@@ -174,7 +174,7 @@ def answer_errors(prompt: str, answer: str, lexicon: Lexicon | None, previous: S
 
 
 def missing_edits(edit: str, answer: str) -> list[str]:
-    """Parts of an edit that it asks for by name and the answer lacks: quotes, and words of content, unless it removes."""
+    """Parts of an edit that the answer lacks: quotes, and words of content, unless it removes."""
     missing = [f'the quoted "{word}"' for word in find_quotes(edit) if word not in find_quotes(answer)]
     if REMOVED.search(edit):
         return missing
