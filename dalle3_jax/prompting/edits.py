@@ -10,6 +10,7 @@ from dataclasses import replace
 from dalle3_jax.prompting.claims import SEVERAL, Claims, Relation, Token, parse_claims, read_tokens
 from dalle3_jax.prompting.faithfulness import stem
 from dalle3_jax.prompting.lexicon import Lexicon
+from dalle3_jax.prompting.rewording import reword_description
 from dalle3_jax.prompting.template import Chooser, compose_description
 
 __all__ = ["REMOVED", "added_part", "edit_description"]
@@ -31,12 +32,15 @@ OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 def edit_description(earlier: str, edit: str, lexicon: Lexicon, seed: int = 0) -> str:
     """The description of an earlier prompt after an edit ("add a fox", "make it blue", "in the snow instead").
 
-    Written anew, so that it grows no longer with every turn; "" where the edit is not understood.
+    In its own words where a few others in them are enough; else written anew, so that it grows no longer with every
+    turn. "" where the edit is not understood.
     """
     before = parse_claims(earlier, lexicon)
     after = edit_claims(before, edit.lower(), lexicon)
     if after == before or not after.things:
         return ""
+    if reworded := reword_description(earlier, before, after, lexicon):
+        return reworded
     text = compose_description(after, lexicon, Chooser(f"{seed} {earlier}"))
     return text if dict(parse_claims(text, lexicon).things) == dict(after.things) else ""
 
