@@ -3,7 +3,6 @@
 import argparse
 import functools
 import hashlib
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -28,9 +27,9 @@ from dalle3_jax.pipeline import auto_size, editing, revision
 from dalle3_jax.pipeline.album import Album, expand_names
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.edit_settings import check_edit, supply_inputs
-from dalle3_jax.pipeline.image_formats import FORMATS, MOST_EXIF, open_generated
+from dalle3_jax.pipeline.image_formats import FORMATS, open_generated
 from dalle3_jax.pipeline.jobs import AUTO, PromptLine, make_requests, parse_size_or_auto, read_prompt_lines
-from dalle3_jax.pipeline.png import encode_png, read_metadata
+from dalle3_jax.pipeline.png import encode_png, jpeg_errors, read_metadata
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, request_from_metadata, shorten
 from dalle3_jax.prompting.chat import Chat
@@ -205,8 +204,8 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     wanted = list(dict.fromkeys(make_requests(lines, make, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
         raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
-    if arguments.format == "jpeg":
-        check_jpeg_texts(wanted)
+    if arguments.format == "jpeg" and (errors := jpeg_errors(wanted)):
+        raise ValueError(f"--format jpeg: {errors[0]}")
     digest = pipeline.release.digest
     names = expand_names(arguments.name, wanted, digest) if arguments.name is not None else None
     album = open_album(arguments, [request.identity(digest) for request in wanted], names)
@@ -277,14 +276,6 @@ def open_album(arguments: argparse.Namespace, identities: list[str], names: dict
 
         processes.check_agreement(Path(folder), {"pictures": identities})
     return Album(folder, jax.process_index() == 0, names, f".{arguments.format or 'png'}")
-
-
-def check_jpeg_texts(requests: list[Request]) -> None:
-    """ValueError for prompts that the metadata of a JPEG have no room for."""
-    for request in requests:
-        texts = f"{request.prompt}{request.original_prompt}{request.negative_prompt}"
-        if len(json.dumps(texts)) + 4 * len(texts) > MOST_EXIF - 4096:
-            raise ValueError(f"{shorten(request.prompt)!r} is too long for a JPEG: give --format png or webp")
 
 
 def check_free_names(album: Album, requests: list[Request], digest: str) -> None:
