@@ -213,7 +213,7 @@ def ignore_step(step: int, x0: Any) -> None:
 
 def wants_preview(image: QueuedImage, step: int, shown: int) -> bool:
     """Whether a preview is due after so many steps: the job's number of them, evenly over the steps, or one now."""
-    job, steps = image.job, image.request.sampling.steps
+    job, steps = image.job, image.steps
     if job.finished.is_set() or step >= steps:
         return False
     due = shown < job.partial_images and step * (job.partial_images + 1) >= (shown + 1) * steps

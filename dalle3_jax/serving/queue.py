@@ -40,6 +40,11 @@ class QueuedImage:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def steps(self) -> int:
+        """The steps that it takes."""
+        return self.request.sampling.steps
+
+    @property
     def batch_key(self) -> Hashable:
         """Equal for images that one batch may hold."""
         return program_key(self.request), self.job.batch_size
@@ -82,6 +87,8 @@ class Job:
         self.images = [QueuedImage(self, index, request) for index, request in enumerate(requests)]
         self.status, self.error = "queued", None
         self.finished = asyncio.Event()
+        self.label = ""
+        """Which part of the API it is of, where that counts."""
         self.wants_preview = False
         """Set by whoever wants to see the images as they are, once."""
         self._listeners: list[asyncio.Queue[Update]] = []
@@ -89,8 +96,8 @@ class Job:
     @property
     def progress(self) -> float:
         """The part of all steps that is done, 0 to 1."""
-        done = sum(image.request.sampling.steps if image.is_done else image.step for image in self.images)
-        return done / sum(image.request.sampling.steps for image in self.images)
+        done = sum(image.steps if image.is_done else image.step for image in self.images)
+        return done / sum(image.steps for image in self.images)
 
     def publish(self, update: Update) -> None:
         """Tells all who listen."""

@@ -13,8 +13,8 @@ from dalle3_jax.serving.errors import ApiError
 __all__ = ["MOST_IMAGES", "MOST_PARTIAL", "MOST_PROMPT", "Generation", "ImageCall", "parse_body", "read_form_values"]
 
 MOST_IMAGES, MOST_PARTIAL, MOST_PROMPT = 10, 10, 32_000
-OWN = ("prompt", "size", "original_prompt")
-"""Settings that OpenAI's fields, or nobody, decide."""
+OWN = ("prompt", "size", "original_prompt", "image", "mask")
+"""Settings that OpenAI's fields, files of a form, or nobody decide: no body names a file of this machine."""
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -118,6 +118,7 @@ def test_quality_is_a_number_of_steps(service, quality, steps):
 
 def test_every_setting_is_a_field():
     assert set(SETTINGS) - set(OWN) <= set(Generation.model_fields)
+    assert not {"image", "mask", "original_prompt"} & {*Generation.model_fields}
     for name, field in Generation.model_fields.items():
         if name in SETTINGS and name not in OWN:
             assert field.description == SETTINGS[name].help
