@@ -122,9 +122,16 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 def open_pipeline(
-    checkpoint: str, decoders: Sequence[str] = (), dtype: str | None = None, variant: str | None = None
+    checkpoint: str,
+    decoders: Sequence[str] = (),
+    dtype: str | None = None,
+    variant: str | None = None,
+    all_devices: bool = False,
 ) -> "Pipeline":
-    """The pipeline, of several hosts on all devices of each; imported here: help and typing errors come at once."""
+    """The pipeline, of several hosts, or where asked, on all devices of each.
+
+    Imported here: help and typing errors come at once.
+    """
     import jax
 
     from dalle3_jax.checkpoints.weights import parse_dtype
@@ -133,7 +140,7 @@ def open_pipeline(
 
     enable_compilation_cache()
     how = {"dtype": parse_dtype(dtype or "float32"), "variant": variant, "progress": sys.stderr.isatty()}
-    if jax.process_count() > 1 and jax.local_device_count() > 1:
+    if (all_devices or jax.process_count() > 1) and jax.local_device_count() > 1:
         how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
     with warnings_as_notes():
         return Pipeline.load(checkpoint, decoders=decoders, **how)

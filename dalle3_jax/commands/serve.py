@@ -76,7 +76,11 @@ def main(argv: Sequence[str]) -> int:
         keys = read_keys(arguments.api_key or (), arguments.api_key_file)
     with bad_input():
         pipeline = open_pipeline(
-            arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant
+            arguments.checkpoint,
+            arguments.decoder_checkpoint or (),
+            arguments.dtype,
+            arguments.variant,
+            all_devices=True,
         )
         requests = warm_up_requests(pipeline, arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
