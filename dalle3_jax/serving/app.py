@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dalle3_jax.pipeline import request as requests
-from dalle3_jax.serving import a1111_api, job_api, openai_api
+from dalle3_jax.serving import a1111_api, edit_api, job_api, openai_api
 from dalle3_jax.serving.errors import ApiError, answer_api_error, answer_http_error, answer_unexpected_error
 from dalle3_jax.serving.limits import BodyLimit, KeyCheck, OriginCheck
 from dalle3_jax.serving.metrics import Metrics
@@ -72,6 +72,7 @@ def build_app(
         Route("/metrics", tell_metrics),
         *job_api.ROUTES,
         *openai_api.ROUTES,
+        *edit_api.ROUTES,
         *a1111_api.ROUTES,
     ]
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.png import jpeg_errors
 from dalle3_jax.pipeline.request import SETTINGS, Request
 from dalle3_jax.pipeline.revision import revise_prompt, size_notices, truncation_notices, unknown_notes
@@ -17,7 +18,7 @@ from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.prompting.aspect import choose_size
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.image_sizes import nearest_bucket, read_size
-from dalle3_jax.serving.queue import Job, QueuedImage
+from dalle3_jax.serving.queue import Job, QueuedImage, output_size
 from dalle3_jax.serving.service import Plan, Service
 
 __all__ = ["answer_body", "encode_base64", "image_datum", "make_requests_of_prompt", "plan_job", "usage"]
@@ -25,11 +26,15 @@ __all__ = ["answer_body", "encode_base64", "image_datum", "make_requests_of_prom
 LOGGER = logging.getLogger("dalle3_jax.serving")
 QUALITIES = {"low": 0.5, "high": 2.0, "hd": 2.0, "xhigh": 3.0, "max": 4.0}
 """The steps of a quality, as multiples of the release's own."""
+EDITING = ("mask", "outpaint", "strength", "image")
 GPT_IMAGE, DALL_E = ("gpt-image", "chatgpt-image"), ("dall-e-2", "dall-e-3")
 
 
-async def plan_job(service: Service, call: BaseModel, client: str) -> Plan:
-    """The job of a call; ApiError, before anything is computed, for what cannot be made."""
+async def plan_job(service: Service, call: BaseModel, client: str, images: Mapping[str, InputImage] = {}) -> Plan:
+    """The job of a call; ApiError, before anything is computed, for what cannot be made.
+
+    `images` are the settings that are images: what it begins with, and a mask.
+    """
     fields = type(call).model_fields
     values = {name: value for name in fields if (value := getattr(call, name)) is not None}
     service.check_model(values.get("model"))
@@ -45,6 +50,7 @@ async def plan_job(service: Service, call: BaseModel, client: str) -> Plan:
     settings = {name: value for name, value in values.items() if name in SETTINGS and name not in ("prompt", "size")}
     quality = values.get("quality", "auto")
     settings |= quality_steps(service, quality) if "steps" not in settings else {}
+    settings |= images
     asked = None if size in ("", "auto") else read_size(size)
     requests = await asyncio.to_thread(
         make_requests_of_prompt,
@@ -59,9 +65,9 @@ async def plan_job(service: Service, call: BaseModel, client: str) -> Plan:
     suffix = f".{values.get('output_format', 'png')}"
     if suffix == ".jpeg" and (errors := jpeg_errors(requests)):
         raise ApiError(400, f"prompt: {errors[0]}", param="prompt")
-    made = requests[0].size
+    made = output_size(requests[0])
     if asked is not None and asked != made:
-        warnings.append(f"{format_size(asked)} cannot be had; the nearest size is {format_size(made)}")
+        warnings.append(f"{format_size(asked)} was asked for, and {format_size(made)} is what can be had")
     warnings += await asyncio.to_thread(prompt_notices, service, prompt, requests)
     job = Job(
         requests,
@@ -120,7 +126,9 @@ def make_requests_of_prompt(
     values = read_settings(service, settings)
     seed = values.pop("seed", None)
     seed = secrets.randbelow(2**32 - n) if seed is None else seed
-    if size is not None:
+    if "mask" in values or "outpaint" in values:
+        pass  # what stays of the image stays in its size
+    elif size is not None:
         values["size"] = nearest_bucket(size, service.sizes)
     elif chooses_size:
         values["size"] = choose_size(prompt, service.sizes, head=service.size_head).size
@@ -130,7 +138,8 @@ def make_requests_of_prompt(
         first = pipeline.request(revised, seed=seed, **values)
         pipeline.check_requests([replace(first, seed=seed + n - 1)])
     except ValueError as error:
-        raise ApiError(400, str(error), param=wrong_parameter(service, {**values, "seed": seed + n - 1})) from None
+        param = wrong_parameter(service, {**values, "seed": seed + n - 1}, str(error))
+        raise ApiError(400, str(error), param=param, code="invalid_value") from None
     if first.sampling.steps > service.limits.steps:
         message = f"steps: {first.sampling.steps} are too many, at most {service.limits.steps} are made here"
         raise ApiError(400, message, param="steps", code="invalid_value")
@@ -148,10 +157,11 @@ def read_settings(service: Service, settings: Mapping[str, Any]) -> dict[str, An
     return values
 
 
-def wrong_parameter(service: Service, values: Mapping[str, Any]) -> str | None:
-    """The first setting whose value alone cannot be used."""
+def wrong_parameter(service: Service, values: Mapping[str, Any], message: str) -> str | None:
+    """The first setting whose value alone cannot be used, or of those of an edit the one that the message names."""
     capabilities = service.engine.pipeline.capabilities
-    return next((name for name, value in values.items() if SETTINGS[name].error(value, capabilities)), None)
+    wrong = [name for name, value in values.items() if SETTINGS[name].error(value, capabilities)]
+    return next(iter(wrong), next((name for name in EDITING if name in values and name in message), None))
 
 
 def prompt_notices(service: Service, prompt: str, requests: Sequence[Request]) -> list[str]:
@@ -164,12 +174,12 @@ def prompt_notices(service: Service, prompt: str, requests: Sequence[Request]) -
     ]
 
 
-def usage(service: Service, requests: Sequence[Request], images: int = 0) -> dict[str, Any]:
-    """Tokens of the prompt that are read, and cells of the latents, one token each."""
+def usage(service: Service, requests: Sequence[Request]) -> dict[str, Any]:
+    """Tokens of the prompt that are read, and cells of the latents, of an image to begin with too, one token each."""
     pipeline = service.engine.pipeline
     text = min(pipeline.tokenizer.count(requests[0].prompt), pipeline.release.text["length"])
     cells = [row.size[0] * row.size[1] // pipeline.system.latent.factor**2 for row in requests]
-    read, written = images * cells[0], sum(cells)
+    read, written = cells[0] if requests[0].edit.kind else 0, sum(cells)
     return {
         "input_tokens": text + read,
         "input_tokens_details": {"image_tokens": read, "text_tokens": text},

@@ -1,7 +1,7 @@
 """Jobs that outlive their connections: what a page needs that is loaded again and finds its images.
 
-POST /v1/images/jobs takes the body of /v1/images/generations and answers at once; whoever knows the id, 128 random
-bits, sees how far the job is, its images, and may stop it.
+POST /v1/images/jobs takes the body of /v1/images/generations, or the form of edits, without a prompt of variations, and
+answers at once; whoever knows the id, 128 random bits, sees how far the job is, its images, and may stop it.
 """
 
 from collections.abc import AsyncIterator
@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dalle3_jax.serving.bodies import read_json
+from dalle3_jax.serving.edit_api import read_form_call
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.event_stream import KEEP_ALIVE, event_response, format_event, partial_event
 from dalle3_jax.serving.generation import image_datum, plan_job
@@ -28,7 +29,10 @@ __all__ = ["ROUTES"]
 async def create_job(request: Request) -> Response:
     """POST /v1/images/jobs."""
     service: Service = request.app.state.service
-    plan = await plan_job(service, parse_body(Generation, await read_json(request)), client_name(request))
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        plan, _ = await read_form_call(request)
+    else:
+        plan = await plan_job(service, parse_body(Generation, await read_json(request)), client_name(request))
     service.engine.submit(plan.job)
     service.jobs.put(plan.job.id, plan)
     return JSONResponse(job_object(service, plan, base_url(request)), 202)

@@ -5,16 +5,17 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from PIL import Image
 
 from dalle3_jax.pipeline.batching import program_key
+from dalle3_jax.pipeline.edit_settings import begin_step, canvas_size
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.serving.errors import ApiError
 
-__all__ = ["Job", "Queue", "QueueFull", "QueuedImage", "Update"]
+__all__ = ["Job", "Queue", "QueueFull", "QueuedImage", "Update", "output_size"]
 
 
 BEAT_SECONDS = 10
@@ -41,8 +42,9 @@ class QueuedImage:
 
     @property
     def steps(self) -> int:
-        """The steps that it takes."""
-        return self.request.sampling.steps
+        """The steps that it takes: of a loop that begins with an image, the last ones."""
+        steps = self.request.sampling.steps
+        return steps - begin_step(self.request.edit, steps)
 
     @property
     def batch_key(self) -> Hashable:
@@ -53,6 +55,21 @@ class QueuedImage:
     def is_done(self) -> bool:
         """Whether its file is there, or was."""
         return bool(self.metadata)
+
+
+def output_size(request: Request) -> tuple[int, int]:
+    """Height and width of the image that a request makes: enlarged, or that of the image of which a part stays."""
+    if request.edit.kind == "mask":
+        return canvas_size(request.edit)
+    height, width = (side * max(request.upscaling.factor, 1) for side in request.size)
+    return height, width
+
+
+def forget_inputs(request: Request) -> Request:
+    """The request without the pixels of the images that it begins with, which its job may outlive by long."""
+    inputs = {"image": request.edit.image, "mask": request.edit.mask}
+    known = {name: replace(image, read=None, metadata={}) for name, image in inputs.items() if image is not None}
+    return replace(request, edit=replace(request.edit, **known)) if known else request
 
 
 class Update(NamedTuple):
@@ -110,7 +127,7 @@ class Job:
             return
         self.status, self.error = status, error
         for image in self.images:
-            image.preview = None
+            image.preview, image.request = None, forget_inputs(image.request)
         self.finished.set()
         self.publish(Update(status))
 

@@ -10,7 +10,17 @@ from dalle3_jax.pipeline.request import SETTINGS, ordered_settings, shorten
 from dalle3_jax.pipeline.revision import UPSAMPLING
 from dalle3_jax.serving.errors import ApiError
 
-__all__ = ["MOST_IMAGES", "MOST_PARTIAL", "MOST_PROMPT", "Generation", "ImageCall", "parse_body", "read_form_values"]
+__all__ = [
+    "MOST_IMAGES",
+    "MOST_PARTIAL",
+    "MOST_PROMPT",
+    "CommonFields",
+    "Edits",
+    "Generation",
+    "Variations",
+    "parse_body",
+    "read_form_values",
+]
 
 MOST_IMAGES, MOST_PARTIAL, MOST_PROMPT = 10, 10, 32_000
 OWN = ("prompt", "size", "original_prompt", "image", "mask")
@@ -38,6 +48,9 @@ class CommonFields(BaseModel):
     moderation: Literal["auto", "low"] | None = Field(None, description="ignored")
     stream: bool | None = Field(None, description="answer with server-sent events")
     partial_images: int | None = Field(None, ge=0, le=MOST_PARTIAL, description="previews in the stream, an image")
+    style: Literal["vivid", "natural"] | None = Field(None, description="ignored")
+    input_fidelity: Literal["high", "low"] | None = Field(None, description="ignored: see strength")
+    upsample: Literal[UPSAMPLING] | None = Field(None, description="how the prompt is revised")  # pyright: ignore
     batch_size: int | None = Field(None, ge=1, description="the size of its batch, for the same bits again")
 
 
@@ -45,8 +58,12 @@ class PromptFields(CommonFields):
     """What calls with a prompt have."""
 
     prompt: str = Field(min_length=1, max_length=MOST_PROMPT)
-    style: Literal["vivid", "natural"] | None = Field(None, description="ignored")
-    upsample: Literal[UPSAMPLING] | None = Field(None, description="how the prompt is revised")  # pyright: ignore
+
+
+class VariationFields(CommonFields):
+    """What calls have whose image may say what it shows."""
+
+    prompt: str | None = Field(None, max_length=MOST_PROMPT, description="left out: the one of the image's metadata")
 
 
 def setting_fields() -> dict[str, Any]:
@@ -58,9 +75,12 @@ def setting_fields() -> dict[str, Any]:
     }
 
 
-ImageCall = create_model("ImageCall", __base__=CommonFields, **setting_fields())
 Generation = create_model("Generation", __base__=PromptFields, **setting_fields())
 """The body of POST /v1/images/generations."""
+Edits = create_model("Edits", __base__=PromptFields, **setting_fields())
+"""The fields of POST /v1/images/edits, besides its files."""
+Variations = create_model("Variations", __base__=VariationFields, **setting_fields())
+"""The fields of POST /v1/images/variations, besides its file."""
 
 
 def parse_body(model: type[Model], values: Mapping[str, Any]) -> Model:

@@ -11,7 +11,7 @@ from dalle3_jax.prompting.aspect import SizeScorer
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.expiring_store import ExpiringStore
-from dalle3_jax.serving.queue import Job, QueuedImage
+from dalle3_jax.serving.queue import Job, QueuedImage, output_size
 
 __all__ = ["ALIASES", "MEDIA_TYPES", "Limits", "Plan", "Service", "StoredFile"]
 
@@ -47,9 +47,7 @@ class Plan:
     @property
     def size(self) -> str:
         """The size of the files, WIDTHxHEIGHT."""
-        request = self.job.images[0].request
-        height, width = (side * max(request.upscaling.factor, 1) for side in request.size)
-        return format_size((height, width))
+        return format_size(output_size(self.job.images[0].request))
 
 
 @dataclass(frozen=True)
