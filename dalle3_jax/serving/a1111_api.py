@@ -1,37 +1,39 @@
 """The part of stable-diffusion-webui's API by which Open WebUI, SillyTavern and LibreChat reach a server of images."""
 
 import asyncio
-import base64
-import io
 import json
 import re
 import time
-import warnings
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dalle3_jax.pipeline.image_formats import encode_png
-from dalle3_jax.pipeline.input_images import MOST_PIXELS
+from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.png import SAMPLER_TITLES, a1111_parameters
 from dalle3_jax.serving.a1111_names import list_samplers, list_schedulers, split_sampler
 from dalle3_jax.serving.bodies import read_json, wait_for_job
+from dalle3_jax.serving.edit_api import open_input
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.generation import encode_base64, plan_job
 from dalle3_jax.serving.limits import client_name
-from dalle3_jax.serving.queue import Job, QueuedImage
+from dalle3_jax.serving.queue import Job, QueuedImage, output_size
 from dalle3_jax.serving.schemas import MOST_IMAGES, MOST_PROMPT, Generation, parse_body
-from dalle3_jax.serving.service import Plan, Service
+from dalle3_jax.serving.service import Service
+from dalle3_jax.serving.uploads import decode_base64_image
 
-__all__ = ["ROUTES", "TextToImage"]
+__all__ = ["ROUTES", "ImageToImage", "TextToImage"]
 
 LABEL = "a1111"
 """Of jobs that POST /sdapi/v1/interrupt stops."""
 LORA = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
+NAMES = {"guidance_scale": "cfg_scale", "n": "batch_size", "sampler": "sampler_name", "size": "width"}
+NAMES |= {"strength": "denoising_strength", "feather": "mask_blur", "image": "init_images"}
+"""Our names of settings, and those of this API."""
 PASSED_OVER = ("alwayson_scripts", "script_name", "enable_hr", "restore_faces", "tiling", "refiner_checkpoint")
 """What is passed over with a warning, where it asks for anything."""
 
@@ -57,14 +59,38 @@ class TextToImage(BaseModel):
     override_settings: dict[str, Any] | None = None
 
 
+class ImageToImage(TextToImage):
+    """The body of POST /sdapi/v1/img2img; of the mask what is white is painted anew."""
+
+    init_images: list[str] = Field(min_length=1, max_length=20)
+    denoising_strength: float | None = Field(None, description="default 0.75")
+    mask: str | None = None
+    mask_blur: int | None = Field(None, description="default 4: how soft the edge within the mask is, in pixels")
+    inpainting_mask_invert: int | None = Field(None, description="1: what is black is painted anew")
+
+
 async def text_to_image(request: Request) -> Response:
     """POST /sdapi/v1/txt2img."""
-    service: Service = request.app.state.service
-    body = parse_body(TextToImage, await read_json(request))
-    values, notes = generation_values(service, body)
-    plan = await plan_job(service, parse_body(Generation, values), client_name(request))
-    plan.warnings[:0] = notes
-    return await answer_images(request, plan, body)
+    return await answer_images(request, parse_body(TextToImage, await read_json(request)), {})
+
+
+async def image_to_image(request: Request) -> Response:
+    """POST /sdapi/v1/img2img."""
+    body = parse_body(ImageToImage, await read_json(request))
+    return await answer_images(request, body, await asyncio.to_thread(open_init_image, body))
+
+
+def open_init_image(body: ImageToImage) -> dict[str, InputImage]:
+    """The image to begin with and its mask; ApiError that names the one that cannot be used."""
+    image = decode_base64_image(body.init_images[0], "init_images")
+    opened = {"image": open_input(image, "image")}
+    if body.mask:
+        mask = decode_base64_image(body.mask, "mask")
+        alpha = mask.convert("RGBA").getchannel("A")
+        grey = mask.convert("L") if alpha.getextrema() == (255, 255) else alpha
+        grey = ImageOps.invert(grey) if body.inpainting_mask_invert else grey
+        opened["mask"] = open_input(grey.resize(image.size, Image.Resampling.NEAREST), "mask")
+    return opened
 
 
 def generation_values(service: Service, body: TextToImage) -> tuple[dict[str, Any], list[str]]:
@@ -83,15 +109,26 @@ def generation_values(service: Service, body: TextToImage) -> tuple[dict[str, An
     values |= {"steps": body.steps, "guidance_scale": body.cfg_scale, "negative_prompt": body.negative_prompt}
     values |= {"seed": None if body.seed is None or body.seed < 0 else body.seed}
     values |= {"model": (body.override_settings or {}).get("sd_model_checkpoint")}
+    if isinstance(body, ImageToImage):
+        strength = 0.75 if body.denoising_strength is None else body.denoising_strength
+        whole = strength == 1 and not body.mask  # which has nothing of the image: here that is no image to image
+        values |= {"strength": 0.99 if whole else strength, "feather": body.mask_blur}
     if body.width or body.height:
         side = body.width or body.height
         values["size"] = f"{body.width or side}x{body.height or side}"
     return values, notes
 
 
-async def answer_images(request: Request, plan: Plan, body: TextToImage) -> Response:
-    """Submits the job and answers with its images; of one that was interrupted, with those that are done."""
+async def answer_images(request: Request, body: TextToImage, images: dict[str, InputImage]) -> Response:
+    """Makes a job of the body and answers with its images; of one that was interrupted, with those that are done."""
     service: Service = request.app.state.service
+    values, notes = generation_values(service, body)
+    try:
+        plan = await plan_job(service, parse_body(Generation, values), client_name(request), images)
+    except ApiError as error:
+        error.param = NAMES.get(error.param or "", error.param)
+        raise
+    plan.warnings[:0] = notes
     plan.job.label = LABEL
     service.engine.submit(plan.job)
     try:
@@ -101,7 +138,8 @@ async def answer_images(request: Request, plan: Plan, body: TextToImage) -> Resp
             raise
     done = [image for image in plan.job.images if image.is_done]
     images = [] if body.send_images is False else [encode_base64(image.content) for image in done]
-    parameters = body.model_dump(exclude_none=True, exclude=set(body.model_extra or {}))
+    hidden = {*(body.model_extra or {}), "init_images", "mask"}
+    parameters = body.model_dump(exclude_none=True, exclude=hidden)
     info = json.dumps(describe_images(service, plan.job.images, done))
     return JSONResponse({"images": images, "parameters": parameters, "info": info, "warnings": plan.warnings})
 
@@ -109,7 +147,7 @@ async def answer_images(request: Request, plan: Plan, body: TextToImage) -> Resp
 def describe_images(service: Service, images: list[QueuedImage], done: list[QueuedImage]) -> dict[str, Any]:
     """What the field `info` holds, as JSON in a string."""
     request = images[0].request
-    height, width = (side * max(request.upscaling.factor, 1) for side in request.size)
+    height, width = output_size(request)
     return {
         "prompt": request.prompt,
         "all_prompts": [image.request.prompt for image in images],
@@ -129,6 +167,7 @@ def describe_images(service: Service, images: list[QueuedImage], done: list[Queu
         "restore_faces": False,
         "sd_model_name": service.model_names[0],
         "sd_model_hash": service.engine.pipeline.release.digest[:10],
+        "denoising_strength": request.edit.strength,
         "extra_generation_params": {},
         "index_of_first_image": 0,
         "infotexts": [a1111_parameters(image.metadata) for image in done],
@@ -232,24 +271,15 @@ async def read_png_info(request: Request) -> Response:
 
 
 def png_texts(text: Any) -> dict[str, str]:
-    """The texts of a PNG in base64, with or without a data URL's prefix; ApiError for anything else."""
-    if not isinstance(text, str):
-        raise ApiError(400, "image: a PNG in base64 is needed", param="image")
-    try:
-        content = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
-            image = Image.open(io.BytesIO(content), formats=["PNG"])
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels are too many")
-        texts = {**image.info, **getattr(image, "text", {})}  # the second reads what follows the pixels
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ApiError(400, f"image: this is no PNG in base64 that can be read ({error})", param="image") from None
+    """The texts of a PNG in base64; ApiError for what is no image."""
+    image = decode_base64_image(text, "image")
+    texts = {**image.info, **getattr(image, "text", {})}  # the second has what follows the pixels
     return {key: value for key, value in texts.items() if isinstance(value, str)}
 
 
 ROUTES = [
     Route("/sdapi/v1/txt2img", text_to_image, methods=["POST"]),
+    Route("/sdapi/v1/img2img", image_to_image, methods=["POST"]),
     Route("/sdapi/v1/options", get_options),
     Route("/sdapi/v1/options", set_options, methods=["POST"]),
     Route("/sdapi/v1/sd-models", list_models),

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -97,8 +98,6 @@ def test_lists_are_there(client, name):
 
 
 def test_progress_shows_the_image_as_it_is_and_interrupt_ends_it(client, gate, monkeypatch):
-    import numpy as np
-
     engine = client.app.state.service.engine
     monkeypatch.setattr(engine.pipeline, "decode", lambda latents: np.zeros((len(latents), 16, 16, 3), np.float32))
     answers = []
@@ -135,6 +134,43 @@ def test_what_a_png_says_of_itself(client):
         assert told["info"].startswith("a panda\n")
 
 
+def test_image_to_image_paints_what_is_white_in_the_mask(client):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    mask = np.zeros((8, 8), np.uint8)  # of another size, as masks of this API may be
+    mask[:, :4] = 255
+    image, mask = (base64.b64encode(encode_png(Image.fromarray(array))).decode() for array in (pixels, mask))
+    body = {"prompt": "a", "seed": 5, "init_images": [f"data:image/png;base64,{image}"], "denoising_strength": 1}
+    for options, kept in (({"mask": mask}, slice(8, 16)), ({"mask": mask, "inpainting_mask_invert": 1}, slice(0, 8))):
+        answer = client.post(f"{API}/img2img", json=body | options).json()
+        made = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))))
+        assert np.array_equal(made[:, kept], pixels[:, kept])
+        assert not np.array_equal(made, pixels)
+        assert json.loads(answer["info"])["denoising_strength"] == 1
+        assert "init_images" not in answer["parameters"]
+    whole = client.post(f"{API}/img2img", json=body).json()
+    assert len(whole["images"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "init_images"),
+        ({"init_images": []}, "init_images"),
+        ({"init_images": ["http://127.0.0.1/x.png"]}, "init_images"),
+        ({"init_images": ["AAAA"]}, "init_images"),
+        ({"denoising_strength": 0}, "denoising_strength"),
+        ({"denoising_strength": 2}, "denoising_strength"),
+        ({"mask": "%"}, "mask"),
+        ({"mask_blur": -1}, "mask_blur"),
+    ],
+)
+def test_a_bad_value_of_image_to_image_is_named(client, body, param):
+    image = base64.b64encode(encode_png(Image.new("RGB", (16, 16)))).decode()
+    body = body if body.keys() <= {"init_images"} else {"init_images": [image], **body}
+    answer = client.post(f"{API}/img2img", content=json.dumps(body))
+    assert (answer.status_code, error_of(answer)["param"]) == (400, param)
+
+
 BOMB = encode_png(Image.new("1", (30_000, 30_000)))
 
 
@@ -150,6 +186,7 @@ def test_what_is_no_png_is_refused(client, content):
         ({"prompt": 3}, "prompt"),
         ({"batch_size": 4, "n_iter": 4}, "n_iter"),
         ({"steps": 0}, "steps"),
+        ({"cfg_scale": 1e999}, "cfg_scale"),
         ({"steps": "x"}, "steps"),
         ({"width": 0}, "width"),
         ({"cfg_scale": [1]}, "cfg_scale"),
@@ -157,5 +194,5 @@ def test_what_is_no_png_is_refused(client, content):
     ],
 )
 def test_a_bad_value_is_named(client, body, param):
-    answer = client.post(f"{API}/txt2img", json=body)
+    answer = client.post(f"{API}/txt2img", content=json.dumps(body))
     assert (answer.status_code, error_of(answer)["param"]) == (400, param)
