@@ -140,8 +140,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 
 def warm_up_requests(pipeline: "Pipeline", arguments: argparse.Namespace) -> list["Request"]:
-    """One request a size that is compiled before the server is ready."""
-    if arguments.no_warm_up:
+    """One request a size that is compiled before the server is ready; none of a model that needs a mask."""
+    if arguments.no_warm_up or pipeline.capabilities.needs_mask:
         return []
     sizes = [parse_size(text) for text in arguments.warm_up or ()] or [pipeline.defaults["size"]]
     return [pipeline.request("", size=size) for size in sizes]

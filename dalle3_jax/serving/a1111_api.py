@@ -137,11 +137,11 @@ async def answer_images(request: Request, body: TextToImage, images: dict[str, I
         if plan.job.status != "cancelled":
             raise
     done = [image for image in plan.job.images if image.is_done]
-    images = [] if body.send_images is False else [encode_base64(image.content) for image in done]
+    files = [] if body.send_images is False else [encode_base64(image.content) for image in done]
     hidden = {*(body.model_extra or {}), "init_images", "mask"}
     parameters = body.model_dump(exclude_none=True, exclude=hidden)
     info = json.dumps(describe_images(service, plan.job.images, done))
-    return JSONResponse({"images": images, "parameters": parameters, "info": info, "warnings": plan.warnings})
+    return JSONResponse({"images": files, "parameters": parameters, "info": info, "warnings": plan.warnings})
 
 
 def describe_images(service: Service, images: list[QueuedImage], done: list[QueuedImage]) -> dict[str, Any]:

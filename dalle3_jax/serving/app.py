@@ -20,6 +20,7 @@ from dalle3_jax.serving import a1111_api, edit_api, job_api, openai_api
 from dalle3_jax.serving.errors import ApiError, answer_api_error, answer_http_error, answer_unexpected_error
 from dalle3_jax.serving.limits import BodyLimit, KeyCheck, OriginCheck
 from dalle3_jax.serving.metrics import Metrics
+from dalle3_jax.serving.openapi import get_description
 from dalle3_jax.serving.service import Service
 
 __all__ = ["build_app"]
@@ -57,7 +58,7 @@ def build_app(
     middleware = [
         Middleware(RequestLog, metrics=service.engine.metrics),
         Middleware(OriginCheck, origins=origins, hosts=hosts),
-        *([Middleware(CORSMiddleware, **cors_options(origins))] if origins else []),
+        *([Middleware(CORSMiddleware, origins, ("*",), ("*",), expose_headers=EXPOSED)] if origins else []),
         Middleware(KeyCheck, keys=keys),
         Middleware(BodyLimit, most=service.limits.body_bytes, seconds=service.limits.body_seconds),
     ]
@@ -70,6 +71,7 @@ def build_app(
         Route("/healthz", tell_health),
         Route("/readyz", tell_readiness),
         Route("/metrics", tell_metrics),
+        Route("/openapi.json", get_description),
         *job_api.ROUTES,
         *openai_api.ROUTES,
         *edit_api.ROUTES,
@@ -87,11 +89,6 @@ def report_failure(task: "asyncio.Task[None]", on_failure: Callable[[BaseExcepti
         LOGGER.critical("the engine has stopped", exc_info=error)
         if on_failure is not None:
             on_failure(error)
-
-
-def cors_options(origins: Sequence[str]) -> dict[str, Sequence[str]]:
-    """The keywords of Starlette's CORS."""
-    return {"allow_origins": origins, "allow_methods": ("*",), "allow_headers": ("*",), "expose_headers": EXPOSED}
 
 
 async def tell_health(request: Request) -> Response:

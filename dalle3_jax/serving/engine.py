@@ -116,14 +116,14 @@ class Engine:
                     raise
                 LOGGER.error("batches of %d images and more cannot be made", size, exc_info=error)
                 self.sizes = self.sizes[: self.sizes.index(size)]
-                return
+                break
             self._compiled.add((program_key(request), size))
             seconds, steps = round(time.monotonic() - started, 3), request.sampling.steps
             self.warm.append(
                 {"size": format_size(request.size), "steps": steps, "batch_size": size, "seconds": seconds}
             )
-        started = time.monotonic()  # of the largest batch, now that it is compiled
-        await self._compute(work)
+        size, started = self.sizes[-1], time.monotonic()  # of what is compiled now
+        await self._compute(functools.partial(run_batch, self.pipeline, [request], size, ignore_step))
         self._seconds_per_image = (time.monotonic() - started) / size
 
     async def _compute(self, work: Callable[[], Any]) -> Any:

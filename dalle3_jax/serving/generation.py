@@ -10,14 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dalle3_jax.pipeline.edit_settings import Edit, canvas_size
+from dalle3_jax.pipeline.edits import nearest_size
 from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.png import jpeg_errors
-from dalle3_jax.pipeline.request import SETTINGS, Request
+from dalle3_jax.pipeline.request import SETTINGS, Request, Sampling
 from dalle3_jax.pipeline.revision import revise_prompt, size_notices, truncation_notices, unknown_notes
-from dalle3_jax.pipeline.setting_values import format_size
+from dalle3_jax.pipeline.setting_values import format_size, parse_size
 from dalle3_jax.prompting.aspect import choose_size
 from dalle3_jax.serving.errors import ApiError
-from dalle3_jax.serving.image_sizes import nearest_bucket, read_size
 from dalle3_jax.serving.queue import Job, QueuedImage, output_size
 from dalle3_jax.serving.service import Plan, Service
 
@@ -80,12 +81,24 @@ async def plan_job(service: Service, call: BaseModel, client: str, images: Mappi
     return Plan(job, quality, datum_keys(values.get("model"), values.get("response_format")), warnings)
 
 
+def read_size(text: str) -> tuple[int, int]:
+    """(height, width) of WIDTHxHEIGHT; ApiError for anything else."""
+    try:
+        height, width = parse_size(text)
+    except ValueError as error:
+        raise ApiError(400, f"size: {error}, or auto", param="size", code="invalid_value") from None
+    if min(height, width) < 1:
+        raise ApiError(400, f"size: {text} has no pixels", param="size", code="invalid_value")
+    return height, width
+
+
 def quality_steps(service: Service, quality: str) -> dict[str, int]:
     """The steps of a quality, where they are others than the release's own; a distilled model has its own."""
-    request = service.engine.pipeline.request("")
-    if quality not in QUALITIES or request.sampling.sampler == "consistency":
+    defaults = service.engine.pipeline.defaults
+    if quality not in QUALITIES or defaults.get("sampler") == "consistency":
         return {}
-    return {"steps": min(max(round(request.sampling.steps * QUALITIES[quality]), 1), service.limits.steps)}
+    steps = round(defaults.get("steps", Sampling().steps) * QUALITIES[quality])
+    return {"steps": min(max(steps, 1), service.limits.steps)}
 
 
 def check_batch_size(service: Service, size: int | None) -> int | None:
@@ -126,12 +139,8 @@ def make_requests_of_prompt(
     values = read_settings(service, settings)
     seed = values.pop("seed", None)
     seed = secrets.randbelow(2**32 - n) if seed is None else seed
-    if "mask" in values or "outpaint" in values:
-        pass  # what stays of the image stays in its size
-    elif size is not None:
-        values["size"] = nearest_bucket(size, service.sizes)
-    elif chooses_size:
-        values["size"] = choose_size(prompt, service.sizes, head=service.size_head).size
+    if (made := request_size(service, prompt, values, size, chooses_size)) is not None:
+        values["size"] = made
     revised = revise_prompt(prompt, upsample or pipeline.upsample, pipeline.release.training, pipeline.can_read)
     values |= {"original_prompt": prompt} if revised != prompt else {}
     try:
@@ -140,10 +149,29 @@ def make_requests_of_prompt(
     except ValueError as error:
         param = wrong_parameter(service, {**values, "seed": seed + n - 1}, str(error))
         raise ApiError(400, str(error), param=param, code="invalid_value") from None
-    if first.sampling.steps > service.limits.steps:
-        message = f"steps: {first.sampling.steps} are too many, at most {service.limits.steps} are made here"
-        raise ApiError(400, message, param="steps", code="invalid_value")
+    for name in ("steps", "decoder_steps", "upscale_steps"):
+        if (steps := SETTINGS[name].value(first)) > service.limits.steps:
+            message = f"{name}: {steps} are too many, at most {service.limits.steps} are made here"
+            raise ApiError(400, message, param=name, code="invalid_value")
     return [replace(first, seed=seed + index) for index in range(n)]
+
+
+def request_size(
+    service: Service, prompt: str, values: Mapping[str, Any], size: tuple[int, int] | None, chooses_size: bool
+) -> tuple[int, int] | None:
+    """The size at which a request is sampled, one of the release's; None for its default.
+
+    An image with a mask keeps its own size, and is sampled at the nearest: any other would be another program.
+    """
+    image, outpaint = values.get("image"), values.get("outpaint", "")
+    if image is not None and ("mask" in values or outpaint):
+        try:
+            return nearest_size(canvas_size(Edit(image, outpaint=outpaint)), service.sizes)
+        except ValueError:  # which the request says better
+            return None
+    if size is not None:
+        return nearest_size(size, service.sizes)
+    return choose_size(prompt, service.sizes, head=service.size_head).size if chooses_size else None
 
 
 def read_settings(service: Service, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -131,7 +131,7 @@ class Job:
         self.finished.set()
         self.publish(Update(status))
 
-    async def updates(self) -> AsyncIterator[Update]:
+    async def updates(self) -> AsyncGenerator[Update, None]:
         """What has happened so far in short, then everything as it happens, to the end of the job."""
         listener: asyncio.Queue[Update] = asyncio.Queue()
         for image in self.images:

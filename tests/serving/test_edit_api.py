@@ -52,6 +52,25 @@ def test_nothing_outside_the_mask_changes(client, mode):
     assert answer["usage"]["input_tokens_details"]["image_tokens"] == 4
 
 
+def test_a_masked_image_of_any_size_keeps_it_and_is_sampled_at_one_of_the_models(client):
+    image = Image.fromarray(PIXELS).resize((20, 18))
+    mask = Image.new("L", image.size)
+    mask.paste(255, (0, 0, 9, 9))
+    answer = edit(client, {"size": "1024x1024"}, image=encoded(image), mask=encoded(mask)).json()
+    made = np.asarray(image_of(answer["data"][0]))
+    assert answer["size"] == "20x18"
+    assert np.array_equal(made[9:], np.asarray(image)[9:])
+    sampled = answer["data"][0]["metadata"]
+    assert (sampled["height"], sampled["width"]) == (16, 16)
+
+
+def test_outpainting_keeps_the_image_in_the_middle(client):
+    answer = edit(client, {"outpaint": "2:1"}, image=PICTURE).json()
+    made = np.asarray(image_of(answer["data"][0]))
+    assert answer["size"] == "32x16"
+    assert np.array_equal(made[:, 8:24], PIXELS)
+
+
 def test_the_transparent_part_of_an_image_is_its_mask(client):
     left = np.dstack([PIXELS, np.full((16, 16), 255, np.uint8)])
     left[:, :8, 3] = 0

@@ -124,8 +124,8 @@ def test_a_strict_server_knows_its_names_alone(pipeline):
 
 
 def test_a_full_queue_is_429_with_a_time_to_come_again(pipeline):
-    client = client_of(pipeline)
-    client.app.state.service.engine.queue.places = 1
+    app = build_app(Service(Engine(pipeline, places=1)))
+    client = TestClient(app, raise_server_exceptions=False)
     assert client.post("/v1/images/jobs", json={"prompt": "a"}).status_code == 202
     answer = client.post(URL, json={"prompt": "a"})
     assert (answer.status_code, error_of(answer)["type"]) == (429, "rate_limit_error")

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dalle3_jax.pipeline.edits import nearest_size
 from dalle3_jax.pipeline.request import SETTINGS
 from dalle3_jax.serving.generation import datum_keys
-from dalle3_jax.serving.image_sizes import nearest_bucket
 from dalle3_jax.serving.schemas import OWN, Generation
 
 URL = "/v1/images/generations"
@@ -138,7 +138,7 @@ def test_the_nearest_size_is_that_of_nearest_shape_then_area(size, bucket):
     buckets = ((64, 64), (128, 128), (256, 256), (128, 224), (224, 128))
     if size == (1024, 1024):
         buckets = buckets[1:2] + buckets[3:]
-    assert nearest_bucket(size, buckets) == bucket
+    assert nearest_size(size, buckets) == bucket
 
 
 def test_a_size_that_the_prompt_asks_for(client):
@@ -191,6 +191,8 @@ def test_a_stream_ends_with_each_image(client):
         ({"prompt": "a", "size": "0x0"}, "size"),
         ({"prompt": "a", "steps": 0}, "steps"),
         ({"prompt": "a", "steps": 999}, "steps"),
+        ({"prompt": "a", "outpaint": "16:9"}, "outpaint"),
+        ({"prompt": "a", "strength": 0.5}, "strength"),
         ({"prompt": "a", "sampler": "nope"}, "sampler"),
         ({"prompt": "a", "guidance_scale": float("nan")}, "guidance_scale"),
         ({"prompt": "a", "guidance_interval": [1]}, "guidance_interval"),
