@@ -52,6 +52,11 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "pipeline.png": ("GeneratedImage", "read_metadata"),
         "pipeline.upscaler": ("Upscaler",),
     },
+    "Serving": {
+        "serving.app": ("build_app",),
+        "serving.engine": ("Engine",),
+        "serving.service": ("Limits", "Service"),
+    },
     "Weights from and to elsewhere": {
         "convert.networks": ("load", "open", "save"),
         "loading.open": ("open_release",),

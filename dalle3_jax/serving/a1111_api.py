@@ -76,7 +76,7 @@ async def text_to_image(request: Request) -> Response:
 
 async def image_to_image(request: Request) -> Response:
     """POST /sdapi/v1/img2img."""
-    body = parse_body(ImageToImage, await read_json(request))
+    body = parse_body(ImageToImage, await read_json(request, None))
     return await answer_images(request, body, await asyncio.to_thread(open_init_image, body))
 
 
@@ -266,7 +266,7 @@ async def interrupt(request: Request) -> Response:
 
 async def read_png_info(request: Request) -> Response:
     """POST /sdapi/v1/png-info: what a PNG says of how it was made."""
-    texts = await asyncio.to_thread(png_texts, (await read_json(request)).get("image"))
+    texts = await asyncio.to_thread(png_texts, (await read_json(request, None)).get("image"))
     return JSONResponse({"info": texts.get("parameters", ""), "items": texts, "parameters": {}})
 
 

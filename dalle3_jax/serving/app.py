@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dalle3_jax.pipeline import request as requests
 from dalle3_jax.serving import a1111_api, edit_api, job_api, openai_api
 from dalle3_jax.serving.errors import ApiError, answer_api_error, answer_http_error, answer_unexpected_error
-from dalle3_jax.serving.limits import BodyLimit, KeyCheck, OriginCheck
+from dalle3_jax.serving.limits import BodyLimit, KeyCheck, OriginCheck, own_origin
 from dalle3_jax.serving.metrics import Metrics
 from dalle3_jax.serving.openapi import get_description
 from dalle3_jax.serving.service import Service
@@ -26,7 +26,7 @@ from dalle3_jax.serving.service import Service
 __all__ = ["build_app"]
 
 LOGGER = logging.getLogger("dalle3_jax.serving")
-EXPOSED = ("Retry-After", "X-Job-Id")
+EXPOSED = ("Retry-After",)
 
 
 def build_app(
@@ -57,7 +57,7 @@ def build_app(
 
     middleware = [
         Middleware(RequestLog, metrics=service.engine.metrics),
-        Middleware(OriginCheck, origins=origins, hosts=hosts),
+        Middleware(OriginCheck, origins=(*origins, own_origin(service.public_url)), hosts=hosts),
         *([Middleware(CORSMiddleware, origins, ("*",), ("*",), expose_headers=EXPOSED)] if origins else []),
         Middleware(KeyCheck, keys=keys),
         Middleware(BodyLimit, most=service.limits.body_bytes, seconds=service.limits.body_seconds),

@@ -13,9 +13,15 @@ from dalle3_jax.serving.queue import Job
 __all__ = ["read_json", "wait_for_job"]
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The JSON object of a body, whatever its content type; ApiError where it is none."""
+MOST_JSON = 2**20
+"""Bytes of a body without images."""
+
+
+async def read_json(request: Request, most: int | None = MOST_JSON) -> dict[str, Any]:
+    """The JSON object of a body, whatever its content type; ApiError where it is none, or of more than `most` bytes."""
     body = await request.body()
+    if most is not None and len(body) > most:
+        raise ApiError(413, f"the body is too large: at most {most:,} bytes of JSON are read here")
     try:
         values = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from dalle3_jax.pipeline.editing import carried_seed, describe_image, follow_instruction
 from dalle3_jax.pipeline.input_images import InputImage, open_input_image, open_input_mask
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.generation import plan_job
@@ -18,7 +19,9 @@ from dalle3_jax.serving.uploads import open_image, read_form, transparent_part
 
 __all__ = ["ROUTES", "read_form_call"]
 
-VARIATION_STRENGTH = 0.75
+INSTRUCTED = 0.8
+"""The strength of an edit in words, and of a variation, where none is given."""
+UNSAID = "nothing says what the image shows: send a prompt that does"
 
 
 async def edit_images(request: Request) -> Response:
@@ -34,27 +37,54 @@ async def vary_image(request: Request) -> Response:
 
 
 async def read_form_call(request: Request, has_prompt: bool | None = None) -> tuple[Plan, CommonFields]:
-    """The job of a form, an edit or a variation: by whether there is a prompt, where `has_prompt` is left out."""
+    """The job of a form, an edit or a variation: by whether it says what to do, where `has_prompt` is left out."""
     service: Service = request.app.state.service
     fields, files = await read_form(request)
-    has_prompt = "prompt" in fields if has_prompt is None else has_prompt
+    has_prompt = not {"prompt", "instruction"}.isdisjoint(fields) if has_prompt is None else has_prompt
     call = parse_body(Edits if has_prompt else Variations, read_form_values(fields))
     images, notes = await asyncio.to_thread(open_inputs, files)
-    if not has_prompt:
-        call = call.model_copy(update=variation_values(call, images["image"]))
-    plan = await plan_job(service, call, client_name(request), images)
-    plan.warnings[:0] = notes
+    make_values = edit_values if has_prompt else variation_values
+    values, more = await asyncio.to_thread(make_values, service, call, images)
+    plan = await plan_job(service, call, client_name(request), values)
+    plan.warnings[:0] = notes + more
     return plan, call
 
 
-def variation_values(call: CommonFields, image: InputImage) -> dict[str, Any]:
-    """The fields of a variation that it leaves out: the prompt as it was drawn, and how much changes."""
+def edit_values(
+    service: Service, call: CommonFields, images: dict[str, InputImage]
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of an edit; with an instruction the prompt is what becomes of the one that the image carries."""
+    prompt, instruction = getattr(call, "prompt", None), getattr(call, "instruction", None)
+    if (prompt is None) == (instruction is None):
+        message = "send a prompt for the whole of the edited image, or an instruction, as 'make it night'"
+        raise ApiError(400, message, param="prompt", code="missing_parameter" if prompt is None else "invalid_value")
+    if instruction is None:
+        return {**images}, []
+    pipeline, image = service.engine.pipeline, images["image"]
+    try:
+        described = describe_image(image)
+        prompt = follow_instruction(instruction, described, pipeline.release.training, pipeline.can_read)
+    except ValueError as error:
+        raise ApiError(400, f"instruction: {error}", param="instruction", code="invalid_value") from None
+    values = {**images, "prompt": prompt, "original_prompt": instruction, "upsample": "none"}
+    strength, seed = getattr(call, "strength", None), getattr(call, "seed", None)
+    values |= {"strength": INSTRUCTED} if strength is None else {}
+    return values | ({"seed": carried_seed(image)} if seed is None else {}), []
+
+
+def variation_values(
+    service: Service, call: CommonFields, images: dict[str, InputImage]
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of a variation, and warnings: by the image's prompt where none is given, at 1 by that alone."""
     prompt, strength = getattr(call, "prompt", None), getattr(call, "strength", None)
-    if prompt is not None:
-        return {"strength": VARIATION_STRENGTH if strength is None else strength}
-    own = image.metadata.get("prompt")
-    values = {"prompt": own[:MOST_PROMPT] if isinstance(own, str) else "", "upsample": "none"}
-    return values | {"strength": VARIATION_STRENGTH if strength is None else strength}
+    values: dict[str, Any] = {} if strength == 1 else {**images, "strength": strength or INSTRUCTED}
+    values |= {"strength": None} if strength == 1 else {}
+    if prompt:
+        return values, []
+    try:
+        return values | {"prompt": describe_image(images["image"])[:MOST_PROMPT], "upsample": "none"}, []
+    except ValueError:
+        return values | {"prompt": "", "upsample": "none"}, [UNSAID]
 
 
 def open_inputs(files: dict[str, list[bytes]]) -> tuple[dict[str, InputImage], list[str]]:

@@ -189,6 +189,8 @@ class Engine:
             return self._fail([image], error)
         image.metadata, image.preview = made.metadata, None
         if not job.finished.is_set():
+            if job.on_image is not None:
+                job.on_image(image)
             job.publish(Update("image", image))
             self.metrics.images.inc()
             if all(one.is_done for one in job.images):

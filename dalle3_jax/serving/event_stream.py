@@ -25,15 +25,15 @@ def format_event(values: Mapping[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps(values)}\n\n"
 
 
-def event_response(events: AsyncIterator[str], headers: Mapping[str, str] | None = None) -> Response:
+def event_response(events: AsyncIterator[str]) -> Response:
     """The answer that sends events as they come, not held back by proxies."""
-    told = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
-    return StreamingResponse(events, media_type="text/event-stream", headers=told)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
-def stream_images(service: Service, plan: Plan, event: str, headers: Mapping[str, str]) -> Response:
+def stream_images(service: Service, plan: Plan, event: str) -> Response:
     """Partial images, then each image, of a submitted job, which is cancelled where the client leaves."""
-    return event_response(image_events(service, plan, event), headers)
+    return event_response(image_events(service, plan, event))
 
 
 async def image_events(service: Service, plan: Plan, event: str) -> AsyncIterator[str]:

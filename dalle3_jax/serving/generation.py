@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from dalle3_jax.pipeline.edit_settings import Edit, canvas_size
 from dalle3_jax.pipeline.edits import nearest_size
-from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.png import jpeg_errors
 from dalle3_jax.pipeline.request import SETTINGS, Request, Sampling
 from dalle3_jax.pipeline.revision import revise_prompt, size_notices, truncation_notices, unknown_notes
@@ -31,13 +30,13 @@ EDITING = ("mask", "outpaint", "strength", "image")
 GPT_IMAGE, DALL_E = ("gpt-image", "chatgpt-image"), ("dall-e-2", "dall-e-3")
 
 
-async def plan_job(service: Service, call: BaseModel, client: str, images: Mapping[str, InputImage] = {}) -> Plan:
+async def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[str, Any] = {}) -> Plan:
     """The job of a call; ApiError, before anything is computed, for what cannot be made.
 
-    `images` are the settings that are images: what it begins with, and a mask.
+    `own` are values that take the place of the call's: of an edit, the images too.
     """
     fields = type(call).model_fields
-    values = {name: value for name in fields if (value := getattr(call, name)) is not None}
+    values = {name: value for name in fields if (value := getattr(call, name)) is not None} | own
     service.check_model(values.get("model"))
     if values.get("background") == "transparent":
         raise ApiError(400, "background: transparent cannot be had, use opaque", param="background")
@@ -51,7 +50,6 @@ async def plan_job(service: Service, call: BaseModel, client: str, images: Mappi
     settings = {name: value for name, value in values.items() if name in SETTINGS and name not in ("prompt", "size")}
     quality = values.get("quality", "auto")
     settings |= quality_steps(service, quality) if "steps" not in settings else {}
-    settings |= images
     asked = None if size in ("", "auto") else read_size(size)
     requests = await asyncio.to_thread(
         make_requests_of_prompt,

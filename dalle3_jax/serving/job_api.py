@@ -33,6 +33,7 @@ async def create_job(request: Request) -> Response:
         plan, _ = await read_form_call(request)
     else:
         plan = await plan_job(service, parse_body(Generation, await read_json(request)), client_name(request))
+    plan.job.on_image = service.store_file  # where there is a bound to what is kept
     service.engine.submit(plan.job)
     service.jobs.put(plan.job.id, plan)
     return JSONResponse(job_object(service, plan, base_url(request)), 202)

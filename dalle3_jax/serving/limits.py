@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dalle3_jax.serving.errors import ApiError
 
-__all__ = ["BodyLimit", "KeyCheck", "OriginCheck", "client_name", "own_hosts", "read_keys"]
+__all__ = ["BodyLimit", "KeyCheck", "OriginCheck", "client_name", "own_hosts", "own_origin", "read_keys"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPEN_PATHS = ("/", "/healthz", "/readyz")
@@ -41,6 +41,12 @@ def own_hosts(address: str, public_url: str) -> tuple[str, ...] | None:
     if address not in LOOPBACK:
         return None
     return (*LOOPBACK, *filter(None, [urlsplit(public_url).hostname]))
+
+
+def own_origin(public_url: str) -> str:
+    """The origin of pages that come from there: a proxy may call the server by another name."""
+    parts = urlsplit(public_url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def client_name(request: Request) -> str:

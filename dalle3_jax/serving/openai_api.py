@@ -34,11 +34,10 @@ async def answer_plan(request: Request, plan: Plan, event: str, *, stream: bool)
     """Submits the job, and answers with its images when they are done, or with a stream of events."""
     service: Service = request.app.state.service
     service.engine.submit(plan.job)
-    headers = {"x-job-id": plan.job.id}
     if stream:
-        return stream_images(service, plan, event, headers)
+        return stream_images(service, plan, event)
     await wait_for_job(request, service.engine, plan.job)
-    return JSONResponse(answer_body(service, plan, base_url(request)), headers=headers)
+    return JSONResponse(answer_body(service, plan, base_url(request)))
 
 
 async def list_models(request: Request) -> Response:

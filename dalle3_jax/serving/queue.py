@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -104,6 +104,8 @@ class Job:
         self.images = [QueuedImage(self, index, request) for index, request in enumerate(requests)]
         self.status, self.error = "queued", None
         self.finished = asyncio.Event()
+        self.on_image: Callable[[QueuedImage], object] | None = None
+        """Called with each image that is done, before anybody else hears of it."""
         self.label = ""
         """Which part of the API it is of, where that counts."""
         self.wants_preview = False

@@ -60,6 +60,15 @@ class PromptFields(CommonFields):
     prompt: str = Field(min_length=1, max_length=MOST_PROMPT)
 
 
+class EditFields(CommonFields):
+    """What calls have that edit an image: one of both."""
+
+    prompt: str | None = Field(None, min_length=1, max_length=MOST_PROMPT, description="all of the edited image")
+    instruction: str | None = Field(
+        None, min_length=1, max_length=2000, description="what is to become of it, as 'make it night'"
+    )
+
+
 class VariationFields(CommonFields):
     """What calls have whose image may say what it shows."""
 
@@ -77,7 +86,7 @@ def setting_fields() -> dict[str, Any]:
 
 Generation = create_model("Generation", __base__=PromptFields, **setting_fields())
 """The body of POST /v1/images/generations."""
-Edits = create_model("Edits", __base__=PromptFields, **setting_fields())
+Edits = create_model("Edits", __base__=EditFields, **setting_fields())
 """The fields of POST /v1/images/edits, besides its files."""
 Variations = create_model("Variations", __base__=VariationFields, **setting_fields())
 """The fields of POST /v1/images/variations, besides its file."""

@@ -5,13 +5,17 @@ import io
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.request import Request
+from dalle3_jax.serving import edit_api
 from dalle3_jax.serving.queue import Job
+from dalle3_jax.serving.schemas import Edits, parse_body
 from tests.serving.test_openai_api import error_of, events, image_of
 
 EDITS, VARIATIONS = "/v1/images/edits", "/v1/images/variations"
@@ -94,10 +98,44 @@ def test_a_variation_is_made_of_the_prompt_that_the_image_tells(client):
     files = {"image": base64.b64decode(datum["b64_json"])}
     answer = client.post(VARIATIONS, data={"seed": "2", "response_format": "b64_json"}, files=files).json()
     [varied] = answer["data"]
-    assert (varied["revised_prompt"], varied["metadata"]["strength"]) == ("a red apple", 0.75)
+    assert (varied["revised_prompt"], varied["metadata"]["strength"]) == ("a red apple", 0.8)
     assert varied["b64_json"] != datum["b64_json"]
+    assert answer["warnings"] == []
+    [alone] = client.post(VARIATIONS, data={"seed": "1", "strength": "1"}, files=files).json()["data"]
+    assert alone["b64_json"] == datum["b64_json"]
     plain = client.post(VARIATIONS, data={"seed": "2"}, files={"image": PICTURE}).json()
     assert plain["data"][0]["revised_prompt"] == ""
+    assert any("nothing says what the image shows" in warning for warning in plain["warnings"])
+
+
+def test_an_instruction_is_done_to_the_prompt_that_the_image_tells(service, monkeypatch):
+    training = {"data": "scenes"}
+    asked = []
+
+    def follow(instruction, described, told, fits):
+        asked.append((instruction, described, told))
+        return "a red apple at night"
+
+    monkeypatch.setattr(edit_api, "follow_instruction", follow)
+    monkeypatch.setattr(service.engine.pipeline, "release", replace(service.engine.pipeline.release, training=training))
+    image = InputImage("0" * 64, metadata={"prompt": "a red apple", "seed": 7})
+    call = parse_body(Edits, {"instruction": "make it night"})
+    values, notes = edit_api.edit_values(service, call, {"image": image})
+    assert asked == [("make it night", "a red apple", training)]
+    assert values == {
+        **{"image": image, "prompt": "a red apple at night", "original_prompt": "make it night"},
+        **{"upsample": "none", "strength": 0.8, "seed": 7},
+    }
+    assert notes == []
+
+
+def test_an_instruction_that_cannot_be_followed_is_told(client):
+    answer = client.post(EDITS, data={"instruction": "make it night"}, files={"image": PICTURE})
+    assert (answer.status_code, error_of(answer)["param"]) == (400, "instruction")
+    both = edit(client, {"instruction": "make it night"}, image=PICTURE)
+    neither = client.post(EDITS, files={"image": PICTURE})
+    for answer in (both, neither):
+        assert (answer.status_code, error_of(answer)["param"]) == (400, "prompt")
 
 
 def test_several_images_are_told_to_be_one(client):

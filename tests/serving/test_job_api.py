@@ -28,6 +28,14 @@ def test_a_job_outlives_the_connection_and_its_images_are_found_again(client):
     assert told[-1]["data"] == done["data"]
 
 
+def test_images_of_jobs_that_nobody_asks_for_are_the_stores(client):
+    service = client.app.state.service
+    job = client.post(URL, json=BODY).json()
+    events(client.get(f"{URL}/{job['id']}/events").text)
+    images = service.jobs.get(job["id"]).job.images
+    assert all(image.content is None and service.files.get(image.file) for image in images)
+
+
 def test_who_comes_late_hears_the_images_and_the_end(client):
     job = client.post(URL, json=BODY).json()
     first = events(client.get(f"{URL}/{job['id']}/events").text)

@@ -102,6 +102,18 @@ def test_a_body_that_is_too_large_is_refused_whether_or_not_it_says_so(pipeline)
         assert (answer.status_code, error_of(answer)["code"]) == (413, "request_too_large")
 
 
+def test_a_prompt_of_megabytes_is_refused(pipeline):
+    answer = client_of(pipeline).post(URL, json={"prompt": "x" * 2**20})
+    assert (answer.status_code, error_of(answer)["code"]) == (413, "request_too_large")
+
+
+def test_the_pages_of_the_public_url_are_ours(pipeline):
+    app = build_app(Service(Engine(pipeline), public_url="https://a.example/images"))
+    client = TestClient(app, raise_server_exceptions=False)
+    assert client.get("/v1/models", headers={"Origin": "https://a.example"}).status_code == 200
+    assert client.get("/v1/models", headers={"Origin": "https://b.example"}).status_code == 403
+
+
 def test_a_body_that_does_not_come_ends(pipeline):
     app = build_app(Service(Engine(pipeline), limits=Limits(body_seconds=0.05)))
     sent = []
