@@ -239,7 +239,7 @@ def lettered(whole, reader_folder, tmp_path_factory) -> Path:
     (workdir / "config.py").write_text(LETTERED)
     words = ["--workdir", str(workdir), "--config.train.steps=3", "--config.sample.every=3"]
     assert main(["--config", f"{workdir / 'config.py'}:text", *words]) == 0
-    suite = ["--config.sample.suite=first", "--config.sample.suite_count=4"]
+    suite = ["--config.sample.suite=first", "--config.sample.suite_count=6"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing.Reader, "load", functools.partial(Reader.load, reader_folder))
         assert main(["--config", f"{workdir / 'config.py'}:base", *words, *suite]) == 0
