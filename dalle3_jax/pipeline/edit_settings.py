@@ -2,15 +2,27 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dalle3_jax.diffusion.inpainting import steps_of_strength
 from dalle3_jax.pipeline.input_images import InputImage
-from dalle3_jax.pipeline.setting_values import MAX_SIDE, Capabilities
+from dalle3_jax.pipeline.setting_values import MAX_SIDE, MAX_STEPS, Capabilities
 
-__all__ = ["NO_EDIT", "Borders", "Edit", "begin_step", "canvas_size", "edit_errors", "outpaint_borders"]
+__all__ = [
+    "NO_EDIT",
+    "Borders",
+    "Edit",
+    "begin_step",
+    "canvas_size",
+    "check_edit",
+    "default_strength",
+    "edit_errors",
+    "outpaint_borders",
+    "supply_inputs",
+]
 
 LEAST_SIDE = 8
 """Pixels of the smallest image that is edited."""
@@ -107,6 +119,35 @@ def edit_errors(edit: Edit, steps: int, enlarged: bool, capabilities: Capabiliti
     if edit.kind == "mask" and enlarged:
         errors.append("upscale beside a mask, outside which no pixel may change: enlarge the result with upscale")
     return errors
+
+
+def default_strength(edit: Edit) -> float:
+    """Of an edit that names none: a part is made anew, a whole image is kept to some extent."""
+    return 1.0 if edit.kind == "mask" else 0.8
+
+
+def check_edit(settings: Mapping[str, Any]) -> None:
+    """ValueError for what is wrong with the settings of an edit whatever the model: before it is loaded."""
+    edit = Edit(**{name: settings[name] for name in ("image", "mask", "strength", "outpaint") if name in settings})
+    if edit.strength is None and edit.image is not None:
+        edit = replace(edit, strength=default_strength(edit))
+    anything = Capabilities(samplers=())
+    if errors := edit_errors(edit, MAX_STEPS, bool(settings.get("upscale")), anything):
+        raise ValueError("; ".join(errors))
+
+
+def supply_inputs(edit: Edit, settings: Mapping[str, Any]) -> Edit:
+    """The edit of a picture's metadata with its own image and mask; ValueError where others are given."""
+    for name in ("image", "mask"):
+        given, wanted = settings.get(name), getattr(edit, name)
+        if given is None:
+            continue
+        if wanted is None:
+            raise ValueError(f"the picture was made without {'an' if name == 'image' else 'a'} {name}: leave it out")
+        if given != wanted:
+            raise ValueError(f"{given!r} has SHA-256 {given.sha256}, and the {name} of the picture {wanted.sha256}")
+        edit = replace(edit, **{name: given})
+    return edit
 
 
 def _image_errors(edit: Edit) -> list[str]:

@@ -29,7 +29,8 @@ from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, default_batch_size, generate_images
 from dalle3_jax.pipeline.decoders import apply_decoder, fitting_decoders
-from dalle3_jax.pipeline.edit_settings import Edit
+from dalle3_jax.pipeline.edit_settings import Edit, default_strength
+from dalle3_jax.pipeline.editing import Describe, carried_seed, describe_image, follow_instruction
 from dalle3_jax.pipeline.edits import edit_rows, working_size
 from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
@@ -48,6 +49,7 @@ from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress, run_samp
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.pipeline.upscaler import Upscaler
+from dalle3_jax.prompting.upsampler import Backend
 from dalle3_jax.runtime.distributed import enable_compilation_cache
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
@@ -59,6 +61,8 @@ FIRST_SIZE = (256, 256)
 """The size of images of a release that names none."""
 WHOLE_VAE = Decoding()
 BLANK = " "
+INSTRUCTED = 0.8
+"""The strength of an edit in words where none is given."""
 OPENED = {"image": open_input_image, "mask": open_input_mask}
 """The settings that are images, which are opened once."""
 
@@ -196,6 +200,72 @@ class Pipeline:
             pictures = dict(self._generate(requests, batch_size, report))
         return [pictures[index] for index in range(len(requests))]
 
+    @document_settings
+    def edit(
+        self,
+        image: Any,
+        prompt: str | None = None,
+        *,
+        instruction: str | None = None,
+        n: int = 1,
+        seed: int | None = None,
+        describe: Describe | None = None,
+        chat: Backend | None = None,
+        batch_size: int | None = None,
+        progress: Progress | bool | None = None,
+        upsample: str | None = None,
+        **settings: Any,
+    ) -> list[GeneratedImage]:
+        """Edits an image `n` times: image to image, or with a `mask` inpainting, with `outpaint` outpainting.
+
+        `image` and `mask` are paths, images of Pillow, uint8 (h, w, 3) or generated images. `prompt` describes all of
+        the edited image. In its place an `instruction`, such as "make it night", is done to the prompt that the image
+        carries, or to what `describe` says of its pixels; a language model (`chat`) understands more of them than the
+        words of the model's own training. It keeps the image's seed unless there is another `seed`. Outside a mask not
+        one pixel changes, and the image keeps its size. Raises ValueError as `__call__` does, before anything is
+        computed.
+        """
+        opened = open_input_image(image)
+        if (prompt is None) == (instruction is None):
+            raise ValueError("give either a prompt for the whole edited image, or an instruction, as 'make it night'")
+        if instruction is not None:
+            described, training = describe_image(opened, describe), self.release.training
+            prompt = follow_instruction(instruction, described, training, self.can_read, chat)
+            settings = {"original_prompt": instruction, "strength": INSTRUCTED, **settings}
+            upsample, seed = "none", carried_seed(opened) if seed is None else seed
+        how = {"n": n, "seed": seed or 0, "batch_size": batch_size, "progress": progress, "upsample": upsample}
+        return self(prompt or "", image=opened, **how, **settings)
+
+    @document_settings
+    def variations(
+        self,
+        image: Any,
+        prompt: str | None = None,
+        *,
+        n: int = 1,
+        seed: int | None = None,
+        strength: float | None = None,
+        describe: Describe | None = None,
+        batch_size: int | None = None,
+        progress: Progress | bool | None = None,
+        **settings: Any,
+    ) -> list[GeneratedImage]:
+        """Makes `n` other pictures of what an image shows, by new seeds.
+
+        That is the prompt that it carries, what `describe` says of its pixels, or the `prompt` given here. `strength`
+        is how far they go from it (default 0.8): at 1 they share its description alone. Their seeds follow the image's
+        own unless `seed` is another first one. Raises ValueError as `__call__` does, before anything is computed.
+        """
+        opened = open_input_image(image)
+        described = describe_image(opened, describe) if prompt is None else prompt
+        how = {
+            "n": n,
+            "seed": carried_seed(opened) + 1 if seed is None else seed,
+            "upsample": None if prompt else "none",
+        }
+        began = {} if strength == 1 else {"image": opened, "strength": strength}
+        return self(described, batch_size=batch_size, progress=progress, **how, **began, **settings)
+
     def can_read(self, prompt: str) -> bool:
         """Whether the model reads the prompt to its end."""
         return self.tokenizer.count(prompt) <= self.release.text["length"]
@@ -222,7 +292,7 @@ class Pipeline:
             return {}
         edit = Edit(given["image"], given.get("mask"), outpaint=given.get("outpaint", ""))
         size = working_size(edit, candidate_sizes(self), self.capabilities.factor)
-        return {"strength": 1.0 if edit.kind == "mask" else 0.8, "size": size}
+        return {"strength": default_strength(edit), "size": size}
 
     def check_requests(self, requests: Iterable[Request]) -> None:
         """Raises one ValueError with everything that keeps requests from elsewhere, as of a PNG, from being made."""

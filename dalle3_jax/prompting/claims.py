@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dalle3_jax.prompting.lexicon import KNOWN, NUMBERS, ONE, Lexicon
 from dalle3_jax.text.glyphs import QUOTED, find_quotes
 
-__all__ = ["Claims", "parse_claims"]
+__all__ = ["SEVERAL", "Claims", "Relation", "Token", "parse_claims", "read_tokens"]
 
 BETWEEN, IT = "between", "it"
 QUOTE = "\ufffc"
