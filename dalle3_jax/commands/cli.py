@@ -63,12 +63,16 @@ class CommandError(Exception):
 
 
 def add_setting_flags(
-    group: argparse._ActionsContainer, settings: Iterable[Setting], remarks: Mapping[str, str] = {}
+    group: argparse._ActionsContainer, settings: Iterable[Setting], remarks: Mapping[str, str] = {}, prefix: str = ""
 ) -> None:
-    """A flag for each of the settings, None where it is left out; `remarks` by name are added to the help."""
+    """A flag for each of the settings, None where it is left out; `remarks` by name are added to the help.
+
+    A `prefix` of the flags, as "upscale-", goes where the command itself says it.
+    """
     for setting in settings:
+        flag = "--" + setting.flag.removeprefix("--").removeprefix(prefix)
         text = setting.help + remarks.get(setting.name, "")
-        group.add_argument(setting.flag, dest=setting.name, help=text, **setting.type.flag)
+        group.add_argument(flag, dest=setting.name, help=text, **setting.type.flag)
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
