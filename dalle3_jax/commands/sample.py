@@ -29,6 +29,7 @@ from dalle3_jax.pipeline.album import Album, expand_names
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.edit_settings import check_edit, supply_inputs
 from dalle3_jax.pipeline.image_formats import FORMATS, MOST_EXIF, open_generated
+from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.jobs import AUTO, PromptLine, make_requests, parse_size_or_auto, read_prompt_lines
 from dalle3_jax.pipeline.png import encode_png, read_metadata
 from dalle3_jax.pipeline.progress_bar import progress_bar
@@ -182,7 +183,8 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     size = parse_size_or_auto(arguments.size) if arguments.size else None
     if size == AUTO:
         arguments.size = None  # each line has its own
-    options = given_settings(arguments) | given_variations(arguments)
+    options = given_settings(arguments)
+    image = take_image(arguments, options)
     if "image" in options:
         check_edit(options)
     if arguments.batch_size is not None and arguments.batch_size < 1:
@@ -190,8 +192,8 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     pipeline = open_pipeline(
         arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant
     )
-    if described:
-        lines = [describe_line(arguments, options, pipeline, chat)]
+    if described and image is not None:
+        lines = [describe_line(arguments, image, options, pipeline, chat)]
     check_options(pipeline, options)
     sized = auto_size.size_assigner(lines, pipeline, size, arguments.size_head, chat)
     training = pipeline.release.training
@@ -217,7 +219,7 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
 
 def check_edit_flags(arguments: argparse.Namespace) -> None:
     """ValueError for flags of edits that do not go together."""
-    names = ["prompt", "prompts_file", "edit", "image", "mask", "outpaint", "feather"]
+    names = ["prompt", "prompts_file", "edit", "image", "mask", "outpaint", "feather", "source_prompt"]
     if arguments.variations is None:
         names = names[:2] if arguments.edit is not None else []
     if clash := [flag_name(name) for name in names if getattr(arguments, name) is not None]:
@@ -237,18 +239,32 @@ def check_options(pipeline: "Pipeline", options: dict[str, Any]) -> None:
         pipeline.request("", **{name: value for name, value in options.items() if SETTINGS[name].part != "edit"})
 
 
-def given_variations(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings of variations: those of image to image."""
-    return {} if arguments.variations is None else {"image": SETTINGS["image"].read(arguments.variations)}
+def take_image(arguments: argparse.Namespace, options: dict[str, Any]) -> InputImage | None:
+    """The image that --edit or --variations is about; that of variations joins the `options`.
+
+    At a strength of 1 it does not: there they begin with noise.
+    """
+    if arguments.variations is None:
+        return options.get("image")
+    image = SETTINGS["image"].read(arguments.variations)
+    if options.get("strength") == 1:
+        del options["strength"]
+    else:
+        options["image"] = image
+    return image
 
 
 def describe_line(
-    arguments: argparse.Namespace, options: dict[str, Any], pipeline: "Pipeline", chat: Chat | None
+    arguments: argparse.Namespace,
+    image: InputImage,
+    options: dict[str, Any],
+    pipeline: "Pipeline",
+    chat: Chat | None,
 ) -> PromptLine:
     """The prompt of an edit in words, or of variations, said to the user; `options` get the seed and the strength."""
     from dalle3_jax.captioning.model import CaptionModel
 
-    image, describe = options["image"], None
+    describe = None
     if arguments.captioner is not None:
         captioner = CaptionModel.load(arguments.captioner)
         describe = lambda pixels: captioner.captions([pixels])[0]  # noqa: E731
@@ -256,11 +272,11 @@ def describe_line(
     first = editing.carried_seed(image)
     if arguments.variations is not None:
         options.setdefault("seed", first + 1)
-        if options.get("strength") == 1:
-            del options["image"], options["strength"]
         return PromptLine("--variations", {"prompt": described})
     options.setdefault("seed", first)
     training, instruction = pipeline.release.training, arguments.edit
+    if not editing.carried_prompt(image):
+        options.setdefault("source_prompt", described)
     prompt = editing.follow_instruction(instruction, described, training, pipeline.can_read, chat)
     print(f"{shorten(instruction)} -> {prompt}", file=sys.stderr)
     return PromptLine("--edit", {"prompt": prompt, "original_prompt": instruction})
@@ -317,7 +333,7 @@ def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], argu
         # Sized by all that is wanted: a run that goes on makes the same bits as one that was never stopped.
         size = arguments.batch_size or default_batch_size(requests, pipeline.mesh.size if pipeline.mesh else 1)
         if arguments.drop_text_encoder:
-            texts = [text for request in missing for text in (request.prompt, request.negative_prompt)]
+            texts = [text for request in missing for text in request.texts]
             pipeline.drop_text_encoder(texts, size)
         for _, picture in generate_images(pipeline, missing, size, progress):
             bar.write(str(album.add(picture)), file=sys.stdout)
@@ -372,7 +388,7 @@ def repeat_image(
 
     with progress_bar() as (_, progress):
         if arguments.drop_text_encoder:
-            pipeline.drop_text_encoder((request.prompt, request.negative_prompt), batch_size)
+            pipeline.drop_text_encoder(request.texts, batch_size)
         [(_, picture)] = generate_images(pipeline, [request], batch_size, progress)
     path = album.path(request, picture.checkpoint).with_suffix(".repeat.png")  # whose pixels are exact
     picture.save(path)
