@@ -35,6 +35,8 @@ from dalle3_jax.pipeline.png import encode_png, read_metadata
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, request_from_metadata, shorten
 from dalle3_jax.prompting.chat import Chat
+from dalle3_jax.prompting.scene_description import PlacedThing, describe_scene
+from dalle3_jax.prompting.scene_lexicon import training_lexicon
 from dalle3_jax.runtime.cluster import add_host_flags, find_hosts
 
 if TYPE_CHECKING:
@@ -120,7 +122,7 @@ def add_edit_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--edit", metavar="TEXT", help=told)
     told = "an image of which to make -n others, by the prompt that it carries and new seeds, --strength away from it"
     group.add_argument("--variations", metavar="FILE", help=told)
-    told = "a release or a stage with a captioner, which describes an image that carries no prompt"
+    told = "a release or a stage with a captioner, for an image that carries no prompt (the demo: its scene reader)"
     group.add_argument("--captioner", metavar="PATH", help=told)
 
 
@@ -254,6 +256,27 @@ def take_image(arguments: argparse.Namespace, options: dict[str, Any]) -> InputI
     return image
 
 
+def image_describer(arguments: argparse.Namespace, pipeline: "Pipeline") -> editing.Describe | None:
+    """What describes an image from elsewhere: the captioner, or for a model of scenes the shipped reader of them."""
+    if arguments.captioner is not None:
+        from dalle3_jax.captioning.model import CaptionModel
+
+        captioner = CaptionModel.load(arguments.captioner)
+        return lambda pixels: captioner.captions([pixels])[0]
+    if (lexicon := training_lexicon(pipeline.release.training)) is None:
+        return None
+    from dalle3_jax.reading.scene_reader import Reader
+
+    reader = Reader.load()
+
+    def describe(pixels: np.ndarray) -> str:
+        [reading] = reader.read(pixels[None])
+        things = [PlacedThing(seen.concept, seen.tint, seen.x, seen.y) for seen in reading.objects]
+        return describe_scene(things, reading.background, lexicon)
+
+    return describe
+
+
 def describe_line(
     arguments: argparse.Namespace,
     image: InputImage,
@@ -262,20 +285,17 @@ def describe_line(
     chat: Chat | None,
 ) -> PromptLine:
     """The prompt of an edit in words, or of variations, said to the user; `options` get the seed and the strength."""
-    from dalle3_jax.captioning.model import CaptionModel
-
-    describe = None
-    if arguments.captioner is not None:
-        captioner = CaptionModel.load(arguments.captioner)
-        describe = lambda pixels: captioner.captions([pixels])[0]  # noqa: E731
-    described = editing.describe_image(image, describe)
+    carries = bool(editing.carried_prompt(image))
+    described = editing.describe_image(image, None if carries else image_describer(arguments, pipeline))
+    if not carries:
+        print(f"{image!r} shows: {described}", file=sys.stderr)
     first = editing.carried_seed(image)
     if arguments.variations is not None:
         options.setdefault("seed", first + 1)
         return PromptLine("--variations", {"prompt": described})
     options.setdefault("seed", first)
     training, instruction = pipeline.release.training, arguments.edit
-    if not editing.carried_prompt(image):
+    if not carries:
         options.setdefault("source_prompt", described)
     prompt = editing.follow_instruction(instruction, described, training, pipeline.can_read, chat)
     print(f"{shorten(instruction)} -> {prompt}", file=sys.stderr)

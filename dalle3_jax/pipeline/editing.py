@@ -27,7 +27,7 @@ def describe_image(image: InputImage, describe: Describe | None = None) -> str:
         )
     described = describe(image.pixels).strip()
     if not described:
-        raise ValueError(f"the captioner says nothing of the image {image!r}: give a prompt for it")
+        raise ValueError(f"nothing was seen in the image {image!r} that could be described: give a prompt for it")
     return described
 
 
