@@ -6,7 +6,7 @@ from typing import Any, Literal
 from dalle3_jax.convert.blocks import mlp_rules, residual_rules, spatial_transformer_rules
 from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_options
 from dalle3_jax.convert.layout import NetworkLayout
-from dalle3_jax.convert.rules import Rule, conv, embedding, norm
+from dalle3_jax.convert.rules import Rule, conv, embedding, linear, norm
 from dalle3_jax.models.unet import SIZE_ID_WIDTH, Level, UNet
 
 __all__ = ["LAYOUT", "config", "module"]
@@ -45,6 +45,7 @@ DEFAULTS = {
     "conv_in_kernel": 3,
     "conv_out_kernel": 3,
     "num_attention_heads": None,
+    "time_cond_proj_dim": None,
 }
 """What diffusers takes for options that old configs lack."""
 
@@ -69,7 +70,7 @@ SUPPORTED = {
 
 OFF = (
     *("center_input_sample", "dual_cross_attention", "encoder_hid_dim", "encoder_hid_dim_type", "class_embed_type"),
-    *("resnet_skip_time_act", "time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim"),
+    *("resnet_skip_time_act", "time_embedding_act_fn", "timestep_post_act"),
     *("class_embeddings_concat", "cross_attention_norm"),
 )
 IGNORED = ("sample_size", "upcast_attention", "dropout", "addition_embed_type_num_heads")
@@ -100,6 +101,7 @@ def module(config: Mapping[str, Any]) -> UNet:
         embedding_ratio=_read_embedding_ratio(options, levels[0].channels, errors),
         eps=_read_eps(options, errors),
         size_id_width=_size_id_width(options) if pooled else SIZE_ID_WIDTH,
+        guidance_width=_read_guidance_width(options, errors),
         conv_in_kernel=options["conv_in_kernel"],
         conv_out_kernel=options["conv_out_kernel"],
     )
@@ -124,6 +126,7 @@ def config(unet: UNet) -> dict[str, Any]:
     }
     fields = {"eps": "norm_eps", "conv_in_kernel": "conv_in_kernel", "conv_out_kernel": "conv_out_kernel"}
     others = {theirs: getattr(unet, ours) for ours, theirs in fields.items() if getattr(unet, ours) != DEFAULTS[theirs]}
+    others |= {"time_cond_proj_dim": unet.guidance_width} if unet.guidance_width else {}
     return {
         "_class_name": CLASS,
         "in_channels": unet.in_channels,
@@ -229,6 +232,15 @@ def _size_id_width(options: Mapping[str, Any]) -> int:
     return width if is_size(width) else SIZE_ID_WIDTH
 
 
+def _read_guidance_width(options: Mapping[str, Any], errors: list[str]) -> int:
+    """Sinusoids of the guidance scale."""
+    width = options["time_cond_proj_dim"]
+    if width is None or (is_size(width) and width >= 4 and width % 2 == 0):
+        return width or 0
+    errors.append(f"time_cond_proj_dim={width!r} (supported: none, or even whole numbers of at least 4)")
+    return 0
+
+
 def _read_eps(options: Mapping[str, Any], errors: list[str]) -> float:
     eps = options["norm_eps"]
     if not isinstance(eps, float) or not 0 < eps < 1:
@@ -266,6 +278,7 @@ def rules(config: Mapping[str, Any], unet: UNet) -> list[Rule]:
     table = [
         *conv("conv_in", "conv_in"),
         *mlp_rules("time_embedding", "time_embedding"),
+        *linear("time_embedding.cond_proj", "guidance_projection", bias=False),
         *mlp_rules("add_embedding", "condition_embedding"),
         *embedding("class_embedding", "level_table"),
         *residual_rules("mid_block.resnets.0", "middle_block_0", time),

@@ -93,11 +93,21 @@ def start(
     return samplers.initial_state(std * samplers.noise(initial, shape), past), loop
 
 
-def denoiser(params: Params, condition: Condition, *, system: PipelineSpec) -> Denoise:
-    """The base model's Denoise on the rows of a condition, for whole images."""
+def denoiser(
+    params: Params,
+    condition: Condition,
+    scale: Float[Array, " b"] | None = None,
+    *,
+    system: PipelineSpec,
+) -> Denoise:
+    """The base model's Denoise on the rows of a condition, for whole images.
+
+    A UNet that takes the guidance scale is told `scale`, or without any 1, no guidance.
+    """
 
     def network(x_t: Array, t: Array) -> Array:
-        return apply_unet(system.unet, params["unet"], x_t, t, condition, factor=system.latent.factor)
+        told = jnp.ones(len(t)) if scale is None else scale
+        return apply_unet(system.unet, params["unet"], x_t, t, condition, None, told, factor=system.latent.factor)
 
     return prediction.denoiser(network, system.schedule, system.prediction)
 
@@ -117,12 +127,16 @@ def advance(
     steps: int,
     count: int,
 ) -> samplers.SamplerState:
-    """Steps first to first + count - 1 of the sampling loop, guided away from `null` where it is given."""
+    """Steps first to first + count - 1 of the sampling loop, guided away from `null` where it is given.
+
+    A UNet that takes the guidance scale itself has no null: it is told it in every step.
+    """
     rows = condition
     if null is not None:
         rows = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
-    denoise = denoiser(params, rows, system=system)
-    if guide is not None:
+    within = guide is not None and null is None
+    denoise = denoiser(params, rows, guide.scale if within else None, system=system)
+    if guide is not None and not within:
         interval = (guide.first, guide.last)
         denoise = guidance.classifier_free(
             denoise, guide.scale, system.schedule, interval, guide.rescale, system.rescaled

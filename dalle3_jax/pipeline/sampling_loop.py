@@ -42,7 +42,8 @@ def run_sampling_loop(
     state, keys = programs.start(seeds, std, shape=shape, past=past)
     guides = [request.guidance for request in requests]
     rows = np.asarray([(guide.scale, *guide.interval, guide.rescale) for guide in guides], np.float32)
-    guided = condition, null, programs.GuidanceRows(*rows.T)
+    # A UNet that takes the scale itself has no null pass.
+    guided = condition, None if system.unet.guidance_width else null, programs.GuidanceRows(*rows.T)
     inputs = shard_rows(guided if any(guide.scale != 1 for guide in guides) else (condition, None, None), mesh)
     count = programs.steps_per_chunk(steps) if progress else steps
     for first in range(0, steps, count):

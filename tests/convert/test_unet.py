@@ -183,7 +183,7 @@ UNSUPPORTED = {
     "resnet_out_scale_factor": 1.41,
     "resnet_time_scale_shift": "ada_group",
     "reverse_transformer_layers_per_block": [1, 1, 1, 2],
-    "time_cond_proj_dim": 256,
+    "time_cond_proj_dim": 7,
     "time_embedding_dim": 100,
     "time_embedding_type": "fourier",
     "transformer_layers_per_block": [[1, 2], 1, 1, 1],

@@ -98,6 +98,24 @@ def test_options_in_lists(agree, run, tmp_path):
     compare(ours, params, theirs, (8, 12), agree, run)
 
 
+def test_the_guidance_scale_as_an_input(agree, run, tmp_path):
+    """As latent consistency models take it: their pipeline's embedding of scale - 1, and the UNet's projection."""
+    width, scale = 12, torch.tensor([7.5, 1.25])
+    theirs = references.unet(CASES["sd2_like"], time_cond_proj_dim=width)
+    ours, params = folders.imported(theirs, tmp_path / "theirs")
+    assert ours == module(CASES["sd2_like"]).clone(guidance_width=width)
+    x, t, condition, _ = references.unet_inputs(theirs, (7, 9))
+    embed = diffusers.LatentConsistencyModelPipeline.get_guidance_scale_embedding
+    expected = theirs(x, t, **condition, timestep_cond=embed(None, scale - 1, width)).sample
+    tensors = (x.permute(0, 2, 3, 1), t, *condition.values(), scale)
+    x, t, tokens, mask, scale = (jnp.asarray(value.numpy()) for value in tensors)
+    told = Condition(tokens, mask, jnp.zeros((2, 1)))
+    agree(run(ours, params, x, t, told, None, None, scale), expected.permute(0, 2, 3, 1))
+    again, same = folders.imported(folders.exported(ours, params, type(theirs), tmp_path / "ours"), tmp_path / "again")
+    assert again == ours
+    folders.assert_same_tree(same, params)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_what_we_write_is_the_same_network_to_diffusers(name, agree, tmp_path):
     """Weight for weight with the config.json it came from; our own config makes 1x1 projections linear."""
