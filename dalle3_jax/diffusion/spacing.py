@@ -81,9 +81,10 @@ def sampling_times(
 ) -> Float[Array, " points"]:
     """steps + 1 times: where each step starts, and the end; ValueError as `spacing_errors` says.
 
-    The kinds "leading", "linspace", "trailing", "karras" and "skipping" give the timesteps of diffusers' scheduler for `sampler`,
-    whether or not the steps divide the table. Each step ends where the next one starts; that of diffusers' DDIM ends
-    at t - N // steps, which under linspace, and under trailing where the steps do not divide N, is no time of its loop.
+    The kinds "leading", "linspace", "trailing", "karras" and "skipping" give the timesteps of diffusers' scheduler for
+    `sampler`, whether or not the steps divide the table. Each step ends where the next one starts; that of diffusers'
+    DDIM ends at t - N // steps, which under linspace, and under trailing where the steps do not divide N, is no time of
+    its loop.
     "logsnr" spreads logsnr in [-10, logsnr(0.001)], between which an image is decided.
     """
     if found := spacing_errors(schedule, steps, spacing, sampler):

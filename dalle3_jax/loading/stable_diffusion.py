@@ -23,10 +23,10 @@ __all__ = ["PIPELINE_KINDS", "PipelineDescription", "PipelineKind", "describe_pi
 class PipelineKind(NamedTuple):
     """What a pipeline's class says and its files do not.
 
-    Whose features its UNet attends to, its own guidance and steps, the side of the latents where no config says it, the options
-    that its scheduler has whatever its config says, and whether its VAE decodes in float32 when all else is in float16.
-    `enlarges` is the factor of an upscaler, whose UNet takes the low-resolution image beside the latents;
-    a `guided_unet` takes the guidance scale.
+    Whose features its UNet attends to, its own guidance and steps, the side of the latents where no config says it, the
+    options that its scheduler has whatever its config says, and whether its VAE decodes in float32 when all else is in
+    float16. `enlarges` is the factor of an upscaler, whose UNet takes the low-resolution image beside the latents; a
+    `guided_unet` takes the guidance scale.
     """
 
     encoders: tuple[str, ...]

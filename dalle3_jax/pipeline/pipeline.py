@@ -41,6 +41,7 @@ from dalle3_jax.pipeline.revision import (
     unknown_notes,
 )
 from dalle3_jax.pipeline.sampling_loop import StepProgress, run_sampling_loop
+from dalle3_jax.pipeline.setting_notices import setting_notices
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.pipeline.upscaler import Upscaler
@@ -106,6 +107,8 @@ class Pipeline:
             timing_errors=self.system.timing_errors,
             upscale_factors=self.upscaler.factors if self.upscaler else (),
             upscaling_errors=self.upscaler.errors if self.upscaler else lambda _: [],
+            step_times=self.system.step_times,
+            takes_guidance_scale=self.system.unet.guidance_width > 0,
         )
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
         self.upsample = str(release.sampling.get("upsample", "none"))
@@ -182,7 +185,7 @@ class Pipeline:
             own = {"original_prompt": None if revised[prompt] == prompt else prompt, **settings}
             requests.append(self.request(revised[prompt], seed=seed + i, **own))
         notices = unknown_notes(revised, training) + revision_notices(revised)
-        notices += truncation_notices(requests, self.release.text, self.tokenizer)
+        notices += self.request_notices(requests)
         for notice in notices:
             warnings.warn(notice, stacklevel=2)
         with progress_bar() if progress is True else nullcontext((None, progress or None)) as (_, report):
@@ -207,6 +210,11 @@ class Pipeline:
         request = make_request(prompt, self.defaults | given)
         self.check_requests([request])
         return request
+
+    def request_notices(self, requests: Sequence[Request]) -> list[str]:
+        """Notes on requests that can be made: texts that are cut, settings without effect."""
+        notices = truncation_notices(requests, self.release.text, self.tokenizer)
+        return notices + setting_notices(requests, self.capabilities, self.defaults)
 
     def check_requests(self, requests: Iterable[Request]) -> None:
         """Raises one ValueError with everything that keeps requests from elsewhere, as of a PNG, from being made."""
