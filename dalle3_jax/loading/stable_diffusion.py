@@ -227,6 +227,8 @@ def _width_errors(kind: PipelineKind, modules: Mapping[str, Any]) -> list[str]:
             )
     if unet and (unet.level_entries is not None) != bool(kind.enlarges):
         found.append(f"its UNet has num_class_embeds={unet.level_entries}: upscalers have noise levels, others none")
+    if unet and unet.pooled and unet.size_ids != 6:
+        found.append(f"its UNet takes {unet.size_ids or 'no'} size ids, 6 are known of pipelines (5: SDXL's refiner)")
     if unet and kind.guided_unet and not unet.guidance_width:
         found.append("its UNet has no time_cond_proj_dim, by which latent consistency models take the guidance scale")
     if unet and len(clips) == len(kind.encoders):

@@ -23,6 +23,9 @@ __all__ = ["SIZE_ID_WIDTH", "Level", "UNet", "apply_unet", "whole_image_sizes"]
 SIZE_ID_WIDTH = 256
 """Sinusoids per size id, as in SDXL (arXiv 2307.01952)."""
 
+AESTHETIC_SCORE = 6.0
+"""What diffusers tells SDXL's refiner of how good an image is to look."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -249,13 +252,17 @@ def apply_unet(
         sizes = None
     elif sizes is None:
         rows, height, width, _ = x_t.shape
-        sizes = whole_image_sizes(rows, factor * height, factor * width)
+        sizes = whole_image_sizes(rows, factor * height, factor * width, module.size_ids)
     inputs = {"guidance": guidance} if module.guidance_width else {}
     output: Any = module.apply({"params": params}, x_t, t, condition, sizes, **inputs)
     return output
 
 
-def whole_image_sizes(rows: int, height: int, width: int) -> Float[Array, "b s"]:
-    """Size ids of uncropped images of so many pixels: original size, crop of 0, target size (SDXL's conditioning)."""
-    ids = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
+def whole_image_sizes(rows: int, height: int, width: int, count: int = 6) -> Float[Array, "b s"]:
+    """Size ids of uncropped images of so many pixels: original size, crop of 0, target size (SDXL's conditioning).
+
+    Of five, SDXL's refiner's, the last is AESTHETIC_SCORE in place of the target size.
+    """
+    end = (AESTHETIC_SCORE,) if count == 5 else (height, width)
+    ids = jnp.asarray([height, width, 0, 0, *end], jnp.float32)
     return jnp.broadcast_to(ids, (rows, len(ids)))
