@@ -25,6 +25,8 @@ from dalle3_jax.planning.plan_report import plan_markdown
 from dalle3_jax.planning.sampling import plan_sampling
 from dalle3_jax.planning.training_step import INPUTS, plan_training
 from dalle3_jax.stages.config import load_config
+from dalle3_jax.stages.config_files import find_config
+from dalle3_jax.stages.initial_networks import add_initial_sections
 
 __all__ = ["main"]
 
@@ -61,6 +63,7 @@ def main(argv: list[str]) -> int:
         loaded = load_config([f"--config={arguments.config}", "--workdir=plan", *rest])
         assert loaded is not None
         config = loaded[0]
+        add_initial_sections(config, find_config(arguments.config.partition(":")[0]))
         buckets = config.data.buckets or (config.data.size,)
         largest = max(map(tuple, buckets), key=lambda size: size[0] * size[1])
         bucket = parse_size(arguments.bucket) if arguments.bucket else largest

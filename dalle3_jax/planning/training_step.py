@@ -104,8 +104,8 @@ def build_config_networks(config: ConfigDict) -> dict[str, nn.Module]:
     modules = build_models(plain_config(config.model), jnp.dtype(config.train.dtype))
     if missing := sorted(set(config.init) - set(modules)):
         raise ValueError(
-            f"config.init names {', '.join(missing)} without sections in config.model: a plan opens no weights, "
-            "so give the networks' fields there (configs/paper_256.py does)"
+            f"config.init names {', '.join(missing)} without sections in config.model, and neither a stage of this "
+            "config nor a folder here says their fields: give them there (configs/paper_256.py does)"
         )
     return modules
 
@@ -143,9 +143,11 @@ def abstract_batch(
     """The shapes of a global batch of one bucket."""
     rows, length = config.train.batch_size, config.data.text_length
     height, width = (config.data.crop or side for side in bucket)
-    text, vae = networks.modules.get("text_encoder"), networks.modules["vae"]
+    text, vae = networks.modules.get("text_encoder"), networks.modules.get("vae")
+    if vae is None and inputs != "images":
+        raise ValueError(f"--inputs={inputs}: this stage has no VAE, so its batches hold images")
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
-    if inputs == "images":
+    if inputs == "images" or vae is None:
         shapes["images"] = (height, width, 3), jnp.float32
     else:
         shapes["latents"] = (height // vae.factor, width // vae.factor, vae.latent_channels), jnp.float32
@@ -157,6 +159,8 @@ def abstract_batch(
             shapes["features"] = (length, text.width), jnp.dtype(config.train.dtype)
         else:
             shapes["ids"] = (length,), jnp.int32
+    if text is not None and (glyphs := config.data.get("glyph_length", 0)):
+        shapes |= {"glyph_ids": ((glyphs,), jnp.int32), "glyph_mask": ((glyphs,), jnp.bool_)}
     place = sharding.batch_sharding(mesh)
     return {name: jax.ShapeDtypeStruct((rows, *shape), kind, sharding=place) for name, (shape, kind) in shapes.items()}
 
