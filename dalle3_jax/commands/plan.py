@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jax
 
-from dalle3_jax.commands.cli import bad_input, print_command_errors
+from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.setting_values import parse_size
 from dalle3_jax.planning.chips import parse_topology
@@ -36,7 +36,7 @@ SAMPLED = 2
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="dalle3-jax plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--config", required=True, metavar="FILE:STAGE")

@@ -46,6 +46,9 @@ __all__ = [
 INPUTS = ("images", "latents", "features")
 """What batches hold: pictures and token ids, cached latents and token ids, cached latents and text features."""
 
+PLANNED = ("vae", "text", "base", "decoder", "refiner", "upscaler")
+"""The stages whose batches are known here; a distilling stage depends on what its teacher's release says as well."""
+
 
 class TrainingProgram(NamedTuple):
     """A step, compiled on call and as it is, and the shapes, with their shardings, that it is called with."""
@@ -62,6 +65,8 @@ def training_program(
     config: ConfigDict, mesh: Mesh | AbstractMesh, bucket: tuple[int, int], inputs: str
 ) -> TrainingProgram:
     """The training step of the config's stage; ValueError where the config does not say all that it depends on."""
+    if config.train.stage not in PLANNED:
+        raise ValueError(f"the stage {config.train.stage} cannot be planned: those that can are {', '.join(PLANNED)}")
     networks = abstract_networks(config, mesh)
     stage = build_stage(Context(config, Path("plan"), networks))
     boxed = networks.boxed_params()
