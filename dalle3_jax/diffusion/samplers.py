@@ -75,14 +75,16 @@ def advance(
     keys: Keys,
     first: int | Int[Array, ""],
     count: int | Int[Array, ""],
+    begin: int | Int[Array, ""] = 0,
 ) -> SamplerState:
-    """Take steps first to first + count - 1, both of which may be traced.
+    """Take steps first to first + count - 1, of a loop whose own first step is `begin`; all three may be traced.
 
-    The noise of an image depends on its key and on the step's index only.
+    Image to image begins late, at a step that has none before it. The noise of an image depends on its key and on the
+    step's index only.
     """
 
     def one(index: int | Int[Array, ""], state: SamplerState) -> SamplerState:
-        t_prev, t, s = times[jnp.maximum(index - 1, 0)], times[index], times[index + 1]
+        t_prev, t, s = times[jnp.maximum(index - 1, begin)], times[index], times[index + 1]
         here = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
         return step(denoise, schedule, state, t_prev, t, s, here)
 

@@ -12,9 +12,11 @@ from jax.sharding import Mesh
 
 from dalle3_jax.diffusion import guidance, prediction, samplers
 from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.diffusion.inpainting import inpaint
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition, encode_text
 from dalle3_jax.models.unet import apply_unet
+from dalle3_jax.models.vae import depth_to_space, space_to_depth
 from dalle3_jax.pipeline.setting_values import HALO
 from dalle3_jax.pipeline.specs import DecoderSpec, PipelineSpec
 from dalle3_jax.pipeline.tiling import apply_in_tiles
@@ -23,6 +25,7 @@ from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
 __all__ = [
     "INITIAL",
     "GuidanceRows",
+    "KnownRows",
     "advance",
     "batch_over_mesh",
     "decode_latents",
@@ -34,6 +37,7 @@ __all__ = [
     "resample",
     "sample_decoder",
     "start",
+    "start_late",
     "steps_per_chunk",
 ]
 
@@ -48,6 +52,18 @@ class GuidanceRows(NamedTuple):
     first: Float[Array, " b"]
     last: Float[Array, " b"]
     rescale: Float[Array, " b"]
+
+
+class KnownRows(NamedTuple):
+    """What is known of images before they are sampled: latents that stay where the mask is 0, and the noise they get.
+
+    An inpainting UNet, which is shown the mask, has the latents of the image without the part in the mask `beside` it.
+    """
+
+    latents: Float[Array, "b h w c"]
+    mask: Float[Array, "b h w 1"]
+    noise: Float[Array, "b h w c"]
+    beside: Float[Array, "b h w c"] | None = None
 
 
 @contextlib.contextmanager
@@ -93,26 +109,53 @@ def start(
     return samplers.initial_state(std * samplers.noise(initial, shape), past), loop
 
 
+@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "past"))
+def start_late(
+    seeds: Array,
+    std: Float[Array, ""],
+    latents: Float[Array, "b h w c"],
+    begin: Int[Array, ""],
+    *,
+    system: PipelineSpec,
+    sampler: str,
+    steps: int,
+    past: int = 0,
+) -> tuple[samplers.SamplerState, Array, Float[Array, "b h w c"]]:
+    """What `start` gives for a loop that begins at step `begin`, and its noise: latents noised to that step's time.
+
+    At step 0 it is the noise alone, as without an image.
+    """
+    keys = image_keys(seeds)
+    initial, loop = fold_in_purpose(keys, INITIAL), fold_in_purpose(keys, LOOP)
+    noise = samplers.noise(initial, latents.shape[1:])
+    t = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)[begin]
+    noised = system.schedule.alpha(t) * latents + system.schedule.sigma(t) * noise
+    return samplers.initial_state(jnp.where(begin == 0, std * noise, noised), past), loop, noise
+
+
 def denoiser(
     params: Params,
     condition: Condition,
     scale: Float[Array, " b"] | None = None,
     *,
     system: PipelineSpec,
+    beside: Float[Array, "b h w k"] | None = None,
 ) -> Denoise:
-    """The base model's Denoise on the rows of a condition, for whole images.
+    """The base model's Denoise on the rows of a condition, for whole images; `beside` are further channels of input.
 
     A UNet that takes the guidance scale is told `scale`, or without any 1, no guidance.
     """
 
     def network(x_t: Array, t: Array) -> Array:
+        if beside is not None:
+            x_t = jnp.concatenate([x_t, jnp.tile(beside, (len(x_t) // len(beside), 1, 1, 1))], axis=-1)
         told = jnp.ones(len(t)) if scale is None else scale
         return apply_unet(system.unet, params["unet"], x_t, t, condition, None, told, factor=system.latent.factor)
 
     return prediction.denoiser(network, system.schedule, system.prediction)
 
 
-@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "count"))
+@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps"))
 def advance(
     params: Params,
     condition: Condition,
@@ -120,30 +163,38 @@ def advance(
     guide: GuidanceRows | None,
     state: samplers.SamplerState,
     keys: Array,
-    first: Int[Array, ""],
+    first: int | Int[Array, ""],
+    count: int | Int[Array, ""],
+    begin: int | Int[Array, ""] = 0,
+    known: KnownRows | None = None,
     *,
     system: PipelineSpec,
     sampler: str,
     steps: int,
-    count: int,
 ) -> samplers.SamplerState:
     """Steps first to first + count - 1 of the sampling loop, guided away from `null` where it is given.
 
+    The loop's own first step is `begin`. What is `known` of the images stays.
     A UNet that takes the guidance scale itself has no null: it is told it in every step.
     """
     rows = condition
     if null is not None:
         rows = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
+    beside = None
+    if known is not None and known.beside is not None:
+        beside = jnp.concatenate([known.mask, known.beside], axis=-1)
     within = guide is not None and null is None
-    denoise = denoiser(params, rows, guide.scale if within else None, system=system)
+    denoise = denoiser(params, rows, guide.scale if within else None, system=system, beside=beside)
     if guide is not None and not within:
         interval = (guide.first, guide.last)
         denoise = guidance.classifier_free(
             denoise, guide.scale, system.schedule, interval, guide.rescale, system.rescaled
         )
+    if known is not None and known.beside is None:
+        denoise = inpaint(denoise, system.schedule, known.latents, known.mask, known.noise)
     times = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)
     step = samplers.find_step(sampler, system.prediction)
-    return samplers.advance(step, denoise, system.schedule, state, times, keys, first, count)
+    return samplers.advance(step, denoise, system.schedule, state, times, keys, first, count, begin)
 
 
 @functools.partial(jax.jit, static_argnames=("system", "steps"))
@@ -163,11 +214,23 @@ def resample(
     return sdedit(denoiser(params, condition, system=system), system.schedule, latents, fresh, times)
 
 
-@functools.partial(jax.jit, static_argnames="vae")
-def encode_images(params: Params, images: Any, *, vae: nn.Module) -> Float[Array, "b h w c"]:
-    """The mean of the VAE's own latents of images (b H W 3) in [-1, 1]; `params` are the VAE's."""
-    mean, _ = _apply(vae, params, images, method="encode")
-    return mean
+@functools.partial(jax.jit, static_argnames=("vae", "tile"))
+def encode_images(params: Params, images: Any, *, vae: nn.Module, tile: int = 0) -> Float[Array, "b h w c"]:
+    """The mean of the VAE's own latents of images (b H W 3) in [-1, 1]; `params` are the VAE's.
+
+    In windows of `tile` cells of the latents, or whole.
+    """
+    module: Any = vae
+
+    def encode(images: Array) -> Array:
+        mean, _ = _apply(module, params, images, method="encode")
+        return mean
+
+    if not tile:
+        return encode(images)
+    # Cells are what is tiled: pixels are folded into those of the latents.
+    folded = _in_tiles(lambda cells: encode(depth_to_space(cells, module.factor)), tile)
+    return folded(space_to_depth(images, module.factor))
 
 
 @functools.partial(jax.jit, static_argnames=("system", "tile"))

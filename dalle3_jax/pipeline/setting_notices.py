@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dalle3_jax.pipeline.edit_settings import begin_step
 from dalle3_jax.pipeline.request import SETTINGS, Request, Sampling, shorten
 from dalle3_jax.pipeline.setting_values import Capabilities
 
@@ -57,7 +58,7 @@ def _idle_reason(request: Request, takes_scale: bool, step_times: StepTimes) -> 
     first, last = request.guidance.interval
     if first <= 0 and last >= 1:
         return ""
-    times = step_times(request.sampling)
+    times = step_times(request.sampling)[begin_step(request.edit, request.sampling.steps) :]
     if times and not any(first <= time <= last for time in times):
         return f"none of the {len(times)} steps, from {times[0]:.3g} to {times[-1]:.3g}, begins within the interval"
     return ""
