@@ -54,7 +54,7 @@ def _data(training: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _knowledge(record: Mapping[str, Any]) -> str:
-    """What it was trained on, as far as the record says it."""
+    """A sentence on the training data, as far as the record names it."""
     training, data = record["training"], _data(record["training"])
     if imported := training.get("imported"):
         return f"What its weights know, which were imported from {imported}: see the card of that model."

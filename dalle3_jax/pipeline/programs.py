@@ -183,9 +183,9 @@ def advance(
     beside = None
     if known is not None and known.beside is not None:
         beside = jnp.concatenate([known.mask, known.beside], axis=-1)
-    within = guide is not None and null is None
-    denoise = denoiser(params, rows, guide.scale if within else None, system=system, beside=beside)
-    if guide is not None and not within:
+    scale = guide.scale if guide is not None and null is None else None
+    denoise = denoiser(params, rows, scale, system=system, beside=beside)
+    if guide is not None and null is not None:
         interval = (guide.first, guide.last)
         denoise = guidance.classifier_free(
             denoise, guide.scale, system.schedule, interval, guide.rescale, system.rescaled

@@ -94,7 +94,7 @@ def _usable_link_share(group: int, topology: Topology) -> float:
 
 
 def counted_memory(memory: Mapping[str, int], how: str) -> dict[str, int]:
-    """What a plan says of a chip's memory: temporaries of the program that quick plans compile for a CPU are not.
+    """The parts of a plan's memory that a chip takes: temporaries of the CPU's program in quick plans are none.
 
     That fuses and lays out otherwise: of base_512 they are 31 GiB, where all that a chip takes is 7.1 GiB.
     """

@@ -1,4 +1,4 @@
-"""What networks config.init names, as their configs and records say: no weights are read, nothing is fetched."""
+"""Fields of the networks that config.init names, from configs and records: no weights are read, nothing is fetched."""
 
 from pathlib import Path
 from typing import Any
