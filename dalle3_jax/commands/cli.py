@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,8 +27,19 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Iterable[str] | None = None, namespace: Any = None
     ) -> Any:
-        """As argparse does it; but what follows an option that takes a text is that text, "-night" too."""
-        return super().parse_known_args(self._join_texts(sys.argv[1:] if args is None else args), namespace)
+        """As argparse does it; but what follows an option that takes a text is that text, "-night" too.
+
+        A home folder is one in `--option=~/folder` too, where shells leave it alone.
+        """
+        joined = self._join_texts(sys.argv[1:] if args is None else args)
+        return super().parse_known_args([self._expand_home(argument) for argument in joined], namespace)
+
+    def _expand_home(self, argument: str) -> str:
+        option, equals, value = argument.partition("=")
+        action = self._option_string_actions.get(option)
+        if not equals or value[:1] != "~" or action is None or action.metavar == "TEXT":
+            return argument
+        return f"{option}={os.path.expanduser(value)}"
 
     def _join_texts(self, arguments: Iterable[str]) -> list[str]:
         """The arguments, a text that begins with a dash as OPTION=TEXT, unless it is an option of this command."""

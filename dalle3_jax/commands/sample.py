@@ -64,6 +64,8 @@ OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the sa
 nothing twice. Run on several hosts, with an OUTDIR that they share, each makes its share: every Nth picture."""
 
 MAX_GRID = 400
+CHAT_MODEL, CHAT_SECONDS = "gpt-4o-mini", 30.0
+CHAT_FLAGS = ("chat_url", "chat_model", "chat_timeout")
 INPUTS = ("image", "mask")
 """The settings that are files, which a picture made of them names by their digests alone."""
 
@@ -133,18 +135,20 @@ def add_upsampling_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--upsample", choices=revision.BACKENDS, help=f"{told}; {default}")
     told = f"a server with OpenAI's /chat/completions (default: ${revision.BASE}, else {revision.OFFICIAL}); "
     group.add_argument("--chat-url", metavar="URL", help=f"{told}its key is ${revision.KEY}")
-    group.add_argument("--chat-model", metavar="NAME", default="gpt-4o-mini", help="(default %(default)s)")
-    told = "seconds for each prompt, after which it is used as it is (default %(default)s)"
-    group.add_argument("--chat-timeout", type=float, metavar="S", default=30.0, help=told)
+    group.add_argument("--chat-model", metavar="NAME", help=f"(default {CHAT_MODEL})")
+    told = f"seconds for each prompt, after which it is used as it is (default {CHAT_SECONDS:g})"
+    group.add_argument("--chat-timeout", type=float, metavar="S", help=told)
 
 
 def chat_of(arguments: argparse.Namespace) -> Chat | None:
     """The language model that revises prompts, where one does; ValueError for a server that cannot be one."""
     if arguments.upsample != "chat":
-        if arguments.chat_url is not None:
-            raise ValueError("--chat-url: nobody is asked there without --upsample chat")
+        given = [name for name in CHAT_FLAGS if getattr(arguments, name) is not None]
+        if given:
+            raise ValueError(f"{', '.join(map(flag_name, given))}: nobody is asked without --upsample chat")
         return None
-    return revision.chat_backend(arguments.chat_url, arguments.chat_model, arguments.chat_timeout)
+    seconds = CHAT_SECONDS if arguments.chat_timeout is None else arguments.chat_timeout
+    return revision.chat_backend(arguments.chat_url, arguments.chat_model or CHAT_MODEL, seconds)
 
 
 @print_command_errors
@@ -210,6 +214,12 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
         raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
     if arguments.format == "jpeg" and (errors := jpeg_errors(wanted)):
         raise ValueError(f"--format jpeg: {errors[0]}")
+    if arguments.decoder_checkpoint and all(request.decoding.decoder == "vae" for request in wanted):
+        others = " or ".join(pipeline.decoders[1:])
+        print(
+            f"note: --decoder-checkpoint has no effect while the decoder is vae: give --decoder {others}",
+            file=sys.stderr,
+        )
     digest = pipeline.release.digest
     names = expand_names(arguments.name, wanted, digest) if arguments.name is not None else None
     album = open_album(arguments, [request.identity(digest) for request in wanted], names)
@@ -328,9 +338,7 @@ def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], argu
     from dalle3_jax.pipeline.batching import default_batch_size, generate_images
 
     mine = requests[jax.process_index() :: jax.process_count()]
-    for notice in revision.truncation_notices(mine, pipeline.release.text, pipeline.tokenizer):
-        print(f"note: {notice}", file=sys.stderr)
-    for notice in revision.size_notices(mine, pipeline.capabilities.sizes):
+    for notice in pipeline.request_notices(mine) + revision.size_notices(mine, pipeline.capabilities.sizes):
         print(f"note: {notice}", file=sys.stderr)
     digest = pipeline.release.digest
     present = [request for request in mine if not arguments.overwrite and album.has(request, digest)]
@@ -367,7 +375,7 @@ def list_other_hosts(album: Album, requests: list[Request], digest: str) -> None
 
 def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks the picture and that the release is the one that made it; returns what makes it again."""
-    others = ["prompt", "prompts_file", "n", "batch_size", "size_head", "name", "format", "chat_url", "upsample"]
+    others = ["prompt", "prompts_file", "n", "batch_size", "size_head", "name", "format", "upsample", *CHAT_FLAGS]
     others += ["edit", "variations", "captioner"]
     others += [setting.name for setting in ordered_settings() if setting.has_flag and setting.name not in INPUTS]
     clash = [name for name in others if getattr(arguments, name) is not None]

@@ -73,6 +73,7 @@ def prepare_upscaling(arguments: argparse.Namespace) -> "tuple[Upscaler, list[Up
     """The upscaler and its jobs, all of them checked; imported here: help and typing errors come at once."""
     from dalle3_jax.checkpoints.weights import parse_dtype
     from dalle3_jax.pipeline.album import Album
+    from dalle3_jax.pipeline.setting_notices import describe_low_scale
     from dalle3_jax.pipeline.upscale_jobs import plan_upscale_jobs
     from dalle3_jax.pipeline.upscaler import Upscaler
     from dalle3_jax.runtime.distributed import enable_compilation_cache
@@ -88,6 +89,11 @@ def prepare_upscaling(arguments: argparse.Namespace) -> "tuple[Upscaler, list[Up
     how = upscaling_of(arguments, arguments.factor or upscaler.settings.factor)
     if errors := upscaler.errors(how):
         raise ValueError("; ".join(errors))
+    scale = upscaler.guidance_scale(how)
+    if scale < 1:
+        print(f"note: --guidance-scale {describe_low_scale(scale)}; 1 is no guidance", file=sys.stderr)
+    if arguments.negative_prompt.strip() and scale == 1:
+        print("note: --negative-prompt has no effect: a guidance scale of 1 is no guidance", file=sys.stderr)
     Album(arguments.outdir, writes_manifest=False)  # raises where nothing can be written
     return upscaler, [replace(job, how=how) for job in jobs]
 

@@ -46,6 +46,7 @@ from dalle3_jax.pipeline.revision import (
     unknown_notes,
 )
 from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress, run_sampling_loop
+from dalle3_jax.pipeline.setting_notices import setting_notices
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.pipeline.upscaler import Upscaler
@@ -116,6 +117,8 @@ class Pipeline:
             timing_errors=self.system.timing_errors,
             upscale_factors=self.upscaler.factors if self.upscaler else (),
             upscaling_errors=self.upscaler.errors if self.upscaler else lambda _: [],
+            step_times=self.system.step_times,
+            takes_guidance_scale=self.system.unet.guidance_width > 0,
             needs_mask=self.system.needs_mask,
         )
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
@@ -193,7 +196,7 @@ class Pipeline:
             own = {"original_prompt": None if revised[prompt] == prompt else prompt, **settings}
             requests.append(self.request(revised[prompt], seed=seed + i, **own))
         notices = unknown_notes(revised, training) + revision_notices(revised)
-        notices += truncation_notices(requests, self.release.text, self.tokenizer)
+        notices += self.request_notices(requests)
         for notice in notices:
             warnings.warn(notice, stacklevel=2)
         with progress_bar() if progress is True else nullcontext((None, progress or None)) as (_, report):
@@ -288,6 +291,11 @@ class Pipeline:
         request = make_request(prompt, self.defaults | self._edit_defaults(given) | given)
         self.check_requests([request])
         return request
+
+    def request_notices(self, requests: Sequence[Request]) -> list[str]:
+        """Notes on requests that can be made: texts that are cut, settings without effect."""
+        notices = truncation_notices(requests, self.release.text, self.tokenizer)
+        return notices + setting_notices(requests, self.capabilities, self.defaults)
 
     def _edit_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The settings that follow from the image that is edited, where there is one."""

@@ -42,6 +42,7 @@ SAMPLER_TITLES = {
     "dpmsolver++_sde": "DPM++ 2M SDE",
     "unipc": "UniPC",
     "pndm": "PLMS",
+    "lcm": "LCM",
 }
 SPACING_TITLES = {
     "uniform": "SGM Uniform",
@@ -146,7 +147,8 @@ def a1111_parameters(metadata: Mapping[str, Any]) -> str:
 def _parameter_text(setting: Setting, value: Any) -> str:
     """A value as stable-diffusion-webui writes it."""
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     return format_size(value) if isinstance(value, tuple) else str(TITLES.get(setting.name, {}).get(value, value))
 
 

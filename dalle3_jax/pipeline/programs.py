@@ -161,14 +161,23 @@ def start_inverted(
 
 
 def denoiser(
-    params: Params, condition: Condition, *, system: PipelineSpec, beside: Float[Array, "b h w k"] | None = None
+    params: Params,
+    condition: Condition,
+    scale: Float[Array, " b"] | None = None,
+    *,
+    system: PipelineSpec,
+    beside: Float[Array, "b h w k"] | None = None,
 ) -> Denoise:
-    """The base model's Denoise on the rows of a condition, for whole images; `beside` are further channels of input."""
+    """The base model's Denoise on the rows of a condition, for whole images; `beside` are further channels of input.
+
+    A UNet that takes the guidance scale is told `scale`, or without any 1, no guidance.
+    """
 
     def network(x_t: Array, t: Array) -> Array:
         if beside is not None:
             x_t = jnp.concatenate([x_t, jnp.tile(beside, (len(x_t) // len(beside), 1, 1, 1))], axis=-1)
-        return apply_unet(system.unet, params["unet"], x_t, t, condition, factor=system.latent.factor)
+        told = jnp.ones(len(t)) if scale is None else scale
+        return apply_unet(system.unet, params["unet"], x_t, t, condition, None, told, factor=system.latent.factor)
 
     return prediction.denoiser(network, system.schedule, system.prediction)
 
@@ -193,6 +202,7 @@ def advance(
     """Steps first to first + count - 1 of the sampling loop, guided away from `null` where it is given.
 
     The loop's own first step is `begin`. What is `known` of the images stays.
+    A UNet that takes the guidance scale itself has no null: it is told it in every step.
     """
     rows = condition
     if null is not None:
@@ -200,8 +210,9 @@ def advance(
     beside = None
     if known is not None and known.beside is not None:
         beside = jnp.concatenate([known.mask, known.beside], axis=-1)
-    denoise = denoiser(params, rows, system=system, beside=beside)
-    if guide is not None:
+    scale = guide.scale if guide is not None and null is None else None
+    denoise = denoiser(params, rows, scale, system=system, beside=beside)
+    if guide is not None and null is not None:
         interval = (guide.first, guide.last)
         denoise = guidance.classifier_free(
             denoise, guide.scale, system.schedule, interval, guide.rescale, system.rescaled

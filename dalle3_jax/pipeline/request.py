@@ -190,10 +190,13 @@ ANY_STEPS = kinds.check_integer(1, MAX_STEPS)
 OWN_STEPS = kinds.check_integer(0, MAX_STEPS, ", 0 for its own")
 ANY_SEED = kinds.check_integer(0, 2**32 - 1, ", and so must those that follow it")
 SAMPLER = (
-    "ddim, ddpm, euler, euler_ancestral, heun (two evaluations a step), dpmsolver++, dpmsolver++_sde, unipc, or "
-    "consistency for a distilled model"
+    "ddim, ddpm, euler, euler_ancestral, heun (two evaluations a step), dpmsolver++, dpmsolver++_sde, unipc, pndm or "
+    "pndm_prk; consistency or lcm for a distilled model"
 )
-SPACING = "how its times are laid: uniform, trailing, leading, linspace, logsnr or karras (default: the release's own)"
+SPACING = (
+    "how its times are laid: uniform, trailing, leading, linspace, logsnr, karras or, of lcm, skipping "
+    "(default: the release's own)"
+)
 SCALE = "1 is none; higher follows the prompt more"
 PERIOD = "guide from one time to another, 1 is noise"
 RESCALE = "0 to 1; tames the contrast of high guidance"

@@ -57,7 +57,8 @@ def run_sampling_loop(
     state, keys, known = _start(params, requests, edit, system, mesh)
     guides = [request.guidance for request in requests]
     rows = np.asarray([(guide.scale, *guide.interval, guide.rescale) for guide in guides], np.float32)
-    guided = condition, null, programs.GuidanceRows(*rows.T)
+    # A UNet that takes the scale itself has no null pass.
+    guided = condition, None if system.unet.guidance_width else null, programs.GuidanceRows(*rows.T)
     inputs = shard_rows(guided if any(guide.scale != 1 for guide in guides) else (condition, None, None), mesh)
     begin = begin_step(requests[0].edit, steps)
     count = programs.steps_per_chunk(steps - begin) if progress else steps - begin
