@@ -36,7 +36,8 @@ async def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[
     `own` are values that take the place of the call's: of an edit, the images too.
     """
     fields = type(call).model_fields
-    values = {name: value for name in fields if (value := getattr(call, name)) is not None} | own
+    values: dict[str, Any] = {name: value for name in fields if (value := getattr(call, name)) is not None}
+    values.update(own)
     service.check_model(values.get("model"))
     if values.get("background") == "transparent":
         raise ApiError(400, "background: transparent cannot be had, use opaque", param="background")

@@ -12,6 +12,8 @@ from dalle3_jax.serving.service import Service
 
 __all__ = ["open_socket", "run_server"]
 
+KEEP_ALIVE_SECONDS = 75
+"""More than what proxies and clients keep: who closes first must be they, or a request meets a closed connection."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -40,7 +42,14 @@ def run_server(
         server.should_exit = True
 
     # The access log is our own: paths hold the names of jobs and files, which are secrets.
-    config = uvicorn.Config(build(fail), log_config=None, access_log=False, ws="none", server_header=False)
+    config = uvicorn.Config(
+        build(fail),
+        log_config=None,
+        access_log=False,
+        ws="none",
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
     server = uvicorn.Server(config)
 
     async def serve() -> None:
