@@ -3,7 +3,6 @@
 import argparse
 import functools
 import hashlib
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -28,12 +27,15 @@ from dalle3_jax.pipeline import auto_size, editing, revision
 from dalle3_jax.pipeline.album import Album, expand_names
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.edit_settings import check_edit, supply_inputs
-from dalle3_jax.pipeline.image_formats import FORMATS, MOST_EXIF, open_generated
+from dalle3_jax.pipeline.image_formats import FORMATS, open_generated
+from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.jobs import AUTO, PromptLine, make_requests, parse_size_or_auto, read_prompt_lines
-from dalle3_jax.pipeline.png import encode_png, read_metadata
+from dalle3_jax.pipeline.png import encode_png, jpeg_errors, read_metadata
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, request_from_metadata, shorten
 from dalle3_jax.prompting.chat import Chat
+from dalle3_jax.prompting.scene_description import PlacedThing, describe_scene
+from dalle3_jax.prompting.scene_lexicon import training_lexicon
 from dalle3_jax.runtime.cluster import add_host_flags, find_hosts
 
 if TYPE_CHECKING:
@@ -121,7 +123,7 @@ def add_edit_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--edit", metavar="TEXT", help=told)
     told = "an image of which to make -n others, by the prompt that it carries and new seeds, --strength away from it"
     group.add_argument("--variations", metavar="FILE", help=told)
-    told = "a release or a stage with a captioner, which describes an image that carries no prompt"
+    told = "a release or a stage with a captioner, for an image that carries no prompt (the demo: its scene reader)"
     group.add_argument("--captioner", metavar="PATH", help=told)
 
 
@@ -186,7 +188,8 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     size = parse_size_or_auto(arguments.size) if arguments.size else None
     if size == AUTO:
         arguments.size = None  # each line has its own
-    options = given_settings(arguments) | given_variations(arguments)
+    options = given_settings(arguments)
+    image = take_image(arguments, options)
     if "image" in options:
         check_edit(options)
     if arguments.batch_size is not None and arguments.batch_size < 1:
@@ -194,8 +197,8 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     pipeline = open_pipeline(
         arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant
     )
-    if described:
-        lines = [describe_line(arguments, options, pipeline, chat)]
+    if described and image is not None:
+        lines = [describe_line(arguments, image, options, pipeline, chat)]
     check_options(pipeline, options)
     sized = auto_size.size_assigner(lines, pipeline, size, arguments.size_head, chat)
     training = pipeline.release.training
@@ -209,8 +212,8 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     wanted = list(dict.fromkeys(make_requests(lines, make, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
         raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
-    if arguments.format == "jpeg":
-        check_jpeg_texts(wanted)
+    if arguments.format == "jpeg" and (errors := jpeg_errors(wanted)):
+        raise ValueError(f"--format jpeg: {errors[0]}")
     if arguments.decoder_checkpoint and all(request.decoding.decoder == "vae" for request in wanted):
         others = " or ".join(pipeline.decoders[1:])
         print(
@@ -227,7 +230,7 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
 
 def check_edit_flags(arguments: argparse.Namespace) -> None:
     """ValueError for flags of edits that do not go together."""
-    names = ["prompt", "prompts_file", "edit", "image", "mask", "outpaint", "feather"]
+    names = ["prompt", "prompts_file", "edit", "image", "mask", "outpaint", "feather", "source_prompt"]
     if arguments.variations is None:
         names = names[:2] if arguments.edit is not None else []
     if clash := [flag_name(name) for name in names if getattr(arguments, name) is not None]:
@@ -247,30 +250,62 @@ def check_options(pipeline: "Pipeline", options: dict[str, Any]) -> None:
         pipeline.request("", **{name: value for name, value in options.items() if SETTINGS[name].part != "edit"})
 
 
-def given_variations(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings of variations: those of image to image."""
-    return {} if arguments.variations is None else {"image": SETTINGS["image"].read(arguments.variations)}
+def take_image(arguments: argparse.Namespace, options: dict[str, Any]) -> InputImage | None:
+    """The image that --edit or --variations is about; that of variations joins the `options`.
+
+    At a strength of 1 it does not: there they begin with noise.
+    """
+    if arguments.variations is None:
+        return options.get("image")
+    image = SETTINGS["image"].read(arguments.variations)
+    if options.get("strength") == 1:
+        del options["strength"]
+    else:
+        options["image"] = image
+    return image
+
+
+def image_describer(arguments: argparse.Namespace, pipeline: "Pipeline") -> editing.Describe | None:
+    """What describes an image from elsewhere: the captioner, or for a model of scenes the shipped reader of them."""
+    if arguments.captioner is not None:
+        from dalle3_jax.captioning.model import CaptionModel
+
+        captioner = CaptionModel.load(arguments.captioner)
+        return lambda pixels: captioner.captions([pixels])[0]
+    if (lexicon := training_lexicon(pipeline.release.training)) is None:
+        return None
+    from dalle3_jax.reading.scene_reader import Reader
+
+    reader = Reader.load()
+
+    def describe(pixels: np.ndarray) -> str:
+        [reading] = reader.read(pixels[None])
+        things = [PlacedThing(seen.concept, seen.tint, seen.x, seen.y) for seen in reading.objects]
+        return describe_scene(things, reading.background, lexicon)
+
+    return describe
 
 
 def describe_line(
-    arguments: argparse.Namespace, options: dict[str, Any], pipeline: "Pipeline", chat: Chat | None
+    arguments: argparse.Namespace,
+    image: InputImage,
+    options: dict[str, Any],
+    pipeline: "Pipeline",
+    chat: Chat | None,
 ) -> PromptLine:
     """The prompt of an edit in words, or of variations, said to the user; `options` get the seed and the strength."""
-    from dalle3_jax.captioning.model import CaptionModel
-
-    image, describe = options["image"], None
-    if arguments.captioner is not None:
-        captioner = CaptionModel.load(arguments.captioner)
-        describe = lambda pixels: captioner.captions([pixels])[0]  # noqa: E731
-    described = editing.describe_image(image, describe)
+    carries = bool(editing.carried_prompt(image))
+    described = editing.describe_image(image, None if carries else image_describer(arguments, pipeline))
+    if not carries:
+        print(f"{image!r} shows: {described}", file=sys.stderr)
     first = editing.carried_seed(image)
     if arguments.variations is not None:
         options.setdefault("seed", first + 1)
-        if options.get("strength") == 1:
-            del options["image"], options["strength"]
         return PromptLine("--variations", {"prompt": described})
     options.setdefault("seed", first)
     training, instruction = pipeline.release.training, arguments.edit
+    if not carries:
+        options.setdefault("source_prompt", described)
     prompt = editing.follow_instruction(instruction, described, training, pipeline.can_read, chat)
     print(f"{shorten(instruction)} -> {prompt}", file=sys.stderr)
     return PromptLine("--edit", {"prompt": prompt, "original_prompt": instruction})
@@ -287,14 +322,6 @@ def open_album(arguments: argparse.Namespace, identities: list[str], names: dict
 
         processes.check_agreement(Path(folder), {"pictures": identities})
     return Album(folder, jax.process_index() == 0, names, f".{arguments.format or 'png'}")
-
-
-def check_jpeg_texts(requests: list[Request]) -> None:
-    """ValueError for prompts that the metadata of a JPEG have no room for."""
-    for request in requests:
-        texts = f"{request.prompt}{request.original_prompt}{request.negative_prompt}"
-        if len(json.dumps(texts)) + 4 * len(texts) > MOST_EXIF - 4096:
-            raise ValueError(f"{shorten(request.prompt)!r} is too long for a JPEG: give --format png or webp")
 
 
 def check_free_names(album: Album, requests: list[Request], digest: str) -> None:
@@ -325,7 +352,7 @@ def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], argu
         # Sized by all that is wanted: a run that goes on makes the same bits as one that was never stopped.
         size = arguments.batch_size or default_batch_size(requests, pipeline.mesh.size if pipeline.mesh else 1)
         if arguments.drop_text_encoder:
-            texts = [text for request in missing for text in (request.prompt, request.negative_prompt)]
+            texts = [text for request in missing for text in request.texts]
             pipeline.drop_text_encoder(texts, size)
         for _, picture in generate_images(pipeline, missing, size, progress):
             bar.write(str(album.add(picture)), file=sys.stdout)
@@ -380,7 +407,7 @@ def repeat_image(
 
     with progress_bar() as (_, progress):
         if arguments.drop_text_encoder:
-            pipeline.drop_text_encoder((request.prompt, request.negative_prompt), batch_size)
+            pipeline.drop_text_encoder(request.texts, batch_size)
         [(_, picture)] = generate_images(pipeline, [request], batch_size, progress)
     path = album.path(request, picture.checkpoint).with_suffix(".repeat.png")  # whose pixels are exact
     picture.save(path)

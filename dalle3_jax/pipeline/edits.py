@@ -101,7 +101,7 @@ def _fit_edit(edit: Edit, size: tuple[int, int]) -> tuple[Pixels, MaskPixels]:
     rest repeats its edge.
     """
     canvas = _canvas(edit)
-    if edit.kind == "image":
+    if edit.kind != "mask":
         image = Image.fromarray(canvas)
         return np.asarray(ImageOps.fit(image, size[::-1], Image.Resampling.LANCZOS)), np.full(size, 255, np.uint8)
     top, left, height, width = _place(canvas.shape[:2], size)

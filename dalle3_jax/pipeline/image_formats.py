@@ -34,8 +34,10 @@ MOST_EXIF = 65_000
 """Bytes; a JPEG holds no more."""
 
 
-def encode_image(image: Image.Image, texts: Mapping[str, str], suffix: str) -> bytes:
+def encode_image(image: Image.Image, texts: Mapping[str, str], suffix: str, quality: int = QUALITY) -> bytes:
     """The file of an image in the format that a suffix names; `texts` are those of a PNG's chunks.
+
+    `quality` is that of a JPEG or WebP, 0 to 100.
 
     EXIF holds A1111's parameters as the user's comment, where stable-diffusion-webui puts them, and ours as the
     description. Raises ValueError for another suffix, and for a JPEG whose texts have no room.
@@ -53,7 +55,7 @@ def encode_image(image: Image.Image, texts: Mapping[str, str], suffix: str) -> b
     if form == "jpeg" and len(content) > MOST_EXIF:
         raise ValueError(f"the prompt is too long for a JPEG, whose metadata end at {MOST_EXIF} bytes: use png or webp")
     file = BytesIO()
-    image.save(file, FORMATS[form], quality=QUALITY, exif=content, xmp=XMP.replace("SOURCE_TYPE", SOURCE_TYPE).encode())
+    image.save(file, FORMATS[form], quality=quality, exif=content, xmp=XMP.replace("SOURCE_TYPE", SOURCE_TYPE).encode())
     return file.getvalue()
 
 

@@ -30,7 +30,7 @@ from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, default_batch_size, generate_images
 from dalle3_jax.pipeline.decoders import apply_decoder, fitting_decoders
 from dalle3_jax.pipeline.edit_settings import Edit, default_strength
-from dalle3_jax.pipeline.editing import Describe, carried_seed, describe_image, follow_instruction
+from dalle3_jax.pipeline.editing import Describe, carried_prompt, carried_seed, describe_image, follow_instruction
 from dalle3_jax.pipeline.edits import edit_rows, working_size
 from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
@@ -224,7 +224,8 @@ class Pipeline:
         `image` and `mask` are paths, images of Pillow, uint8 (h, w, 3) or generated images. `prompt` describes all of
         the edited image. In its place an `instruction`, such as "make it night", is done to the prompt that the image
         carries, or to what `describe` says of its pixels; a language model (`chat`) understands more of them than the
-        words of the model's own training. It keeps the image's seed unless there is another `seed`. Outside a mask not
+        words of the model's own training. It keeps the image's seed unless there is another `seed`; the noise of
+        an image that carries no prompt is found by inversion. Outside a mask not
         one pixel changes, and the image keeps its size. Raises ValueError as `__call__` does, before anything is
         computed.
         """
@@ -235,6 +236,8 @@ class Pipeline:
             described, training = describe_image(opened, describe), self.release.training
             prompt = follow_instruction(instruction, described, training, self.can_read, chat)
             settings = {"original_prompt": instruction, "strength": INSTRUCTED, **settings}
+            if not (carried_prompt(opened) or settings.get("mask") is not None or settings.get("outpaint")):
+                settings.setdefault("source_prompt", described)
             upsample, seed = "none", carried_seed(opened) if seed is None else seed
         how = {"n": n, "seed": seed or 0, "batch_size": batch_size, "progress": progress, "upsample": upsample}
         return self(prompt or "", image=opened, **how, **settings)
@@ -247,7 +250,7 @@ class Pipeline:
         *,
         n: int = 1,
         seed: int | None = None,
-        strength: float | None = None,
+        strength: float | int | None = None,
         describe: Describe | None = None,
         batch_size: int | None = None,
         progress: Progress | bool | None = None,
@@ -442,6 +445,9 @@ class Pipeline:
         first = requests[0]
         images, mask, cells = edit_rows([request.edit for request in requests], first.size, self.capabilities.factor)
         latents = self.encode_images(images, first.decoding.tile)
+        if first.edit.kind == "inverted":
+            source = self.prompts.get([request.edit.source_prompt for request in requests], self.encode)
+            return EditInputs(latents, source=source)
         if first.edit.kind == "image":
             return EditInputs(latents)
         beside = self.encode_images(images * (1 - mask), first.decoding.tile) if self.system.needs_mask else None

@@ -1,7 +1,7 @@
 """A generated image, and how it was made, written into its file and read back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,16 +13,24 @@ from PIL import Image
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.image_formats import (
     METADATA_CHUNK,
+    MOST_EXIF,
     SOURCE_TYPE,
     encode_image,
     encode_png,
     open_generated,
     read_metadata_text,
 )
-from dalle3_jax.pipeline.request import Request, Setting, ordered_settings, request_from_metadata, stored_values
+from dalle3_jax.pipeline.request import (
+    Request,
+    Setting,
+    ordered_settings,
+    request_from_metadata,
+    shorten,
+    stored_values,
+)
 from dalle3_jax.pipeline.setting_values import format_size
 
-__all__ = ["GeneratedImage", "a1111_parameters", "encode_png", "read_metadata", "to_pixels"]
+__all__ = ["GeneratedImage", "a1111_parameters", "encode_png", "jpeg_errors", "read_metadata", "to_pixels"]
 
 SAMPLER_TITLES = {
     "ddim": "DDIM",
@@ -87,6 +95,16 @@ class GeneratedImage:
         """Writes the file whole, a PNG, WebP or JPEG by its suffix: it has its name only when all is on the disk."""
         path = Path(path)
         write_whole(path, encode_image(self.image, self.texts, path.suffix))
+
+
+def jpeg_errors(requests: Iterable[Request]) -> list[str]:
+    """One message for each prompt that the metadata of a JPEG have no room for."""
+    errors = []
+    for request in requests:
+        texts = f"{request.prompt}{request.original_prompt}{request.negative_prompt}"
+        if len(json.dumps(texts)) + 4 * len(texts) > MOST_EXIF - 4096:
+            errors.append(f"{shorten(request.prompt)!r} is too long for a JPEG: use png or webp")
+    return errors
 
 
 def to_pixels(images: Any) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The sampling loop of a batch of requests: from their seeds and conditions to latents."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,12 +26,14 @@ StepProgress = Callable[[int, Float[Array, "b h w c"]], None]
 class EditInputs(NamedTuple):
     """What a loop begins with in place of noise: latents of images, and where there is a mask, that of their cells.
 
-    `beside` are the latents that an inpainting UNet is shown: of the images without what is in the mask.
+    `beside` are the latents that an inpainting UNet is shown: of the images without what is in the mask. With a
+    `source`, the condition of what the images show, their noise is found by inversion instead of drawn.
     """
 
     latents: Float[Array, "b h w c"]
     mask: Float[Array, "b h w 1"] | None = None
     beside: Float[Array, "b h w c"] | None = None
+    source: Condition | None = None
 
 
 def run_sampling_loop(
@@ -52,7 +54,7 @@ def run_sampling_loop(
     sampling = requests[0].sampling
     system = system.with_spacing(sampling.spacing)
     steps, sampler = sampling.steps, sampling.sampler
-    state, keys, known = _start(requests, edit, system, mesh)
+    state, keys, known = _start(params, requests, edit, system, mesh)
     guides = [request.guidance for request in requests]
     rows = np.asarray([(guide.scale, *guide.interval, guide.rescale) for guide in guides], np.float32)
     # A UNet that takes the scale itself has no null pass.
@@ -84,7 +86,11 @@ def run_sampling_loop(
 
 
 def _start(
-    requests: Sequence[Request], edit: EditInputs | None, system: PipelineSpec, mesh: Mesh | None
+    params: Params,
+    requests: Sequence[Request],
+    edit: EditInputs | None,
+    system: PipelineSpec,
+    mesh: Mesh | None,
 ) -> tuple[SamplerState, Array, programs.KnownRows | None]:
     """The state at the first step, the keys of the loop, and what stays as it is."""
     sampling = requests[0].sampling
@@ -96,8 +102,12 @@ def _start(
         state, keys = programs.start(seeds, std, shape=(height, width, system.latent.channels), past=past)
         return state, keys, None
     begin = np.int32(begin_step(requests[0].edit, steps))
-    state, keys, noise = programs.start_late(
-        seeds, std, edit.latents, begin, system=system, sampler=sampler, steps=steps, past=past
-    )
+    loop: dict[str, Any] = {"system": system, "sampler": sampler, "steps": steps, "past": past}
+    if edit.source is not None:
+        source = shard_rows(edit.source, mesh)
+        with programs.batch_over_mesh(mesh, len(requests)):
+            state, keys = programs.start_inverted(params, source, seeds, edit.latents, begin, **loop)
+        return state, keys, None
+    state, keys, noise = programs.start_late(seeds, std, edit.latents, begin, **loop)
     known = None if edit.mask is None else programs.KnownRows(edit.latents, edit.mask, noise, edit.beside)
     return state, keys, known

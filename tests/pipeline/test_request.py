@@ -63,6 +63,7 @@ EDITED = {
     "strength": 0.5,
     "outpaint": "2:1",
     "feather": 7,
+    "source_prompt": "b",
 }
 UNGUIDED = {"size": [64, 64], "steps": 1, "sampler": "euler_ancestral", "guidance_scale": 1, "seed": 2**32 - 1}
 
@@ -168,7 +169,7 @@ def test_every_setting_stands_where_its_row_says():
     assert request.guidance == Guidance(2.0, (0.0, 0.75), 0.5)
     assert request.decoding == Decoding("consistency", 2, 0.5, 192)
     assert request.upscaling == Upscaling(2, 3, 40, 2.5, 256)
-    assert request.edit == Edit(open_input_image(PIXELS), open_input_mask(PIXELS[..., 0]), 0.5, "2:1", 7)
+    assert request.edit == Edit(open_input_image(PIXELS), open_input_mask(PIXELS[..., 0]), 0.5, "2:1", 7, "b")
     read = {name: setting.type.read(value) for name, setting in SETTINGS.items() if (value := values.get(name))}
     assert setting_values(request) == {"prompt": "a red apple", **read}
     assert all(value != SETTINGS[name].default for name, value in read.items()), "the test would not see a mix-up"
