@@ -12,7 +12,7 @@ from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.examples import floats, require_component, text_mask
 from dalle3_jax.models.vae import depth_to_space, space_to_depth
 from dalle3_jax.nn.explicit_axes import accept_explicit_axes
-from dalle3_jax.nn.layers import EmbeddingMLP, conv, embedding, sinusoids
+from dalle3_jax.nn.layers import EmbeddingMLP, conv, dense, embedding, guidance_sinusoids, sinusoids
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
 from dalle3_jax.nn.transformer import SpatialTransformer
@@ -49,6 +49,8 @@ class UNet(nn.Module):
     `context_width` and `vector_width` are those of the condition's tokens and vector where they are known (0: any).
     An upscaler's (see `models.upscaler`) is conditioned on the noise level of its low-resolution image too, by a second
     embedding added to that of the time: of sinusoids (`level_entries=0`) or a learned table of so many entries.
+    A model distilled with guidance is given its scale (1: none) as an input instead of a null pass: as `guidance_width`
+    sinusoids, added to those of the time by a linear map (diffusers' `time_cond_proj_dim`; 0: no such input).
     `patch` folds pixels into channels before the first convolution. `norm="rms"` has no statistics over space.
     `eps` is that of the norms outside the transformers, `size_id_width` the number of sinusoids of a size id.
     """
@@ -75,6 +77,7 @@ class UNet(nn.Module):
     size_id_width: int = SIZE_ID_WIDTH
     conv_in_kernel: int = 3
     conv_out_kernel: int = 3
+    guidance_width: int = 0
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -86,13 +89,14 @@ class UNet(nn.Module):
         condition: Condition,
         sizes: Float[Array, "b s"] | None = None,
         noise_level: Float[Array, " b"] | None = None,
+        guidance: Float[Array, " b"] | None = None,
     ) -> Float[Array, "b h w c_out"]:
-        """One evaluation; t and noise_level are schedules' network times, sizes are in pixels.
+        """One evaluation; t and noise_level are schedules' network times, sizes are in pixels, guidance is a scale.
 
         Any latent size works, any multiple of `patch` where pixels are folded.
         """
         self._check_condition(condition)
-        e = self._conditioning_embedding(t, condition, sizes, noise_level)
+        e = self._conditioning_embedding(t, condition, sizes, noise_level, guidance)
         top = self.levels[0].channels
         x = space_to_depth(x, self.patch).astype(self.dtype)
         x = conv(top, self.conv_in_kernel, dtype=self.dtype, name="conv_in")(x)
@@ -134,11 +138,15 @@ class UNet(nn.Module):
             raise ValueError(f"the condition does not fit this UNet, which takes {' and '.join(wrong)}")
 
     def _conditioning_embedding(
-        self, t: Array, condition: Condition, sizes: Array | None, noise_level: Array | None
+        self,
+        t: Array,
+        condition: Condition,
+        sizes: Array | None,
+        noise_level: Array | None,
+        guidance: Array | None,
     ) -> Array:
-        top = self.levels[0].channels
-        width = self.embedding_ratio * top
-        e = EmbeddingMLP(width, self.dtype, name="time_embedding")(sinusoids(t, top))
+        width = self.embedding_ratio * self.levels[0].channels
+        e = EmbeddingMLP(width, self.dtype, name="time_embedding")(self._time_input(t, guidance))
         extra = [condition.vector.astype(jnp.float32)] if self.pooled else []
         if self.size_ids:
             if sizes is None or sizes.shape[-1] != self.size_ids:
@@ -149,6 +157,16 @@ class UNet(nn.Module):
         if extra:
             e = e + EmbeddingMLP(width, self.dtype, name="condition_embedding")(jnp.concatenate(extra, axis=-1))
         return e if self.level_entries is None else e + self._level_embedding(noise_level, width)
+
+    def _time_input(self, t: Array, guidance: Array | None) -> Array:
+        top = self.levels[0].channels
+        if not self.guidance_width:
+            return sinusoids(t, top)
+        if guidance is None:
+            raise ValueError("this UNet is conditioned on the guidance scale: pass guidance")
+        # Zero in a new network: it begins as its teacher, which has no such input.
+        project = dense(top, use_bias=False, zero=True, dtype=self.dtype, name="guidance_projection")
+        return sinusoids(t, top) + project(guidance_sinusoids(guidance, self.guidance_width))
 
     def _level_embedding(self, noise_level: Array | None, width: int) -> Array:
         if noise_level is None:
@@ -206,8 +224,9 @@ class UNet(nn.Module):
         condition = Condition(floats(1, 8, context), text_mask(), floats(1, max(vector, 1)))
         sizes = floats(1, self.size_ids) if self.size_ids else None
         noise_level = None if self.level_entries is None else floats(1)
+        guidance = floats(1) if self.guidance_width else None
         side = 8 * self.patch
-        return floats(1, side, side, self.in_channels), floats(1), condition, sizes, noise_level
+        return floats(1, side, side, self.in_channels), floats(1), condition, sizes, noise_level, guidance
 
 
 def apply_unet(
@@ -217,20 +236,22 @@ def apply_unet(
     t: Float[Array, " b"],
     condition: Condition,
     sizes: Float[Array, "b s"] | None = None,
+    guidance: Float[Array, " b"] | None = None,
     *,
     factor: int,
 ) -> Float[Array, "b h w c_out"]:
     """The UNet's output at the network times t, in training and in sampling.
 
     A UNet with `size_ids` is given `sizes`, or without any those of uncropped images of `factor` times the sides of
-    x_t; others are given none.
+    x_t; others are given none. One with `guidance_width` is given the guidance scales, others are not.
     """
     if not module.size_ids:
         sizes = None
     elif sizes is None:
         rows, height, width, _ = x_t.shape
         sizes = whole_image_sizes(rows, factor * height, factor * width)
-    output: Any = module.apply({"params": params}, x_t, t, condition, sizes)
+    inputs = {"guidance": guidance} if module.guidance_width else {}
+    output: Any = module.apply({"params": params}, x_t, t, condition, sizes, **inputs)
     return output
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "dense",
     "embedding",
     "grid_sinusoids",
+    "guidance_sinusoids",
     "kernel_init",
     "layer_norm",
     "sinusoids",
@@ -117,6 +118,16 @@ def sinusoids(t: Float[Array, " b"], width: int, max_period: float = 10_000.0) -
     frequencies = jnp.exp(-math.log(max_period) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = t.astype(jnp.float32)[:, None] * frequencies[None]
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def guidance_sinusoids(scale: Float[Array, " b"], width: int) -> Float[Array, "b d"]:
+    """[sin, cos] of 1000 (scale - 1) at `width / 2` frequencies from 1 down to 1e-4, both included, in float32.
+
+    The embedding of a guidance scale in latent consistency models (arXiv 2310.04378, diffusers' `timestep_cond`).
+    """
+    frequencies = jnp.exp(-math.log(10_000.0) * jnp.linspace(0, 1, width // 2, dtype=jnp.float32))
+    angles = 1000 * (scale.astype(jnp.float32) - 1)[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
 def grid_sinusoids(rows: int, columns: int, width: int) -> Float[Array, "m d"]:

@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from dalle3_jax.models.unet import Level, UNet, apply_unet, whole_image_sizes
+from dalle3_jax.nn.layers import guidance_sinusoids
 from tests.networks import abstract, condition, normal, randomised, spoiled
 
 UNET = UNet(levels=(Level(8, 1), Level(12, 1, depth=1, heads=2)), groups=4, size_ids=2)
@@ -129,3 +130,26 @@ def test_bfloat16_is_close_and_returns_float32():
     rounded = jax.jit(UNET.clone(dtype=jnp.bfloat16).apply)({"params": PARAMS}, X, T, CONDITION, SIZES)
     assert rounded.dtype == jnp.float32
     assert 0 < jnp.abs(rounded - exact).max() < 0.05 * jnp.abs(exact).max()
+
+
+def test_a_guidance_scale_changes_nothing_before_training_and_everything_after():
+    unet = UNET.clone(guidance_width=8)
+    fresh = nn.unbox(jax.jit(unet.init)(jax.random.key(0), X, T, CONDITION, SIZES, None, jnp.ones(2))["params"])
+    projection = fresh["guidance_projection"]
+    student = PARAMS | {"guidance_projection": projection}
+    run = jax.jit(lambda params, scale: unet.apply({"params": params}, X, T, CONDITION, SIZES, None, scale))
+    np.testing.assert_allclose(run(student, jnp.array([1.0, 4.0])), forward(PARAMS), atol=1e-6)
+    student["guidance_projection"] = jax.tree.map(lambda kernel: kernel + 0.1, projection)
+    apart = jnp.abs(run(student, jnp.array([1.0, 4.0])) - run(student, jnp.array([1.0, 3.0]))).max((1, 2, 3))
+    assert apart[0] == 0
+    assert apart[1] > 1e-3
+    with pytest.raises(ValueError, match="conditioned on the guidance scale"):
+        abstract(unet, X, T, CONDITION, SIZES)
+
+
+def test_the_embedding_of_a_guidance_scale_is_that_of_latent_consistency_models():
+    scale = jnp.array([1.0, 4.5])
+    frequencies = np.exp(-np.log(10_000) / 3 * np.arange(4))  # get_guidance_scale_embedding of diffusers
+    angles = 1000 * (np.asarray(scale) - 1)[:, None] * frequencies
+    expected = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    np.testing.assert_allclose(guidance_sinusoids(scale, 8), expected, atol=1e-3)
