@@ -22,6 +22,7 @@ __all__ = [
     "advance",
     "consistency",
     "ddim",
+    "evaluates_between",
     "find_step",
     "initial_state",
     "noise",
@@ -49,6 +50,11 @@ def find_step(sampler: str, prediction: str = "eps") -> SamplerStep:
     """The step of a sampler by name, for a network of this prediction: PNDM combines what the network predicts."""
     step: Any = SAMPLERS[sampler]
     return functools.partial(step, prediction=prediction) if past_outputs(step) else step
+
+
+def evaluates_between(sampler: str) -> bool:
+    """Whether steps of a sampler evaluate the network up to their end too, and not only at their start."""
+    return sampler in ("heun", "pndm", "pndm_prk")
 
 
 def past_outputs(step: SamplerStep) -> int:

@@ -1,6 +1,6 @@
 """One attention for all uses: self, cross, masked, biased; `attend` picks the kernel for the backend."""
 
-import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,17 @@ from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.ring import ring_attention, ring_axes
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
-__all__ = ["Attention", "attend", "fits_cudnn", "target_platform"]
+__all__ = ["KV", "Attention", "ContextProjection", "attend", "fits_cudnn", "target_platform"]
 
 TILED_FROM = 256 * 1024
 """Scores per head from which XLA's CPU backend is faster tile by tile (measured at 1,024 x 1,024: four times)."""
+
+
+class KV(NamedTuple):
+    """Keys and values of every token so far, or of all that is attended to; as `attend` takes them."""
+
+    keys: Float[Array, "*layers b m n k"]
+    values: Float[Array, "*layers b m n k"]
 
 
 def attend(
@@ -92,6 +99,7 @@ class Attention(nn.Module):
     """Multi-head attention from x to itself or to a context of any width.
 
     `scale=None` divides scores by sqrt(head_size); T5 uses 1. `qk_norm` normalises queries and keys per head.
+    The context may be given as its keys and values (see `ContextProjection`).
     """
 
     heads: int
@@ -108,23 +116,18 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b l d"],
-        context: Float[Array, "b m d_context"] | None = None,
+        context: Float[Array, "b m d_context"] | KV | None = None,
         mask: Bool[Array, "b m"] | None = None,
         bias: Float[Array, "1 n l m"] | None = None,
     ) -> Float[Array, "b l d_out"]:
         """Attend from x to context (by default x); `mask` marks the keys to use, `bias` is added to the scores."""
-        context = x if context is None else context
-        project = functools.partial(
-            dense, self.heads * self.head_size, use_bias=self.qkv_bias, dtype=self.dtype, axes=("embed", "heads")
-        )
-
-        def split(y: Array) -> Array:
-            return y.reshape(*y.shape[:-1], self.heads, self.head_size)
-
-        q = split(project(name="query", std=self.query_std)(x))
-        k, v = split(project(name="key")(context)), split(project(name="value")(context))
+        q = _project_heads("query", x, self.heads, self.head_size, self.qkv_bias, self.dtype, self.query_std)
         if self.qk_norm:
-            q, k = RMSNorm(name="query_norm")(q), RMSNorm(name="key_norm")(k)
+            q = RMSNorm(name="query_norm")(q)
+        if not isinstance(context, KV):
+            context = x if context is None else context
+            context = _project_context(context, self.heads, self.head_size, self.qkv_bias, self.qk_norm, self.dtype)
+        k, v = context
         y = attend(q, k, v, mask, bias, scale=self.head_size**-0.5 if self.scale is None else self.scale)
         out = dense(
             self.out_features or x.shape[-1],
@@ -134,3 +137,32 @@ class Attention(nn.Module):
             name="out",
         )
         return out(y.reshape(*y.shape[:2], -1))
+
+
+class ContextProjection(nn.Module):
+    """The keys and values that an `Attention` of these fields, and of this module's parameters, has of a context."""
+
+    heads: int
+    head_size: int
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, context: Float[Array, "b m d_context"]) -> KV:
+        """Project every token."""
+        return _project_context(context, self.heads, self.head_size, self.qkv_bias, self.qk_norm, self.dtype)
+
+
+def _project_context(context: Array, heads: int, head_size: int, use_bias: bool, qk_norm: bool, dtype: DTypeLike) -> KV:
+    """Keys and values, by submodules of the module in whose call this is called."""
+    k, v = (_project_heads(name, context, heads, head_size, use_bias, dtype) for name in ("key", "value"))
+    return KV(RMSNorm(name="key_norm")(k) if qk_norm else k, v)
+
+
+def _project_heads(
+    name: str, x: Array, heads: int, head_size: int, use_bias: bool, dtype: DTypeLike, std: float | None = None
+) -> Array:
+    """A linear map of each token to every head, by a submodule of the module in whose call this is called."""
+    linear = dense(heads * head_size, use_bias=use_bias, dtype=dtype, axes=("embed", "heads"), std=std, name=name)
+    return linear(x).reshape(*x.shape[:-1], heads, head_size)

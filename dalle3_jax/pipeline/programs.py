@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from dalle3_jax.diffusion import guidance, prediction, samplers
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.sdedit import sdedit
-from dalle3_jax.models.condition import Condition, encode_text
-from dalle3_jax.models.unet import apply_unet
+from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
+from dalle3_jax.models.unet import apply_unet, project_condition
 from dalle3_jax.pipeline.setting_values import HALO
 from dalle3_jax.pipeline.specs import DecoderSpec, PipelineSpec
 from dalle3_jax.pipeline.tiling import apply_in_tiles
@@ -31,6 +31,7 @@ __all__ = [
     "encode_prompts",
     "fold_in_purpose",
     "image_keys",
+    "project_rows",
     "resample",
     "sample_decoder",
     "start",
@@ -93,7 +94,21 @@ def start(
     return samplers.initial_state(std * samplers.noise(initial, shape), past), loop
 
 
-def denoiser(params: Params, condition: Condition, *, system: PipelineSpec) -> Denoise:
+@functools.partial(jax.jit, static_argnames="system")
+def project_rows(
+    params: Params, condition: Condition, null: Condition | None, *, system: PipelineSpec
+) -> ProjectedCondition:
+    """The rows of the sampling loop: a condition and, where it is given, the null condition below it.
+
+    The keys and values of the text are computed here, once for all steps.
+    """
+    rows = condition
+    if null is not None:
+        rows = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
+    return project_condition(system.unet, params["unet"], rows)
+
+
+def denoiser(params: Params, condition: Condition | ProjectedCondition, *, system: PipelineSpec) -> Denoise:
     """The base model's Denoise on the rows of a condition, for whole images."""
 
     def network(x_t: Array, t: Array) -> Array:
@@ -102,25 +117,24 @@ def denoiser(params: Params, condition: Condition, *, system: PipelineSpec) -> D
     return prediction.denoiser(network, system.schedule, system.prediction)
 
 
-@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "count"))
+@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps"))
 def advance(
     params: Params,
-    condition: Condition,
-    null: Condition | None,
+    rows: ProjectedCondition,
     guide: GuidanceRows | None,
     state: samplers.SamplerState,
     keys: Array,
     first: Int[Array, ""],
+    count: Int[Array, ""],
     *,
     system: PipelineSpec,
     sampler: str,
     steps: int,
-    count: int,
 ) -> samplers.SamplerState:
-    """Steps first to first + count - 1 of the sampling loop, guided away from `null` where it is given."""
-    rows = condition
-    if null is not None:
-        rows = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
+    """Steps first to first + count - 1 of the sampling loop, guided where `guide` is given.
+
+    `rows` are then those of `project_rows` with the null condition, else without.
+    """
     denoise = denoiser(params, rows, system=system)
     if guide is not None:
         interval = (guide.first, guide.last)

@@ -186,9 +186,10 @@ def trace_program_costs(part: SamplingProgram, chips: int) -> ProgramCosts:
 
 
 def _loop(params: Any, condition: Any, null: Any, guide: Any, state: Any, keys: Any, **how: Any) -> Any:
-    """The whole loop; where it begins is no argument, so that its length is known."""
-    advance = inspect.unwrap(programs.advance)
-    return advance(params, condition, null, guide, state, keys, 0, count=how["steps"], **how)
+    """Keys and values of the text, and the whole loop; its first step is no argument, so that its length is known."""
+    project, advance = inspect.unwrap(programs.project_rows), inspect.unwrap(programs.advance)
+    rows = project(params, condition, null, system=how["system"])
+    return advance(params, rows, guide, state, keys, 0, how["steps"], **how)
 
 
 def _sum_costs(terms: Sequence[costs.Costs]) -> costs.Costs:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.models.unet import Level, UNet, apply_unet, whole_image_sizes
+from dalle3_jax.models.unet import Level, UNet, apply_unet, project_condition, whole_image_sizes
 from dalle3_jax.nn.layers import guidance_sinusoids
 from tests.networks import abstract, condition, normal, randomised, spoiled
 
@@ -54,6 +54,35 @@ def test_every_input_matters(change):
 def test_masked_tokens_have_no_influence():
     other = CONDITION._replace(tokens=spoiled(CONDITION.tokens, CONDITION.mask))
     np.testing.assert_array_equal(forward(PARAMS, condition=other), forward(PARAMS))
+
+
+def test_projected_text_gives_the_same_output_and_is_all_that_it_reads_of_the_text():
+    """Both attentions of the level are to the text alone, the middle attends to the image too."""
+    unet = UNET.clone(levels=(Level(8, 1, depth=2, heads=2, self_attend=False),), qk_norm=True)
+    params = randomised(unet, X, T, CONDITION, SIZES)
+
+    def reads_text(path):
+        names = {part.key for part in path}
+        return "cross_attention" in names or ("self_attention" in names and path[0].key != "middle_transformer")
+
+    def blind(path, leaf):
+        return 0 * leaf if reads_text(path) and {part.key for part in path} & {"key", "value"} else leaf
+
+    @jax.jit
+    def run(params):
+        rows = project_condition(unet, params, CONDITION)
+        unread = jax.tree_util.tree_map_with_path(blind, params)
+        whole = unet.apply({"params": params}, X, T, CONDITION, SIZES)
+        return whole, unet.apply({"params": unread}, X, T, rows, SIZES)
+
+    whole, projected = run(params)
+    assert jnp.abs(whole).max() > 0.1
+    np.testing.assert_allclose(projected, whole, atol=1e-5)
+
+
+def test_text_of_another_width_is_not_projected():
+    with pytest.raises(ValueError, match="tokens of 9, not 6"):
+        project_condition(UNET.clone(context_width=9), PARAMS, CONDITION)
 
 
 def test_rows_do_not_see_each_other():
