@@ -18,7 +18,15 @@ from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
 from dalle3_jax.nn.transformer import SpatialTransformer, project_context
 from dalle3_jax.typing import Array, DTypeLike, Float, Params
 
-__all__ = ["SIZE_ID_WIDTH", "Level", "UNet", "apply_unet", "project_condition", "whole_image_sizes"]
+__all__ = [
+    "SIZE_ID_WIDTH",
+    "Level",
+    "UNet",
+    "apply_unet",
+    "apply_unet_with_features",
+    "project_condition",
+    "whole_image_sizes",
+]
 
 SIZE_ID_WIDTH = 256
 """Sinusoids per size id, as in SDXL (arXiv 2307.01952)."""
@@ -90,16 +98,34 @@ class UNet(nn.Module):
         sizes: Float[Array, "b s"] | None = None,
         noise_level: Float[Array, " b"] | None = None,
         guidance: Float[Array, " b"] | None = None,
+        deep: Float[Array, "b h2 w2 c2"] | None = None,
     ) -> Float[Array, "b h w c_out"]:
         """One evaluation; t and noise_level are schedules' network times, sizes are in pixels, guidance is a scale.
 
-        Any latent size works, any multiple of `patch` where pixels are folded.
+        Any latent size works, any multiple of `patch` where pixels are folded. With the features `deep` of an earlier
+        time only the first convolution and the last layer are evaluated (DeepCache, arXiv 2312.00858); without, they
+        are sown as the intermediate "deep".
         """
         self.check_condition(condition)
         e = self._conditioning_embedding(t, condition, sizes, noise_level, guidance)
         top = self.levels[0].channels
         x = space_to_depth(x, self.patch).astype(self.dtype)
-        x = conv(top, self.conv_in_kernel, dtype=self.dtype, name="conv_in")(x)
+        first = conv(top, self.conv_in_kernel, dtype=self.dtype, name="conv_in")(x)
+        if deep is None:
+            deep = self._deep_features(first, e, condition)
+            self.sow("intermediates", "deep", deep)
+        last = self.levels[0].blocks
+        x = self._layer(jnp.concatenate([deep, first], axis=-1), e, condition, self.levels[0], f"up_0_{last}")
+
+        rms = self.norm == "rms"
+        norm = RMSNorm(self.eps, name="norm_out") if rms else GroupNorm(self.groups, self.eps, name="norm_out")
+        # The first guess of a new network is zero.
+        features, kernel = self.out_channels * self.patch**2, self.conv_out_kernel
+        out = conv(features, kernel, dtype=self.dtype, zero=True, name="conv_out")(nn.silu(norm(x)))
+        return depth_to_space(out, self.patch).astype(jnp.float32)
+
+    def _deep_features(self, x: Array, e: Array, condition: Condition | ProjectedCondition) -> Array:
+        """What the last layer is given beside the first convolution's output."""
         skips = [x]
         for i, level in enumerate(self.levels):
             for j in range(level.blocks):
@@ -115,19 +141,13 @@ class UNet(nn.Module):
         x = self._block(bottom.channels, "middle_block_1")(x, e)
 
         for i, level in reversed(list(enumerate(self.levels))):
-            for j in range(level.blocks + 1):
+            for j in range(level.blocks + (i > 0)):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
                 x = self._layer(x, e, condition, level, f"up_{i}_{j}")
             if i > 0:
                 _, height, width, _ = skips[-1].shape
                 x = Upsample(level.channels, dtype=self.dtype, name=f"up_{i}_upsample")(x, (height, width))
-
-        rms = self.norm == "rms"
-        norm = RMSNorm(self.eps, name="norm_out") if rms else GroupNorm(self.groups, self.eps, name="norm_out")
-        # The first guess of a new network is zero.
-        features, kernel = self.out_channels * self.patch**2, self.conv_out_kernel
-        out = conv(features, kernel, dtype=self.dtype, zero=True, name="conv_out")(nn.silu(norm(x)))
-        return depth_to_space(out, self.patch).astype(jnp.float32)
+        return x
 
     @nn.nowrap
     def transformers(self) -> Iterator[tuple[str, SpatialTransformer]]:
@@ -256,22 +276,56 @@ def apply_unet(
     condition: Condition | ProjectedCondition,
     sizes: Float[Array, "b s"] | None = None,
     guidance: Float[Array, " b"] | None = None,
+    deep: Float[Array, "b h2 w2 c2"] | None = None,
     *,
     factor: int,
 ) -> Float[Array, "b h w c_out"]:
     """The UNet's output at the network times t, in training and in sampling.
 
     A UNet with `size_ids` is given `sizes`, or without any those of uncropped images of `factor` times the sides of
-    x_t; others are given none. One with `guidance_width` is given the guidance scales, others are not.
+    x_t; others are given none. One with `guidance_width` is given the guidance scales, or without any 1, that of no
+    guidance; others are not.
     """
-    if not module.size_ids:
-        sizes = None
-    elif sizes is None:
-        rows, height, width, _ = x_t.shape
-        sizes = whole_image_sizes(rows, factor * height, factor * width)
-    inputs = {"guidance": guidance} if module.guidance_width else {}
-    output: Any = module.apply({"params": params}, x_t, t, condition, sizes, **inputs)
+    inputs = _unet_inputs(module, x_t, t, condition, sizes, guidance, factor)
+    output: Any = module.apply({"params": params}, **inputs, **({} if deep is None else {"deep": deep}))
     return output
+
+
+def apply_unet_with_features(
+    module: UNet,
+    params: Params,
+    x_t: Float[Array, "b h w c"],
+    t: Float[Array, " b"],
+    condition: Condition | ProjectedCondition,
+    guidance: Float[Array, " b"] | None = None,
+    *,
+    factor: int,
+) -> tuple[Float[Array, "b h w c_out"], Float[Array, "b h2 w2 c2"], dict[str, Float[Array, "layers b l d"]]]:
+    """`apply_unet`'s output, the features that it takes as `deep`, and what the text adds in each transformer."""
+    inputs = _unet_inputs(module, x_t, t, condition, None, guidance, factor)
+    output, kept = module.apply({"params": params}, **inputs, mutable=["intermediates"])
+    features = dict(kept["intermediates"])
+    [deep] = features.pop("deep")
+    return output, deep, {name: tree["layers"]["text"][0] for name, tree in features.items()}
+
+
+def _unet_inputs(
+    module: UNet,
+    x_t: Array,
+    t: Array,
+    condition: Condition | ProjectedCondition,
+    sizes: Array | None,
+    guidance: Array | None,
+    factor: int,
+) -> dict[str, Any]:
+    """The inputs of `UNet.__call__` by name, those that the module does not take left out."""
+    rows, height, width, _ = x_t.shape
+    inputs = {"x": x_t, "t": t, "condition": condition}
+    if module.size_ids:
+        inputs["sizes"] = whole_image_sizes(rows, factor * height, factor * width) if sizes is None else sizes
+    if module.guidance_width:
+        inputs["guidance"] = jnp.ones(rows) if guidance is None else guidance
+    return inputs
 
 
 def project_condition(module: UNet, params: Params, condition: Condition) -> ProjectedCondition:

@@ -1,5 +1,8 @@
 """One attention for all uses: self, cross, masked, biased; `attend` picks the kernel for the backend."""
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import jax
@@ -12,10 +15,23 @@ from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.ring import ring_attention, ring_axes
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
-__all__ = ["KV", "Attention", "ContextProjection", "attend", "fits_cudnn", "target_platform"]
+__all__ = ["KV", "Attention", "ContextProjection", "attend", "fits_cudnn", "plain_attention", "target_platform"]
 
 TILED_FROM = 256 * 1024
 """Scores per head from which XLA's CPU backend is faster tile by tile (measured at 1,024 x 1,024: four times)."""
+
+
+_PLAIN: ContextVar[bool] = ContextVar("plain attention", default=False)
+
+
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Within, what is traced takes no fused kernel of attention: those have no forward-mode derivative (`jax.jvp`)."""
+    before = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(before)
 
 
 class KV(NamedTuple):
@@ -38,12 +54,13 @@ def attend(
     if ring_axes() and mask is None and bias is None and q.shape == k.shape:
         return ring_attention(q, k, v, scale=scale)
     backend = target_platform()
-    if backend == "tpu" and bias is None and suits_flash(q, k):
+    plain = _PLAIN.get()
+    if backend == "tpu" and not plain and bias is None and suits_flash(q, k):
         return flash_attention(q, k, v, mask, scale=scale)
     if backend == "cpu":
         tiled = bias is None and q.shape[1] * k.shape[1] >= TILED_FROM
         return _attend_per_head(q, k, v, mask, scale) if tiled else _attend_at_once(q, k, v, mask, bias, scale)
-    fused = backend == "gpu" and bias is None and fits_cudnn(q, k, masked=mask is not None)
+    fused = backend == "gpu" and not plain and bias is None and fits_cudnn(q, k, masked=mask is not None)
     return jax.nn.dot_product_attention(
         q,
         k,

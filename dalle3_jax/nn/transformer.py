@@ -22,8 +22,8 @@ __all__ = [
     "scan_layers",
 ]
 
-ContextKeys = Mapping[str, KV]
-"""A context as the keys and values that each attention to it, by its name, has of it."""
+ContextKeys = Mapping[str, KV | Array]
+"""A context as the keys and values that each attention to it, by its name, has of it, or as that attention's output."""
 
 
 def scan_layers(
@@ -37,7 +37,7 @@ def scan_layers(
     block = nn.remat(block, prevent_cse=False) if remat else block
     return nn.scan(
         block,
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, "intermediates": 0},
         split_rngs={"params": True},
         in_axes=axes,
         length=layers,
@@ -63,7 +63,8 @@ class GEGLU(nn.Module):
 class TransformerBlock(nn.Module):
     """Pre-norm self-attention, optional cross-attention, GEGLU (SD's BasicTransformerBlock).
 
-    Without `self_attend` the first attention is to the context too (diffusers' `only_cross_attention`): nothing then
+    What the text adds is sown as the intermediate "text". Without
+    `self_attend` the first attention is to the context too (diffusers' `only_cross_attention`): nothing then
     passes from one pixel to another.
     """
 
@@ -84,7 +85,8 @@ class TransformerBlock(nn.Module):
         """Apply the block. With `cross`, mask marks the context's tokens; without, it marks x's own."""
 
         def attend(name: str, h: Array, context: Any, mask: Array | None) -> Array:
-            context = context[name] if isinstance(context, Mapping) else context
+            if isinstance(context, Mapping) and not isinstance(context := context[name], KV):
+                return context  # the output itself
             attention = Attention(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name=name)
             return attention(h, context, mask)
 
@@ -93,7 +95,9 @@ class TransformerBlock(nn.Module):
         x = x + attend("self_attention", h, *given)
         if self.cross:
             h = layer_norm(dtype=self.dtype, name="norm_2")(x)
-            x = x + attend("cross_attention", h, context, mask)
+            y = attend("cross_attention", h, context, mask)
+            self.sow("intermediates", "text", y)
+            x = x + y
         return x + GEGLU(dtype=self.dtype, name="feed_forward")(layer_norm(dtype=self.dtype, name="norm_3")(x)), None
 
 

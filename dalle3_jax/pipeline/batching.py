@@ -32,8 +32,9 @@ Progress = Callable[[int, int, Float[Array, "b h w c"]], None]
 
 
 def program_key(request: Request) -> Hashable:
-    """Equal for requests that one program makes: of one size, sampling, decoding and upscaling, all guided or none."""
-    return request.size, request.sampling, request.guidance.scale == 1, request.decoding, request.upscaling
+    """Equal for requests that one program makes: of one size, sampling, decoding, upscaling and kind of guidance."""
+    guide = request.guidance
+    return request.size, request.sampling, guide.scale == 1, guide.projected, request.decoding, request.upscaling
 
 
 def group_requests(requests: Sequence[Request], size: int) -> list[list[int]]:

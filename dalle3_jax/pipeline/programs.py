@@ -3,26 +3,26 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from dalle3_jax.diffusion import guidance, prediction, samplers
+from dalle3_jax.diffusion import prediction, samplers
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
-from dalle3_jax.models.unet import apply_unet, project_condition
+from dalle3_jax.models.unet import apply_unet_with_features, project_condition
+from dalle3_jax.pipeline.denoisers import GuidanceRows, caching_denoiser, denoiser, guide_denoise
 from dalle3_jax.pipeline.setting_values import HALO
 from dalle3_jax.pipeline.specs import DecoderSpec, PipelineSpec
 from dalle3_jax.pipeline.tiling import apply_in_tiles
-from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
+from dalle3_jax.typing import Array, Bool, Float, Int, Params
 
 __all__ = [
     "INITIAL",
-    "GuidanceRows",
     "advance",
     "batch_over_mesh",
     "decode_latents",
@@ -30,6 +30,7 @@ __all__ = [
     "encode_images",
     "encode_prompts",
     "fold_in_purpose",
+    "freeze_text",
     "image_keys",
     "project_rows",
     "resample",
@@ -40,15 +41,6 @@ __all__ = [
 
 # What of an image's noise a key is for: fold_in(key, INITIAL), ...; a decoder's own key is folded likewise.
 INITIAL, LOOP, DECODER = 0, 1, 2
-
-
-class GuidanceRows(NamedTuple):
-    """Classifier-free guidance, one value an image, so that none of them is part of the program."""
-
-    scale: Float[Array, " b"]
-    first: Float[Array, " b"]
-    last: Float[Array, " b"]
-    rescale: Float[Array, " b"]
 
 
 @contextlib.contextmanager
@@ -108,16 +100,7 @@ def project_rows(
     return project_condition(system.unet, params["unet"], rows)
 
 
-def denoiser(params: Params, condition: Condition | ProjectedCondition, *, system: PipelineSpec) -> Denoise:
-    """The base model's Denoise on the rows of a condition, for whole images."""
-
-    def network(x_t: Array, t: Array) -> Array:
-        return apply_unet(system.unet, params["unet"], x_t, t, condition, factor=system.latent.factor)
-
-    return prediction.denoiser(network, system.schedule, system.prediction)
-
-
-@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps"))
+@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "deep_cache"))
 def advance(
     params: Params,
     rows: ProjectedCondition,
@@ -130,20 +113,41 @@ def advance(
     system: PipelineSpec,
     sampler: str,
     steps: int,
+    deep_cache: int = 1,
 ) -> samplers.SamplerState:
     """Steps first to first + count - 1 of the sampling loop, guided where `guide` is given.
 
-    `rows` are then those of `project_rows` with the null condition, else without.
+    `rows` are then those of `project_rows` with the null condition, else without; a UNet that reads the guidance scale
+    needs none. With a `deep_cache` above 1, which divides `first`, steps between its multiples reuse deep features.
     """
-    denoise = denoiser(params, rows, system=system)
-    if guide is not None:
-        interval = (guide.first, guide.last)
-        denoise = guidance.classifier_free(
-            denoise, guide.scale, system.schedule, interval, guide.rescale, system.rescaled
-        )
     times = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)
     step = samplers.find_step(sampler, system.prediction)
-    return samplers.advance(step, denoise, system.schedule, state, times, keys, first, count)
+    if deep_cache == 1:
+        denoise = denoiser(params, rows, guide if system.unet.guidance_width else None, system=system)
+        denoise = guide_denoise(denoise, guide, system=system)
+        return samplers.advance(step, denoise, system.schedule, state, times, keys, first, count)
+    denoise, features = caching_denoiser(params, rows, guide, state.x, deep_cache, system=system)
+    return samplers.advance_with_memory(step, denoise, system.schedule, state, features, times, keys, first, count)
+
+
+@functools.partial(jax.jit, static_argnames="system")
+def freeze_text(
+    params: Params, rows: ProjectedCondition, x: Float[Array, "b h w c"], t: Float[Array, ""], *, system: PipelineSpec
+) -> ProjectedCondition:
+    """The condition with what the text adds at time t, in every transformer, in place of its keys and values.
+
+    The mean over the conditional and the null rows, where both are given: from then on nothing is guided (T-GATE,
+    arXiv 2404.02747).
+    """
+    copies = len(rows.mask) // len(x)
+    x_t, times = jnp.concatenate([x] * copies), jnp.full(len(rows.mask), t)
+    x_t = prediction.scaled_input(system.prediction, x_t, system.schedule.alpha(times), system.schedule.sigma(times))
+    told = system.schedule.network_time(times)
+    *_, text = apply_unet_with_features(system.unet, params["unet"], x_t, told, rows, factor=system.latent.factor)
+    frozen = {name: jnp.mean(jnp.stack(jnp.split(y, copies, axis=1)), axis=0) for name, y in text.items()}
+    first = jax.tree.map(lambda leaf: leaf[:, : len(x)], rows.keys)
+    keys = {name: {**own, "cross_attention": frozen[name]} for name, own in first.items()}
+    return ProjectedCondition(keys, rows.mask[: len(x)], rows.vector[: len(x)])
 
 
 @functools.partial(jax.jit, static_argnames=("system", "steps"))

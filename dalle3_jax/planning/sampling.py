@@ -22,6 +22,7 @@ from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.diffusion import samplers, schedules
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline.denoisers import GuidanceRows
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
@@ -152,7 +153,7 @@ def sampling_programs(
     past = samplers.past_outputs(samplers.SAMPLERS[config.sample.sampler])
     start = functools.partial(programs.start, shape=(height, width, latent.channels), past=past)
     state, keys = split(jax.eval_shape(start, *seeds))
-    guide = programs.GuidanceRows(*[split(jax.ShapeDtypeStruct((images,), jnp.float32))] * 4)
+    guide = GuidanceRows(*[split(jax.ShapeDtypeStruct((images,), jnp.float32))] * 4)
     guided = config.sample.guidance_scale != 1
     against = (condition, guide) if guided else (None, None)
     loop = functools.partial(_loop, system=system, sampler=config.sample.sampler, steps=config.sample.steps)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.models.unet import Level, UNet, apply_unet, project_condition, whole_image_sizes
+from dalle3_jax.models.unet import (
+    Level,
+    UNet,
+    apply_unet,
+    apply_unet_with_features,
+    project_condition,
+    whole_image_sizes,
+)
 from dalle3_jax.nn.layers import guidance_sinusoids
 from tests.networks import abstract, condition, normal, randomised, spoiled
 
@@ -78,6 +85,28 @@ def test_projected_text_gives_the_same_output_and_is_all_that_it_reads_of_the_te
     whole, projected = run(params)
     assert jnp.abs(whole).max() > 0.1
     np.testing.assert_allclose(projected, whole, atol=1e-5)
+
+
+def test_kept_features_stand_for_what_they_were_kept_of():
+    """The last layer on deep features, and transformers on what the text added, give the output that they are of."""
+    unet = UNET.clone(size_ids=6)
+    params = randomised(unet, X, T, CONDITION, jnp.ones((2, 6)))
+
+    @jax.jit
+    def run(params):
+        rows = project_condition(unet, params, CONDITION)
+        whole, deep, text = apply_unet_with_features(unet, params, X, T, rows, factor=8)
+        frozen = {name: {"cross_attention": added} for name, added in text.items()}
+        frozen = rows._replace(keys=frozen, mask=jnp.zeros_like(rows.mask))  # which nothing reads then
+        shallow = apply_unet(unet, params, X, T, rows, deep=deep, factor=8)
+        other = apply_unet(unet, params, X, T, rows, deep=deep + 1, factor=8)
+        plain, alone = (apply_unet(unet, params, X, T, condition, factor=8) for condition in (CONDITION, frozen))
+        return plain, whole, shallow, alone, other
+
+    plain, *same, other = run(params)
+    for output in same:
+        np.testing.assert_allclose(output, plain, atol=1e-5)
+    assert jnp.abs(other - plain).max() > 1e-2
 
 
 def test_text_of_another_width_is_not_projected():

@@ -9,8 +9,9 @@ import pytest
 
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.pipeline import Pipeline, programs
-from dalle3_jax.pipeline.request import Guidance
-from dalle3_jax.pipeline.sampling_loop import guided_steps, split_loop
+from dalle3_jax.pipeline.denoisers import denoiser
+from dalle3_jax.pipeline.request import Guidance, stored_values
+from dalle3_jax.pipeline.sampling_loop import gated_steps, guided_steps, split_loop
 from dalle3_jax.planning.flops import jaxpr_flops
 from tests.tiny import tiny_release
 
@@ -45,6 +46,27 @@ def test_a_step_is_guided_where_the_guidance_of_any_image_acts(guides, between, 
 )
 def test_pieces_are_cut_where_guidance_changes_and_where_progress_is_told(guided, most, expected):
     assert list(split_loop(np.asarray([step == "1" for step in guided]), most)) == expected
+
+
+@pytest.mark.parametrize(
+    ("guided", "gated", "most", "every", "expected"),
+    [
+        ("11111", "00011", 5, 1, [(0, 3, True, False), (3, 2, False, True)]),
+        ("11111", "00011", 5, 2, [(0, 4, True, False), (4, 1, False, True)]),  # steps 2 and 3 share features
+        ("10001", "00000", 5, 3, [(0, 5, True, False)]),
+        ("10000", "00000", 5, 3, [(0, 3, True, False), (3, 2, False, False)]),
+        ("11111", "00000", 1, 2, [(0, 2, True, False), (2, 2, True, False), (4, 1, True, False)]),
+    ],
+)
+def test_steps_that_share_features_stay_together(guided, gated, most, every, expected):
+    guided, gated = (np.asarray([step == "1" for step in steps]) for steps in (guided, gated))
+    assert list(split_loop(guided, most, gated, every)) == expected
+
+
+def test_the_text_is_frozen_below_the_gate_and_never_in_the_first_step():
+    assert gated_steps(TIMES, 0.0).tolist() == [False] * 5
+    assert gated_steps(TIMES, 0.5).tolist() == [False, False, False, True, True]
+    assert gated_steps(TIMES, 1.5).tolist() == [False, True, True, True, True]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +104,7 @@ def test_the_loop_computes_no_keys_and_values_of_the_text(pipeline):
         )
         project = jax.make_jaxpr(lambda condition: programs.project_rows(params, condition, None, system=system))
         rows = jax.eval_shape(lambda c: programs.project_rows(params, c, None, system=system), condition)
-        step = jax.make_jaxpr(lambda rows: programs.denoiser(params, rows, system=system)(x, jnp.ones(1)))
+        step = jax.make_jaxpr(lambda rows: denoiser(params, rows, system=system)(x, jnp.ones(1)))
         return jaxpr_flops(project(condition)), jaxpr_flops(step(rows))
 
     system, params, x = pipeline.system, jax.tree.map(jnp.asarray, pipeline.params), jnp.zeros((1, 2, 2, 2))
@@ -92,3 +114,30 @@ def test_the_loop_computes_no_keys_and_values_of_the_text(pipeline):
     assert sum(1 for _ in unet.transformers()) == layers
     assert more_projected - few_projected == layers * 8 * 2 * 2 * width * channels
     assert more - few == layers * 8 * 2 * 2 * pixels * channels
+
+
+def test_shortcuts_are_near_the_full_loop_and_the_same_in_pieces(pipeline):
+    condition, null = pipeline.encode(["a fox", "an owl"]), pipeline.encode(["", ""])
+
+    def sample(progress=None, **settings):
+        requests = [pipeline.request("a fox", steps=4, seed=seed, **settings) for seed in (1, 2)]
+        return np.asarray(pipeline.sample_latents(condition, null, requests, progress))
+
+    reports = []
+    full, both = sample(), sample(deep_cache=2, text_gate=0.6)
+    np.testing.assert_array_equal(sample(lambda *report: reports.append(report[0]), deep_cache=2, text_gate=0.6), both)
+    assert reports == [2, 4]
+    assert 1e-3 < np.abs(both - full).mean() < 0.3 * np.abs(full - full.mean()).mean()
+
+
+def test_samplers_that_evaluate_several_times_a_step_keep_no_features(pipeline):
+    with pytest.raises(ValueError, match="deep_cache with heun, which evaluates several times a step"):
+        pipeline.request("a fox", sampler="heun", deep_cache=2)
+
+
+def test_shortcuts_are_told_in_metadata_and_are_part_of_the_identity(pipeline):
+    plain = pipeline.request("a fox")
+    short = pipeline.request("a fox", deep_cache=3, text_gate=0.4, guidance_parallel=0.0, guidance_norm=5.0)
+    assert {"deep_cache", "text_gate", "guidance_parallel", "guidance_norm"}.isdisjoint(stored_values(plain))
+    assert stored_values(short).items() >= {"deep_cache": 3, "text_gate": 0.4, "guidance_norm": 5.0}.items()
+    assert short.identity("") != plain.identity("")
