@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "reading": {"models", "checkpoints", "data"},
     "captioning": {"models", "checkpoints", "text", "data", "reading", "runtime"},
     "prompting": {"text", "data"},
-    "pipeline": {"models", "diffusion", "text", "checkpoints", "loading", "prompting", "runtime"},
+    "pipeline": {"models", "diffusion", "text", "data", "checkpoints", "loading", "prompting", "runtime"},
     "serving": {"pipeline", "prompting", "loading", "runtime"},
     "evaluation": {"models", "data", "text", "convert", "captioning", "reading", "pipeline", "prompting"},
     "planning": {"stages", "pipeline", "models", "diffusion", "checkpoints", "training"},

@@ -9,12 +9,12 @@ nothing on pictures with words in them, for a GPU.
 
 from ml_collections import ConfigDict
 
-from configs import demo
+from configs import demo, demo_world
 
 
 def base():
     """A UNet learns to draw what the demo's frozen text side says."""
-    c = demo.caption_stage_config("base")
+    c = demo_world.caption_stage_config("base")
     c.train.trainable = ("unet",)
     c.init.vae = c.init.text_encoder = c.init.xfnet = "demo"
     c.model.unet = {

@@ -1,4 +1,4 @@
-"""What a study of captions needs beside its runs: captions by its own captioners, and prompts made of captions."""
+"""The parts of a study of captions beside its runs: captions by its own captioners, and prompts made of captions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

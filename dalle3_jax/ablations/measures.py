@@ -63,18 +63,18 @@ MEASURES = {
 
 
 def measure_errors(asked: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a study's {measure: settings}."""
-    found = [] if asked else [f"nothing to measure: measure takes {', '.join(MEASURES)}"]
+    """Error messages for a study's {measure: settings}."""
+    errors = [] if asked else [f"nothing to measure: measure takes {', '.join(MEASURES)}"]
     for name, settings in asked.items():
         wants = MEASURES.get(name, {})
         if not wants:
-            found.append(f"unknown measure.{name}: use {', '.join(MEASURES)}")
+            errors.append(f"unknown measure.{name}: use {', '.join(MEASURES)}")
         elif not isinstance(settings, Mapping) or set(settings) != set(wants):
-            found.append(f"measure.{name} is {settings!r}: it takes {', '.join(wants)}")
+            errors.append(f"measure.{name} is {settings!r}: it takes {', '.join(wants)}")
         else:
             wrong = {key: remedy for key, (suits, remedy) in wants.items() if not suits(settings[key])}
-            found += [f"measure.{name}.{key} is {settings[key]!r}: give {remedy}" for key, remedy in wrong.items()]
-    return found
+            errors += [f"measure.{name}.{key} is {settings[key]!r}: give {remedy}" for key, remedy in wrong.items()]
+    return errors
 
 
 class HeldOutBatch(NamedTuple):
@@ -133,7 +133,7 @@ def unet_seconds(
 
     All are compiled first and then take turns, so that what else the machine does meets them alike; medians.
     """
-    found: dict[str, dict[int, float]] = {name: {} for name in pipelines}
+    by_pipeline: dict[str, dict[int, float]] = {name: {} for name in pipelines}
     for length in lengths:
         calls = {name: unet_call(pipeline, length, batch) for name, pipeline in pipelines.items()}
         taken: dict[str, list[float]] = {name: [] for name in calls}
@@ -143,8 +143,8 @@ def unet_seconds(
                 jax.block_until_ready(call())
                 taken[name].append(time.perf_counter() - begun)
         for name, seconds in taken.items():
-            found[name][length] = statistics.median(seconds[1:])  # the first holds the compilation
-    return found
+            by_pipeline[name][length] = statistics.median(seconds[1:])  # the first holds the compilation
+    return by_pipeline
 
 
 def unet_call(pipeline: Pipeline, length: int, batch: int) -> functools.partial:

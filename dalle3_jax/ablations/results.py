@@ -1,4 +1,4 @@
-"""What is kept of each measured run of an ablation: the measures, all that decided them, and the machine."""
+"""Records of the measured runs of an ablation: the measures, all that decided them, and the machine."""
 
 import json
 import os
@@ -45,14 +45,14 @@ def run_settings(study: Study, workdir: Path, variant: str, seed: int) -> dict[s
     }
     folders = {where: find_release(resolve_checkpoint(workdir, where)) for where in sorted(given)}
     folders |= {} if study.runs else {study.release: find_release(study.release)}
-    found = {
+    settings = {
         "configs": plain_config(configs),
         "overrides": study.settings[variant],
         "measure": {name: value for name, value in study.measure.items() if name != "unet_time"},
         "releases": {where: read_record(folder)["sha256"] for where, folder in folders.items()},
         "reader": read_record(scene_reader.SHIPPED)["sha256"] if {"prompts", "captions"} & {*study.measure} else "",
     }
-    return json.loads(json.dumps(found).replace(f'"{workdir}/', '"'))  # a workdir may be moved
+    return json.loads(json.dumps(settings).replace(f'"{workdir}/', '"'))  # a workdir may be moved
 
 
 def read_settings(file: Path) -> dict[str, Any]:

@@ -90,13 +90,17 @@ def replace_symlink(path: Path, target: Path) -> None:
 def measure_run(study: Study, workdir: Path, variant: str, seed: int, folder: Path) -> dict[str, Any]:
     """Errors and followed captions at the saved steps, prompts on the release, and the seconds of the training."""
     config, asked = study.runs[variant][seed], study.measure
-    found: dict[str, Any] = {"curve": {}, "rates": {}, "seconds": training_seconds(folder / config.train.stage, config)}
+    values: dict[str, Any] = {
+        "curve": {},
+        "rates": {},
+        "seconds": training_seconds(folder / config.train.stage, config),
+    }
     if {*CURVES} & {*asked}:
-        found |= measure_curves(study, config, workdir, folder)
+        values |= measure_curves(study, config, workdir, folder)
     if "prompts" in asked:
         pipeline = Pipeline.load(folder / config.train.stage / "release")
-        found["rates"] = measures.prompt_shares(pipeline, seed=0, **asked["prompts"])
-    return found
+        values["rates"] = measures.prompt_shares(pipeline, seed=0, **asked["prompts"])
+    return values
 
 
 def measure_release(study: Study, variant: str, seed: int) -> dict[str, Any]:
@@ -108,18 +112,18 @@ def measure_release(study: Study, variant: str, seed: int) -> dict[str, Any]:
 
 def measure_curves(study: Study, config: ConfigDict, workdir: Path, folder: Path) -> dict[str, Any]:
     """Measure -> step -> what is measured of the averaged weights of each saved step."""
-    found: dict[str, Any] = {"curve": {}}
+    values: dict[str, Any] = {"curve": {}}
     error, captions, rows = study.measure.get("error"), study.measure.get("captions"), None
     asked: Any = captions and CaptionPrompts.of(plain_config(config.data), workdir, **captions)
     if asked:
-        found |= {"captions": {}, "ceilings": asked.ceilings(tuple(config.data.size))}
+        values |= {"captions": {}, "ceilings": asked.ceilings(tuple(config.data.size))}
     for step, pipeline in saved_pipelines(config, folder):
         if error:
             rows = rows or measures.held_out_batch(pipeline, config, error["records"])
-            found["curve"][str(step)] = measures.denoising_errors(pipeline, rows, error["times"])
+            values["curve"][str(step)] = measures.denoising_errors(pipeline, rows, error["times"])
         if asked:
-            found["captions"][str(step)] = asked.score(pipeline)
-    return found
+            values["captions"][str(step)] = asked.score(pipeline)
+    return values
 
 
 def saved_pipelines(config: ConfigDict, workdir: Path) -> Iterator[tuple[int, Pipeline]]:
@@ -160,23 +164,23 @@ def write_ablation_report(study: Study, workdir: Path, folders: Sequence[Path]) 
     results.check_results(
         study, workdir
     )  # a release that was replaced meanwhile is none that the others were made with
-    found, machines = [], []
+    run_results, machines = [], []
     for variant in study.settings:
         for seed in study.seeds:
             made = json.loads(results.result_path(workdir, variant, seed).read_text())
             errors = by_step(made["curve"])
             unets, captions = unet.get(variant, {}), by_step(made.get("captions", {}))
             measured = errors, made["rates"], made["seconds"], unets, captions, made.get("ceilings", {})
-            found.append(RunResult(variant, seed, *measured))
+            run_results.append(RunResult(variant, seed, *measured))
             machines.append(made["machine"])
     times = tuple(study.measure.get("error", {}).get("times", ()))
     places = {name: tuple(values[axis] for axis in study.axes) for name, values in study.settings.items()}
     given = budget_text(study, machines)
-    table = ablation_markdown(study.title, given, found, times)
+    table = ablation_markdown(study.title, given, run_results, times)
     if "captions" in study.measure:
-        plot = caption_curves.caption_curves_figure(study.title, given, found, study.groups)
+        plot = caption_curves.caption_curves_figure(study.title, given, run_results, study.groups)
     else:
-        plot = ablation_figure(study.title, given, found, times, study.axes, places)
+        plot = ablation_figure(study.title, given, run_results, times, study.axes, places)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / f"{study.name}.md", table.encode())
@@ -186,7 +190,7 @@ def write_ablation_report(study: Study, workdir: Path, folders: Sequence[Path]) 
 
 
 def by_step(curve: Mapping[str, Any]) -> dict[int, Any]:
-    """What was measured along a training, in the order of its steps; JSON has them as texts, in another order."""
+    """Measures along a training by step, in order; JSON has the steps as texts, in another order."""
     return dict(sorted((int(step), values) for step, values in curve.items()))
 
 
@@ -207,7 +211,7 @@ def unet_seconds_by_variant(study: Study, workdir: Path) -> dict[str, dict[int, 
 
 
 def budget_text(study: Study, machines: Sequence[Mapping[str, Any]]) -> str:
-    """What each run was given, in words."""
+    """The steps and images of a run, and the machines, in words."""
     names = [
         f"{one['cores']} CPU core{'s' * (one['cores'] > 1)}" if one["device"] == "cpu" else one["device"]
         for one in machines

@@ -1,4 +1,4 @@
-"""What an ablation file asks for, read and checked whole before anything is trained.
+"""An ablation file, read and checked whole before anything is trained.
 
 A study is `get_config()` of a file in configs/ablations: plain values only (docs/ablations.md lists the fields).
 """
@@ -68,8 +68,8 @@ class Study:
 def load_study(path: Path, workdir: Path) -> Study:
     """The study in a file; one ValueError with everything that would keep its runs from being made."""
     given = read_config_file(path)
-    if found := field_errors(given):
-        raise ValueError(f"{path}: {'; '.join(found)}")
+    if errors := field_errors(given):
+        raise ValueError(f"{path}: {'; '.join(errors)}")
     fields = {**FIELDS, **given}
     shared = tuple(stage_config(path, spec) for spec in fields["base"][:-1])
     runs: dict[str, dict[int, ConfigDict]] = {}
@@ -81,21 +81,21 @@ def load_study(path: Path, workdir: Path) -> Study:
             config.data.sidecars = tuple(str(captions_folder(workdir, version)) for version in fields["captions"])
             prepare_points(config, fields["measure"])
             runs[variant][seed] = config
-            found += wrong
+            errors += wrong
     last = [run[fields["seeds"][0]] for run in runs.values()]
     for config in (*shared, *last):
-        found += stage_errors(config, workdir, [stage_folder_name(config) for config in shared])
+        errors += stage_errors(config, workdir, [stage_folder_name(config) for config in shared])
     count = fields["measure"].get("prompts", {}).get("count")
-    if count and not any(found):  # a data section with mistakes has no world to ask
-        found += [
+    if count and not any(errors):  # a data section with mistakes has no world to ask
+        errors += [
             error_message(lambda data=config.data: measures.world_prompts(plain_config(data), count)) for config in last
         ]
     if wrong := {config.train.stage for config in last} - {"base"}:
-        found.append(f"base ends with stage {wrong.pop()!r}: only one that draws, base, can be measured")
-    found += caption_errors(fields, shared)
-    found += [] if runs else release_errors(fields)
-    if found := list(filter(None, found)):
-        raise ValueError(f"{path}: {'; '.join(dict.fromkeys(found))}")
+        errors.append(f"base ends with stage {wrong.pop()!r}: only one that draws, base, can be measured")
+    errors += caption_errors(fields, shared)
+    errors += [] if runs else release_errors(fields)
+    if errors := list(filter(None, errors)):
+        raise ValueError(f"{path}: {'; '.join(dict.fromkeys(errors))}")
     return Study(
         name=path.stem,
         shared=shared,
@@ -115,27 +115,27 @@ def stage_config(path: Path, spec: str) -> ConfigDict:
 
 
 def field_errors(fields: ConfigDict) -> list[str]:
-    """What is wrong with the fields themselves."""
-    found = [f"unknown field {name!r}: the fields are {', '.join(FIELDS)}" for name in set(fields) - set(FIELDS)]
+    """Error messages for the fields themselves."""
+    errors = [f"unknown field {name!r}: the fields are {', '.join(FIELDS)}" for name in set(fields) - set(FIELDS)]
     if not fields.get("variants"):
-        found.append("no variants: name at least one")
+        errors.append("no variants: name at least one")
     names = [slug(name) for name in fields.get("variants", {})]
     if len(set(names)) < len(names):
-        found.append(f"variants with names too much alike: {', '.join(names)}")
+        errors.append(f"variants with names too much alike: {', '.join(names)}")
     seeds = fields.get("seeds", FIELDS["seeds"])
     if not seeds or len(set(seeds)) < len(seeds):
-        found.append(f"seeds {seeds}: at least one is needed, each once")
+        errors.append(f"seeds {seeds}: at least one is needed, each once")
     if bool(fields.get("base")) == bool(fields.get("release")):
-        found.append("either base (what is trained) or release (what is only measured) must be given")
+        errors.append("either base (what is trained) or release (what is only measured) must be given")
     measure = fields.get("measure", {})
     if fields.get("release") and set(measure) - {"prompts"}:
-        found.append("a finished release can be measured by prompts only")
-    return found + measures.measure_errors(measure)
+        errors.append("a finished release can be measured by prompts only")
+    return errors + measures.measure_errors(measure)
 
 
 def with_overrides(config: ConfigDict, variant: str, values: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
     """The config with a variant's values {dotted key: value}, and what could not be set."""
-    found = []
+    errors = []
     for key, value in values.items():
         *parents, leaf = key.split(".")
         try:
@@ -144,10 +144,10 @@ def with_overrides(config: ConfigDict, variant: str, values: Mapping[str, Any]) 
                 section = section[parent]
             section[leaf] = value
         except (KeyError, AttributeError):
-            found.append(f"variant {variant!r}: unknown key {key!r}")
+            errors.append(f"variant {variant!r}: unknown key {key!r}")
         except (TypeError, ValueError) as error:
-            found.append(f"variant {variant!r}: {key} cannot be {value!r} ({error})")
-    return config, found
+            errors.append(f"variant {variant!r}: {key} cannot be {value!r} ({error})")
+    return config, errors
 
 
 def prepare_points(config: ConfigDict, measure: Mapping[str, Mapping[str, Any]]) -> None:
@@ -160,7 +160,7 @@ def prepare_points(config: ConfigDict, measure: Mapping[str, Mapping[str, Any]])
 
 
 def stage_folder_name(config: ConfigDict) -> str:
-    """What a stage's folder in a workdir is called."""
+    """The name of a stage's folder in a workdir."""
     return config.train.name or config.train.stage
 
 
@@ -174,18 +174,18 @@ def caption_errors(fields: Mapping[str, Any], shared: Sequence[ConfigDict]) -> l
     captioners = [stage_folder_name(config) for config in shared if config.train.stage == "captioner"]
     scorers = fields["measure"].get("captions", {}).get("prompts", {})
     named = [*fields["captions"].values(), *scorers.values()]
-    found = [
+    errors = [
         f"base has no captioner {name!r}: name its stage before the last" for name in named if name not in captioners
     ]
     grouped = [variant for names in fields["groups"].values() for variant in names]
-    found += [f"groups name {name!r}, which is no variant" for name in grouped if name not in fields["variants"]]
+    errors += [f"groups name {name!r}, which is no variant" for name in grouped if name not in fields["variants"]]
     if len({fields["measure"][name]["points"] for name in CURVES if name in fields["measure"]}) > 1:
-        found.append(f"the measures {' and '.join(CURVES)} want different points: give them the same")
-    return found
+        errors.append(f"the measures {' and '.join(CURVES)} want different points: give them the same")
+    return errors
 
 
 def stage_errors(config: ConfigDict, workdir: Path, earlier: list[str]) -> list[str]:
-    """What keeps a stage from being trained, once the stages in `earlier` are."""
+    """Error messages for a stage that cannot be trained once the stages in `earlier` are."""
 
     def diffusion() -> None:
         section = plain_config(config.model.diffusion)
@@ -212,18 +212,18 @@ def error_message(action: Callable[[], Any]) -> str:
 
 
 def release_errors(fields: Mapping[str, Any]) -> list[str]:
-    """What keeps a finished release from being measured with each variant's settings."""
+    """Error messages for a finished release that cannot be measured with each variant's settings."""
 
     def prompts() -> None:
         trained = read_record(find_release(fields["release"]))["training"].get("config", {})
         measures.world_prompts(trained.get("data", {}), fields["measure"]["prompts"]["count"])
 
-    found = [error_message(prompts)]
+    errors = [error_message(prompts)]
     for variant, values in fields["variants"].items():
         wrong = [error_message(lambda values=values: check_sampling_settings(values))]
         wrong += [f"it has no {axis}, which axes names" for axis in fields["axes"] if axis not in values]
-        found += [f"variant {variant!r}: {message}" for message in wrong if message]
-    return found
+        errors += [f"variant {variant!r}: {message}" for message in wrong if message]
+    return errors
 
 
 def check_sampling_settings(values: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from dalle3_jax.evaluation.tables import format_percent, markdown_table
 
 
 class RunResult(NamedTuple):
-    """What was measured of one run; `captions` and their `ceilings` are those of `captions.following.score_images`."""
+    """The measures of one run; `captions` and their `ceilings` are those of `captions.following.score_images`."""
 
     variant: str
     seed: int
@@ -65,10 +65,10 @@ def mean_and_range(values: Sequence[Any], form: Callable[[float], str]) -> str:
 
 def by_variant(results: Sequence[RunResult]) -> dict[str, list[RunResult]]:
     """The runs of each variant, in order."""
-    found: dict[str, list[RunResult]] = {}
+    variants: dict[str, list[RunResult]] = {}
     for one in results:
-        found.setdefault(one.variant, []).append(one)
-    return found
+        variants.setdefault(one.variant, []).append(one)
+    return variants
 
 
 def final_errors(one: RunResult) -> list[float]:

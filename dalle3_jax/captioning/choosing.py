@@ -30,8 +30,8 @@ def sample_nucleus(
     before = jnp.cumsum(jax.nn.softmax(ranked, axis=-1), axis=-1) - jax.nn.softmax(ranked, axis=-1)
     least = jnp.min(jnp.where(before < top_p, ranked, jnp.inf), axis=-1, keepdims=True)
     kept = jnp.where(scaled >= least, scaled, NEVER)
-    drawn = jax.vmap(lambda key, t, row: jax.random.categorical(jax.random.fold_in(key, t), row))
-    return drawn(keys, positions, kept).astype(jnp.int32)
+    sampled = jax.vmap(lambda key, t, row: jax.random.categorical(jax.random.fold_in(key, t), row))
+    return sampled(keys, positions, kept).astype(jnp.int32)
 
 
 @functools.partial(jax.vmap, in_axes=(0, 0, 0, None))

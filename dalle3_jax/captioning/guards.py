@@ -1,4 +1,4 @@
-"""What a written caption may not say by itself: words that nobody read, and control characters.
+"""Guards against what a written caption may not say by itself: words that nobody read, and control characters.
 
 A captioner makes up the letters of a sign that it cannot read, and a generator that believes it learns to draw wrong
 ones: quoted words survive where an OCR read them or the alternative text has them. A guard gives the caption and a flag
@@ -52,7 +52,7 @@ def is_control(character: str) -> bool:
 
 
 def doubtful_quotes(caption: str, alt: str, seen: Collection[str] = ()) -> tuple[str, ...]:
-    """What the caption quotes that neither the alternative text has nor an OCR has `seen` in the picture."""
+    """The caption's quotes that neither the alternative text has nor an OCR has `seen` in the picture."""
     return tuple(quote.content for quote in extract_quotes(caption)[1] if not is_confirmed(quote.content, alt, seen))
 
 

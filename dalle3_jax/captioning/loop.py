@@ -42,17 +42,17 @@ class CaptionDecoding:
     length: int = 0
 
     def __post_init__(self) -> None:
-        found = []
+        errors = []
         if self.method not in METHODS:
-            found.append(f"method {self.method!r}: use {', '.join(METHODS)}")
+            errors.append(f"method {self.method!r}: use {', '.join(METHODS)}")
         if not self.temperature > 0:
-            found.append(f"temperature {self.temperature}: it must be above 0 (greedy has none)")
+            errors.append(f"temperature {self.temperature}: it must be above 0 (greedy has none)")
         if not 0 < self.top_p <= 1:
-            found.append(f"top_p {self.top_p}: it must lie in (0, 1]")
+            errors.append(f"top_p {self.top_p}: it must lie in (0, 1]")
         if self.beams < 1 or self.length < 0:
-            found.append(f"beams {self.beams}, length {self.length}: at least 1 beam, and no negative length")
-        if found:
-            raise ValueError("; ".join(found))
+            errors.append(f"beams {self.beams}, length {self.length}: at least 1 beam, and no negative length")
+        if errors:
+            raise ValueError("; ".join(errors))
 
     @property
     def width(self) -> int:
@@ -131,8 +131,8 @@ def _write_token(params: Params, state: DecodingState, module: Captioner, decodi
         source, token, scores = beam_step(state.logits, state.scores, state.done, module.eos_id)
         state = _reorder_beams(state, source)._replace(scores=scores)
     elif decoding.method == "top_p":
-        drawn = sample_nucleus(state.logits[:, 0], state.keys, state.positions, decoding.temperature, decoding.top_p)
-        token = drawn[:, None]
+        sampled = sample_nucleus(state.logits[:, 0], state.keys, state.positions, decoding.temperature, decoding.top_p)
+        token = sampled[:, None]
     else:
         token = greedy(state.logits.reshape(b * n, -1)).reshape(b, n)
     here = (jnp.arange(length) == state.positions[:, None])[:, None] & ~state.done[..., None]

@@ -75,13 +75,13 @@ class CaptionModel:
             raise ValueError(
                 f"batch size {batch_size}, {len(images)} pictures: at least 1, and a seed for every picture"
             )
-        found: dict[int, str] = {}
+        captions: dict[int, str] = {}
         for state in self._decode_batches(
             self._start_batches(images, range(len(images)) if seeds is None else seeds, batch_size, decoding), decoding
         ):
             tokens, lengths = best_texts(state, decoding=decoding)
-            self._collect(found, *map(np.asarray, (state.image_ids, state.done.all(-1), tokens, lengths)))
-        return [found[i] for i in range(len(images))]
+            self._collect(captions, *map(np.asarray, (state.image_ids, state.done.all(-1), tokens, lengths)))
+        return [captions[i] for i in range(len(images))]
 
     def similarity(
         self, images: Sequence[ImageArray], texts: Sequence[str], batch_size: int = 64

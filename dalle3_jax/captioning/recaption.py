@@ -1,4 +1,4 @@
-"""What joins a captioner to sidecars: how captions are made and guarded, and what a folder says that made them."""
+"""A captioner joined to sidecars: captions made and guarded, and the metadata of their folder."""
 
 import functools
 import time
@@ -16,10 +16,11 @@ from dalle3_jax.captioning import CaptionDecoding, guards
 from dalle3_jax.captioning.species import General, generalise_species, names_digest
 from dalle3_jax.data import files
 from dalle3_jax.data.caches import sidecar_writer, sidecars
+from dalle3_jax.data.image_files import WHITE
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.scenes import ScenesSource
-from dalle3_jax.data.transforms import WHITE, decode_image
+from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.reading import ocr
 from dalle3_jax.runtime import processes
 from dalle3_jax.runtime.distributed import enable_compilation_cache
@@ -33,8 +34,10 @@ LOOKED_AT = 100
 
 @dataclass(frozen=True)
 class Guards:
-    """What captions may say. `words`: quoted ones that the OCR or the alternative text has, that the alternative text
-    has, or all. `names`: species that only the alternative text may name, and the general words for them.
+    """The limits of what captions say.
+
+    `words`: quoted ones that the OCR or the alternative text has, that the alternative text has, or all. `names`:
+    species that only the alternative text may name, and the general words for them.
     """
 
     words: Literal["ocr", "alt", "keep"] = "ocr"
@@ -43,19 +46,19 @@ class Guards:
     @functools.cached_property
     def ocr_reader(self) -> ocr.Ocr | None:
         """The OCR; ValueError where it is asked for and there is none."""
-        found = ocr.find_ocr() if self.words == "ocr" else None
-        if self.words == "ocr" and found is None:
+        reader = ocr.find_ocr() if self.words == "ocr" else None
+        if self.words == "ocr" and reader is None:
             raise ValueError(f"{ocr.INSTALL}; or give --words alt, which believes alternative texts alone")
-        return found
+        return reader
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a folder says of them."""
+        """The guards as the metadata of a folder."""
         words = self.ocr_reader.name if self.ocr_reader else self.words
         return {"words": words, "species": names_digest(self.names) if self.names else ""}
 
     def __call__(self, source: Source, index: int, alt: str, text: str) -> tuple[str, tuple[str, ...]]:
-        """What is kept of a text about the record at `index`, and a flag for each change.
+        """The guarded text about the record at `index`, and a flag for each change.
 
         The OCR looks at the picture as the source has it, and only where the alternative text does not decide.
         """
@@ -82,7 +85,7 @@ class RecaptionResult:
 def captions_metadata(
     source: Source, version: str, captioner: Any, decoding: CaptionDecoding, guards: Guards
 ) -> dict[str, Any]:
-    """What captions are made from; another value of any of it, but of the date and the software, is another folder."""
+    """All that captions are made from; another value of it, but of the date and the software, is another folder."""
     made = {"captioner": captioner.digest, "decoding": asdict(decoding), "guards": guards.metadata}
     if isinstance(source, ScenesSource):
         made["drawn"] = [source.height, source.width]

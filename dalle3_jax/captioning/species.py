@@ -27,19 +27,19 @@ class General(NamedTuple):
 
 def read_names(text: str) -> dict[str, General]:
     """The list in a file: every form of every name, in small letters; ValueError with all lines that make no sense."""
-    found: dict[str, General] = {}
+    general_words: dict[str, General] = {}
     wrong = []
     for number, line in enumerate(text.splitlines(), 1):
         line = line.partition("#")[0].strip()
         name, _, general = line.partition(":")
         names, generals = parse_forms(name), parse_forms(general)
         if names and generals:
-            found |= {form: General(word, names) for form, word in zip(names, generals, strict=True)}
+            general_words |= {form: General(word, names) for form, word in zip(names, generals, strict=True)}
         elif line:
             wrong.append(f"line {number} {line[:40]!r}")
-    if wrong or not found:
+    if wrong or not general_words:
         raise ValueError(f"{'; '.join(wrong) or 'no name'}: write a name and its general word, as in 'orchid: flower'")
-    return found
+    return general_words
 
 
 def parse_forms(text: str) -> tuple[str, str] | None:
@@ -63,15 +63,15 @@ def generalise_species(caption: str, alt: str, names: Mapping[str, General]) -> 
     flags: list[str] = []
     longest = sorted(names, key=len, reverse=True)
     known = re.compile(rf"(?<![\w-])(?:(an?) )?({'|'.join(map(re.escape, longest))})(?![\w-])", re.IGNORECASE)
-    said = {found[2].lower() for found in known.finditer(" ".join(alt.split()))}
+    said = {match[2].lower() for match in known.finditer(" ".join(alt.split()))}
 
-    def general(found: re.Match[str]) -> str:
-        name = names[found[2].lower()]
+    def general(match: re.Match[str]) -> str:
+        name = names[match[2].lower()]
         if said & set(name.forms):
-            return found[0]
+            return match[0]
         flags.append("species")
-        word = capital(name.word) if found[2][0].isupper() else name.word
-        return f"{article_for(word, found[1])} {word}" if found[1] else word
+        word = capital(name.word) if match[2][0].isupper() else name.word
+        return f"{article_for(word, match[1])} {word}" if match[1] else word
 
     parts: list[str] = []
     end = 0

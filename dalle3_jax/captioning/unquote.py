@@ -57,7 +57,7 @@ def close_hole(text: str) -> str:
     following = re.match(r" ([\w-]+)", after)
     if following and not FUNCTION.match(following[1]):
         before = re.sub(
-            r"\b(a|an)(\s+)$", lambda found: article_for(following[1], found[1]) + found[2], before, flags=re.I
+            r"\b(a|an)(\s+)$", lambda match: article_for(following[1], match[1]) + match[2], before, flags=re.I
         )
         return before + after.lstrip()
     before = re.sub(r"\b(?:a|an|the)\s+$", "", before, flags=re.I)

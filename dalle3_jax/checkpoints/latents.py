@@ -1,4 +1,4 @@
-"""What releases say of latents: the space a UNet works in, and the decoders that turn them into images."""
+"""Releases' records of latents: the space a UNet works in, and the decoders that turn them into images."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,7 +29,7 @@ class Latent:
             raise ValueError("latent shifts must be finite and scales positive")
 
     def normalise(self, latents: Array) -> Array:
-        """What the UNet works in, float32, from the VAE's own latents (b h w c)."""
+        """Normalised latents, in which the UNet works, float32, from the VAE's own (b h w c)."""
         return (latents.astype(jnp.float32) - _per_channel(self.shift)) * _per_channel(self.scale)
 
     def denormalise(self, latents: Array) -> Array:
@@ -85,7 +85,7 @@ class DecoderSettings:
 
     @property
     def network_latent(self) -> Latent:
-        """What the network is shown of the VAE's own latents: `latent`, less the mean, over the deviation."""
+        """A network's input from the VAE's own latents: `latent`, less the mean, over the standard deviation."""
         if not self.mean:
             return self.latent
         own, columns = self.latent, (self.latent.shift, self.latent.scale, self.mean, self.std)

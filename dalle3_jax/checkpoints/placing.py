@@ -24,7 +24,7 @@ U = TypeVar("U")
 
 
 class Piece(NamedTuple):
-    """What fills a parameter, or the slice `layer` of one that is stacked: a view, in the parameter's order of axes."""
+    """The values of a parameter, or of the slice `layer` of a stacked one: a view, in the parameter's order of axes."""
 
     target: str
     layer: int | None
@@ -89,9 +89,9 @@ def map_ahead(function: Callable[[T], U], items: Iterable[T], depth: int = 1) ->
 
     with ThreadPoolExecutor(1) as thread:
         waiting = collections.deque(thread.submit(step) for _ in range(depth))
-        while found := waiting.popleft().result():
+        while result := waiting.popleft().result():
             waiting.append(thread.submit(step))
-            yield found.pop()
+            yield result.pop()
 
 
 def _put_piece(piece: Piece, dtype: Any, sharding: Sharding | None) -> Array:

@@ -223,13 +223,13 @@ def _check_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Mapping[str, 
     for component, tree in shapes.items():
         leaves = _leaves_by_name(tree)
         expected = {name: leaf.shape for name, leaf in leaves.items()}
-        found = {name: value.shape for name, value in tensors[component].items()}
-        errors += [f"{component} lacks {name}" for name in sorted(expected.keys() - found.keys())]
-        errors += [f"{component} has no place for {name}" for name in sorted(found.keys() - expected.keys())]
+        stored = {name: value.shape for name, value in tensors[component].items()}
+        errors += [f"{component} lacks {name}" for name in sorted(expected.keys() - stored.keys())]
+        errors += [f"{component} has no place for {name}" for name in sorted(stored.keys() - expected.keys())]
         errors += [
-            f"{component}.{name} is {found[name]} and should be {expected[name]}"
-            for name in sorted(expected.keys() & found.keys())
-            if expected[name] != found[name]
+            f"{component}.{name} is {stored[name]} and should be {expected[name]}"
+            for name in sorted(expected.keys() & stored.keys())
+            if expected[name] != stored[name]
         ]
     if errors:
         more = f"; and {len(errors) - 8} more" if len(errors) > 8 else ""

@@ -1,4 +1,4 @@
-"""What parameters the networks of a system have: names, shapes and logical axes, without computing any."""
+"""The parameters of a system's networks in the abstract: names, shapes and logical axes, without computing any."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -139,10 +139,10 @@ def _parse_header(text: bytes) -> Any:
 
 
 def _reject_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         raise ValueError("a name occurs twice in its header")
-    return found
+    return entries
 
 
 def _whole_number(text: str) -> int:

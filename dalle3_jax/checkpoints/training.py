@@ -37,7 +37,7 @@ NONE, DAMAGED = -1, -2
 
 
 class RestoredCheckpoint(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     step: int
     state: Any
@@ -50,18 +50,18 @@ def finished_steps(folder: Path) -> list[int]:
 
 
 def verify_step(folder: Path) -> list[str]:
-    """What differs between a step's files and its manifest; empty when it is good."""
+    """Error messages for a step's files that differ from its manifest; empty when they are good."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         if _seal_manifest({name: manifest[name] for name in ("files", "arrays")}) != manifest:
             return [f"{MANIFEST} is damaged: it does not match its own sha256"]
         # What a system leaves beside files, and takes away again, says nothing of the step.
         expected = {name: digest for name, digest in manifest["files"].items() if not is_stray(Path(name).name)}
-        found = _step_files(folder)
-        errors = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-        errors += [f"{name} does not belong there" for name in sorted(found.keys() - expected.keys())]
-        same = sorted(expected.keys() & found.keys())
-        digests = _file_digests({name: found[name] for name in same})
+        files = _step_files(folder)
+        errors = [f"{name} is missing" for name in sorted(expected.keys() - files.keys())]
+        errors += [f"{name} does not belong there" for name in sorted(files.keys() - expected.keys())]
+        same = sorted(expected.keys() & files.keys())
+        digests = _file_digests({name: files[name] for name in same})
         return errors + [f"{name} is damaged" for name in same if digests[name] != expected[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST} cannot be read: {error}"]

@@ -1,4 +1,4 @@
-"""What a release says of its upscaler: by how much it enlarges, in which space, and how it is sampled."""
+"""A release's record of its upscaler: by how much it enlarges, in which space, and how it is sampled."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

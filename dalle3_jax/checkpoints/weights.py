@@ -113,7 +113,7 @@ def split_by_size(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 
 
 def entry_bytes(name: str) -> int:
-    """What a header's entry takes, generously."""
+    """The bytes of a header's entry, generously."""
     return len(name.encode()) + 128
 
 
@@ -121,12 +121,12 @@ def read_weights(path: Path, expected_sha256: str) -> Tensors:
     """The tensors of one file, mapped; ValueError naming it when it is missing, damaged or not what it says."""
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; copy the release again") from None
-    if found != expected_sha256:
+    if digest != expected_sha256:
         raise ValueError(
-            f"{path} is damaged: its SHA-256 is {found[:12]}..., model.json says {expected_sha256[:12]}...; "
+            f"{path} is damaged: its SHA-256 is {digest[:12]}..., model.json says {expected_sha256[:12]}...; "
             "copy or export the release again"
         )
     return Tensors(path)
@@ -177,7 +177,7 @@ def _stored(
 
 
 def _bytes(name: str, tensor: np.ndarray, dtype: np.dtype, axes: Mapping[str, tuple[int, ...]]) -> int:
-    """What a tensor and its scales take in a file, with the header's entry for those."""
+    """The bytes of a tensor and its scales in a file, with the header's entry for those."""
     if dtype != INT8:
         return tensor.size * dtype.itemsize
     if name not in axes:

@@ -7,8 +7,9 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +24,12 @@ from dalle3_jax.commands.cli import (
     print_command_errors,
 )
 from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline import auto_size, revision
+from dalle3_jax.pipeline import auto_size, editing, revision
 from dalle3_jax.pipeline.album import Album, expand_names
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
+from dalle3_jax.pipeline.edit_settings import check_edit, supply_inputs
 from dalle3_jax.pipeline.image_formats import FORMATS, MOST_EXIF, open_generated
-from dalle3_jax.pipeline.jobs import AUTO, make_requests, parse_size_or_auto, read_prompt_lines
+from dalle3_jax.pipeline.jobs import AUTO, PromptLine, make_requests, parse_size_or_auto, read_prompt_lines
 from dalle3_jax.pipeline.png import encode_png, read_metadata
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, request_from_metadata, shorten
@@ -44,6 +46,11 @@ EXAMPLES = """examples:
   dalle3-jax sample --prompts-file prompts.jsonl --outdir pictures
   dalle3-jax sample --prompt "a panda" --upsample none
   dalle3-jax sample --repeat pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png
+  dalle3-jax sample --image photo.png --prompt "a fox in the snow" --strength 0.6
+  dalle3-jax sample --image photo.png --mask mask.png --prompt "a fox and an owl in the snow"
+  dalle3-jax sample --image photo.png --outpaint 16:9 --prompt "a fox in the snow"
+  dalle3-jax sample --image pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png --edit "put it on a meadow"
+  dalle3-jax sample --variations pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png -n 4
 
 Prompts files are .txt (one a line, # begins a comment), .json, .csv, .tsv (a line of names first) or .jsonl, a line of
 which is one prompt with settings of its own:
@@ -55,6 +62,8 @@ OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the sa
 nothing twice. Run on several hosts, with an OUTDIR that they share, each makes its share: every Nth picture."""
 
 MAX_GRID = 400
+INPUTS = ("image", "mask")
+"""The settings that are files, which a picture made of them names by their digests alone."""
 
 
 def build_parser() -> CommandParser:
@@ -76,10 +85,12 @@ def build_parser() -> CommandParser:
     add_setting_flags(what, [SETTINGS["seed"], SETTINGS["size"]], auto)
     told = "a size head for --size auto, which chooses among its own sizes: the stage size_head's folder, or a release"
     what.add_argument("--size-head", metavar="PATH", help=f"{told} (default: the demo's, for the demo)")
+    add_edit_flags(found)
     how = found.add_argument_group("how to make it (defaults come from the release)")
     told = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
     how.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
-    add_setting_flags(how, [one for one in ordered_settings() if one.has_flag and one.name not in ("seed", "size")])
+    rest = [one for one in ordered_settings() if one.has_flag and one.part not in ("", "edit")]
+    add_setting_flags(how, [SETTINGS["negative_prompt"], *rest])
     told = "a checkpoint whose decoder joins in: a release, a stage, or diffusers' ConsistencyDecoderVAE"
     how.add_argument("--decoder-checkpoint", action="append", metavar="PATH", help=told)
     how.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
@@ -98,6 +109,18 @@ def build_parser() -> CommandParser:
     add_upsampling_flags(found)
     add_host_flags(found)
     return found
+
+
+def add_edit_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of images that are edited."""
+    group = parser.add_argument_group("an image to begin with (docs/editing.md)")
+    add_setting_flags(group, [one for one in ordered_settings() if one.part == "edit"])
+    told = "what to change in --image, in place of a prompt: it is done to the prompt that the image carries"
+    group.add_argument("--edit", metavar="TEXT", help=told)
+    told = "an image of which to make -n others, by the prompt that it carries and new seeds, --strength away from it"
+    group.add_argument("--variations", metavar="FILE", help=told)
+    told = "a release or a stage with a captioner, which describes an image that carries no prompt"
+    group.add_argument("--captioner", metavar="PATH", help=told)
 
 
 def add_upsampling_flags(parser: argparse.ArgumentParser) -> None:
@@ -152,23 +175,29 @@ def sample_share(arguments: argparse.Namespace) -> int:
 
 def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks everything; returns what makes the pictures."""
-    lines = read_prompt_lines(arguments.prompt or [], arguments.prompts_file)
+    check_edit_flags(arguments)
+    described = arguments.edit is not None or arguments.variations is not None
+    lines = [] if described else read_prompt_lines(arguments.prompt or [], arguments.prompts_file)
     chat = chat_of(arguments)
     size = parse_size_or_auto(arguments.size) if arguments.size else None
     if size == AUTO:
         arguments.size = None  # each line has its own
-    options = given_settings(arguments)
+    options = given_settings(arguments) | given_variations(arguments)
+    if "image" in options:
+        check_edit(options)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
     pipeline = open_pipeline(
         arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant
     )
-    pipeline.request("", **options)  # raises for what no line could change, before any prompt is revised
+    if described:
+        lines = [describe_line(arguments, options, pipeline, chat)]
+    check_options(pipeline, options)
     sized = auto_size.size_assigner(lines, pipeline, size, arguments.size_head, chat)
     training = pipeline.release.training
     for note in revision.unknown_notes([line.settings["prompt"] for line in lines], training):
         print(f"note: {note}", file=sys.stderr)
-    if (arguments.upsample or pipeline.upsample) != "none":
+    if not described and (arguments.upsample or pipeline.upsample) != "none":
         lines = revision.revise_lines(lines, chat, Path(arguments.outdir), training, pipeline.can_read)
     lines = sized(lines)
     seed, n = options.pop("seed", 0), 1 if arguments.n is None else arguments.n
@@ -184,6 +213,57 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     if arguments.name is not None and not arguments.overwrite:
         check_free_names(album, wanted, digest)
     return functools.partial(fill_album, album, pipeline, wanted, arguments)
+
+
+def check_edit_flags(arguments: argparse.Namespace) -> None:
+    """ValueError for flags of edits that do not go together."""
+    names = ["prompt", "prompts_file", "edit", "image", "mask", "outpaint", "feather"]
+    if arguments.variations is None:
+        names = names[:2] if arguments.edit is not None else []
+    if clash := [flag_name(name) for name in names if getattr(arguments, name) is not None]:
+        own = "--edit" if arguments.variations is None else "--variations"
+        raise ValueError(f"{own} takes its prompt and image from the image: leave out {', '.join(clash)}")
+    if arguments.edit is not None and arguments.image is None:
+        raise ValueError("--edit changes an image: give --image FILE")
+    if arguments.captioner is not None and arguments.edit is None and arguments.variations is None:
+        raise ValueError("--captioner describes an image for --edit or --variations: give one of them")
+
+
+def check_options(pipeline: "Pipeline", options: dict[str, Any]) -> None:
+    """ValueError for what no line could change, before any prompt is revised; a line may bring the image."""
+    if "image" in options:
+        pipeline.request("", **options)
+    elif not pipeline.capabilities.needs_mask:
+        pipeline.request("", **{name: value for name, value in options.items() if SETTINGS[name].part != "edit"})
+
+
+def given_variations(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings of variations: those of image to image."""
+    return {} if arguments.variations is None else {"image": SETTINGS["image"].read(arguments.variations)}
+
+
+def describe_line(
+    arguments: argparse.Namespace, options: dict[str, Any], pipeline: "Pipeline", chat: Chat | None
+) -> PromptLine:
+    """The prompt of an edit in words, or of variations, said to the user; `options` get the seed and the strength."""
+    from dalle3_jax.captioning.model import CaptionModel
+
+    image, describe = options["image"], None
+    if arguments.captioner is not None:
+        captioner = CaptionModel.load(arguments.captioner)
+        describe = lambda pixels: captioner.captions([pixels])[0]  # noqa: E731
+    described = editing.describe_image(image, describe)
+    first = editing.carried_seed(image)
+    if arguments.variations is not None:
+        options.setdefault("seed", first + 1)
+        if options.get("strength") == 1:
+            del options["image"], options["strength"]
+        return PromptLine("--variations", {"prompt": described})
+    options.setdefault("seed", first)
+    training, instruction = pipeline.release.training, arguments.edit
+    prompt = editing.follow_instruction(instruction, described, training, pipeline.can_read, chat)
+    print(f"{shorten(instruction)} -> {prompt}", file=sys.stderr)
+    return PromptLine("--edit", {"prompt": prompt, "original_prompt": instruction})
 
 
 def open_album(arguments: argparse.Namespace, identities: list[str], names: dict[str, str] | None) -> Album:
@@ -261,12 +341,14 @@ def list_other_hosts(album: Album, requests: list[Request], digest: str) -> None
 def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks the picture and that the release is the one that made it; returns what makes it again."""
     others = ["prompt", "prompts_file", "n", "batch_size", "size_head", "name", "format", "chat_url", "upsample"]
-    others += [setting.name for setting in ordered_settings() if setting.has_flag]
+    others += ["edit", "variations", "captioner"]
+    others += [setting.name for setting in ordered_settings() if setting.has_flag and setting.name not in INPUTS]
     clash = [name for name in others if getattr(arguments, name) is not None]
     if clash := clash + [name for name in ("grid", "overwrite") if getattr(arguments, name)]:
         raise ValueError(f"--repeat takes its settings from the picture; leave out {', '.join(map(flag_name, clash))}")
     made = read_metadata(arguments.repeat)
     request, size, digest = request_from_metadata(made), made.get("batch_size"), str(made.get("checkpoint"))
+    request = replace(request, edit=supply_inputs(request.edit, given_settings(arguments)))
     if not isinstance(size, int) or not 1 <= size <= 4096:
         raise ValueError(f"the settings in {arguments.repeat} are damaged: a batch size of {size!r}")
     pipeline = open_pipeline(

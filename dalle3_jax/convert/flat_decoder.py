@@ -44,9 +44,9 @@ def module(shapes: Shapes) -> DecoderUNet:
     if not wrong and bare["embed_image.f.w"][1] <= IMAGE_CHANNELS:
         wrong = ["embed_image.f.w"]
     if wrong:
-        found = ", ".join(f"{name} {bare.get(name, 'is missing')}" for name in wrong)
+        values = ", ".join(f"{name} {bare.get(name, 'is missing')}" for name in wrong)
         raise ValueError(
-            f"these are not a consistency decoder's tensors: {found}. Other networks need their config.json beside "
+            f"these are not a consistency decoder's tensors: {values}. Other networks need their config.json beside "
             "them, and a whole pipeline in one file is not read: load that with diffusers' from_single_file and call "
             "save_pretrained"
         )

@@ -49,7 +49,7 @@ def weight_names(names: Collection[str], variant: str | None = None) -> tuple[st
     if not (variants := _variants(names)):
         raise ValueError(no_weights_message(names))
     chosen = _choose_variant(variants, variant)
-    return next(found for stem in STEMS if (found := _files_of_stem(names, stem, chosen)))
+    return next(files for stem in STEMS if (files := _files_of_stem(names, stem, chosen)))
 
 
 def choose_variants(parts: Mapping[str, Collection[str]], variant: str | None) -> dict[str, str | None]:
@@ -61,8 +61,8 @@ def choose_variants(parts: Mapping[str, Collection[str]], variant: str | None) -
     if variant is None or len(without) == len(parts):
         return dict.fromkeys(parts, variant)
     if without:
-        told = f"{_abbreviate(without)} has no weights of variant {variant!r}; its others are taken"
-        warnings.warn(told, stacklevel=3)
+        message = f"{_abbreviate(without)} has no weights of variant {variant!r}; its others are taken"
+        warnings.warn(message, stacklevel=3)
     return {part: None if part in without else variant for part in parts}
 
 
@@ -165,8 +165,8 @@ def _variant_of(match: re.Match[str]) -> str:
 def _choose_variant(variants: set[str], requested: str | None) -> str:
     """One of the variants that are there, "" being full precision."""
     order = [requested] if requested else ["", "fp16", *(variants if len(variants) == 1 else ())]
-    if found := [variant for variant in order if variant in variants]:
-        return found[0]
+    if present := [variant for variant in order if variant in variants]:
+        return present[0]
     there = _abbreviate(sorted(variant or "full precision" for variant in variants))
     if requested:
         raise ValueError(f"there are no weights of variant {requested!r}; there are {there}")
@@ -174,7 +174,7 @@ def _choose_variant(variants: set[str], requested: str | None) -> str:
 
 
 def _files_of_stem(names: Collection[str], stem: str, variant: str) -> tuple[str | None, list[str]] | None:
-    """What `weight_names` returns, of files with this stem and variant; None when there are none."""
+    """The index and the weights among files with this stem and variant; None when there are none."""
     suffix = f".{variant}" if variant else ""
     single, index = f"{stem}{suffix}.safetensors", f"{stem}.safetensors.index{suffix}.json"
     if single in names:
@@ -183,8 +183,8 @@ def _files_of_stem(names: Collection[str], stem: str, variant: str) -> tuple[str
     shards = [match for match in matches if match["stem"] == stem and _variant_of(match) == variant]
     if index not in names:
         _check_shard_numbers(shards)
-    found = index if index in names else None
-    return (found, [match[0] for match in shards]) if found or shards else None
+    present = index if index in names else None
+    return (present, [match[0] for match in shards]) if present or shards else None
 
 
 def _check_shard_numbers(shards: Sequence[re.Match[str]]) -> None:

@@ -116,13 +116,13 @@ class Opened(NamedTuple):
         tied = [name for name in known if name in self.shards]
         if known and not tied:
             others = sorted((name for name in self.shards if matches(self.layout.ignored, name)), key=len)
-            told = f"; {', '.join(others[:3])} cannot stand for it" if others else ""
-            raise ValueError(f"it lacks {' or '.join(known)}, one of which is needed{told}")
+            message = f"; {', '.join(others[:3])} cannot stand for it" if others else ""
+            raise ValueError(f"it lacks {' or '.join(known)}, one of which is needed{message}")
         names = [name for name in self.shards if name in tied[:1] or not matches(self.layout.ignored, name)]
         copies = [name for name in tied[1:] if name in names]
         if wrong := [name for name in copies if not have_same_bytes(self.shards[name], self.shards[tied[0]])]:
-            told = ", ".join(f"{name} differs from {tied[0]}" for name in wrong)
-            raise ValueError(f"{told}, of which it should be a copy")
+            message = ", ".join(f"{name} differs from {tied[0]}" for name in wrong)
+            raise ValueError(f"{message}, of which it should be a copy")
         return {name: self.shards.shape(name) for name in names if name not in copies}
 
     def stored_types(self) -> set[str]:
@@ -248,11 +248,11 @@ def _pieces(imports: Sequence[Move], shards: Shards, bar: tqdm) -> Iterator[Piec
 def _public_tensors(config: Mapping[str, Any], params: Params) -> dict[str, np.ndarray]:
     """Parameters by their public names, as views of the arrays on the host."""
     leaves, layout = jax.device_get(_leaves_by_name(params)), _layout_of_class(config)
-    found = {}
+    tensors = {}
     for move in export_moves(layout.rules(config, layout.module(config)), _param_shapes(params)):
         leaf = np.asarray(leaves[move.target])
-        found[move.source] = move.transform.public(leaf if move.layer is None else leaf[move.layer])
-    return found
+        tensors[move.source] = move.transform.public(leaf if move.layer is None else leaf[move.layer])
+    return tensors
 
 
 def _write_weights(folder: Path, stem: str, tensors: Mapping[str, np.ndarray], dtype: np.dtype) -> None:

@@ -107,26 +107,26 @@ def import_moves(rules: Sequence[Rule], tensors: Mapping[str, Shape], params: Ma
 
     `params` are dotted paths with their shapes.
     """
-    found, errors = [], []
+    moves, errors = [], []
     literal, patterns = _split_rules(rules)
     for name in tensors:
         candidates = literal.get(name, []) + _moves_by_pattern(name, patterns)
         if len(candidates) == 1:
-            found.append(candidates[0])
+            moves.append(candidates[0])
         else:
             what = f"matches {len(candidates)} rules" if candidates else "has no place here"
             errors.append(f"tensor {name} {tensors[name]} {what}")
-    errors += [error for move in found if (error := _move_error(move, tensors, params))]
-    _raise_mismatches(errors, _fill_errors(found, params))
-    return found
+    errors += [error for move in moves if (error := _move_error(move, tensors, params))]
+    _raise_mismatches(errors, _fill_errors(moves, params))
+    return moves
 
 
 def export_moves(rules: Sequence[Rule], params: Mapping[str, Shape]) -> list[Move]:
-    """What is to be written of `params` (dotted paths with their shapes), by the first rule of each target.
+    """The tensors to write for `params` (dotted paths with their shapes), by the first rule of each target.
 
     ValueError listing the parameters that no rule writes.
     """
-    found, seen = [], set()
+    moves, seen = [], set()
     for rule in rules:
         path, bracket, _ = rule.target.partition("[")
         for name in _instances(path, params):
@@ -136,9 +136,9 @@ def export_moves(rules: Sequence[Rule], params: Mapping[str, Shape]) -> list[Mov
                 if key not in seen:
                     seen.add(key)
                     values = name[1] | ({rule.target[len(path) + 2 : -2]: index} if bracket else {})
-                    found.append(Move(rule.source.format(**values), *key, rule.transform))
-    _raise_mismatches([], _fill_errors(found, params))
-    return found
+                    moves.append(Move(rule.source.format(**values), *key, rule.transform))
+    _raise_mismatches([], _fill_errors(moves, params))
+    return moves
 
 
 def matches(patterns: Iterable[str], name: str) -> bool:
@@ -193,10 +193,10 @@ def _move_error(move: Move, tensors: Mapping[str, Shape], params: Mapping[str, S
             return f"tensor {move.source} {shape} is number {move.layer} of {wanted[0]} layers, counted from 0"
         wanted = wanted[1:]
     try:
-        found = move.transform.ours(np.broadcast_to(np.uint8(0), shape)).shape
+        filled = move.transform.ours(np.broadcast_to(np.uint8(0), shape)).shape
     except ValueError:
         return f"tensor {move.source} {shape} has not the axes of {move.transform.name}"
-    return "" if found == wanted else f"tensor {move.source} {shape} gives {found}, {move.target} takes {wanted}"
+    return "" if filled == wanted else f"tensor {move.source} {shape} gives {filled}, {move.target} takes {wanted}"
 
 
 def _fill_errors(moves: Sequence[Move], params: Mapping[str, Shape]) -> list[str]:

@@ -72,28 +72,30 @@ def _sampler(scheduler: Scheduler, own: Config) -> str:
 def _warn_of_others(given: Config, own: Config, forced: Config) -> None:
     replaced = [key for key in forced if key in own and key in given and given[key] != own[key]]
     if replaced:
-        told = ", ".join(f"{key}={own[key]!r} in place of {given[key]!r}" for key in replaced)
-        warnings.warn(f"the scheduler runs with {told}, as diffusers' pipeline of this kind does", stacklevel=4)
+        differences = ", ".join(f"{key}={own[key]!r} in place of {given[key]!r}" for key in replaced)
+        warnings.warn(f"the scheduler runs with {differences}, as diffusers' pipeline of this kind does", stacklevel=4)
     if unknown := sorted(given.keys() - own.keys() - FOREIGN):
         warnings.warn(f"options of another scheduler are passed over: {', '.join(unknown)}", stacklevel=4)
 
 
 def _scheduler_option_errors(scheduler: Scheduler, own: Config) -> list[str]:
-    """What of a class's options cannot be had."""
+    """A class's options that are not supported."""
     supported = {key: values for key, values in {**SUPPORTED, **scheduler.supported}.items() if key in own}
-    found = unsupported_options(own, supported)
+    errors = unsupported_options(own, supported)
     if not is_size(own["num_train_timesteps"]) or not (own["steps_offset"] == 0 or is_size(own["steps_offset"])):
-        found.append("num_train_timesteps and steps_offset that are not whole numbers of steps")
+        errors.append("num_train_timesteps and steps_offset that are not whole numbers of steps")
     if not all(isinstance(own[end], float) and 0 < own[end] < 1 for end in ("beta_start", "beta_end")):
-        found.append("beta_start and beta_end that do not lie between 0 and 1")
-    elif not found and own["prediction_type"] == "epsilon" and _ends_in_noise(own):
-        found.append("beta_start and beta_end that leave nothing of the image at the end, where eps says nothing of it")
+        errors.append("beta_start and beta_end that do not lie between 0 and 1")
+    elif not errors and own["prediction_type"] == "epsilon" and _ends_in_noise(own):
+        errors.append(
+            "beta_start and beta_end that leave nothing of the image at the end, where eps says nothing of it"
+        )
     zero_snr = own.get("rescale_betas_zero_snr")
     if zero_snr and own["prediction_type"] == "epsilon":
-        found.append("rescale_betas_zero_snr=True with prediction_type='epsilon', which pure noise cannot start from")
+        errors.append("rescale_betas_zero_snr=True with prediction_type='epsilon', which pure noise cannot start from")
     if own["beta_schedule"] == "squaredcos_cap_v2" and (zero_snr or own["num_train_timesteps"] != 1000):
-        found.append("beta_schedule='squaredcos_cap_v2' in other than 1000 num_train_timesteps or to zero SNR")
-    return found
+        errors.append("beta_schedule='squaredcos_cap_v2' in other than 1000 num_train_timesteps or to zero SNR")
+    return errors
 
 
 def _ends_in_noise(own: Config) -> bool:
@@ -119,11 +121,11 @@ def _schedule(sampler: str, own: Config) -> dict[str, Any]:
 
 def _spacing(sampler: str, own: Config) -> dict[str, Any]:
     clean = bool(own.get("set_alpha_to_one", True)) and own.get("final_sigmas_type", "zero") == "zero"
-    laid = {"kind": own["timestep_spacing"], "offset": own["steps_offset"], "clean": clean}
+    spacing = {"kind": own["timestep_spacing"], "offset": own["steps_offset"], "clean": clean}
     if not own.get("use_karras_sigmas"):
-        return laid
+        return spacing
     within = own["timestep_spacing"] if sampler in ("euler", "heun") else "linspace"
-    return laid | {"kind": "karras", "within": within}
+    return spacing | {"kind": "karras", "within": within}
 
 
 def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,8 +139,8 @@ def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -
     named = {"dpmsolver++_sde": "dpmsolver++", "pndm_prk": "pndm"}.get(sampler, sampler)
     name = next((name for name, scheduler in SCHEDULERS.items() if scheduler.sampler == named), "")
     options = SCHEDULERS[name].defaults if name else {}
-    if found := _export_errors(schedule, diffusion["prediction"], spacing, sampler, options):
-        raise ValueError(f"no scheduler of diffusers does this: {'; '.join(found)}")
+    if errors := _export_errors(schedule, diffusion["prediction"], spacing, sampler, options):
+        raise ValueError(f"no scheduler of diffusers does this: {'; '.join(errors)}")
     karras = spacing["kind"] == "karras"
     kind = spacing["within"] if karras else spacing["kind"]
     values = {
@@ -171,18 +173,18 @@ def _beta_table_options(schedule: Config) -> dict[str, Any]:
 
 
 def _export_errors(schedule: Config, prediction: str, spacing: Config, sampler: str, options: Config) -> list[str]:
-    """What of a release's sections has no words there, for a class with these options."""
+    """Parts of a release's sections that a class with these options cannot express."""
     cosine = schedule["name"] == "cosine"
-    found = [] if options else [f"the sampler {sampler}"]
+    errors = [] if options else [f"the sampler {sampler}"]
     if prediction not in PREDICTIONS.values():
-        found.append(f"the prediction {prediction}")
+        errors.append(f"the prediction {prediction}")
     if schedule.get("shift", 1) != 1 or schedule.get("s", 0.008) != 0.008 or schedule.get("power", 2) not in BETAS:
-        found.append(f"the schedule {dict(schedule)}")
+        errors.append(f"the schedule {dict(schedule)}")
     if cosine and schedule.get("steps") != 1000:
-        found.append("a cosine schedule whose network is not told entries of a table of 1000 steps")
+        errors.append("a cosine schedule whose network is not told entries of a table of 1000 steps")
     if schedule.get("zero_terminal_snr") and options and "rescale_betas_zero_snr" not in options:
-        found.append(f"zero_terminal_snr for the sampler {sampler}")
+        errors.append(f"zero_terminal_snr for the sampler {sampler}")
     kinds = ("uniform", *SPACINGS, *(("karras",) if "use_karras_sigmas" in options else ()))
     if options and spacing["kind"] not in kinds:
-        found.append(f"{spacing['kind']} spacing for the sampler {sampler}")
-    return found
+        errors.append(f"{spacing['kind']} spacing for the sampler {sampler}")
+    return errors

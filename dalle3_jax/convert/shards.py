@@ -29,10 +29,10 @@ class Shards(Mapping[str, np.ndarray]):
             errors += [f"{name} is in {self._files[name].path.name} and in {file.path.name}" for name in twice]
             self._files |= dict.fromkeys(file, file)
         if index is not None:
-            found = {name: file.path.name for name, file in self._files.items()}
-            absent = (name for name in index if found.get(name) != index[name])
+            present = {name: file.path.name for name, file in self._files.items()}
+            absent = (name for name in index if present.get(name) != index[name])
             errors += [f"{name} is not in {index[name]}, as the index says" for name in absent]
-            errors += [f"{name} of {file} is not in the index" for name, file in found.items() if name not in index]
+            errors += [f"{name} of {file} is not in the index" for name, file in present.items() if name not in index]
         if errors:
             raise ValueError(f"{', '.join(map(str, files))}: {_join_errors(errors)}")
 
@@ -56,8 +56,8 @@ class Shards(Mapping[str, np.ndarray]):
     def check_types(self, names: Iterable[str]) -> None:
         """Raises ValueError listing those that are not of a float type; no bytes are touched."""
         files = ((name, self._files[name]) for name in names)
-        found = ((name, file.dtype(name).name, file.path.name) for name, file in files)
-        wrong = [f"{name} in {file} is {kind}" for name, kind, file in found if kind not in KINDS]
+        types = ((name, file.dtype(name).name, file.path.name) for name, file in files)
+        wrong = [f"{name} in {file} is {kind}" for name, kind, file in types if kind not in KINDS]
         if wrong:
             raise ValueError(f"{_join_errors(wrong)}; weights are {', '.join(KINDS)}")
 

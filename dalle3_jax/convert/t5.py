@@ -27,8 +27,8 @@ def module(config: Mapping[str, Any]) -> T5Encoder:
     errors += [f"{name} is missing or no positive whole number" for name in sizes if not is_size(config.get(name))]
     buckets, distance = (config.get(name, usual) for name, usual in RELATIVE.items())
     if not is_size(buckets) or not is_size(distance) or not 1 <= buckets // 4 < distance:
-        told = "at least 4, and a distance above a quarter of it"
-        errors.append(f"{' and '.join(RELATIVE)} are {buckets!r} and {distance!r} (supported: {told})")
+        remedy = "at least 4, and a distance above a quarter of it"
+        errors.append(f"{' and '.join(RELATIVE)} are {buckets!r} and {distance!r} (supported: {remedy})")
     raise_unsupported(WHAT, errors)
     return T5Encoder(
         vocab_size=config["vocab_size"],

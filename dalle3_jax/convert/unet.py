@@ -213,7 +213,7 @@ def _read_size(options: Mapping[str, Any], name: str, errors: list[str]) -> int:
 
 
 def _read_vector_width(options: Mapping[str, Any], errors: list[str]) -> int:
-    """What the size ids leave of the width of text_time's input."""
+    """The width of text_time's input without the size ids."""
     if not is_size(options["addition_time_embed_dim"]) or options["addition_time_embed_dim"] % 2:
         errors.append(f"addition_time_embed_dim={options['addition_time_embed_dim']!r} (supported: even whole numbers)")
     name, sizes = "projection_class_embeddings_input_dim", SIZE_IDS * _size_id_width(options)

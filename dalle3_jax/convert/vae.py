@@ -106,8 +106,8 @@ def latent_statistics(config: Mapping[str, Any]) -> tuple[tuple[float, ...], tup
     std = options.get("latents_std") or [1.0] * channels
     columns = [values for values in (mean, std, [factor] * channels) if _are_finite(values, channels)]
     if len(columns) < 3 or min(*std, factor) <= 0:
-        found = ", ".join(f"{name}={options.get(name)!r}" for name in STATISTICS)
-        raise ValueError(f"{found}: {channels} latent channels need finite numbers, and positive scales")
+        given = ", ".join(f"{name}={options.get(name)!r}" for name in STATISTICS)
+        raise ValueError(f"{given}: {channels} latent channels need finite numbers, and positive scales")
     return tuple(map(float, mean)), tuple(factor / value for value in std)
 
 

@@ -86,14 +86,16 @@ def advance(
     keys: Keys,
     first: int | Int[Array, ""],
     count: int | Int[Array, ""],
+    begin: int | Int[Array, ""] = 0,
 ) -> SamplerState:
-    """Take steps first to first + count - 1, both of which may be traced.
+    """Take steps first to first + count - 1, of a loop whose own first step is `begin`; all three may be traced.
 
-    The noise of an image depends on its key and on the step's index only.
+    Image to image begins late, at a step that has none before it. The noise of an image depends on its key and on the
+    step's index only.
     """
 
     def one(index: int | Int[Array, ""], state: SamplerState) -> SamplerState:
-        return _take_step(step, denoise, schedule, state, times, keys, index)
+        return _take_step(step, denoise, schedule, state, times, keys, index, begin)
 
     # Not a scan: XLA inlines a scan of one step and rounds it otherwise, and a chunk must equal the whole loop.
     return jax.lax.fori_loop(first, first + count, one, state)
@@ -109,6 +111,7 @@ def advance_with_memory(
     keys: Keys,
     first: int | Int[Array, ""],
     count: int | Int[Array, ""],
+    begin: int | Int[Array, ""] = 0,
 ) -> SamplerState:
     """The same with a Denoise that is given what it kept in the step before, at the first step `memory`.
 
@@ -118,7 +121,7 @@ def advance_with_memory(
     def one(index: Int[Array, ""], carry: tuple[SamplerState, Array]) -> tuple[SamplerState, Array]:
         state, memory = carry
         x0, memory = denoise(state.x, jnp.full(state.x.shape[:1], times[index]), memory, index)
-        return _take_step(step, lambda x_t, t: x0, schedule, state, times, keys, index), memory
+        return _take_step(step, lambda x_t, t: x0, schedule, state, times, keys, index, begin), memory
 
     return jax.lax.fori_loop(first, first + count, one, (state, memory))[0]
 
@@ -131,8 +134,9 @@ def _take_step(
     times: Float[Array, " points"],
     keys: Keys,
     index: int | Int[Array, ""],
+    begin: int | Int[Array, ""],
 ) -> SamplerState:
-    t_prev, t, s = times[jnp.maximum(index - 1, 0)], times[index], times[index + 1]
+    t_prev, t, s = times[jnp.maximum(index - 1, begin)], times[index], times[index + 1]
     here = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
     return step(denoise, schedule, state, t_prev, t, s, here)
 

@@ -58,7 +58,7 @@ def build_spacing(**fields: str | int | bool) -> Spacing:
 
 
 def spacing_errors(schedule: Schedule, steps: int, spacing: Spacing, sampler: str = "ddim") -> list[str]:
-    """What keeps `steps` steps from being laid so, each with its remedy."""
+    """Error messages for `steps` steps that cannot be spaced so, each with its remedy."""
     if steps < 1:
         return [f"{steps} sampling steps: at least 1 is needed"]
     if spacing.kind not in SPACINGS:
@@ -105,7 +105,7 @@ def sampling_times(
 def initial_noise_std(
     schedule: Schedule, steps: int, spacing: Spacing, sampler: str = "ddim"
 ) -> float | Float[Array, ""]:
-    """What the first x is of the noise: all, or sigma of the first time for samplers IN_SIGMA from the table's last.
+    """The standard deviation of the first x: 1, or sigma of the first time for samplers IN_SIGMA from the table's last.
 
     diffusers' init_noise_sigma, which its Euler and Heun schedulers set so for linspace and trailing timesteps.
     """

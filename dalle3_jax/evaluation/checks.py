@@ -1,4 +1,4 @@
-"""What counts as right: what was read in a picture against what its prompt asks for."""
+"""Checks of a reading of a picture against what its prompt asks for."""
 
 import math
 from collections import Counter
@@ -15,7 +15,7 @@ EDGE = 0.1
 
 
 class ImageReading(NamedTuple):
-    """What is known of a picture: what the reader and the OCR (None: there was none) saw, and (height, width)."""
+    """The readings of a picture: what the reader and the OCR (None: there was none) saw, and (height, width)."""
 
     reading: SceneReading
     words: tuple[str, ...] | None
@@ -29,8 +29,8 @@ def objects_present(sight: ImageReading, labels: Labels) -> bool:
 
 def counts_match(sight: ImageReading, labels: Labels) -> bool:
     """Just as many of each concept as asked for."""
-    found = Counter(seen.concept for seen in sight.reading.objects)
-    return all(found[concept] == number for concept, number in requested_counts(labels).items())
+    counts = Counter(seen.concept for seen in sight.reading.objects)
+    return all(counts[concept] == number for concept, number in requested_counts(labels).items())
 
 
 def no_other_objects(sight: ImageReading, labels: Labels) -> bool:
@@ -40,11 +40,11 @@ def no_other_objects(sight: ImageReading, labels: Labels) -> bool:
 
 def tints_match(sight: ImageReading, labels: Labels) -> bool:
     """As many of each concept in each tint as asked for; "" are a thing's own colours."""
-    found = Counter((seen.concept, seen.tint) for seen in sight.reading.objects)
+    counts = Counter((seen.concept, seen.tint) for seen in sight.reading.objects)
     wanted: Counter[tuple[str, str]] = Counter()
     for one in labels.objects:
         wanted[one.concept, one.tint] += one.count
-    return all(found[pair] >= number for pair, number in wanted.items())
+    return all(counts[pair] >= number for pair, number in wanted.items())
 
 
 def places_match(sight: ImageReading, labels: Labels) -> bool:
@@ -129,16 +129,16 @@ def passes_all_checks(sight: ImageReading, labels: Labels) -> bool:
 
 def requested_counts(labels: Labels) -> Counter[str]:
     """How many of each concept are asked for in all."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for wanted in labels.objects:
-        found[wanted.concept] += wanted.count
-    return found
+        counts[wanted.concept] += wanted.count
+    return counts
 
 
 def matching_objects(reading: SceneReading, requested: RequestedObject) -> list[SeenObject]:
     """The objects that may be those wanted: of the concept, and of the tint where there are such."""
-    found = [seen for seen in reading.objects if seen.concept == requested.concept]
-    return [seen for seen in found if seen.tint == requested.tint] or found
+    objects = [seen for seen in reading.objects if seen.concept == requested.concept]
+    return [seen for seen in objects if seen.tint == requested.tint] or objects
 
 
 def mean_centre(objects: Sequence[SeenObject], frame: tuple[int, int]) -> tuple[float, float] | None:

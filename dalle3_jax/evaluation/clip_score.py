@@ -106,8 +106,8 @@ class ClipScorer:
             count = "one text" if isinstance(prompts, str) else f"{len(prompts)} prompts"
             raise ValueError(f"{len(images)} pictures and {count}: give a list with the prompt of every picture")
         starts = range(0, len(images), BATCH)
-        found = [self._batch(images[i : i + BATCH], prompts[i : i + BATCH]) for i in starts]
-        return np.concatenate([np.zeros(0, np.float32), *found])
+        batches = [self._batch(images[i : i + BATCH], prompts[i : i + BATCH]) for i in starts]
+        return np.concatenate([np.zeros(0, np.float32), *batches])
 
     def _batch(self, images: ImagesLike, prompts: Sequence[str]) -> Float[np.ndarray, " n"]:
         """The scores of a batch; a short one is filled up, so that all run the same program."""
@@ -169,7 +169,7 @@ def measure_similarity(captioner: CaptionModel, outcomes: Sequence[Outcome], tru
 
 
 def model_prompt(one: Outcome) -> str:
-    """What the model was given."""
+    """The prompt that the model was given."""
     return one.prompt.upsampled or one.prompt.text if one.protocol == "upsampled" else one.prompt.text
 
 

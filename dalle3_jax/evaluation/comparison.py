@@ -47,19 +47,19 @@ class Comparison:
 
     def changes(self) -> dict[str, RateChange]:
         """Line of the table -> how the rates differ; with several protocols each has its own lines."""
-        found = {}
+        changes = {}
         for protocol in self.first.rows:
             pairs = [pair for pair in self._pairs() if pair[0].protocol == protocol]
             before = f"{protocol}: " if len(self.first.rows) > 1 else ""
             for name, (member, test) in table_lines([one for one, _ in pairs]).items():
-                found[before + name] = rate_change([pair for pair in pairs if member(pair[0])], test)
-        return found
+                changes[before + name] = rate_change([pair for pair in pairs if member(pair[0])], test)
+        return changes
 
     def to_dict(self) -> dict[str, Any]:
         """The differences as JSON values."""
         settings = [self.first.settings, self.second.settings]
-        found = {key: namedtuple_to_dict(change) for key, change in self.changes().items()}
-        return {"names": list(self.names), "settings": settings, "differences": found}
+        values = {key: namedtuple_to_dict(change) for key, change in self.changes().items()}
+        return {"names": list(self.names), "settings": settings, "differences": values}
 
     def markdown(self) -> str:
         """The table; a difference whose interval leaves out 0 is marked."""
@@ -88,8 +88,8 @@ class Comparison:
         one, two = self.first.settings, self.second.settings
         others = [f"{key} ({one[key]} and {two[key]})" for key in one if key != "checkpoint" and one[key] != two[key]]
         both = zip(self.names, (self.first, self.second), strict=True)
-        told = "\n".join(f"- {name}: {report.summary()}" for name, report in both)
-        return f"{told}\n\nBoth are on the same noise. They differ in {', '.join(others) or 'no setting'}."
+        summaries = "\n".join(f"- {name}: {report.summary()}" for name, report in both)
+        return f"{summaries}\n\nBoth are on the same noise. They differ in {', '.join(others) or 'no setting'}."
 
     def sheet(self) -> Image.Image | None:
         """Pairs of which one is right and the other is not, the first model's picture left of the second's."""

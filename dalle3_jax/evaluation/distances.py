@@ -149,12 +149,12 @@ def precision(
 
 def _radii(rows: Float[np.ndarray, "n d"], neighbours: int) -> Float[np.ndarray, " n"]:
     """The squared distance of each row to the k-th nearest of the others."""
-    found = []
+    radii = []
     for part in _blocks(len(rows), len(rows)):
         squared = _squared_distances(rows[part], rows)
         squared[np.arange(len(squared)), np.arange(len(rows))[part]] = np.inf
-        found.append(np.partition(squared, neighbours - 1, axis=1)[:, neighbours - 1])
-    return np.concatenate(found)
+        radii.append(np.partition(squared, neighbours - 1, axis=1)[:, neighbours - 1])
+    return np.concatenate(radii)
 
 
 def nearest_neighbours(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Neighbours:
@@ -204,11 +204,13 @@ def _blocks(rows: int, columns: int) -> Iterator[slice]:
 
 def _check_features(*sets: tuple[str, np.ndarray, int]) -> None:
     """ValueError with everything that is wrong with sets of features: (name, rows, how many there must be)."""
-    found = [f"{len(rows)} {name} rows: at least {least} are needed" for name, rows, least in sets if len(rows) < least]
-    found += [f"{name} features are not all finite" for name, rows, _ in sets if not np.isfinite(rows).all()]
+    errors = [
+        f"{len(rows)} {name} rows: at least {least} are needed" for name, rows, least in sets if len(rows) < least
+    ]
+    errors += [f"{name} features are not all finite" for name, rows, _ in sets if not np.isfinite(rows).all()]
     widths = {name: rows.shape[1:] for name, rows, _ in sets}
     if len(set(widths.values())) > 1 or any(len(width) != 1 for width in widths.values()):
-        told = ", ".join(f"{name} {width}" for name, width in widths.items())
-        found.append(f"features of shapes {told}: one vector per picture is needed, all of one network")
-    if found:
-        raise ValueError("; ".join(found))
+        sizes = ", ".join(f"{name} {width}" for name, width in widths.items())
+        errors.append(f"features of shapes {sizes}: one vector per picture is needed, all of one network")
+    if errors:
+        raise ValueError("; ".join(errors))

@@ -74,7 +74,7 @@ class JudgedPictures(NamedTuple):
 
 
 def question_payload(png: bytes, question: str, soft: bool) -> dict[str, Any]:
-    """What the server is asked."""
+    """The payload of a question to the server."""
     picture = {"url": f"data:image/png;base64,{base64.b64encode(png).decode()}"}
     content = [
         {"type": "image_url", "image_url": picture},

@@ -77,10 +77,10 @@ class Likeness(NamedTuple):
         titles = ["pictures", "Frechet distance", "kernel distance x 1000", "precision", "recall"]
         lines = [
             [
-                *(name, _numbers(*found.frechet), _numbers(*(1000 * value for value in found.kernel))),
-                *(format_percent(found.precision.value), format_percent(found.recall.value)),
+                *(name, _numbers(*likeness.frechet), _numbers(*(1000 * value for value in likeness.kernel))),
+                *(format_percent(likeness.precision.value), format_percent(likeness.recall.value)),
             ]
-            for name, found in (("generated", self.model), ("true scenes of the same prompts", self.true))
+            for name, likeness in (("generated", self.model), ("true scenes of the same prompts", self.true))
         ]
         near = self.copying
         return (
@@ -162,13 +162,13 @@ def neighbours_sheet(
     count: int = 8,
 ) -> Image.Image:
     """The generated pictures that are nearest to the training set, each above its neighbour."""
-    found = nearest_neighbours(generated_features, training_features)
-    order = np.argsort(found.distances)[:count]
+    neighbours = nearest_neighbours(generated_features, training_features)
+    order = np.argsort(neighbours.distances)[:count]
     cells = [
-        SheetCell(Image.fromarray(generated[i]), (SheetLine(f"generated, {found.distances[i]:.3g} from"),))
+        SheetCell(Image.fromarray(generated[i]), (SheetLine(f"generated, {neighbours.distances[i]:.3g} from"),))
         for i in order
     ]
-    near = [decode_image(training[int(found.indices[i])].image) for i in order]
+    near = [decode_image(training[int(neighbours.indices[i])].image) for i in order]
     cells += [SheetCell(Image.fromarray(picture), (SheetLine("this training picture"),)) for picture in near]
     return draw_sheet(cells, columns=count, width=160, title="nearest to the training set")
 

@@ -1,4 +1,4 @@
-"""What became of each prompt, and rates over many of them, with their controls."""
+"""Outcomes of each prompt, and rates over many of them, with their controls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,24 +79,24 @@ def table_lines(outcomes: Sequence[Outcome]) -> dict[str, tuple[Selector, Check]
     Beside visitors' prompts, the others have a line together: the suite was measured with these alone before.
     """
     kinds = dict.fromkeys(outcome.prompt.kind for outcome in outcomes)
-    found: dict[str, tuple[Selector, Check]] = {"all prompts": (is_checkable, passes_all_checks)}
+    lines: dict[str, tuple[Selector, Check]] = {"all prompts": (is_checkable, passes_all_checks)}
     if VISITORS in kinds and len(kinds) > 1:
-        found[f"all but {VISITORS}"] = (
+        lines[f"all but {VISITORS}"] = (
             lambda one: is_checkable(one) and one.prompt.kind != VISITORS,
             passes_all_checks,
         )
     for kind in kinds:
-        found[kind] = (lambda one, kind=kind: is_checkable(one) and one.prompt.kind == kind, passes_all_checks)
+        lines[kind] = (lambda one, kind=kind: is_checkable(one) and one.prompt.kind == kind, passes_all_checks)
         for group in dict.fromkeys(one.prompt.group for one in outcomes if one.prompt.kind == kind):
             pair = kind, group
             if group:
-                found[f"{kind}: {group}"] = (
+                lines[f"{kind}: {group}"] = (
                     lambda one, pair=pair: is_checkable(one) and (one.prompt.kind, one.prompt.group) == pair,
                     passes_all_checks,
                 )
     for name, test in CHECKS.items():
-        found[f"check: {name}"] = (lambda one, name=name: name in outcome_checks(one), test)
-    return {name: (member, test) for name, (member, test) in found.items() if any(map(member, outcomes))}
+        lines[f"check: {name}"] = (lambda one, name=name: name in outcome_checks(one), test)
+    return {name: (member, test) for name, (member, test) in lines.items() if any(map(member, outcomes))}
 
 
 def outcome_checks(one: Outcome | Truth) -> tuple[str, ...]:

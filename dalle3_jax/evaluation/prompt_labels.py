@@ -18,7 +18,7 @@ MEANINGS = 8
 
 
 def label_prompt(prompt: str, lexicon: Lexicon) -> Labels | None:
-    """What a picture of the prompt must show; None where it holds unknown words, or says what no label can.
+    """Labels of what a picture of the prompt must show; None where it holds unknown words, or says what no label can.
 
     What things do, what they are like but for their tint, and what must not be there is left to the eye; so are general
     words that may mean several things ("bird").
@@ -57,5 +57,5 @@ def claims_to_labels(claims: Claims) -> Labels | None:
         or any(word.split() != [word] for word in claims.words)
     ):
         return None
-    found = Labels(tuple(objects), relations, "".join(claims.backgrounds), words=claims.words)
-    return found if found != Labels() else None
+    labels = Labels(tuple(objects), relations, "".join(claims.backgrounds), words=claims.words)
+    return labels if labels != Labels() else None

@@ -71,7 +71,7 @@ class RequestedObject:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a picture must show; what is empty is not asked for.
+    """The labels that a picture must match; what is empty is not asked for.
 
     A relation names objects by their numbers: (0, "left of", 1), (0, "between", 1, 2). `absent` are concepts that must
     not be there; whatever is not in `objects` must not be there either.
@@ -188,14 +188,14 @@ def check_fields(values: Any, what: str, forms: Mapping[str, Any]) -> None:
     """Raises ValueError unless values are a JSON object of these keys, each of its form."""
     if not isinstance(values, dict):
         raise ValueError(f"{what} is a JSON object, not {values!r}")
-    found = [f"unknown {key!r} in {what}: use {', '.join(forms)}" for key in sorted(set(values) - set(forms))]
-    found += [
+    errors = [f"unknown {key!r} in {what}: use {', '.join(forms)}" for key in sorted(set(values) - set(forms))]
+    errors += [
         f"{key} {values[key]!r} must be {NAMES[form]}"
         for key, form in forms.items()
         if key in values and not has_form(values[key], form)
     ]
-    if found:
-        raise ValueError("; ".join(found))
+    if errors:
+        raise ValueError("; ".join(errors))
 
 
 def has_form(value: Any, form: Any) -> bool:

@@ -53,8 +53,8 @@ class Report:
     @cached_property
     def seed_differences(self) -> dict[str, dict[str, Rate]]:
         """Protocol -> prompts -> how much their pictures differ from seed to seed; none of a single seed."""
-        found = {name: seed_differences(outcomes) for name, outcomes in self.by_protocol.items()}
-        return {name: rates for name, rates in found.items() if rates}
+        differences = {name: seed_differences(outcomes) for name, outcomes in self.by_protocol.items()}
+        return {name: rates for name, rates in differences.items() if rates}
 
     def shares(self) -> dict[str, float]:
         """Line of the table -> share of the pictures of the first protocol that are right."""
@@ -85,8 +85,8 @@ class Report:
             "likeness": namedtuple_to_dict(self.likeness) if self.likeness else None,
             "similarity": {name: namedtuple_to_dict(one) for name, one in self.similarity.items()},
             "words": {
-                name: {key: namedtuple_to_dict(score) for key, score in found.items()}
-                for name, found in self.words.items()
+                name: {key: namedtuple_to_dict(score) for key, score in scores.items()}
+                for name, scores in self.words.items()
             },
             "pictures": [outcome_to_dict(outcome) for outcome in self.outcomes],
         }
@@ -97,18 +97,18 @@ class Report:
         if not self.settings.get("ocr"):
             return {}
         asked = [o for o in self.outcomes if o.prompt.labels.words]
-        found = {f"{name} prompts": [(o.prompt, o.sight) for o in asked if o.protocol == name] for name in self.rows}
+        images = {f"{name} prompts": [(o.prompt, o.sight) for o in asked if o.protocol == name] for name in self.rows}
         known = [truth for truth in self.truths if truth.prompt.labels.words]
-        found["true scenes"] = [(truth.prompt, truth.sight) for truth in known]
-        found["VAE's copies"] = [(truth.prompt, truth.copy_sight) for truth in known]
+        images["true scenes"] = [(truth.prompt, truth.sight) for truth in known]
+        images["VAE's copies"] = [(truth.prompt, truth.copy_sight) for truth in known]
         return {
             name: scores_by_length((prompt.id, sight.words or (), prompt.labels.words) for prompt, sight in pairs)
-            for name, pairs in found.items()
+            for name, pairs in images.items()
             if pairs
         }
 
     def markdown(self) -> str:
-        """What was measured and how, the rates with their controls, and what was not measured."""
+        """The report in Markdown: its settings, the rates with their controls, and what was not measured."""
         parts = [self.summary()]
         for name, lines in self.rows.items():
             if len(self.rows) > 1:
@@ -205,7 +205,7 @@ def namedtuple_to_dict(value: Any) -> Any:
 
 
 def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
-    """What a report says of one picture."""
+    """The outcome of one picture in plain values, as a report has it."""
     prompt = outcome.prompt
     atoms = read_atoms(prompt.id, prompt.labels, outcome.sight)
     return {
@@ -227,11 +227,11 @@ def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
 
 def outcome_sheet(title: str, outcomes: Sequence[Outcome]) -> Image.Image:
     """Pictures above their prompts and what was read in them, with the checks that failed."""
-    found = []
+    cells = []
     for one in outcomes:
         failed = [name for name, passed in one.checks.items() if not passed]
         read = ", ".join([str(one.sight.reading), *(f'"{word}"' for word in one.sight.words or ())])
         lines = [SheetLine(one.prompt.text), SheetLine(f"read: {read}", RED if failed else GREEN)]
         lines += [SheetLine(f"wrong: {', '.join(failed)}", RED)] if failed else []
-        found.append(SheetCell(Image.fromarray(one.image), tuple(lines)))
-    return draw_sheet(found, columns=4, title=title)
+        cells.append(SheetCell(Image.fromarray(one.image), tuple(lines)))
+    return draw_sheet(cells, columns=4, title=title)

@@ -69,7 +69,7 @@ def score_model(
     """
     prompts, errors = usable_prompts(prompts, reader, ocr, protocols)
     asked = plan_requests(pipeline, prompts, protocols, seeds, seed, settings)
-    drawn, undrawn = render_scenes(pipeline, prompts, world, settings) if ceilings else ([], [])
+    rendered, undrawn = render_scenes(pipeline, prompts, world, settings) if ceilings else ([], [])
     requests = [request for _, _, _, request in asked]
     made = dict(pipeline.generate(requests, batch_size=batch_size, progress=progress))
     images = [np.asarray(made[i].image) for i in range(len(asked))]
@@ -79,7 +79,7 @@ def score_model(
         Outcome(prompt, protocol, round_, request.seed, image, sight, run_checks(sight, prompt.labels))
         for (prompt, protocol, round_, request), image, sight in zip(asked, images, sights, strict=True)
     ]
-    truths = read_truths(pipeline, drawn, reader, ocr, bar)
+    truths = read_truths(pipeline, rendered, reader, ocr, bar)
     used = {"checkpoint": pipeline.release.digest, "world": world.name, "prompts": len(prompts), "seeds": seeds}
     used |= {"seed": seed, "protocols": list(protocols)}
     used |= {name: value for name, value in setting_values(requests[0]).items() if SETTINGS[name].part}
@@ -104,15 +104,15 @@ def plan_requests(
     settings: Mapping[str, Any],
 ) -> list[tuple[Prompt, str, int, Any]]:
     """(prompt, protocol, round, request) of every picture."""
-    found = []
+    plan = []
     for protocol in protocols:
         for round_ in range(seeds):
             for i, prompt in enumerate(prompts):
                 text = prompt.upsampled or prompt.text if protocol == "upsampled" else prompt.text
                 own = {**settings, "size": size_for_aspect(pipeline, prompt.aspect, settings)}
                 request = pipeline.request(text, seed=seed + round_ * len(prompts) + i, **own)
-                found.append((prompt, protocol, round_, request))
-    return found
+                plan.append((prompt, protocol, round_, request))
+    return plan
 
 
 def usable_prompts(
@@ -159,7 +159,7 @@ def size_for_aspect(pipeline: Pipeline, aspect: tuple[int, int], settings: Mappi
 def read_images(
     reader: Reader, ocr: Ocr | None, images: Sequence[ImageArray], worded: Sequence[bool], bar: Bar = hide_progress
 ) -> list[ImageReading]:
-    """What is to be seen in pictures of any sizes; words are looked for where they were asked for."""
+    """Readings of pictures of any sizes; words are looked for where they were asked for."""
     readings = dict(map_by_size(images, reader.read))
     numbers = [i for i, wanted in enumerate(worded) if wanted and ocr]
     words = {i: ocr.read(images[i]) for i in bar(numbers, "reading words")} if ocr else {}
@@ -178,17 +178,17 @@ def render_scenes(
     pipeline: Pipeline, prompts: Sequence[Prompt], world: World, settings: Mapping[str, Any]
 ) -> tuple[list[tuple[Prompt, ImageArray]], list[str]]:
     """The faultless pictures of the prompts that have a scene, and which scenes the world cannot draw."""
-    drawn, errors = [], []
+    rendered, errors = [], []
     for prompt in prompts:
         if prompt.scene:
             try:
-                drawn.append(
+                rendered.append(
                     (prompt, render_scene(world, prompt.scene, *size_for_aspect(pipeline, prompt.aspect, settings)))
                 )
             except Exception as error:  # a file's scene may hold anything
                 why = f"{type(error).__name__}: {error}"
                 errors.append(f"ceiling of prompt {prompt.id!r}: its scene cannot be drawn: {why}")
-    return drawn, errors
+    return rendered, errors
 
 
 def read_truths(

@@ -78,17 +78,17 @@ def sample_prompts(
     if split == "held_out" and world.held_out == HeldOut():
         raise ValueError(f'the world {world.name!r} holds nothing out of training: use the split "train"')
     left = {kind: count // len(kinds) + (place < count % len(kinds)) for place, kind in enumerate(kinds)}
-    found: list[Prompt] = []
+    prompts: list[Prompt] = []
     for index in numbers():
-        if len(found) == count:
-            return found
+        if len(prompts) == count:
+            return prompts
         shown = sample_scene(world, seed, index, split)
         if left[shown.kind]:
             left[shown.kind] -= 1
             labels = scene_labels(world, shown)
             text = make_captions(world, shown, seed, index)[version]
             name = f"{world.name}-{split}-{seed}-{index}"
-            found.append(Prompt(name, SORTS[shown.kind], text, labels, is_held_out(world, labels), scene=shown))
+            prompts.append(Prompt(name, SORTS[shown.kind], text, labels, is_held_out(world, labels), scene=shown))
     raise AssertionError("the numbers came to an end")
 
 

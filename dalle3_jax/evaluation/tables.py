@@ -11,8 +11,8 @@ __all__ = ["format_control", "format_interval", "format_percent", "markdown_tabl
 def markdown_table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up as plain text too."""
     widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
-    found = [titles, ["-" * width for width in widths], *lines]
-    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in found)
+    rows = [titles, ["-" * width for width in widths], *lines]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in rows)
 
 
 def format_percent(share: float) -> str:
@@ -26,5 +26,5 @@ def format_interval(rate: Rate | Distance) -> str:
 
 
 def format_control(shuffled: Rate | None) -> str:
-    """What shuffled prompts score, for people."""
+    """The score of shuffled prompts, for people."""
     return f"{format_percent(shuffled.value)} ({format_interval(shuffled)})" if shuffled else "-"

@@ -83,7 +83,7 @@ def _text_section(description: PipelineDescription) -> dict[str, Any]:
     zeros = description.options.get("force_zeros_for_empty_prompt", True)
     return {
         "length": description.length,
-        "zero_null": description.name == "StableDiffusionXLPipeline" and bool(zeros),
+        "zero_null": len(PIPELINE_KINDS[description.name].encoders) > 1 and bool(zeros),
     }
 
 
@@ -92,8 +92,9 @@ def _trained_sizes(description: PipelineDescription) -> tuple[tuple[int, int], .
     if not {"unet", "vae"} <= description.modules.keys():
         return ()
     config, factor = description.networks["unet"].config, description.modules["vae"].factor
-    side = config.get("sample_size") or PIPELINE_KINDS[description.name].side
-    if is_size(side) and side < OLD_SIDE and description.name == "StableDiffusionPipeline" and _is_old(config):
+    kind = PIPELINE_KINDS[description.name]
+    side = config.get("sample_size") or kind.side
+    if is_size(side) and side < OLD_SIDE and kind.side == OLD_SIDE and _is_old(config):
         side = OLD_SIDE
     sides = tuple(side) if isinstance(side, list) else (side, side)
     if not are_sizes(sides) or len(sides) != 2:

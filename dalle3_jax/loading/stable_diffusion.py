@@ -25,7 +25,8 @@ class PipelineKind(NamedTuple):
 
     Whose features its UNet attends to, its own guidance, the side of the latents where no config says it, the options
     that its scheduler has whatever its config says, and whether its VAE decodes in float32 when all else is in float16.
-    `enlarges` is the factor of an upscaler, whose UNet takes the low-resolution image beside the latents.
+    `enlarges` is the factor of an upscaler, whose UNet takes the low-resolution image beside the latents. One that
+    `inpaints` takes a mask and the latents of the image around it there, in folders that have such a UNet.
     """
 
     encoders: tuple[str, ...]
@@ -36,6 +37,7 @@ class PipelineKind(NamedTuple):
     scheduler: Mapping[str, Any] = MappingProxyType({})
     upcast_vae: bool = False
     enlarges: int = 0
+    inpaints: bool = False
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -68,6 +70,11 @@ FOLDERS = {"upscaler": "unet"}
 """The folder of a component where it bears another name."""
 POSITIONS = 77
 """Tokens of a text where no file says them."""
+PIPELINE_KINDS |= {
+    f"{name}{task}Pipeline": PIPELINE_KINDS[f"{name}Pipeline"]._replace(inpaints=task == "Inpaint")
+    for name in ("StableDiffusion", "StableDiffusionXL")
+    for task in ("Img2Img", "Inpaint")
+}
 COMPONENT_CLASSES = {"text_encoder": CLIPTextEncoder, "text_encoder_2": CLIPTextEncoder, "unet": UNet, "vae": VAE}
 
 
@@ -213,11 +220,11 @@ def _width_errors(kind: PipelineKind, modules: Mapping[str, Any]) -> list[str]:
     found = []
     if unet and latents:
         beside = low_resolution_channels(kind.enlarges, latents.factor) if kind.enlarges else 0
+        beside = latents.latent_channels + 1 if kind.inpaints and unet.in_channels != unet.out_channels else beside
         if (unet.in_channels - beside, unet.out_channels) != (latents.latent_channels,) * 2:
             found.append(
                 f"its UNet takes {unet.in_channels} channels and gives {unet.out_channels}, its VAE's latents have "
-                f"{latents.latent_channels}{f' and the image beside them {beside}' if beside else ''} (UNets that fill "
-                "in parts of a picture are not supported)"
+                f"{latents.latent_channels}{f' and what is shown beside them {beside}' if beside else ''}"
             )
     if unet and (unet.level_entries is not None) != bool(kind.enlarges):
         found.append(f"its UNet has num_class_embeds={unet.level_entries}: upscalers have noise levels, others none")

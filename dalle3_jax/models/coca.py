@@ -17,7 +17,7 @@ __all__ = ["ImageFeatures", "ImageTower", "TextDecoder", "TextTower"]
 
 
 class ImageFeatures(NamedTuple):
-    """What the image tower makes of pictures: a vector to compare with texts, and tokens to be read."""
+    """Features of images by the image tower: a vector to compare with texts, and tokens to be read."""
 
     vector: Float[Array, "b v"]
     tokens: Float[Array, "b m d"]

@@ -1,4 +1,4 @@
-"""What the UNet is conditioned on: tokens that it attends to, and one pooled vector; and how text becomes that."""
+"""The UNet's condition: tokens that it attends to, and one pooled vector; and how text becomes that."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ __all__ = ["Condition", "ProjectedCondition", "encode_text"]
 
 
 class Condition(NamedTuple):
-    """What the UNet is told of the text."""
+    """The text's features that the UNet is conditioned on."""
 
     tokens: Float[Array, "b m d"]
     mask: Bool[Array, "b m"]

@@ -1,4 +1,4 @@
-"""What the text alone says of the latents, read from xfnet's tokens: the head that teaches the text side first."""
+"""A head that predicts the mean latents from xfnet's tokens alone, by which the text side is trained first."""
 
 from collections.abc import Mapping
 from typing import Any

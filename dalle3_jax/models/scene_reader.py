@@ -26,7 +26,7 @@ HEAT_BIAS = -3.0  # where the heat begins: a few cells in a hundred hold a centr
 
 
 class SceneLogits(NamedTuple):
-    """What the network says of pictures on their grid of i x j cells, in logits; `concepts` to `styles` of n cells.
+    """The network's output for images, on their grid of i x j cells, in logits; `concepts` to `styles` of n cells.
 
     A box is the centre's way down and to the right from the middle of its cell (in cells) and the logarithm of the side
     (in cells).

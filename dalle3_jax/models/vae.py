@@ -34,7 +34,7 @@ def depth_to_space(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b h2
 
 
 class _Half(nn.Module):
-    """What encoder and decoder share."""
+    """The fields that encoder and decoder share."""
 
     channels: tuple[int, ...]
     blocks: int

@@ -73,7 +73,7 @@ def attend(
 
 
 def target_platform() -> str:
-    """What the program is compiled for: the platform of the mesh in use, which need not be here, else the default."""
+    """The platform that the program is compiled for: the mesh's in use, which need not be here, else the default."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device is not None else jax.default_backend()
 

@@ -56,7 +56,7 @@ class CachedAttention(nn.Module):
 
 
 def causal_bias(length: int, heads: int) -> Float[Array, "1 n l l"]:
-    """What to add to the scores so that a token sees itself and what stands before it."""
+    """The bias of attention scores with which a token attends to itself and to what stands before it."""
     seen = jnp.tril(jnp.ones((length, length), bool))
     return jnp.broadcast_to(jnp.where(seen, 0.0, jnp.finfo(jnp.float32).min), (1, heads, length, length))
 

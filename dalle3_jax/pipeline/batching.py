@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from dalle3_jax.pipeline.edit_settings import begin_step
+from dalle3_jax.pipeline.edits import paste_edit
 from dalle3_jax.pipeline.mesh_rows import gather_rows
 from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
 from dalle3_jax.pipeline.request import Request
@@ -32,9 +34,14 @@ Progress = Callable[[int, int, Float[Array, "b h w c"]], None]
 
 
 def program_key(request: Request) -> Hashable:
-    """Equal for requests that one program makes: of one size, sampling, decoding, upscaling and kind of guidance."""
-    guide = request.guidance
-    return request.size, request.sampling, guide.scale == 1, guide.projected, request.decoding, request.upscaling
+    """Equal for requests that one call of a program makes.
+
+    They are of one size, sampling, decoding and upscaling, all guided alike or none, and of images edited in one way,
+    whose loops begin at one step.
+    """
+    edit = request.edit.kind, begin_step(request.edit, request.sampling.steps)
+    guided = request.guidance.scale == 1, request.guidance.projected
+    return request.size, request.sampling, *guided, request.decoding, request.upscaling, edit
 
 
 def group_requests(requests: Sequence[Request], size: int) -> list[list[int]]:
@@ -62,11 +69,14 @@ def run_batch(
     rows = [*requests, *[requests[-1]] * (size - len(requests))]
     condition = pipeline.prompts.get([row.prompt for row in rows], pipeline.encode)
     null = pipeline.prompts.get_null([row.negative_prompt for row in rows], pipeline.encode)
-    latents = pipeline.sample_latents(condition, null, rows, progress=progress)
+    began = {"edit": pipeline.encode_edits(rows)} if rows[0].edit.kind else {}
+    latents = pipeline.sample_latents(condition, null, rows, progress=progress, **began)
     images = pipeline.decode(latents, rows[0].decoding, [row.seed for row in rows])
     if rows[0].upscaling.factor:
         images = pipeline.upscale(images, rows)
     pixels = to_pixels(gather_rows(images, pipeline.mesh))
+    if rows[0].edit.kind == "mask":
+        pixels = [paste_edit(row.edit, image) for row, image in zip(requests, pixels, strict=False)]
     return [
         GeneratedImage(Image.fromarray(image), request, pipeline.release.digest, size)
         for image, request in zip(pixels, requests, strict=False)
@@ -78,11 +88,16 @@ def generate_images(
 ) -> Iterator[tuple[int, GeneratedImage]]:
     """Yields (index of the request, image) of checked requests, as batches are done."""
     batches = group_requests(requests, size)
-    done, total = 0, sum(requests[batch[0]].sampling.steps for batch in batches)
+    done, total = 0, sum(_count_steps(requests[batch[0]]) for batch in batches)
     for batch in batches:
         step = progress and functools.partial(_report_overall_progress, progress, done, total)
         yield from zip(batch, run_batch(pipeline, [requests[index] for index in batch], size, step), strict=True)
-        done += requests[batch[0]].sampling.steps
+        done += _count_steps(requests[batch[0]])
+
+
+def _count_steps(request: Request) -> int:
+    """The steps that are taken: of a loop that begins with an image, the last ones."""
+    return request.sampling.steps - begin_step(request.edit, request.sampling.steps)
 
 
 def _report_overall_progress(progress: Progress, done: int, total: int, steps: int, x0: Array) -> None:

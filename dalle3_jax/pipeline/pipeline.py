@@ -9,7 +9,7 @@ pipeline("a panda on a beach")[0].save("panda.png")
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,13 @@ from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, default_batch_size, generate_images
 from dalle3_jax.pipeline.decoders import apply_decoder, fitting_decoders
+from dalle3_jax.pipeline.edit_settings import Edit, default_strength
+from dalle3_jax.pipeline.editing import Describe, carried_seed, describe_image, follow_instruction
+from dalle3_jax.pipeline.edits import edit_rows, working_size
+from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.progress_bar import progress_bar
@@ -40,10 +45,11 @@ from dalle3_jax.pipeline.revision import (
     truncation_notices,
     unknown_notes,
 )
-from dalle3_jax.pipeline.sampling_loop import StepProgress, run_sampling_loop
+from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress, run_sampling_loop
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.pipeline.upscaler import Upscaler
+from dalle3_jax.prompting.upsampler import Backend
 from dalle3_jax.runtime.distributed import enable_compilation_cache
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
@@ -55,6 +61,10 @@ FIRST_SIZE = (256, 256)
 """The size of images of a release that names none."""
 WHOLE_VAE = Decoding()
 BLANK = " "
+INSTRUCTED = 0.8
+"""The strength of an edit in words where none is given."""
+OPENED = {"image": open_input_image, "mask": open_input_mask}
+"""The settings that are images, which are opened once."""
 
 
 class Pipeline:
@@ -107,6 +117,7 @@ class Pipeline:
             timing_errors=self.system.timing_errors,
             upscale_factors=self.upscaler.factors if self.upscaler else (),
             upscaling_errors=self.upscaler.errors if self.upscaler else lambda _: [],
+            needs_mask=self.system.needs_mask,
         )
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
         self.upsample = str(release.sampling.get("upsample", "none"))
@@ -190,6 +201,72 @@ class Pipeline:
             pictures = dict(self._generate(requests, batch_size, report))
         return [pictures[index] for index in range(len(requests))]
 
+    @document_settings
+    def edit(
+        self,
+        image: Any,
+        prompt: str | None = None,
+        *,
+        instruction: str | None = None,
+        n: int = 1,
+        seed: int | None = None,
+        describe: Describe | None = None,
+        chat: Backend | None = None,
+        batch_size: int | None = None,
+        progress: Progress | bool | None = None,
+        upsample: str | None = None,
+        **settings: Any,
+    ) -> list[GeneratedImage]:
+        """Edits an image `n` times: image to image, or with a `mask` inpainting, with `outpaint` outpainting.
+
+        `image` and `mask` are paths, images of Pillow, uint8 (h, w, 3) or generated images. `prompt` describes all of
+        the edited image. In its place an `instruction`, such as "make it night", is done to the prompt that the image
+        carries, or to what `describe` says of its pixels; a language model (`chat`) understands more of them than the
+        words of the model's own training. It keeps the image's seed unless there is another `seed`. Outside a mask not
+        one pixel changes, and the image keeps its size. Raises ValueError as `__call__` does, before anything is
+        computed.
+        """
+        opened = open_input_image(image)
+        if (prompt is None) == (instruction is None):
+            raise ValueError("give either a prompt for the whole edited image, or an instruction, as 'make it night'")
+        if instruction is not None:
+            described, training = describe_image(opened, describe), self.release.training
+            prompt = follow_instruction(instruction, described, training, self.can_read, chat)
+            settings = {"original_prompt": instruction, "strength": INSTRUCTED, **settings}
+            upsample, seed = "none", carried_seed(opened) if seed is None else seed
+        how = {"n": n, "seed": seed or 0, "batch_size": batch_size, "progress": progress, "upsample": upsample}
+        return self(prompt or "", image=opened, **how, **settings)
+
+    @document_settings
+    def variations(
+        self,
+        image: Any,
+        prompt: str | None = None,
+        *,
+        n: int = 1,
+        seed: int | None = None,
+        strength: float | None = None,
+        describe: Describe | None = None,
+        batch_size: int | None = None,
+        progress: Progress | bool | None = None,
+        **settings: Any,
+    ) -> list[GeneratedImage]:
+        """Makes `n` other pictures of what an image shows, by new seeds.
+
+        That is the prompt that it carries, what `describe` says of its pixels, or the `prompt` given here. `strength`
+        is how far they go from it (default 0.8): at 1 they share its description alone. Their seeds follow the image's
+        own unless `seed` is another first one. Raises ValueError as `__call__` does, before anything is computed.
+        """
+        opened = open_input_image(image)
+        described = describe_image(opened, describe) if prompt is None else prompt
+        how = {
+            "n": n,
+            "seed": carried_seed(opened) + 1 if seed is None else seed,
+            "upsample": None if prompt else "none",
+        }
+        began = {} if strength == 1 else {"image": opened, "strength": strength}
+        return self(described, batch_size=batch_size, progress=progress, **how, **began, **settings)
+
     def can_read(self, prompt: str) -> bool:
         """Whether the model reads the prompt to its end."""
         return self.tokenizer.count(prompt) <= self.release.text["length"]
@@ -205,9 +282,18 @@ class Pipeline:
         given = {name: value for name, value in settings.items() if value is not None}
         if given.get("negative_prompt") == "" and self.release.text.get("zero_null"):
             given["negative_prompt"] = BLANK
-        request = make_request(prompt, self.defaults | given)
+        given |= {name: read(given[name]) for name, read in OPENED.items() if name in given}
+        request = make_request(prompt, self.defaults | self._edit_defaults(given) | given)
         self.check_requests([request])
         return request
+
+    def _edit_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that follow from the image that is edited, where there is one."""
+        if "image" not in given:
+            return {}
+        edit = Edit(given["image"], given.get("mask"), outpaint=given.get("outpaint", ""))
+        size = working_size(edit, candidate_sizes(self), self.capabilities.factor)
+        return {"strength": default_strength(edit), "size": size}
 
     def check_requests(self, requests: Iterable[Request]) -> None:
         """Raises one ValueError with everything that keeps requests from elsewhere, as of a PNG, from being made."""
@@ -264,8 +350,9 @@ class Pipeline:
         null: Condition,
         requests: Sequence[Request],
         progress: StepProgress | None = None,
+        edit: EditInputs | None = None,
     ) -> Float[Array, "b h w c"]:
-        """Runs the sampling loop: one row a request, guided away from `null`.
+        """Runs the sampling loop: one row a request, guided away from `null`; `edit` is what `encode_edits` gives.
 
         All requests are of the same size, steps, sampler and spacing. In steps in which every guidance scale is 1 or
         out of its interval the null condition is not computed, which halves their work.
@@ -274,7 +361,7 @@ class Pipeline:
         same length, otherwise in one.
         """
         return run_sampling_loop(
-            self.params, condition, null, requests, system=self.system, mesh=self.mesh, progress=progress
+            self.params, condition, null, requests, system=self.system, mesh=self.mesh, progress=progress, edit=edit
         )
 
     def decode(
@@ -333,11 +420,25 @@ class Pipeline:
         if latents.shape[-1] != channels:
             raise ValueError(f"latents of {latents.shape[-1]} channels: those of this release have {channels}")
 
-    def encode_images(self, images: Any) -> Float[Array, "b h w c"]:
-        """The latents that the UNet works in, of images (b H W 3) in [-1, 1]: `decode` turns them back."""
+    def encode_images(self, images: Any, tile: int = 0) -> Float[Array, "b h w c"]:
+        """The latents that the UNet works in, of images (b H W 3) in [-1, 1]: `decode` turns them back.
+
+        In windows of `tile` pixels a side where that is not 0.
+        """
+        rows, cells = shard_rows(images, self.mesh), tile // self.system.latent.factor
         with programs.batch_over_mesh(self.mesh, len(images)):
-            latents = programs.encode_images(self.params["vae"], shard_rows(images, self.mesh), vae=self.system.vae)
+            latents = programs.encode_images(self.params["vae"], rows, vae=self.system.vae, tile=cells)
         return self.system.latent.normalise(latents)
+
+    def encode_edits(self, requests: Sequence[Request]) -> EditInputs:
+        """What the sampling loop begins with: the images of requests of one size that edit in one way."""
+        first = requests[0]
+        images, mask, cells = edit_rows([request.edit for request in requests], first.size, self.capabilities.factor)
+        latents = self.encode_images(images, first.decoding.tile)
+        if first.edit.kind == "image":
+            return EditInputs(latents)
+        beside = self.encode_images(images * (1 - mask), first.decoding.tile) if self.system.needs_mask else None
+        return EditInputs(latents, shard_rows(cells, self.mesh), beside)
 
     def resample(
         self,

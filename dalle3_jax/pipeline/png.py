@@ -68,9 +68,8 @@ class GeneratedImage:
     @property
     def metadata(self) -> dict[str, Any]:
         """How it was made, in plain values: the content of the PNG's `dalle3_jax` chunk."""
-        values = stored_values(self.request)
-        height, width = values.pop("size")
-        made = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        made = stored_values(self.request)
+        height, width = made.pop("size")
         made |= {"width": width, "height": height, "batch_size": self.batch_size, "checkpoint": self.checkpoint}
         return made | {"software": software_version(), "digitalSourceType": SOURCE_TYPE}
 

@@ -15,7 +15,16 @@ from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
 from dalle3_jax.models.unet import apply_unet_with_features, project_condition
-from dalle3_jax.pipeline.denoisers import GuidanceRows, caching_denoiser, denoiser, guide_denoise
+from dalle3_jax.models.vae import depth_to_space, space_to_depth
+from dalle3_jax.pipeline.denoisers import (
+    GuidanceRows,
+    KnownRows,
+    caching_denoiser,
+    channels_beside,
+    denoiser,
+    guide_denoise,
+    join_channels,
+)
 from dalle3_jax.pipeline.setting_values import HALO
 from dalle3_jax.pipeline.specs import DecoderSpec, PipelineSpec
 from dalle3_jax.pipeline.tiling import apply_in_tiles
@@ -36,6 +45,7 @@ __all__ = [
     "resample",
     "sample_decoder",
     "start",
+    "start_late",
     "steps_per_chunk",
 ]
 
@@ -86,6 +96,30 @@ def start(
     return samplers.initial_state(std * samplers.noise(initial, shape), past), loop
 
 
+@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "past"))
+def start_late(
+    seeds: Array,
+    std: Float[Array, ""],
+    latents: Float[Array, "b h w c"],
+    begin: Int[Array, ""],
+    *,
+    system: PipelineSpec,
+    sampler: str,
+    steps: int,
+    past: int = 0,
+) -> tuple[samplers.SamplerState, Array, Float[Array, "b h w c"]]:
+    """What `start` gives for a loop that begins at step `begin`, and its noise: latents noised to that step's time.
+
+    At step 0 it is the noise alone, as without an image.
+    """
+    keys = image_keys(seeds)
+    initial, loop = fold_in_purpose(keys, INITIAL), fold_in_purpose(keys, LOOP)
+    noise = samplers.noise(initial, latents.shape[1:])
+    t = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)[begin]
+    noised = system.schedule.alpha(t) * latents + system.schedule.sigma(t) * noise
+    return samplers.initial_state(jnp.where(begin == 0, std * noise, noised), past), loop, noise
+
+
 @functools.partial(jax.jit, static_argnames="system")
 def project_rows(
     params: Params, condition: Condition, null: Condition | None, *, system: PipelineSpec
@@ -107,8 +141,10 @@ def advance(
     guide: GuidanceRows | None,
     state: samplers.SamplerState,
     keys: Array,
-    first: Int[Array, ""],
-    count: Int[Array, ""],
+    first: int | Int[Array, ""],
+    count: int | Int[Array, ""],
+    begin: int | Int[Array, ""] = 0,
+    known: KnownRows | None = None,
     *,
     system: PipelineSpec,
     sampler: str,
@@ -118,21 +154,31 @@ def advance(
     """Steps first to first + count - 1 of the sampling loop, guided where `guide` is given.
 
     `rows` are then those of `project_rows` with the null condition, else without; a UNet that reads the guidance scale
-    needs none. With a `deep_cache` above 1, which divides `first`, steps between its multiples reuse deep features.
+    needs none. The loop's own first step is `begin`. What is `known` of the images stays. With a `deep_cache` above 1,
+    which divides first - begin, steps between its multiples from `begin` on reuse deep features.
     """
     times = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)
     step = samplers.find_step(sampler, system.prediction)
     if deep_cache == 1:
-        denoise = denoiser(params, rows, guide if system.unet.guidance_width else None, system=system)
-        denoise = guide_denoise(denoise, guide, system=system)
-        return samplers.advance(step, denoise, system.schedule, state, times, keys, first, count)
-    denoise, features = caching_denoiser(params, rows, guide, state.x, deep_cache, system=system)
-    return samplers.advance_with_memory(step, denoise, system.schedule, state, features, times, keys, first, count)
+        scales = guide if system.unet.guidance_width else None
+        denoise = denoiser(params, rows, scales, system=system, beside=channels_beside(known))
+        denoise = guide_denoise(denoise, guide, known, system=system)
+        return samplers.advance(step, denoise, system.schedule, state, times, keys, first, count, begin)
+    denoise, features = caching_denoiser(params, rows, guide, known, state.x, deep_cache, begin, system=system)
+    return samplers.advance_with_memory(
+        step, denoise, system.schedule, state, features, times, keys, first, count, begin
+    )
 
 
 @functools.partial(jax.jit, static_argnames="system")
 def freeze_text(
-    params: Params, rows: ProjectedCondition, x: Float[Array, "b h w c"], t: Float[Array, ""], *, system: PipelineSpec
+    params: Params,
+    rows: ProjectedCondition,
+    x: Float[Array, "b h w c"],
+    t: Float[Array, ""],
+    known: KnownRows | None = None,
+    *,
+    system: PipelineSpec,
 ) -> ProjectedCondition:
     """The condition with what the text adds at time t, in every transformer, in place of its keys and values.
 
@@ -142,7 +188,7 @@ def freeze_text(
     copies = len(rows.mask) // len(x)
     x_t, times = jnp.concatenate([x] * copies), jnp.full(len(rows.mask), t)
     x_t = prediction.scaled_input(system.prediction, x_t, system.schedule.alpha(times), system.schedule.sigma(times))
-    told = system.schedule.network_time(times)
+    x_t, told = join_channels(x_t, channels_beside(known)), system.schedule.network_time(times)
     *_, text = apply_unet_with_features(system.unet, params["unet"], x_t, told, rows, factor=system.latent.factor)
     frozen = {name: jnp.mean(jnp.stack(jnp.split(y, copies, axis=1)), axis=0) for name, y in text.items()}
     first = jax.tree.map(lambda leaf: leaf[:, : len(x)], rows.keys)
@@ -167,11 +213,23 @@ def resample(
     return sdedit(denoiser(params, condition, system=system), system.schedule, latents, fresh, times)
 
 
-@functools.partial(jax.jit, static_argnames="vae")
-def encode_images(params: Params, images: Any, *, vae: nn.Module) -> Float[Array, "b h w c"]:
-    """The mean of the VAE's own latents of images (b H W 3) in [-1, 1]; `params` are the VAE's."""
-    mean, _ = _apply(vae, params, images, method="encode")
-    return mean
+@functools.partial(jax.jit, static_argnames=("vae", "tile"))
+def encode_images(params: Params, images: Any, *, vae: nn.Module, tile: int = 0) -> Float[Array, "b h w c"]:
+    """The mean of the VAE's own latents of images (b H W 3) in [-1, 1]; `params` are the VAE's.
+
+    In windows of `tile` cells of the latents, or whole.
+    """
+    module: Any = vae
+
+    def encode(images: Array) -> Array:
+        mean, _ = _apply(module, params, images, method="encode")
+        return mean
+
+    if not tile:
+        return encode(images)
+    # Cells are what is tiled: pixels are folded into those of the latents.
+    folded = _in_tiles(lambda cells: encode(depth_to_space(cells, module.factor)), tile)
+    return folded(space_to_depth(images, module.factor))
 
 
 @functools.partial(jax.jit, static_argnames=("system", "tile"))

@@ -13,12 +13,14 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from dalle3_jax.pipeline import setting_values as kinds
+from dalle3_jax.pipeline.edit_settings import NO_EDIT, Edit, edit_errors
 from dalle3_jax.pipeline.setting_values import INTEGER, INTERVAL, MAX_STEPS, NAME, NUMBER, SIZE, TEXT, Capabilities
 
 __all__ = [
     "PARTS",
     "SETTINGS",
     "Decoding",
+    "Edit",
     "Guidance",
     "Request",
     "Sampling",
@@ -116,6 +118,7 @@ class Request:
     guidance: Guidance = Guidance()
     decoding: Decoding = Decoding()
     upscaling: Upscaling = Upscaling()
+    edit: Edit = NO_EDIT
     original_prompt: str = field(default="", compare=False)
 
     def identity(self, checkpoint: str) -> str:
@@ -131,6 +134,7 @@ PARTS: dict[str, type[Any]] = {
     "": Request,
     "decoding": Decoding,
     "upscaling": Upscaling,
+    "edit": Edit,
 }
 """The records by the field of a request that holds them, in the order in which people read settings."""
 
@@ -219,7 +223,12 @@ PARALLEL = "0 to 1: how much of guidance along the image is left; less saturates
 LIMIT = "longest that guidance may be in an image's latents (default 0: any length)"
 ANY_LEVEL = kinds.check_integer(0, 999, optional=True)
 ANY_TILE = kinds.check_integer(0, kinds.MAX_SIDE, ", 0 for its own choice")
-FRAME = "multiples of 8 (default: the release's first size)"
+FRAME = "multiples of 8 (default: the release's first size; of an image to edit, what fits that)"
+START = "the image to begin with: image to image, or with a mask or outpaint inpainting"
+PLACE = "what of the image to edit: white, or where there are transparent pixels those; all else stays, in every pixel"
+CHANGE = "how much of the image changes, above 0 and up to 1 (default: 0.8; 1 with a mask or outpaint)"
+BEYOND = "grow the image to a shape such as 16:9, or by pixels: for every side 64, for left,top,right,bottom 64,0,64,0"
+SOFT = "pixels within the edge of the mask over which the new fades into the old (default 4)"
 
 # In the order of the PNG's metadata: a new row comes last.
 ROWS = (
@@ -249,6 +258,11 @@ ROWS = (
     Setting("text_gate", "sampling.text_gate", NUMBER, GATE, kinds.check_number(0.0, 1.0)),
     Setting("guidance_parallel", "guidance.parallel", NUMBER, PARALLEL, kinds.check_number(0.0, 1.0)),
     Setting("guidance_norm", "guidance.norm", NUMBER, LIMIT, kinds.check_number(0.0)),
+    Setting("image", "edit.image", kinds.IMAGE, START),
+    Setting("mask", "edit.mask", kinds.MASK, PLACE),
+    Setting("strength", "edit.strength", NUMBER, CHANGE, parameter="Denoising strength"),
+    Setting("outpaint", "edit.outpaint", TEXT, BEYOND, kinds.check_text),
+    Setting("feather", "edit.feather", INTEGER, SOFT, kinds.check_integer(0, 512)),
 )
 SETTINGS: dict[str, Setting] = {setting.name: setting for setting in ROWS}
 """Every setting by its name."""
@@ -277,11 +291,10 @@ def setting_values(request: Request) -> dict[str, Any]:
 
 
 def stored_values(request: Request) -> dict[str, Any]:
-    """The values that tell one request from another: all but later settings at their defaults."""
+    """The values that tell one request from another, as metadata have them: not later settings at their defaults."""
     values = setting_values(request)
-    return {
-        name: value for name, value in values.items() if SETTINGS[name].since < 3 or value != SETTINGS[name].default
-    }
+    rows = [row for row in SETTINGS.values() if row.since < 3 or values[row.name] != row.default]
+    return {row.name: row.type.store(values[row.name]) for row in rows}
 
 
 def make_request(prompt: str, settings: Mapping[str, Any]) -> Request:
@@ -311,8 +324,7 @@ def request_from_metadata(metadata: Mapping[str, Any]) -> Request:
     needed = [name for name, setting in SETTINGS.items() if setting.since == 1] + ["height", "width"]
     if missing := [name for name in needed if name not in flat]:
         raise ValueError(f"the settings of this picture are incomplete: it lacks {', '.join(missing)}")
-    values = {name: flat[name] for name in SETTINGS if name in flat}
-    return _build_request({name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    return _build_request({name: SETTINGS[name].type.restore(flat[name]) for name in SETTINGS if name in flat})
 
 
 def request_errors(request: Request, capabilities: Capabilities) -> list[str]:
@@ -327,6 +339,7 @@ def request_errors(request: Request, capabilities: Capabilities) -> list[str]:
     if not any(errors):
         errors += capabilities.timing_errors(request.sampling)
         errors += capabilities.upscaling_errors(request.upscaling) if request.upscaling.factor else []
+        errors += edit_errors(request.edit, request.sampling.steps, request.upscaling.factor > 0, capabilities)
     if capabilities.texts is not None:
         lost = [text for text in (request.prompt, request.negative_prompt) if text not in capabilities.texts]
         errors += [f"{shorten(text)!r} was not encoded before the text encoder was dropped" for text in lost]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dalle3_jax.files import user_cache_folder, write_whole
+from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.jobs import PromptLine
 from dalle3_jax.pipeline.request import Request, shorten
 from dalle3_jax.pipeline.setting_values import format_size
@@ -160,4 +161,5 @@ def line_values(line: PromptLine) -> dict[str, Any]:
     """A line's settings as JSON has them."""
     settings = dict(line.settings)
     size = settings.get("size")
+    settings |= {name: value.name for name, value in settings.items() if isinstance(value, InputImage)}
     return settings | ({"size": f"{size[1]}x{size[0]}"} if isinstance(size, tuple) else {})

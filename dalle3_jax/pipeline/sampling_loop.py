@@ -10,19 +10,39 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dalle3_jax.diffusion import spacing as spacings
-from dalle3_jax.diffusion.samplers import SAMPLERS, evaluates_between, past_outputs
+from dalle3_jax.diffusion.samplers import SAMPLERS, SamplerState, evaluates_between, past_outputs
 from dalle3_jax.models.condition import Condition, ProjectedCondition
 from dalle3_jax.pipeline import programs
-from dalle3_jax.pipeline.denoisers import GuidanceRows
+from dalle3_jax.pipeline.denoisers import GuidanceRows, KnownRows
+from dalle3_jax.pipeline.edit_settings import begin_step
 from dalle3_jax.pipeline.mesh_rows import shard_rows
 from dalle3_jax.pipeline.request import Guidance, Request
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.typing import Array, Bool, Float, Params
 
-__all__ = ["StepProgress", "gated_steps", "guided_steps", "plan_pieces", "run_sampling_loop", "split_loop"]
+__all__ = [
+    "EditInputs",
+    "StepProgress",
+    "gated_steps",
+    "guided_steps",
+    "plan_pieces",
+    "run_sampling_loop",
+    "split_loop",
+]
 
 StepProgress = Callable[[int, Float[Array, "b h w c"]], None]
 """(steps of this batch done, the present estimate of its clean latents)."""
+
+
+class EditInputs(NamedTuple):
+    """What a loop begins with in place of noise: latents of images, and where there is a mask, that of their cells.
+
+    `beside` are the latents that an inpainting UNet is shown: of the images without what is in the mask.
+    """
+
+    latents: Float[Array, "b h w c"]
+    mask: Float[Array, "b h w 1"] | None = None
+    beside: Float[Array, "b h w c"] | None = None
 
 
 class Piece(NamedTuple):
@@ -44,20 +64,18 @@ def run_sampling_loop(
     system: PipelineSpec,
     mesh: Mesh | None = None,
     progress: StepProgress | None = None,
+    edit: EditInputs | None = None,
 ) -> Float[Array, "b h w c"]:
     """Latents of requests of one size and sampling, a row each, in one call of the program or about ten.
 
     The null condition is evaluated only in steps in which a request is guided; another program runs the others. A UNet
-    that reads the guidance scale never evaluates it.
+    that reads the guidance scale never evaluates it. Requests that begin with images begin at one step, and are given
+    them as `edit`.
     """
-    height, width = (side // system.latent.factor for side in requests[0].size)
     sampling = requests[0].sampling
     system = system.with_spacing(sampling.spacing)
     steps, sampler = sampling.steps, sampling.sampler
-    std = np.float32(spacings.initial_noise_std(system.schedule, steps, system.spacing, sampler))
-    seeds = shard_rows(np.asarray([request.seed for request in requests], np.uint32), mesh)
-    shape, past = (height, width, system.latent.channels), past_outputs(SAMPLERS[sampler])
-    state, keys = programs.start(seeds, std, shape=shape, past=past)
+    state, keys, known = _start(requests, edit, system, mesh)
     guide = guidance_rows([request.guidance for request in requests])
     condition, null, guide = shard_rows((condition, null, guide), mesh)
 
@@ -67,9 +85,11 @@ def run_sampling_loop(
 
     @functools.cache
     def frozen(guided: bool) -> ProjectedCondition:
-        return programs.freeze_text(params, projected(guided), state.x, times[piece.first], system=system)
+        return programs.freeze_text(params, projected(guided), state.x, times[piece.first], known, system=system)
 
-    times, pieces = plan_pieces(system, requests, programs.steps_per_chunk(steps) if progress else steps)
+    begin = begin_step(requests[0].edit, steps)
+    most = programs.steps_per_chunk(steps - begin) if progress else steps
+    times, pieces = plan_pieces(system, requests, most, begin)
     reads_scale = system.unet.guidance_width > 0
     ever_guided = not reads_scale and any(request.guidance.scale != 1 for request in requests)
     for piece in pieces:
@@ -82,29 +102,55 @@ def run_sampling_loop(
                 keys,
                 np.int32(piece.first),
                 np.int32(piece.count),
+                np.int32(begin),
+                known,
                 system=system,
                 sampler=sampler,
                 steps=steps,
                 deep_cache=sampling.deep_cache,
             )
         if progress:
-            progress(piece.first + piece.count, jax.block_until_ready(state.x0))
-    return state.x
+            progress(piece.first - begin + piece.count, jax.block_until_ready(state.x0))
+    if known is None or known.beside is not None:
+        return state.x
+    # A loop that ends above t = 0 leaves noise; what stays has none.
+    return known.mask * state.x + (1 - known.mask) * known.latents
+
+
+def _start(
+    requests: Sequence[Request], edit: EditInputs | None, system: PipelineSpec, mesh: Mesh | None
+) -> tuple[SamplerState, Array, KnownRows | None]:
+    """The state at the first step, the keys of the loop, and what stays as it is."""
+    sampling = requests[0].sampling
+    steps, sampler, past = sampling.steps, sampling.sampler, past_outputs(SAMPLERS[sampling.sampler])
+    std = np.float32(spacings.initial_noise_std(system.schedule, steps, system.spacing, sampler))
+    seeds = shard_rows(np.asarray([request.seed for request in requests], np.uint32), mesh)
+    if edit is None:
+        height, width = (side // system.latent.factor for side in requests[0].size)
+        state, keys = programs.start(seeds, std, shape=(height, width, system.latent.channels), past=past)
+        return state, keys, None
+    begin = np.int32(begin_step(requests[0].edit, steps))
+    state, keys, noise = programs.start_late(
+        seeds, std, edit.latents, begin, system=system, sampler=sampler, steps=steps, past=past
+    )
+    known = None if edit.mask is None else KnownRows(edit.latents, edit.mask, noise, edit.beside)
+    return state, keys, known
 
 
 def plan_pieces(
-    system: PipelineSpec, requests: Sequence[Request], most: int
+    system: PipelineSpec, requests: Sequence[Request], most: int, begin: int = 0
 ) -> tuple[Float[np.ndarray, " points"], list[Piece]]:
-    """The times of the loop of requests of one sampling, and its pieces of about `most` steps."""
+    """The times of the loop of requests of one sampling, and its pieces of about `most` steps from step `begin` on."""
     sampling, guides = requests[0].sampling, [request.guidance for request in requests]
     times = np.asarray(
         spacings.sampling_times(system.schedule, sampling.steps, system.spacing, sampling.sampler), np.float32
     )
     # A UNet that reads the guidance scale has no null pass.
     guides = [] if system.unet.guidance_width else guides
-    guided = guided_steps(times, guides, evaluates_between(sampling.sampler))
-    gated = gated_steps(times, sampling.text_gate)
-    return times, list(split_loop(guided, most, gated, sampling.deep_cache))
+    guided = guided_steps(times[begin:], guides, evaluates_between(sampling.sampler))
+    gated = gated_steps(times[begin:], sampling.text_gate)
+    pieces = split_loop(guided, most, gated, sampling.deep_cache)
+    return times, [piece._replace(first=begin + piece.first) for piece in pieces]
 
 
 def guided_steps(

@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dalle3_jax.pipeline.input_images import InputImage, open_input_image, open_input_mask
+
 __all__ = [
     "HALO",
+    "IMAGE",
     "INTEGER",
     "INTERVAL",
+    "MASK",
     "MAX_SIDE",
     "MAX_STEPS",
     "NAME",
@@ -41,7 +45,8 @@ class ValueType:
 
     `description` follows "must be" in messages, `accepts` tells whether JSON's value is of this kind, `flag` are the
     keywords of argparse, and `read` makes the value of Python out of that of JSON, the command line or a caller: one
-    form for each value, since a request is known by its values. What is of another kind it leaves as it is.
+    form for each value, since a request is known by its values. What is of another kind it leaves as it is. `store`
+    and `restore` turn the value of Python into that of a picture's metadata, and back.
     """
 
     annotation: Any
@@ -49,6 +54,8 @@ class ValueType:
     accepts: Callable[[Any], bool]
     flag: Mapping[str, Any]
     read: Callable[[Any], Any] = lambda value: value
+    store: Callable[[Any], Any] = lambda value: list(value) if isinstance(value, tuple) else value
+    restore: Callable[[Any], Any] = lambda value: tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Capabilities:
     Names of samplers, spacings and decoders; pixels of an image along a latent one; the sizes (height, width) that the
     model was trained for (others work); the only `texts` that can still be encoded (None: any); and what keeps a
     sampler's times from being laid out as a `Sampling` says, as error messages. By how much its upscaler enlarges, and
-    what keeps it from doing so as an `Upscaling` says.
+    what keeps it from doing so as an `Upscaling` says. Whether its UNet is shown a mask, and paints into masks alone.
     """
 
     samplers: tuple[str, ...]
@@ -70,6 +77,7 @@ class Capabilities:
     timing_errors: Callable[[Any], list[str]] = field(default=lambda sampling: [], compare=False)
     upscale_factors: tuple[int, ...] = ()
     upscaling_errors: Callable[[Any], list[str]] = field(default=lambda upscaling: [], compare=False)
+    needs_mask: bool = False
 
 
 Check = Callable[[Any, Capabilities], str]
@@ -119,6 +127,24 @@ def _read_size(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _read_image(value: Any) -> Any:
+    return value if value is None else open_input_image(value)
+
+
+def _read_mask(value: Any) -> Any:
+    return value if value is None else open_input_mask(value)
+
+
+def _store_image(image: Any) -> Any:
+    return image.sha256 if isinstance(image, InputImage) else image
+
+
+def _restore_image(sha256: Any) -> Any:
+    if sha256 is None or (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
+        return sha256 and InputImage(sha256)
+    raise ValueError(f"the settings of this picture are damaged: {sha256!r} is no SHA-256 of an image")
+
+
 TEXT = ValueType(str, "a text", _is_text, {"metavar": "TEXT"})
 NAME = ValueType(str, "a name", _is_text, {"metavar": "NAME"})
 INTEGER = ValueType(int, "a whole number", _is_integer, {"metavar": "N", "type": int})
@@ -130,6 +156,8 @@ INTERVAL = ValueType(
     {"metavar": "T", "type": float, "nargs": 2},
     _read_interval,
 )
+IMAGE = ValueType(Any, "the path of an image", _is_text, {"metavar": "FILE"}, _read_image, _store_image, _restore_image)
+MASK = ValueType(Any, "the path of an image", _is_text, {"metavar": "FILE"}, _read_mask, _store_image, _restore_image)
 SIZE = ValueType(tuple[int, int], 'a text like "128x128"', _is_text, {"metavar": "WIDTHxHEIGHT"}, _read_size)
 
 

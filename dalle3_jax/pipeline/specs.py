@@ -40,6 +40,11 @@ class PipelineSpec:
         names = ("text_encoder", "text_encoder_2", "glyph_encoder", "xfnet")
         return {name: module for name in names if (module := getattr(self, name)) is not None}
 
+    @property
+    def needs_mask(self) -> bool:
+        """Whether the UNet is shown, beside noisy latents, a mask and the latents of the image around it."""
+        return self.unet.in_channels == 2 * self.latent.channels + 1
+
     @classmethod
     def from_release(cls, release: Release) -> "PipelineSpec":
         """What a release makes images with; ValueError when it lacks anything, or its parts do not fit."""

@@ -1,1 +1,1 @@
-"""What a program will cost on chips that are not here: numbers and text only, no network and no config."""
+"""The cost of programs on chips that are not at hand: numbers and text only, no network and no config."""

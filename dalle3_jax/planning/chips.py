@@ -63,7 +63,7 @@ class Topology:
 
     @property
     def chip(self) -> Chip:
-        """What one chip can do."""
+        """The figures of one chip."""
         return CHIPS[self.version]
 
     @property

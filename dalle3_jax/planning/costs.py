@@ -1,4 +1,4 @@
-"""What a compiled program computes and moves: FLOPs of its products, bytes of its memory traffic and collectives."""
+"""The costs of a compiled program: FLOPs of its products, bytes of its memory traffic and collectives."""
 
 import math
 import re
@@ -87,13 +87,13 @@ def program_costs(program: HloProgram, devices: int) -> Costs:
             constants.append(shape_bytes(one.type))
         if visit.fusion is None and one.kind not in FREE_OPERATIONS and not one.kind.endswith("-done"):
             moved += visit.times * _memory_traffic(one, visit.operands_by_name)
-        if found := _collective(visit, devices, program):
-            collectives.append(found)
+        if collective := _collective(visit, devices, program):
+            collectives.append(collective)
     return Costs(flops, moved, tuple(collectives), tuple(constants), tuple(unknown))
 
 
 def uncounted_notes(costs: Costs) -> list[str]:
-    """What the FLOPs leave out, for people."""
+    """Notes on what the FLOPs leave out, for people."""
     return [f"FLOPs of {len(costs.unknown)} kernels that do not say them"] if costs.unknown else []
 
 

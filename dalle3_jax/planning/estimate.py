@@ -19,12 +19,12 @@ def shard_bytes(tree: Any) -> int:
 
 def replicated_arrays(tree: Any, min_bytes: int) -> dict[str, int]:
     """Arrays of at least so many bytes that every device holds whole, by their paths."""
-    found = {}
+    arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         amount = leaf.size * _item_bytes(leaf)
         if amount >= min_bytes and leaf.sharding.mesh.size > 1 and leaf.sharding.is_fully_replicated:
-            found[jax.tree_util.keystr(path)] = amount
-    return found
+            arrays[jax.tree_util.keystr(path)] = amount
+    return arrays
 
 
 def activation_bytes(loss: Callable[[Any], Any], params: Any, rows: int) -> int:
@@ -40,7 +40,7 @@ def parameter_collectives(
     """Collectives of parameters that lie split over `axes`: gathered `passes` times in the type of computation, of
     `width` bytes, frozen ones once; gradients reduced and scattered once. One mesh axis after the other.
     """
-    found = []
+    collectives = []
     for tree, kinds in ((trained, {"all-gather": passes, "reduce-scatter": 1}), (frozen, {"all-gather": 1})):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             split = [
@@ -49,9 +49,9 @@ def parameter_collectives(
             whole = leaf.size * width
             for name in split:  # the first one is gathered last, and gives the whole
                 label = jax.tree_util.keystr(path)
-                found += [Collective(kind, mesh[name], whole, times, label) for kind, times in kinds.items()]
+                collectives += [Collective(kind, mesh[name], whole, times, label) for kind, times in kinds.items()]
                 whole //= mesh[name]
-    return tuple(found)
+    return tuple(collectives)
 
 
 def _spec_axes(entry: Any) -> tuple[str, ...]:

@@ -68,8 +68,8 @@ class HloProgram:
         condition = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
         body = self.computations.get(condition[1], {}) if condition else {}
         bounds = [re.match(r"\((\d+)\)", i.attributes) for i in body.values() if i.kind == "constant"]
-        if len(found := [int(bound[1]) for bound in bounds if bound]) == 1:
-            return found[0]
+        if len(counts := [int(bound[1]) for bound in bounds if bound]) == 1:
+            return counts[0]
         raise ValueError(f"the program does not say how often its loop {loop.name} runs")
 
 
@@ -81,8 +81,8 @@ def parse_hlo(text: str) -> HloProgram:
         if header := re.match(r"(ENTRY )?%?([\w.\-]+) .*\{\s*$", line):
             current = computations.setdefault(header[2], {})
             entry = header[2] if header[1] else entry
-        elif found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*)$", line):
-            instruction = _parse_instruction(found[1], found[2])
+        elif match := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*)$", line):
+            instruction = _parse_instruction(match[1], match[2])
             current[instruction.name] = instruction
     if not entry:
         raise ValueError("the text of the program has no ENTRY computation")
@@ -99,8 +99,8 @@ def shape_bytes(type_text: str, *, on_chip: bool = True) -> int:
 
 def array_shape(type_text: str) -> tuple[int, ...]:
     """The sides of a type's first array."""
-    found = ARRAY_PATTERN.search(type_text)
-    return tuple(int(n) for n in found[2].split(",") if n) if found else ()
+    match = ARRAY_PATTERN.search(type_text)
+    return tuple(int(n) for n in match[2].split(",") if n) if match else ()
 
 
 def _parse_instruction(name: str, rest: str) -> Instruction:

@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def unit(self) -> str:
-        """What the figures are of."""
+        """The unit that the figures are of."""
         return "batch" if self.parts else "step"
 
     @property
@@ -100,23 +100,23 @@ def plan_findings(
     constants: Sequence[int],
     replicated: Mapping[str, int],
 ) -> list[str]:
-    """What a reader should repair: each thing with its size."""
-    found = []
+    """Findings that a reader should repair, each with its size."""
+    findings = []
     free = 1.0 - sum(memory.values()) / capacity
     if free < 0.1:
-        found.append(f"{'does not fit' if free < 0 else 'leaves less than a tenth free'}: {free:.1%} of HBM is left")
+        findings.append(f"{'does not fit' if free < 0 else 'leaves less than a tenth free'}: {free:.1%} of HBM is left")
     if exchanged := [one for one in collectives if one.kind == "all-to-all" and one.bytes >= BIG_BYTES]:
-        found.append(f"{len(exchanged)} all-to-alls of a MiB or more")
+        findings.append(f"{len(exchanged)} all-to-alls of a MiB or more")
     if reduced := [one for one in collectives if one.kind == "all-reduce" and one.bytes >= BIG_BYTES]:
         total = sum(one.bytes * one.times for one in reduced)
-        found.append(
+        findings.append(
             f"{len(reduced)} all-reduces of a MiB or more, {format_bytes(total)}: gradients reduced, not scattered"
         )
     if held := [one for one in constants if one >= BIG_BYTES]:
-        found.append(f"{len(held)} constants of a MiB or more, {format_bytes(sum(held))}")
+        findings.append(f"{len(held)} constants of a MiB or more, {format_bytes(sum(held))}")
     for name, amount in replicated.items():
-        found.append(f"{name}, {format_bytes(amount)}, is whole on every chip")
-    return found
+        findings.append(f"{name}, {format_bytes(amount)}, is whole on every chip")
+    return findings
 
 
 def plan_markdown(plan: Plan, topology: Topology) -> str:

@@ -1,4 +1,4 @@
-"""What sampling with a config's networks costs on chips that need not be here: text, the sampling loop, decoding.
+"""The cost of sampling with a config's networks on chips that need not be at hand: text, the sampling loop, decoding.
 
 The programs are those of `dalle3_jax.pipeline.programs`, laid out as `sample` has them: every chip holds all
 networks and makes its own images.
@@ -76,21 +76,21 @@ def plan_sampling(
     mesh = AbstractMesh((where.chips,), ("data",), axis_types=axes) if devices is None else Mesh(devices, ("data",))
     parts = sampling_programs(config, bucket, images, mesh)
     if isinstance(mesh, Mesh):
-        found = {part: compile_program_costs(program, mesh, images) for part, program in parts.items()}
+        part_costs = {part: compile_program_costs(program, mesh, images) for part, program in parts.items()}
     elif mode == "quick":
         one = AbstractMesh((1,), ("data",), axis_types=axes)
         alone = sampling_programs(config, bucket, images // where.chips, one)
-        found = {part: compile_program_costs(program, None, images) for part, program in alone.items()}
+        part_costs = {part: compile_program_costs(program, None, images) for part, program in alone.items()}
     else:
-        found = {part: trace_program_costs(program, where.chips) for part, program in parts.items()}
+        part_costs = {part: trace_program_costs(program, where.chips) for part, program in parts.items()}
     params = {name: tree for part in parts.values() for name, tree in part.arguments[0].items()}
     batch = max(estimate.shard_bytes(part.arguments[1:]) for part in parts.values())
     memory = {"networks": estimate.shard_bytes(params), "batch": batch}
     if mode != "estimate":
-        memory["temporaries"] = max(one.temporaries for one in found.values())
+        memory["temporaries"] = max(one.temporaries for one in part_costs.values())
     if mode == "full":
-        memory["programs"] = sum(one.code for one in found.values())
-    total = _sum_costs([one.costs for one in found.values()])
+        memory["programs"] = sum(one.code for one in part_costs.values())
+    total = _sum_costs([one.costs for one in part_costs.values()])
     capacity = int(where.chip.memory)
     return Plan(
         how=mode,
@@ -111,8 +111,8 @@ def plan_sampling(
         seconds=roofline_seconds(total.flops, total.bytes, total.collectives, where),
         findings=plan_findings(memory, capacity, total.collectives, total.constants, {}),
         left_out=("decoders other than the VAE's", *LEFT_OUT[mode], *costs.uncounted_notes(total)),
-        compile_seconds=sum(one.took for one in found.values()),
-        parts={part: one.costs.flops for part, one in found.items()},
+        compile_seconds=sum(one.took for one in part_costs.values()),
+        parts={part: one.costs.flops for part, one in part_costs.items()},
     )
 
 
@@ -174,10 +174,10 @@ def compile_program_costs(part: SamplingProgram, mesh: Mesh | None, images: int)
     with programs.batch_over_mesh(mesh, images):
         program = jax.jit(part.function).lower(*arguments).compile()
     took = time.monotonic() - began
-    found = costs.program_costs(hlo.parse_hlo(program.as_text() or ""), mesh.size if mesh else 1)
+    program_costs = costs.program_costs(hlo.parse_hlo(program.as_text() or ""), mesh.size if mesh else 1)
     stats: Any = program.memory_analysis()
     held = stats.temp_size_in_bytes + stats.output_size_in_bytes
-    return ProgramCosts(found, held, stats.generated_code_size_in_bytes, took)
+    return ProgramCosts(program_costs, held, stats.generated_code_size_in_bytes, took)
 
 
 def trace_program_costs(part: SamplingProgram, chips: int) -> ProgramCosts:

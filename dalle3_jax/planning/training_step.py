@@ -226,10 +226,10 @@ def compile_step_costs(program: TrainingProgram, mesh: Mesh, where: Topology, co
     with jax.set_mesh(mesh):
         compiled = program.step.lower(program.state, program.frozen, program.batch).compile()
     took = time.monotonic() - began
-    found = costs.program_costs(hlo.parse_hlo(compiled.as_text() or ""), where.chips)
+    step_costs = costs.program_costs(hlo.parse_hlo(compiled.as_text() or ""), where.chips)
     stats = compiled.memory_analysis()
     more = {"temporaries": stats.temp_size_in_bytes, "program": stats.generated_code_size_in_bytes}
-    return found, more, costs.uncounted_notes(found), took
+    return step_costs, more, costs.uncounted_notes(step_costs), took
 
 
 def compile_cpu_costs(program: TrainingProgram, mesh: Any, where: Topology, config: ConfigDict) -> StepCosts:
@@ -244,10 +244,13 @@ def compile_cpu_costs(program: TrainingProgram, mesh: Any, where: Topology, conf
     step = jax.jit(program.raw_step, donate_argnums=0)
     compiled = step.lower(*alone, batch).compile()
     took = time.monotonic() - began
-    found = costs.program_costs(hlo.parse_hlo(compiled.as_text() or ""), 1)
+    step_costs = costs.program_costs(hlo.parse_hlo(compiled.as_text() or ""), 1)
     tensor = mesh.shape["tensor"]
     merged = costs.Costs(
-        found.flops / tensor, found.bytes / tensor, layout_collectives(program, mesh, config), found.constants
+        step_costs.flops / tensor,
+        step_costs.bytes / tensor,
+        layout_collectives(program, mesh, config),
+        step_costs.constants,
     )
     stats: Any = compiled.memory_analysis()
     more = {"temporaries": stats.temp_size_in_bytes}
@@ -267,9 +270,9 @@ def estimate_step_costs(program: TrainingProgram, mesh: Any, where: Topology, co
 
     kept = estimate.activation_bytes(loss, state.params, rows)
     shares = mesh.shape["data"] * sharding.fsdp_size(mesh)
-    found = costs.Costs(jaxpr_flops(traced) / where.chips, 0.0, layout_collectives(program, mesh, config), ())
+    step_costs = costs.Costs(jaxpr_flops(traced) / where.chips, 0.0, layout_collectives(program, mesh, config), ())
     left = ["HBM traffic", "temporaries but for what the backward pass is kept", "the program's code"]
-    return found, {"kept for the backward pass": kept // shares}, left, 0.0
+    return step_costs, {"kept for the backward pass": kept // shares}, left, 0.0
 
 
 MEASURES = {"full": compile_step_costs, "quick": compile_cpu_costs, "estimate": estimate_step_costs}

@@ -1,1 +1,1 @@
-"""What is made of a user's prompt before it is sampled: a description in the captions' form, and a size."""
+"""From a user's prompt to what is sampled: a description in the captions' form, and a size."""

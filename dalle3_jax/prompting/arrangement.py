@@ -62,11 +62,11 @@ def replace_places(text: str, lexicon: Lexicon) -> Substituted:
     """The text with the lexicon's phrases for places behind its things: "dog left", "moon top right"."""
     words, edits = split_words(text), []
     for phrase in find_names(text, words, lexicon):
-        found = PLACE.match(text, words[phrase.last - 1].end)
-        if not found or phrase.key not in names_of(lexicon):
+        match = PLACE.match(text, words[phrase.last - 1].end)
+        if not match or phrase.key not in names_of(lexicon):
             continue
-        name = found["place"].lower().replace("-", " ").replace("upper", "top").replace("lower", "bottom")
+        name = match["place"].lower().replace("-", " ").replace("upper", "top").replace("lower", "bottom")
         phrases = lexicon.places.get(name, ())
-        if phrases and found[0].strip().lower() not in phrases:
-            edits.append(Edit(*found.span(), f" {phrases[0]}"))
+        if phrases and match[0].strip().lower() not in phrases:
+            edits.append(Edit(*match.span(), f" {phrases[0]}"))
     return Substituted(edited(text, edits))

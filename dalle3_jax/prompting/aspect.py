@@ -91,13 +91,13 @@ def stated_aspect(prompt: str) -> Aspect | None:
         return Aspect(int(match[1]) / int(match[2]), match[0])
     for match in RATIO.finditer(text):
         width, height = int(match[1]), int(match[3])
-        told = bool(CONTEXT.search(text[max(0, match.start() - 20) : match.end() + 20]))
+        in_context = bool(CONTEXT.search(text[max(0, match.start() - 20) : match.end() + 20]))
         other = BEFORE.search(text[: match.start()].rstrip()) or AFTER.search(text[match.end() :])
-        if height and width and not other and (told or (match[2] != "/" and (width, height) in RATIOS)):
+        if height and width and not other and (in_context or (match[2] != "/" and (width, height) in RATIOS)):
             return Aspect(width / height, match[0])
     pairs = ((re.search(pattern, text), ratio) for pattern, ratio in WORDS)
-    found = [(match.start(), match[0].strip(" ,"), ratio) for match, ratio in pairs if match]
-    return Aspect(min(found)[2], min(found)[1]) if found else None
+    ratios = [(match.start(), match[0].strip(" ,"), ratio) for match, ratio in pairs if match]
+    return Aspect(min(ratios)[2], min(ratios)[1]) if ratios else None
 
 
 def nearest_size(ratio: float, sizes: Sequence[Size]) -> Size:

@@ -81,7 +81,7 @@ class Chat:
                 write_whole(self.cache / f"{self.cache_name(ask)}.json", content, parents=True)
 
     def cache_name(self, ask: UpsampleRequest) -> str:
-        """What an answer is kept as: all that decides it but the key."""
+        """The name under which an answer is kept, of all that decides it but the key."""
         said = json.dumps([self.url, self.model, SYSTEM, EXAMPLES, asdict(ask)], sort_keys=True)
         return sha256(said.encode("utf-8", "replace")).hexdigest()[:32]
 
@@ -101,17 +101,17 @@ class Chat:
 
 
 def chat_messages(ask: UpsampleRequest) -> list[dict[str, str]]:
-    """What the server is sent: what users say stands in JSON, where it is data."""
+    """The messages for the server: what users say stands in JSON, where it is data."""
     said: dict[str, Any] = {"prompt": ask.prompt}
     if ask.previous:
         said["earlier"] = [{"prompt": turn.said, "caption": turn.revised} for turn in ask.previous]
     if ask.complaints:
         said["lost"] = list(ask.complaints)
-    found = [{"role": "system", "content": SYSTEM}]
+    messages = [{"role": "system", "content": SYSTEM}]
     for prompt, caption in EXAMPLES:
-        found.append({"role": "user", "content": json.dumps({"prompt": prompt}, ensure_ascii=False)})
-        found.append({"role": "assistant", "content": caption})
-    return [*found, {"role": "user", "content": json.dumps(said, ensure_ascii=False)}]
+        messages.append({"role": "user", "content": json.dumps({"prompt": prompt}, ensure_ascii=False)})
+        messages.append({"role": "assistant", "content": caption})
+    return [*messages, {"role": "user", "content": json.dumps(said, ensure_ascii=False)}]
 
 
 def _read_cached(file: Path) -> str | None:

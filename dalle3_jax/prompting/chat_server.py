@@ -252,7 +252,7 @@ def strip_reasoning(text: str) -> str:
 
 
 def error_text(body: bytes, plain: bool = True) -> str:
-    """What a server says is wrong, in a line: OpenAI's error object and its relatives, or `plain` text."""
+    """A server's error message in a line: OpenAI's error object and its relatives, or `plain` text."""
     text = body[:LARGEST].decode("utf-8", "replace")
     try:
         said = json.loads(text)

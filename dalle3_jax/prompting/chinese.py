@@ -64,13 +64,13 @@ def translate_chinese(text: str, lexicon: Lexicon) -> Substituted:
     """The text in English where it has Chinese that names a thing or a background, else as it is."""
     if not lexicon.paraphrases.chinese or not has_chinese(text):
         return Substituted(text)
-    spoken: set[str] = set()
+    mentioned: set[str] = set()
     clauses, unknown, known = [], [], False
     for part in CLAUSE.split(text):
         tokens = tokenize(part, lexicon)
         unknown += [token.meaning for token in tokens if token.kind == "U"]
         known |= any(token.kind in "NB" for token in tokens)
-        if clause := translate_tokens(tokens, lexicon, spoken):
+        if clause := translate_tokens(tokens, lexicon, mentioned):
             clauses.append(clause)
     if not known:
         return Substituted(text)
@@ -85,11 +85,11 @@ def shown(text: str) -> str:
 
 def joined(clauses: list[Clause]) -> str:
     """Clauses as one text: those that say how things stand are sentences of their own."""
-    found = ""
+    text = ""
     for number, clause in enumerate(clauses):
         stop = "" if not number else ". " if clause.is_sentence or clauses[number - 1].is_sentence else ", "
-        found += f"{stop}{clause.text[:1].upper() + clause.text[1:] if stop == '. ' else clause.text}"
-    return found
+        text += f"{stop}{clause.text[:1].upper() + clause.text[1:] if stop == '. ' else clause.text}"
+    return text
 
 
 @lru_cache(maxsize=16)
@@ -116,26 +116,26 @@ def tokenize(clause: str, lexicon: Lexicon) -> list[Token]:
     """The words of a clause in order; neighbours that are not known are one."""
     pattern, known = words_of(lexicon)
     tokens: list[Token] = []
-    for found in pattern.findall(clause.lower()):
-        if found in known:
-            token = known[found]
+    for part in pattern.findall(clause.lower()):
+        if part in known:
+            token = known[part]
             if token == Token("D", "centre"):
                 token = Token("Z", "centre")
-        elif QUOTES.match(found):
-            token = Token("Q", found)
-        elif (number := number_of(found)) is not None:
+        elif QUOTES.match(part):
+            token = Token("Q", part)
+        elif (number := number_of(part)) is not None:
             token = Token("#", str(number))
-        elif re.match(f"[{HAN}]", found):
-            token = Token("U", found)
+        elif re.match(f"[{HAN}]", part):
+            token = Token("U", part)
         else:
-            token = Token("L", found)
+            token = Token("L", part)
         if tokens and token.kind == "U" == tokens[-1].kind:
             token = Token("U", tokens.pop().meaning + token.meaning)
         tokens.append(token)
     return tokens
 
 
-def translate_tokens(tokens: list[Token], lexicon: Lexicon, spoken: set[str]) -> Clause | None:
+def translate_tokens(tokens: list[Token], lexicon: Lexicon, mentioned: set[str]) -> Clause | None:
     """A clause in English; stretches between English words that stay are translated one by one."""
     parts: list[str] = []
     is_sentence, stretch = False, list[Token]()
@@ -146,7 +146,7 @@ def translate_tokens(tokens: list[Token], lexicon: Lexicon, spoken: set[str]) ->
         if parts and stretch and stretch[0].kind == "A":
             parts.append(stretch.pop(0).meaning)
         left = split_end(stretch) if token.meaning else []
-        clause = render_clause(fold(stretch, lexicon), lexicon, spoken)
+        clause = render_clause(fold(stretch, lexicon), lexicon, mentioned)
         if clause.text:
             while parts and clause.text.startswith(("on ", "in ", "at ", "under ")) and parts[-1] in PREPOSITIONS:
                 parts.pop()
@@ -180,10 +180,10 @@ def fold(tokens: list[Token], lexicon: Lexicon) -> list[Piece]:
     pieces: list[Piece] = []
     at = 0
     while at < len(tokens):
-        found = NOUN.match(kinds, at)
-        if found:
-            pieces.append(Piece("N", "", noun_of(tokens[at : found.end()], lexicon)))
-            at = found.end()
+        match = NOUN.match(kinds, at)
+        if match:
+            pieces.append(Piece("N", "", noun_of(tokens[at : match.end()], lexicon)))
+            at = match.end()
             continue
         if kinds[at] not in "M#CJ":
             pieces.append(Piece(kinds[at], tokens[at].meaning))

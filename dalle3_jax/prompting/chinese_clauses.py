@@ -47,7 +47,7 @@ class Clause(NamedTuple):
 
 @dataclass
 class Reading:
-    """What a clause says so far."""
+    """The state of a clause while it is read."""
 
     statements: list[str] = field(default_factory=list)
     nouns: list[str] = field(default_factory=list)
@@ -64,13 +64,13 @@ FURTHER = {
 }
 
 
-def render_clause(pieces: list[Piece], lexicon: Lexicon, spoken: set[str]) -> Clause:
+def render_clause(pieces: list[Piece], lexicon: Lexicon, mentioned: set[str]) -> Clause:
     """The clause in English; nouns that were `spoken` of before are "the" ones."""
     reading = Reading()
     pieces = merged(pieces)
 
     def say(noun: Noun) -> str:
-        return spell(noun, lexicon, spoken)
+        return spell(noun, lexicon, mentioned)
 
     pieces = take_background(pieces, lexicon, reading)
     for pattern, rule in RULES:
@@ -102,14 +102,14 @@ def merged(pieces: list[Piece]) -> list[Piece]:
     return kept
 
 
-def spell(noun: Noun, lexicon: Lexicon, spoken: set[str]) -> str:
+def spell(noun: Noun, lexicon: Lexicon, mentioned: set[str]) -> str:
     """The noun with its article or number: "a red apple", "two cats", "the cat"."""
     plural = lexicon.things.get(noun.name, plural_of(noun.name))
-    many = noun.number != 1 or (not noun.is_counted and plural in spoken)
+    many = noun.number != 1 or (not noun.is_counted and plural in mentioned)
     name = plural if many else noun.name
     text = " ".join([*noun.adjectives, name])
-    known = text in spoken and not noun.is_counted
-    spoken |= {text, name}
+    known = text in mentioned and not noun.is_counted
+    mentioned |= {text, name}
     if known:
         text = f"the {text}"
     elif noun.number == 1:
@@ -124,14 +124,14 @@ def spell(noun: Noun, lexicon: Lexicon, spoken: set[str]) -> str:
 def take_background(pieces: list[Piece], lexicon: Lexicon, reading: Reading) -> list[Piece]:
     """Reads the first background, with the words around it that say that something is there."""
     kinds = "".join(piece.kind for piece in pieces)
-    found = re.search(r"P?(B)E?(D?)[EH]?", kinds)
-    if not found:
+    match = re.search(r"P?(B)E?(D?)[EH]?", kinds)
+    if not match:
         return pieces
-    name = pieces[found.start(1)].meaning
+    name = pieces[match.start(1)].meaning
     reading.background = reading.background or lexicon.backgrounds.get(name, (name,))[0]
-    aside = found[2] and pieces[found.start(2)].meaning in ("left", "right")
-    end = found.start(2) if aside else found.end()
-    return [*pieces[: found.start()], *pieces[end:]]
+    aside = match[2] and pieces[match.start(2)].meaning in ("left", "right")
+    end = match.start(2) if aside else match.end()
+    return [*pieces[: match.start()], *pieces[end:]]
 
 
 Rule = Callable[[list[Piece], Lexicon, Reading, Said], list[Piece]]
@@ -142,12 +142,12 @@ def take(
 ) -> list[Piece]:
     """The pieces after a rule has read every stretch that its pattern finds."""
     start = 0
-    while found := pattern.search("".join(piece.kind for piece in pieces), start):
-        spans = [found.span(i) for i in range(1, pattern.groups + 1)]
+    while match := pattern.search("".join(piece.kind for piece in pieces), start):
+        spans = [match.span(i) for i in range(1, pattern.groups + 1)]
         groups = [piece for first, last in spans for piece in pieces[first:last] if piece.kind != "A"]
         rest = rule(groups, lexicon, reading, say)
-        pieces = [*pieces[: found.start()], *rest, *pieces[found.end() :]]
-        start = found.start() + len(rest)
+        pieces = [*pieces[: match.start()], *rest, *pieces[match.end() :]]
+        start = match.start() + len(rest)
     return pieces
 
 

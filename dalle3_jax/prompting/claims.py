@@ -1,4 +1,4 @@
-"""What a text says with the words of a lexicon: things and their numbers, how they stand, the background, quotes.
+"""The claims of a text in the words of a lexicon: things and their numbers, how they stand, the background, quotes.
 
 Captions and prompts are read alike: names and plurals with the numbers and colours before them, phrases of relations,
 places and backgrounds. What is not such a word is passed over.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dalle3_jax.prompting.lexicon import KNOWN, NUMBERS, ONE, Lexicon
 from dalle3_jax.text.glyphs import QUOTED, find_quotes
 
-__all__ = ["Claims", "parse_claims"]
+__all__ = ["SEVERAL", "Claims", "Relation", "Token", "parse_claims", "read_tokens"]
 
 BETWEEN, IT = "between", "it"
 QUOTE = "\ufffc"
@@ -27,7 +27,7 @@ Relation = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Claims:
-    """What is said; what is empty is not said. `things` are numbers by concept, SEVERAL where none is given."""
+    """The claims of a text; what is empty is not said. `things` are numbers by concept, SEVERAL where none is given."""
 
     things: Mapping[str, int] = field(default_factory=dict)
     tints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -47,21 +47,21 @@ class Token(NamedTuple):
 
 
 def parse_claims(text: str, lexicon: Lexicon) -> Claims:
-    """What a text says, as far as it uses the lexicon's words."""
+    """The claims of a text, as far as it uses the lexicon's words."""
     plain = " ".join(QUOTED.sub(f" {QUOTE} ", text).lower().split())
     backgrounds, plain = extract_backgrounds(plain, lexicon)
     sentences = [read_tokens(sentence, lexicon) for sentence in re.split(r"[.;!?]", plain)]
     tokens = [token for sentence in sentences for token in sentence]
-    found: list[Relation] = []
+    relations: list[Relation] = []
     places: dict[str, str] = {}
     last = ""
     for sentence in sentences:
-        found += find_relations(sentence)
+        relations += find_relations(sentence)
         places |= find_places(sentence, last)
         last = next((token.name for token in reversed(sentence) if token.kind == "thing"), last)
-    found += [relation for relation in relations_from_places(places) if relation not in found]
+    relations += [relation for relation in relations_from_places(places) if relation not in relations]
     numbers, tints = count_things(tokens)
-    return Claims(numbers, tints, tuple(dict.fromkeys(found)), places, backgrounds, find_quotes(text))
+    return Claims(numbers, tints, tuple(dict.fromkeys(relations)), places, backgrounds, find_quotes(text))
 
 
 def extract_backgrounds(text: str, lexicon: Lexicon) -> tuple[tuple[str, ...], str]:
@@ -69,8 +69,8 @@ def extract_backgrounds(text: str, lexicon: Lexicon) -> tuple[tuple[str, ...], s
     if not lexicon.backgrounds:
         return (), text
     pattern, names = lexicon.background_pattern
-    found = [names[match[0]] for match in pattern.finditer(text)]
-    return tuple(dict.fromkeys(found)), " ".join(pattern.sub(" , ", text).split())
+    backgrounds = [names[match[0]] for match in pattern.finditer(text)]
+    return tuple(dict.fromkeys(backgrounds)), " ".join(pattern.sub(" , ", text).split())
 
 
 def read_tokens(sentence: str, lexicon: Lexicon) -> list[Token]:
@@ -79,7 +79,7 @@ def read_tokens(sentence: str, lexicon: Lexicon) -> list[Token]:
     The place in such a sentence is that of the writing.
     """
     pattern, known, plurals = lexicon.vocabulary
-    found = []
+    tokens = []
     for before, tint, phrase in pattern.findall(sentence):
         token = Token(*known[phrase])
         if before == "no":
@@ -87,8 +87,8 @@ def read_tokens(sentence: str, lexicon: Lexicon) -> list[Token]:
         if token.kind == "thing":
             token = token._replace(number=parse_number(before, phrase in plurals), tint=tint)
         if QUOTE not in sentence or token.number:
-            found.append(token)
-    return found
+            tokens.append(token)
+    return tokens
 
 
 def parse_number(before: str, plural: bool) -> int | None:
@@ -123,19 +123,19 @@ def count_things(tokens: Sequence[Token]) -> tuple[dict[str, int], dict[str, tup
 
 def find_relations(sentence: Sequence[Token]) -> list[Relation]:
     """The relations that a sentence states."""
-    found: list[Relation] = []
+    relations: list[Relation] = []
     amidst = any(token.kind == "between" for token in sentence)  # there "above" is where one end stands
     for i, token in enumerate(sentence):
         before = [one.name for one in sentence[:i] if one.kind == "thing"]
         after = [one.name for one in sentence[i + 1 :] if one.kind == "thing"]
         if token.kind == "relation" and not amidst:
-            found += resolve_relation(token.name, before, after, follows=sentence[i + 1 : i + 2])
+            relations += resolve_relation(token.name, before, after, follows=sentence[i + 1 : i + 2])
         elif token.kind == "between":
-            found += resolve_between(before, after)
+            relations += resolve_between(before, after)
         elif token.kind == "order":
             row = before + after
-            found += [(a, token.name, b) for a, b in pairwise(row)]
-    return found
+            relations += [(a, token.name, b) for a, b in pairwise(row)]
+    return relations
 
 
 def resolve_relation(
@@ -169,23 +169,23 @@ def find_places(sentence: Sequence[Token], last: str) -> dict[str, str]:
         return {last: places[-1]} if last else {}
     if tokens[0].kind == "place" and tokens[-1].kind == "thing" and len(places) <= len(things):
         return dict(zip(things, places, strict=False))
-    found: dict[str, str] = {}
+    positions: dict[str, str] = {}
     for token, after in pairwise(tokens):
         if token.kind == "thing" and after.kind == "place":
-            found[token.name] = after.name
+            positions[token.name] = after.name
     if tokens[0].kind == "place" and len(things) == 1:
-        found.setdefault(things[0], places[0])
-    return found
+        positions.setdefault(things[0], places[0])
+    return positions
 
 
 def relations_from_places(places: Mapping[str, str]) -> list[Relation]:
     """The relations between two things that their places give away."""
-    found: list[Relation] = []
+    relations: list[Relation] = []
     if len(places) == 2:
         (a, one), (b, other) = places.items()
         for low, high, name in (("left", "right", "left of"), ("top", "bottom", "above")):
             if low in one and high in other:
-                found.append((a, name, b))
+                relations.append((a, name, b))
             if high in one and low in other:
-                found.append((b, name, a))
-    return found
+                relations.append((b, name, a))
+    return relations

@@ -34,12 +34,12 @@ def replace_emoji(text: str, lexicon: Lexicon) -> Substituted:
         return Substituted(text)
     parts: list[str] = []
     notes, end, last = [], 0, 0
-    found = [*pattern_of(lexicon).finditer(text)]
-    while found:
-        first = found.pop(0)
+    matches = [*pattern_of(lexicon).finditer(text)]
+    while matches:
+        first = matches.pop(0)
         code, number, last = code_of(first[0]), 1, first.end()
-        while found and code_of(found[0][0]) == code and not text[last : found[0].start()].strip():
-            number, last = number + 1, found.pop(0).end()
+        while matches and code_of(matches[0][0]) == code and not text[last : matches[0].start()].strip():
+            number, last = number + 1, matches.pop(0).end()
         between = text[end : first.start()]
         written = in_words(lexicon.paraphrases.emoji[code], number, "".join([*parts, between]), lexicon)
         comma = "," if parts and not between.strip() and not written.startswith(("in ", "on ", "at ", "under ")) else ""
@@ -53,11 +53,11 @@ def replace_emoji(text: str, lexicon: Lexicon) -> Substituted:
 
 
 def in_words(name: str, number: int, before: str, lexicon: Lexicon) -> str:
-    """What an emoji says behind a text that may have said its determiner: "a panda", "on a beach"."""
+    """The words for an emoji behind a text that may have said its determiner: "a panda", "on a beach"."""
     if name in lexicon.backgrounds:
         phrase = lexicon.backgrounds[name][0]
-        spoken = re.search(r"\b(?:in|on|at|under|by|of)(?: the| an?)?\s*$", before, re.I)
-        return name if spoken else phrase
+        preposition = re.search(r"\b(?:in|on|at|under|by|of)(?: the| an?)?\s*$", before, re.I)
+        return name if preposition else phrase
     colour, _, thing = name.partition(" ") if name not in lexicon.things else ("", "", name)
     adjectives = (colour,) if colour else ()
     if number == 1 and re.search("[\u4e00-\u9fff]\\s*$", before):  # Chinese says how many, or one

@@ -1,4 +1,4 @@
-"""What a revised prompt owes the original: every quoted word, count, colour, thing and relation, in one description.
+"""Faithfulness of a revised prompt to the original: quotes, counts, colours, things and relations, in one text.
 
 After DALL-E 3's paper, appendices C and D: a prompt is made longer, and judged by whether it still says what was asked.
 """
@@ -25,34 +25,36 @@ MARKUP = re.compile(r"^\s*(?:[-*#>]|\d+[.)])\s|```|\*\*|https?://|</?\w+>", re.M
 
 
 def missing_content(prompt: str, revised: str, lexicon: Lexicon | None = None) -> tuple[str, ...]:
-    """What a revised prompt does not keep, in words for people; nothing where it keeps all.
+    """The parts of a prompt that its revision does not keep, in words for people; none where it keeps all.
 
     With a lexicon its things are counted and compared with care, and none may be added; all other words of content
     have to be there again, in singular or plural.
     """
-    found = [f'the quoted "{word}"' for word in find_quotes(prompt) if word not in find_quotes(revised)]
+    missing = [f'the quoted "{word}"' for word in find_quotes(prompt) if word not in find_quotes(revised)]
     if lexicon is not None:
-        found += claim_differences(parse_claims(prompt, lexicon), parse_claims(revised, lexicon), negated_words(prompt))
+        missing += claim_differences(
+            parse_claims(prompt, lexicon), parse_claims(revised, lexicon), negated_words(prompt)
+        )
     asked, given = QUOTED.sub(" ", prompt), QUOTED.sub(" ", revised)
     present = {stem(word) for word in lowercase_words(given)}
-    found += [f"the word {word!r}" for word in content_words(asked) if stem(word) not in present]
-    found += [f"{pair[0]} {pair[1]}" for pair in missing_pairs(asked, given)]
-    found += [f"that there is to be no {word}" for word in negated_words(asked) if is_asserted(word, given)]
-    return tuple(dict.fromkeys(found))
+    missing += [f"the word {word!r}" for word in content_words(asked) if stem(word) not in present]
+    missing += [f"{pair[0]} {pair[1]}" for pair in missing_pairs(asked, given)]
+    missing += [f"that there is to be no {word}" for word in negated_words(asked) if is_asserted(word, given)]
+    return tuple(dict.fromkeys(missing))
 
 
 def format_errors(revised: str, prompt: str = "") -> tuple[str, ...]:
-    """What is wrong with an answer as one description of 15 to 80 words, in words for people."""
-    found, count = [], len(revised.split())
+    """Error messages for an answer that is no single description of 15 to 80 words."""
+    errors, count = [], len(revised.split())
     if not LEAST <= count <= MOST:
-        found.append(f"it has {count} words, not {LEAST} to {MOST}")
+        errors.append(f"it has {count} words, not {LEAST} to {MOST}")
     if ANSWERS.match(revised) or MARKUP.search(revised) or len(revised.strip().splitlines()) > 1:
-        found.append("it is no plain description")
+        errors.append("it is no plain description")
     if not is_usable(revised):
-        found.append("it holds characters that cannot be shown")
+        errors.append("it holds characters that cannot be shown")
     if foreign_share(revised) > 0.3 and foreign_share(prompt) <= 0.3:
-        found.append("it is in another script than the prompt")
-    return tuple(found)
+        errors.append("it is in another script than the prompt")
+    return tuple(errors)
 
 
 def is_usable(text: str) -> bool:
@@ -72,32 +74,34 @@ def claim_differences(wanted_claims: Claims, revised_claims: Claims, unwanted: S
     """How what is said of things differs from what was asked."""
     away = {stem(word) for word in unwanted}
     wanted = {name: n for name, n in wanted_claims.things.items() if stem(name.split()[-1]) not in away}
-    found = []
+    differences = []
     for name, number in wanted.items():
         said = revised_claims.things.get(name)
         if said is None:
-            found.append(f"the {name}")
+            differences.append(f"the {name}")
         elif number != said and not (SEVERAL in (number, said) and max(number, said) != 1):
-            found.append(f"the number of the {name}: {number}, not {said}")
-    found += [f"nothing else: it adds a {name}" for name in revised_claims.things if name not in wanted_claims.things]
-    found += [
+            differences.append(f"the number of the {name}: {number}, not {said}")
+    differences += [
+        f"nothing else: it adds a {name}" for name in revised_claims.things if name not in wanted_claims.things
+    ]
+    differences += [
         f"the {name} being {tint}"
         for name, tints in wanted_claims.tints.items()
         for tint in tints
         if tint not in revised_claims.tints.get(name, ())
     ]
-    told = {canonical_relation(relation) for relation in revised_claims.relations}
-    found += [
-        f"{' '.join(relation)}" for relation in wanted_claims.relations if canonical_relation(relation) not in told
+    relations = {canonical_relation(relation) for relation in revised_claims.relations}
+    differences += [
+        f"{' '.join(relation)}" for relation in wanted_claims.relations if canonical_relation(relation) not in relations
     ]
-    found += [
+    differences += [
         f"the {name} {place}"
         for name, place in wanted_claims.places.items()
         if revised_claims.places.get(name, place) != place
     ]
     if wanted_claims.backgrounds and {*revised_claims.backgrounds} != {*wanted_claims.backgrounds}:
-        found.append(f"the background: {', '.join(wanted_claims.backgrounds)}")
-    return found
+        differences.append(f"the background: {', '.join(wanted_claims.backgrounds)}")
+    return differences
 
 
 def canonical_relation(relation: Relation) -> Relation:
@@ -139,25 +143,25 @@ def missing_pairs(prompt: str, revised: str) -> list[tuple[str, str]]:
 
 def modifier_pairs(text: str) -> set[tuple[str, str]]:
     """Numbers and colours with the next word of content behind each, at most three words on; numbers as digits."""
-    words, found = lowercase_words(text), set()
+    words, pairs = lowercase_words(text), set()
     for i, word in enumerate(words):
         number = word if word.isdigit() else str(NUMBERS.index(word)) if word in NUMBERS[2:] else ""
         if not number and word not in COLOURS:
             continue
         near = [other for other in words[i + 1 : i + 4] if other not in EMPTY and (other not in COLOURS or not number)]
         if near:
-            found.add((number or word, stem(near[0])))
-    return found
+            pairs.add((number or word, stem(near[0])))
+    return pairs
 
 
 def negated_words(text: str) -> list[str]:
     """The words that are asked not to be there: the first of content after each negation."""
     words = lowercase_words(text)
-    found = []
+    negated = []
     for i, word in enumerate(words):
         if word in NEGATIONS[:3]:
-            found += [other for other in words[i + 1 : i + 4] if other not in EMPTY and other not in COLOURS][:1]
-    return found
+            negated += [other for other in words[i + 1 : i + 4] if other not in EMPTY and other not in COLOURS][:1]
+    return negated
 
 
 def is_asserted(word: str, text: str) -> bool:

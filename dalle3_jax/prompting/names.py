@@ -12,7 +12,7 @@ __all__ = ["Name", "begins_name", "find_names", "is_part_of_other_name", "names_
 
 
 class Name(NamedTuple):
-    """What a phrase may name: `things` is one of the lexicon's, or several that a general word may stand for.
+    """The meaning of a phrase: `things` is one of the lexicon's, or several that a general word may stand for.
 
     `plural` is None of a name that is said without a number and means one; `own` are the lexicon's names.
     """
@@ -25,29 +25,29 @@ class Name(NamedTuple):
 @lru_cache(maxsize=16)
 def names_of(lexicon: Lexicon) -> dict[str, Name]:
     """All names of things by their normal form: the lexicon's own, then synonyms, then general words."""
-    found: dict[str, Name] = {}
+    names: dict[str, Name] = {}
     for name, plural in lexicon.things.items():
-        found[normalize(name)] = Name((name,), None if name == plural else False, own=True)
+        names[normalize(name)] = Name((name,), None if name == plural else False, own=True)
     for name, plural in lexicon.things.items():
-        found.setdefault(normalize(plural), Name((name,), True, own=True))
+        names.setdefault(normalize(plural), Name((name,), True, own=True))
     synonyms = [(pair, (name,)) for name, pairs in lexicon.synonyms.items() for pair in pairs]
     for (singular, plural), candidates in [*synonyms, *lexicon.paraphrases.general.items()]:
         things = tuple(name for name in candidates if name in lexicon.things)
         if things:
-            found.setdefault(normalize(singular), Name(things, None if singular == plural else False))
-            found.setdefault(normalize(plural), Name(things, True))
-    return found
+            names.setdefault(normalize(singular), Name(things, None if singular == plural else False))
+            names.setdefault(normalize(plural), Name(things, True))
+    return names
 
 
 @lru_cache(maxsize=16)
 def scenery_of(lexicon: Lexicon) -> dict[str, str]:
     """Phrases about backgrounds by their normal form: of each, the lexicon's own phrase that says it."""
-    found = {normalize(phrase): phrase for phrase in lexicon.background_pattern[1]}
+    scenery = {normalize(phrase): phrase for phrase in lexicon.background_pattern[1]}
     for name, phrases in lexicon.paraphrases.backgrounds.items():
         if name in lexicon.backgrounds:
             for phrase in phrases:
-                found.setdefault(normalize(phrase), lexicon.backgrounds[name][0])
-    return found
+                scenery.setdefault(normalize(phrase), lexicon.backgrounds[name][0])
+    return scenery
 
 
 def find_names(text: str, words: Sequence[Word], lexicon: Lexicon) -> list[Phrase]:

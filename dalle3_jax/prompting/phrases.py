@@ -36,7 +36,7 @@ def normalize(text: str) -> str:
 
 def split_words(text: str) -> list[Word]:
     """The words of a text; a hyphen parts two."""
-    return [Word(found[0].lower().replace("\u2019", "'"), *found.span()) for found in WORD.finditer(text)]
+    return [Word(match[0].lower().replace("\u2019", "'"), *match.span()) for match in WORD.finditer(text)]
 
 
 def find_phrases(
@@ -48,12 +48,12 @@ def find_phrases(
         end = first + 1
         while end < min(len(words), first + MOST) and text[words[end - 1].end : words[end].start] in GAPS:
             end += 1
-        found = None
-        while end > first and not found:
+        longest = None
+        while end > first and not longest:
             key = " ".join(texts[first:end])
             phrase = Phrase(key, first, end)
             if key in known and (accept is None or accept(phrase)):
-                found = phrase
-                yield found
+                longest = phrase
+                yield longest
             end -= 1
-        first = found.last if found else first + 1
+        first = longest.last if longest else first + 1

@@ -1,4 +1,4 @@
-"""What a caption says of a scene, read with the words of its world."""
+"""The claims of a caption about a scene, read with the words of its world."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -22,7 +22,7 @@ RELATIONS = {"left of": TO_THE_LEFT, "right of": TO_THE_RIGHT, "above": OVER, "b
 
 
 def caption_claims(caption: str, world: World) -> Claims:
-    """What a caption says, as far as it uses the world's words."""
+    """The claims of a caption, as far as it uses the world's words."""
     return reading.parse_claims(caption, world_lexicon(world))
 
 
@@ -45,7 +45,7 @@ def world_lexicon(world: World) -> Lexicon:
 
 
 def paraphrases_of(world: World) -> Paraphrases:
-    """What else people say for a world's things, backgrounds and colours; no synonym that is a name in that world."""
+    """Other words for a world's things, backgrounds and colours; no synonym that is a name in that world."""
     plurals = {concept.name: concept.plural for concept in world.concepts}
     names, taken = {*plurals}, {*plurals, *plurals.values()}
     backgrounds = {background.name for background in world.backgrounds}
@@ -64,7 +64,7 @@ def paraphrases_of(world: World) -> Paraphrases:
         colours=COLOUR_WORDS,
         emoji={code: name for code, name in {**EMOJI, **emoji}.items() if name in known},
         chinese=chinese_of(names, backgrounds),
-        related={word: [name for name in found if name in names] for word, found in RELATED.items()},
+        related={word: [name for name in related if name in names] for word, related in RELATED.items()},
         others=frozenset(other for concept in CONCEPTS if concept.name not in names for other in all_names(concept)),
     )
 

@@ -96,7 +96,7 @@ def replace_things(text: str, lexicon: Lexicon, choose: Choose) -> Substituted:
     """The text with the lexicon's names of things; `choose` picks the thing that a general word stands for."""
     names, words = names_of(lexicon), split_words(text)
     phrases = find_names(text, words, lexicon)
-    spoken = {thing for phrase in phrases if phrase.key in names for thing in names[phrase.key].things[:1]}
+    mentioned = {thing for phrase in phrases if phrase.key in names for thing in names[phrase.key].things[:1]}
     edits, notes = [], []
     for phrase in phrases:
         name = names.get(phrase.key)
@@ -108,7 +108,7 @@ def replace_things(text: str, lexicon: Lexicon, choose: Choose) -> Substituted:
             if text[start:end].lower() != written.lower():
                 edits.append(Edit(start, end, written))
             continue
-        options = [thing for thing in name.things if thing not in spoken or len(name.things) == 1]
+        options = [thing for thing in name.things if thing not in mentioned or len(name.things) == 1]
         thing = choose(options or name.things, phrase.key)
         first, plural = (
             container_before(text, words, phrase.first) if name.plural is None else (phrase.first, name.plural)
@@ -148,7 +148,7 @@ def container_before(text: str, words: Sequence[Word], first: int) -> tuple[int,
 
 
 def noun_before(text: str, words: Sequence[Word], first: int) -> Noun:
-    """What belongs to the name that begins at a word."""
+    """The determiner and adjectives of the name that begins at a word."""
     at, adjectives = first, []
     while at and _touch(text, words, at) and (words[at - 1].text in ADJECTIVES or words[at - 1].text in COLOURS):
         at -= 1

@@ -13,7 +13,7 @@ from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, missin
 from dalle3_jax.prompting.lexicon import NUMBERS, Lexicon
 from dalle3_jax.text.glyphs import QUOTED
 
-__all__ = ["edit_description", "write_description"]
+__all__ = ["Chooser", "compose_description", "write_description"]
 
 FRAMES = (
     "The picture is calm and clear, with even light, and it shows just what is described and nothing more.",
@@ -51,7 +51,7 @@ def write_description(prompt: str, lexicon: Lexicon | None = None, seed: int = 0
 
 
 def remove_things(claims: Claims, names: Sequence[str]) -> Claims:
-    """What is said but for things that are asked not to be there."""
+    """The claims without things that are asked not to be there."""
     away = {stem(name) for name in names}
     kept = {name: number for name, number in claims.things.items() if not {stem(one) for one in name.split()} & away}
     return replace(claims, things=kept)
@@ -116,7 +116,7 @@ def covers_prompt(claims: Claims, prompt: str, lexicon: Lexicon) -> bool:
 
 
 def compose_description(claims: Claims, lexicon: Lexicon, choose: Chooser) -> str:
-    """What is said, in sentences like those of descriptive captions."""
+    """A description of the claims, in sentences like those of descriptive captions."""
     things = list(claims.things)
     background = (
         claims.backgrounds[0] if claims.backgrounds else choose(sorted(lexicon.backgrounds) or [""], "background")
@@ -137,11 +137,11 @@ def position_sentences(claims: Claims, lexicon: Lexicon, choose: Chooser) -> lis
         f"The {names[first]} {is_or_are(claims, first)} {relation_phrase(name, others, names, lexicon)}."
         for first, name, *others in claims.relations
     ]
-    spoken = {name for relation in claims.relations for name in (relation[0], *relation[2:])}
+    mentioned = {name for relation in claims.relations for name in (relation[0], *relation[2:])}
     stated += [
         f"The {names[name]} {is_or_are(claims, name)} {lexicon.places[place][0]} of the frame."
         for name, place in claims.places.items()
-        if name not in spoken
+        if name not in mentioned
     ]
     if stated:
         return stated
@@ -205,37 +205,3 @@ def number_word(number: int) -> str:
 def join_in_words(names: Sequence[str]) -> str:
     """ "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-REMOVED = re.compile(r"\b(?:remove|delete|drop|without|no|take away|get rid of)\b", re.I)
-
-
-def edit_description(earlier: str, edit: str, lexicon: Lexicon, seed: int = 0) -> str:
-    """The description of an earlier prompt after an edit ("add a fox", "make it blue", "in the snow instead").
-
-    Written anew, so that it grows no longer with every turn; "" where the edit is not understood.
-    """
-    before, change = parse_claims(earlier, lexicon), parse_claims(edit, lexicon)
-    after = edit_claims(before, change, edit, lexicon)
-    if after == before or not after.things:
-        return ""
-    text = compose_description(after, lexicon, Chooser(f"{seed} {earlier}"))
-    return text if dict(parse_claims(text, lexicon).things) == dict(after.things) else ""
-
-
-def edit_claims(before: Claims, change: Claims, edit: str, lexicon: Lexicon) -> Claims:
-    """What is said after an edit."""
-    things, tints = dict(before.things), {name: shades for name, shades in before.tints.items() if shades}
-    if REMOVED.search(edit):
-        things = {name: number for name, number in things.items() if name not in change.things}
-    else:
-        things |= change.things
-        tints |= {name: shades for name, shades in change.tints.items() if shades}
-        colours = [colour for colour in lexicon.colours if re.search(rf"\b{colour}\b", edit, re.I)]
-        if colours and not change.things and things:
-            tints[list(things)[-1]] = (colours[0],)
-    stated = change.relations or before.relations
-    kept = tuple(one for one in stated if {one[0], *one[2:]} <= things.keys())
-    places = {name: place for name, place in {**before.places, **change.places}.items() if name in things}
-    backgrounds = change.backgrounds or before.backgrounds
-    return Claims(things, {name: tints.get(name, ()) for name in things}, kept, places, backgrounds, before.words)

@@ -41,12 +41,12 @@ def translate(prompt: str, lexicon: Lexicon, seed: int = 0) -> Translation:
     """
     quotes: list[str] = []
 
-    def hide(found: re.Match[str]) -> str:
-        quotes.append(found[0])
+    def hide(match: re.Match[str]) -> str:
+        quotes.append(match[0])
         return chr(FIRST_QUOTE + len(quotes) - 1)
 
     def restore(part: str) -> str:
-        return re.sub("[\ue000-\uf8ff]", lambda found: quotes[ord(found[0]) - FIRST_QUOTE], part)
+        return re.sub("[\ue000-\uf8ff]", lambda match: quotes[ord(match[0]) - FIRST_QUOTE], part)
 
     def choose(options: Sequence[str], word: str) -> str:
         digest = blake2b(f"{seed} {prompt} {word}".encode("utf-8", "replace"), digest_size=4).digest()

@@ -42,8 +42,8 @@ def unknown_words(prompt: str, lexicon: Lexicon) -> tuple[UnknownWord, ...]:
     known = translate(prompt, lexicon)
     text = QUOTED.sub(" . ", known.text)
     away = {stem(word) for word in negated_words(text)}
-    found = [*known.unknown, *(word for word in leftovers(text, lexicon) if stem(word) not in away)]
-    return tuple(UnknownWord(word, nearest_things(word, lexicon)) for word in dict.fromkeys(found))
+    words = [*known.unknown, *(word for word in leftovers(text, lexicon) if stem(word) not in away)]
+    return tuple(UnknownWord(word, nearest_things(word, lexicon)) for word in dict.fromkeys(words))
 
 
 def describe_unknown(words: Sequence[UnknownWord]) -> str:
@@ -51,8 +51,8 @@ def describe_unknown(words: Sequence[UnknownWord]) -> str:
     if not words:
         return ""
     nearest = [*dict.fromkeys(name for word in words for name in word.nearest)]
-    told = f"; nearest that it knows: {', '.join(nearest)}" if nearest else ""
-    return f"this model has never seen: {', '.join(word.text for word in words)}{told}"
+    hint = f"; nearest that it knows: {', '.join(nearest)}" if nearest else ""
+    return f"this model has never seen: {', '.join(word.text for word in words)}{hint}"
 
 
 @lru_cache(maxsize=16)
@@ -110,18 +110,18 @@ def _touch(text: str, words: Sequence[Word], at: int) -> bool:
 def nearest_things(text: str, lexicon: Lexicon) -> tuple[str, ...]:
     """The lexicon's things that come nearest to a word or a compound: by meaning first, then by letters."""
     names, related = names_of(lexicon), lexicon.paraphrases.related
-    found: list[str] = []
+    things: list[str] = []
     for word in reversed(normalize(text).split()):
         root = stem(word)
-        found += [thing for one in (word, root) for thing in related.get(one, ())]
-        found += [thing for one in (word, root) if one in names for thing in names[one].things]
-    if not found:
+        things += [thing for one in (word, root) for thing in related.get(one, ())]
+        things += [thing for one in (word, root) if one in names for thing in names[one].things]
+    if not things:
         for word in normalize(text).split():
-            found += [thing for thing in lexicon.things if stem(word) in normalize(thing).split()]
-            found += [thing for thing in lexicon.things if shares_beginning(word, thing)]
+            things += [thing for thing in lexicon.things if stem(word) in normalize(thing).split()]
+            things += [thing for thing in lexicon.things if shares_beginning(word, thing)]
             if len(word) > SHORTEST:
-                found += [names[one].things[0] for one in get_close_matches(word, names, MOST_NEAREST, LIKENESS)]
-    return tuple(dict.fromkeys(found))[:MOST_NEAREST]
+                things += [names[one].things[0] for one in get_close_matches(word, names, MOST_NEAREST, LIKENESS)]
+    return tuple(dict.fromkeys(things))[:MOST_NEAREST]
 
 
 def shares_beginning(word: str, name: str) -> bool:

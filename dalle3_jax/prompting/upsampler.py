@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from dalle3_jax.prompting import template as templates
+from dalle3_jax.prompting.edits import REMOVED, added_part, edit_description
 from dalle3_jax.prompting.faithfulness import LEAST, MOST, content_words, format_errors, is_usable, missing_content
 from dalle3_jax.prompting.lexicon import Lexicon
 from dalle3_jax.prompting.translation import Translation, translate
@@ -32,6 +33,14 @@ __all__ = [
 ATTEMPTS = 3
 GROWTH = 1.25
 """How much longer a description may get by an edit."""
+
+ORDINARY = frozenset(
+    (
+        *("add", "another", "background", "change", "color", "colour", "exchange", "extra", "instead", "make", "more"),
+        *("move", "now", "paint", "place", "places", "put", "replace", "set", "swap", "switch", "too", "turn"),
+    )
+)
+"""Words of edits that say what to do, and need not be in the description."""
 
 AS_IS = re.compile(
     r"I NEED to test how the tool works with extremely simple prompts\.\s*"
@@ -63,7 +72,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class UpsampleRequest:
-    """What a backend is asked: a prompt, the turns before it, and what its last answer lost."""
+    """A request to a backend: a prompt, the turns before it, and what its last answer lost."""
 
     prompt: str
     previous: tuple[Turn, ...] = ()
@@ -153,40 +162,25 @@ def prompt_as_is(prompt: str) -> str | None:
 
 
 def answer_errors(prompt: str, answer: str, lexicon: Lexicon | None, previous: Sequence[Turn]) -> tuple[str, ...]:
-    """What keeps an answer from being used."""
-    found = format_errors(answer, prompt)
+    """Error messages for an answer that cannot be used."""
+    errors = format_errors(answer, prompt)
     if not previous:
-        return (*found, *(f"it lost {what}" for what in missing_content(prompt, answer, lexicon)))
-    found += tuple(f"it lost {what}" for what in missing_edits(prompt, answer))
+        return (*errors, *(f"it lost {what}" for what in missing_content(prompt, answer, lexicon)))
+    errors += tuple(f"it lost {what}" for what in missing_edits(prompt, answer))
     before = len(previous[-1].revised.split())
     if len(answer.split()) > max(GROWTH * before, LEAST + len(prompt.split()) + before // 2):
-        found = (*found, f"it grew from {before} to {len(answer.split())} words")
-    return found
+        errors = (*errors, f"it grew from {before} to {len(answer.split())} words")
+    return errors
 
 
 def missing_edits(edit: str, answer: str) -> list[str]:
-    """What an edit asks for by name and the answer does not say: quotes, and words of content, unless it removes."""
-    found = [f'the quoted "{word}"' for word in find_quotes(edit) if word not in find_quotes(answer)]
-    if templates.REMOVED.search(edit):
-        return found
-    ordinary = {
-        "add",
-        "change",
-        "make",
-        "instead",
-        "replace",
-        "turn",
-        "put",
-        "move",
-        "more",
-        "now",
-        "too",
-        "background",
-    }
+    """Parts of an edit that the answer lacks: quotes, and words of content, unless it removes."""
+    missing = [f'the quoted "{word}"' for word in find_quotes(edit) if word not in find_quotes(answer)]
+    if REMOVED.search(edit):
+        return missing
     here = {templates.stem(word) for word in content_words(answer)}
-    return found + [
-        f"the word {w!r}" for w in content_words(edit) if w not in ordinary and templates.stem(w) not in here
-    ]
+    asked = [word for word in content_words(added_part(edit)) if word not in ORDINARY]
+    return missing + [f"the word {word!r}" for word in asked if templates.stem(word) not in here]
 
 
 def template_backend(lexicon: Lexicon | None = None, seed: int = 0) -> Backend:
@@ -197,7 +191,7 @@ def template_backend(lexicon: Lexicon | None = None, seed: int = 0) -> Backend:
             if len(ask.prompt.split()) > MOST:
                 raise BackendError(f"it has more than {MOST} words already")
             return templates.write_description(ask.prompt, lexicon, seed)
-        text = templates.edit_description(ask.previous[-1].revised, ask.prompt, lexicon, seed) if lexicon else ""
+        text = edit_description(ask.previous[-1].revised, ask.prompt, lexicon, seed) if lexicon else ""
         if not text:
             raise BackendError("the template backend does not understand this edit: write the whole prompt again")
         return text

@@ -1,4 +1,4 @@
-"""What kind of word a word is: whether it names something that would have to be drawn, or is a verb or an adjective."""
+"""Kinds of words: whether one it names something that would have to be drawn, or is a verb or an adjective."""
 
 import re
 
@@ -44,17 +44,17 @@ def is_verb(word: str) -> bool:
 
 
 def verb_stems(word: str) -> list[str]:
-    """What a word may be a form of."""
-    found = [word]
+    """The words that a word may be a form of."""
+    stems = [word]
     for ending in ("s", "es", "ed", "d", "ing"):
         if word.endswith(ending) and len(word) > len(ending) + 1:
             stem = word.removesuffix(ending)
-            found += [stem, f"{stem}e"]
+            stems += [stem, f"{stem}e"]
             if len(stem) > 2 and stem[-1] == stem[-2]:
-                found.append(stem[:-1])
+                stems.append(stem[:-1])
     if word.endswith(("ies", "ied")):
-        found.append(f"{word[:-3]}y")
-    return found
+        stems.append(f"{word[:-3]}y")
+    return stems
 
 
 def is_adjective(word: str) -> bool:

@@ -47,8 +47,8 @@ def find_ocr_models(*parts: str) -> tuple[Path, ...] | None:
     if spec is None or spec.origin is None or find_spec("onnxruntime") is None:
         return None
     folder = Path(spec.origin).parent / "models"
-    found = [sorted(folder.glob(f"*_{part}_*.onnx")) for part in parts]
-    return tuple(paths[-1] for paths in found) if all(found) else None
+    models = [sorted(folder.glob(f"*_{part}_*.onnx")) for part in parts]
+    return tuple(paths[-1] for paths in models) if all(models) else None
 
 
 def _line_reader(detection: Path, recognition: Path) -> Callable[[UInt8[np.ndarray, "h w 3"]], list[str]]:
@@ -66,7 +66,7 @@ def _line_reader(detection: Path, recognition: Path) -> Callable[[UInt8[np.ndarr
     )
 
     def lines(image: UInt8[np.ndarray, "h w 3"]) -> list[str]:
-        found = engine(np.ascontiguousarray(image[..., ::-1]))  # it takes BGR
-        return list(getattr(found, "txts", None) or ())  # lines without a letter give another class
+        output = engine(np.ascontiguousarray(image[..., ::-1]))  # it takes BGR
+        return list(getattr(output, "txts", None) or ())  # lines without a letter give another class
 
     return lines

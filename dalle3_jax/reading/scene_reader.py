@@ -51,7 +51,7 @@ class SeenObject:
 
 @dataclass(frozen=True)
 class SceneReading:
-    """What a picture shows, and how sure that is; None where nobody says, and all is taken for certain."""
+    """The reading of a picture, and how sure it is; None where nobody says, and all is taken for certain."""
 
     background: str
     style: str
@@ -81,18 +81,18 @@ class Reader:
         return cls(module, release.params["reader"])
 
     def read(self, images: UInt8[np.ndarray, "b h w 3"]) -> list[SceneReading]:
-        """What each picture shows."""
+        """A reading of each picture."""
         return [
             reading for sight in self._sights(images) for reading in decode_readings(sight, self.module, self.threshold)
         ]
 
     def features(self, images: UInt8[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b d"]:
-        """What backgrounds are read from, for distances between sets of pictures."""
-        found = [sight.features for sight in self._sights(images)]
-        return np.concatenate(found) if found else np.zeros((0, self.module.width), np.float32)
+        """Features that backgrounds are read from, for distances between sets of pictures."""
+        features = [sight.features for sight in self._sights(images)]
+        return np.concatenate(features) if features else np.zeros((0, self.module.width), np.float32)
 
     def _sights(self, images: UInt8[np.ndarray, "b h w 3"]) -> Iterator[SceneLogits]:
-        """What the network says of each batch; a short last batch is filled up, so that all run the same program."""
+        """The network's output for each batch; a short last batch is filled up, so that all run the same program."""
         for start in range(0, len(images), BATCH):
             rows = images[start : start + BATCH]
             filled = np.concatenate([rows, np.repeat(rows[-1:], BATCH - len(rows), axis=0)])
@@ -156,7 +156,7 @@ def decode_probabilities(
     candidates: Sequence[SeenObject],
     at: Sequence[Sequence[int]],
 ) -> SceneProbabilities:
-    """What the candidates of a picture, in the cells `at`, may be."""
+    """The probabilities of a picture's candidates in the cells `at`."""
     cells = [i * sight.heat.shape[2] + j for i, j in at]
     return SceneProbabilities(
         {
@@ -222,7 +222,7 @@ def centre_distance(one: SeenObject, two: SeenObject, frame: tuple[int, int]) ->
 
 
 def true_reading(labels: Mapping[str, Any], height: int, width: int) -> SceneReading:
-    """What a faultless reader says of a record with these labels and this size."""
+    """The faultless reading of a record with these labels and this size."""
     objects = []
     for placed in labels["objects"]:
         left, top, right, bottom = placed["box"]

@@ -39,7 +39,7 @@ class WordReader:
     recognise: Callable[[ImageArray], str]
 
     def read(self, image: ImageArray, words: Sequence[LetteredWord]) -> tuple[str, ...]:
-        """What stands in the box of each word, spelt as it is drawn, without punctuation around it."""
+        """The text in the box of each word, spelt as it is drawn, without punctuation around it."""
         return tuple(EDGE.sub("", self.recognise(crop_word(image, word.box))) for word in words)
 
 
@@ -62,8 +62,8 @@ def _recogniser(model: Path) -> Callable[[ImageArray], str]:
 
     def recognise(image: ImageArray) -> str:
         # By itself: in a batch the widest word would decide what the others are padded to, and so how they are read.
-        found = engine.recognize_txt([np.ascontiguousarray(image[..., ::-1])])  # it takes BGR
-        return (found.txts or ("",))[0]
+        output = engine.recognize_txt([np.ascontiguousarray(image[..., ::-1])])  # it takes BGR
+        return (output.txts or ("",))[0]
 
     return recognise
 

@@ -54,8 +54,8 @@ def find_hosts(arguments: argparse.Namespace, environment: Mapping[str, str] | N
     """
     given = {name: getattr(arguments, name) for name in FLAGS if getattr(arguments, name) is not None}
     if not given:
-        found = detect_launcher(os.environ if environment is None else environment)
-        return Hosts(launcher=found) if found else ALONE
+        hosts = detect_launcher(os.environ if environment is None else environment)
+        return Hosts(launcher=hosts) if hosts else ALONE
     if given == {"processes": "1"}:
         return ALONE
     return parse_host_flags(given)

@@ -1,4 +1,4 @@
-"""What commands set up before they compute: the other processes, the cache of compiled programs, a lock."""
+"""The set-up of commands before they compute: the other processes, the cache of compiled programs, a lock."""
 
 import fcntl
 import os
@@ -68,7 +68,7 @@ def initialize_distributed(hosts: Hosts, connect_seconds: float = CONNECT_SECOND
 
 
 def timeout_message(hosts: Hosts, seconds: float) -> str:
-    """What to say when the processes did not meet."""
+    """The error message when the processes did not meet."""
     if hosts.launcher:
         return (
             f"the processes that {hosts.launcher} started did not meet within {seconds:g} s: see that all of them run, "
@@ -103,7 +103,7 @@ def run_job(job: Callable[[], int], memory_remedy: str = "") -> int:
 
 
 def lost_peer_message(error: BaseException) -> str:
-    """What to say when the processes cannot compute together any more."""
+    """The error message when the processes cannot compute together any more."""
     return (
         f"process {jax.process_index()} cannot go on with the others ({first_line(error)}): one of them has probably "
         "ended, and its log says why. The same command on all hosts goes on from what was saved"

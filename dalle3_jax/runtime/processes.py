@@ -92,15 +92,15 @@ def check_agreement(folder: Path, settings: Mapping[str, Any], seconds: float = 
     multihost_utils.sync_global_devices("the word is written")
     seen = _becomes_visible(folder / TOKEN, word.tobytes(), seconds)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).digest()
-    told = np.frombuffer(bytes([seen]) + digest, np.uint8)
-    found = multihost_utils.process_allgather(told)
+    message = np.frombuffer(bytes([seen]) + digest, np.uint8)
+    messages = multihost_utils.process_allgather(message)
     errors = []
-    if blind := [i for i, row in enumerate(found) if not row[0]]:
+    if blind := [i for i, row in enumerate(messages) if not row[0]]:
         errors.append(
             f"{_name_processes(blind)} cannot see what process 0 writes in {folder}: give a folder that all hosts "
             "share (Filestore, NFS, gcsfuse)"
         )
-    if other := [i for i, row in enumerate(found) if (row[1:] != found[0][1:]).any()]:
+    if other := [i for i, row in enumerate(messages) if (row[1:] != messages[0][1:]).any()]:
         errors.append(
             f"{_name_processes(other)} got other settings than process 0: run the same command, with the same files, "
             "on all hosts"

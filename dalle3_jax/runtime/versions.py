@@ -13,11 +13,11 @@ LIBRARIES = ("dalle3_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint",
 
 def versions() -> dict[str, Any]:
     """Libraries and devices of this run."""
-    found = {"python": platform.python_version(), "machine": platform.platform()}
+    versions = {"python": platform.python_version(), "machine": platform.platform()}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-            found[name] = "source"
+            versions[name] = "source"
     device = jax.devices()[0]
-    return {**found, "device": device.device_kind, "devices": jax.device_count(), "processes": jax.process_count()}
+    return {**versions, "device": device.device_kind, "devices": jax.device_count(), "processes": jax.process_count()}

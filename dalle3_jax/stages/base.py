@@ -87,7 +87,7 @@ def distill_base_stage(
 
 
 def base_task(networks: StageNetworks, null: Mapping[str, Any] | None = None) -> tasks.MakeTask:
-    """What a base model learns: the latents of captions; with `null`, the empty caption beside them."""
+    """The base model's task: the latents of captions; with `null`, the empty caption beside them."""
     return tasks.text_to_image(networks.encode_latents, networks.encode_text, networks.unet, null=null)
 
 
@@ -137,6 +137,6 @@ def suite_scorer(config: ConfigDict) -> Callable[[Pipeline], Report] | None:
     reader = Reader.load()
     ocr = ocr_for(prompts)
     prompts, others = usable_prompts(prompts, reader, ocr, PROTOCOLS[:1])
-    if found := [*left_out, *others]:
-        raise ValueError(f"config.sample.suite={name!r}: {shorten_errors(found)}")
+    if errors := [*left_out, *others]:
+        raise ValueError(f"config.sample.suite={name!r}: {shorten_errors(errors)}")
     return functools.partial(score_model, prompts=prompts, reader=reader, ocr=ocr, world=world, ceilings=False)

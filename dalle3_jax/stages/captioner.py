@@ -40,9 +40,9 @@ def captioner_stage(context: Context, *, contrastive: float = 1.0, caption: floa
 
     def release(ema: Params, step: int) -> Release:
         params = {"captioner": ema["captioner"]}
-        told = {"length": config.data.text_length}
+        text = {"length": config.data.text_length}
         training = training_metadata(config, step)
-        return Release({"captioner": module}, params, text=told, training=training, tokenizer=tokenizer.to_json())
+        return Release({"captioner": module}, params, text=text, training=training, tokenizer=tokenizer.to_json())
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         source = batches.open_source(inputs.data_section(config, split="held_out"))
@@ -70,23 +70,23 @@ def check_captioner(config: ConfigDict, module: Any, tokenizer: Tokenizer) -> No
     """Raise ValueError with all that keeps this captioner from reading the config's pictures and captions."""
     if not isinstance(module, Captioner):
         raise ValueError(f"config.model.captioner is a {type(module).__name__}: leave `network` out")
-    found, size = [], tuple(config.data.size)
+    errors, size = [], tuple(config.data.size)
     if config.data.buckets or config.data.crop or size != tuple(module.image_size):
-        found.append(f"it reads pictures of {tuple(module.image_size)}: set data.size to that, no buckets and no crop")
+        errors.append(f"it reads pictures of {tuple(module.image_size)}: set data.size to that, no buckets and no crop")
     if config.data.text_length != module.positions:
-        found.append(
+        errors.append(
             f"it has {module.positions} positions, data.text_length is {config.data.text_length}: make them one"
         )
     if tokenizer.vocab_size > module.vocab_size:
-        found.append(f"it knows {module.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}: raise vocab_size")
+        errors.append(f"it knows {module.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}: raise vocab_size")
     if (tokenizer.start is None) == (module.start_id is None):
         begins = (
             "begins texts itself, set start_id to None" if tokenizer.start is not None else "does not, set start_id"
         )
-        found.append(f"start_id is {module.start_id}, and the tokenizer {begins}")
+        errors.append(f"start_id is {module.start_id}, and the tokenizer {begins}")
     if tokenizer.eos != module.eos_id:
-        found.append(f"eos_id is {module.eos_id}: set the tokenizer's, {tokenizer.eos}")
+        errors.append(f"eos_id is {module.eos_id}: set the tokenizer's, {tokenizer.eos}")
     if config.data.dropout:
-        found.append("data.dropout must be 0: an empty caption teaches nothing")
-    if found:
-        raise ValueError(f"config.model.captioner: {'; '.join(found)}")
+        errors.append("data.dropout must be 0: an empty caption teaches nothing")
+    if errors:
+        raise ValueError(f"config.model.captioner: {'; '.join(errors)}")

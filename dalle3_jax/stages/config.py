@@ -202,13 +202,13 @@ RULES: Mapping[str, ValueCheck] = {
 
 def check_stage_config(config: ConfigDict, stages: Mapping[str, Callable[..., Any]]) -> None:
     """Raise one ValueError with everything that no run could use; `stages` are the functions that build them."""
-    found = [error for part in (value_errors, data_errors, network_errors, diffusion_errors) for error in part(config)]
+    errors = [error for part in (value_errors, data_errors, network_errors, diffusion_errors) for error in part(config)]
     if config.train.stage in stages:
-        found += objective_errors(config, stages[config.train.stage])
+        errors += objective_errors(config, stages[config.train.stage])
     else:
-        found.insert(0, f"train.stage is {config.train.stage!r}: use {', '.join(stages)}")
-    if found:
-        raise ValueError("; ".join(f"config.{error}" for error in found))
+        errors.insert(0, f"train.stage is {config.train.stage!r}: use {', '.join(stages)}")
+    if errors:
+        raise ValueError("; ".join(f"config.{error}" for error in errors))
 
 
 def value_errors(config: ConfigDict) -> Iterator[str]:
@@ -231,7 +231,7 @@ def value_errors(config: ConfigDict) -> Iterator[str]:
 
 
 def data_errors(config: ConfigDict) -> Iterator[str]:
-    """What the pipeline refuses."""
+    """Error messages for what the pipeline refuses."""
     if not config.data.source:
         yield "data.source is empty: give scenes, or a folder of tars, of pictures, of TFDS or with a metadata.jsonl"
     section = {key: value for key, value in plain_config(config.data).items() if key != "tokenizer"}

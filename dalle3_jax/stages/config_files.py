@@ -34,7 +34,8 @@ def find_config(name: str, folder: str = "") -> Path:
     for place in (CARRIED / folder / f"{inner}.py", CARRIED / f"{inner}.py"):
         if not path.is_absolute() and place.is_file():
             return place
-    names = sorted(file.stem for file in (CARRIED / folder).glob("*.py") if file.stem != "common")
+    files = [file for file in sorted((CARRIED / folder).glob("*.py")) if file.stem != "common"]
+    names = [file.stem for file in files if "\ndef get_config(" in file.read_text(encoding="utf-8")]
     raise ValueError(f"there is no config {name!r}: give a file, or one of {', '.join(names)}")
 
 

@@ -1,4 +1,4 @@
-"""What a stage is built from: the config, the workdir, the networks, and the tokenizer of its captions."""
+"""The context that a stage is built from: the config, the workdir, the networks, and the tokenizer of its captions."""
 
 import functools
 import importlib.resources

@@ -92,7 +92,7 @@ def distill_decoder_stage(
 
 
 def decoder_task(context: Context, component: str, crop: int, perturbation: tasks.Perturbation) -> tasks.MakeTask:
-    """What the component learns, from batches of images."""
+    """The component's task, from batches of images."""
     config, networks = context.config, context.networks
     base_model = (*text_components(networks.modules), "unet") if perturbation.resampled else ()
     networks.require(component, "vae", *base_model)

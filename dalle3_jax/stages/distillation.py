@@ -1,4 +1,4 @@
-"""What the stages of distillation share: the component that learns, and its teacher."""
+"""Parts that the stages of distillation share: the component that learns, and its teacher."""
 
 from ml_collections import ConfigDict
 
@@ -28,6 +28,6 @@ def teacher_release(networks: StageNetworks, component: str) -> Release:
         kind = release.decoders[component].kind if component in release.decoders else "unknown"
         if kind != "diffusion":
             raise ValueError(f"config.init.{component} is of kind {kind}: a teacher is of kind diffusion")
-        if found := networks.latent().mismatches(release.decoders[component].latent):
-            raise ValueError(f"config.init.{component} was trained on other latents: {'; '.join(found)}")
+        if mismatches := networks.latent().mismatches(release.decoders[component].latent):
+            raise ValueError(f"config.init.{component} was trained on other latents: {'; '.join(mismatches)}")
     return release

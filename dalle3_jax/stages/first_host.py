@@ -1,4 +1,4 @@
-"""What one host does for all: previews and releases, from parameters that lie on every host's devices."""
+"""The work of one host for all: previews and releases, from parameters that lie on every host's devices."""
 
 from collections.abc import Callable
 from dataclasses import replace

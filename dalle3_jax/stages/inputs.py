@@ -1,4 +1,4 @@
-"""What a stage reads: batches, captions, the pictures of its previews and statistics."""
+"""The inputs of a stage: batches, captions, the pictures of its previews and statistics."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ def tokenize_captions(config: ConfigDict, tokenize: Tokenizer, texts: Sequence[s
 
 
 def glyph_tokenizer(config: ConfigDict) -> Tokenize | None:
-    """What turns quoted text into bytes, where the config asks for it."""
+    """The tokenizer of quoted text, into bytes, where the config asks for it."""
     return glyphs.encode_glyphs if config.data.glyph_length else None
 
 

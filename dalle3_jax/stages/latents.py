@@ -1,4 +1,4 @@
-"""What stages in latents read: the latents of images, encoded as they come or ahead into a cache."""
+"""The inputs of stages in latents: the latents of images, encoded as they come or ahead into a cache."""
 
 import functools
 import sys
@@ -45,7 +45,7 @@ EncodeImages = Callable[[np.ndarray], Array]
 
 
 def text_lengths(config: ConfigDict) -> dict[str, int]:
-    """What a release says of the text it reads: tokens, and bytes of quoted text where it reads those."""
+    """The lengths of the text that a release reads: tokens, and bytes of quoted text where it reads those."""
     glyphs = config.data.glyph_length
     return {"length": config.data.text_length} | ({"glyph_length": glyphs} if glyphs else {})
 
@@ -75,7 +75,7 @@ def vae_encoder(networks: StageNetworks) -> EncodeImages:
 
 
 def config_cache_metadata(context: Context, source: Source, *, text: bool = False) -> dict[str, Any]:
-    """What a cache of this config's data under these networks is made from; with `text`, text features too."""
+    """The metadata of a cache of this config's data under these networks; with `text`, of text features too."""
     config, networks = context.config, context.networks
     made: dict[str, Any] = {}
     if text:
@@ -193,8 +193,8 @@ def count_latents(config: ConfigDict, source: Source) -> int:
     """How many records have their latents cached: config.data.latents, or all where there are fewer, which is said."""
     count = min(config.data.latents, len(source))
     if count < config.data.latents and jax.process_index() == 0:
-        told = f"data.latents is {config.data.latents:,}, and there are {count:,} records"
-        print(f"note: {told}: the latents of all of them are kept", file=sys.stderr)
+        message = f"data.latents is {config.data.latents:,}, and there are {count:,} records"
+        print(f"note: {message}: the latents of all of them are kept", file=sys.stderr)
     return count
 
 

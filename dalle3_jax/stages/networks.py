@@ -147,7 +147,7 @@ def add_guidance_input(module: nn.Module, params: Params, dtype: Any) -> Params:
 
 
 def resolve_checkpoint(workdir: Path, where: str) -> str | Path:
-    """What an entry of config.init means: a stage of this workdir first, else whatever `open_release` takes.
+    """The checkpoint that an entry of config.init names: a stage of this workdir, else what `open_release` takes.
 
     Raises ValueError for a single word that is neither.
     """

@@ -76,7 +76,7 @@ BuildStage = Callable[..., Any]
 
 
 def moved_key_error(key: str) -> str:
-    """What is to be said of a dotted key that older configs had elsewhere; "" of any other."""
+    """The error message for a dotted key that older configs had elsewhere; "" for any other."""
     for old, new in MOVED.items():
         if key == old or key.startswith(f"{old}."):
             return f"{key} is now {new}{key[len(old) :]}: use that"

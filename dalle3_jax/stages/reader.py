@@ -87,7 +87,7 @@ def config_world(config: ConfigDict) -> World:
 
 
 def world_names(world: World) -> dict[str, tuple[str, ...]]:
-    """What a reader of this world can say, field by field."""
+    """The names that a reader of this world knows, field by field."""
     return {
         "concepts": tuple(concept.name for concept in world.concepts),
         "tints": (NATURAL, *(TINTS if world.tinted else ())),

@@ -56,16 +56,16 @@ def size_head_stage(context: Context) -> Stage:
         version = main_version(usable_captions(source, dict(config.data.captions)))
         records = [record for record, _ in read_good_records(source, SCORED, version)]
         texts = [record.captions[version] for record in records]
-        found = np.asarray(chances(ema["size_head"], *tokenizer(texts, config.data.text_length)))
+        predicted = np.asarray(chances(ema["size_head"], *tokenizer(texts, config.data.text_length)))
         right = nearest_buckets(np.array([(r.height, r.width) for r in records]), module.buckets)
-        shown = size_cells(records[: config.sample.count], texts, found, right, module.buckets)
+        shown = size_cells(records[: config.sample.count], texts, predicted, right, module.buckets)
         logging.save_image(path, draw_sheet(shown, columns=min(len(shown), 6), width=160, title=f"step {step:,}"))
-        return size_scores(found, right)
+        return size_scores(predicted, right)
 
     def release(ema: Params, step: int) -> Release:
-        told = {"length": config.data.text_length, "encoder": weights_digest(networks.loaded["text_encoder"])}
+        text = {"length": config.data.text_length, "encoder": weights_digest(networks.loaded["text_encoder"])}
         return Release(
-            {"size_head": module}, {"size_head": ema["size_head"]}, text=told, training=training_metadata(config, step)
+            {"size_head": module}, {"size_head": ema["size_head"]}, text=text, training=training_metadata(config, step)
         )
 
     return Stage(
@@ -106,16 +106,16 @@ def check_size_head(config: ConfigDict, module: Any, networks: StageNetworks) ->
     """Raise ValueError with all that keeps this head from learning from the config's data."""
     if not isinstance(module, SizeHead):
         raise ValueError(f"config.model.size_head is a {type(module).__name__}: leave `network` out")
-    found, width = [], networks.modules["text_encoder"].width
+    errors, width = [], networks.modules["text_encoder"].width
     if len(module.buckets) < 2:
-        found.append("buckets has fewer than two sizes to tell apart: give (height, width) of each")
+        errors.append("buckets has fewer than two sizes to tell apart: give (height, width) of each")
     if module.width != width:
-        found.append(f"width is {module.width}, the text encoder's {width}: set that")
+        errors.append(f"width is {module.width}, the text encoder's {width}: set that")
     if "text_encoder" not in networks.loaded:
-        found.append("the text encoder must come trained: set config.init.text_encoder")
+        errors.append("the text encoder must come trained: set config.init.text_encoder")
     if config.data.source == "scenes" and not config.data.frames:
-        found.append("scenes are drawn at any size: set data.frames to the sizes that they are to choose from")
+        errors.append("scenes are drawn at any size: set data.frames to the sizes that they are to choose from")
     if config.data.latents or config.data.cache:
-        found.append("it reads captions, not latents: leave data.latents and data.cache out")
-    if found:
-        raise ValueError(f"config.model.size_head: {'; '.join(found)}")
+        errors.append("it reads captions, not latents: leave data.latents and data.cache out")
+    if errors:
+        raise ValueError(f"config.model.size_head: {'; '.join(errors)}")

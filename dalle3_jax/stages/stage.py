@@ -36,7 +36,7 @@ def apply_network(module: nn.Module, params: Params, *args: Any, method: str | N
 
 
 def training_metadata(config: ConfigDict, step: int) -> dict[str, Any]:
-    """What a release says of its training."""
+    """A release's record of its training."""
     return {
         "stage": config.train.stage,
         "steps": step,

@@ -81,12 +81,12 @@ def check_latent_head(config: ConfigDict, networks: StageNetworks, latent: Laten
     """Raise ValueError unless latent_head reads exactly the data's latents from as many tokens as xfnet gives."""
     head, xfnet = networks.modules["latent_head"], networks.modules["xfnet"]
     what = "latents of the VAE" if "vae" in networks.modules else "small images"
-    found, grid = [], tuple(side * head.patch * latent.factor for side in head.grid)
+    errors, grid = [], tuple(side * head.patch * latent.factor for side in head.grid)
     if grid != tuple(config.data.size):
-        found.append(f"grid and patch cover {grid} pixels, data.size is {tuple(config.data.size)}")
+        errors.append(f"grid and patch cover {grid} pixels, data.size is {tuple(config.data.size)}")
     if head.channels != latent.channels:
-        found.append(f"channels is {head.channels}, the {what} have {latent.channels}")
+        errors.append(f"channels is {head.channels}, the {what} have {latent.channels}")
     if xfnet.kind != "resampler" or xfnet.queries != math.prod(head.grid):
-        found.append(f"grid {tuple(head.grid)} wants an xfnet of kind resampler with {math.prod(head.grid)} queries")
-    if found:
-        raise ValueError(f"config.model.latent_head: {'; '.join(found)}: make them agree")
+        errors.append(f"grid {tuple(head.grid)} wants an xfnet of kind resampler with {math.prod(head.grid)} queries")
+    if errors:
+        raise ValueError(f"config.model.latent_head: {'; '.join(errors)}: make them agree")

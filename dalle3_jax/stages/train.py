@@ -39,7 +39,7 @@ __all__ = ["make_optimizer", "train_stage"]
 
 
 class Run(NamedTuple):
-    """What stays the same from step to step."""
+    """The parts of a run that stay the same from step to step."""
 
     context: Context
     folder: Path

@@ -140,7 +140,7 @@ def check_crop(context: Context, factor: int, latent: Latent | None) -> None:
 def upscaler_task(
     context: Context, settings: UpscalerSettings, null: Mapping[str, Any] | None = None
 ) -> tasks.MakeTask:
-    """What the upscaler learns, from batches of images, their low-resolution ones and captions."""
+    """The upscaler's task, from batches of images, their low-resolution ones and captions."""
     networks, module = context.networks, context.networks.modules["upscaler"]
     assert isinstance(module, UNet)  # check_upscaler_network has seen to it
     return tasks.upscale(
@@ -218,7 +218,7 @@ def sample_images(
 
 
 def enlarge_bicubic(pixels: UInt8[np.ndarray, "h w 3"], factor: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """What a bicubic filter makes of an image."""
+    """An image enlarged by a bicubic filter."""
     height, width, _ = pixels.shape
     return np.array(Image.fromarray(pixels).resize((factor * width, factor * height), Image.Resampling.BICUBIC))
 

@@ -9,8 +9,8 @@ VOWEL = re.compile(r"(?!eu|one\b|once\b|uni|use|usu)[aeiou]|hour|honest|heir", r
 
 def article_for(word: str, like: str = "a") -> str:
     """The article that stands before a word, with a capital letter where `like` has one."""
-    found = "an" if VOWEL.match(word) else "a"
-    return capital(found) if like[:1].isupper() else found
+    article = "an" if VOWEL.match(word) else "a"
+    return capital(article) if like[:1].isupper() else article
 
 
 def regular_plural(word: str) -> str:

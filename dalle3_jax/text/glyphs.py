@@ -18,13 +18,13 @@ QUOTED = re.compile(r'(?<!\d)"([^"]*)"|“([^“„”]*)”|„([^“„”]*)[
 
 
 def find_quotes(text: str) -> tuple[str, ...]:
-    """What stands in double quotes, straight ("") or typographic (“”, „“, „”, «»), without the blanks at its ends.
+    """The texts in double quotes, straight ("") or typographic (“”, „“, „”, «»), without the blanks at its ends.
 
     Straight marks pair up from the left, and of quotes within quotes the outer ones count. A mark without its partner
     quotes nothing; neither do empty quotes, nor single ones, which are apostrophes.
     """
-    found = ("".join(groups).strip() for groups in QUOTED.findall(text))
-    return tuple(filter(None, found))
+    quotes = ("".join(groups).strip() for groups in QUOTED.findall(text))
+    return tuple(filter(None, quotes))
 
 
 def count_glyphs(text: str) -> int:

@@ -50,7 +50,7 @@ def sentencepiece_json(content: bytes, name: str, extra_ids: int = EXTRA_IDS) ->
 
 
 def _normalizer(spec: object) -> normalizers.Normalizer:
-    """What a model's normalizer_spec does to a text before it is cut into pieces."""
+    """The normaliser of a model's normalizer_spec, for texts before they are cut into pieces."""
     parts: list[normalizers.Normalizer] = []
     if charsmap := getattr(spec, "precompiled_charsmap", b""):
         parts.append(normalizers.Precompiled(charsmap))

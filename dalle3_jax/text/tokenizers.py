@@ -144,9 +144,9 @@ def _with_added_tokens(text: str, folder: Path) -> str:
         (backend.add_special_tokens if added[index].special else backend.add_tokens)([added[index]])
     wrong = {token.content: index for index, token in added.items() if backend.token_to_id(token.content) != index}
     if wrong:
-        told = ", ".join(f"{token!r} as {index}, not {backend.token_to_id(token)}" for token, index in wrong.items())
+        ids = ", ".join(f"{token!r} as {index}, not {backend.token_to_id(token)}" for token, index in wrong.items())
         raise ValueError(
-            f"{folder} adds the tokens {told}, which its vocabulary gives: its files do not belong together"
+            f"{folder} adds the tokens {ids}, which its vocabulary gives: its files do not belong together"
         )
     return backend.to_str() if missing else text
 
@@ -196,10 +196,10 @@ def read_padding_id(folder: str | Path, tokenizer: Tokenizer) -> int:
     token = token.get("content") if isinstance(token, dict) else token
     if token is None:
         return tokenizer.pad
-    found = tokenizer.backend.token_to_id(token) if isinstance(token, str) else None
-    if found is None:
+    padding = tokenizer.backend.token_to_id(token) if isinstance(token, str) else None
+    if padding is None:
         raise ValueError(f"{folder} pads with {token!r}, which is none of its tokenizer's tokens")
-    return found
+    return padding
 
 
 def _read_object(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run writes for people: metrics (JSONL, TensorBoard, wandb), picture grids, versions."""
+"""The files that a run writes for people: metrics (JSONL, TensorBoard, wandb), picture grids, versions."""
 
 import io
 import json

@@ -186,11 +186,12 @@ def upscale(
         low, sizes = batch["low_images"], batch.get("sizes")
         level = most_noise * jax.random.uniform(level_key, (len(low),))
         alpha, sigma = _as_columns(noise_schedule.alpha(level)), _as_columns(noise_schedule.sigma(level))
-        given, told = alpha * low + sigma * jax.random.normal(noise_key, low.shape), noise_schedule.network_time(level)
+        noisy = alpha * low + sigma * jax.random.normal(noise_key, low.shape)
+        noise_level = noise_schedule.network_time(level)
 
         def network(captions: Batch) -> Network:
             condition = encode_text(weights, captions)
-            return lambda params, x_t, t: upscaler(params, x_t, t, given, told, condition, sizes)
+            return lambda params, x_t, t: upscaler(params, x_t, t, noisy, noise_level, condition, sizes)
 
         if null is None:
             return Task(x0, network(batch))

@@ -9,8 +9,9 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from dalle3_jax.data.image_files import ORIENTATIONS, WHITE, drop_png_chunks, read_image_size
 from dalle3_jax.data.records import BadRecord
-from dalle3_jax.data.transforms import ORIENTATIONS, WHITE, decode_image, drop_png_chunks, read_image_size
+from dalle3_jax.data.transforms import decode_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 5, 3), np.uint8).repeat(8, 0).repeat(8, 1)
 PHOTOGRAPH = Image.fromarray(PIXELS)  # 24 by 40

@@ -57,7 +57,7 @@ def vae(scaling: float, channels: tuple[int, ...] = (2, 4, 4, 4)) -> torch.nn.Mo
     )
 
 
-def unet(context: int, vector: int = 0) -> torch.nn.Module:
+def unet(context: int, vector: int = 0, channels: int = 4) -> torch.nn.Module:
     """Two levels; with `vector` SDXL's pooled text and size ids."""
     added = {
         "addition_embed_type": "text_time",
@@ -68,6 +68,7 @@ def unet(context: int, vector: int = 0) -> torch.nn.Module:
     return weights.perturb(
         diffusers.UNet2DConditionModel(
             sample_size=8,
+            in_channels=channels,
             block_out_channels=CHANNELS,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -99,6 +100,15 @@ def stable_diffusion(folder: Path, scheduler: diffusers.SchedulerMixin, **saved:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder / "pipeline", **saved)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def stable_diffusion_inpainting(folder: Path, scheduler: diffusers.SchedulerMixin) -> diffusers.DiffusionPipeline:
+    """Stable Diffusion 1's shape with a UNet that is shown a mask and the latents of the image around it."""
+    parts = dict(stable_diffusion(folder / "plain", scheduler).components) | {"unet": unet(8, channels=9)}
+    pipeline = diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
+    pipeline.save_pretrained(folder / "pipeline")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -18,6 +18,7 @@ VALUES = {
     **{"decoder": "refiner", "decoder_steps": 2, "decoder_temperature": 0.0, "tile": 160},
     **{"deep_cache": 2, "text_gate": 0.3, "guidance_parallel": 0.0, "guidance_norm": 9.0},
     **{"upscale": 2, "upscale_steps": 5, "upscale_noise_level": 20, "upscale_guidance_scale": 2.0, "upscale_tile": 64},
+    "image": np.zeros((16, 16, 3), np.uint8),
 }
 """Settings that are part of the program."""
 
@@ -26,9 +27,23 @@ VALUES = {
 def test_what_is_compiled_is_the_key_of_a_program(name):
     others = {"prompt": "b", "seed": 3, "guidance_scale": 5.0, "guidance_interval": (0.0, 0.5)}
     others |= {"guidance_rescale": 0.5, "negative_prompt": "b", "original_prompt": "b"}
+    others |= {"mask": np.eye(16, dtype=np.uint8), "strength": 0.5, "outpaint": "2:1", "feather": 2}
     value = VALUES.get(name, others.get(name))
     other = Request("b", (16, 16)) if name == "prompt" else make_request("a", {"size": (16, 16), name: value})
     assert (program_key(other) == program_key(SMALL)) == (name not in VALUES)
+
+
+def test_edits_of_one_kind_that_begin_at_one_step_share_a_batch():
+    image = np.zeros((16, 16, 3), np.uint8)
+
+    def key(strength, **more):
+        settings = {"size": (16, 16), "steps": 4, "image": image, "strength": strength, **more}
+        return program_key(make_request("a", settings))
+
+    assert key(0.5) == key(0.6, image=image + 1)
+    assert key(0.5) != key(0.8)
+    assert key(0.5) != key(0.5, outpaint="2:1")
+    assert key(0.5, mask=np.eye(16, dtype=np.uint8)) == key(0.5, outpaint="2:1")
 
 
 def test_batches_keep_the_order_and_hold_one_program():

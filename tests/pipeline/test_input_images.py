@@ -52,6 +52,16 @@ def test_one_pixel_is_an_image(tmp_path):
     assert read_input_image(saved(tmp_path, Image.fromarray(PIXELS[:1, :1]))).shape == (1, 1, 3)
 
 
+def test_a_photograph_with_previews_or_damaged_metadata_is_read(tmp_path):
+    image = Image.new("RGB", (16, 16), (200, 30, 60))
+    previews = [Image.new("RGB", (8, 8))] * 2
+    for path in (
+        saved(tmp_path, image, "previews.jpg", format="MPO", save_all=True, append_images=previews),
+        saved(tmp_path, image, "damaged.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+    ):
+        assert abs(read_input_image(path).astype(int) - (200, 30, 60)).max() < 8, path.name
+
+
 def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     stream = BytesIO()

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,12 +12,14 @@ from dalle3_jax.commands.sample import build_parser
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.spacing import SPACINGS
 from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.jobs import KEYS
 from dalle3_jax.pipeline.png import GeneratedImage, a1111_parameters
 from dalle3_jax.pipeline.request import (
     PARTS,
     SETTINGS,
     Decoding,
+    Edit,
     Guidance,
     Request,
     Sampling,
@@ -51,6 +54,14 @@ LARGER = {
     "upscale_noise_level": 40,
     "upscale_guidance_scale": 2.5,
     "upscale_tile": 256,
+}
+PIXELS = np.arange(12 * 9 * 3, dtype=np.uint8).reshape(12, 9, 3)
+EDITED = {
+    "image": Image.fromarray(PIXELS),
+    "mask": Image.fromarray(PIXELS[..., 0]),
+    "strength": 0.5,
+    "outpaint": "2:1",
+    "feather": 7,
 }
 UNGUIDED = {"size": [64, 64], "steps": 1, "sampler": "euler_ancestral", "guidance_scale": 1, "seed": 2**32 - 1}
 
@@ -150,12 +161,13 @@ def test_every_setting_can_be_set_everywhere():
 
 
 def test_every_setting_stands_where_its_row_says():
-    values = {"decoder_temperature": 0.5, **ALL, **LARGER}
+    values = {"decoder_temperature": 0.5, **ALL, **LARGER, **EDITED}
     request = make_request("a red apple", values)
     assert request.sampling == Sampling(30, "dpmsolver++", "karras")
     assert request.guidance == Guidance(2.0, (0.0, 0.75), 0.5)
     assert request.decoding == Decoding("consistency", 2, 0.5, 192)
     assert request.upscaling == Upscaling(2, 3, 40, 2.5, 256)
+    assert request.edit == Edit(open_input_image(PIXELS), open_input_mask(PIXELS[..., 0]), 0.5, "2:1", 7)
     read = {name: setting.type.read(value) for name, setting in SETTINGS.items() if (value := values.get(name))}
     assert setting_values(request) == {"prompt": "a red apple", **read}
     assert all(value != SETTINGS[name].default for name, value in read.items()), "the test would not see a mix-up"
@@ -168,6 +180,23 @@ def test_the_records_defaults_can_be_had_everywhere():
 def test_help_names_every_sampler_and_spacing():
     assert [name for name in SAMPLERS if name not in SETTINGS["sampler"].help] == []
     assert [name for name in SPACINGS if name not in SETTINGS["spacing"].help] == []
+
+
+def test_metadata_hold_the_digests_of_an_edit_and_give_it_back():
+    request = make_request("a", {**PLAIN, **EDITED})
+    made = json.loads(json.dumps(generated(request).metadata))
+    assert made["image"] == open_input_image(Image.fromarray(PIXELS)).sha256
+    assert made["mask"] == open_input_mask(PIXELS[..., 0]).sha256
+    again = request_from_metadata(made)
+    assert again == request
+    assert again.identity("x") == request.identity("x") != make_request("a", PLAIN).identity("x")
+    other = make_request("a", {**PLAIN, **EDITED, "image": PIXELS + 1})
+    assert other.identity("x") != request.identity("x")
+    assert request_errors(again, Capabilities(tuple(SAMPLERS), SPACINGS)) == [
+        f"it was made from the image of SHA-256 {made['image']}, which it does not hold: give that as image"
+    ]
+    with pytest.raises(ValueError, match=r"damaged: 'x\.png' is no SHA-256"):
+        request_from_metadata(made | {"image": "x.png"})
 
 
 def test_an_unknown_setting_lists_all_that_exist():

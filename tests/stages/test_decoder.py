@@ -1,8 +1,6 @@
 """The stages of decoders on the tiny config: from teacher to two steps, and what is refused before anything runs."""
 
 import dataclasses
-import io
-from contextlib import redirect_stderr
 from pathlib import Path
 
 import jax
@@ -11,31 +9,21 @@ import pytest
 
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.commands.export import export_release
-from dalle3_jax.commands.train import main
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.request import Guidance, Sampling
-
-ROOT = Path(__file__).parents[2]
+from tests.stages.untrained import run_stage, write_untrained
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
 
 
-def run(workdir: Path, stage: str, *overrides: str) -> tuple[int, str]:
-    """The exit code and what a short run prints of errors."""
-    config = ["--config", str(ROOT / f"configs/tiny.py:{stage}"), "--workdir", str(workdir)]
-    stderr = io.StringIO()
-    with redirect_stderr(stderr):
-        code = main([*config, "--config.train.steps=4", "--config.train.log_every=1", *overrides])
-    return code, stderr.getvalue()
-
-
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VAE, base model, decoder and refiner, each with its distilled one, after four steps each."""
+    """Decoder, refiner and base model, each with its distilled one, after two steps each."""
     folder = tmp_path_factory.mktemp("decoders")
-    for stage in ("vae", "base", "decoder", "distill", "refiner", "distill_refiner", "distill_base"):
-        preview = ["--config.sample.every=4"] if stage in ("decoder", "distill_refiner") else []
-        assert run(folder, stage, *preview)[0] == 0, stage
+    write_untrained(folder)
+    for stage in ("decoder", "distill", "refiner", "distill_refiner", "distill_base"):
+        preview = ["--config.sample.every=2"] if stage in ("decoder", "distill_refiner") else []
+        assert run_stage(folder, stage, *preview)[0] == 0, stage
     return folder
 
 
@@ -59,12 +47,13 @@ def test_a_distilled_decoder_begins_at_its_teacher_and_leaves_it(workdir):
 
 def test_previews_compare_with_the_vae(workdir):
     for stage in ("decoder", "distill_refiner"):
-        assert (workdir / stage / "samples" / "00000004.png").stat().st_size > 0
+        assert (workdir / stage / "samples" / "00000002.png").stat().st_size > 0
         assert '"held_out/vae_psnr"' in (workdir / stage / "metrics.jsonl").read_text()
 
 
 def test_export_joins_decoders_to_the_base_model(workdir, tmp_path):
-    export_release(workdir / "base", tmp_path / "all", add=[str(workdir / "distill"), str(workdir / "distill_refiner")])
+    added = [str(workdir / "distill"), str(workdir / "distill_refiner")]
+    export_release(workdir / "base" / "release", tmp_path / "all", add=added)
     pipeline = Pipeline.load(tmp_path / "all")
     assert pipeline.decoders == ("vae", "consistency", "refiner")
     assert pipeline.request("a").decoding.decoder == "vae"
@@ -99,7 +88,7 @@ def test_a_distilled_base_model_samples_in_few_steps_and_reads_the_guidance_scal
 
 def test_consistency_training_needs_no_teacher(workdir):
     places = [f"--config.init.{part}={workdir / part}" for part in ("vae", "decoder")]
-    assert run(workdir / "alone", "distill", "--config.train.objective.teacher=False", *places)[0] == 0
+    assert run_stage(workdir / "alone", "distill", "--config.train.objective.teacher=False", *places)[0] == 0
     assert load_release(workdir / "alone" / "distill" / "release").decoders["decoder"].kind == "consistency"
 
 
@@ -122,7 +111,7 @@ def test_bad_input_is_refused_before_anything_runs(workdir, tmp_path, stage, ove
     for part in ("vae", "base", "decoder", "distill", "refiner"):
         (tmp_path / part).mkdir()
         (tmp_path / part / "release").symlink_to(workdir / part / "release")
-    code, text = run(tmp_path, stage, *overrides)
+    code, text = run_stage(tmp_path, stage, *overrides)
     assert code == 2
     assert told in text
     assert text.count("\n") == 1

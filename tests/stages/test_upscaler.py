@@ -1,8 +1,6 @@
 """Stages of the upscaler on the tiny config: from teacher to few steps, and what is refused before anything runs."""
 
-import io
 import json
-from contextlib import redirect_stderr
 from pathlib import Path
 
 import jax
@@ -11,43 +9,17 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from dalle3_jax.checkpoints.latents import Latent
-from dalle3_jax.checkpoints.releases import Release, load_release, save_release
-from dalle3_jax.commands.train import main
-from dalle3_jax.models.build import build_models
+from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.pipeline.request import Upscaling
 from dalle3_jax.pipeline.upscaler import Upscaler
-from dalle3_jax.stages.config import plain_config
-from dalle3_jax.stages.context import Context, config_tokenizer
+from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import load_stage_networks
 from dalle3_jax.stages.table import build_stage
 from dalle3_jax.stages.upscaler import shrink_mean
 from dalle3_jax.training import sharding
-from tests.tiny import randomised
-
-ROOT = Path(__file__).parents[2]
+from tests.stages.untrained import run_stage, write_untrained
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
-
-
-def run(workdir: Path, stage: str, *overrides: str) -> tuple[int, str]:
-    """The exit code and what a short run prints of errors."""
-    config = ["--config", str(ROOT / f"configs/tiny.py:{stage}"), "--workdir", str(workdir)]
-    stderr = io.StringIO()
-    with redirect_stderr(stderr):
-        code = main([*config, "--config.train.steps=2", "--config.train.log_every=1", *overrides])
-    return code, stderr.getvalue()
-
-
-def write_untrained(folder: Path) -> None:
-    """Releases of VAE and base model, of random weights, in place of trained ones."""
-    sections = plain_config(tiny.vae().model) | plain_config(tiny.base().model)
-    modules = build_models({name: fields for name, fields in sections.items() if name != "diffusion"})
-    params = {name: randomised(module, modules, 3) for name, module in modules.items()}
-    latent = Latent(4, 8, (0.0,) * 4, (1.0,) * 4)
-    save_release(folder / "vae" / "release", Release({"vae": modules["vae"]}, {"vae": params["vae"]}, latent))
-    tokenizer = config_tokenizer(tiny.base()).to_json()
-    save_release(folder / "base" / "release", Release(modules, params, latent, tokenizer=tokenizer))
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +27,8 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The upscaler and its consistency model, after two steps each."""
     folder = tmp_path_factory.mktemp("upscalers")
     write_untrained(folder)
-    assert run(folder, "upscaler", "--config.sample.every=2", "--config.sample.steps=2")[0] == 0
-    assert run(folder, "distill_upscaler")[0] == 0
+    assert run_stage(folder, "upscaler", "--config.sample.every=2", "--config.sample.steps=2")[0] == 0
+    assert run_stage(folder, "distill_upscaler")[0] == 0
     return folder
 
 
@@ -133,7 +105,7 @@ def test_bad_input_is_refused_before_anything_runs(workdir, tmp_path, stage, ove
     for part in ("vae", "base", "upscaler", "distill_upscaler"):
         (tmp_path / part).mkdir()
         (tmp_path / part / "release").symlink_to(workdir / part / "release")
-    code, text = run(tmp_path, stage, *overrides)
+    code, text = run_stage(tmp_path, stage, *overrides)
     assert code == 2
     assert told in text
     assert text.count("\n") == 1

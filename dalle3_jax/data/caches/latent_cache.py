@@ -27,8 +27,8 @@ from safetensors.numpy import load
 
 from dalle3_jax.data import files
 from dalle3_jax.data.bad_records import NAMED
+from dalle3_jax.data.image_files import WHITE
 from dalle3_jax.data.records import BadRecord, Record
-from dalle3_jax.data.transforms import WHITE
 
 __all__ = [
     "CacheEntry",

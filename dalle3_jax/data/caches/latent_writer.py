@@ -20,10 +20,11 @@ from dalle3_jax.data.buckets import Size, nearest_bucket, nearest_buckets, resiz
 from dalle3_jax.data.caches import latent_cache
 from dalle3_jax.data.caches.prefetch import prefetch_map
 from dalle3_jax.data.caches.sidecars import CaptionedSource
+from dalle3_jax.data.image_files import WHITE
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.index import UNKNOWN, map_in_threads
-from dalle3_jax.data.transforms import WHITE, decode_image, normalise_pixels
+from dalle3_jax.data.transforms import decode_image, normalise_pixels
 
 __all__ = ["CacheEncoder", "finish_cache", "prepare_row", "start_cache", "write_cache_shards"]
 

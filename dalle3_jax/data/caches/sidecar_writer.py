@@ -16,10 +16,11 @@ from dalle3_jax.data.bad_records import BadRecordCounter
 from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.caches.latent_cache import metadata_mismatch
 from dalle3_jax.data.caches.prefetch import prefetch_map
+from dalle3_jax.data.image_files import WHITE
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.sources import Source
 from dalle3_jax.data.sources.index import map_in_threads
-from dalle3_jax.data.transforms import WHITE, decode_image, stretch_image
+from dalle3_jax.data.transforms import decode_image, stretch_image
 
 __all__ = [
     "CaptionFunctions",

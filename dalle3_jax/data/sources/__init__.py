@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 
 from dalle3_jax.data import files
 from dalle3_jax.data.caches.latent_cache import CachedRecords
+from dalle3_jax.data.image_files import WHITE
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import captions_beside
 from dalle3_jax.data.sources.folder import FolderSource, find_metadata
@@ -15,7 +16,7 @@ from dalle3_jax.data.sources.pictures import PictureSource, is_picture
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.sources.tars import TarSource, is_tar, list_tars
 from dalle3_jax.data.sources.tfds import TFDSSource
-from dalle3_jax.data.transforms import WHITE, decode_image
+from dalle3_jax.data.transforms import decode_image
 
 Source = ScenesSource | TFDSSource | TarSource | FolderSource | PictureSource | CachedRecords
 """A sequence of records, `source[i]`, some of which raise BadRecord.

@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Int32
 
 from dalle3_jax.data import files
+from dalle3_jax.data.image_files import read_image_size
 from dalle3_jax.data.records import BadRecord, Record
 from dalle3_jax.data.sources import captions_beside
 from dalle3_jax.data.sources import index as indexes
-from dalle3_jax.data.transforms import read_image_size
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 FILE_NAME = "file_name"

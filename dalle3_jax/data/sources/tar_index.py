@@ -15,9 +15,9 @@ from zlib import crc32
 import numpy as np
 
 from dalle3_jax.data import files
+from dalle3_jax.data.image_files import read_image_size
 from dalle3_jax.data.sources.captions_beside import ENDINGS, PARTS
 from dalle3_jax.data.sources.index import UNKNOWN
-from dalle3_jax.data.transforms import read_image_size
 from dalle3_jax.files import is_stray
 
 HEAD = 64 * 1024

@@ -44,12 +44,12 @@ def version_prompts(world: World, version: str, count: int, seed: int = 0) -> li
 def mentioned_concepts(prompt: Prompt, world: World) -> tuple[RequestedObject, ...]:
     """The concepts of the prompt's scene that its text names, in whatever number."""
     text = re.sub(r"[^a-z]+", " ", prompt.text.lower())
-    found = {}
+    concepts = {}
     for wanted in prompt.labels.objects:
         concept = world.concept(wanted.concept)
         if any(f" {name.lower()} " in f" {text} " for name in (concept.name, concept.plural)):
-            found[wanted.concept] = RequestedObject(wanted.concept)
-    return tuple(found.values())
+            concepts[wanted.concept] = RequestedObject(wanted.concept)
+    return tuple(concepts.values())
 
 
 def generate_and_score(
@@ -74,7 +74,7 @@ def score_images(
     """
     sights = read_images(reader, None, images, [False] * len(images))
     labels = [prompt.labels for prompt in prompts]
-    found = {
+    scores = {
         "similarity": float(captioner.similarity(images, [prompt.text for prompt in prompts]).mean()),
         "objects": float(
             np.mean([concept_recall(sight, wanted) for sight, wanted in zip(sights, labels, strict=True)])
@@ -82,10 +82,10 @@ def score_images(
     }
     if all(wanted.background for wanted in labels):
         pairs = list(zip(sights, labels, strict=True))
-        found["background"] = float(np.mean([CHECKS["background"](*pair) for pair in pairs]))
+        scores["background"] = float(np.mean([CHECKS["background"](*pair) for pair in pairs]))
         names = "objects", "counts", "nothing else", "places", "relations", "background"
-        found["right"] = float(np.mean([all(CHECKS[name](*pair) for name in names) for pair in pairs]))
-    return found
+        scores["right"] = float(np.mean([all(CHECKS[name](*pair) for name in names) for pair in pairs]))
+    return scores
 
 
 def concept_recall(sight: ImageReading, labels: Labels) -> float:

@@ -136,5 +136,5 @@ def entropy(counts: Mapping[str, int]) -> float:
 def length_quantiles(numbers: Sequence[int]) -> dict[str, float]:
     """Where the numbers lie."""
     points = {"min": 0.0, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    found = {name: float(np.quantile(numbers, point)) for name, point in points.items()}
-    return {**found, "mean": float(np.mean(numbers))}
+    quantiles = {name: float(np.quantile(numbers, point)) for name, point in points.items()}
+    return {**quantiles, "mean": float(np.mean(numbers))}

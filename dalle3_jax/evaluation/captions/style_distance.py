@@ -84,7 +84,7 @@ def separability(one: Sequence[str], other: Sequence[str], seed: int = 0) -> flo
 
 
 def form_features(text: str) -> list[float]:
-    """What can be seen of a text without reading it."""
+    """Features of a text's form, which can be seen without reading it."""
     words = split_words(text)
     letters = [letter for letter in text if letter.isalpha()]
     return [

@@ -59,11 +59,13 @@ def draw_firsts(axes: Any, captions: Mapping[str, Sequence[str]]) -> None:
     """The commonest first words of all sets together, and their share in each."""
     counts = {name: Counter(map(first_word, texts)) for name, texts in captions.items()}
     together = Counter()
-    for name, found in counts.items():
-        together.update({word: n / len(captions[name]) for word, n in found.items()})
+    for name, occurrences in counts.items():
+        together.update({word: n / len(captions[name]) for word, n in occurrences.items()})
     words = [word for word, _ in together.most_common(SHOWN)]
     draw_bars(
-        axes, words, {name: [found[word] / len(captions[name]) for word in words] for name, found in counts.items()}
+        axes,
+        words,
+        {name: [occurrences[word] / len(captions[name]) for word in words] for name, occurrences in counts.items()},
     )
     axes.set(title="first words", xlabel="captions (%)")
 

@@ -1,4 +1,4 @@
-"""What is said of captions: a table, and warnings of what DALL-E 3's paper warns of where it blends captions.
+"""Reports on captions: a table, and warnings of what DALL-E 3's paper warns of where it blends captions.
 
 A captioner's texts are regular where people's are not: they all begin with "a", have one case, one length, one end. A
 model learns that too, and meets prompts that are not so; some human captions in the blend are the remedy.
@@ -32,7 +32,7 @@ WARNINGS: tuple[tuple[Callable[[Style], float], float, str], ...] = (
 
 
 def style_warnings(name: str, style: Style) -> list[str]:
-    """What is worth a warning in a set of captions; blending in human captions regularises most of it."""
+    """Warnings about a set of captions; blending in human captions regularises most of it."""
     said = [(measure(style), most, text) for measure, most, text in WARNINGS]
     return [f"{name}: {text.format(format_percent(value))}" for value, most, text in said if value > most]
 

@@ -1,1 +1,1 @@
-"""What decoders keep of pictures, how they spell, and what they cost."""
+"""Measures of decoders: what they keep of pictures, how they spell, and their cost."""

@@ -58,7 +58,7 @@ class ImageReaders(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DecodedImages:
-    """What became of the first pictures of a source, value by value.
+    """Decoded copies of the first pictures of a source, and their measures one by one.
 
     `values` holds "psnr", "ssim" and "edges" of each picture, "words" (the share of its words read exactly) of each
     that has some, and "right" (whether it shows all that its prompt asks for), as far as they could be measured.
@@ -114,22 +114,22 @@ def measure_decoders(
     limits: Mapping[str, int] | None = None,
     bar: Bar = hide_progress,
 ) -> dict[str, DecodedImages]:
-    """What each decoder makes of the latents, by its label; and what is seen in the true pictures themselves.
+    """Measures of each decoder's images of the latents, by its label; and those of the true pictures themselves.
 
     `limits` are the most pictures that a slow decoder makes, the first ones; 0 leaves it out.
     """
-    found = {}
+    decoded = {}
     if rows.truths is not None:
         values, read = read_decoded_images(rows, rows.truths, judges)
         if values:
-            found[TRUE] = DecodedImages(None, values, read, rows.truths[:SHOWN], len(rows.truths))
+            decoded[TRUE] = DecodedImages(None, values, read, rows.truths[:SHOWN], len(rows.truths))
     for label, decode in decoders.items():
         count = min(len(rows.latents), (limits or {}).get(label, len(rows.latents)))
         if count:
             images, seconds = decode_batches(decode, rows, count, batch_size, bar, f"{rows.source}: {label}")
             values, read = read_decoded_images(rows, images, judges)
-            found[label] = DecodedImages(seconds, fidelity_values(rows, images) | values, read, images[:SHOWN], count)
-    return found
+            decoded[label] = DecodedImages(seconds, fidelity_values(rows, images) | values, read, images[:SHOWN], count)
+    return decoded
 
 
 def decode_batches(
@@ -165,7 +165,7 @@ def fidelity_values(rows: SourceLatents, images: UInt8[np.ndarray, "k H W 3"]) -
 def read_decoded_images(
     rows: SourceLatents, images: UInt8[np.ndarray, "k H W 3"], judges: ImageReaders
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, ...]]]:
-    """What the judges see in the first pictures: "words" and "right", where there are any; and the words as read."""
+    """The judges' readings of the first pictures: "words" and "right", where there are any; and the words as read."""
     values: dict[str, np.ndarray] = {}
     read: list[tuple[str, ...]] = []
     wanted, prompts = rows.words[: len(images)], rows.prompts[: len(images)]
@@ -227,8 +227,8 @@ def by_letter_size(
     Intervals draw scenes again, each with all its words of the bin: the same scene in several sizes is one scene.
     """
     words: dict[str, list[tuple[int, float, bool]]] = defaultdict(list)
-    for rows, found in measured:
-        for label, decoded in found.items():
+    for rows, by_label in measured:
+        for label, decoded in by_label.items():
             for scene, (read, wanted) in enumerate(zip(decoded.read, rows.words, strict=False)):
                 sizes = [letter_size(word, decoded.images.shape[1]) for word in wanted]
                 words[label] += [(scene, *pair) for pair in zip(sizes, exact_matches(read, wanted), strict=True)]
@@ -258,26 +258,26 @@ class DecoderStudy:
     def rows(self) -> dict[str, dict[str, DecoderRow]]:
         """Source -> decoder -> rates."""
         return {
-            rows.source: {label: decoder_row(rows, decoded, found[BASELINE]) for label, decoded in found.items()}
-            for rows, found in self.measured
+            rows.source: {label: decoder_row(rows, decoded, by_label[BASELINE]) for label, decoded in by_label.items()}
+            for rows, by_label in self.measured
         }
 
     def bins_by_letter_size(self) -> dict[str, list[LetterBin]]:
         """Decoder -> words read exactly, by the size of their letters."""
-        return by_letter_size([(rows, found) for rows, found in self.measured if any(rows.words)])
+        return by_letter_size([(rows, decoded) for rows, decoded in self.measured if any(rows.words)])
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values, down to the values of each picture and what was read in it."""
-        found: dict[str, Any] = {"settings": self.settings, "unmeasured": self.unmeasured}
-        found |= {"rates": to_json_values(self.rows()), "letters": to_json_values(self.bins_by_letter_size())}
-        found["pictures"] = {
+        values: dict[str, Any] = {"settings": self.settings, "unmeasured": self.unmeasured}
+        values |= {"rates": to_json_values(self.rows()), "letters": to_json_values(self.bins_by_letter_size())}
+        values["pictures"] = {
             rows.source: {
                 label: to_json_values(decoded.values) | {"read": to_json_values(decoded.read)}
                 for label, decoded in of.items()
             }
             for rows, of in self.measured
         }
-        return found
+        return values
 
 
 def to_json_values(value: Any) -> Any:

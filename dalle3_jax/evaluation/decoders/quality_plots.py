@@ -40,16 +40,16 @@ ImageArray = UInt8[np.ndarray, "h w 3"]
 
 
 def decoder_markdown(study: DecoderStudy) -> str:
-    """What was measured and how, a table for each source, the words by size of letters, and what was not measured."""
+    """The study in Markdown: its settings, a table for each source, words by size of letters, what was not measured."""
     parts = [settings_text(study.settings)]
     for source, rows in study.rows().items():
         parts += [f"## {source}", rates_table(rows)]
         if any(row.differences for row in rows.values()):
             parts += [f"Against {BASELINE}, on the same pictures (* the interval leaves out no difference):"]
             parts += [differences_table(rows)]
-    if found := study.bins_by_letter_size():
+    if bins := study.bins_by_letter_size():
         parts += ["## Words read exactly, by the size of their letters in pixels"]
-        parts += ["In a picture of one size, the smaller letters are those of longer words.", letter_table(found)]
+        parts += ["In a picture of one size, the smaller letters are those of longer words.", letter_table(bins)]
     if study.unmeasured:
         parts += ["## Not measured", "\n".join(f"- {line}" for line in study.unmeasured)]
     return "\n\n".join(parts) + "\n"
@@ -177,11 +177,11 @@ def error_bars(values: Sequence[Rate], factor: float) -> tuple[list[float], list
 def plot_styles(labels: Collection[str]) -> dict[str, dict[str, Any]]:
     """The look of each decoder, the same in every plot; true pictures are grey."""
     rest = [label for label in labels if label != TRUE]
-    found = {TRUE: {"color": "#999999", "marker": "x"}} if TRUE in labels else {}
+    styles = {TRUE: {"color": "#999999", "marker": "x"}} if TRUE in labels else {}
     colours, markers = (*COLOURS, "#8C564B"), MARKERS + "h"  # one more than an ablation has
     for i, label in enumerate(rest):
-        found[label] = {"color": colours[i % len(colours)], "marker": markers[i % len(markers)]}
-    return {label: look | {"capsize": 2, "markersize": 5} for label, look in found.items()}
+        styles[label] = {"color": colours[i % len(colours)], "marker": markers[i % len(markers)]}
+    return {label: look | {"capsize": 2, "markersize": 5} for label, look in styles.items()}
 
 
 def zoom_sheet(rows: SourceLatents, results: Mapping[str, DecodedImages]) -> Image.Image:

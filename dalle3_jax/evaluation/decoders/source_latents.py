@@ -37,17 +37,17 @@ def latent_sources(
     if wrong := [str(side) for side in sizes if side < factor or side % factor]:
         raise ValueError(f"--sizes {' '.join(wrong)}: sides must be multiples of {factor}")
     given = {"seed": seed, "batch_size": batch_size}
-    found: list[tuple[int, Callable[[], SourceLatents]]] = []
+    sources: list[tuple[int, Callable[[], SourceLatents]]] = []
     for side in sizes:
         scenes = ScenesSource(WORDED, seed, side, side, split="held_out")
-        most = min(count, STUDIED) if found else count
-        found.append((side, functools.partial(encode_scenes, pipeline, scenes, count=most, **given)))
+        most = min(count, STUDIED) if sources else count
+        sources.append((side, functools.partial(encode_scenes, pipeline, scenes, count=most, **given)))
     prompts = sample_prompts(FIRST, count, seed=seed)
     for end in (seed, seed + len(prompts) - 1):
         pipeline.request("", seed=end)  # raises for what the release cannot make
     side = max(pipeline.defaults["size"])
     return [
-        *found,
+        *sources,
         *(
             (side, functools.partial(make, pipeline, prompts, **given))
             for make in (resample_scenes, sample_prompt_latents)

@@ -69,23 +69,23 @@ def _parse_vote(line: str) -> Vote:
         raise ValueError(f"no JSON ({error})") from None
     if not isinstance(values, dict):
         raise ValueError(f"{line.strip()[:60]} is no object")
-    if found := _vote_errors(values):
-        raise ValueError(", ".join(found))
+    if errors := _vote_errors(values):
+        raise ValueError(", ".join(errors))
     return Vote(**values)
 
 
 def _vote_errors(values: dict[str, Any]) -> list[str]:
     """Everything that keeps an object from being a vote."""
     needed = [name for name in Vote._fields if name not in Vote._field_defaults]
-    found = [f"no {name}" for name in needed if name not in values]
-    found += [f"unknown {name!r}" for name in values if name not in Vote._fields]
-    found += [f"{name} {value!r} is no text" for name, value in values.items() if not isinstance(value, str)]
-    found += [f"{name} is empty" for name in needed if values.get(name) == ""]
+    errors = [f"no {name}" for name in needed if name not in values]
+    errors += [f"unknown {name!r}" for name in values if name not in Vote._fields]
+    errors += [f"{name} {value!r} is no text" for name, value in values.items() if not isinstance(value, str)]
+    errors += [f"{name} is empty" for name in needed if values.get(name) == ""]
     if isinstance(winner := values.get("winner"), str) and winner and winner not in WINNERS:
-        found.append(f"winner {winner!r} is none of {', '.join(WINNERS)}")
+        errors.append(f"winner {winner!r} is none of {', '.join(WINNERS)}")
     if "left" in values and values["left"] == values.get("right"):
-        found.append(f"{values['left']!r} is on both sides")
-    return found
+        errors.append(f"{values['left']!r} is on both sides")
+    return errors
 
 
 def ratings(
@@ -102,16 +102,16 @@ def ratings(
     systems, wins = _win_tables(votes)
     total = wins.sum(0)
     if groups := _unconnected_groups(total):
-        told = " | ".join(", ".join(systems[i] for i in group) for group in groups)
-        raise ValueError(f"no vote joins {told}: have pictures of theirs compared too")
+        names = " | ".join(", ".join(systems[i] for i in group) for group in groups)
+        raise ValueError(f"no vote joins {names}: have pictures of theirs compared too")
     added = prior / 2 * (1.0 - np.eye(len(systems)))
     values = 1000 + SCALE * strengths(total + added)
-    drawn = 1000 + SCALE * strengths(_resample_wins(wins, samples, seed) + added)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    resampled = 1000 + SCALE * strengths(_resample_wins(wins, samples, seed) + added)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
     counts = (total + total.T).sum(1).round().astype(int)
     rows = zip(values.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
-    found = {system: Rating(*row) for system, row in zip(systems, rows, strict=True)}
-    return dict(sorted(found.items(), key=lambda item: -item[1].value))
+    ratings = {system: Rating(*row) for system, row in zip(systems, rows, strict=True)}
+    return dict(sorted(ratings.items(), key=lambda item: -item[1].value))
 
 
 def win_rates(
@@ -119,7 +119,7 @@ def win_rates(
 ) -> dict[tuple[str, str], Rate]:
     """For each two systems that met, the share of votes for the first, a tie as half of one, over prompts redrawn."""
     systems, wins = _win_tables(votes)
-    found = {}
+    rates = {}
     for i, j in combinations(range(len(systems)), 2):
         duels = wins[:, [i, j], [j, i]]
         duels = duels[duels.sum(1) > 0]
@@ -128,8 +128,8 @@ def win_rates(
         share = duels.sum(0)[0] / duels.sum()
         times = _resample_counts(len(duels), samples, seed) @ duels
         low, high = np.quantile(times[:, 0] / times.sum(1), [(1 - level) / 2, (1 + level) / 2])
-        found[systems[i], systems[j]] = Rate(float(share), float(low), float(high), len(duels))
-    return found
+        rates[systems[i], systems[j]] = Rate(float(share), float(low), float(high), len(duels))
+    return rates
 
 
 def strengths(wins: Wins) -> Float[np.ndarray, "*samples systems"]:
@@ -138,17 +138,17 @@ def strengths(wins: Wins) -> Float[np.ndarray, "*samples systems"]:
     Every two systems must be joined by wins both ways, if only through others: the greatest likelihood is then finite.
     """
     games, count = wins + np.swapaxes(wins, -1, -2), wins.shape[-1]
-    found = np.zeros(wins.shape[:-1])
+    strengths = np.zeros(wins.shape[:-1])
     for _ in range(STEPS):
-        chance = 1.0 / (1.0 + np.exp(found[..., None, :] - found[..., :, None]))
+        chance = 1.0 / (1.0 + np.exp(strengths[..., None, :] - strengths[..., :, None]))
         slope = (wins - games * chance).sum(-1)
         weight = games * chance * (1.0 - chance)
         curve = weight.sum(-1)[..., None] * np.eye(count) - weight + 1.0 / count  # the last term holds the mean at 0
         step = np.linalg.solve(curve, slope[..., None])[..., 0]
-        found = found + step / np.maximum(1.0, np.abs(step).max(-1, keepdims=True))
+        strengths = strengths + step / np.maximum(1.0, np.abs(step).max(-1, keepdims=True))
         if np.abs(step).max() < CLOSE:
             break
-    return found
+    return strengths
 
 
 def _win_tables(votes: Sequence[Vote]) -> tuple[list[str], Float[np.ndarray, "prompts systems systems"]]:
@@ -180,5 +180,5 @@ def _resample_wins(wins: Float[np.ndarray, "prompts systems systems"], samples: 
 
 def _resample_counts(count: int, samples: int, seed: int) -> Float[np.ndarray, "samples count"]:
     """How often each of `count` prompts is drawn."""
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
-    return drawn.astype(np.float64)
+    counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
+    return counts.astype(np.float64)

@@ -38,8 +38,8 @@ def write_vote_page(
     Raises ValueError for what cannot be shown, and for a folder that holds something already.
     """
     folder = Path(folder)
-    if found := _page_errors(folder, systems, prompts):
-        raise ValueError("; ".join(found))
+    if errors := _page_errors(folder, systems, prompts):
+        raise ValueError("; ".join(errors))
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     names = [str(name) for name in random.permutation(list(systems))]
@@ -81,18 +81,18 @@ def _page_errors(
     folder: Path, systems: Mapping[str, Sequence[Image.Image]], prompts: Sequence[tuple[str, str]]
 ) -> list[str]:
     """Everything that keeps a page from being written."""
-    found = []
+    errors = []
     if len(systems) < 2:
-        found.append(f"systems {', '.join(systems) or 'none'}: two at least are needed to choose between")
+        errors.append(f"systems {', '.join(systems) or 'none'}: two at least are needed to choose between")
     if not prompts:
-        found.append("no prompts: at least one is needed")
+        errors.append("no prompts: at least one is needed")
     if "" in systems or any(not name for name, _ in prompts):
-        found.append("an empty name of a system or prompt: votes would not say whose they are")
+        errors.append("an empty name of a system or prompt: votes would not say whose they are")
     if len(set(prompts)) != len({name for name, _ in prompts}):
-        found.append("one id stands for several texts: give every prompt its own")
+        errors.append("one id stands for several texts: give every prompt its own")
     for name, images in systems.items():
         if len(images) != len(prompts):
-            found.append(f"{len(images)} pictures of {name} for {len(prompts)} prompts: one each is needed")
+            errors.append(f"{len(images)} pictures of {name} for {len(prompts)} prompts: one each is needed")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        found.append(f"{folder} is not an empty folder: name a new one")
-    return found
+        errors.append(f"{folder} is not an empty folder: name a new one")
+    return errors

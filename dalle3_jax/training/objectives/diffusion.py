@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from dalle3_jax.diffusion import prediction
-from dalle3_jax.diffusion import weighting as losses
 from dalle3_jax.diffusion.schedules import Schedule
+from dalle3_jax.diffusion.weighting import loss_weight
 from dalle3_jax.training.tasks import MakeTask
 from dalle3_jax.typing import Array, Float, Key, LossFn, Params
 
@@ -44,19 +44,19 @@ def diffusion_loss(
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
-        time_key, noise_key, pose_key = jax.random.split(key, 3)
-        error = make_task(weights, batch, pose_key)
-        x0 = error.x0
+        time_key, noise_key, task_key = jax.random.split(key, 3)
+        task = make_task(weights, batch, task_key)
+        x0 = task.x0
         t = shift_times(stratified_times(time_key, len(x0)), time_shift)
         eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         x_t = alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * eps
         shown = prediction.scaled_input(predict, x_t, alpha, sigma)
-        output = error.network(weights[component], shown, schedule.network_time(t))
+        output = task.network(weights[component], shown, schedule.network_time(t))
 
         target = prediction.prediction_target(predict, x0, eps, alpha, sigma)
         squared = jnp.mean(jnp.square(output.astype(jnp.float32) - target), axis=(1, 2, 3))
-        loss = jnp.mean(losses.loss_weight(weighting, predict, schedule.logsnr(t)) * squared)
+        loss = jnp.mean(loss_weight(weighting, predict, schedule.logsnr(t)) * squared)
         return loss, {"loss": loss, **by_quarter(squared, t)}
 
     return loss_fn

@@ -1,0 +1,149 @@
+"""Decoders and upscaler of the demo: stages of configs/demo.py, each trained as a diffusion model and then distilled.
+
+python train.py --config configs/demo.py:decoder          --workdir W
+python train.py --config configs/demo.py:distill          --workdir W
+python train.py --config configs/demo.py:refiner          --workdir W
+python train.py --config configs/demo.py:distill_refiner  --workdir W
+python train.py --config configs/demo.py:upscaler         --workdir W
+python train.py --config configs/demo.py:distill_upscaler --workdir W
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+from configs.demo_world import PART, caption_stage_config
+
+
+def decoder_config(stage):
+    """What the decoders share: pictures of the whole world, nine in ten with drawn words."""
+    c = common.get_config(stage)
+    c.init.vae = "vae"
+    c.data.world = "whole"
+    c.data.part = {"words": 0.9}
+    c.model.diffusion.prediction = "x0_skip"
+    c.train.batch_size = 16
+    c.train.learning_rate = 2e-3
+    c.train.weight_decay = 0.0
+    c.train.constant = 0.5
+    c.train.objective.time_shift = 1.5
+    c.train.release_dtype = "int8"
+    c.sample.steps = 50
+    return c
+
+
+def decoder():
+    """The pixel decoder as a diffusion model."""
+    c = decoder_config("decoder")
+    c.train.trainable = ("decoder",)
+    c.model.decoder = {
+        "channels": (80, 112),
+        "blocks": 1,
+        "latent_channels": 16,
+        "out_channels": 3,
+        "patch": 4,
+        "time_entries": 0,
+        "embedding_ratio": 2,
+        "norm": "rms",
+    }
+    c.data.crop = 64
+    c.train.objective.perturbation.noise = 0.1
+    c.train.steps = 3_600
+    c.sample.clamp = True
+    return c
+
+
+def distill_from(c, stage):
+    """What distillation changes of the stage that taught: no new network, fewer and smaller steps."""
+    [component] = c.train.trainable
+    del c.model[component]
+    c.init[component] = c.train.stage
+    common.set_stage(c, stage)
+    c.train.learning_rate = 5e-4
+    c.train.ema = 0.99
+    c.sample.temperature = 0.0
+    return c
+
+
+def distill():
+    """The pixel decoder as a consistency model, taught by the stage `decoder`."""
+    c = distill_from(decoder(), "distill")
+    c.train.steps = 800
+    return c
+
+
+def refiner():
+    """The latents' own diffusion model, which is given latents as the base model leaves them."""
+    c = decoder_config("refiner")
+    c.train.trainable = ("refiner",)
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "base"
+    c.model.refiner = {
+        "channels": (40, 48),
+        "blocks": 1,
+        "image_channels": 16,
+        "latent_channels": 16,
+        "out_channels": 16,
+        "factor": 1,
+        "time_entries": 0,
+        "embedding_ratio": 2,
+        "norm": "rms",
+    }
+    c.data.part = PART
+    c.data.captions = {"descriptive": 1.0}
+    c.data.tokenizer = "typed"
+    c.data.text_length = 120
+    c.data.glyph_length = 24
+    c.train.objective.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
+    c.train.steps = 600
+    return c
+
+
+def distill_refiner():
+    """The refiner as a consistency model, taught by the stage `refiner`."""
+    c = distill_from(refiner(), "distill_refiner")
+    c.train.steps = 250
+    return c
+
+
+def upscaler():
+    """From 128 to 256 pixels, in pixels folded 4 x 4: 3.2 M parameters, without statistics or attention over space."""
+    c = caption_stage_config("upscaler")
+    c.train.trainable = ("upscaler",)
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "base"
+    c.model.upscaler = {
+        "in_channels": 6,
+        "out_channels": 3,
+        "patch": 4,
+        "norm": "rms",
+        "level_entries": 0,
+        "embedding_ratio": 2,
+        "middle_self_attend": False,
+        "levels": (
+            ConfigDict({"channels": 96, "blocks": 1, "heads": 4}),
+            ConfigDict({"channels": 96, "blocks": 1, "heads": 4}),
+        ),
+    }
+    c.model.diffusion.prediction = "x0_skip"
+    c.data.part = {**PART, "words": 0.7}
+    c.data.size = (256, 256)
+    c.data.crop = 128
+    c.data.degradation = {"factor": 2}
+    c.train.steps = 3_000
+    c.train.batch_size = 8
+    c.train.learning_rate = 2e-3
+    c.train.weight_decay = 0.0
+    c.train.constant = 0.5
+    c.sample.every = 1_000
+    c.sample.count = 4
+    c.sample.steps = 10
+    c.sample.sampler = "ddim"
+    c.sample.guidance_scale = 1.0
+    c.sample.clamp = True
+    return c
+
+
+def distill_upscaler():
+    """The upscaler in two to four steps, taught by the stage `upscaler`."""
+    c = distill_from(upscaler(), "distill_upscaler")
+    c.train.steps = 600
+    c.sample.decoder_steps = 4
+    return c

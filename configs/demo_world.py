@@ -1,0 +1,41 @@
+"""The demo's world, and what those of its stages share that read captions."""
+
+from configs import common
+
+PROMPTS = (
+    "a panda on a beach",
+    "a red car to the left of a blue house",
+    "3 penguins in the snow",
+    'a sign that says "HELLO"',
+    "a cat on a skateboard at night",
+    "a fox, an owl and a castle from left to right in the forest",
+)
+
+SHAPES = ((128, 128), (96, 176), (176, 96))
+PART = {
+    "styles": ("3d",),
+    "kinds": {
+        **{"one": 0.28, "two": 0.22, "count": 0.18, "single": 0.06},
+        **{"row": 0.10, "between": 0.06, "sign": 0.06, "scenery": 0.04},
+    },
+    "words": 0.4,
+    "longest_word": 8,
+    "invented": 0.4,
+}
+"""The demo's world: all 429 things of the whole one in 3D, tinted or not, words of up to 8 letters, 15 backgrounds."""
+
+
+def caption_stage_config(stage):
+    """What the stages that read captions share: the world, and half of the captions as people type."""
+    c = common.get_config(stage)
+    c.data.world = "whole"
+    c.data.part = PART
+    c.data.captions = {"descriptive": 0.45, "prompt": 0.50, "short": 0.05, "alt": 0.0}
+    c.data.tokenizer = "typed"
+    c.data.text_length = 120
+    c.data.glyph_length = 24
+    c.train.constant = 0.6
+    c.train.ema = 0.998
+    c.train.release_dtype = "int8"
+    c.sample.prompts = PROMPTS
+    return c
