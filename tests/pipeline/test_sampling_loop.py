@@ -45,7 +45,8 @@ def test_a_step_is_guided_where_the_guidance_of_any_image_acts(guides, between, 
     ],
 )
 def test_pieces_are_cut_where_guidance_changes_and_where_progress_is_told(guided, most, expected):
-    assert list(split_loop(np.asarray([step == "1" for step in guided]), most)) == expected
+    pieces = split_loop(np.asarray([step == "1" for step in guided]), most)
+    assert [piece[:3] for piece in pieces] == expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_steps_out_of_the_interval_see_no_null_condition_and_give_the_same_image
     calls, advance = [], programs.advance
 
     def spy(params, rows, guide, *inputs, **how):
-        calls.append((len(rows.mask), guide is not None, *map(int, inputs[2:])))
+        calls.append((len(rows.mask), guide is not None, *map(int, inputs[2:4])))
         return advance(params, rows, guide, *inputs, **how)
 
     monkeypatch.setattr(programs, "advance", spy)
