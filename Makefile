@@ -1,8 +1,9 @@
 # make sample    pictures from the shipped demo model, into runs/sample
+# make serve     the demo model as a server, on http://127.0.0.1:8000
 # make test      everything but parity         make lint     ruff and pyright
 # make parity    against PyTorch               make bench    ratios against PyTorch (QUICK=1 for a smoke run)
 # make demo      train the demo from nothing, or go on where it stopped (DEMO=cpu or DEMO=gpu)
-# The first three make .venv when it is missing; PYTHON=python3.12 picks another interpreter.
+# The first four make .venv when it is missing; PYTHON=python3.12 picks another interpreter.
 
 PYTHON ?= python3
 DEMO ?= cpu
@@ -28,11 +29,14 @@ DEVICES := $(if $(filter cpu,$(DEMO)),XLA_FLAGS=--xla_force_host_platform_device
 # Compiling fills one core: files of tests go to as many processes as there are cores, up to four.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: sample test lint parity bench demo wheel
+.PHONY: sample serve test lint parity bench demo wheel
 .DELETE_ON_ERROR:
 
 sample: $(VENV)/.installed
 	$(RUN) sample.py --checkpoint demo --prompts-file docs/prompts.txt --outdir runs/sample --grid
+
+serve: $(VENV)/.installed-serve
+	$(RUN) -m dalle3_jax serve $(ARGS)
 
 # Compiling takes most of the time, and the tests' programs are too small to gain from being optimised: a quarter of the
 # time of optimised ones, half of it by the two flags (MLIR pipelines for fused kernels; modules split for parallel code).
@@ -81,6 +85,10 @@ $(VENV)/.installed: $(PINS) | $(VENV)/.created
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-serve: $(VENV)/.installed
+	$(INSTALL) --editable ".[serve]"
 	@touch $@
 
 $(VENV)/.installed-parity: $(VENV)/.installed-dev

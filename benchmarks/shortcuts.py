@@ -114,7 +114,7 @@ def count_evaluations(pipeline: Pipeline, request: Request) -> int:
     """Evaluations of the whole UNet on one image, for one request; samplers that evaluate once a step."""
     sampling = request.sampling
     _, pieces = plan_pieces(pipeline.system, [request], sampling.steps)
-    passes = sum(math.ceil(piece.count / sampling.deep_cache) * (1 + piece.guided) for piece in pieces)
+    passes = sum(math.ceil(piece.steps / sampling.deep_cache) * (1 + piece.guided) for piece in pieces)
     frozen = any(piece.gated for piece in pieces)
     return passes + frozen * (1 + any(piece.guided for piece in pieces))
 

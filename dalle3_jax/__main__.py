@@ -24,6 +24,11 @@ EXTRAS = {
     "matplotlib": "eval",
     "rapidocr": "eval",
     "scipy": "eval",
+    "prometheus_client": "serve",
+    "pydantic": "serve",
+    "python_multipart": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 

@@ -39,18 +39,16 @@ SHOWN_AS = {"convert.networks": "convert", "pipeline.pipeline": "pipeline"}
 SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "Prompts to images": {
         "pipeline.pipeline": ("Pipeline",),
-        "pipeline.request": (
-            "Request",
-            "Sampling",
-            "Guidance",
-            "Decoding",
-            "Upscaling",
-            "request_from_metadata",
-        ),
+        "pipeline.request": ("Request", "Sampling", "Guidance", "Decoding", "Upscaling", "request_from_metadata"),
         "pipeline.edit_settings": ("Edit",),
         "pipeline.input_images": ("InputImage", "open_input_image", "open_input_mask"),
         "pipeline.png": ("GeneratedImage", "read_metadata"),
         "pipeline.upscaler": ("Upscaler",),
+    },
+    "Serving": {
+        "serving.app": ("build_app",),
+        "serving.engine": ("Engine",),
+        "serving.service": ("Limits", "Service"),
     },
     "Weights from and to elsewhere": {
         "convert.networks": ("load", "open", "save"),

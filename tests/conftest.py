@@ -13,6 +13,8 @@ from beartype import BeartypeConf
 from beartype.claw import beartype_package
 from jaxtyping import install_import_hook
 
+from tests.typecheck import check_types
+
 ROOT = Path(__file__).parents[1]
 MEGABYTES = 1100
 """Resident memory of a process of tests after which it drops its compiled programs."""
@@ -29,7 +31,7 @@ def modules_with_shapes() -> Iterator[str]:
 # Types are checked at every call, in tests only; shapes too where there are any: binding arguments for their sake costs
 # more than writing a caption does. Nothing of the package may be imported before this.
 beartype_package("dalle3_jax", conf=BeartypeConf(claw_is_pep526=False, violation_type=TypeError))
-install_import_hook([*modules_with_shapes()], "beartype.beartype")
+install_import_hook([*modules_with_shapes()], f"{check_types.__module__}.{check_types.__name__}")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -50,7 +50,7 @@ BARRED = {
 
 # Heavy or optional: imported inside the function that uses them, never at the top of a file.
 HEAVY = {
-    *("diffusers", "fastapi", "huggingface_hub", "matplotlib", "tensorboardX", "tensorflow", "tensorflow_datasets"),
+    *("diffusers", "huggingface_hub", "matplotlib", "tensorboardX", "tensorflow", "tensorflow_datasets"),
     *("onnxruntime", "rapidocr", "torch", "transformers", "uvicorn", "wandb"),
 }
 

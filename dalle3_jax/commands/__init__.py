@@ -3,6 +3,7 @@
 COMMANDS = {
     "train": ("dalle3_jax.commands.train", "train one stage of a config, or go on where it stopped"),
     "sample": ("dalle3_jax.commands.sample", "turn prompts into pictures"),
+    "serve": ("dalle3_jax.commands.serve", "answer OpenAI's Images API, and a part of stable-diffusion-webui's"),
     "upscale": ("dalle3_jax.commands.upscale", "enlarge images 2 or 4 times"),
     "convert": ("dalle3_jax.commands.convert", "write public weights as a release"),
     "export": ("dalle3_jax.commands.export", "write a release from a training workdir"),
@@ -21,6 +22,7 @@ RESUMABLE = ("sample", "encode", "recaption", "ablate")
 MEMORY_REMEDIES = {
     "train": "set --config.train.accumulate=2 or more, a smaller --config.train.batch_size, or --config.mesh.fsdp=-1",
     "sample": "give a smaller --batch-size or --size, --tile 512, --dtype bf16 or --drop-text-encoder",
+    "serve": "give a smaller --batch-size, or --dtype bf16",
     "encode": "give a smaller --batch-size",
     "recaption": "give a smaller --batch-size",
     "evaluate": "give a smaller --batch-size",

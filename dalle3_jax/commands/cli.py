@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,8 +27,19 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Iterable[str] | None = None, namespace: Any = None
     ) -> Any:
-        """As argparse does it; but what follows an option that takes a text is that text, "-night" too."""
-        return super().parse_known_args(self._join_texts(sys.argv[1:] if args is None else args), namespace)
+        """As argparse does it; but what follows an option that takes a text is that text, "-night" too.
+
+        A home folder is one in `--option=~/folder` too, where shells leave it alone.
+        """
+        joined = self._join_texts(sys.argv[1:] if args is None else args)
+        return super().parse_known_args([self._expand_home(argument) for argument in joined], namespace)
+
+    def _expand_home(self, argument: str) -> str:
+        option, equals, value = argument.partition("=")
+        action = self._option_string_actions.get(option)
+        if not equals or value[:1] != "~" or action is None or action.metavar == "TEXT":
+            return argument
+        return f"{option}={os.path.expanduser(value)}"
 
     def _join_texts(self, arguments: Iterable[str]) -> list[str]:
         """The arguments, a text that begins with a dash as OPTION=TEXT, unless it is an option of this command."""
@@ -63,12 +75,16 @@ class CommandError(Exception):
 
 
 def add_setting_flags(
-    group: argparse._ActionsContainer, settings: Iterable[Setting], remarks: Mapping[str, str] = {}
+    group: argparse._ActionsContainer, settings: Iterable[Setting], remarks: Mapping[str, str] = {}, prefix: str = ""
 ) -> None:
-    """A flag for each of the settings, None where it is left out; `remarks` by name are added to the help."""
+    """A flag for each of the settings, None where it is left out; `remarks` by name are added to the help.
+
+    A `prefix` of the flags, as "upscale-", goes where the command itself says it.
+    """
     for setting in settings:
+        flag = "--" + setting.flag.removeprefix("--").removeprefix(prefix)
         text = setting.help + remarks.get(setting.name, "")
-        group.add_argument(setting.flag, dest=setting.name, help=text, **setting.type.flag)
+        group.add_argument(flag, dest=setting.name, help=text, **setting.type.flag)
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -122,9 +138,16 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 def open_pipeline(
-    checkpoint: str, decoders: Sequence[str] = (), dtype: str | None = None, variant: str | None = None
+    checkpoint: str,
+    decoders: Sequence[str] = (),
+    dtype: str | None = None,
+    variant: str | None = None,
+    all_devices: bool = False,
 ) -> "Pipeline":
-    """The pipeline, of several hosts on all devices of each; imported here: help and typing errors come at once."""
+    """The pipeline, of several hosts, or where asked, on all devices of each.
+
+    Imported here: help and typing errors come at once.
+    """
     import jax
 
     from dalle3_jax.checkpoints.weights import parse_dtype
@@ -133,7 +156,7 @@ def open_pipeline(
 
     enable_compilation_cache()
     how = {"dtype": parse_dtype(dtype or "float32"), "variant": variant, "progress": sys.stderr.isatty()}
-    if jax.process_count() > 1 and jax.local_device_count() > 1:
+    if (all_devices or jax.process_count() > 1) and jax.local_device_count() > 1:
         how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
     with warnings_as_notes():
         return Pipeline.load(checkpoint, decoders=decoders, **how)

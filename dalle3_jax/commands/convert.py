@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from dalle3_jax.commands.cli import bad_input, print_command_errors, warnings_as_notes
+from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors, warnings_as_notes
 
 EXAMPLES = """examples:
   dalle3-jax convert stable-diffusion-v1-5 release                 a folder of diffusers
@@ -20,7 +20,7 @@ out of diffusers goes back into it by `dalle3-jax export DST FOLDER --format dif
 @print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one message and status 2."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "dalle3-jax convert",
         description="Write public weights as a release.",
         epilog=EXAMPLES,

@@ -17,6 +17,7 @@ import jax
 from ml_collections import ConfigDict
 
 from dalle3_jax.commands import MEMORY_REMEDIES
+from dalle3_jax.commands.cli import CommandParser
 from dalle3_jax.data import batches, files
 from dalle3_jax.data.bad_records import describe_bad
 from dalle3_jax.data.caches import latent_cache
@@ -35,7 +36,7 @@ __all__ = ["encode_dataset", "main"]
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="dalle3-jax encode",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalle3_jax.commands.cli import bad_input, print_command_errors
+from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors
 
 if TYPE_CHECKING:
     from dalle3_jax.checkpoints.releases import Release
@@ -22,7 +22,7 @@ EXAMPLES = """examples:
 @print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "dalle3-jax export",
         description=DESCRIPTION,
         epilog=EXAMPLES,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jax
 
-from dalle3_jax.commands.cli import bad_input, print_command_errors
+from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.setting_values import parse_size
 from dalle3_jax.planning.chips import parse_topology
@@ -25,6 +25,8 @@ from dalle3_jax.planning.plan_report import plan_markdown
 from dalle3_jax.planning.sampling import plan_sampling
 from dalle3_jax.planning.training_step import INPUTS, plan_training
 from dalle3_jax.stages.config import load_config
+from dalle3_jax.stages.config_files import find_config
+from dalle3_jax.stages.initial_networks import add_initial_sections
 
 __all__ = ["main"]
 
@@ -34,7 +36,7 @@ SAMPLED = 2
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="dalle3-jax plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--config", required=True, metavar="FILE:STAGE")
@@ -61,6 +63,7 @@ def main(argv: list[str]) -> int:
         loaded = load_config([f"--config={arguments.config}", "--workdir=plan", *rest])
         assert loaded is not None
         config = loaded[0]
+        add_initial_sections(config, find_config(arguments.config.partition(":")[0]))
         buckets = config.data.buckets or (config.data.size,)
         largest = max(map(tuple, buckets), key=lambda size: size[0] * size[1])
         bucket = parse_size(arguments.bucket) if arguments.bucket else largest

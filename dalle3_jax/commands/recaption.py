@@ -24,7 +24,7 @@ from dalle3_jax.captioning.loop import METHODS
 from dalle3_jax.captioning.recaption import Guards, RecaptionResult, captions_metadata, make_captioning, recaption
 from dalle3_jax.captioning.species import read_names
 from dalle3_jax.commands import MEMORY_REMEDIES
-from dalle3_jax.commands.cli import parse_scene_size, parse_world
+from dalle3_jax.commands.cli import CommandParser, parse_scene_size, parse_world
 from dalle3_jax.data import batches, settings
 from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.scenes import SPLITS
@@ -42,7 +42,7 @@ DATA_FLAGS = ("split", "size", "seed", "max_bad")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="dalle3-jax recaption",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

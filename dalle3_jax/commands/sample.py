@@ -3,7 +3,6 @@
 import argparse
 import functools
 import hashlib
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -28,12 +27,15 @@ from dalle3_jax.pipeline import auto_size, editing, revision
 from dalle3_jax.pipeline.album import Album, expand_names
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.edit_settings import check_edit, supply_inputs
-from dalle3_jax.pipeline.image_formats import FORMATS, MOST_EXIF, open_generated
+from dalle3_jax.pipeline.image_formats import FORMATS, open_generated
+from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.jobs import AUTO, PromptLine, make_requests, parse_size_or_auto, read_prompt_lines
-from dalle3_jax.pipeline.png import encode_png, read_metadata
+from dalle3_jax.pipeline.png import encode_png, jpeg_errors, read_metadata
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, request_from_metadata, shorten
 from dalle3_jax.prompting.chat import Chat
+from dalle3_jax.prompting.scene_description import PlacedThing, describe_scene
+from dalle3_jax.prompting.scene_lexicon import training_lexicon
 from dalle3_jax.runtime.cluster import add_host_flags, find_hosts
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the sa
 nothing twice. Run on several hosts, with an OUTDIR that they share, each makes its share: every Nth picture."""
 
 MAX_GRID = 400
+CHAT_MODEL, CHAT_SECONDS = "gpt-4o-mini", 30.0
+CHAT_FLAGS = ("chat_url", "chat_model", "chat_timeout")
 INPUTS = ("image", "mask")
 """The settings that are files, which a picture made of them names by their digests alone."""
 
@@ -119,7 +123,7 @@ def add_edit_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--edit", metavar="TEXT", help=told)
     told = "an image of which to make -n others, by the prompt that it carries and new seeds, --strength away from it"
     group.add_argument("--variations", metavar="FILE", help=told)
-    told = "a release or a stage with a captioner, which describes an image that carries no prompt"
+    told = "a release or a stage with a captioner, for an image that carries no prompt (the demo: its scene reader)"
     group.add_argument("--captioner", metavar="PATH", help=told)
 
 
@@ -131,18 +135,20 @@ def add_upsampling_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--upsample", choices=revision.BACKENDS, help=f"{told}; {default}")
     told = f"a server with OpenAI's /chat/completions (default: ${revision.BASE}, else {revision.OFFICIAL}); "
     group.add_argument("--chat-url", metavar="URL", help=f"{told}its key is ${revision.KEY}")
-    group.add_argument("--chat-model", metavar="NAME", default="gpt-4o-mini", help="(default %(default)s)")
-    told = "seconds for each prompt, after which it is used as it is (default %(default)s)"
-    group.add_argument("--chat-timeout", type=float, metavar="S", default=30.0, help=told)
+    group.add_argument("--chat-model", metavar="NAME", help=f"(default {CHAT_MODEL})")
+    told = f"seconds for each prompt, after which it is used as it is (default {CHAT_SECONDS:g})"
+    group.add_argument("--chat-timeout", type=float, metavar="S", help=told)
 
 
 def chat_of(arguments: argparse.Namespace) -> Chat | None:
     """The language model that revises prompts, where one does; ValueError for a server that cannot be one."""
     if arguments.upsample != "chat":
-        if arguments.chat_url is not None:
-            raise ValueError("--chat-url: nobody is asked there without --upsample chat")
+        given = [name for name in CHAT_FLAGS if getattr(arguments, name) is not None]
+        if given:
+            raise ValueError(f"{', '.join(map(flag_name, given))}: nobody is asked without --upsample chat")
         return None
-    return revision.chat_backend(arguments.chat_url, arguments.chat_model, arguments.chat_timeout)
+    seconds = CHAT_SECONDS if arguments.chat_timeout is None else arguments.chat_timeout
+    return revision.chat_backend(arguments.chat_url, arguments.chat_model or CHAT_MODEL, seconds)
 
 
 @print_command_errors
@@ -182,7 +188,8 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     size = parse_size_or_auto(arguments.size) if arguments.size else None
     if size == AUTO:
         arguments.size = None  # each line has its own
-    options = given_settings(arguments) | given_variations(arguments)
+    options = given_settings(arguments)
+    image = take_image(arguments, options)
     if "image" in options:
         check_edit(options)
     if arguments.batch_size is not None and arguments.batch_size < 1:
@@ -190,8 +197,8 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     pipeline = open_pipeline(
         arguments.checkpoint, arguments.decoder_checkpoint or (), arguments.dtype, arguments.variant
     )
-    if described:
-        lines = [describe_line(arguments, options, pipeline, chat)]
+    if described and image is not None:
+        lines = [describe_line(arguments, image, options, pipeline, chat)]
     check_options(pipeline, options)
     sized = auto_size.size_assigner(lines, pipeline, size, arguments.size_head, chat)
     training = pipeline.release.training
@@ -205,8 +212,14 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     wanted = list(dict.fromkeys(make_requests(lines, make, seed=seed, n=n)))
     if arguments.grid and len(wanted) > MAX_GRID:
         raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(wanted)}")
-    if arguments.format == "jpeg":
-        check_jpeg_texts(wanted)
+    if arguments.format == "jpeg" and (errors := jpeg_errors(wanted)):
+        raise ValueError(f"--format jpeg: {errors[0]}")
+    if arguments.decoder_checkpoint and all(request.decoding.decoder == "vae" for request in wanted):
+        others = " or ".join(pipeline.decoders[1:])
+        print(
+            f"note: --decoder-checkpoint has no effect while the decoder is vae: give --decoder {others}",
+            file=sys.stderr,
+        )
     digest = pipeline.release.digest
     names = expand_names(arguments.name, wanted, digest) if arguments.name is not None else None
     album = open_album(arguments, [request.identity(digest) for request in wanted], names)
@@ -217,7 +230,7 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
 
 def check_edit_flags(arguments: argparse.Namespace) -> None:
     """ValueError for flags of edits that do not go together."""
-    names = ["prompt", "prompts_file", "edit", "image", "mask", "outpaint", "feather"]
+    names = ["prompt", "prompts_file", "edit", "image", "mask", "outpaint", "feather", "source_prompt"]
     if arguments.variations is None:
         names = names[:2] if arguments.edit is not None else []
     if clash := [flag_name(name) for name in names if getattr(arguments, name) is not None]:
@@ -237,30 +250,62 @@ def check_options(pipeline: "Pipeline", options: dict[str, Any]) -> None:
         pipeline.request("", **{name: value for name, value in options.items() if SETTINGS[name].part != "edit"})
 
 
-def given_variations(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings of variations: those of image to image."""
-    return {} if arguments.variations is None else {"image": SETTINGS["image"].read(arguments.variations)}
+def take_image(arguments: argparse.Namespace, options: dict[str, Any]) -> InputImage | None:
+    """The image that --edit or --variations is about; that of variations joins the `options`.
+
+    At a strength of 1 it does not: there they begin with noise.
+    """
+    if arguments.variations is None:
+        return options.get("image")
+    image = SETTINGS["image"].read(arguments.variations)
+    if options.get("strength") == 1:
+        del options["strength"]
+    else:
+        options["image"] = image
+    return image
+
+
+def image_describer(arguments: argparse.Namespace, pipeline: "Pipeline") -> editing.Describe | None:
+    """What describes an image from elsewhere: the captioner, or for a model of scenes the shipped reader of them."""
+    if arguments.captioner is not None:
+        from dalle3_jax.captioning.model import CaptionModel
+
+        captioner = CaptionModel.load(arguments.captioner)
+        return lambda pixels: captioner.captions([pixels])[0]
+    if (lexicon := training_lexicon(pipeline.release.training)) is None:
+        return None
+    from dalle3_jax.reading.scene_reader import Reader
+
+    reader = Reader.load()
+
+    def describe(pixels: np.ndarray) -> str:
+        [reading] = reader.read(pixels[None])
+        things = [PlacedThing(seen.concept, seen.tint, seen.x, seen.y) for seen in reading.objects]
+        return describe_scene(things, reading.background, lexicon)
+
+    return describe
 
 
 def describe_line(
-    arguments: argparse.Namespace, options: dict[str, Any], pipeline: "Pipeline", chat: Chat | None
+    arguments: argparse.Namespace,
+    image: InputImage,
+    options: dict[str, Any],
+    pipeline: "Pipeline",
+    chat: Chat | None,
 ) -> PromptLine:
     """The prompt of an edit in words, or of variations, said to the user; `options` get the seed and the strength."""
-    from dalle3_jax.captioning.model import CaptionModel
-
-    image, describe = options["image"], None
-    if arguments.captioner is not None:
-        captioner = CaptionModel.load(arguments.captioner)
-        describe = lambda pixels: captioner.captions([pixels])[0]  # noqa: E731
-    described = editing.describe_image(image, describe)
+    carries = bool(editing.carried_prompt(image))
+    described = editing.describe_image(image, None if carries else image_describer(arguments, pipeline))
+    if not carries:
+        print(f"{image!r} shows: {described}", file=sys.stderr)
     first = editing.carried_seed(image)
     if arguments.variations is not None:
         options.setdefault("seed", first + 1)
-        if options.get("strength") == 1:
-            del options["image"], options["strength"]
         return PromptLine("--variations", {"prompt": described})
     options.setdefault("seed", first)
     training, instruction = pipeline.release.training, arguments.edit
+    if not carries:
+        options.setdefault("source_prompt", described)
     prompt = editing.follow_instruction(instruction, described, training, pipeline.can_read, chat)
     print(f"{shorten(instruction)} -> {prompt}", file=sys.stderr)
     return PromptLine("--edit", {"prompt": prompt, "original_prompt": instruction})
@@ -279,14 +324,6 @@ def open_album(arguments: argparse.Namespace, identities: list[str], names: dict
     return Album(folder, jax.process_index() == 0, names, f".{arguments.format or 'png'}")
 
 
-def check_jpeg_texts(requests: list[Request]) -> None:
-    """ValueError for prompts that the metadata of a JPEG have no room for."""
-    for request in requests:
-        texts = f"{request.prompt}{request.original_prompt}{request.negative_prompt}"
-        if len(json.dumps(texts)) + 4 * len(texts) > MOST_EXIF - 4096:
-            raise ValueError(f"{shorten(request.prompt)!r} is too long for a JPEG: give --format png or webp")
-
-
 def check_free_names(album: Album, requests: list[Request], digest: str) -> None:
     """ValueError where the name that a picture is to have is that of another one."""
     for request in requests:
@@ -301,9 +338,7 @@ def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], argu
     from dalle3_jax.pipeline.batching import default_batch_size, generate_images
 
     mine = requests[jax.process_index() :: jax.process_count()]
-    for notice in revision.truncation_notices(mine, pipeline.release.text, pipeline.tokenizer):
-        print(f"note: {notice}", file=sys.stderr)
-    for notice in revision.size_notices(mine, pipeline.capabilities.sizes):
+    for notice in pipeline.request_notices(mine) + revision.size_notices(mine, pipeline.capabilities.sizes):
         print(f"note: {notice}", file=sys.stderr)
     digest = pipeline.release.digest
     present = [request for request in mine if not arguments.overwrite and album.has(request, digest)]
@@ -317,7 +352,7 @@ def fill_album(album: Album, pipeline: "Pipeline", requests: list[Request], argu
         # Sized by all that is wanted: a run that goes on makes the same bits as one that was never stopped.
         size = arguments.batch_size or default_batch_size(requests, pipeline.mesh.size if pipeline.mesh else 1)
         if arguments.drop_text_encoder:
-            texts = [text for request in missing for text in (request.prompt, request.negative_prompt)]
+            texts = [text for request in missing for text in request.texts]
             pipeline.drop_text_encoder(texts, size)
         for _, picture in generate_images(pipeline, missing, size, progress):
             bar.write(str(album.add(picture)), file=sys.stdout)
@@ -340,7 +375,7 @@ def list_other_hosts(album: Album, requests: list[Request], digest: str) -> None
 
 def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
     """Checks the picture and that the release is the one that made it; returns what makes it again."""
-    others = ["prompt", "prompts_file", "n", "batch_size", "size_head", "name", "format", "chat_url", "upsample"]
+    others = ["prompt", "prompts_file", "n", "batch_size", "size_head", "name", "format", "upsample", *CHAT_FLAGS]
     others += ["edit", "variations", "captioner"]
     others += [setting.name for setting in ordered_settings() if setting.has_flag and setting.name not in INPUTS]
     clash = [name for name in others if getattr(arguments, name) is not None]
@@ -372,7 +407,7 @@ def repeat_image(
 
     with progress_bar() as (_, progress):
         if arguments.drop_text_encoder:
-            pipeline.drop_text_encoder((request.prompt, request.negative_prompt), batch_size)
+            pipeline.drop_text_encoder(request.texts, batch_size)
         [(_, picture)] = generate_images(pipeline, [request], batch_size, progress)
     path = album.path(request, picture.checkpoint).with_suffix(".repeat.png")  # whose pixels are exact
     picture.save(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.commands.cli import bad_input, parse_scene_size, parse_world, print_command_errors
+from dalle3_jax.commands.cli import CommandParser, bad_input, parse_scene_size, parse_world, print_command_errors
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, WORLDS
 from dalle3_jax.data.sources.scenes import ScenesSource
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    result = argparse.ArgumentParser("dalle3-jax scenes", description="Looks at the embedded dataset, or writes it.")
+    result = CommandParser("dalle3-jax scenes", description="Looks at the embedded dataset, or writes it.")
     output = result.add_mutually_exclusive_group(required=True)
     output.add_argument("--out", type=Path, help="the contact sheet to write, a PNG")
     output.add_argument("--tfds", type=Path, help="the folder to write a TFDS dataset to (ArrayRecord)")

@@ -7,7 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalle3_jax.commands.cli import CommandParser, bad_input, failures, print_command_errors
+from dalle3_jax.commands.cli import (
+    CommandParser,
+    add_setting_flags,
+    bad_input,
+    failures,
+    given_settings,
+    print_command_errors,
+)
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import SETTINGS, Upscaling
 
@@ -21,6 +28,9 @@ EXAMPLES = """examples:
 
 File i of all has seed + i. Every PNG says how it was made. Started again after it was stopped, the same command makes
 what is missing and nothing twice."""
+
+UPSCALING = [setting for setting in SETTINGS.values() if setting.part == "upscaling" and setting.name != "upscale"]
+"""The settings of an upscaler but its factor."""
 
 
 def build_parser() -> CommandParser:
@@ -38,13 +48,9 @@ def build_parser() -> CommandParser:
     parser.add_argument("--factor", type=int, metavar="N", help="2 or 4 (default: the upscaler's own)")
     told = "what the images show: once for all of them, or once for each (default: nothing is said)"
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help=told)
-    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what to keep away from")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first file (default 0)")
-    told = {name: SETTINGS[f"upscale_{name}"].help for name in ("steps", "noise_level", "guidance_scale", "tile")}
-    parser.add_argument("--steps", type=int, default=0, metavar="N", help=told["steps"])
-    parser.add_argument("--noise-level", type=int, metavar="N", help=told["noise_level"])
-    parser.add_argument("--guidance-scale", type=float, metavar="X", help=told["guidance_scale"])
-    parser.add_argument("--tile", type=int, default=0, metavar="N", help=told["tile"])
+    add_setting_flags(parser, [SETTINGS["negative_prompt"], SETTINGS["seed"]])
+    add_setting_flags(parser, UPSCALING, prefix="upscale-")
+    parser.set_defaults(negative_prompt="", seed=0)
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images of one size made at once")
     parser.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
     parser.add_argument("--variant", metavar="NAME", help="take the checkpoint's files of this variant")
@@ -67,6 +73,7 @@ def prepare_upscaling(arguments: argparse.Namespace) -> "tuple[Upscaler, list[Up
     """The upscaler and its jobs, all of them checked; imported here: help and typing errors come at once."""
     from dalle3_jax.checkpoints.weights import parse_dtype
     from dalle3_jax.pipeline.album import Album
+    from dalle3_jax.pipeline.setting_notices import describe_low_scale
     from dalle3_jax.pipeline.upscale_jobs import plan_upscale_jobs
     from dalle3_jax.pipeline.upscaler import Upscaler
     from dalle3_jax.runtime.distributed import enable_compilation_cache
@@ -82,13 +89,20 @@ def prepare_upscaling(arguments: argparse.Namespace) -> "tuple[Upscaler, list[Up
     how = upscaling_of(arguments, arguments.factor or upscaler.settings.factor)
     if errors := upscaler.errors(how):
         raise ValueError("; ".join(errors))
+    scale = upscaler.guidance_scale(how)
+    if scale < 1:
+        print(f"note: --guidance-scale {describe_low_scale(scale)}; 1 is no guidance", file=sys.stderr)
+    if arguments.negative_prompt.strip() and scale == 1:
+        print("note: --negative-prompt has no effect: a guidance scale of 1 is no guidance", file=sys.stderr)
     Album(arguments.outdir, writes_manifest=False)  # raises where nothing can be written
     return upscaler, [replace(job, how=how) for job in jobs]
 
 
 def upscaling_of(arguments: argparse.Namespace, factor: int) -> Upscaling:
-    """How the arguments say that images are enlarged."""
-    return Upscaling(factor, arguments.steps, arguments.noise_level, arguments.guidance_scale, arguments.tile)
+    """The arguments' settings of the upscaler; ValueError for one that cannot be read."""
+    given = given_settings(arguments)
+    names = [setting.name for setting in UPSCALING if setting.name in given]
+    return Upscaling(factor, **{name.removeprefix("upscale_"): given[name] for name in names})
 
 
 def upscale_files(upscaler: "Upscaler", jobs: "list[UpscaleJob]", arguments: argparse.Namespace) -> int:

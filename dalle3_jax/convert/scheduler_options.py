@@ -81,6 +81,15 @@ SCHEDULERS = {
             "variance_type": None,
         },
     ),
+    "LCMScheduler": Scheduler(
+        "lcm",
+        {
+            **{**LEADING, **CLIPPED},
+            **{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False},
+            **{"original_inference_steps": 50, "timestep_scaling": 10.0},
+        },
+        {"timestep_scaling": 10.0},
+    ),
     "UniPCMultistepScheduler": Scheduler(
         "unipc",
         {

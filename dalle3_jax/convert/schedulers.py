@@ -82,6 +82,9 @@ def _scheduler_option_errors(scheduler: Scheduler, own: Config) -> list[str]:
     """A class's options that are not supported."""
     supported = {key: values for key, values in {**SUPPORTED, **scheduler.supported}.items() if key in own}
     errors = unsupported_options(own, supported)
+    original = own.get("original_inference_steps", 1)
+    if not (is_size(original) and is_size(own["num_train_timesteps"]) and original <= own["num_train_timesteps"]):
+        errors.append("original_inference_steps that are not whole numbers of steps up to num_train_timesteps")
     if not is_size(own["num_train_timesteps"]) or not (own["steps_offset"] == 0 or is_size(own["steps_offset"])):
         errors.append("num_train_timesteps and steps_offset that are not whole numbers of steps")
     if not all(isinstance(own[end], float) and 0 < own[end] < 1 for end in ("beta_start", "beta_end")):
@@ -120,6 +123,8 @@ def _schedule(sampler: str, own: Config) -> dict[str, Any]:
 
 
 def _spacing(sampler: str, own: Config) -> dict[str, Any]:
+    if sampler == "lcm":  # which reads no other option of times
+        return {"kind": "skipping", "original_steps": own["original_inference_steps"]}
     clean = bool(own.get("set_alpha_to_one", True)) and own.get("final_sigmas_type", "zero") == "zero"
     spacing = {"kind": own["timestep_spacing"], "offset": own["steps_offset"], "clean": clean}
     if not own.get("use_karras_sigmas"):
@@ -135,14 +140,15 @@ def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -
     said in one.
     """
     schedule, sampler = diffusion["schedule"], sampling.get("sampler", "ddim")
-    spacing = {"kind": "uniform", "offset": 0, "clean": True, "within": "linspace", **diffusion.get("spacing", {})}
+    default = {"kind": "uniform", "offset": 0, "clean": True, "within": "linspace", "original_steps": 50}
+    spacing = default | diffusion.get("spacing", {})
     named = {"dpmsolver++_sde": "dpmsolver++", "pndm_prk": "pndm"}.get(sampler, sampler)
     name = next((name for name, scheduler in SCHEDULERS.items() if scheduler.sampler == named), "")
     options = SCHEDULERS[name].defaults if name else {}
     if errors := _export_errors(schedule, diffusion["prediction"], spacing, sampler, options):
         raise ValueError(f"no scheduler of diffusers does this: {'; '.join(errors)}")
     karras = spacing["kind"] == "karras"
-    kind = spacing["within"] if karras else spacing["kind"]
+    kind = {"karras": spacing["within"], "skipping": "leading"}.get(spacing["kind"], spacing["kind"])
     values = {
         **_beta_table_options(schedule),
         "prediction_type": next(theirs for theirs, ours in PREDICTIONS.items() if ours == diffusion["prediction"]),
@@ -154,6 +160,7 @@ def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -
         "algorithm_type": "sde-dpmsolver++" if sampler == "dpmsolver++_sde" else "dpmsolver++",
         "skip_prk_steps": sampler != "pndm_prk",
         "clip_sample": False,
+        "original_inference_steps": spacing["original_steps"],
     }
     return {"_class_name": name, **{option: value for option, value in values.items() if option in options}}
 
@@ -185,6 +192,7 @@ def _export_errors(schedule: Config, prediction: str, spacing: Config, sampler: 
     if schedule.get("zero_terminal_snr") and options and "rescale_betas_zero_snr" not in options:
         errors.append(f"zero_terminal_snr for the sampler {sampler}")
     kinds = ("uniform", *SPACINGS, *(("karras",) if "use_karras_sigmas" in options else ()))
+    kinds = ("skipping",) if sampler == "lcm" else kinds
     if options and spacing["kind"] not in kinds:
         errors.append(f"{spacing['kind']} spacing for the sampler {sampler}")
     return errors

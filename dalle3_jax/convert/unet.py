@@ -6,14 +6,14 @@ from typing import Any, Literal
 from dalle3_jax.convert.blocks import mlp_rules, residual_rules, spatial_transformer_rules
 from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_options
 from dalle3_jax.convert.layout import NetworkLayout
-from dalle3_jax.convert.rules import Rule, conv, embedding, norm
+from dalle3_jax.convert.rules import Rule, conv, embedding, linear, norm
 from dalle3_jax.models.unet import SIZE_ID_WIDTH, Level, UNet
 
 __all__ = ["LAYOUT", "config", "module"]
 
 CLASS = "UNet2DConditionModel"
-SIZE_IDS = 6
-"""Of SDXL: original height and width, top and left of the crop, target height and width."""
+SIZE_IDS, REFINER_SIZE_IDS = 6, 5
+"""Of SDXL: original height and width, top and left of the crop, and target height and width or an aesthetic score."""
 
 TIME: dict[str, Literal["add", "scale_shift"]] = {"default": "add", "scale_shift": "scale_shift"}
 """resnet_time_scale_shift -> our time_conditioning."""
@@ -45,6 +45,8 @@ DEFAULTS = {
     "conv_in_kernel": 3,
     "conv_out_kernel": 3,
     "num_attention_heads": None,
+    "time_cond_proj_dim": None,
+    "class_embed_type": None,
 }
 """What diffusers takes for options that old configs lack."""
 
@@ -57,6 +59,7 @@ SUPPORTED = {
     "act_fn": ["silu", "swish"],
     "use_linear_projection": [False, True],
     "addition_embed_type": [None, "text_time"],
+    "class_embed_type": [None, "timestep", "projection"],
     "resnet_time_scale_shift": list(TIME),
     "resnet_out_scale_factor": 1.0,
     "time_embedding_type": "positional",
@@ -68,8 +71,8 @@ SUPPORTED = {
 """The values of each option for which there is a UNet here; further options must be off."""
 
 OFF = (
-    *("center_input_sample", "dual_cross_attention", "encoder_hid_dim", "encoder_hid_dim_type", "class_embed_type"),
-    *("resnet_skip_time_act", "time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim"),
+    *("center_input_sample", "dual_cross_attention", "encoder_hid_dim", "encoder_hid_dim_type"),
+    *("resnet_skip_time_act", "time_embedding_act_fn", "timestep_post_act"),
     *("class_embeddings_concat", "cross_attention_norm"),
 )
 IGNORED = ("sample_size", "upcast_attention", "dropout", "addition_embed_type_num_heads")
@@ -81,7 +84,12 @@ def module(config: Mapping[str, Any]) -> UNet:
     errors = unsupported_options(options, SUPPORTED | {name: [None, False] for name in OFF}, DEFAULTS, IGNORED)
     levels = _read_levels(options, errors)
     values = {name: _read_size(options, name, errors) for name in ("in_channels", "out_channels", "norm_num_groups")}
-    pooled = options["addition_embed_type"] is not None
+    timed, projected = options["addition_embed_type"] is not None, options["class_embed_type"] == "projection"
+    if timed and projected:
+        errors.append("addition_embed_type beside class_embed_type='projection' (supported: one of them)")
+    size_ids, vector_width = _read_text_time(options, errors) if timed else (0, 0)
+    if projected:
+        vector_width = _read_size(options, "projection_class_embeddings_input_dim", errors)
     unet = UNet(
         levels=levels,
         in_channels=values["in_channels"],
@@ -89,17 +97,18 @@ def module(config: Mapping[str, Any]) -> UNet:
         time_conditioning=TIME.get(str(options["resnet_time_scale_shift"]), "add"),
         modulate_first=False,
         affine=True,
-        pooled=pooled,
-        size_ids=SIZE_IDS if pooled else 0,
+        pooled=timed or projected,
+        size_ids=size_ids,
         context_width=_read_size(options, "cross_attention_dim", errors),
-        vector_width=_read_vector_width(options, errors) if pooled else 0,
-        level_entries=None if options["num_class_embeds"] is None else _read_size(options, "num_class_embeds", errors),
+        vector_width=vector_width,
+        level_entries=_read_level_entries(options, errors),
         middle_depth=_read_per_level(options, "transformer_layers_per_block", len(levels), errors)[-1],
         middle_self_attend=_reads_middle_self_attention(options),
         groups=values["norm_num_groups"],
         embedding_ratio=_read_embedding_ratio(options, levels[0].channels, errors),
         eps=_read_eps(options, errors),
-        size_id_width=_size_id_width(options) if pooled else SIZE_ID_WIDTH,
+        size_id_width=_size_id_width(options) if timed else SIZE_ID_WIDTH,
+        guidance_width=_read_guidance_width(options, errors),
         conv_in_kernel=options["conv_in_kernel"],
         conv_out_kernel=options["conv_out_kernel"],
     )
@@ -118,12 +127,15 @@ def config(unet: UNet) -> dict[str, Any]:
         "addition_time_embed_dim": unet.size_id_width,
         "projection_class_embeddings_input_dim": unet.vector_width + unet.size_ids * unet.size_id_width,
     }
+    projected = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": unet.vector_width}
+    levels = {"class_embed_type": "timestep"} if unet.level_entries == 0 else {"num_class_embeds": unet.level_entries}
     crossed = {
         "only_cross_attention": [not level.self_attend for level in unet.levels],
         "mid_block_only_cross_attention": not unet.middle_self_attend,
     }
     fields = {"eps": "norm_eps", "conv_in_kernel": "conv_in_kernel", "conv_out_kernel": "conv_out_kernel"}
     others = {theirs: getattr(unet, ours) for ours, theirs in fields.items() if getattr(unet, ours) != DEFAULTS[theirs]}
+    others |= {"time_cond_proj_dim": unet.guidance_width} if unet.guidance_width else {}
     return {
         "_class_name": CLASS,
         "in_channels": unet.in_channels,
@@ -140,9 +152,9 @@ def config(unet: UNet) -> dict[str, Any]:
         "time_embedding_dim": unet.embedding_ratio * unet.levels[0].channels,
         "resnet_time_scale_shift": next(theirs for theirs, ours in TIME.items() if ours == unet.time_conditioning),
         "use_linear_projection": True,
-        **(added if unet.pooled else {}),
+        **((added if unet.size_ids else projected) if unet.pooled else {}),
         **(crossed if not all([unet.middle_self_attend, *(level.self_attend for level in unet.levels)]) else {}),
-        **({} if unet.level_entries is None else {"num_class_embeds": unet.level_entries}),
+        **({} if unet.level_entries is None else levels),
         **others,
     }
 
@@ -212,21 +224,44 @@ def _read_size(options: Mapping[str, Any], name: str, errors: list[str]) -> int:
     return value if is_size(value) else 1
 
 
-def _read_vector_width(options: Mapping[str, Any], errors: list[str]) -> int:
-    """The width of text_time's input without the size ids."""
+def _read_level_entries(options: Mapping[str, Any], errors: list[str]) -> int | None:
+    """Entries of the table of classes, which an upscaler has for its noise levels; 0: sinusoids of them."""
+    kind, entries = options["class_embed_type"], options["num_class_embeds"]
+    if entries is not None:
+        entries = _read_size(options, "num_class_embeds", errors)
+    return 0 if kind == "timestep" else entries if kind is None else None
+
+
+def _read_text_time(options: Mapping[str, Any], errors: list[str]) -> tuple[int, int]:
+    """The number of size ids and the width of the text vector, which share text_time's input.
+
+    Five ids, with an aesthetic score, are those of SDXL's refiner: its one text encoder gives tokens and a vector of
+    one width.
+    """
     if not is_size(options["addition_time_embed_dim"]) or options["addition_time_embed_dim"] % 2:
         errors.append(f"addition_time_embed_dim={options['addition_time_embed_dim']!r} (supported: even whole numbers)")
-    name, sizes = "projection_class_embeddings_input_dim", SIZE_IDS * _size_id_width(options)
-    width = _read_size(options, name, errors) - sizes
-    if width <= 0:
-        errors.append(f"{name}={options[name]!r} (supported: above the {sizes} of {SIZE_IDS} size ids)")
-    return width
+    name = "projection_class_embeddings_input_dim"
+    whole, each = _read_size(options, name, errors), _size_id_width(options)
+    if whole - REFINER_SIZE_IDS * each == options["cross_attention_dim"]:
+        return REFINER_SIZE_IDS, whole - REFINER_SIZE_IDS * each
+    if whole <= SIZE_IDS * each:
+        errors.append(f"{name}={options[name]!r} (supported: above the {SIZE_IDS * each} of {SIZE_IDS} size ids)")
+    return SIZE_IDS, whole - SIZE_IDS * each
 
 
 def _size_id_width(options: Mapping[str, Any]) -> int:
     """Sinusoids of a size id; SDXL's number in place of what is no number."""
     width = options["addition_time_embed_dim"]
     return width if is_size(width) else SIZE_ID_WIDTH
+
+
+def _read_guidance_width(options: Mapping[str, Any], errors: list[str]) -> int:
+    """Sinusoids of the guidance scale."""
+    width = options["time_cond_proj_dim"]
+    if width is None or (is_size(width) and width >= 4 and width % 2 == 0):
+        return width or 0
+    errors.append(f"time_cond_proj_dim={width!r} (supported: none, or even whole numbers of at least 4)")
+    return 0
 
 
 def _read_eps(options: Mapping[str, Any], errors: list[str]) -> float:
@@ -247,7 +282,7 @@ def _read_embedding_ratio(options: Mapping[str, Any], top: int, errors: list[str
 
 def _inexpressible_fields(unet: UNet) -> Sequence[str]:
     """The fields that diffusers has no option for."""
-    supported: dict[str, Any] = {"qk_norm": False, "size_ids": SIZE_IDS if unet.pooled else 0}
+    supported: dict[str, Any] = {"qk_norm": False, "size_ids": (0, SIZE_IDS, REFINER_SIZE_IDS) if unet.pooled else 0}
     supported |= {"patch": 1, "norm": "group"}
     if unet.time_conditioning == "scale_shift":
         supported |= {"modulate_first": False, "affine": True}
@@ -256,7 +291,10 @@ def _inexpressible_fields(unet: UNet) -> Sequence[str]:
     errors = unsupported_options({name: getattr(unet, name) for name in supported}, supported)
     widths = ("context_width", "vector_width") if unet.pooled else ("context_width",)
     wanted = [name for name in (*widths, "middle_depth") if not getattr(unet, name)]
-    wanted += ["level_entries"] if unet.level_entries == 0 else []
+    if unet.pooled and unet.size_ids == 0 and unet.level_entries == 0:
+        errors.append("sinusoids of a noise level beside a pooled vector without size ids (supported: one of them)")
+    elif unet.size_ids == REFINER_SIZE_IDS and unet.vector_width != unet.context_width:
+        errors.append("five size ids beside a vector that is not as wide as the tokens")
     return errors + [f"{name}=0 (supported: positive whole numbers)" for name in wanted]
 
 
@@ -266,7 +304,9 @@ def rules(config: Mapping[str, Any], unet: UNet) -> list[Rule]:
     table = [
         *conv("conv_in", "conv_in"),
         *mlp_rules("time_embedding", "time_embedding"),
-        *mlp_rules("add_embedding", "condition_embedding"),
+        *linear("time_embedding.cond_proj", "guidance_projection", bias=False),
+        *mlp_rules("class_embedding" if unet.pooled and not unet.size_ids else "add_embedding", "condition_embedding"),
+        *(mlp_rules("class_embedding", "level_embedding") if unet.level_entries == 0 else ()),
         *embedding("class_embedding", "level_table"),
         *residual_rules("mid_block.resnets.0", "middle_block_0", time),
         *spatial_transformer_rules("mid_block.attentions.0", "middle_transformer", dense),

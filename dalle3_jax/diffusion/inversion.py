@@ -5,15 +5,20 @@ import jax.numpy as jnp
 
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.diffusion.steps import Images, noise_in
-from dalle3_jax.typing import Array, Denoise, Float
+from dalle3_jax.typing import Array, Denoise, Float, Int
 
 __all__ = ["invert"]
 
 
 def invert(
-    denoise: Denoise, schedule: Schedule, images: Images, times: Float[Array, " points"], corrections: int = 0
+    denoise: Denoise,
+    schedule: Schedule,
+    images: Images,
+    times: Float[Array, " points"],
+    corrections: int = 0,
+    first: int | Int[Array, ""] = 0,
 ) -> Images:
-    """x at times[0] whose DDIM path over `times`, which fall to 0, ends near `images` (arXiv 2010.02502 section 4.3).
+    """x at times[first] whose DDIM path over `times`, falling to 0, ends near `images` (arXiv 2010.02502 section 4.3).
 
     The path is walked back. Each step needs the eps at the x_t that it seeks: the first guess is that at t of the x
     where it stands, and `corrections` times the eps of the x_t so reached takes its place (fixed-point inversion,
@@ -31,4 +36,4 @@ def invert(
 
         return jax.lax.fori_loop(0, 1 + corrections, lambda _, guess: reach(guess), x)
 
-    return jax.lax.fori_loop(0, len(times) - 1, back, images)
+    return jax.lax.fori_loop(0, len(times) - 1 - first, back, images)

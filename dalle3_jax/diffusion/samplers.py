@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from dalle3_jax.diffusion.pndm import PAST_OUTPUTS, pndm
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.diffusion.solvers import dpmsolver, dpmsolver_sde, unipc
-from dalle3_jax.diffusion.steps import Images, Keys, SamplerState, SamplerStep, consistency, ddim, heun, noise
+from dalle3_jax.diffusion.steps import Images, Keys, SamplerState, SamplerStep, consistency, ddim, heun, lcm, noise
 from dalle3_jax.typing import Array, Denoise, Float, Int
 
 __all__ = [
@@ -48,6 +48,7 @@ SAMPLERS: dict[str, SamplerStep] = {
     "pndm": pndm,
     "pndm_prk": functools.partial(pndm, runge_kutta=True),
     "consistency": consistency,
+    "lcm": lcm,
 }
 """Euler's two are DDIM's in these coordinates; what differs is how diffusers spaces their times (see `spacing`)."""
 

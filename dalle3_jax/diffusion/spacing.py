@@ -13,7 +13,7 @@ from dalle3_jax.typing import Array, Float
 
 __all__ = ["SPACINGS", "Spacing", "build_spacing", "initial_noise_std", "sampling_times", "spacing_errors"]
 
-SPACINGS = ("uniform", "trailing", "leading", "linspace", "logsnr", "karras")
+SPACINGS = ("uniform", "trailing", "leading", "linspace", "logsnr", "karras", "skipping")
 
 MULTISTEP = ("dpmsolver++", "dpmsolver++_sde", "unipc")
 """Samplers whose schedulers count the end, entry 0, among the evenly spaced points."""
@@ -35,6 +35,7 @@ class Spacing:
     stride, plus `offset`; "linspace", even from the table's last entry to its first; "logsnr", even in logsnr;
     "karras", even in (sigma / alpha)^(1 / 7) (arXiv 2206.00364 eq. 5), between the first and last time of the kind
     `within` for the samplers IN_SIGMA, and between the table's last and first entry for the others.
+    "skipping", every so many of the `original_steps` even entries that a latent consistency model was distilled on.
     `clean`: whether the loop ends at t = 0, or at the table's first entry (see ENDING_EARLY), as with diffusers'
     set_alpha_to_one=False and final_sigmas_type="sigma_min".
     """
@@ -43,6 +44,7 @@ class Spacing:
     offset: int = 0
     clean: bool = True
     within: str = "linspace"
+    original_steps: int = 50
 
 
 def build_spacing(**fields: str | int | bool) -> Spacing:
@@ -61,6 +63,8 @@ def spacing_errors(schedule: Schedule, steps: int, spacing: Spacing, sampler: st
     """Error messages for `steps` steps that cannot be spaced so, each with its remedy."""
     if steps < 1:
         return [f"{steps} sampling steps: at least 1 is needed"]
+    if spacing.kind == "skipping" and steps > spacing.original_steps:
+        return [f"{steps} steps of skipping spacing: this model was distilled on {spacing.original_steps}, use fewer"]
     if spacing.kind not in SPACINGS:
         return [f"unknown spacing {spacing.kind!r}: choose one of {', '.join(SPACINGS)}"]
     if spacing.kind in ("uniform", "logsnr"):
@@ -77,9 +81,10 @@ def sampling_times(
 ) -> Float[Array, " points"]:
     """steps + 1 times: where each step starts, and the end; ValueError as `spacing_errors` says.
 
-    The kinds "leading", "linspace", "trailing" and "karras" give the timesteps of diffusers' scheduler for `sampler`,
-    whether or not the steps divide the table. Each step ends where the next one starts; that of diffusers' DDIM ends
-    at t - N // steps, which under linspace, and under trailing where the steps do not divide N, is no time of its loop.
+    The kinds "leading", "linspace", "trailing", "karras" and "skipping" give the timesteps of diffusers' scheduler for
+    `sampler`, whether or not the steps divide the table. Each step ends where the next one starts; that of diffusers'
+    DDIM ends at t - N // steps, which under linspace, and under trailing where the steps do not divide N, is no time of
+    its loop.
     "logsnr" spreads logsnr in [-10, logsnr(0.001)], between which an image is decided.
     """
     if found := spacing_errors(schedule, steps, spacing, sampler):
@@ -128,6 +133,9 @@ def _table_entries(spacing: Spacing, steps: int, table: int, sampler: str) -> Fl
     kind, points = _table_kind(spacing), steps + (sampler in MULTISTEP)
     if kind == "leading":
         return table // points * np.arange(points - 1.0, -1, -1)[:steps] + spacing.offset
+    if kind == "skipping":
+        taken = np.floor(np.linspace(0, spacing.original_steps, steps, endpoint=False))
+        return (spacing.original_steps - taken) * (table // spacing.original_steps) - 1
     if kind == "trailing":
         return np.arange(table, 0, -table / steps)[:steps].round() - 1
     # From the clean end, so that halves round as diffusers' do; a single step starts from noise all the same.

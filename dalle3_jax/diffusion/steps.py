@@ -13,7 +13,7 @@ import jaxtyping
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Denoise, Float
 
-__all__ = ["SamplerState", "SamplerStep", "consistency", "ddim", "ddim_to", "heun", "noise", "noise_in"]
+__all__ = ["SamplerState", "SamplerStep", "consistency", "ddim", "ddim_to", "heun", "lcm", "noise", "noise_in"]
 
 Images = Float[Array, "b h w c"]
 Keys = jaxtyping.Key[Array, " b"]
@@ -41,6 +41,9 @@ SamplerStep = Callable[[Denoise, Schedule, SamplerState, Time, Time, Time, Keys]
 
 t_prev is the time before t, t itself at the first step; keys are one for each image and step.
 """
+
+LCM_SIGMA, LCM_TIME_SCALE = 0.5, 10.0
+"""Of the boundary condition of latent consistency models (arXiv 2310.04378, diffusers' LCMScheduler)."""
 
 NO_SIGNAL = 2.0**-12
 """The alpha below which sigma / alpha counts as infinite; `Schedule.logsnr` is cut there under zero terminal SNR."""
@@ -125,6 +128,22 @@ def consistency(
     x0 = denoise(state.x, jnp.full(state.x.shape[:1], t))
     fresh = temperature * noise(keys, state.x.shape[1:])
     return state._replace(x=schedule.alpha(s) * x0 + schedule.sigma(s) * fresh, x0=x0)
+
+
+def lcm(
+    denoise: Denoise, schedule: Schedule, state: SamplerState, t_prev: Time, t: Time, s: Time, keys: Keys
+) -> SamplerState:
+    """A step of a latent consistency model (arXiv 2310.04378): `consistency` of c_skip x_t + c_out x0.
+
+    With the network time scaled by LCM_TIME_SCALE the two hold the estimate to x_t at the table's first entry.
+    """
+
+    def held_at_the_end(x_t: Images, t: Float[Array, " b"]) -> Images:
+        time = (LCM_TIME_SCALE * schedule.network_time(t))[:, None, None, None]
+        spread = jnp.hypot(time, LCM_SIGMA)
+        return (LCM_SIGMA / spread) ** 2 * x_t + time / spread * denoise(x_t, t)
+
+    return consistency(held_at_the_end, schedule, state, t_prev, t, s, keys)
 
 
 def noise(keys: Keys, shape: tuple[int, ...]) -> Images:

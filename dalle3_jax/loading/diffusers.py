@@ -22,9 +22,6 @@ from dalle3_jax.typing import Params
 
 __all__ = ["component_shardings", "digest_files", "load_pipeline", "vae_latent"]
 
-STEPS = 50
-"""Sampling steps of diffusers."""
-
 OLD_VERSION, OLD_SIDE = (0, 9), 64
 """diffusers' version from which a UNet's sample_size below 64 is meant; of before it is wrong and taken for 64."""
 
@@ -47,7 +44,7 @@ def load_pipeline(description: PipelineDescription, shardings: Any = None, *, ti
         diffusion=description.diffusion,
         text=_text_section(description),
         sizes=_trained_sizes(description),
-        sampling={"steps": STEPS, "guidance_scale": kind.guidance_scale, **description.sampling},
+        sampling={"steps": kind.steps, "guidance_scale": kind.guidance_scale, **description.sampling},
         training={"imported": title, "pipeline": description.name, "config": configs},
         tokenizer=description.tokenizers["text_encoder"].to_json(),
         digest=_pipeline_digest(description),

@@ -1,5 +1,6 @@
 """A release of what a name stands for; public weights become one as they are read."""
 
+import warnings
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,8 @@ def open_release(
     """
     located = locate(name, variant)
     if located.kind in ("release", "run"):
+        if variant:
+            warnings.warn(f"the variant {variant} has no effect: {name} is a release, which has none", stacklevel=2)
         return _with_upcast_vae(load_release(located.path, components, dtype, shardings))
     how = {"dtype": dtype or jnp.float32, "progress": progress}
     # A folder of the cache is called by its commit.

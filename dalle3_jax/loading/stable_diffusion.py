@@ -23,10 +23,11 @@ __all__ = ["PIPELINE_KINDS", "PipelineDescription", "PipelineKind", "describe_pi
 class PipelineKind(NamedTuple):
     """What a pipeline's class says and its files do not.
 
-    Whose features its UNet attends to, its own guidance, the side of the latents where no config says it, the options
-    that its scheduler has whatever its config says, and whether its VAE decodes in float32 when all else is in float16.
-    `enlarges` is the factor of an upscaler, whose UNet takes the low-resolution image beside the latents. One that
-    `inpaints` takes a mask and the latents of the image around it there, in folders that have such a UNet.
+    Whose features its UNet attends to, its own guidance and steps, the side of the latents where no config says it, the
+    options that its scheduler has whatever its config says, and whether its VAE decodes in float32 when all else is in
+    float16. `enlarges` is the factor of an upscaler, whose UNet takes the low-resolution image beside the latents; a
+    `guided_unet` takes the guidance scale; one that `inpaints` a mask and the latents of the image around it, in
+    folders that have such a UNet.
     """
 
     encoders: tuple[str, ...]
@@ -37,6 +38,8 @@ class PipelineKind(NamedTuple):
     scheduler: Mapping[str, Any] = MappingProxyType({})
     upcast_vae: bool = False
     enlarges: int = 0
+    steps: int = 50
+    guided_unet: bool = False
     inpaints: bool = False
 
     @property
@@ -53,6 +56,9 @@ PIPELINE_KINDS = {
         guidance_scale=7.5,
         side=64,
         scheduler=MappingProxyType({"steps_offset": 1, "clip_sample": False}),
+    ),
+    "LatentConsistencyModelPipeline": PipelineKind(
+        encoders=("text_encoder",), skip=0, normed=True, guidance_scale=8.5, side=64, steps=4, guided_unet=True
     ),
     "StableDiffusionXLPipeline": PipelineKind(
         encoders=("text_encoder", "text_encoder_2"),
@@ -228,6 +234,10 @@ def _width_errors(kind: PipelineKind, modules: Mapping[str, Any]) -> list[str]:
             )
     if unet and (unet.level_entries is not None) != bool(kind.enlarges):
         found.append(f"its UNet has num_class_embeds={unet.level_entries}: upscalers have noise levels, others none")
+    if unet and unet.pooled and unet.size_ids != 6:
+        found.append(f"its UNet takes {unet.size_ids or 'no'} size ids, 6 are known of pipelines (5: SDXL's refiner)")
+    if unet and kind.guided_unet and not unet.guidance_width:
+        found.append("its UNet has no time_cond_proj_dim, by which latent consistency models take the guidance scale")
     if unet and len(clips) == len(kind.encoders):
         width, vector = sum(clip.width for clip in clips), clips[-1].projection or clips[-1].width
         if unet.context_width != width or (unet.pooled and unet.vector_width != vector):

@@ -31,6 +31,9 @@ __all__ = [
 SIZE_ID_WIDTH = 256
 """Sinusoids per size id, as in SDXL (arXiv 2307.01952)."""
 
+AESTHETIC_SCORE = 6.0
+"""What diffusers tells SDXL's refiner of how good an image is to look."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -240,6 +243,7 @@ class UNet(nn.Module):
         """The transformer of a level under a name of this network; one apart from it without a name."""
         if level.channels % level.heads:
             raise ValueError(f"level of {level.channels} channels is not a multiple of its {level.heads} heads")
+        place: dict[str, Any] = {"name": name} if name else {"parent": None}
         return SpatialTransformer(
             level.depth,
             level.heads,
@@ -250,7 +254,7 @@ class UNet(nn.Module):
             qk_norm=self.qk_norm,
             remat=self.remat,
             dtype=self.dtype,
-            **({"name": name} if name else {"parent": None}),
+            **place,
         )
 
     @nn.nowrap
@@ -287,7 +291,8 @@ def apply_unet(
     guidance; others are not.
     """
     inputs = _unet_inputs(module, x_t, t, condition, sizes, guidance, factor)
-    output: Any = module.apply({"params": params}, **inputs, **({} if deep is None else {"deep": deep}))
+    inputs |= {} if deep is None else {"deep": deep}
+    output: Any = module.apply({"params": params}, **inputs)
     return output
 
 
@@ -303,8 +308,8 @@ def apply_unet_with_features(
 ) -> tuple[Float[Array, "b h w c_out"], Float[Array, "b h2 w2 c2"], dict[str, Float[Array, "layers b l d"]]]:
     """`apply_unet`'s output, the features that it takes as `deep`, and what the text adds in each transformer."""
     inputs = _unet_inputs(module, x_t, t, condition, None, guidance, factor)
-    output, kept = module.apply({"params": params}, **inputs, mutable=["intermediates"])
-    features = dict(kept["intermediates"])
+    result: Any = module.apply({"params": params}, **inputs, mutable=["intermediates"])
+    output, features = result[0], dict(result[1]["intermediates"])
     [deep] = features.pop("deep")
     return output, deep, {name: tree["layers"]["text"][0] for name, tree in features.items()}
 
@@ -320,9 +325,10 @@ def _unet_inputs(
 ) -> dict[str, Any]:
     """The inputs of `UNet.__call__` by name, those that the module does not take left out."""
     rows, height, width, _ = x_t.shape
-    inputs = {"x": x_t, "t": t, "condition": condition}
+    inputs: dict[str, Any] = {"x": x_t, "t": t, "condition": condition}
     if module.size_ids:
-        inputs["sizes"] = whole_image_sizes(rows, factor * height, factor * width) if sizes is None else sizes
+        whole = whole_image_sizes(rows, factor * height, factor * width, module.size_ids)
+        inputs["sizes"] = whole if sizes is None else sizes
     if module.guidance_width:
         inputs["guidance"] = jnp.ones(rows) if guidance is None else guidance
     return inputs
@@ -341,7 +347,11 @@ def project_condition(module: UNet, params: Params, condition: Condition) -> Pro
     return ProjectedCondition(keys, condition.mask, condition.vector)
 
 
-def whole_image_sizes(rows: int, height: int, width: int) -> Float[Array, "b s"]:
-    """Size ids of uncropped images of so many pixels: original size, crop of 0, target size (SDXL's conditioning)."""
-    ids = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
+def whole_image_sizes(rows: int, height: int, width: int, count: int = 6) -> Float[Array, "b s"]:
+    """Size ids of uncropped images of so many pixels: original size, crop of 0, target size (SDXL's conditioning).
+
+    Of five, SDXL's refiner's, the last is AESTHETIC_SCORE in place of the target size.
+    """
+    end = (AESTHETIC_SCORE,) if count == 5 else (height, width)
+    ids = jnp.asarray([height, width, 0, 0, *end], jnp.float32)
     return jnp.broadcast_to(ids, (rows, len(ids)))

@@ -174,8 +174,8 @@ def project_context(module: SpatialTransformer, params: Params, context: Float[A
         qk_norm=module.qk_norm,
         dtype=module.dtype,
     )
-    _, keys = blocks.apply({"params": params["layers"]}, None, context)
-    return keys
+    result: Any = blocks.apply({"params": params["layers"]}, None, context)
+    return result[1]
 
 
 class PixelAttention(nn.Module):

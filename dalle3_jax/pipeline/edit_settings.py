@@ -35,7 +35,7 @@ class Edit:
     `strength` in (0, 1] is how far it is noised: how much changes. Of an image with a `mask` or `outpaint` nothing
     outside the mask changes; `feather` is the width in pixels, inside the mask, over which the new fades into it.
     `outpaint` is the shape that the image is to grow to, such as "16:9", or the pixels added on its left, top, right
-    and bottom.
+    and bottom. With a `source_prompt`, what the image shows, its noise is found by inversion instead of drawn.
     """
 
     image: InputImage | None = None
@@ -43,15 +43,19 @@ class Edit:
     strength: float | None = None
     outpaint: str = ""
     feather: int = 4
+    source_prompt: str = ""
 
     @property
     def kind(self) -> str:
-        """Of which program it is: "" of one that begins with noise, "image", or "mask" where a part stays."""
+        """Its program: "" of one that begins with noise, "image", "inverted", or "mask" where a part stays."""
         if self.image is None:
             return ""
+        if self.source_prompt:
+            return "inverted"
         return "mask" if self.mask is not None or self.outpaint else "image"
 
 
+EDIT_FIELDS = ("image", "mask", "strength", "outpaint", "source_prompt")
 NO_EDIT = Edit()
 """Of a request that begins with noise."""
 
@@ -107,6 +111,7 @@ def edit_errors(edit: Edit, steps: int, enlarged: bool, capabilities: Capabiliti
     """What keeps an image from being edited so, each with its remedy; steps are those of the sampler."""
     if edit.image is None:
         given = {"mask": edit.mask is not None, "strength": edit.strength is not None, "outpaint": edit.outpaint}
+        given["source prompt"] = edit.source_prompt
         errors = [f"{name} without an image to edit: give image" for name, is_given in given.items() if is_given]
         needed = "this model paints into masks alone: give an image with a mask, or with outpaint"
         return errors + ([needed] if capabilities.needs_mask else [])
@@ -114,7 +119,9 @@ def edit_errors(edit: Edit, steps: int, enlarged: bool, capabilities: Capabiliti
         sha = edit.image.sha256
         return [f"it was made from the image of SHA-256 {sha}, which it does not hold: give that as image"]
     errors = _image_errors(edit) + _strength_errors(edit, steps) + _mask_errors(edit)
-    if edit.kind == "image" and capabilities.needs_mask:
+    if edit.kind == "inverted" and (edit.mask is not None or edit.outpaint):
+        errors.append("a source prompt, by which the whole image is inverted, beside a mask or outpaint: leave one out")
+    if edit.kind in ("image", "inverted") and capabilities.needs_mask:
         errors.append("an image without a mask, but this model paints into masks alone: give a mask, or outpaint")
     if edit.kind == "mask" and enlarged:
         errors.append("upscale beside a mask, outside which no pixel may change: enlarge the result with upscale")
@@ -128,7 +135,7 @@ def default_strength(edit: Edit) -> float:
 
 def check_edit(settings: Mapping[str, Any]) -> None:
     """ValueError for what is wrong with the settings of an edit whatever the model: before it is loaded."""
-    edit = Edit(**{name: settings[name] for name in ("image", "mask", "strength", "outpaint") if name in settings})
+    edit = Edit(**{name: settings[name] for name in EDIT_FIELDS if name in settings})
     if edit.strength is None and edit.image is not None:
         edit = replace(edit, strength=default_strength(edit))
     anything = Capabilities(samplers=())

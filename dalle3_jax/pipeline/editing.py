@@ -11,7 +11,7 @@ from dalle3_jax.pipeline.request import shorten
 from dalle3_jax.prompting.scene_lexicon import training_lexicon
 from dalle3_jax.prompting.upsampler import Backend, Turn, template_backend, upsample
 
-__all__ = ["Describe", "carried_seed", "describe_image", "follow_instruction"]
+__all__ = ["Describe", "carried_prompt", "carried_seed", "describe_image", "follow_instruction"]
 
 Describe = Callable[[UInt8[np.ndarray, "h w 3"]], str]
 """The pixels of an image -> what it shows: a captioner, as `lambda pixels: captioner.captions([pixels])[0]`."""
@@ -19,8 +19,7 @@ Describe = Callable[[UInt8[np.ndarray, "h w 3"]], str]
 
 def describe_image(image: InputImage, describe: Describe | None = None) -> str:
     """The prompt that an image carries, or else its description; ValueError where there is neither."""
-    carried = image.metadata.get("prompt")
-    if isinstance(carried, str) and carried.strip():
+    if carried := carried_prompt(image):
         return carried
     if describe is None:
         raise ValueError(
@@ -28,8 +27,14 @@ def describe_image(image: InputImage, describe: Describe | None = None) -> str:
         )
     described = describe(image.pixels).strip()
     if not described:
-        raise ValueError(f"the captioner says nothing of the image {image!r}: give a prompt for it")
+        raise ValueError(f"nothing was seen in the image {image!r} that could be described: give a prompt for it")
     return described
+
+
+def carried_prompt(image: InputImage) -> str:
+    """The prompt that an image was made with; "" where it does not say."""
+    carried = image.metadata.get("prompt")
+    return carried if isinstance(carried, str) and carried.strip() else ""
 
 
 def carried_seed(image: InputImage) -> int:

@@ -30,7 +30,7 @@ from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, default_batch_size, generate_images
 from dalle3_jax.pipeline.decoders import apply_decoder, fitting_decoders
 from dalle3_jax.pipeline.edit_settings import Edit, default_strength
-from dalle3_jax.pipeline.editing import Describe, carried_seed, describe_image, follow_instruction
+from dalle3_jax.pipeline.editing import Describe, carried_prompt, carried_seed, describe_image, follow_instruction
 from dalle3_jax.pipeline.edits import edit_rows, working_size
 from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
@@ -46,6 +46,7 @@ from dalle3_jax.pipeline.revision import (
     unknown_notes,
 )
 from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress, run_sampling_loop
+from dalle3_jax.pipeline.setting_notices import setting_notices
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.pipeline.upscaler import Upscaler
@@ -117,6 +118,8 @@ class Pipeline:
             timing_errors=self.system.timing_errors,
             upscale_factors=self.upscaler.factors if self.upscaler else (),
             upscaling_errors=self.upscaler.errors if self.upscaler else lambda _: [],
+            step_times=self.system.step_times,
+            takes_guidance_scale=self.system.unet.guidance_width > 0,
             needs_mask=self.system.needs_mask,
         )
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
@@ -194,7 +197,7 @@ class Pipeline:
             own = {"original_prompt": None if revised[prompt] == prompt else prompt, **settings}
             requests.append(self.request(revised[prompt], seed=seed + i, **own))
         notices = unknown_notes(revised, training) + revision_notices(revised)
-        notices += truncation_notices(requests, self.release.text, self.tokenizer)
+        notices += self.request_notices(requests)
         for notice in notices:
             warnings.warn(notice, stacklevel=2)
         with progress_bar() if progress is True else nullcontext((None, progress or None)) as (_, report):
@@ -222,7 +225,8 @@ class Pipeline:
         `image` and `mask` are paths, images of Pillow, uint8 (h, w, 3) or generated images. `prompt` describes all of
         the edited image. In its place an `instruction`, such as "make it night", is done to the prompt that the image
         carries, or to what `describe` says of its pixels; a language model (`chat`) understands more of them than the
-        words of the model's own training. It keeps the image's seed unless there is another `seed`. Outside a mask not
+        words of the model's own training. It keeps the image's seed unless there is another `seed`; the noise of
+        an image that carries no prompt is found by inversion. Outside a mask not
         one pixel changes, and the image keeps its size. Raises ValueError as `__call__` does, before anything is
         computed.
         """
@@ -233,6 +237,8 @@ class Pipeline:
             described, training = describe_image(opened, describe), self.release.training
             prompt = follow_instruction(instruction, described, training, self.can_read, chat)
             settings = {"original_prompt": instruction, "strength": INSTRUCTED, **settings}
+            if not (carried_prompt(opened) or settings.get("mask") is not None or settings.get("outpaint")):
+                settings.setdefault("source_prompt", described)
             upsample, seed = "none", carried_seed(opened) if seed is None else seed
         how = {"n": n, "seed": seed or 0, "batch_size": batch_size, "progress": progress, "upsample": upsample}
         return self(prompt or "", image=opened, **how, **settings)
@@ -245,7 +251,7 @@ class Pipeline:
         *,
         n: int = 1,
         seed: int | None = None,
-        strength: float | None = None,
+        strength: float | int | None = None,
         describe: Describe | None = None,
         batch_size: int | None = None,
         progress: Progress | bool | None = None,
@@ -286,6 +292,11 @@ class Pipeline:
         request = make_request(prompt, self.defaults | self._edit_defaults(given) | given)
         self.check_requests([request])
         return request
+
+    def request_notices(self, requests: Sequence[Request]) -> list[str]:
+        """Notes on requests that can be made: texts that are cut, settings without effect."""
+        notices = truncation_notices(requests, self.release.text, self.tokenizer)
+        return notices + setting_notices(requests, self.capabilities, self.defaults)
 
     def _edit_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The settings that follow from the image that is edited, where there is one."""
@@ -435,6 +446,9 @@ class Pipeline:
         first = requests[0]
         images, mask, cells = edit_rows([request.edit for request in requests], first.size, self.capabilities.factor)
         latents = self.encode_images(images, first.decoding.tile)
+        if first.edit.kind == "inverted":
+            source = self.prompts.get([request.edit.source_prompt for request in requests], self.encode)
+            return EditInputs(latents, source=source)
         if first.edit.kind == "image":
             return EditInputs(latents)
         beside = self.encode_images(images * (1 - mask), first.decoding.tile) if self.system.needs_mask else None

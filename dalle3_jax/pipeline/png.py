@@ -1,7 +1,7 @@
 """A generated image, and how it was made, written into its file and read back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,17 +12,26 @@ from PIL import Image
 
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.image_formats import (
+    COMPOSITE_TYPE,
     METADATA_CHUNK,
+    MOST_EXIF,
     SOURCE_TYPE,
     encode_image,
     encode_png,
     open_generated,
     read_metadata_text,
 )
-from dalle3_jax.pipeline.request import Request, Setting, ordered_settings, request_from_metadata, stored_values
+from dalle3_jax.pipeline.request import (
+    Request,
+    Setting,
+    ordered_settings,
+    request_from_metadata,
+    shorten,
+    stored_values,
+)
 from dalle3_jax.pipeline.setting_values import format_size
 
-__all__ = ["GeneratedImage", "a1111_parameters", "encode_png", "read_metadata", "to_pixels"]
+__all__ = ["GeneratedImage", "a1111_parameters", "encode_png", "jpeg_errors", "read_metadata", "to_pixels"]
 
 SAMPLER_TITLES = {
     "ddim": "DDIM",
@@ -34,6 +43,7 @@ SAMPLER_TITLES = {
     "dpmsolver++_sde": "DPM++ 2M SDE",
     "unipc": "UniPC",
     "pndm": "PLMS",
+    "lcm": "LCM",
 }
 SPACING_TITLES = {
     "uniform": "SGM Uniform",
@@ -71,11 +81,16 @@ class GeneratedImage:
         made = stored_values(self.request)
         height, width = made.pop("size")
         made |= {"width": width, "height": height, "batch_size": self.batch_size, "checkpoint": self.checkpoint}
-        return made | {"software": software_version(), "digitalSourceType": SOURCE_TYPE}
+        return made | {"software": software_version(), "digitalSourceType": self.source_type}
+
+    @property
+    def source_type(self) -> str:
+        """IPTC's name of what it is: generated, or where a mask kept a part of another image composed with that."""
+        return COMPOSITE_TYPE if self.request.edit.kind == "mask" else SOURCE_TYPE
 
     def to_png(self) -> bytes:
         """The PNG file: A1111's `parameters`, our JSON, and XMP with the source type of generated media."""
-        return encode_png(self.image, self.texts)
+        return encode_png(self.image, self.texts, self.source_type)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -85,7 +100,17 @@ class GeneratedImage:
     def save(self, path: str | Path) -> None:
         """Writes the file whole, a PNG, WebP or JPEG by its suffix: it has its name only when all is on the disk."""
         path = Path(path)
-        write_whole(path, encode_image(self.image, self.texts, path.suffix))
+        write_whole(path, encode_image(self.image, self.texts, path.suffix, self.source_type))
+
+
+def jpeg_errors(requests: Iterable[Request]) -> list[str]:
+    """One message for each prompt that the metadata of a JPEG have no room for."""
+    errors = []
+    for request in requests:
+        texts = f"{request.prompt}{request.original_prompt}{request.negative_prompt}"
+        if len(json.dumps(texts)) + 4 * len(texts) > MOST_EXIF - 4096:
+            errors.append(f"{shorten(request.prompt)!r} is too long for a JPEG: use png or webp")
+    return errors
 
 
 def to_pixels(images: Any) -> np.ndarray:
@@ -128,7 +153,8 @@ def a1111_parameters(metadata: Mapping[str, Any]) -> str:
 def _parameter_text(setting: Setting, value: Any) -> str:
     """A value as stable-diffusion-webui writes it."""
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     return format_size(value) if isinstance(value, tuple) else str(TITLES.get(setting.name, {}).get(value, value))
 
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from dalle3_jax.diffusion import prediction, samplers
 from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
 from dalle3_jax.models.unet import apply_unet_with_features, project_condition
@@ -45,12 +46,15 @@ __all__ = [
     "resample",
     "sample_decoder",
     "start",
+    "start_inverted",
     "start_late",
     "steps_per_chunk",
 ]
 
 # What of an image's noise a key is for: fold_in(key, INITIAL), ...; a decoder's own key is folded likewise.
 INITIAL, LOOP, DECODER = 0, 1, 2
+CORRECTIONS = 2
+"""Fixed-point iterations of each step of an inversion."""
 
 
 @contextlib.contextmanager
@@ -118,6 +122,29 @@ def start_late(
     t = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)[begin]
     noised = system.schedule.alpha(t) * latents + system.schedule.sigma(t) * noise
     return samplers.initial_state(jnp.where(begin == 0, std * noise, noised), past), loop, noise
+
+
+@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "past"))
+def start_inverted(
+    params: Params,
+    source: Condition,
+    seeds: Array,
+    latents: Float[Array, "b h w c"],
+    begin: Int[Array, ""],
+    *,
+    system: PipelineSpec,
+    sampler: str,
+    steps: int,
+    past: int = 0,
+) -> tuple[samplers.SamplerState, Array]:
+    """What `start` gives for a loop that begins at step `begin`: from there DDIM leads back to the latents.
+
+    `source` is the condition of what they show; nothing is guided. Only the loop's own keys depend on the seeds.
+    """
+    times = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)
+    denoise = denoiser(params, source, system=system)
+    x = invert(denoise, system.schedule, latents, times, CORRECTIONS, begin)
+    return samplers.initial_state(x, past), fold_in_purpose(image_keys(seeds), LOOP)
 
 
 @functools.partial(jax.jit, static_argnames="system")

@@ -121,6 +121,11 @@ class Request:
     edit: Edit = NO_EDIT
     original_prompt: str = field(default="", compare=False)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is encoded of it: the prompt, the negative one, and that of an image whose noise is found."""
+        return (self.prompt, self.negative_prompt, *filter(None, [self.edit.source_prompt]))
+
     def identity(self, checkpoint: str) -> str:
         """SHA-256 of the request and the release: two jobs with the same one are the same job."""
         decisive = {name: value for name, value in stored_values(self).items() if SETTINGS[name].decisive}
@@ -202,10 +207,13 @@ ANY_STEPS = kinds.check_integer(1, MAX_STEPS)
 OWN_STEPS = kinds.check_integer(0, MAX_STEPS, ", 0 for its own")
 ANY_SEED = kinds.check_integer(0, 2**32 - 1, ", and so must those that follow it")
 SAMPLER = (
-    "ddim, ddpm, euler, euler_ancestral, heun (two evaluations a step), dpmsolver++, dpmsolver++_sde, unipc, or "
-    "consistency for a distilled model"
+    "ddim, ddpm, euler, euler_ancestral, heun (two evaluations a step), dpmsolver++, dpmsolver++_sde, unipc, pndm or "
+    "pndm_prk; consistency or lcm for a distilled model"
 )
-SPACING = "how its times are laid: uniform, trailing, leading, linspace, logsnr or karras (default: the release's own)"
+SPACING = (
+    "how its times are laid: uniform, trailing, leading, linspace, logsnr, karras or, of lcm, skipping "
+    "(default: the release's own)"
+)
 SCALE = "1 is none; higher follows the prompt more"
 PERIOD = "guide from one time to another, 1 is noise"
 RESCALE = "0 to 1; tames the contrast of high guidance"
@@ -228,6 +236,7 @@ START = "the image to begin with: image to image, or with a mask or outpaint inp
 PLACE = "what of the image to edit: white, or where there are transparent pixels those; all else stays, in every pixel"
 CHANGE = "how much of the image changes, above 0 and up to 1 (default: 0.8; 1 with a mask or outpaint)"
 BEYOND = "grow the image to a shape such as 16:9, or by pixels: for every side 64, for left,top,right,bottom 64,0,64,0"
+SHOWN = "what the image shows now: its noise is then found by DDIM inversion instead of drawn, and more of it stays"
 SOFT = "pixels within the edge of the mask over which the new fades into the old (default 4)"
 
 # In the order of the PNG's metadata: a new row comes last.
@@ -263,6 +272,7 @@ ROWS = (
     Setting("strength", "edit.strength", NUMBER, CHANGE, parameter="Denoising strength"),
     Setting("outpaint", "edit.outpaint", TEXT, BEYOND, kinds.check_text),
     Setting("feather", "edit.feather", INTEGER, SOFT, kinds.check_integer(0, 512)),
+    Setting("source_prompt", "edit.source_prompt", TEXT, SHOWN, kinds.check_text),
 )
 SETTINGS: dict[str, Setting] = {setting.name: setting for setting in ROWS}
 """Every setting by its name."""
@@ -341,7 +351,7 @@ def request_errors(request: Request, capabilities: Capabilities) -> list[str]:
         errors += capabilities.upscaling_errors(request.upscaling) if request.upscaling.factor else []
         errors += edit_errors(request.edit, request.sampling.steps, request.upscaling.factor > 0, capabilities)
     if capabilities.texts is not None:
-        lost = [text for text in (request.prompt, request.negative_prompt) if text not in capabilities.texts]
+        lost = [text for text in request.texts if text not in capabilities.texts]
         errors += [f"{shorten(text)!r} was not encoded before the text encoder was dropped" for text in lost]
     return [error for error in errors if error]
 

@@ -132,7 +132,7 @@ def revision_notices(revised: Mapping[str, str]) -> list[str]:
 
 def truncation_notices(requests: Iterable[Request], text: Mapping[str, Any], tokenizer: Tokenizer) -> list[str]:
     """One notice for each prompt that will be cut, with its number of tokens; `text` is what the release says of it."""
-    texts = dict.fromkeys(prompt for request in requests for prompt in (request.prompt, request.negative_prompt))
+    texts = dict.fromkeys(prompt for request in requests for prompt in request.texts)
     readers = [("the prompt", "tokens", tokenizer.count, text["length"])]
     if length := text.get("glyph_length"):
         readers.append(("the quoted text of the prompt", "bytes", count_glyphs, length))

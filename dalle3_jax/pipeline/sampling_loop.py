@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -37,12 +37,14 @@ StepProgress = Callable[[int, Float[Array, "b h w c"]], None]
 class EditInputs(NamedTuple):
     """What a loop begins with in place of noise: latents of images, and where there is a mask, that of their cells.
 
-    `beside` are the latents that an inpainting UNet is shown: of the images without what is in the mask.
+    `beside` are the latents that an inpainting UNet is shown: of the images without what is in the mask. With a
+    `source`, the condition of what the images show, their noise is found by inversion instead of drawn.
     """
 
     latents: Float[Array, "b h w c"]
     mask: Float[Array, "b h w 1"] | None = None
     beside: Float[Array, "b h w c"] | None = None
+    source: Condition | None = None
 
 
 class Piece(NamedTuple):
@@ -50,7 +52,7 @@ class Piece(NamedTuple):
     whether what the text adds is frozen."""
 
     first: int
-    count: int
+    steps: int
     guided: bool
     gated: bool = False
 
@@ -75,7 +77,7 @@ def run_sampling_loop(
     sampling = requests[0].sampling
     system = system.with_spacing(sampling.spacing)
     steps, sampler = sampling.steps, sampling.sampler
-    state, keys, known = _start(requests, edit, system, mesh)
+    state, keys, known = _start(params, requests, edit, system, mesh)
     guide = guidance_rows([request.guidance for request in requests])
     condition, null, guide = shard_rows((condition, null, guide), mesh)
 
@@ -101,7 +103,7 @@ def run_sampling_loop(
                 state,
                 keys,
                 np.int32(piece.first),
-                np.int32(piece.count),
+                np.int32(piece.steps),
                 np.int32(begin),
                 known,
                 system=system,
@@ -110,7 +112,7 @@ def run_sampling_loop(
                 deep_cache=sampling.deep_cache,
             )
         if progress:
-            progress(piece.first - begin + piece.count, jax.block_until_ready(state.x0))
+            progress(piece.first - begin + piece.steps, jax.block_until_ready(state.x0))
     if known is None or known.beside is not None:
         return state.x
     # A loop that ends above t = 0 leaves noise; what stays has none.
@@ -118,7 +120,11 @@ def run_sampling_loop(
 
 
 def _start(
-    requests: Sequence[Request], edit: EditInputs | None, system: PipelineSpec, mesh: Mesh | None
+    params: Params,
+    requests: Sequence[Request],
+    edit: EditInputs | None,
+    system: PipelineSpec,
+    mesh: Mesh | None,
 ) -> tuple[SamplerState, Array, KnownRows | None]:
     """The state at the first step, the keys of the loop, and what stays as it is."""
     sampling = requests[0].sampling
@@ -130,9 +136,13 @@ def _start(
         state, keys = programs.start(seeds, std, shape=(height, width, system.latent.channels), past=past)
         return state, keys, None
     begin = np.int32(begin_step(requests[0].edit, steps))
-    state, keys, noise = programs.start_late(
-        seeds, std, edit.latents, begin, system=system, sampler=sampler, steps=steps, past=past
-    )
+    loop: dict[str, Any] = {"system": system, "sampler": sampler, "steps": steps, "past": past}
+    if edit.source is not None:
+        source = shard_rows(edit.source, mesh)
+        with programs.batch_over_mesh(mesh, len(requests)):
+            state, keys = programs.start_inverted(params, source, seeds, edit.latents, begin, **loop)
+        return state, keys, None
+    state, keys, noise = programs.start_late(seeds, std, edit.latents, begin, **loop)
     known = None if edit.mask is None else KnownRows(edit.latents, edit.mask, noise, edit.beside)
     return state, keys, known
 
@@ -178,11 +188,12 @@ def gated_steps(times: Float[np.ndarray, " points"], gate: float) -> Bool[np.nda
 
 def guidance_rows(guides: Sequence[Guidance]) -> GuidanceRows:
     """The values of every image; those of adaptive projected guidance only where one has it."""
-    columns = [[guide.scale for guide in guides], *zip(*(guide.interval for guide in guides), strict=True)]
+    columns: list[Any] = [[guide.scale for guide in guides], *zip(*(guide.interval for guide in guides), strict=True)]
     columns.append([guide.rescale for guide in guides])
     if any(guide.projected for guide in guides):
         columns += [[guide.parallel for guide in guides], [guide.norm for guide in guides]]
-    return GuidanceRows(*(np.asarray(column, np.float32) for column in columns))
+    rows: list[Any] = [np.asarray(column, np.float32) for column in columns]
+    return GuidanceRows(*rows)
 
 
 def split_loop(

@@ -65,7 +65,9 @@ class Capabilities:
     Names of samplers, spacings and decoders; pixels of an image along a latent one; the sizes (height, width) that the
     model was trained for (others work); the only `texts` that can still be encoded (None: any); and what keeps a
     sampler's times from being laid out as a `Sampling` says, as error messages. By how much its upscaler enlarges, and
-    what keeps it from doing so as an `Upscaling` says. Whether its UNet is shown a mask, and paints into masks alone.
+    what keeps it from doing so as an `Upscaling` says. The times at which the steps of a `Sampling` that can be laid
+    begin (none: not known), and whether the network takes the guidance scale itself, without a null pass. Whether its
+    UNet is shown a mask, and paints into masks alone.
     """
 
     samplers: tuple[str, ...]
@@ -77,6 +79,8 @@ class Capabilities:
     timing_errors: Callable[[Any], list[str]] = field(default=lambda sampling: [], compare=False)
     upscale_factors: tuple[int, ...] = ()
     upscaling_errors: Callable[[Any], list[str]] = field(default=lambda upscaling: [], compare=False)
+    step_times: Callable[[Any], tuple[float, ...]] = field(default=lambda sampling: (), compare=False)
+    takes_guidance_scale: bool = False
     needs_mask: bool = False
 
 
@@ -196,10 +200,11 @@ def check_number(least: float = -math.inf, most: float = math.inf, optional: boo
 
 
 def check_interval(value: Any, capabilities: Capabilities) -> str:
-    """Two finite times; they may lie outside [0, 1], where the interval is open."""
-    if isinstance(value, tuple) and _is_pair(value) and all(map(math.isfinite, value)):
-        return ""
-    return "must be two numbers, the first and last time in [0, 1]"
+    """Two finite times, the earlier first; they may lie outside [0, 1], where the interval is open."""
+    if not (isinstance(value, tuple) and _is_pair(value) and all(map(math.isfinite, value))):
+        return "must be two numbers, the first and last time in [0, 1]"
+    first, last = value
+    return "" if first <= last else f"holds no time: give {last:g} {first:g}, the lower number first (1 is noise)"
 
 
 def check_size(value: Any, capabilities: Capabilities) -> str:

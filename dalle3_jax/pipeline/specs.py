@@ -77,6 +77,12 @@ class PipelineSpec:
             )
         return errors
 
+    def step_times(self, sampling: Sampling) -> tuple[float, ...]:
+        """The times at which a sampler's steps begin, 1 being noise; ValueError where `timing_errors` has any."""
+        spacing = self.with_spacing(sampling.spacing).spacing
+        times = spacings.sampling_times(self.schedule, sampling.steps, spacing, sampling.sampler)
+        return tuple(map(float, times[:-1]))
+
     def with_spacing(self, kind: str) -> "PipelineSpec":
         """The same with times of another kind of spacing; "" is the release's own."""
         return replace(self, spacing=replace(self.spacing, kind=kind)) if kind else self

@@ -27,7 +27,7 @@ from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
 from dalle3_jax.planning.flops import jaxpr_flops
-from dalle3_jax.planning.plan_report import Plan, plan_findings, roofline_seconds
+from dalle3_jax.planning.plan_report import Plan, counted_memory, plan_findings, roofline_seconds
 from dalle3_jax.planning.training_step import (
     build_config_networks,
     topology_devices,
@@ -57,7 +57,12 @@ class ProgramCosts(NamedTuple):
 
 LEFT_OUT = {
     "full": (),
-    "quick": ("the chip's own layouts, fusions and kernels (compiled for a CPU)", "collectives", "the program's code"),
+    "quick": (
+        "the chip's own layouts, fusions and kernels",
+        "its temporaries (without --quick they are compiled)",
+        "collectives",
+        "the program's code",
+    ),
     "estimate": ("HBM traffic", "temporaries", "collectives", "the program's code"),
 }
 
@@ -109,7 +114,7 @@ def plan_sampling(
         bytes=total.bytes,
         collectives=total.collectives_by_kind(),
         seconds=roofline_seconds(total.flops, total.bytes, total.collectives, where),
-        findings=plan_findings(memory, capacity, total.collectives, total.constants, {}),
+        findings=plan_findings(counted_memory(memory, mode), capacity, total.collectives, total.constants, {}),
         left_out=("decoders other than the VAE's", *LEFT_OUT[mode], *costs.uncounted_notes(total)),
         compile_seconds=sum(one.took for one in part_costs.values()),
         parts={part: one.costs.flops for part, one in part_costs.items()},

@@ -27,7 +27,7 @@ def find_config(name: str, folder: str = "") -> Path:
     A file that is there goes before one that the package carries; `folder` is where in those a bare name is sought
     first. Raises ValueError naming those that there are.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix == ".py" and path.is_file():
         return path
     inner = path.as_posix().removeprefix("configs/").removesuffix(".py")

@@ -1,5 +1,7 @@
 """Errors of commands: one line, and the exit code that says whose fault it was."""
 
+from pathlib import Path
+
 import pytest
 
 from dalle3_jax.commands.cli import CommandError, CommandParser, bad_input, failures, print_command_errors
@@ -71,6 +73,16 @@ def parser():
     parser.add_argument("--seed", type=int)
     parser.add_argument("-n", type=int)
     return parser
+
+
+def test_a_home_folder_is_one_behind_an_equals_sign_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    parser = CommandParser("command", allow_abbrev=False)
+    for name, how in {"outdir": {}, "out": {"type": Path}, "prompt": {"metavar": "TEXT"}}.items():
+        parser.add_argument(f"--{name}", **how)
+    parsed = parser.parse_args(["--outdir=~/pictures", "--out=~", "--prompt=~/not a folder"])
+    assert (parsed.outdir, parsed.out, parsed.prompt) == ("/home/me/pictures", Path("/home/me"), "~/not a folder")
+    assert parser.parse_args(["--outdir=a~b"]).outdir == "a~b"
 
 
 @pytest.mark.parametrize("text", ["-night", "-10 degrees, snow", "-- a dash", "-n1ght", "--prompts", "-x=1", "-"])

@@ -10,13 +10,21 @@ from pathlib import Path
 import jax
 import pytest
 from flax import linen as nn
+from ml_collections import ConfigDict
 
+from configs import tiny
+from dalle3_jax import convert
+from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.commands import plan
+from dalle3_jax.loading.locate import DEMO
 from dalle3_jax.models.build import build_models
 from dalle3_jax.planning import training_step
 from dalle3_jax.planning.chips import parse_topology
 from dalle3_jax.stages.config import load_config, plain_config
+from dalle3_jax.stages.config_files import find_config
+from dalle3_jax.stages.initial_networks import add_initial_sections
+from tests import public_folders
 from tests.commands import tiny_pod
 
 CONFIG = "tests/commands/tiny_pod.py:base"
@@ -88,6 +96,36 @@ def test_a_table_and_files_are_written(capsys, tmp_path):
     assert json.loads((tmp_path / "p.json").read_text())["topology"] == "v5e:2x2"
 
 
+def test_networks_that_config_init_names_are_those_of_the_stages_that_make_them():
+    [config, _] = load_config(["--config=tiny:distill_base", "--workdir=plan"])
+    given = {component: config.model.get(component) for component in config.init}
+    add_initial_sections(config, find_config("tiny"))
+    modules, made = build_models(plain_config(config.model)), tiny_stages()
+    for component, where in config.init.items():
+        assert component in modules
+        if given[component] is None:
+            assert modules[component] == made[where if component != "vae" else "vae"][component]
+
+
+def tiny_stages():
+    """The networks of the stages of configs/tiny.py by stage, with those that they begin with."""
+    models = {name: tiny.get_config(name).model for name in ("vae", "text", "base")}
+    found = {name: build_models(plain_config(model)) for name, model in models.items()}
+    return {name: {**found["text"], **modules} for name, modules in found.items()}
+
+
+def test_networks_of_releases_and_public_folders_are_those_of_their_records(tmp_path):
+    folder = public_folders.network(tmp_path / "vae", public_folders.VAE)
+    config = ConfigDict({"model": {}, "init": {"vae": str(folder), "unet": "demo", "text_encoder": "org/name"}})
+    add_initial_sections(config, find_config("tiny"))
+    modules = build_models(plain_config(config.model))
+    assert modules["vae"] == convert.open(folder).module
+    assert modules["unet"] == load_release(DEMO, ["unet"]).modules["unet"]
+    assert "text_encoder" not in config.model
+    with pytest.raises(ValueError, match=r"config\.init\.captioner: the release in .* has none"):
+        add_initial_sections(ConfigDict({"model": {}, "init": {"captioner": "demo"}}), find_config("tiny"))
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -95,6 +133,7 @@ def test_a_table_and_files_are_written(capsys, tmp_path):
         (["--topology=v5e-256", "--config.train.batch_size=100"], "batch_size=100 does not divide into 256"),
         (["--topology=v5e-16", "--config.mesh.fsdp=3"], "does not fit 16 devices"),
         (["--topology=v5e-16", "--config.train.stepz=1"], "stepz"),
+        (["--topology=v5e-16", "--config.train.stage=captioner"], "the stage captioner cannot be planned"),
     ],
 )
 def test_what_cannot_be_planned_is_one_line(flags, said, capsys):
@@ -105,7 +144,8 @@ def test_what_cannot_be_planned_is_one_line(flags, said, capsys):
 
 
 def test_networks_without_sections_are_named(capsys):
-    assert plan.main(["--config=configs/tiny.py:base", "--topology=v5e:2x2", "--estimate"]) == 2
+    here = ["--config=configs/tiny.py:base", "--topology=v5e:2x2", "--estimate", "--config.init.vae=org/vae"]
+    assert plan.main(here) == 2
     assert "config.init names vae without sections in config.model" in capsys.readouterr().err
 
 

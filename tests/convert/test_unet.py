@@ -162,7 +162,7 @@ UNSUPPORTED = {
     "addition_embed_type": "text",
     "attention_type": "gated",
     "center_input_sample": True,
-    "class_embed_type": "timestep",
+    "class_embed_type": "simple_projection",
     "addition_time_embed_dim": 7,
     "conv_in_kernel": 5,
     "conv_out_kernel": 2,
@@ -183,7 +183,7 @@ UNSUPPORTED = {
     "resnet_out_scale_factor": 1.41,
     "resnet_time_scale_shift": "ada_group",
     "reverse_transformer_layers_per_block": [1, 1, 1, 2],
-    "time_cond_proj_dim": 256,
+    "time_cond_proj_dim": 7,
     "time_embedding_dim": 100,
     "time_embedding_type": "fourier",
     "transformer_layers_per_block": [[1, 2], 1, 1, 1],
@@ -261,9 +261,9 @@ def test_options_that_do_not_go_together_are_named(options, named):
 
 
 def test_what_diffusers_cannot_express_is_named_at_once():
-    module = UNet((Level(32, depth=2),), qk_norm=True, size_ids=4, middle_depth=1, patch=2, norm="rms", level_entries=0)
+    module = UNet((Level(32, depth=2),), qk_norm=True, size_ids=4, middle_depth=1, patch=2, norm="rms")
     with pytest.raises(ValueError, match="as UNet2DConditionModel") as error:
         unet.LAYOUT.config(module)
     names = ("qk_norm=True", "size_ids=4", "modulate_first=True", "affine=False", "middle_depth=1 (supported: 2)")
-    for named in (*names, "context_width=0", "vector_width=0", "patch=2", "norm='rms'", "level_entries=0"):
+    for named in (*names, "context_width=0", "vector_width=0", "patch=2", "norm='rms'"):
         assert named in str(error.value)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dalle3_jax.commands.serve import build_parser
 from dalle3_jax.runtime.exit_codes import EXIT_HUNG, EXIT_PEER, EXIT_SAVED
 from dalle3_jax.stages.config import load_config
 
@@ -114,6 +115,46 @@ def test_the_pods_command_is_one_that_train_takes(jobset):
     mount = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}["runs"]
     assert str(workdir).startswith(mount)
     assert config.mesh.slices == jobset["spec"]["replicatedJobs"][0]["replicas"]
+
+
+@pytest.fixture
+def server() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The Deployment and the Service."""
+    deployment, service = yaml.safe_load_all((ROOT / "deploy/server.yaml").read_text())
+    return deployment, service
+
+
+def test_the_servers_pod_fits_the_schema_of_pods(server):
+    job = CRD["schema"]["properties"]["spec"]["properties"]["replicatedJobs"]["items"]["properties"]["template"]
+    schema = job["properties"]["spec"]["properties"]["template"]
+    assert list(misfits(server[0]["spec"]["template"], schema)) == []
+    server[0]["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["path"] = "/"
+    assert [*misfits(server[0]["spec"]["template"], schema)] == [".spec.containers[0].readinessProbe.path is unknown"]
+
+
+def test_the_servers_parts_find_each_other(server):
+    deployment, service = server
+    template = deployment["spec"]["template"]
+    [container] = template["spec"]["containers"]
+    assert (
+        deployment["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"] == service["spec"]["selector"]
+    )
+    port = container["ports"][0]["containerPort"]
+    probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
+    assert {probe["port"] for probe in probes} == {port} == {service["spec"]["ports"][0]["targetPort"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {volume["name"] for volume in template["spec"]["volumes"]} == set(mounts)
+    arguments = build_parser().parse_args(container["args"])
+    assert (arguments.host, arguments.port) == ("0.0.0.0", port)
+    assert arguments.api_key_file.startswith(mounts["keys"])
+
+
+def test_the_units_command_is_one_that_serve_takes():
+    unit = (ROOT / "deploy/dalle3-jax.service").read_text()
+    words = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1].split()
+    assert words[0].endswith("/bin/dalle3-jax")
+    assert words[1] == "serve"
+    assert build_parser().parse_args(words[2:]).api_key_file == "/etc/dalle3-jax.keys"
 
 
 def submitted(folder: Path, code: int, restarts: int = 0) -> tuple[int, list[str], bool]:

@@ -52,6 +52,13 @@ def test_linspace_ends_at_the_first_entry_and_is_whole_but_in_sigma():
     assert entries("linspace", sampler="dpmsolver++")[-1] > 99
 
 
+def test_skipping_takes_every_so_many_of_the_entries_that_the_model_was_distilled_on():
+    np.testing.assert_allclose(entries("skipping", steps=4), [999, 759, 499, 259], atol=1e-3)
+    np.testing.assert_allclose(entries("skipping", steps=3, original_steps=20), [999, 699, 349], atol=1e-3)
+    with pytest.raises(ValueError, match="51 steps of skipping spacing: this model was distilled on 50"):
+        entries("skipping", steps=51)
+
+
 def test_trailing_is_uniform_at_whole_entries():
     np.testing.assert_allclose(entries("trailing", steps=7), [999, 856, 713, 570, 428, 285, 142], atol=1e-3)
     np.testing.assert_allclose(entries("trailing"), entries("uniform"), atol=1e-3)

@@ -136,7 +136,7 @@ class Recorder(UNet):
     """A UNet that keeps the sizes that it is given, and returns x."""
 
     @nn.compact
-    def __call__(self, x, t, condition, sizes=None, noise_level=None):
+    def __call__(self, x, t, condition, sizes=None, noise_level=None, guidance=None, deep=None):
         SEEN.append(sizes)
         return x
 

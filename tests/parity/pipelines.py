@@ -57,8 +57,8 @@ def vae(scaling: float, channels: tuple[int, ...] = (2, 4, 4, 4)) -> torch.nn.Mo
     )
 
 
-def unet(context: int, vector: int = 0, channels: int = 4) -> torch.nn.Module:
-    """Two levels; with `vector` SDXL's pooled text and size ids."""
+def unet(context: int, vector: int = 0, channels: int = 4, guidance: int | None = None) -> torch.nn.Module:
+    """Two levels; with `vector` SDXL's pooled text and size ids; told the scale of guidance by so many sinusoids."""
     added = {
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": 256,
@@ -76,6 +76,7 @@ def unet(context: int, vector: int = 0, channels: int = 4) -> torch.nn.Module:
             attention_head_dim=(2, 4),
             norm_num_groups=2,
             cross_attention_dim=context,
+            time_cond_proj_dim=guidance,
             **(added if vector else {}),
         )
     )
@@ -100,6 +101,25 @@ def stable_diffusion(folder: Path, scheduler: diffusers.SchedulerMixin, **saved:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder / "pipeline", **saved)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def latent_consistency(folder: Path, scheduler: diffusers.SchedulerMixin) -> diffusers.DiffusionPipeline:
+    """A latent consistency model, Stable Diffusion 1 but for its UNet, which is told the guidance scale."""
+    torch.manual_seed(0)
+    words = tokenizer(folder / "words")
+    pipeline = diffusers.LatentConsistencyModelPipeline(
+        vae=vae(0.18215),
+        text_encoder=text_encoder(len(words), 8),
+        tokenizer=words,
+        unet=unet(8, guidance=16),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder / "pipeline")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

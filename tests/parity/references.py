@@ -112,7 +112,7 @@ def unet_inputs(unet: diffusers.UNet2DConditionModel, size: tuple[int, int]) -> 
     pooled = config.projection_class_embeddings_input_dim
     x = torch.randn(2, config.in_channels, *size, generator=generator)
     tokens = torch.randn(2, 11, config.cross_attention_dim, generator=generator)
-    vector = torch.randn(2, pooled - 6 * 256 if pooled else VECTOR, generator=generator)
+    vector = torch.randn(2, max(pooled - 6 * 256, 1) if pooled else VECTOR, generator=generator)
     mask = torch.arange(11)[None] < torch.tensor([11, 4])[:, None]
     sizes = torch.randint(0, 1024, (2, 6), generator=generator).float()
     condition = {"encoder_hidden_states": tokens, "encoder_attention_mask": mask}

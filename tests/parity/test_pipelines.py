@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers import scheduling_lcm
 
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.pipeline.png import to_pixels
@@ -59,6 +60,24 @@ def test_the_same_noise_gives_the_same_picture(model, scheduler, negative, tmp_p
         images = theirs.vae.decode(expected / scale).sample.permute(0, 2, 3, 1).numpy()
     levels = np.abs(to_pixels(ours.decode(latents)).astype(int) - to_pixels(images).astype(int))
     assert levels.max() <= 2
+
+
+def test_a_latent_consistency_model_in_four_steps(tmp_path, agree, monkeypatch):
+    theirs = pipelines.latent_consistency(tmp_path, diffusers.LCMScheduler(**pipelines.SCHEDULE))
+    ours = Pipeline.load(tmp_path / "pipeline")
+    assert (ours.defaults["steps"], ours.defaults["guidance_scale"], ours.defaults["sampler"]) == (4, 8.5, "lcm")
+    requests = [ours.request(prompt, seed=seed, size=SIZE) for prompt, seed in zip(PROMPTS, SEEDS, strict=True)]
+    condition = ours.prompts.get(PROMPTS, ours.encode)
+    latents = ours.sample_latents(condition, condition, requests)
+
+    first = np.array(initial(ours, requests)).transpose(0, 3, 1, 2)
+    keys = programs.fold_in_purpose(programs.image_keys(jnp.asarray(SEEDS, jnp.uint32)), programs.LOOP)
+    steps = [programs.samplers.noise(programs.fold_in_purpose(keys, step), latents.shape[1:]) for step in range(3)]
+    draws = iter([torch.from_numpy(np.array(noise).transpose(0, 3, 1, 2)) for noise in steps])
+    monkeypatch.setattr(scheduling_lcm, "randn_tensor", lambda *_, **__: next(draws))
+    given = {"height": SIZE[0], "width": SIZE[1], "guidance_scale": 8.5, "num_inference_steps": 4}
+    expected = theirs(PROMPTS, latents=torch.from_numpy(first), output_type="latent", **given).images
+    agree(latents, expected.permute(0, 2, 3, 1), limit=1e-3)
 
 
 def initial(pipeline: Pipeline, requests) -> np.ndarray:

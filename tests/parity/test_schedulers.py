@@ -12,7 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from diffusers.schedulers import scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete
+from diffusers.schedulers import (
+    scheduling_ddpm,
+    scheduling_dpmsolver_multistep,
+    scheduling_euler_ancestral_discrete,
+    scheduling_lcm,
+)
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
@@ -42,9 +47,10 @@ CLASSES = {
     "dpmsolver++": scheduling_dpmsolver_multistep.DPMSolverMultistepScheduler,
     "dpmsolver++_sde": scheduling_dpmsolver_multistep.DPMSolverMultistepScheduler,
     "unipc": UniPCMultistepScheduler,
+    "lcm": scheduling_lcm.LCMScheduler,
 }
 IN_SIGMA = (CLASSES["euler"], CLASSES["euler_ancestral"], CLASSES["heun"])
-NOISY = (scheduling_ddpm, scheduling_euler_ancestral_discrete, scheduling_dpmsolver_multistep)
+NOISY = (scheduling_ddpm, scheduling_euler_ancestral_discrete, scheduling_dpmsolver_multistep, scheduling_lcm)
 KINDS = {
     "eps": {"prediction_type": "epsilon"},
     "v": {"prediction_type": "v_prediction"},
@@ -131,6 +137,7 @@ ZERO_SNR = pytest.mark.network("samplers, zero SNR", "diffusers schedulers")
 CASES = [
     pytest.param(sampler, kind, spacing, marks=ZERO_SNR if kind == "zero_snr_v" else ())
     for sampler in CLASSES
+    if sampler != "lcm"  # which has times of its own
     for kind in ("eps", "v", "zero_snr_v")
     for spacing in SPACINGS
     if {*KINDS[kind], *SPACINGS[spacing]} <= options_of(sampler)
@@ -148,6 +155,13 @@ def test_whole_loops(sampler, kind, spacing, steps, agree, monkeypatch):
     compare(sampler, steps, agree, monkeypatch, limit, within, **BETAS, **KINDS[kind], **SPACINGS[spacing])
 
 
+@pytest.mark.parametrize("kind", ["eps", "v", "x0", pytest.param("zero_snr_v", marks=ZERO_SNR)])
+@pytest.mark.parametrize(("steps", "original"), [(4, 50), (1, 50), (7, 50), (MOST, 1000)])
+def test_latent_consistency(kind, steps, original, agree, monkeypatch):
+    """Down to the table's first entries, where the boundary condition counts."""
+    compare("lcm", steps, agree, monkeypatch, **BETAS, **KINDS[kind], original_inference_steps=original)
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "heun", "dpmsolver++", "unipc"])
 def test_the_prediction_of_images(sampler, agree, monkeypatch):
     compare(sampler, 10, agree, monkeypatch, **BETAS, **KINDS["x0"], **SPACINGS["trailing"])
@@ -155,7 +169,7 @@ def test_the_prediction_of_images(sampler, agree, monkeypatch):
 
 # Heun's first step from the cosine table's end, where sigma / alpha is 20,000, is of first order here: not compared.
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
-@pytest.mark.parametrize("sampler", [sampler for sampler in CLASSES if sampler != "heun"])
+@pytest.mark.parametrize("sampler", [sampler for sampler in CLASSES if sampler not in ("heun", "lcm")])
 def test_the_cosine_table(sampler, spacing, agree, monkeypatch):
     betas = {"beta_schedule": "squaredcos_cap_v2"}
     # What they carry, x / alpha, is 20,000 at first: the digits of x0 in it are few.
@@ -206,7 +220,9 @@ def test_pndm(own, kind, spacing, steps, agree):
 
 @pytest.mark.parametrize("sampler", CLASSES)
 def test_what_is_written_makes_the_same_scheduler(sampler):
-    scheduler = scheduler_of(sampler, **BETAS, **KINDS["v"], **SPACINGS["leading"])
+    # Latent consistency models have times of their own: what is said of others is not kept.
+    spacing = {"original_inference_steps": 40} if sampler == "lcm" else SPACINGS["leading"]
+    scheduler = scheduler_of(sampler, **BETAS, **KINDS["v"], **spacing)
     written = schedulers.write_scheduler(*schedulers.read_scheduler(json.loads(scheduler.to_json_string())))
     again = CLASSES[sampler].from_config(written)
     assert json.loads(again.to_json_string()) == json.loads(scheduler.to_json_string())

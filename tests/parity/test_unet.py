@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 import torch
 
+from dalle3_jax.convert import unet
 from dalle3_jax.models.condition import Condition
-from dalle3_jax.models.unet import Level, UNet
+from dalle3_jax.models.unet import Level, UNet, apply_unet
 from tests.parity import folders, references, weights
 
 pytestmark = pytest.mark.network("UNet", "diffusers UNet2DConditionModel")
@@ -96,6 +97,71 @@ def test_options_in_lists(agree, run, tmp_path):
     ours, params = folders.imported(theirs, tmp_path)
     assert [(level.blocks, level.depth, level.heads) for level in ours.levels] == [(1, 2, 4), (3, 0, 2), (2, 1, 2)]
     compare(ours, params, theirs, (8, 12), agree, run)
+
+
+def test_the_guidance_scale_as_an_input(agree, run, tmp_path):
+    """As latent consistency models take it: their pipeline's embedding of scale - 1, and the UNet's projection."""
+    width, scale = 12, torch.tensor([7.5, 1.25])
+    theirs = references.unet(CASES["sd2_like"], time_cond_proj_dim=width)
+    ours, params = folders.imported(theirs, tmp_path / "theirs")
+    assert ours == module(CASES["sd2_like"]).clone(guidance_width=width)
+    x, t, condition, _ = references.unet_inputs(theirs, (7, 9))
+    embed = diffusers.LatentConsistencyModelPipeline.get_guidance_scale_embedding
+    expected = theirs(x, t, **condition, timestep_cond=embed(None, scale - 1, width)).sample
+    tensors = (x.permute(0, 2, 3, 1), t, *condition.values(), scale)
+    x, t, tokens, mask, scale = (jnp.asarray(value.numpy()) for value in tensors)
+    told = Condition(tokens, mask, jnp.zeros((2, 1)))
+    agree(run(ours, params, x, t, told, None, None, scale), expected.permute(0, 2, 3, 1))
+    again, same = folders.imported(folders.exported(ours, params, type(theirs), tmp_path / "ours"), tmp_path / "again")
+    assert again == ours
+    folders.assert_same_tree(same, params)
+
+
+CLASSES = {
+    "sinusoids of a number": ({"class_embed_type": "timestep"}, torch.tensor([20.0, 351.5])),
+    "a table": ({"num_class_embeds": 9}, torch.tensor([3, 8])),
+    "vectors": (
+        {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 6},
+        torch.linspace(-2, 2, 12).reshape(2, 6),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_classes(kind, agree, run, tmp_path):
+    options, labels = CLASSES[kind]
+    theirs = references.unet(CASES["sd2_like"], **options)
+    ours, params = folders.imported(theirs, tmp_path / "theirs")
+    x, t, condition, _ = references.unet_inputs(theirs, (7, 9))
+    expected = theirs(x, t, **condition, class_labels=labels).sample
+    tensors = (x.permute(0, 2, 3, 1), t, *condition.values(), labels)
+    x, t, tokens, mask, labels = (jnp.asarray(value.numpy()) for value in tensors)
+    vector, level = (labels, None) if ours.pooled else (jnp.zeros((2, 1)), labels.astype(jnp.float32))
+    agree(run(ours, params, x, t, Condition(tokens, mask, vector), None, level), expected.permute(0, 2, 3, 1))
+    again, same = folders.imported(folders.exported(ours, params, type(theirs), tmp_path / "ours"), tmp_path / "again")
+    assert again == ours
+    folders.assert_same_tree(same, params)
+
+
+def test_five_size_ids_of_the_refiner(agree, run, tmp_path):
+    """The vector of its one text encoder is as wide as a token; the fifth id is an aesthetic score."""
+    ids, width = 5, 8
+    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": width}
+    added |= {"projection_class_embeddings_input_dim": references.CONTEXT + ids * width}
+    theirs = references.unet(CASES["sd2_like"], **added)
+    ours, params = folders.imported(theirs, tmp_path)
+    assert (ours.size_ids, ours.vector_width) == (ids, references.CONTEXT)
+    x, t, condition, _ = references.unet_inputs(theirs, (6, 8))
+    vector, sizes = (
+        torch.linspace(-1, 1, 2 * references.CONTEXT).reshape(2, -1),
+        torch.tensor([[48.0, 64, 0, 0, 6]] * 2),
+    )
+    given = {"text_embeds": vector, "time_ids": sizes}
+    expected = theirs(x, t, **condition, added_cond_kwargs=given).sample.permute(0, 2, 3, 1)
+    tensors = (x.permute(0, 2, 3, 1), t, *condition.values(), vector)
+    x, t, tokens, mask, vector = (jnp.asarray(value.numpy()) for value in tensors)
+    agree(apply_unet(ours, params, x, t, Condition(tokens, mask, vector), factor=8), expected)
+    assert unet.LAYOUT.module(unet.LAYOUT.config(ours)) == ours
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -27,7 +27,13 @@ VALUES = {
 def test_what_is_compiled_is_the_key_of_a_program(name):
     others = {"prompt": "b", "seed": 3, "guidance_scale": 5.0, "guidance_interval": (0.0, 0.5)}
     others |= {"guidance_rescale": 0.5, "negative_prompt": "b", "original_prompt": "b"}
-    others |= {"mask": np.eye(16, dtype=np.uint8), "strength": 0.5, "outpaint": "2:1", "feather": 2}
+    others |= {
+        "mask": np.eye(16, dtype=np.uint8),
+        "strength": 0.5,
+        "outpaint": "2:1",
+        "feather": 2,
+        "source_prompt": "b",
+    }
     value = VALUES.get(name, others.get(name))
     other = Request("b", (16, 16)) if name == "prompt" else make_request("a", {"size": (16, 16), name: value})
     assert (program_key(other) == program_key(SMALL)) == (name not in VALUES)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.models.build import build_models
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.pipeline.request import Request, request_from_metadata
@@ -30,16 +31,20 @@ def latents_of(pipeline: Pipeline, request: Request):
     return pipeline.sample_latents(condition, condition, [request], edit=edit), edit
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "unipc", "pndm"])
-def test_image_to_image_is_the_rest_of_a_loop_from_the_noised_image(pipeline, sampler):
+@pytest.mark.parametrize(("sampler", "source"), [("ddim", ""), ("unipc", ""), ("pndm", ""), ("ddim", "an owl")])
+def test_image_to_image_is_the_rest_of_a_loop_from_the_noised_image(pipeline, sampler, source):
     """As a loop of its own over the last times would do it: nothing stands before its first step."""
-    request = pipeline.request("a fox", image=IMAGE, strength=0.5, sampler=sampler, guidance_scale=1.0, steps=4)
+    how = {"sampler": sampler, "guidance_scale": 1.0, "steps": 4, "source_prompt": source}
+    request = pipeline.request("a fox", image=IMAGE, strength=0.5, **how)
     made, edit = latents_of(pipeline, request)
     system, seeds = pipeline.system, jnp.asarray([request.seed], jnp.uint32)
     times = programs.spacings.sampling_times(system.schedule, 4, system.spacing, sampler)
     keys = programs.fold_in_purpose(programs.image_keys(seeds), programs.INITIAL)
     noise = programs.samplers.noise(keys, edit.latents.shape[1:])
     x = system.schedule.alpha(times[2]) * edit.latents + system.schedule.sigma(times[2]) * noise
+    if source:
+        of_source = programs.denoiser(pipeline.params, pipeline.encode([source]), system=system)
+        x = invert(of_source, system.schedule, edit.latents, times[2:], programs.CORRECTIONS)
     denoise = programs.denoiser(pipeline.params, pipeline.encode(["a fox"]), system=system)
     step = programs.samplers.find_step(sampler, system.prediction)
     expected = programs.samplers.sample(step, denoise, system.schedule, x, times[2:], keys)
@@ -56,15 +61,16 @@ def test_outside_a_mask_nothing_changes_whatever_decodes(pipeline):
 
 
 def test_a_masked_image_goes_through_tiles(pipeline):
-    """Encoded and decoded in windows as large as itself, it is what it is whole; larger ones stay outside the mask."""
+    """The first cells are those of the first window alone, in which a norm sees less than the whole."""
     wide = np.random.default_rng(4).integers(0, 256, (16, 200, 3), np.uint8)
     rows = MASK[:, 8]
     [picture] = pipeline.edit(wide, "a fox", mask=np.repeat(rows[:, None], 200, 1), tile=144, size=(16, 200))
     assert picture.image.size == (200, 16)
     np.testing.assert_array_equal(pixels(picture)[rows == 0], wide[rows == 0])
     images = wide[None].astype(np.float32) / 127.5 - 1
-    whole, tiled = pipeline.encode_images(images), pipeline.encode_images(images, tile=144)
-    np.testing.assert_allclose(tiled[:, :, 8:16], whole[:, :, 8:16], atol=1e-4)
+    first, tiled = pipeline.encode_images(images[:, :, :144]), pipeline.encode_images(images, tile=144)
+    assert tiled.shape == (1, 2, 25, 2)
+    np.testing.assert_allclose(tiled[:, :, :8], first[:, :, :8], atol=1e-4)
 
 
 def test_an_outpainted_image_keeps_its_pixels_and_grows(pipeline):
@@ -72,6 +78,8 @@ def test_an_outpainted_image_keeps_its_pixels_and_grows(pipeline):
     assert picture.image.size == (32, 16)
     np.testing.assert_array_equal(pixels(picture)[:, 8:24], IMAGE)
     assert picture.metadata["outpaint"] == "2:1"
+    assert picture.metadata["digitalSourceType"].endswith("/compositeWithTrainedAlgorithmicMedia")
+    assert b"compositeWithTrainedAlgorithmicMedia" in picture.to_png()
     assert (picture.metadata["height"], picture.metadata["width"]) == (16, 32)
 
 
@@ -134,7 +142,7 @@ def test_an_edit_in_words_keeps_the_seed_and_follows_the_language_model(pipeline
         asked.append((ask.prompt, ask.previous[-1].revised))
         return "A picture of a small fox that sits quite alone in the middle of the dark night."
 
-    with pytest.warns(UserWarning, match="tokens"), pytest.raises(ValueError, match="longer than what the model reads"):
+    with pytest.raises(ValueError, match="longer than what the model reads"):
         pipeline.edit(picture, instruction="make it night", chat=chat)
     longer = Pipeline(dataclasses.replace(pipeline.release, text={"length": 96}))
     [night] = longer.edit(picture, instruction="make it night", chat=chat, batch_size=BATCH)
@@ -165,6 +173,7 @@ def test_an_edit_in_words_keeps_the_seed_and_follows_the_language_model(pipeline
         ({"image": None, "mask": MASK}, "mask without an image"),
         ({"image": None, "strength": 0.5}, "strength without an image"),
         ({"feather": -1}, "feather -1 must be"),
+        ({"source_prompt": "an owl", "mask": MASK}, "beside a mask or outpaint"),
     ],
 )
 def test_what_cannot_be_edited_is_named(pipeline, settings, told):
@@ -202,3 +211,12 @@ def test_an_inpainting_unet_sees_the_rest_and_paints_the_mask(painter):
 def test_an_inpainting_unet_without_a_mask_says_so(painter, settings):
     with pytest.raises(ValueError, match="this model paints into masks alone"):
         painter.request("a fox", **settings)
+
+
+def test_a_foreign_image_is_inverted_for_an_edit_in_words(pipeline):
+    longer = Pipeline(dataclasses.replace(pipeline.release, text={"length": 96}))
+    night = "A picture of a small fox that sits quite alone in the middle of the dark night."
+    [made] = longer.edit(IMAGE, instruction="make it night", describe=lambda _: "a fox", chat=lambda _: night)
+    assert (made.request.edit.source_prompt, made.prompt) == ("a fox", night)
+    assert made.metadata["source_prompt"] == "a fox"
+    assert set(made.request.texts) == {"a fox", night, ""}

@@ -29,6 +29,7 @@ from dalle3_jax.pipeline.request import (
     request_from_metadata,
     setting_values,
 )
+from dalle3_jax.pipeline.setting_notices import setting_notices
 from dalle3_jax.pipeline.setting_values import Capabilities
 
 CHECKPOINT = "c0ffee" * 10
@@ -62,6 +63,7 @@ EDITED = {
     "strength": 0.5,
     "outpaint": "2:1",
     "feather": 7,
+    "source_prompt": "b",
 }
 UNGUIDED = {"size": [64, 64], "steps": 1, "sampler": "euler_ancestral", "guidance_scale": 1, "seed": 2**32 - 1}
 
@@ -167,7 +169,7 @@ def test_every_setting_stands_where_its_row_says():
     assert request.guidance == Guidance(2.0, (0.0, 0.75), 0.5)
     assert request.decoding == Decoding("consistency", 2, 0.5, 192)
     assert request.upscaling == Upscaling(2, 3, 40, 2.5, 256)
-    assert request.edit == Edit(open_input_image(PIXELS), open_input_mask(PIXELS[..., 0]), 0.5, "2:1", 7)
+    assert request.edit == Edit(open_input_image(PIXELS), open_input_mask(PIXELS[..., 0]), 0.5, "2:1", 7, "b")
     read = {name: setting.type.read(value) for name, setting in SETTINGS.items() if (value := values.get(name))}
     assert setting_values(request) == {"prompt": "a red apple", **read}
     assert all(value != SETTINGS[name].default for name, value in read.items()), "the test would not see a mix-up"
@@ -219,3 +221,68 @@ def test_a_request_is_checked_against_all_that_a_pipeline_can_do():
     good = make_request("a", {"size": (32, 32), "negative_prompt": "a"})
     assert request_errors(good, capabilities) == ["late"]
     assert request_errors(good, dataclasses.replace(capabilities, timing_errors=lambda sampling: [])) == []
+
+
+TIMES = (1.0, 0.75, 0.5, 0.25)
+STEPPED = Capabilities(samplers=("ddim",), step_times=lambda sampling: TIMES[: sampling.steps])
+ALONE = "guidance_scale 1 is no guidance"
+
+
+@pytest.mark.parametrize(
+    ("settings", "notice"),
+    [
+        ({"guidance_scale": 0}, "guidance_scale 0 leaves the prompt no say (other tools take 0 for no guidance)"),
+        ({"guidance_scale": 0.5}, "guidance_scale 0.5 gives the prompt less say than no guidance does"),
+        ({"guidance_scale": -2}, "guidance_scale -2 leads away from the prompt"),
+        ({"guidance_scale": 1, "negative_prompt": "snow"}, f"negative_prompt 'snow' has no effect: {ALONE}"),
+        ({"guidance_scale": 1, "guidance_interval": [0, 0.5]}, f"guidance_interval 0 0.5 has no effect: {ALONE}"),
+        (
+            {"guidance_scale": 1, "negative_prompt": "snow", "guidance_rescale": 0.7},
+            f"negative_prompt 'snow' and guidance_rescale 0.7 have no effect: {ALONE}",
+        ),
+        (
+            {"guidance_interval": [0.3, 0.45], "negative_prompt": "snow"},
+            "guidance_scale 3 and negative_prompt 'snow' and guidance_interval 0.3 0.45 have no effect: none of the 4 "
+            "steps, from 1 to 0.25, begins within the interval",
+        ),
+        ({"guidance_interval": [0.3, 0.5], "negative_prompt": "snow"}, ""),
+        ({"guidance_scale": 1}, ""),
+        ({"guidance_scale": 1, "negative_prompt": " "}, ""),
+        ({"guidance_scale": 1, "negative_prompt": "snow", "upscale": 2}, ""),
+        ({"guidance_scale": 1.01, "negative_prompt": "snow", "guidance_rescale": 0.7}, ""),
+    ],
+)
+def test_settings_without_effect_and_scales_below_one_get_a_notice_each(settings, notice):
+    request = make_request("a fox", {**PLAIN, "steps": 4, **settings})
+    found = setting_notices([request, dataclasses.replace(request, prompt="a dog")], STEPPED)
+    assert [text.removesuffix("; 1 is no guidance") for text in found] == ([notice] if notice else [])
+
+
+def test_no_word_is_lost_on_the_defaults_of_a_release():
+    defaults = {"guidance_scale": 0.5, "guidance_interval": (0.0, 0.75), "guidance_rescale": 0.3}
+    own = make_request("a fox", {**PLAIN, **defaults})
+    assert setting_notices([own], STEPPED, defaults) == []
+    unguided = dataclasses.replace(own, guidance=dataclasses.replace(own.guidance, scale=1.0))
+    assert setting_notices([unguided], STEPPED, defaults) == []
+    assert len(setting_notices([own, unguided], STEPPED)) == 2
+
+
+def test_a_model_that_takes_the_scale_itself_has_no_use_for_what_acts_by_a_null_pass():
+    student = dataclasses.replace(STEPPED, takes_guidance_scale=True)
+    request = make_request("a fox", {**PLAIN, "negative_prompt": "snow"})
+    [notice] = setting_notices([request], student)
+    assert notice.startswith("negative_prompt 'snow' has no effect: this model takes the guidance scale itself")
+    assert setting_notices([make_request("a fox", PLAIN)], student) == []
+
+
+@pytest.mark.parametrize("interval", [(0.8, 0.2), (1, 0), (0.5, -0.5)])
+def test_a_reversed_interval_is_an_error_that_shows_it_turned(interval):
+    request = make_request("a fox", {**PLAIN, "guidance_interval": interval})
+    [error] = request_errors(request, STEPPED)
+    assert error.endswith(f"holds no time: give {interval[1]:g} {interval[0]:g}, the lower number first (1 is noise)")
+
+
+@pytest.mark.parametrize(("scale", "text"), [(3.0, "3"), (7.5, "7.5"), (2.3456789, "2.3456789"), (1 / 3, repr(1 / 3))])
+def test_the_guidance_scale_is_told_in_full(scale, text):
+    parameters = a1111_parameters(generated(make_request("a fox", {**PLAIN, "guidance_scale": scale})).metadata)
+    assert f", CFG scale: {text}, " in parameters

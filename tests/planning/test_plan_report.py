@@ -1,12 +1,13 @@
 """Chips and topologies, rooflines, and what a plan warns of."""
 
 import json
+import re
 
 import pytest
 
 from dalle3_jax.planning.chips import CHIPS, parse_topology
 from dalle3_jax.planning.costs import Collective
-from dalle3_jax.planning.plan_report import Plan, plan_findings, plan_markdown, roofline_seconds
+from dalle3_jax.planning.plan_report import Plan, counted_memory, plan_findings, plan_markdown, roofline_seconds
 
 MIB = 2**20
 
@@ -102,6 +103,16 @@ def test_a_step_takes_the_longest_of_its_times_or_that_and_the_interconnect_s():
     assert (found.overlapped_seconds, found.serial_seconds) == (0.010, 0.015)
     assert found.utilisation(found.overlapped_seconds, 1e15) == pytest.approx(0.15)
     assert found.used_bytes == 3 * 2**30
+
+
+def test_temporaries_of_a_program_for_the_cpu_are_shown_and_say_nothing_of_a_chip():
+    quick, estimated = plan(how="quick"), plan(how="estimate")
+    assert quick.used_bytes == 2**30
+    text = plan_markdown(quick, parse_topology("v5e:4x4"))
+    assert re.search(r"temporaries on a CPU, not counted +\| 2.00 GiB", text)
+    assert re.search(r"in all, at least +\| 1.00 GiB", text)
+    assert estimated.used_bytes == plan().used_bytes == 3 * 2**30
+    assert counted_memory({"parameters": 1, "temporaries": 5}, "full") == {"parameters": 1, "temporaries": 5}
 
 
 def test_a_plan_reads_as_a_document_and_as_json():

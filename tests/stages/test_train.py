@@ -30,28 +30,22 @@ from scripts.faults.trainings import saved_arrays
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
-AFTER_TEXT = """
+LETTERED = """
 from configs import tiny
 
 def get_config(stage):
-    c = tiny.base()
-    del c.model["text_encoder"], c.model["xfnet"]
-    c.init.text_encoder = c.init.xfnet = "text"
-    c.train.trainable = ("xfnet", "unet")
-    return c
-"""
-LETTERS_FIRST = """
-from configs import tiny
-
-def get_config(stage):
-    c = tiny.text()
-    del c.model["text_encoder"]
-    c.init.text_encoder = "before"
-    c.data.glyph_length = 12
-    c.model.glyph_encoder = tiny.glyphs().model.glyph_encoder
-    c.model.xfnet.glyphs = True
-    c.train.trainable = ("glyph_encoder", "xfnet", "latent_head")
-    return c
+    c = tiny.glyphs()
+    if stage == "base":
+        del c.model["text_encoder"], c.model["glyph_encoder"]
+        c.init.text_encoder = c.init.glyph_encoder = "text"
+        c.train.trainable = ("glyph_encoder", "xfnet", "unet")
+        return c
+    text = tiny.text()
+    text.data.glyph_length = c.data.glyph_length
+    text.model.glyph_encoder = c.model.glyph_encoder
+    text.model.xfnet.glyphs = True
+    text.train.trainable = (*text.train.trainable, "glyph_encoder")
+    return text
 """
 FROM_INT8 = """
 from configs import tiny
@@ -142,13 +136,20 @@ def test_release_holds_the_average(whole):
     assert np.abs(average - saved["['params']['vae']['encoder']['conv_in']['kernel']"]).max() > 1e-5
 
 
-def test_sigkill_then_resume_ends_as_the_uninterrupted_run(whole, tmp_path):
-    process = launch(tmp_path)
-    wait_for_a_save(process, tmp_path)
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a run that was killed and run again, which releases its matrices in 8 bits."""
+    workdir = tmp_path_factory.mktemp("resumed")
+    process = launch(workdir, "--config.train.release_dtype=int8")
+    wait_for_a_save(process, workdir)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert main(arguments(tmp_path)) == 0
-    assert_same(end(tmp_path), end(whole))
+    assert main(arguments(workdir, "--config.train.release_dtype=int8")) == 0
+    return workdir
+
+
+def test_sigkill_then_resume_ends_as_the_uninterrupted_run(whole, resumed):
+    assert_same(end(resumed), end(whole))
 
 
 def test_sigterm_saves_and_says_how_to_go_on(whole, tmp_path):
@@ -214,31 +215,6 @@ def test_base_without_its_vae_is_told_to_train_that_first(tmp_path):
     assert "train that first" in error
 
 
-def test_base_goes_on_from_the_text_stage_leaves_its_encoder_alone_and_is_scored(
-    whole, reader_folder, tmp_path, monkeypatch
-):
-    shutil.copytree(whole / "vae", tmp_path / "vae")
-    assert main(arguments(tmp_path, "--config.sample.every=8", stage="text")) == 0
-    last = metrics(tmp_path / "text")[-1]
-    assert last["explained"] < 1
-    assert [path.name for path in (tmp_path / "text" / "samples").iterdir()] == ["00000008.png"]
-
-    config = tmp_path / "config.py"
-    config.write_text(AFTER_TEXT)
-    monkeypatch.setattr(drawing.Reader, "load", functools.partial(Reader.load, reader_folder))
-    words = ["--config.train.steps=4", "--config.sample.suite=first", "--config.sample.suite_count=6"]
-    words += ["--config.sample.every=4", "--config.sample.prompts=()"]
-    assert main(["--config", f"{config}:base", "--workdir", str(tmp_path), *words]) == 0
-    figures = [line for line in metrics(tmp_path / "base") if "held_out/all prompts" in line]
-    assert [line["step"] for line in figures] == [4]
-    assert all(0 <= share <= 1 for name, share in figures[0].items() if name != "step")
-    text, base = (load_release(tmp_path / stage / "release").params for stage in ("text", "base"))
-    old, new = (jax.tree.leaves(params["text_encoder"]) for params in (text, base))
-    assert all((a == b).all() for a, b in zip(old, new, strict=True))
-    assert (text["xfnet"]["queries"] != base["xfnet"]["queries"]).any()
-    assert "latent_head" not in base
-
-
 def test_a_suite_that_is_not_there_is_named_before_the_first_step(whole, tmp_path):
     shutil.copytree(whole / "vae", tmp_path / "vae")
     assert "nowhere.jsonl" in failing(*arguments(tmp_path, "--config.sample.suite=nowhere.jsonl", stage="base"))
@@ -256,12 +232,40 @@ def test_a_head_that_does_not_fit_is_told_all_at_once(whole, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def lettered(whole, tmp_path_factory) -> Path:
-    """The workdir of a base stage that reads quoted text."""
+def lettered(whole, reader_folder, tmp_path_factory) -> Path:
+    """The workdir of a text stage that reads quoted text, and of a base stage on its encoders, scored and previewed."""
     workdir = tmp_path_factory.mktemp("glyphs")
     shutil.copytree(whole / "vae", workdir / "vae")
-    assert main(arguments(workdir, "--config.train.steps=3", "--config.sample.every=3", stage="glyphs")) == 0
+    (workdir / "config.py").write_text(LETTERED)
+    words = ["--workdir", str(workdir), "--config.train.steps=3", "--config.sample.every=3"]
+    assert main(["--config", f"{workdir / 'config.py'}:text", *words]) == 0
+    suite = ["--config.sample.suite=first", "--config.sample.suite_count=6"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing.Reader, "load", functools.partial(Reader.load, reader_folder))
+        assert main(["--config", f"{workdir / 'config.py'}:base", *words, *suite]) == 0
     return workdir
+
+
+def test_the_text_stage_teaches_every_part_of_the_text_side(lettered):
+    folder = lettered / "text"
+    assert metrics(folder)[-1]["explained"] < 1
+    assert [path.name for path in (folder / "samples").iterdir()] == ["00000003.png"]
+    assert set(load_release(folder / "release").modules) == {"text_encoder", "glyph_encoder", "xfnet", "latent_head"}
+
+
+def test_base_goes_on_from_the_text_stage_and_leaves_what_is_not_trainable_alone(lettered):
+    text, base = (load_release(lettered / stage / "release").params for stage in ("text", "base"))
+    old, new = (jax.tree.leaves(params["text_encoder"]) for params in (text, base))
+    assert all((a == b).all() for a, b in zip(old, new, strict=True))
+    old, new = (params["glyph_encoder"]["final_norm"]["scale"] for params in (text, base))
+    assert 0 < np.abs(old - new).max() < 0.05
+    assert "latent_head" not in base
+
+
+def test_a_base_stage_is_scored_by_the_suite_that_it_names(lettered):
+    figures = [line for line in metrics(lettered / "base") if "held_out/all prompts" in line]
+    assert [line["step"] for line in figures] == [3]
+    assert all(0 <= share <= 1 for name, share in figures[0].items() if name != "step")
 
 
 def test_a_glyph_encoder_learns_and_is_released(lettered):
@@ -304,25 +308,8 @@ def test_glyphs_that_lack_a_part_are_refused(whole, tmp_path, override, named):
     assert not (tmp_path / "base" / "checkpoints").exists()
 
 
-def test_the_text_stage_teaches_glyphs_beside_a_frozen_encoder(lettered, tmp_path):
-    shutil.copytree(lettered / "vae", tmp_path / "vae")
-    shutil.copytree(lettered / "base", tmp_path / "before")
-    config = tmp_path / "config.py"
-    config.write_text(LETTERS_FIRST)
-    words = ["--config", f"{config}:text", "--workdir", str(tmp_path), "--config.train.steps=2"]
-    assert main([*words, "--config.sample.every=2"]) == 0
-    release, before = (load_release(tmp_path / name / "release") for name in ("text", "before"))
-    assert set(release.modules) == {"text_encoder", "glyph_encoder", "xfnet", "latent_head"}
-    same, learnt = (release.params[name]["token_embedding"]["embedding"] for name in ("text_encoder", "glyph_encoder"))
-    assert (same == before.params["text_encoder"]["token_embedding"]["embedding"]).all()
-    assert np.isfinite(learnt).all()
-    assert len(list((tmp_path / "text" / "samples").iterdir())) == 1
-
-
-def test_a_run_releases_matrices_in_8_bits_and_another_goes_on_from_them(tmp_path):
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert main(arguments(first, "--config.train.release_dtype=int8")) == 0
-    folder = first / "vae" / "release"
+def test_a_run_releases_matrices_in_8_bits_and_another_goes_on_from_them(resumed, tmp_path):
+    folder, second = resumed / "vae" / "release", tmp_path / "second"
     record = json.loads((folder / "model.json").read_text())
     assert (record["format_version"], record["components"]["vae"]["dtype"]) == (2, "int8")
     (tmp_path / "config.py").write_text(FROM_INT8)

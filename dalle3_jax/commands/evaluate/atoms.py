@@ -6,12 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dalle3_jax.commands.cli import (
     CommandParser,
+    add_setting_flags,
     bad_input,
     failures,
+    given_settings,
     open_pipeline,
     print_command_errors,
 )
@@ -19,7 +21,7 @@ from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, argument_errors
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.progress_bar import progress_bar
-from dalle3_jax.pipeline.setting_values import parse_size
+from dalle3_jax.pipeline.request import ordered_settings
 
 if TYPE_CHECKING:
     from dalle3_jax.evaluation.judge import Judge, JudgedPictures
@@ -51,12 +53,11 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--count", type=int, metavar="N", help="so many prompts (default: all)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per prompt (default 1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first picture (default 0)")
-    parser.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: the release's first size")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of the sampler")
+    add_setting_flags(parser, [setting for setting in ordered_settings() if setting.has_flag])
+    parser.set_defaults(seed=0)
     parser.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
-    told = "a server with OpenAI's /chat/completions (default: $OPENAI_BASE_URL, else OpenAI's own)"
-    parser.add_argument("--judge-url", metavar="URL", help=f"{told}; its key is $OPENAI_API_KEY")
+    server = "a server with OpenAI's /chat/completions (default: $OPENAI_BASE_URL, else OpenAI's own)"
+    parser.add_argument("--judge-url", metavar="URL", help=f"{server}; its key is $OPENAI_API_KEY")
     parser.add_argument("--judge-model", required=True, metavar="NAME", help="its model, which must take images")
     parser.add_argument(
         "--judge-timeout", type=float, default=60.0, metavar="S", help="seconds a question (default 60)"
@@ -105,13 +106,13 @@ def prepare_judging(
         raise ValueError("; ".join(errors))
     prompts, notes = load_questions(arguments.suite, arguments.count)
     pipeline = open_pipeline(arguments.checkpoint)
-    settings: dict[str, Any] = {"size": parse_size(arguments.size)} if arguments.size else {}
-    settings |= {"steps": arguments.steps} if arguments.steps is not None else {}
+    settings = given_settings(arguments)
+    seed = settings.pop("seed")
     rows = [prompt for _ in range(arguments.seeds) for prompt in prompts]
     requests = [
         pipeline.request(
             prompt.text,
-            seed=arguments.seed + i,
+            seed=seed + i,
             **{**settings, "size": size_for_aspect(pipeline, prompt.aspect, settings)},
         )
         for i, prompt in enumerate(rows)

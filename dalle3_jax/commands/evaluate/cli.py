@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,10 +100,13 @@ def _setting_errors(pipelines: Sequence["Pipeline"], settings: Mapping[str, Any]
     errors = []
     for pipeline in pipelines:
         try:
-            size = pipeline.request("", **settings).size
+            request = pipeline.request("", **settings)
         except ValueError as error:
             errors.append(str(error))
         else:
+            for notice in pipeline.request_notices([request]):
+                print(f"note: {notice}", file=sys.stderr)
+            size = request.size
             if min(size) < LEAST_SIDE:
                 small = f"pictures of {format_size(size)} are too small to read"
                 errors.append(f"{small}: a side must have {LEAST_SIDE} pixels")

@@ -1,0 +1,116 @@
+"""OpenAI's edits and variations: forms with an image to begin with, and a mask of what of it may change."""
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dalle3_jax.pipeline.editing import carried_seed, describe_image, follow_instruction
+from dalle3_jax.pipeline.input_images import InputImage, open_input_image, open_input_mask
+from dalle3_jax.serving.errors import ApiError
+from dalle3_jax.serving.generation import plan_job
+from dalle3_jax.serving.limits import client_name
+from dalle3_jax.serving.openai_api import answer_plan
+from dalle3_jax.serving.schemas import MOST_PROMPT, CommonFields, Edits, Variations, parse_body, read_form_values
+from dalle3_jax.serving.service import Plan, Service
+from dalle3_jax.serving.uploads import open_image, read_form, transparent_part
+
+__all__ = ["ROUTES", "read_form_call"]
+
+INSTRUCTED = 0.8
+"""The strength of an edit in words, and of a variation, where none is given."""
+UNSAID = "nothing says what the image shows: send a prompt that does"
+
+
+async def edit_images(request: Request) -> Response:
+    """POST /v1/images/edits."""
+    plan, call = await read_form_call(request, has_prompt=True)
+    return await answer_plan(request, plan, "image_edit", stream=bool(call.stream))
+
+
+async def vary_image(request: Request) -> Response:
+    """POST /v1/images/variations: image to image, by the prompt that the file says it was made of, where it does."""
+    plan, call = await read_form_call(request, has_prompt=False)
+    return await answer_plan(request, plan, "image_variation", stream=bool(call.stream))
+
+
+async def read_form_call(request: Request, has_prompt: bool | None = None) -> tuple[Plan, CommonFields]:
+    """The job of a form, an edit or a variation: by whether it says what to do, where `has_prompt` is left out."""
+    service: Service = request.app.state.service
+    fields, files = await read_form(request)
+    has_prompt = not {"prompt", "instruction"}.isdisjoint(fields) if has_prompt is None else has_prompt
+    call = parse_body(Edits if has_prompt else Variations, read_form_values(fields))
+    images, notes = await asyncio.to_thread(open_inputs, files)
+    make_values = edit_values if has_prompt else variation_values
+    values, more = await asyncio.to_thread(make_values, service, call, images)
+    plan = await plan_job(service, call, client_name(request), values)
+    plan.warnings[:0] = notes + more
+    return plan, call
+
+
+def edit_values(
+    service: Service, call: CommonFields, images: dict[str, InputImage]
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of an edit; with an instruction the prompt is what becomes of the one that the image carries."""
+    prompt, instruction = getattr(call, "prompt", None), getattr(call, "instruction", None)
+    if (prompt is None) == (instruction is None):
+        message = "send a prompt for the whole of the edited image, or an instruction, as 'make it night'"
+        raise ApiError(400, message, param="prompt", code="missing_parameter" if prompt is None else "invalid_value")
+    if instruction is None:
+        return {**images}, []
+    pipeline, image = service.engine.pipeline, images["image"]
+    try:
+        described = describe_image(image)
+        prompt = follow_instruction(instruction, described, pipeline.release.training, pipeline.can_read)
+    except ValueError as error:
+        raise ApiError(400, f"instruction: {error}", param="instruction", code="invalid_value") from None
+    values = {**images, "prompt": prompt, "original_prompt": instruction, "upsample": "none"}
+    strength, seed = getattr(call, "strength", None), getattr(call, "seed", None)
+    values |= {"strength": INSTRUCTED} if strength is None else {}
+    return values | ({"seed": carried_seed(image)} if seed is None else {}), []
+
+
+def variation_values(
+    service: Service, call: CommonFields, images: dict[str, InputImage]
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of a variation, and warnings: by the image's prompt where none is given, at 1 by that alone."""
+    prompt, strength = getattr(call, "prompt", None), getattr(call, "strength", None)
+    values: dict[str, Any] = {} if strength == 1 else {**images, "strength": strength or INSTRUCTED}
+    values |= {"strength": None} if strength == 1 else {}
+    if prompt:
+        return values, []
+    try:
+        return values | {"prompt": describe_image(images["image"])[:MOST_PROMPT], "upsample": "none"}, []
+    except ValueError:
+        return values | {"prompt": "", "upsample": "none"}, [UNSAID]
+
+
+def open_inputs(files: dict[str, list[bytes]]) -> tuple[dict[str, InputImage], list[str]]:
+    """The image and the mask of a form, and warnings; ApiError that names the one that cannot be used.
+
+    Without a mask, what can be seen through in the image is what may change.
+    """
+    if "image" not in files:
+        raise ApiError(400, "image: send the image that is to be edited", param="image", code="missing_parameter")
+    contents = files["image"]
+    notes = [f"one image is edited: the first of these {len(contents)}"] if len(contents) > 1 else []
+    image = open_image(contents[0], "image")
+    mask: Any = open_image(files["mask"][0], "mask") if "mask" in files else transparent_part(image)
+    opened = {"image": open_input(image, "image")}
+    return opened | ({} if mask is None else {"mask": open_input(mask, "mask")}), notes
+
+
+def open_input(image: Any, param: str) -> InputImage:
+    """The image, or the mask, as a request has it; ApiError for one that is animated and such."""
+    try:
+        return open_input_mask(image) if param == "mask" else open_input_image(image)
+    except ValueError as error:
+        raise ApiError(400, f"{param}: {error}", param=param) from None
+
+
+ROUTES = [
+    Route("/v1/images/edits", edit_images, methods=["POST"]),
+    Route("/v1/images/variations", vary_image, methods=["POST"]),
+]

@@ -1,0 +1,235 @@
+"""The engine: one thread that computes batches of what waits, piece by piece of the sampling loop."""
+
+import asyncio
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from dalle3_jax.pipeline.batching import MAX_BATCH, program_key, run_batch
+from dalle3_jax.pipeline.image_formats import encode_image
+from dalle3_jax.pipeline.mesh_rows import gather_rows
+from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
+from dalle3_jax.pipeline.request import Request
+from dalle3_jax.pipeline.setting_values import format_size
+from dalle3_jax.runtime.device_errors import explain_device_error
+from dalle3_jax.serving.errors import ApiError
+from dalle3_jax.serving.metrics import Metrics
+from dalle3_jax.serving.queue import Job, Queue, QueuedImage, QueueFull, Update
+
+if TYPE_CHECKING:
+    from dalle3_jax.pipeline import Pipeline
+
+__all__ = ["BatchAbandoned", "Engine", "batch_sizes"]
+
+LOGGER = logging.getLogger("dalle3_jax.serving")
+MOST_RETRY_SECONDS = 120
+"""Clients wait no longer than this."""
+
+
+class BatchAbandoned(Exception):
+    """Nobody wants the images of this batch any more."""
+
+
+def batch_sizes(most: int, devices: int = 1) -> tuple[int, ...]:
+    """The sizes of batches that are compiled: powers of two up to `most`, and it, as multiples of the devices."""
+    powers = [1 << power for power in range(most.bit_length()) if 1 << power < most]
+    return tuple(dict.fromkeys(-(-size // devices) * devices for size in (*powers, most)))
+
+
+class Engine:
+    """Makes what waits, a batch at a time, on the one thread that computes.
+
+    All methods are called on the event loop. An image is the same whatever else is in its batch; the last bits depend
+    on the size of the batch, which a job may ask for.
+    """
+
+    def __init__(self, pipeline: "Pipeline", *, batch_size: int = MAX_BATCH, places: int = 64):
+        self.pipeline, self.queue, self.metrics = pipeline, Queue(places), Metrics()
+        self.metrics.watch_queue(self.queue)
+        self.sizes = batch_sizes(batch_size, pipeline.mesh.size if pipeline.mesh else 1)
+        self.running: list[QueuedImage] = []
+        self.warm: list[dict[str, Any]] = []
+        self.is_ready = self.is_draining = False
+        self._seconds_per_image, self._compiled = 1.0, set[Hashable]()
+        self._device = ThreadPoolExecutor(1, "device")
+        self._encodings: set[asyncio.Task[None]] = set()
+
+    def submit(self, job: Job) -> None:
+        """Puts a job into the queue; ApiError 429 where it is full, 503 where the server is about to end."""
+        if self.is_draining:
+            raise ApiError(503, "the server is about to end", code="server_stopping", headers={"Retry-After": "10"})
+        try:
+            self.queue.add(job)
+        except QueueFull as full:
+            seconds = min(max(math.ceil(self.seconds_for(len(self.queue) + len(self.running))), 1), MOST_RETRY_SECONDS)
+            headers = {"Retry-After": str(seconds)}
+            raise ApiError(429, f"{full}: try again in {seconds} s", headers=headers) from None
+
+    def cancel(self, job: Job) -> None:
+        """Ends a job: what waits of it is dropped now, what runs within one piece of the sampling loop."""
+        self.queue.remove(job)
+        job.finish("cancelled", ApiError(499, "the job was cancelled", code="cancelled"))
+
+    def drain(self) -> None:
+        """From now on nothing is taken in; jobs that wait are refused, those that have begun go on to their end."""
+        self.is_draining = True
+        for job in self.queue.jobs():
+            if job.status == "queued":
+                self.queue.remove(job)
+                job.finish("failed", ApiError(503, "the server is about to end", code="server_stopping"))
+
+    def seconds_for(self, images: int | float) -> float:
+        """About how long so many images take, as batches went lately."""
+        return images * self._seconds_per_image
+
+    async def run(self, warm_up: Sequence[Request] = ()) -> None:
+        """Compiles the programs of the `warm_up` requests at each size of batch, then makes what comes, for ever."""
+        for request in warm_up:
+            await self._warm_up(request)
+        self.is_ready = True
+        while True:
+            await self.queue.wait()
+            await self._run_batch(self.queue.take(self.sizes[-1]))
+
+    async def stop(self) -> None:
+        """Waits for what runs, and lets go of the thread."""
+        while self.running or len(self.queue):
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*self._encodings)
+        self._device.shutdown(cancel_futures=True)
+
+    async def _warm_up(self, request: Request) -> None:
+        """Makes an image in a batch of each size; what does not fit into the device is not used from then on."""
+        for size in self.sizes:
+            work = functools.partial(run_batch, self.pipeline, [request], size, ignore_step)
+            started = time.monotonic()
+            try:
+                await self._compute(work)
+            except Exception as error:
+                if size == self.sizes[0]:
+                    raise
+                LOGGER.error("batches of %d images and more cannot be made", size, exc_info=error)
+                self.sizes = self.sizes[: self.sizes.index(size)]
+                break
+            self._compiled.add((program_key(request), size))
+            seconds, steps = round(time.monotonic() - started, 3), request.sampling.steps
+            self.warm.append(
+                {"size": format_size(request.size), "steps": steps, "batch_size": size, "seconds": seconds}
+            )
+        size, started = self.sizes[-1], time.monotonic()  # of what is compiled now
+        await self._compute(functools.partial(run_batch, self.pipeline, [request], size, ignore_step))
+        self._seconds_per_image = (time.monotonic() - started) / size
+
+    async def _compute(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._device, work)
+
+    async def _run_batch(self, batch: list[QueuedImage]) -> None:
+        """Makes the images of a batch; what goes wrong is the answer of its jobs alone."""
+        self.running, started = batch, time.monotonic()
+        for image in batch:
+            image.started = started
+            if image.job.status == "queued":
+                image.job.status = "running"
+                image.job.publish(Update("progress", image))
+        size = min(one for one in self.sizes if one >= len(batch))
+        size = batch[0].job.batch_size or size
+        progress = functools.partial(self._report_step, asyncio.get_running_loop(), batch, {})
+        work = functools.partial(run_batch, self.pipeline, [image.request for image in batch], size, progress)
+        try:
+            made: list[GeneratedImage] = await self._compute(work)
+        except BatchAbandoned:
+            self.metrics.abandoned.inc()
+        except Exception as error:
+            self._fail(batch, error)
+        else:
+            self._count(batch, size, time.monotonic() - started)
+            for image, one in zip(batch, made, strict=True):
+                task = asyncio.create_task(self._finish(image, one))
+                self._encodings.add(task)
+                task.add_done_callback(self._encodings.discard)
+        finally:
+            self.running = []
+
+    def _count(self, batch: list[QueuedImage], size: int, seconds: float) -> None:
+        """Learns how long an image takes, from batches that had nothing to compile."""
+        self.metrics.count_batch(len(batch), seconds)
+        program = program_key(batch[0].request), size
+        if program in self._compiled:
+            self._seconds_per_image += (seconds / len(batch) - self._seconds_per_image) / 2
+        self._compiled.add(program)
+
+    def _report_step(
+        self, loop: asyncio.AbstractEventLoop, batch: list[QueuedImage], shown: dict[int, int], step: int, x0: Any
+    ) -> None:
+        """Called on the device's thread after each piece of the loop; `shown` counts previews by row."""
+        if all(image.job.finished.is_set() for image in batch):
+            raise BatchAbandoned
+        rows = [row for row, image in enumerate(batch) if wants_preview(image, step, shown.get(row, 0))]
+        previews = {}
+        if rows:  # by the VAE alone, whatever decoder makes the image itself
+            pixels = to_pixels(gather_rows(self.pipeline.decode(x0), self.pipeline.mesh))
+            previews = {row: Image.fromarray(pixels[row]) for row in rows}
+        shown |= {row: shown.get(row, 0) + 1 for row in rows}
+        loop.call_soon_threadsafe(publish_step, batch, step, previews, dict(shown))
+
+    async def _finish(self, image: QueuedImage, made: GeneratedImage) -> None:
+        """Writes the image's file, on another thread."""
+        job = image.job
+        if job.finished.is_set():
+            return
+        try:
+            image.content = await asyncio.to_thread(encode_image, made.image, made.texts, job.suffix, job.quality)
+        except Exception as error:
+            return self._fail([image], error)
+        image.metadata, image.preview = made.metadata, None
+        if not job.finished.is_set():
+            if job.on_image is not None:
+                job.on_image(image)
+            job.publish(Update("image", image))
+            self.metrics.images.inc()
+            if all(one.is_done for one in job.images):
+                job.finish("completed")
+
+    def _fail(self, batch: list[QueuedImage], error: Exception) -> None:
+        LOGGER.error("a batch of %d images failed", len(batch), exc_info=error)
+        self.metrics.failures.inc()
+        answer = ApiError(500, "the server had an error while it made this image; its log says more")
+        if isinstance(error, FloatingPointError):
+            answer = ApiError(500, "the image holds no finite numbers: lower guidance_scale", param="guidance_scale")
+        elif told := explain_device_error(error, "ask for fewer or smaller images"):
+            answer = ApiError(503, told[0], code="out_of_memory", headers={"x-should-retry": "false"})
+        for job in dict.fromkeys(image.job for image in batch):
+            self.queue.remove(job)
+            job.finish("failed", answer)
+
+
+def ignore_step(step: int, x0: Any) -> None:
+    """The progress of a batch that nobody watches: the loop in pieces is another program than in one."""
+
+
+def wants_preview(image: QueuedImage, step: int, shown: int) -> bool:
+    """Whether a preview is due after so many steps: the job's number of them, evenly over the steps, or one now."""
+    job, steps = image.job, image.steps
+    if job.finished.is_set() or step >= steps:
+        return False
+    due = shown < job.partial_images and step * (job.partial_images + 1) >= (shown + 1) * steps
+    return due or job.wants_preview
+
+
+def publish_step(batch: list[QueuedImage], step: int, previews: dict[int, Image.Image], shown: dict[int, int]) -> None:
+    """Tells the jobs of a batch how far it is."""
+    for row, image in enumerate(batch):
+        if image.job.finished.is_set():
+            continue
+        image.step = step
+        if row in previews:
+            image.preview, image.job.wants_preview = previews[row], False
+            image.job.publish(Update("preview", image, previews[row], shown[row] - 1))
+        else:
+            image.job.publish(Update("progress", image))

@@ -1,0 +1,159 @@
+"""What edits of drawn scenes come to: python -m scripts.edit_figures [--pictures 12] [--out edits.png]
+
+Pictures of two things on a background are drawn, those that the scene reader finds right are edited, and it reads what
+came of that. Printed as one table:
+  words       edits in words (thing, background, place): the whole of the new scene right, beside the old one's pixels;
+              controls: the picture as it was, and the new prompt drawn by the same seed without the picture
+  inpainting  the thing in the left half replaced: read there, outside untouched, the step across the mask's edge
+  inversion   PSNR of a round trip through the noise, of latents and pixels, by steps
+"""
+
+import argparse
+import functools
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dalle3_jax.evaluation.tables import markdown_table
+from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.png import GeneratedImage, encode_png
+from dalle3_jax.prompting.claims import Claims, parse_claims
+from dalle3_jax.prompting.lexicon import Lexicon
+from dalle3_jax.prompting.scene_lexicon import training_lexicon
+from dalle3_jax.reading.scene_reader import Reader, SceneReading
+
+THINGS = ("fox", "owl", "penguin", "frog", "pig", "elephant", "robot", "castle", "cactus", "apple", "umbrella", "train")
+PLACES = ("beach", "meadow", "desert", "snow", "city")
+ROUND_TRIPS = (10, 20, 50)
+BATCH = 4
+
+
+def main() -> None:
+    """Draw, edit, read, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=12, help="pictures to begin with (default %(default)s)")
+    parser.add_argument("--out", default="edits.png", help="a sheet: a row for each picture (default %(default)s)")
+    arguments = parser.parse_args()
+    pipeline, reader = Pipeline.load("demo"), Reader.load()
+    lexicon = training_lexicon(pipeline.release.training)
+    assert lexicon is not None, "the demo was trained on scenes"
+    is_right = functools.partial(shows, reader, lexicon)
+    firsts = draw_pictures(pipeline, arguments.pictures)
+    right = [one for one in firsts if is_right(one, one.prompt)]
+    rows = [("drawn right", f"{len(right)} of {len(firsts)}", "")]
+    sheet = [[np.asarray(one.image)] for one in right]
+    for kind in ("background", "thing", "place"):
+        rows.append(edit_in_words(pipeline, is_right, right, lexicon, kind, sheet))
+    rows += inpaint_half(pipeline, reader, right, lexicon, sheet)
+    rows += round_trips(pipeline, right[:BATCH])
+    print(markdown_table(("edit", "right", "remark"), rows))
+    cells = [np.concatenate(row, axis=1) for row in sheet if len(row) == max(map(len, sheet))]
+    Path(arguments.out).write_bytes(encode_png(Image.fromarray(np.concatenate(cells))))
+
+
+def draw_pictures(pipeline: Pipeline, count: int) -> list[GeneratedImage]:
+    """Pictures of two things side by side, by their own seeds."""
+    pairs = itertools.islice(zip(THINGS, THINGS[1:] + THINGS[:1], itertools.cycle(PLACES), strict=False), count)
+    prompts = [
+        f"A picture of a {one} and a {other} in the {place}. The {one} is on the left and the {other} is on the right."
+        for one, other, place in pairs
+    ]
+    return pipeline(prompts, upsample="none", batch_size=BATCH)
+
+
+def shows(reader: Reader, lexicon: Lexicon, picture: GeneratedImage, prompt: str) -> bool:
+    """Whether the reader finds what a prompt says: things, their number, which is left of which, the background."""
+    [reading] = reader.read(np.asarray(picture.image)[None])
+    wanted: Claims = parse_claims(prompt, lexicon)
+    names = sorted(seen.concept for seen in reading.objects)
+    asked = sorted(name for name, number in wanted.things.items() for _ in range(number))
+    ordered = all(across(reading, one) < across(reading, other) for one, how, other in sides(wanted))
+    return names == asked and reading.background in wanted.backgrounds and ordered
+
+
+def sides(claims: Claims) -> list[tuple[str, str, str]]:
+    """The relations of left and right."""
+    return [(one[0], one[1], one[2]) for one in claims.relations if one[1] == "left of"]
+
+
+def across(reading: SceneReading, name: str) -> float:
+    """Where a thing stands, as a fraction of the width; the middle where it is not there."""
+    return next((seen.x for seen in reading.objects if seen.concept == name), 0.5)
+
+
+def instructions(picture: GeneratedImage, lexicon: Lexicon, kind: str) -> str:
+    """An edit of this kind."""
+    claims = parse_claims(picture.prompt, lexicon)
+    first = next(iter(claims.things))
+    if kind == "background":
+        return f"make it the {PLACES[(PLACES.index(claims.backgrounds[0]) + 2) % len(PLACES)]}"
+    if kind == "place":
+        return f"move the {first} to the right"
+    return f"replace the {first} with a {THINGS[(THINGS.index(first) + 5) % len(THINGS)]}"
+
+
+def edit_in_words(pipeline, is_right, pictures: Sequence[GeneratedImage], lexicon, kind: str, sheet) -> tuple:
+    """The row of one kind of edit in words; what was made joins the sheet."""
+    edited = [pipeline.edit(one, instruction=instructions(one, lexicon, kind), batch_size=1)[0] for one in pictures]
+    fresh = [pipeline(new.prompt, seed=new.seed, upsample="none", batch_size=1)[0] for new in edited]
+    for row, picture in zip(sheet, edited, strict=True):
+        row.append(np.asarray(picture.image))
+    hits = sum(is_right(new, new.prompt) for new in edited)
+    controls = sum(is_right(new, new.prompt) for new in fresh)
+    before = sum(is_right(old, new.prompt) for old, new in zip(pictures, edited, strict=True))
+    near, far = (np.mean([distance(a, b) for a, b in zip(pictures, made, strict=True)]) for made in (edited, fresh))
+    remark = f"as it was {before}, drawn anew {controls}; levels from the picture {near:.1f}, drawn anew {far:.1f}"
+    return f"in words: {kind}", f"{hits} of {len(edited)}", remark
+
+
+def distance(one: GeneratedImage, other: GeneratedImage) -> float:
+    """Mean absolute difference in levels."""
+    return float(np.abs(np.asarray(one.image, np.float32) - np.asarray(other.image, np.float32)).mean())
+
+
+def inpaint_half(pipeline, reader: Reader, pictures: Sequence[GeneratedImage], lexicon, sheet) -> list[tuple]:
+    """The left half replaced: what is read there, what changed outside, and the step across the edge of the mask."""
+    hits, changed, steps, usual = 0, 0, [], []
+    for row, picture in zip(sheet, pictures, strict=True):
+        pixels = np.asarray(picture.image)
+        width, height = picture.image.size
+        mask, edge = np.zeros((height, width), np.uint8), width // 2
+        mask[:, :edge] = 255
+        claims = parse_claims(picture.prompt, lexicon)
+        first = next(iter(claims.things))
+        new = THINGS[(THINGS.index(first) + 5) % len(THINGS)]
+        [made] = pipeline.edit(picture, picture.prompt.replace(first, new), mask=mask, upsample="none", batch_size=1)
+        result = np.asarray(made.image)
+        row.append(result)
+        [reading] = reader.read(result[None])
+        hits += any(seen.concept == new and seen.x < 0.5 for seen in reading.objects)
+        changed += int((result[mask == 0] != pixels[mask == 0]).sum())
+        difference = np.abs(np.diff(result.astype(np.float32), axis=1)).mean((0, 2))
+        steps.append(difference[edge - 1])
+        usual.append(difference[edge // 2 : edge + edge // 2].mean())
+    seam = f"step across the edge {np.mean(steps):.1f} levels, elsewhere {np.mean(usual):.1f}"
+    seam = f"values changed outside {changed}; {seam}"
+    return [("inpainting: thing in the left half", f"{hits} of {len(pictures)}", seam)]
+
+
+def round_trips(pipeline: Pipeline, pictures: Sequence[GeneratedImage]) -> list[tuple]:
+    """PSNR of what an inversion comes back to, against the VAE's own copy of the pictures."""
+    rows = []
+    images = np.stack([np.asarray(one.image) for one in pictures]).astype(np.float32) / 127.5 - 1
+    copies = np.asarray(pipeline.decode(pipeline.encode_images(images)))
+    for steps in ROUND_TRIPS:
+        settings = {"steps": steps, "sampler": "ddim", "guidance_scale": 1.0, "strength": 1.0}
+        requests = [pipeline.request(one.prompt, image=one, source_prompt=one.prompt, **settings) for one in pictures]
+        condition = pipeline.prompts.get([one.prompt for one in pictures], pipeline.encode)
+        edit = pipeline.encode_edits(requests)
+        back = pipeline.decode(pipeline.sample_latents(condition, condition, requests, edit=edit))
+        psnr = 10 * np.log10(4 / np.mean((np.asarray(back) - copies) ** 2))
+        rows.append((f"inversion: {steps} steps there and back", f"{psnr:.1f} dB", "of the VAE's own copy"))
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A server on the tiny release, called in this process; and an engine whose batches are made by the test's leave."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from dalle3_jax.pipeline.png import GeneratedImage
+from dalle3_jax.serving import engine as engines
+from dalle3_jax.serving.app import build_app
+from dalle3_jax.serving.engine import Engine
+from dalle3_jax.serving.service import Service
+
+
+@pytest.fixture(scope="session")
+def service(pipeline) -> Service:
+    """A service of the tiny release, in batches of one or two."""
+    return Service(Engine(pipeline, batch_size=2), name="tiny")
+
+
+@pytest.fixture(scope="module")
+def client(pipeline) -> Iterator[TestClient]:
+    """A client of a running server."""
+    service = Service(Engine(pipeline, batch_size=2), name="tiny")
+    with TestClient(build_app(service), raise_server_exceptions=False) as client:
+        yield client
+
+
+class Gate:
+    """Stands for `run_batch`: notes each batch, and makes a step each time that it is let through."""
+
+    def __init__(self):
+        self.batches: list[list] = []
+        self.steps = 0
+        self.error: Exception | None = None
+        self._open = threading.Semaphore(0)
+
+    def let_through(self, steps: int = 1000) -> None:
+        self._open.release(steps)
+
+    def __call__(self, pipeline, requests, size, progress):
+        self.batches.append([request.prompt for request in requests])
+        for step in range(1, requests[0].sampling.steps + 1):
+            assert self._open.acquire(timeout=20)
+            self.steps += 1
+            if self.error:
+                raise self.error
+            progress(step, np.zeros((size, 2, 2, 2), np.float32))
+        image = Image.new("RGB", (16, 16))
+        return [GeneratedImage(image, request, "digest", size) for request in requests]
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Every batch of every engine waits here."""
+    gate = Gate()
+    monkeypatch.setattr(engines, "run_batch", gate)
+    yield gate
+    gate.let_through()

@@ -1,0 +1,209 @@
+"""What a client that leaves frees, what an error reaches, how the engine ends, and that batching changes nothing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+
+from dalle3_jax.serving.engine import Engine, batch_sizes, wants_preview
+from dalle3_jax.serving.errors import ApiError
+from dalle3_jax.serving.queue import Job
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def run(engine: Engine, script: Callable[[], Awaitable[None]]) -> None:
+    """Runs a script beside the engine."""
+
+    async def both() -> None:
+        task = asyncio.create_task(engine.run())
+        try:
+            await script()
+        finally:
+            task.cancel()
+
+    asyncio.run(both())
+
+
+def jobs_of(pipeline, *prompts: str, client: str = "a", **options) -> list[Job]:
+    return [Job([pipeline.request(prompt)], client, **options) for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    ("most", "devices", "sizes"),
+    [(1, 1, (1,)), (8, 1, (1, 2, 4, 8)), (6, 1, (1, 2, 4, 6)), (8, 4, (4, 8)), (4, 16, (16,))],
+)
+def test_batches_are_powers_of_two_and_multiples_of_the_devices(most, devices, sizes):
+    assert batch_sizes(most, devices) == sizes
+
+
+def test_a_client_that_leaves_frees_the_device_within_one_step(pipeline, gate):
+    engine = Engine(pipeline, batch_size=2)
+
+    async def script() -> None:
+        leaving, next_one = jobs_of(pipeline, "leaving", "next", batch_size=1)
+        engine.submit(leaving)
+        engine.submit(next_one)
+        gate.let_through(1)
+        await until(lambda: gate.steps == 1 and leaving.images[0].step == 1)
+        engine.cancel(leaving)
+        gate.let_through(1)
+        await until(lambda: gate.batches[1:] == [["next"]])
+        assert gate.steps == 2
+        assert leaving.status == "cancelled"
+        gate.let_through()
+        await next_one.finished.wait()
+        assert next_one.status == "completed"
+
+    run(engine, script)
+
+
+def test_the_neighbour_in_the_batch_of_one_who_leaves_gets_its_image(pipeline, gate):
+    engine = Engine(pipeline, batch_size=2)
+
+    async def script() -> None:
+        blocking, leaving, staying = jobs_of(pipeline, "blocking", "leaving", "staying")
+        engine.submit(blocking)
+        await until(lambda: len(gate.batches) == 1)
+        engine.submit(leaving)
+        engine.submit(staying)
+        gate.let_through(5)
+        await until(lambda: gate.batches[1:] == [["leaving", "staying"]])
+        engine.cancel(leaving)
+        gate.let_through()
+        await staying.finished.wait()
+        assert (leaving.status, staying.status) == ("cancelled", "completed")
+        assert leaving.images[0].content is None
+
+    run(engine, script)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), 503, "out_of_memory"),
+        (FloatingPointError("nan"), 500, None),
+        (KeyError("bug"), 500, None),
+    ],
+)
+def test_an_error_is_the_answer_of_its_batch_alone(pipeline, gate, error, status, code):
+    engine = Engine(pipeline, batch_size=1)
+
+    async def script() -> None:
+        bad, good = jobs_of(pipeline, "bad", "good")
+        gate.error = error
+        engine.submit(bad)
+        gate.let_through(1)
+        await bad.finished.wait()
+        gate.error = None
+        gate.let_through()
+        engine.submit(good)
+        await good.finished.wait()
+        assert (bad.status, bad.error.status, bad.error.code) == ("failed", status, code)
+        assert good.status == "completed"
+
+    run(engine, script)
+
+
+def test_what_runs_is_finished_and_what_waits_is_refused_at_the_end(pipeline, gate):
+    engine = Engine(pipeline, batch_size=1)
+
+    async def script() -> None:
+        begun = Job([pipeline.request("begun")] * 2, "a")
+        waiting, late = jobs_of(pipeline, "waiting", "late")
+        engine.submit(begun)
+        await until(lambda: len(gate.batches) == 1)
+        engine.submit(waiting)
+        engine.drain()
+        assert (waiting.status, waiting.error.status) == ("failed", 503)
+        with pytest.raises(ApiError) as refused:
+            engine.submit(late)
+        assert refused.value.status == 503
+        gate.let_through()
+        await engine.stop()
+        assert begun.status == "completed"
+        assert all(image.content for image in begun.images)
+
+    run(engine, script)
+
+
+def test_a_full_queue_says_when_to_come_again(pipeline):
+    engine = Engine(pipeline, places=2)
+    first, second = jobs_of(pipeline, "first", "second")
+    engine.submit(first)
+    with pytest.raises(ApiError) as refused:
+        engine.submit(second)
+    assert refused.value.status == 429
+    assert 1 <= int(refused.value.headers["Retry-After"]) <= 120
+    engine.cancel(first)
+    engine.submit(second)
+
+
+def test_previews_come_evenly_and_never_of_the_last_step(pipeline):
+    job = Job([pipeline.request("a", steps=20)], partial_images=3)
+    shown, at = 0, []
+    for step in range(2, 21, 2):
+        if wants_preview(job.images[0], step, shown):
+            shown += 1
+            at.append(step)
+    assert at == [6, 10, 16]
+    job.partial_images, job.wants_preview = 0, True
+    assert wants_preview(job.images[0], 2, 0)
+    assert not wants_preview(job.images[0], 20, 0)
+
+
+def test_warming_up_fits_the_batches_to_the_memory(pipeline, monkeypatch):
+    def batch(pipeline, requests, size, progress):
+        if size > 2:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr("dalle3_jax.serving.engine.run_batch", batch)
+    engine = Engine(pipeline, batch_size=8)
+
+    async def script() -> None:
+        task = asyncio.create_task(engine.run([pipeline.request("")]))
+        await until(lambda: engine.is_ready)
+        task.cancel()
+
+    asyncio.run(script())
+    assert engine.sizes == (1, 2)
+    assert [entry["batch_size"] for entry in engine.warm] == [1, 2]
+
+
+def pixels(image) -> np.ndarray:
+    import io
+
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(image.content)).convert("RGB"), np.int16)
+
+
+def test_an_image_is_the_same_alone_and_beside_those_of_others(pipeline):
+    """Bit for bit in a batch of the same size, and nearly so in one of another."""
+    engine = Engine(pipeline, batch_size=2)
+
+    async def make(*jobs: Job) -> list[np.ndarray]:
+        for job in jobs:
+            engine.submit(job)
+        for job in jobs:
+            await job.finished.wait()
+        return [pixels(image) for job in jobs for image in job.images]
+
+    async def script() -> None:
+        def ours(client: str = "a", **options) -> Job:
+            return Job([pipeline.request("a panda", seed=5)], client, **options)
+
+        other = Job([pipeline.request("snow", seed=9, guidance_scale=4.0, negative_prompt="x")], "b")
+        [alone] = await make(ours())
+        together, _ = await make(ours(), other)
+        [again] = await make(ours(batch_size=2))
+        assert np.array_equal(together, again)
+        assert (np.abs(alone - together) <= 1).mean() > 0.999
+        assert together.std() > 1
+
+    run(engine, script)
