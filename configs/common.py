@@ -15,7 +15,8 @@ OBJECTIVES = {
     },  # crop: side in pixels of what is trained on
     # teacher False: from the data alone; top: where x is nothing but noise; parts: of [0, top], at first and at the end
     "distill": {"teacher": True, "top": 0.985, "parts": (8, 64), "crop": 0, "perturbation": PERTURBATION},
-    "distill_base": {"top": 0.985, "parts": (8, 64), "guidance_scale": 1.0},  # of the teacher, folded in
+    # guidance_scales: of the teacher, from and to; mean, std: of log(sigma / alpha) at the times that are drawn
+    "distill_base": {"guidance_scales": (1.0, 1.0), "mean": 0.0, "std": 1.6, "warmup": 1_000},
     "captioner": {"contrastive": 1.0, "caption": 2.0},  # weights of its losses
     "upscaler": {"time_shift": 1.0, "most_noise": 0.35},  # most_noise: highest time of low-resolution images' noise
     "distill_upscaler": {"top": 0.985, "parts": (8, 64), "guidance_scale": 1.0, "most_noise": 0.35},

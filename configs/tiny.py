@@ -166,9 +166,9 @@ def distill_base():
     c.train.trainable = ("unet",)
     del c.model.text_encoder
     c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
-    c.train.objective.top = 1.0
-    c.train.objective.parts = (2, 4)
-    c.train.objective.guidance_scale = 2.0
+    c.model.unet = ConfigDict({**base().model.unet, "guidance_width": 8})
+    c.train.objective.guidance_scales = (1.0, 3.0)
+    c.train.objective.warmup = 2
     return c
 
 

@@ -23,6 +23,7 @@ from dalle3_jax.evaluation.suites import sample_prompts
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.unet import apply_unet
 from dalle3_jax.pipeline import Pipeline, programs
+from dalle3_jax.pipeline.denoisers import denoiser
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.stages.inputs import data_section
@@ -169,6 +170,6 @@ def x0_error(
     system: PipelineSpec,
 ) -> Float[Array, ""]:
     """Mean squared error of the network's estimate of x0 at time t; `params` are the UNet's."""
-    denoise = programs.denoiser({"unet": params}, condition, system=system)
+    denoise = denoiser({"unet": params}, condition, system=system)
     x_t = system.schedule.alpha(t) * x0 + system.schedule.sigma(t) * eps
     return jnp.mean(jnp.square(denoise(x_t, jnp.broadcast_to(t, len(x0))) - x0))

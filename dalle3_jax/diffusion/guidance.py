@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Denoise, Float
 
-__all__ = ["RESCALED", "check_rescaled", "classifier_free", "rescale_guided"]
+__all__ = ["RESCALED", "check_rescaled", "classifier_free", "project_difference", "rescale_guided", "scale_at"]
 
 Images = Float[Array, "b h w c"]
 Scalar = int | float | Float[Array, "..."]
@@ -25,6 +25,12 @@ def check_rescaled(output: str) -> str:
     return output
 
 
+def scale_at(t: Float[Array, " b"], scale: Scalar, interval: tuple[Scalar, Scalar]) -> Float[Array, " b"]:
+    """The scale within the interval of times, both ends included, and 1 outside (arXiv 2404.07724)."""
+    first, last = interval
+    return jnp.where((t >= first) & (t <= last), scale, 1.0)
+
+
 def classifier_free(
     denoise_both: Denoise,
     scale: Scalar,
@@ -32,27 +38,48 @@ def classifier_free(
     interval: tuple[Scalar, Scalar] = (0.0, 1.0),
     rescale: Scalar = 0.0,
     rescaled: str = "v",
+    projection: tuple[Scalar, Scalar] | None = None,
 ) -> Denoise:
     """Turn a Denoise over 2b rows [conditional; null] into a guided one over b rows; scale 1 is the conditional.
 
     Outside `interval` (first and last t, both included) the scale is 1 (arXiv 2404.07724). `rescale` in [0, 1] rescales
     the guided output to the conditional's standard deviation (see `rescale_guided`): that of what `rescaled` names, one
-    of RESCALED, under the schedule, of x0 without one.
+    of RESCALED, under the schedule, of x0 without one. `projection`, (parallel, norm) of `project_difference`, makes it
+    adaptive projected guidance.
     """
     check_rescaled(rescaled)
+
+    def difference(conditional: Images, null: Images) -> Images:
+        return conditional - null if projection is None else project_difference(conditional, null, *projection)
 
     def denoise(x_t: Images, t: Float[Array, " b"]) -> Images:
         both = denoise_both(jnp.concatenate([x_t, x_t]), jnp.concatenate([t, t]))
         conditional, null = jnp.split(both, 2)
-        first, last = interval
         # The paper's eq. 6, (1 + w) conditional - w null with w = scale - 1, in a form that is exact at scale 1.
-        w = jnp.where((t >= first) & (t <= last), scale - 1, 0).reshape(-1, 1, 1, 1)
-        guided = conditional + w * (conditional - null)
+        w = (scale_at(t, scale, interval) - 1).reshape(-1, 1, 1, 1)
+        guided = conditional + w * difference(conditional, null)
         signal = 0 if schedule is None else _signal(rescaled, x_t, schedule.alpha(t).reshape(-1, 1, 1, 1))
         share = jnp.reshape(jnp.asarray(rescale, jnp.float32), (-1, 1, 1, 1))
         return rescale_guided(guided, conditional, signal, share)
 
     return denoise
+
+
+def project_difference(conditional: Images, null: Images, parallel: Scalar, norm: Scalar) -> Images:
+    """conditional - null of two estimates of x0, as adaptive projected guidance has it (arXiv 2410.02416, algorithm 1).
+
+    Its norm in each image is cut to `norm` (0: it is not), and of its part along the conditional, which oversaturates,
+    the share `parallel` is left. (1, 0) changes nothing. The paper's momentum, a sum over steps, is left out.
+    """
+    share, most = (jnp.reshape(jnp.asarray(rows, jnp.float32), (-1, 1, 1, 1)) for rows in (parallel, norm))
+    axes = (1, 2, 3)
+    difference = conditional - null
+    size = jnp.sqrt(jnp.sum(jnp.square(difference), axis=axes, keepdims=True))
+    difference = difference * jnp.where((most > 0) & (size > most), most / jnp.where(size > 0, size, 1), 1)
+    squared = jnp.sum(jnp.square(conditional), axis=axes, keepdims=True)
+    dot = jnp.sum(difference * conditional, axis=axes, keepdims=True)
+    along = dot / jnp.where(squared > 0, squared, 1) * conditional
+    return difference - (1 - share) * along
 
 
 def rescale_guided(

@@ -4,6 +4,7 @@ A loop in chunks equals the whole one.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,17 +18,23 @@ from dalle3_jax.typing import Array, Denoise, Float, Int
 
 __all__ = [
     "SAMPLERS",
+    "DenoiseWithMemory",
     "SamplerState",
     "SamplerStep",
     "advance",
+    "advance_with_memory",
     "consistency",
     "ddim",
+    "evaluates_between",
     "find_step",
     "initial_state",
     "noise",
     "past_outputs",
     "sample",
 ]
+
+DenoiseWithMemory = Callable[[Images, Float[Array, " b"], Array, Int[Array, ""]], tuple[Images, Array]]
+"""(x_t, t, memory, index of the step) -> x0 and the memory of the next step."""
 
 SAMPLERS: dict[str, SamplerStep] = {
     "ddim": ddim,
@@ -50,6 +57,11 @@ def find_step(sampler: str, prediction: str = "eps") -> SamplerStep:
     """The step of a sampler by name, for a network of this prediction: PNDM combines what the network predicts."""
     step: Any = SAMPLERS[sampler]
     return functools.partial(step, prediction=prediction) if past_outputs(step) else step
+
+
+def evaluates_between(sampler: str) -> bool:
+    """Whether steps of a sampler evaluate the network up to their end too, and not only at their start."""
+    return sampler in ("heun", "pndm", "pndm_prk")
 
 
 def past_outputs(step: SamplerStep) -> int:
@@ -84,12 +96,50 @@ def advance(
     """
 
     def one(index: int | Int[Array, ""], state: SamplerState) -> SamplerState:
-        t_prev, t, s = times[jnp.maximum(index - 1, begin)], times[index], times[index + 1]
-        here = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
-        return step(denoise, schedule, state, t_prev, t, s, here)
+        return _take_step(step, denoise, schedule, state, times, keys, index, begin)
 
     # Not a scan: XLA inlines a scan of one step and rounds it otherwise, and a chunk must equal the whole loop.
     return jax.lax.fori_loop(first, first + count, one, state)
+
+
+def advance_with_memory(
+    step: SamplerStep,
+    denoise: DenoiseWithMemory,
+    schedule: Schedule,
+    state: SamplerState,
+    memory: Array,
+    times: Float[Array, " points"],
+    keys: Keys,
+    first: int | Int[Array, ""],
+    count: int | Int[Array, ""],
+    begin: int | Int[Array, ""] = 0,
+) -> SamplerState:
+    """The same with a Denoise that is given what it kept in the step before, at the first step `memory`.
+
+    For samplers that evaluate once a step, at its start (see `evaluates_between`).
+    """
+
+    def one(index: Int[Array, ""], carry: tuple[SamplerState, Array]) -> tuple[SamplerState, Array]:
+        state, memory = carry
+        x0, memory = denoise(state.x, jnp.full(state.x.shape[:1], times[index]), memory, index)
+        return _take_step(step, lambda x_t, t: x0, schedule, state, times, keys, index, begin), memory
+
+    return jax.lax.fori_loop(first, first + count, one, (state, memory))[0]
+
+
+def _take_step(
+    step: SamplerStep,
+    denoise: Denoise,
+    schedule: Schedule,
+    state: SamplerState,
+    times: Float[Array, " points"],
+    keys: Keys,
+    index: int | Int[Array, ""],
+    begin: int | Int[Array, ""],
+) -> SamplerState:
+    t_prev, t, s = times[jnp.maximum(index - 1, begin)], times[index], times[index + 1]
+    here = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+    return step(denoise, schedule, state, t_prev, t, s, here)
 
 
 def sample(

@@ -14,8 +14,8 @@ from flax import linen as nn
 from dalle3_jax.models.clip import Tower
 from dalle3_jax.models.coca import ImageTower, TextDecoder, TextTower
 from dalle3_jax.models.examples import floats, text_inputs
+from dalle3_jax.nn.attention import KV
 from dalle3_jax.nn.explicit_axes import accept_explicit_axes
-from dalle3_jax.nn.kv_cache import KV
 from dalle3_jax.nn.layers import with_logical_axes
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.clip import CLIPBlock, Tower, activate, unit_vectors
-from dalle3_jax.nn.kv_cache import KV, CachedAttention
+from dalle3_jax.nn.attention import KV
+from dalle3_jax.nn.kv_cache import CachedAttention
 from dalle3_jax.nn.layers import conv, dense, embedding, grid_sinusoids, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.nn.transformer import ContextKeys
 from dalle3_jax.typing import Array, Bool, Float, Params
 
-__all__ = ["Condition", "encode_text"]
+__all__ = ["Condition", "ProjectedCondition", "encode_text"]
 
 
 class Condition(NamedTuple):
@@ -21,6 +22,17 @@ class Condition(NamedTuple):
     def concatenate(self, second: "Condition") -> "Condition":
         """One condition of two text encoders: each token's features of both, and the second's vector (SDXL)."""
         return second._replace(tokens=jnp.concatenate([self.tokens, second.tokens], axis=-1))
+
+
+class ProjectedCondition(NamedTuple):
+    """The same with the keys and values that each transformer of a UNet, by its name, has of the tokens.
+
+    They are of the text alone: a sampling loop computes them once (see `unet.project_condition`).
+    """
+
+    keys: Mapping[str, ContextKeys]
+    mask: Bool[Array, "b m"]
+    vector: Float[Array, "b v"]
 
 
 def encode_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping[str, Array]) -> Condition:

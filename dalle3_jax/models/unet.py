@@ -1,24 +1,32 @@
 """The latent diffusion UNet: DALL-E 3's scale-shift conditioning; Stable Diffusion's and SDXL's are fields."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.models.condition import Condition
+from dalle3_jax.models.condition import Condition, ProjectedCondition
 from dalle3_jax.models.examples import floats, require_component, text_mask
 from dalle3_jax.models.vae import depth_to_space, space_to_depth
 from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import EmbeddingMLP, conv, dense, embedding, guidance_sinusoids, sinusoids
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample
-from dalle3_jax.nn.transformer import SpatialTransformer
+from dalle3_jax.nn.transformer import SpatialTransformer, project_context
 from dalle3_jax.typing import Array, DTypeLike, Float, Params
 
-__all__ = ["SIZE_ID_WIDTH", "Level", "UNet", "apply_unet", "whole_image_sizes"]
+__all__ = [
+    "SIZE_ID_WIDTH",
+    "Level",
+    "UNet",
+    "apply_unet",
+    "apply_unet_with_features",
+    "project_condition",
+    "whole_image_sizes",
+]
 
 SIZE_ID_WIDTH = 256
 """Sinusoids per size id, as in SDXL (arXiv 2307.01952)."""
@@ -89,20 +97,38 @@ class UNet(nn.Module):
         self,
         x: Float[Array, "b h w c"],
         t: Float[Array, " b"],
-        condition: Condition,
+        condition: Condition | ProjectedCondition,
         sizes: Float[Array, "b s"] | None = None,
         noise_level: Float[Array, " b"] | None = None,
         guidance: Float[Array, " b"] | None = None,
+        deep: Float[Array, "b h2 w2 c2"] | None = None,
     ) -> Float[Array, "b h w c_out"]:
         """One evaluation; t and noise_level are schedules' network times, sizes are in pixels, guidance is a scale.
 
-        Any latent size works, any multiple of `patch` where pixels are folded.
+        Any latent size works, any multiple of `patch` where pixels are folded. With the features `deep` of an earlier
+        time only the first convolution and the last layer are evaluated (DeepCache, arXiv 2312.00858); without, they
+        are sown as the intermediate "deep".
         """
-        self._check_condition(condition)
+        self.check_condition(condition)
         e = self._conditioning_embedding(t, condition, sizes, noise_level, guidance)
         top = self.levels[0].channels
         x = space_to_depth(x, self.patch).astype(self.dtype)
-        x = conv(top, self.conv_in_kernel, dtype=self.dtype, name="conv_in")(x)
+        first = conv(top, self.conv_in_kernel, dtype=self.dtype, name="conv_in")(x)
+        if deep is None:
+            deep = self._deep_features(first, e, condition)
+            self.sow("intermediates", "deep", deep)
+        last = self.levels[0].blocks
+        x = self._layer(jnp.concatenate([deep, first], axis=-1), e, condition, self.levels[0], f"up_0_{last}")
+
+        rms = self.norm == "rms"
+        norm = RMSNorm(self.eps, name="norm_out") if rms else GroupNorm(self.groups, self.eps, name="norm_out")
+        # The first guess of a new network is zero.
+        features, kernel = self.out_channels * self.patch**2, self.conv_out_kernel
+        out = conv(features, kernel, dtype=self.dtype, zero=True, name="conv_out")(nn.silu(norm(x)))
+        return depth_to_space(out, self.patch).astype(jnp.float32)
+
+    def _deep_features(self, x: Array, e: Array, condition: Condition | ProjectedCondition) -> Array:
+        """What the last layer is given beside the first convolution's output."""
         skips = [x]
         for i, level in enumerate(self.levels):
             for j in range(level.blocks):
@@ -114,28 +140,35 @@ class UNet(nn.Module):
 
         bottom = self.levels[-1]
         x = self._block(bottom.channels, "middle_block_0")(x, e)
-        if self.middle_depth:
-            middle = dataclasses.replace(bottom, depth=self.middle_depth, self_attend=self.middle_self_attend)
-            x = self._transformer(middle, "middle_transformer")(x, condition.tokens, condition.mask)
+        x = self._attend(x, condition, self._middle_level(), "middle_transformer")
         x = self._block(bottom.channels, "middle_block_1")(x, e)
 
         for i, level in reversed(list(enumerate(self.levels))):
-            for j in range(level.blocks + 1):
+            for j in range(level.blocks + (i > 0)):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
                 x = self._layer(x, e, condition, level, f"up_{i}_{j}")
             if i > 0:
                 _, height, width, _ = skips[-1].shape
                 x = Upsample(level.channels, dtype=self.dtype, name=f"up_{i}_upsample")(x, (height, width))
+        return x
 
-        rms = self.norm == "rms"
-        norm = RMSNorm(self.eps, name="norm_out") if rms else GroupNorm(self.groups, self.eps, name="norm_out")
-        # The first guess of a new network is zero.
-        features, kernel = self.out_channels * self.patch**2, self.conv_out_kernel
-        out = conv(features, kernel, dtype=self.dtype, zero=True, name="conv_out")(nn.silu(norm(x)))
-        return depth_to_space(out, self.patch).astype(jnp.float32)
+    @nn.nowrap
+    def transformers(self) -> Iterator[tuple[str, SpatialTransformer]]:
+        """Every transformer by its name, apart from the network."""
+        for i, level in enumerate(self.levels):
+            names = [f"down_{i}_{j}" for j in range(level.blocks)] + [f"up_{i}_{j}" for j in range(level.blocks + 1)]
+            yield from ((f"{name}_transformer", self._transformer(level, None)) for name in names if level.depth)
+        if self.middle_depth:
+            yield "middle_transformer", self._transformer(self._middle_level(), None)
 
-    def _check_condition(self, condition: Condition) -> None:
-        widths = [("tokens", self.context_width, condition.tokens)]
+    def _middle_level(self) -> Level:
+        return dataclasses.replace(self.levels[-1], depth=self.middle_depth, self_attend=self.middle_self_attend)
+
+    @nn.nowrap
+    def check_condition(self, condition: Condition | ProjectedCondition) -> None:
+        """Raise ValueError for a condition of other widths than those that the UNet takes."""
+        projected = isinstance(condition, ProjectedCondition)
+        widths = [] if projected else [("tokens", self.context_width, condition.tokens)]
         widths += [("a vector", self.vector_width, condition.vector)] if self.pooled else []
         if wrong := [f"{what} of {w}, not {x.shape[-1]}" for what, w, x in widths if w not in (0, x.shape[-1])]:
             raise ValueError(f"the condition does not fit this UNet, which takes {' and '.join(wrong)}")
@@ -143,7 +176,7 @@ class UNet(nn.Module):
     def _conditioning_embedding(
         self,
         t: Array,
-        condition: Condition,
+        condition: Condition | ProjectedCondition,
         sizes: Array | None,
         noise_level: Array | None,
         guidance: Array | None,
@@ -181,11 +214,15 @@ class UNet(nn.Module):
         rows = jnp.clip(jnp.round(noise_level), 0, self.level_entries - 1).astype(jnp.int32)
         return embedding(self.level_entries, width, dtype=self.dtype, name="level_table")(rows)
 
-    def _layer(self, x: Array, e: Array, condition: Condition, level: Level, name: str) -> Array:
+    def _layer(self, x: Array, e: Array, condition: Condition | ProjectedCondition, level: Level, name: str) -> Array:
         x = self._block(level.channels, f"{name}_block")(x, e)
+        return self._attend(x, condition, level, f"{name}_transformer")
+
+    def _attend(self, x: Array, condition: Condition | ProjectedCondition, level: Level, name: str) -> Array:
         if not level.depth:
             return x
-        return self._transformer(level, f"{name}_transformer")(x, condition.tokens, condition.mask)
+        context = condition.keys[name] if isinstance(condition, ProjectedCondition) else condition.tokens
+        return self._transformer(level, name)(x, context, condition.mask)
 
     def _block(self, features: int, name: str) -> ResBlock:
         block = nn.remat(ResBlock) if self.remat else ResBlock
@@ -201,9 +238,12 @@ class UNet(nn.Module):
             name=name,
         )
 
-    def _transformer(self, level: Level, name: str) -> SpatialTransformer:
+    @nn.nowrap
+    def _transformer(self, level: Level, name: str | None) -> SpatialTransformer:
+        """The transformer of a level under a name of this network; one apart from it without a name."""
         if level.channels % level.heads:
             raise ValueError(f"level of {level.channels} channels is not a multiple of its {level.heads} heads")
+        place: dict[str, Any] = {"name": name} if name else {"parent": None}
         return SpatialTransformer(
             level.depth,
             level.heads,
@@ -214,7 +254,7 @@ class UNet(nn.Module):
             qk_norm=self.qk_norm,
             remat=self.remat,
             dtype=self.dtype,
-            name=name,
+            **place,
         )
 
     @nn.nowrap
@@ -237,25 +277,74 @@ def apply_unet(
     params: Params,
     x_t: Float[Array, "b h w c"],
     t: Float[Array, " b"],
-    condition: Condition,
+    condition: Condition | ProjectedCondition,
     sizes: Float[Array, "b s"] | None = None,
     guidance: Float[Array, " b"] | None = None,
+    deep: Float[Array, "b h2 w2 c2"] | None = None,
     *,
     factor: int,
 ) -> Float[Array, "b h w c_out"]:
     """The UNet's output at the network times t, in training and in sampling.
 
     A UNet with `size_ids` is given `sizes`, or without any those of uncropped images of `factor` times the sides of
-    x_t; others are given none. One with `guidance_width` is given the guidance scales, others are not.
+    x_t; others are given none. One with `guidance_width` is given the guidance scales, or without any 1, that of no
+    guidance; others are not.
     """
-    if not module.size_ids:
-        sizes = None
-    elif sizes is None:
-        rows, height, width, _ = x_t.shape
-        sizes = whole_image_sizes(rows, factor * height, factor * width, module.size_ids)
-    inputs = {"guidance": guidance} if module.guidance_width else {}
-    output: Any = module.apply({"params": params}, x_t, t, condition, sizes, **inputs)
+    inputs = _unet_inputs(module, x_t, t, condition, sizes, guidance, factor)
+    inputs |= {} if deep is None else {"deep": deep}
+    output: Any = module.apply({"params": params}, **inputs)
     return output
+
+
+def apply_unet_with_features(
+    module: UNet,
+    params: Params,
+    x_t: Float[Array, "b h w c"],
+    t: Float[Array, " b"],
+    condition: Condition | ProjectedCondition,
+    guidance: Float[Array, " b"] | None = None,
+    *,
+    factor: int,
+) -> tuple[Float[Array, "b h w c_out"], Float[Array, "b h2 w2 c2"], dict[str, Float[Array, "layers b l d"]]]:
+    """`apply_unet`'s output, the features that it takes as `deep`, and what the text adds in each transformer."""
+    inputs = _unet_inputs(module, x_t, t, condition, None, guidance, factor)
+    result: Any = module.apply({"params": params}, **inputs, mutable=["intermediates"])
+    output, features = result[0], dict(result[1]["intermediates"])
+    [deep] = features.pop("deep")
+    return output, deep, {name: tree["layers"]["text"][0] for name, tree in features.items()}
+
+
+def _unet_inputs(
+    module: UNet,
+    x_t: Array,
+    t: Array,
+    condition: Condition | ProjectedCondition,
+    sizes: Array | None,
+    guidance: Array | None,
+    factor: int,
+) -> dict[str, Any]:
+    """The inputs of `UNet.__call__` by name, those that the module does not take left out."""
+    rows, height, width, _ = x_t.shape
+    inputs: dict[str, Any] = {"x": x_t, "t": t, "condition": condition}
+    if module.size_ids:
+        whole = whole_image_sizes(rows, factor * height, factor * width, module.size_ids)
+        inputs["sizes"] = whole if sizes is None else sizes
+    if module.guidance_width:
+        inputs["guidance"] = jnp.ones(rows) if guidance is None else guidance
+    return inputs
+
+
+def project_condition(module: UNet, params: Params, condition: Condition) -> ProjectedCondition:
+    """The condition with its tokens' keys and values in every transformer: what `apply_unet` else computes each time.
+
+    ValueError for tokens of another width than the UNet's.
+    """
+    module.check_condition(condition)
+    keys = {
+        name: project_context(transformer, params[name], condition.tokens)
+        for name, transformer in module.transformers()
+    }
+    return ProjectedCondition(keys, condition.mask, condition.vector)
 
 
 def whole_image_sizes(rows: int, height: int, width: int, count: int = 6) -> Float[Array, "b s"]:

@@ -1,6 +1,9 @@
 """One attention for all uses: self, cross, masked, biased; `attend` picks the kernel for the backend."""
 
-import functools
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +15,30 @@ from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.ring import ring_attention, ring_axes
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
-__all__ = ["Attention", "attend", "fits_cudnn", "target_platform"]
+__all__ = ["KV", "Attention", "ContextProjection", "attend", "fits_cudnn", "plain_attention", "target_platform"]
 
 TILED_FROM = 256 * 1024
 """Scores per head from which XLA's CPU backend is faster tile by tile (measured at 1,024 x 1,024: four times)."""
+
+
+_PLAIN: ContextVar[bool] = ContextVar("plain attention", default=False)
+
+
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Within, what is traced takes no fused kernel of attention: those have no forward-mode derivative (`jax.jvp`)."""
+    before = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(before)
+
+
+class KV(NamedTuple):
+    """Keys and values of every token so far, or of all that is attended to; as `attend` takes them."""
+
+    keys: Float[Array, "*layers b m n k"]
+    values: Float[Array, "*layers b m n k"]
 
 
 def attend(
@@ -31,12 +54,13 @@ def attend(
     if ring_axes() and mask is None and bias is None and q.shape == k.shape:
         return ring_attention(q, k, v, scale=scale)
     backend = target_platform()
-    if backend == "tpu" and bias is None and suits_flash(q, k):
+    plain = _PLAIN.get()
+    if backend == "tpu" and not plain and bias is None and suits_flash(q, k):
         return flash_attention(q, k, v, mask, scale=scale)
     if backend == "cpu":
         tiled = bias is None and q.shape[1] * k.shape[1] >= TILED_FROM
         return _attend_per_head(q, k, v, mask, scale) if tiled else _attend_at_once(q, k, v, mask, bias, scale)
-    fused = backend == "gpu" and bias is None and fits_cudnn(q, k, masked=mask is not None)
+    fused = backend == "gpu" and not plain and bias is None and fits_cudnn(q, k, masked=mask is not None)
     return jax.nn.dot_product_attention(
         q,
         k,
@@ -92,6 +116,7 @@ class Attention(nn.Module):
     """Multi-head attention from x to itself or to a context of any width.
 
     `scale=None` divides scores by sqrt(head_size); T5 uses 1. `qk_norm` normalises queries and keys per head.
+    The context may be given as its keys and values (see `ContextProjection`).
     """
 
     heads: int
@@ -108,23 +133,18 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b l d"],
-        context: Float[Array, "b m d_context"] | None = None,
+        context: Float[Array, "b m d_context"] | KV | None = None,
         mask: Bool[Array, "b m"] | None = None,
         bias: Float[Array, "1 n l m"] | None = None,
     ) -> Float[Array, "b l d_out"]:
         """Attend from x to context (by default x); `mask` marks the keys to use, `bias` is added to the scores."""
-        context = x if context is None else context
-        project = functools.partial(
-            dense, self.heads * self.head_size, use_bias=self.qkv_bias, dtype=self.dtype, axes=("embed", "heads")
-        )
-
-        def split(y: Array) -> Array:
-            return y.reshape(*y.shape[:-1], self.heads, self.head_size)
-
-        q = split(project(name="query", std=self.query_std)(x))
-        k, v = split(project(name="key")(context)), split(project(name="value")(context))
+        q = _project_heads("query", x, self.heads, self.head_size, self.qkv_bias, self.dtype, self.query_std)
         if self.qk_norm:
-            q, k = RMSNorm(name="query_norm")(q), RMSNorm(name="key_norm")(k)
+            q = RMSNorm(name="query_norm")(q)
+        if not isinstance(context, KV):
+            context = x if context is None else context
+            context = _project_context(context, self.heads, self.head_size, self.qkv_bias, self.qk_norm, self.dtype)
+        k, v = context
         y = attend(q, k, v, mask, bias, scale=self.head_size**-0.5 if self.scale is None else self.scale)
         out = dense(
             self.out_features or x.shape[-1],
@@ -134,3 +154,32 @@ class Attention(nn.Module):
             name="out",
         )
         return out(y.reshape(*y.shape[:2], -1))
+
+
+class ContextProjection(nn.Module):
+    """The keys and values that an `Attention` of these fields, and of this module's parameters, has of a context."""
+
+    heads: int
+    head_size: int
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, context: Float[Array, "b m d_context"]) -> KV:
+        """Project every token."""
+        return _project_context(context, self.heads, self.head_size, self.qkv_bias, self.qk_norm, self.dtype)
+
+
+def _project_context(context: Array, heads: int, head_size: int, use_bias: bool, qk_norm: bool, dtype: DTypeLike) -> KV:
+    """Keys and values, by submodules of the module in whose call this is called."""
+    k, v = (_project_heads(name, context, heads, head_size, use_bias, dtype) for name in ("key", "value"))
+    return KV(RMSNorm(name="key_norm")(k) if qk_norm else k, v)
+
+
+def _project_heads(
+    name: str, x: Array, heads: int, head_size: int, use_bias: bool, dtype: DTypeLike, std: float | None = None
+) -> Array:
+    """A linear map of each token to every head, by a submodule of the module in whose call this is called."""
+    linear = dense(heads * head_size, use_bias=use_bias, dtype=dtype, axes=("embed", "heads"), std=std, name=name)
+    return linear(x).reshape(*x.shape[:-1], heads, head_size)

@@ -1,22 +1,13 @@
 """Attention that keeps its keys and values, so that a text can be continued token by token."""
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.nn.attention import attend
+from dalle3_jax.nn.attention import KV, attend
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
-__all__ = ["KV", "CachedAttention", "causal_bias", "write_tokens"]
-
-
-class KV(NamedTuple):
-    """Keys and values of every token so far, or of all that is attended to; as `attend` takes them."""
-
-    keys: Float[Array, "*layers b m n k"]
-    values: Float[Array, "*layers b m n k"]
+__all__ = ["CachedAttention", "causal_bias", "write_tokens"]
 
 
 class CachedAttention(nn.Module):

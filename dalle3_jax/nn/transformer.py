@@ -1,16 +1,29 @@
 """Transformer blocks, stacked by `nn.scan` at any depth so that parameter trees keep their shape."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.nn.attention import Attention
+from dalle3_jax.nn.attention import KV, Attention, ContextProjection
 from dalle3_jax.nn.layers import dense, layer_norm
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
-from dalle3_jax.typing import Array, Bool, DTypeLike, Float
+from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Params
 
-__all__ = ["GEGLU", "PixelAttention", "SpatialTransformer", "TransformerBlock", "scan_layers"]
+__all__ = [
+    "GEGLU",
+    "ContextKeys",
+    "PixelAttention",
+    "SpatialTransformer",
+    "TransformerBlock",
+    "project_context",
+    "scan_layers",
+]
+
+ContextKeys = Mapping[str, KV | Array]
+"""A context as the keys and values that each attention to it, by its name, has of it, or as that attention's output."""
 
 
 def scan_layers(
@@ -24,7 +37,7 @@ def scan_layers(
     block = nn.remat(block, prevent_cse=False) if remat else block
     return nn.scan(
         block,
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, "intermediates": 0},
         split_rngs={"params": True},
         in_axes=axes,
         length=layers,
@@ -50,7 +63,8 @@ class GEGLU(nn.Module):
 class TransformerBlock(nn.Module):
     """Pre-norm self-attention, optional cross-attention, GEGLU (SD's BasicTransformerBlock).
 
-    Without `self_attend` the first attention is to the context too (diffusers' `only_cross_attention`): nothing then
+    What the text adds is sown as the intermediate "text". Without
+    `self_attend` the first attention is to the context too (diffusers' `only_cross_attention`): nothing then
     passes from one pixel to another.
     """
 
@@ -65,21 +79,45 @@ class TransformerBlock(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b l d"],
-        context: Float[Array, "b m d_context"] | None = None,
+        context: Float[Array, "b m d_context"] | ContextKeys | None = None,
         mask: Bool[Array, "b m"] | None = None,
     ) -> tuple[Float[Array, "b l d"], None]:
         """Apply the block. With `cross`, mask marks the context's tokens; without, it marks x's own."""
 
-        def attention(name: str) -> Attention:
-            return Attention(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name=name)
+        def attend(name: str, h: Array, context: Any, mask: Array | None) -> Array:
+            if isinstance(context, Mapping) and not isinstance(context := context[name], KV):
+                return context  # the output itself
+            attention = Attention(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name=name)
+            return attention(h, context, mask)
 
         h = layer_norm(dtype=self.dtype, name="norm_1")(x)
         given = (None, None if self.cross else mask) if self.self_attend else (context, mask)
-        x = x + attention("self_attention")(h, *given)
+        x = x + attend("self_attention", h, *given)
         if self.cross:
             h = layer_norm(dtype=self.dtype, name="norm_2")(x)
-            x = x + attention("cross_attention")(h, context, mask)
+            y = attend("cross_attention", h, context, mask)
+            self.sow("intermediates", "text", y)
+            x = x + y
         return x + GEGLU(dtype=self.dtype, name="feed_forward")(layer_norm(dtype=self.dtype, name="norm_3")(x)), None
+
+
+class BlockProjection(nn.Module):
+    """The keys and values that a `TransformerBlock` of these fields, and of this module's parameters, has."""
+
+    heads: int
+    head_size: int
+    self_attend: bool = True
+    qk_norm: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, carry: None, context: Float[Array, "b m d"]) -> tuple[None, ContextKeys]:
+        """Project the context for each attention to it."""
+        names = ["cross_attention"] if self.self_attend else ["self_attention", "cross_attention"]
+        project = functools.partial(
+            ContextProjection, self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype
+        )
+        return carry, {name: project(name=name)(context) for name in names}
 
 
 class SpatialTransformer(nn.Module):
@@ -103,16 +141,17 @@ class SpatialTransformer(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b h w c"],
-        context: Float[Array, "b m d"],
+        context: Float[Array, "b m d"] | ContextKeys,
         mask: Bool[Array, "b m"] | None = None,
     ) -> Float[Array, "b h w c"]:
-        """Let every pixel attend to all pixels and to the context."""
+        """Let every pixel attend to all pixels and to the context, which may come as `project_context` gives it."""
         b, height, width, c = x.shape
         inner = self.heads * self.head_size
         norm = RMSNorm(1e-6, name="norm") if self.norm == "rms" else GroupNorm(self.groups, eps=1e-6, name="norm")
         h: Array = norm(x).reshape(b, height * width, c)
         h = dense(inner, dtype=self.dtype, name="project_in")(h)
-        blocks = scan_layers(TransformerBlock, self.depth, remat=self.remat)
+        axes = (0, nn.broadcast) if isinstance(context, Mapping) else nn.broadcast
+        blocks = scan_layers(TransformerBlock, self.depth, remat=self.remat, axes=axes)
         layers = blocks(
             self.heads,
             self.head_size,
@@ -124,6 +163,19 @@ class SpatialTransformer(nn.Module):
         h, _ = layers(h, context, mask)
         h = dense(c, dtype=self.dtype, zero=True, name="project_out")(h).reshape(b, height, width, c)
         return nn.with_logical_constraint(x + h, ("batch", "height", None, None))
+
+
+def project_context(module: SpatialTransformer, params: Params, context: Float[Array, "b m d"]) -> ContextKeys:
+    """The keys and values that a transformer of these parameters has of a context, [layers b m n k] each."""
+    blocks = scan_layers(BlockProjection, module.depth)(
+        module.heads,
+        module.head_size,
+        self_attend=module.self_attend,
+        qk_norm=module.qk_norm,
+        dtype=module.dtype,
+    )
+    result: Any = blocks.apply({"params": params["layers"]}, None, context)
+    return result[1]
 
 
 class PixelAttention(nn.Module):

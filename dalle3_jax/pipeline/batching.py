@@ -36,11 +36,12 @@ Progress = Callable[[int, int, Float[Array, "b h w c"]], None]
 def program_key(request: Request) -> Hashable:
     """Equal for requests that one call of a program makes.
 
-    They are of one size, sampling, decoding and upscaling, all guided or none, and of images edited in one way, whose
-    loops begin at one step.
+    They are of one size, sampling, decoding and upscaling, all guided alike or none, and of images edited in one way,
+    whose loops begin at one step.
     """
     edit = request.edit.kind, begin_step(request.edit, request.sampling.steps)
-    return request.size, request.sampling, request.guidance.scale == 1, request.decoding, request.upscaling, edit
+    guided = request.guidance.scale == 1, request.guidance.projected
+    return request.size, request.sampling, *guided, request.decoding, request.upscaling, edit
 
 
 def group_requests(requests: Sequence[Request], size: int) -> list[list[int]]:

@@ -73,7 +73,8 @@ class Pipeline:
 
     The same request gives the same picture whatever stands beside it in its batch: bit for bit at the same size, batch
     size and device, within 1/255 on nearly all pixels otherwise. There is one compilation per size, batch size, number
-    of steps and sampler; prompts, seeds and guidance are arguments of the program.
+    of steps and sampler, and one more for steps without guidance; prompts, seeds and guidance are arguments of the
+    program.
     """
 
     def __init__(
@@ -364,8 +365,8 @@ class Pipeline:
     ) -> Float[Array, "b h w c"]:
         """Runs the sampling loop: one row a request, guided away from `null`; `edit` is what `encode_edits` gives.
 
-        All requests are of the same size, steps, sampler and spacing. Where every guidance scale is 1 the null
-        condition is not computed, which halves the work.
+        All requests are of the same size, steps, sampler and spacing. In steps in which every guidance scale is 1 or
+        out of its interval the null condition is not computed, which halves their work.
 
         With `progress` (called with the steps done and the present estimate) the loop runs in about ten chunks of the
         same length, otherwise in one.

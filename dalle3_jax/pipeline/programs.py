@@ -3,30 +3,36 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from dalle3_jax.diffusion import guidance, prediction, samplers
+from dalle3_jax.diffusion import prediction, samplers
 from dalle3_jax.diffusion import spacing as spacings
-from dalle3_jax.diffusion.inpainting import inpaint
 from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.diffusion.sdedit import sdedit
-from dalle3_jax.models.condition import Condition, encode_text
-from dalle3_jax.models.unet import apply_unet
+from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
+from dalle3_jax.models.unet import apply_unet_with_features, project_condition
 from dalle3_jax.models.vae import depth_to_space, space_to_depth
+from dalle3_jax.pipeline.denoisers import (
+    GuidanceRows,
+    KnownRows,
+    caching_denoiser,
+    channels_beside,
+    denoiser,
+    guide_denoise,
+    join_channels,
+)
 from dalle3_jax.pipeline.setting_values import HALO
 from dalle3_jax.pipeline.specs import DecoderSpec, PipelineSpec
 from dalle3_jax.pipeline.tiling import apply_in_tiles
-from dalle3_jax.typing import Array, Bool, Denoise, Float, Int, Params
+from dalle3_jax.typing import Array, Bool, Float, Int, Params
 
 __all__ = [
     "INITIAL",
-    "GuidanceRows",
-    "KnownRows",
     "advance",
     "batch_over_mesh",
     "decode_latents",
@@ -34,7 +40,9 @@ __all__ = [
     "encode_images",
     "encode_prompts",
     "fold_in_purpose",
+    "freeze_text",
     "image_keys",
+    "project_rows",
     "resample",
     "sample_decoder",
     "start",
@@ -47,27 +55,6 @@ __all__ = [
 INITIAL, LOOP, DECODER = 0, 1, 2
 CORRECTIONS = 2
 """Fixed-point iterations of each step of an inversion."""
-
-
-class GuidanceRows(NamedTuple):
-    """Classifier-free guidance, one value an image, so that none of them is part of the program."""
-
-    scale: Float[Array, " b"]
-    first: Float[Array, " b"]
-    last: Float[Array, " b"]
-    rescale: Float[Array, " b"]
-
-
-class KnownRows(NamedTuple):
-    """What is known of images before they are sampled: latents that stay where the mask is 0, and the noise they get.
-
-    An inpainting UNet, which is shown the mask, has the latents of the image without the part in the mask `beside` it.
-    """
-
-    latents: Float[Array, "b h w c"]
-    mask: Float[Array, "b h w 1"]
-    noise: Float[Array, "b h w c"]
-    beside: Float[Array, "b h w c"] | None = None
 
 
 @contextlib.contextmanager
@@ -160,33 +147,24 @@ def start_inverted(
     return samplers.initial_state(x, past), fold_in_purpose(image_keys(seeds), LOOP)
 
 
-def denoiser(
-    params: Params,
-    condition: Condition,
-    scale: Float[Array, " b"] | None = None,
-    *,
-    system: PipelineSpec,
-    beside: Float[Array, "b h w k"] | None = None,
-) -> Denoise:
-    """The base model's Denoise on the rows of a condition, for whole images; `beside` are further channels of input.
+@functools.partial(jax.jit, static_argnames="system")
+def project_rows(
+    params: Params, condition: Condition, null: Condition | None, *, system: PipelineSpec
+) -> ProjectedCondition:
+    """The rows of the sampling loop: a condition and, where it is given, the null condition below it.
 
-    A UNet that takes the guidance scale is told `scale`, or without any 1, no guidance.
+    The keys and values of the text are computed here, once for all steps.
     """
-
-    def network(x_t: Array, t: Array) -> Array:
-        if beside is not None:
-            x_t = jnp.concatenate([x_t, jnp.tile(beside, (len(x_t) // len(beside), 1, 1, 1))], axis=-1)
-        told = jnp.ones(len(t)) if scale is None else scale
-        return apply_unet(system.unet, params["unet"], x_t, t, condition, None, told, factor=system.latent.factor)
-
-    return prediction.denoiser(network, system.schedule, system.prediction)
+    rows = condition
+    if null is not None:
+        rows = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
+    return project_condition(system.unet, params["unet"], rows)
 
 
-@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps"))
+@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "deep_cache"))
 def advance(
     params: Params,
-    condition: Condition,
-    null: Condition | None,
+    rows: ProjectedCondition,
     guide: GuidanceRows | None,
     state: samplers.SamplerState,
     keys: Array,
@@ -198,30 +176,51 @@ def advance(
     system: PipelineSpec,
     sampler: str,
     steps: int,
+    deep_cache: int = 1,
 ) -> samplers.SamplerState:
-    """Steps first to first + count - 1 of the sampling loop, guided away from `null` where it is given.
+    """Steps first to first + count - 1 of the sampling loop, guided where `guide` is given.
 
-    The loop's own first step is `begin`. What is `known` of the images stays.
-    A UNet that takes the guidance scale itself has no null: it is told it in every step.
+    `rows` are then those of `project_rows` with the null condition, else without; a UNet that reads the guidance scale
+    needs none. The loop's own first step is `begin`. What is `known` of the images stays. With a `deep_cache` above 1,
+    which divides first - begin, steps between its multiples from `begin` on reuse deep features.
     """
-    rows = condition
-    if null is not None:
-        rows = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
-    beside = None
-    if known is not None and known.beside is not None:
-        beside = jnp.concatenate([known.mask, known.beside], axis=-1)
-    scale = guide.scale if guide is not None and null is None else None
-    denoise = denoiser(params, rows, scale, system=system, beside=beside)
-    if guide is not None and null is not None:
-        interval = (guide.first, guide.last)
-        denoise = guidance.classifier_free(
-            denoise, guide.scale, system.schedule, interval, guide.rescale, system.rescaled
-        )
-    if known is not None and known.beside is None:
-        denoise = inpaint(denoise, system.schedule, known.latents, known.mask, known.noise)
     times = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)
     step = samplers.find_step(sampler, system.prediction)
-    return samplers.advance(step, denoise, system.schedule, state, times, keys, first, count, begin)
+    if deep_cache == 1:
+        scales = guide if system.unet.guidance_width else None
+        denoise = denoiser(params, rows, scales, system=system, beside=channels_beside(known))
+        denoise = guide_denoise(denoise, guide, known, system=system)
+        return samplers.advance(step, denoise, system.schedule, state, times, keys, first, count, begin)
+    denoise, features = caching_denoiser(params, rows, guide, known, state.x, deep_cache, begin, system=system)
+    return samplers.advance_with_memory(
+        step, denoise, system.schedule, state, features, times, keys, first, count, begin
+    )
+
+
+@functools.partial(jax.jit, static_argnames="system")
+def freeze_text(
+    params: Params,
+    rows: ProjectedCondition,
+    x: Float[Array, "b h w c"],
+    t: Float[Array, ""],
+    known: KnownRows | None = None,
+    *,
+    system: PipelineSpec,
+) -> ProjectedCondition:
+    """The condition with what the text adds at time t, in every transformer, in place of its keys and values.
+
+    The mean over the conditional and the null rows, where both are given: from then on nothing is guided (T-GATE,
+    arXiv 2404.02747).
+    """
+    copies = len(rows.mask) // len(x)
+    x_t, times = jnp.concatenate([x] * copies), jnp.full(len(rows.mask), t)
+    x_t = prediction.scaled_input(system.prediction, x_t, system.schedule.alpha(times), system.schedule.sigma(times))
+    x_t, told = join_channels(x_t, channels_beside(known)), system.schedule.network_time(times)
+    *_, text = apply_unet_with_features(system.unet, params["unet"], x_t, told, rows, factor=system.latent.factor)
+    frozen = {name: jnp.mean(jnp.stack(jnp.split(y, copies, axis=1)), axis=0) for name, y in text.items()}
+    first = jax.tree.map(lambda leaf: leaf[:, : len(x)], rows.keys)
+    keys = {name: {**own, "cross_attention": frozen[name]} for name, own in first.items()}
+    return ProjectedCondition(keys, rows.mask[: len(x)], rows.vector[: len(x)])
 
 
 @functools.partial(jax.jit, static_argnames=("system", "steps"))

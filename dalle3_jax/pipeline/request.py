@@ -42,20 +42,37 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Sampling:
-    """How noise becomes latents: the sampler, its steps, and how its times are spaced ("": as the release says)."""
+    """How noise becomes latents: the sampler, its steps, and how its times are spaced ("": as the release says).
+
+    Two shortcuts: of every `deep_cache` steps (1: none) only the first evaluates the whole UNet, and below the time
+    `text_gate` (0: none) what the text adds is frozen and nothing is guided.
+    """
 
     steps: int = 20
     sampler: str = "ddim"
     spacing: str = ""
+    deep_cache: int = 1
+    text_gate: float = 0.0
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance: its scale (1: none), the times between which it acts, and its rescale (0: none)."""
+    """Classifier-free guidance: its scale (1: none), the times between which it acts, and its rescale (0: none).
+
+    Adaptive projected guidance leaves the share `parallel` (1: all) of its part along the image and cuts its norm to
+    `norm` (0: not at all).
+    """
 
     scale: float = 3.0
     interval: tuple[float, float] = (0.0, 1.0)
     rescale: float = 0.0
+    parallel: float = 1.0
+    norm: float = 0.0
+
+    @property
+    def projected(self) -> bool:
+        """Whether it is adaptive projected guidance."""
+        return (self.parallel, self.norm) != (1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -208,6 +225,10 @@ WORDS = "the prompt of which this one is a revision"
 LARGER = "enlarge the picture 2 or 4 times by the release's upscaler (default 0: not at all)"
 GRAIN = "noise that the upscaler's input gets, in thousandths: more lets it invent more (default: its own)"
 WINDOW = "evaluate the upscaler in windows of so many pixels a side (default: 512, in large pictures)"
+CACHING = "evaluate the whole UNet at every second or third step only: 2 or 3 (default 1: at every step)"
+GATE = "freeze what the text adds, and guide nothing, below this time, 1 is noise (default 0: never)"
+PARALLEL = "0 to 1: how much of guidance along the image is left; less saturates less at high scales"
+LIMIT = "longest that guidance may be in an image's latents (default 0: any length)"
 ANY_LEVEL = kinds.check_integer(0, 999, optional=True)
 ANY_TILE = kinds.check_integer(0, kinds.MAX_SIDE, ", 0 for its own choice")
 FRAME = "multiples of 8 (default: the release's first size; of an image to edit, what fits that)"
@@ -242,6 +263,10 @@ ROWS = (
         "upscale_guidance_scale", "upscaling.guidance_scale", NUMBER, SCALE, kinds.check_number(0.0, optional=True)
     ),
     Setting("upscale_tile", "upscaling.tile", INTEGER, WINDOW, ANY_TILE),
+    Setting("deep_cache", "sampling.deep_cache", INTEGER, CACHING, kinds.check_integer(1, 3)),
+    Setting("text_gate", "sampling.text_gate", NUMBER, GATE, kinds.check_number(0.0, 1.0)),
+    Setting("guidance_parallel", "guidance.parallel", NUMBER, PARALLEL, kinds.check_number(0.0, 1.0)),
+    Setting("guidance_norm", "guidance.norm", NUMBER, LIMIT, kinds.check_number(0.0)),
     Setting("image", "edit.image", kinds.IMAGE, START),
     Setting("mask", "edit.mask", kinds.MASK, PLACE),
     Setting("strength", "edit.strength", NUMBER, CHANGE, parameter="Denoising strength"),

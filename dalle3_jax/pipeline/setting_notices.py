@@ -13,7 +13,7 @@ from dalle3_jax.pipeline.setting_values import Capabilities
 
 __all__ = ["describe_low_scale", "setting_notices"]
 
-BY_GUIDANCE = ("negative_prompt", "guidance_interval", "guidance_rescale")
+BY_GUIDANCE = ("negative_prompt", "guidance_interval", "guidance_rescale", "guidance_parallel", "guidance_norm")
 """The settings that act by the difference between the prompt's output and the null's, which guidance scales."""
 
 StepTimes = Callable[[Sampling], tuple[float, ...]]
@@ -75,6 +75,8 @@ def _idle_settings(request: Request, takes_scale: bool, defaults: Mapping[str, A
         # An upscaler is guided away from the negative prompt by a scale of its own.
         if name == "negative_prompt" and (request.upscaling.factor or not value.strip()):
             continue
+        if name == "guidance_interval" and takes_scale:
+            continue  # out of which the scale that it takes is 1
         if value not in (own, setting.default):
             text = repr(shorten(value)) if isinstance(value, str) else _plain(value)
             idle.append(f"{name} {text}")

@@ -9,6 +9,7 @@ from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.diffusion import consistency, guidance, prediction, schedules
 from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.diffusion.samplers import evaluates_between
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import check_glyphs, text_components
 from dalle3_jax.models.unet import UNet
@@ -67,9 +68,14 @@ class PipelineSpec:
         )
 
     def timing_errors(self, sampling: Sampling) -> list[str]:
-        """What keeps the times of a sampler's steps from being spaced so."""
+        """What keeps the times of a sampler's steps from being spaced so, and its steps from sharing features."""
         spacing = self.with_spacing(sampling.spacing).spacing
-        return spacings.spacing_errors(self.schedule, sampling.steps, spacing, sampling.sampler)
+        errors = spacings.spacing_errors(self.schedule, sampling.steps, spacing, sampling.sampler)
+        if sampling.deep_cache > 1 and evaluates_between(sampling.sampler):
+            errors.append(
+                f"deep_cache with {sampling.sampler}, which evaluates several times a step: use another sampler"
+            )
+        return errors
 
     def step_times(self, sampling: Sampling) -> tuple[float, ...]:
         """The times at which a sampler's steps begin, 1 being noise; ValueError where `timing_errors` has any."""

@@ -22,6 +22,7 @@ from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.diffusion import samplers, schedules
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline.denoisers import GuidanceRows
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
@@ -157,7 +158,7 @@ def sampling_programs(
     past = samplers.past_outputs(samplers.SAMPLERS[config.sample.sampler])
     start = functools.partial(programs.start, shape=(height, width, latent.channels), past=past)
     state, keys = split(jax.eval_shape(start, *seeds))
-    guide = programs.GuidanceRows(*[split(jax.ShapeDtypeStruct((images,), jnp.float32))] * 4)
+    guide = GuidanceRows(*[split(jax.ShapeDtypeStruct((images,), jnp.float32))] * 4)
     guided = config.sample.guidance_scale != 1
     against = (condition, guide) if guided else (None, None)
     loop = functools.partial(_loop, system=system, sampler=config.sample.sampler, steps=config.sample.steps)
@@ -191,9 +192,10 @@ def trace_program_costs(part: SamplingProgram, chips: int) -> ProgramCosts:
 
 
 def _loop(params: Any, condition: Any, null: Any, guide: Any, state: Any, keys: Any, **how: Any) -> Any:
-    """The whole loop; where it begins is no argument, so that its length is known."""
-    advance = inspect.unwrap(programs.advance)
-    return advance(params, condition, null, guide, state, keys, 0, how["steps"], **how)
+    """Keys and values of the text, and the whole loop; its first step is no argument, so that its length is known."""
+    project, advance = inspect.unwrap(programs.project_rows), inspect.unwrap(programs.advance)
+    rows = project(params, condition, null, system=how["system"])
+    return advance(params, rows, guide, state, keys, 0, how["steps"], **how)
 
 
 def _sum_costs(terms: Sequence[costs.Costs]) -> costs.Costs:

@@ -26,7 +26,7 @@ from dalle3_jax.stages.latents import latent_batches, text_lengths
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.stage import Stage, training_metadata
 from dalle3_jax.training import logging, tasks
-from dalle3_jax.training.objectives.consistency import consistency_loss
+from dalle3_jax.training.objectives.continuous_consistency import continuous_consistency_loss
 from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.typing import LossFn, Params
 
@@ -53,25 +53,36 @@ def base_stage(context: Context, *, time_shift: float = 1.0) -> Stage:
 
 
 def distill_base_stage(
-    context: Context, *, top: float = 0.985, parts: tuple[int, int] = (8, 64), guidance_scale: float = 1.0
+    context: Context,
+    *,
+    guidance_scales: tuple[float, float] = (1.0, 1.0),
+    mean: float = 0.0,
+    std: float = 1.6,
+    warmup: int = 1_000,
 ) -> Stage:
-    """The base model's consistency model: a few steps, with the teacher's guidance folded in (arXiv 2310.04378)."""
+    """The base model's consistency model: a few steps, with the teacher's guidance folded in (arXiv 2410.11081).
+
+    A UNet with `guidance_width` reads the scale; its release guides by config.sample.guidance_scale, others by 1.
+    """
     config, networks = context.config, context.networks
     networks.require(*text_components(networks.modules), "unet", "vae")
     distillation.trained_component(config, ("unet",))
     diffusion = distillation.teacher_release(networks, "unet").diffusion
     null = inputs.tokenize_captions(config, context.tokenizer, [""])
-    loss_fn = consistency_loss(
+    unet: Any = networks.modules["unet"]
+    loss_fn = continuous_consistency_loss(
         base_task(networks, null),
         "unet",
         schedule=schedules.build_schedule(**diffusion["schedule"]),
         predict=diffusion["prediction"],
-        top=top,
-        parts=parts,
-        steps=config.train.steps,
-        guidance_scale=guidance_scale,
+        guidance_scales=guidance_scales,
+        reads_scale=unet.guidance_width > 0,
+        mean=mean,
+        std=std,
+        warmup=warmup,
     )
-    sampling = {"steps": config.sample.steps, "sampler": "consistency", "guidance_scale": 1.0}
+    scale = config.sample.guidance_scale if unet.guidance_width else 1.0
+    sampling = {"steps": config.sample.steps, "sampler": "consistency", "guidance_scale": scale}
     return assemble_base_stage(context, loss_fn, diffusion, sampling, {"teacher": networks.loaded["unet"]})
 
 

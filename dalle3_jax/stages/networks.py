@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -18,7 +19,7 @@ from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.build import build_models, module_fields
 from dalle3_jax.models.condition import Condition, encode_text
 from dalle3_jax.models.glyph import text_components
-from dalle3_jax.models.unet import apply_unet
+from dalle3_jax.models.unet import UNet, apply_unet
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import init_params
@@ -70,10 +71,18 @@ class StageNetworks:
         mean, _ = self.modules["vae"].apply({"params": params["vae"]}, batch["images"], method="encode")
         return self.latent().normalise(mean)
 
-    def unet(self, params: Params, x_t: Array, t: Array, condition: Condition, sizes: Array | None) -> Array:
-        """The UNet's output at the network times t, conditioned on the sizes where it takes any."""
+    def unet(
+        self,
+        params: Params,
+        x_t: Array,
+        t: Array,
+        condition: Condition,
+        sizes: Array | None,
+        guidance: Array | None = None,
+    ) -> Array:
+        """The UNet's output at the network times t, conditioned on sizes and guidance scales where it takes any."""
         unet: Any = self.modules["unet"]
-        return apply_unet(unet, params, x_t, t, condition, sizes, factor=self.latent().factor)
+        return apply_unet(unet, params, x_t, t, condition, sizes, guidance, factor=self.latent().factor)
 
     def boxed_params(self) -> dict[str, Any]:
         """Abstract parameters that learn, with their logical axes."""
@@ -105,7 +114,7 @@ def load_stage_networks(config: ConfigDict, workdir: Path, mesh: Mesh) -> StageN
             raise ValueError(
                 f"config.model.{name} differs from the network in {checkpoint} in {differ}: leave the section out"
             )
-        loaded[name], releases[name] = release.params[name], release
+        loaded[name], releases[name] = add_guidance_input(module, release.params[name], dtype=kept), release
     if unknown := sorted(set(trainable) - set(modules)):
         raise ValueError(
             f"train.trainable names {', '.join(unknown)}: give config.model or config.init sections for them"
@@ -116,11 +125,25 @@ def load_stage_networks(config: ConfigDict, workdir: Path, mesh: Mesh) -> StageN
 
 
 def differing_fields(module: nn.Module, other: nn.Module) -> str:
-    """The fields in which two networks differ and could not share parameters or results; `remat` is not one."""
+    """The fields in which two networks differ and could not share parameters or results.
+
+    `remat` is none, nor the `guidance_width` of a UNet where the other has no such input (see `add_guidance_input`).
+    """
     if type(module) is not type(other):
         return "kind"
     fields, others = module_fields(module), module_fields(other)
-    return ", ".join(name for name in fields if fields[name] != others[name] and name != "remat")
+    alike = {"remat", *(() if others.get("guidance_width") else ("guidance_width",))}
+    return ", ".join(name for name in fields | others if fields.get(name) != others.get(name) and name not in alike)
+
+
+def add_guidance_input(module: nn.Module, params: Params, dtype: Any) -> Params:
+    """The parameters of a teacher for a UNet that reads the guidance scale: what it makes of that is 0 at first."""
+    if not isinstance(module, UNet) or not module.guidance_width or "guidance_projection" in params:
+        return params
+    return {
+        **params,
+        "guidance_projection": {"kernel": np.zeros((module.guidance_width, module.levels[0].channels), dtype)},
+    }
 
 
 def resolve_checkpoint(workdir: Path, where: str) -> str | Path:

@@ -45,6 +45,12 @@ def is_growing_pair(value: Any) -> bool:
     )
 
 
+def is_range(value: Any) -> bool:
+    """Whether it is two numbers from 0 up, the second no smaller."""
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    return pair and number_between(0.0)(value[0]) and number_between(value[0])(value[1])
+
+
 OBJECTIVE_RULES: Mapping[str, ValueCheck] = {
     **{key: NOT_NEGATIVE for key in ("kl_weight", "gradient_weight", "contrastive", "caption", "guidance_scale")},
     "time_shift": ABOVE_ZERO,
@@ -56,6 +62,10 @@ OBJECTIVE_RULES: Mapping[str, ValueCheck] = {
     "teacher": (one_of(True, False), "use True or False"),
     "most_noise": BELOW_ONE,
     "top": (number_between(0.0, 1.0, open_end=True), "it must lie in (0, 1], 0 excluded"),
+    "guidance_scales": (is_range, "give two numbers from 0 up, the second no smaller"),
+    "mean": (number_between(), "it must be a number"),
+    "std": ABOVE_ZERO,
+    "warmup": (integer_from(0), "it must be a whole number, 0 for none"),
     "parts": (is_growing_pair, "give two whole numbers from 1 up, the second no smaller"),
 }
 """Of the values in train.objective, whichever stage has them."""

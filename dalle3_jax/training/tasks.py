@@ -36,8 +36,8 @@ Apply = Callable[..., Any]
 Batch = Mapping[str, Array]
 Images = Float[Array, "b h w c"]
 Rows = Float[Array, " b"]
-Network = Callable[[Params, Images, Rows], Images]
-"""(parameters of the component, x_t, network time) -> its output."""
+Network = Callable[..., Images]
+"""(parameters of the component, x_t [b h w c], network time [b]) -> its output; a guidance scale [b] may follow."""
 EncodeText = Callable[[Params, Batch], Any]
 """(parameters of every component, batch) -> the condition of the batch's text."""
 EncodeLatents = Callable[[Params, Batch], Images]
@@ -57,8 +57,8 @@ MakeTask = Callable[[Params, Batch, Key], Task]
 
 
 def conditioned_unet(unet: Apply, condition: Any, batch: Batch) -> Network:
-    """The UNet on a condition and the batch's size ids: unet(params, x_t, t, condition, sizes)."""
-    return lambda params, x_t, t: unet(params, x_t, t, condition, batch.get("sizes"))
+    """The UNet on a condition and the batch's size ids: unet(params, x_t, t, condition, sizes[, guidance scale])."""
+    return lambda params, x_t, t, *guidance: unet(params, x_t, t, condition, batch.get("sizes"), *guidance)
 
 
 def text_to_image(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle3_jax.diffusion.guidance import classifier_free
+from dalle3_jax.diffusion.guidance import classifier_free, project_difference
 from dalle3_jax.diffusion.schedules import Cosine
 
 CONDITIONAL, NULL, X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 4, 4, 2)), "float32")
@@ -110,3 +110,27 @@ def test_rescale_mixes_plain_and_rescaled():
 def test_rescale_of_flat_images_is_finite():
     flat = classifier_free(lambda x, t: jnp.zeros_like(x), 5.0, rescale=0.7)(X, T)
     np.testing.assert_array_equal(flat, jnp.zeros_like(X))
+
+
+def test_projected_guidance_leaves_what_is_asked_of_the_part_along_the_image():
+    difference = CONDITIONAL - NULL
+
+    def along(values):
+        return jnp.sum(values * CONDITIONAL, axis=(1, 2, 3))
+
+    np.testing.assert_array_equal(project_difference(CONDITIONAL, NULL, 1.0, 0.0), difference)
+    whole, half, none = (project_difference(CONDITIONAL, NULL, share, 0.0) for share in (1.0, 0.5, 0.0))
+    np.testing.assert_allclose(along(none), 0, atol=1e-4)
+    np.testing.assert_allclose(along(half), along(difference) / 2, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(half, (whole + none) / 2, atol=1e-5)
+    flat = jnp.zeros_like(CONDITIONAL)  # nothing to lie along
+    np.testing.assert_array_equal(project_difference(flat, NULL, 0.0, 0.0), -NULL)
+
+
+def test_projected_guidance_is_no_longer_than_its_norm():
+    sizes = jnp.sqrt(jnp.sum(jnp.square(CONDITIONAL - NULL), axis=(1, 2, 3)))
+    most = jnp.stack([sizes[0] / 2, sizes[1] * 2, jnp.zeros(())])
+    cut = project_difference(CONDITIONAL, NULL, 1.0, most)
+    np.testing.assert_allclose(jnp.sqrt(jnp.sum(cut**2, axis=(1, 2, 3))), sizes * jnp.array([0.5, 1, 1]), rtol=1e-5)
+    guidance = classifier_free(both, 3.0, projection=(1.0, most))(X, T)
+    np.testing.assert_allclose(guidance, CONDITIONAL + 2 * cut, atol=1e-5)

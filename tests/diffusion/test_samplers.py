@@ -221,3 +221,23 @@ def test_few_steps_are_finite_and_end_in_the_last_estimate(schedule, name, steps
     state = advanced(name, schedule, initial_state(name, x), points, keys, 0, steps)
     assert jnp.isfinite(state.x).all()
     np.testing.assert_allclose(state.x, state.x0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_evaluates_between_the_times_of_its_steps_says_so(name):
+    seen, points = set(), jnp.asarray([0.9, 0.7, 0.4, 0.1])
+
+    def spy(x_t, t):
+        seen.add(round(float(t[0]), 6))
+        return x_t
+
+    x, keys = start()
+    with jax.disable_jit():
+        state = initial_state(name, x)
+        for index in range(3):
+            seen.clear()
+            state = samplers.advance(SAMPLERS[name], spy, Cosine(), state, points, keys, index, 1)
+            here, end = round(float(points[index]), 6), round(float(points[index + 1]), 6)
+            assert all(end <= time <= here for time in seen)
+            assert samplers.evaluates_between(name) or seen == {here}
+            assert not samplers.evaluates_between(name) or index or len(seen) > 1

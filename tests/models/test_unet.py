@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.models.unet import Level, UNet, apply_unet, whole_image_sizes
+from dalle3_jax.models.unet import (
+    Level,
+    UNet,
+    apply_unet,
+    apply_unet_with_features,
+    project_condition,
+    whole_image_sizes,
+)
 from dalle3_jax.nn.layers import guidance_sinusoids
 from tests.networks import abstract, condition, normal, randomised, spoiled
 
@@ -56,6 +63,57 @@ def test_masked_tokens_have_no_influence():
     np.testing.assert_array_equal(forward(PARAMS, condition=other), forward(PARAMS))
 
 
+def test_projected_text_gives_the_same_output_and_is_all_that_it_reads_of_the_text():
+    """Both attentions of the level are to the text alone, the middle attends to the image too."""
+    unet = UNET.clone(levels=(Level(8, 1, depth=2, heads=2, self_attend=False),), qk_norm=True)
+    params = randomised(unet, X, T, CONDITION, SIZES)
+
+    def reads_text(path):
+        names = {part.key for part in path}
+        return "cross_attention" in names or ("self_attention" in names and path[0].key != "middle_transformer")
+
+    def blind(path, leaf):
+        return 0 * leaf if reads_text(path) and {part.key for part in path} & {"key", "value"} else leaf
+
+    @jax.jit
+    def run(params):
+        rows = project_condition(unet, params, CONDITION)
+        unread = jax.tree_util.tree_map_with_path(blind, params)
+        whole = unet.apply({"params": params}, X, T, CONDITION, SIZES)
+        return whole, unet.apply({"params": unread}, X, T, rows, SIZES)
+
+    whole, projected = run(params)
+    assert jnp.abs(whole).max() > 0.1
+    np.testing.assert_allclose(projected, whole, atol=1e-5)
+
+
+def test_kept_features_stand_for_what_they_were_kept_of():
+    """The last layer on deep features, and transformers on what the text added, give the output that they are of."""
+    unet = UNET.clone(size_ids=6)
+    params = randomised(unet, X, T, CONDITION, jnp.ones((2, 6)))
+
+    @jax.jit
+    def run(params):
+        rows = project_condition(unet, params, CONDITION)
+        whole, deep, text = apply_unet_with_features(unet, params, X, T, rows, factor=8)
+        frozen = {name: {"cross_attention": added} for name, added in text.items()}
+        frozen = rows._replace(keys=frozen, mask=jnp.zeros_like(rows.mask))  # which nothing reads then
+        shallow = apply_unet(unet, params, X, T, rows, deep=deep, factor=8)
+        other = apply_unet(unet, params, X, T, rows, deep=deep + 1, factor=8)
+        plain, alone = (apply_unet(unet, params, X, T, condition, factor=8) for condition in (CONDITION, frozen))
+        return plain, whole, shallow, alone, other
+
+    plain, *same, other = run(params)
+    for output in same:
+        np.testing.assert_allclose(output, plain, atol=1e-5)
+    assert jnp.abs(other - plain).max() > 1e-2
+
+
+def test_text_of_another_width_is_not_projected():
+    with pytest.raises(ValueError, match="tokens of 9, not 6"):
+        project_condition(UNET.clone(context_width=9), PARAMS, CONDITION)
+
+
 def test_rows_do_not_see_each_other():
     swapped = forward(PARAMS, X[::-1], T[::-1], jax.tree.map(lambda a: a[::-1], CONDITION), SIZES[::-1])
     np.testing.assert_allclose(swapped[::-1], forward(PARAMS), atol=1e-5)
@@ -78,7 +136,7 @@ class Recorder(UNet):
     """A UNet that keeps the sizes that it is given, and returns x."""
 
     @nn.compact
-    def __call__(self, x, t, condition, sizes=None, noise_level=None):
+    def __call__(self, x, t, condition, sizes=None, noise_level=None, guidance=None, deep=None):
         SEEN.append(sizes)
         return x
 

@@ -135,3 +135,21 @@ class TestModule:
         np.testing.assert_array_equal(
             module.apply({"params": params}, self.x), module.apply({"params": params}, self.x, self.x)
         )
+
+
+def test_what_is_differentiated_forwards_takes_no_fused_kernel(monkeypatch):
+    """The kernel of a TPU has no rule for `jax.jvp`: within `plain_attention` it is not asked, and after it again."""
+    q, k, v = (jnp.asarray(np.random.default_rng(i).normal(size=(1, 128, 1, 64)), jnp.float32) for i in range(3))
+    monkeypatch.setattr(attention, "target_platform", lambda: "tpu")
+    monkeypatch.setattr(attention, "suits_flash", lambda q, k: True)
+    monkeypatch.setattr(attention, "flash_attention", lambda *inputs, **how: asked.append(how) or inputs[0])
+    asked = []
+    with attention.plain_attention():
+        out, tangent = jax.jvp(lambda q: attention.attend(q, k, v, scale=0.1), (q,), (k,))
+    assert not asked
+    step = 1e-2
+    moved = [attention._attend_at_once(q + sign * step * k, k, v, None, None, 0.1) for sign in (1, -1)]
+    np.testing.assert_allclose(out, attention._attend_at_once(q, k, v, None, None, 0.1), atol=1e-5)
+    np.testing.assert_allclose(tangent, (moved[0] - moved[1]) / (2 * step), atol=1e-2)
+    attention.attend(q, k, v, scale=0.1)
+    assert len(asked) == 1

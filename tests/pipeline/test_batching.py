@@ -16,6 +16,7 @@ WIDE = Request("a", (16, 32))
 VALUES = {
     **{"steps": 7, "sampler": "euler", "spacing": "karras", "guidance_scale": 1.0, "size": (16, 32)},
     **{"decoder": "refiner", "decoder_steps": 2, "decoder_temperature": 0.0, "tile": 160},
+    **{"deep_cache": 2, "text_gate": 0.3, "guidance_parallel": 0.0, "guidance_norm": 9.0},
     **{"upscale": 2, "upscale_steps": 5, "upscale_noise_level": 20, "upscale_guidance_scale": 2.0, "upscale_tile": 64},
     "image": np.zeros((16, 16, 3), np.uint8),
 }

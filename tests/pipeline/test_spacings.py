@@ -40,7 +40,7 @@ def test_a_request_may_lay_the_times_otherwise_than_its_release(pipeline, laid):
 def test_the_first_noise_of_eulers_method_is_scaled(monkeypatch):
     diffusion = {"schedule": {"name": "scaled_linear"}, "prediction": "v"}
     pipeline = Pipeline(dataclasses.replace(tiny_release(), diffusion=diffusion))
-    monkeypatch.setattr(programs, "advance", lambda *inputs, **how: inputs[4])  # the loop's first state
+    monkeypatch.setattr(programs, "advance", lambda *inputs, **how: inputs[3])  # the loop's first state
     told = pipeline.encode(["a fox"])
     [plain, scaled] = (
         pipeline.sample_latents(told, told, [pipeline.request("a fox", sampler="euler", steps=4, spacing=spacing)])

@@ -1,5 +1,6 @@
 """The stages of decoders on the tiny config: from teacher to two steps, and what is refused before anything runs."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -70,11 +71,19 @@ def test_a_teacher_joins_a_pipeline_by_its_folder(workdir):
     assert pipeline.decoders == ("vae", "diffusion")
 
 
-def test_a_distilled_base_model_samples_in_few_steps_without_guidance(workdir):
+def test_a_distilled_base_model_samples_in_few_steps_and_reads_the_guidance_scale(workdir):
     pipeline = Pipeline.load(workdir / "distill_base")
     request = pipeline.request("a panda")
-    assert (request.sampling, request.guidance) == (Sampling(2, "consistency"), Guidance(1.0))
-    assert len(pipeline("a panda")) == 1
+    assert (request.sampling, request.guidance) == (Sampling(2, "consistency"), Guidance(2.5))
+    assert np.abs(pipeline.release.params["unet"]["guidance_projection"]["kernel"]).max() > 0
+    condition, null = pipeline.encode(["a panda"]), pipeline.encode([""])
+    scales = [dataclasses.replace(request, guidance=Guidance(scale)) for scale in (2.5, 1.0)]
+    others = [dataclasses.replace(request, guidance=Guidance(2.5, interval)) for interval in ((0.0, 1.0), (2.0, 3.0))]
+    one, two, same, outside = (pipeline.sample_latents(condition, null, [row]) for row in (*scales, *others))
+    assert (one != two).any()
+    np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(two, outside)
+    np.testing.assert_array_equal(pipeline.sample_latents(condition, condition, [request]), one)  # no null pass
 
 
 def test_consistency_training_needs_no_teacher(workdir):

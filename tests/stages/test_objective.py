@@ -12,6 +12,7 @@ from dalle3_jax.stages.config import check_stage_config, check_unchanged, load_c
 from dalle3_jax.stages.table import STAGES
 from dalle3_jax.training.objectives.captioner import captioner_loss
 from dalle3_jax.training.objectives.consistency import consistency_loss
+from dalle3_jax.training.objectives.continuous_consistency import continuous_consistency_loss
 from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.training.objectives.vae import vae_loss
 from dalle3_jax.training.tasks import Perturbation, latent_decoder, upscale
@@ -34,7 +35,7 @@ MOVED = {
     "base": {"time_shift": 1.5},
     "decoder": {"time_shift": 1.5, "crop": 64, "perturbation": OLD["perturbation"]},
     "distill": {"teacher": False, "top": 0.9, "parts": [4, 8], "crop": 64, "perturbation": OLD["perturbation"]},
-    "distill_base": {"top": 0.9, "parts": [4, 8], "guidance_scale": 2.0},
+    "distill_base": {},
     "captioner": {"contrastive": 0.5, "caption": 3.0},
 }
 
@@ -53,7 +54,7 @@ def test_the_defaults_of_stages_are_those_of_their_objectives():
     parts = [
         inspect.signature(part).parameters for part in (vae_loss, diffusion_loss, consistency_loss, captioner_loss)
     ]
-    parts += [inspect.signature(part).parameters for part in (latent_decoder, upscale)]
+    parts += [inspect.signature(part).parameters for part in (latent_decoder, upscale, continuous_consistency_loss)]
     for stage in STAGES.values():
         for name, parameter in objective.objective_parameters(stage).items():
             [found] = [part[name] for part in parts if name in part]

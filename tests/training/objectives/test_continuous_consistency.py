@@ -5,8 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from dalle3_jax.diffusion import samplers
+from dalle3_jax.diffusion.prediction import x0_from_output
 from dalle3_jax.diffusion.schedules import Cosine, ScaledLinear
 from dalle3_jax.training.objectives.continuous_consistency import (
     continuous_consistency_loss,
@@ -84,11 +87,109 @@ def test_guidance_moves_the_path():
         return networks(Cosine())(params, x_t, time) + 1.0
 
     one, same, more = (
-        loss(Cosine(), weights(STD, 1), weights(STD, 0), null=null, guidance_scale=scale)[1]["tangent"]
+        loss(Cosine(), weights(STD, 1), weights(STD, 0), null=null, guidance_scales=(scale, scale))[1]["tangent"]
         for scale in (1.0, 1.0, 2.0)
     )
     assert float(one) == float(same) < 2e-3
     assert float(more) > 0.05
+
+
+def test_scales_that_a_student_cannot_read_are_refused():
+    with pytest.raises(ValueError, match="scales from 1 to 3 for a student that is not told which"):
+        loss(Cosine(), weights(1, 1), weights(1, 0), guidance_scales=(1.0, 3.0))
+
+
+SPREAD, NULL_STD, HIDDEN = 0.15, 0.8, 64
+MIXED = Cosine(time_scale=1.0)
+
+
+def denoise_mixture(x_t, t):
+    """The mean of x0 where it is -1 or 1, give or take SPREAD."""
+    alpha, sigma = (rows[:, None, None, None] for rows in (MIXED.alpha(t), MIXED.sigma(t)))
+    variance = (alpha * SPREAD) ** 2 + sigma**2
+    side = jnp.tanh(alpha * x_t / variance)
+    return side + alpha * SPREAD**2 / variance * (x_t - alpha * side)
+
+
+def denoise_null(x_t, t):
+    alpha, sigma = (rows[:, None, None, None] for rows in (MIXED.alpha(t), MIXED.sigma(t)))
+    return alpha * NULL_STD**2 / ((alpha * NULL_STD) ** 2 + sigma**2) * x_t
+
+
+def v_of(denoise, x_t, t):
+    alpha, sigma = (rows[:, None, None, None] for rows in (MIXED.alpha(t), MIXED.sigma(t)))
+    return (alpha * x_t - denoise(x_t, t)) / sigma
+
+
+def mixture_student(params, x_t, t, scale=None):
+    """The teacher's v and, of a student, what a small network of x, time and guidance scale adds to it."""
+    teacher = v_of(denoise_mixture, x_t, t)
+    if scale is None:
+        return teacher
+    rows = jnp.stack([x_t.reshape(-1), *(f(jnp.pi * t / 2) for f in (jnp.sin, jnp.cos)), scale - 2], axis=-1)
+    hidden = jnp.tanh(jnp.tanh(rows @ params["a"] + params["b"]) @ params["c"] + params["d"])
+    return teacher + (hidden @ params["e"]).reshape(x_t.shape)
+
+
+def test_a_student_samples_in_one_and_two_steps_what_its_guided_teacher_does_in_many():
+    draw = np.random.default_rng(0).normal
+    shapes = {"a": (4, HIDDEN), "b": (HIDDEN,), "c": (HIDDEN, HIDDEN), "d": (HIDDEN,), "e": (HIDDEN, 1)}
+    params = {k: jnp.asarray(draw(size=s) / np.sqrt(s[0]) * (k != "e"), jnp.float32) for k, s in shapes.items()}
+    adam = optax.adam(optax.cosine_decay_schedule(3e-3, 2_500))
+
+    def make_task(weights, batch, key):
+        side_key, noise_key = jax.random.split(key)
+        side = jnp.where(jax.random.bernoulli(side_key, 0.5, (256, 1, 1, 1)), 1.0, -1.0)
+        x0 = side + SPREAD * jax.random.normal(noise_key, side.shape)
+        return Task(x0, mixture_student, lambda params, x_t, t: v_of(denoise_null, x_t, t))
+
+    loss_fn = continuous_consistency_loss(
+        make_task, "unet", schedule=MIXED, predict="v", guidance_scales=(1.0, 3.0), reads_scale=True, warmup=500
+    )
+
+    def step(carry, index):
+        params, moments = carry
+        frozen = {"teacher": params, "run": {"step": index}}
+        gradient = jax.grad(lambda p: loss_fn({"unet": p}, frozen, {}, jax.random.fold_in(KEY, index))[0])(params)
+        change, moments = adam.update(gradient, moments)
+        return (optax.apply_updates(params, change), moments), None
+
+    @jax.jit
+    def train(params):
+        return jax.lax.scan(step, (params, adam.init(params)), jnp.arange(2_500))[0][0]
+
+    @functools.partial(jax.jit, static_argnums=(2, 3))
+    def sample(params, scale, sampler, steps):
+        keys = jax.random.split(jax.random.key(9), 512)
+        x = samplers.noise(keys, (1, 1, 1))
+
+        def denoise(x_t, t):
+            if sampler == "consistency":
+                output = mixture_student(params, x_t, t, jnp.full(len(x_t), scale))
+                return x0_from_output("v", output, x_t, MIXED.alpha(t), MIXED.sigma(t))
+            null = denoise_null(x_t, t)
+            return null + scale * (denoise_mixture(x_t, t) - null)
+
+        times = jnp.linspace(0.999, 0.0, steps + 1)
+        return samplers.sample(samplers.SAMPLERS[sampler], denoise, MIXED, x, times, keys)[:, 0, 0, 0]
+
+    trained = train(params)
+    for scale in (1.0, 2.5):
+        exact, blurred = sample(trained, scale, "ddim", 200), sample(trained, scale, "ddim", 2)
+        one, two = (sample(trained, scale, "consistency", steps) for steps in (1, 2))
+        assert jnp.mean(jnp.abs(one - exact)) < 0.4 * jnp.mean(jnp.abs(blurred - exact))  # image by image
+        print(
+            jnp.mean(jnp.abs(one - exact)),
+            jnp.mean(jnp.abs(blurred - exact)),
+            [jnp.mean(jnp.abs(jnp.sort(x) - jnp.sort(exact))) for x in (one, two, blurred)],
+        )
+        far, near = (jnp.mean(jnp.abs(jnp.sort(x) - jnp.sort(exact))) for x in (blurred, two))
+        assert near < 0.4 * far  # as a distribution: the second step has noise of its own
+
+    def apart(sampler, steps):
+        return jnp.mean(jnp.abs(sample(trained, 2.5, sampler, steps) - sample(trained, 1.0, sampler, steps)))
+
+    assert 0.5 < apart("consistency", 1) / apart("ddim", 200) < 2  # the scale is read
 
 
 def test_no_gradient_reaches_teacher_or_target():
