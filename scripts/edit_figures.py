@@ -119,8 +119,8 @@ def inpaint_half(pipeline, reader: Reader, pictures: Sequence[GeneratedImage], l
     hits, changed, steps, usual = 0, 0, [], []
     for row, picture in zip(sheet, pictures, strict=True):
         pixels = np.asarray(picture.image)
-        mask = np.zeros(pixels.shape[:2], np.uint8)
-        edge = mask.shape[1] // 2
+        width, height = picture.image.size
+        mask, edge = np.zeros((height, width), np.uint8), width // 2
         mask[:, :edge] = 255
         claims = parse_claims(picture.prompt, lexicon)
         first = next(iter(claims.things))

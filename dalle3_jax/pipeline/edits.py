@@ -102,8 +102,9 @@ def _fit_edit(edit: Edit, size: tuple[int, int]) -> tuple[Pixels, MaskPixels]:
     """
     canvas = _canvas(edit)
     if edit.kind != "mask":
-        image = Image.fromarray(canvas)
-        return np.asarray(ImageOps.fit(image, size[::-1], Image.Resampling.LANCZOS)), np.full(size, 255, np.uint8)
+        height, width = size
+        image = ImageOps.fit(Image.fromarray(canvas), (width, height), Image.Resampling.LANCZOS)
+        return np.asarray(image), np.full(size, 255, np.uint8)
     top, left, height, width = _place(canvas.shape[:2], size)
     image = Image.fromarray(canvas).resize((width, height), Image.Resampling.LANCZOS)
     # Every pixel that is edited at all counts: a thin line must not be lost where the image is made smaller.

@@ -20,6 +20,7 @@ __all__ = [
 
 METADATA_CHUNK = "dalle3_jax"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+COMPOSITE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
@@ -34,7 +35,13 @@ MOST_EXIF = 65_000
 """Bytes; a JPEG holds no more."""
 
 
-def encode_image(image: Image.Image, texts: Mapping[str, str], suffix: str, quality: int = QUALITY) -> bytes:
+def encode_image(
+    image: Image.Image,
+    texts: Mapping[str, str],
+    suffix: str,
+    quality: int = QUALITY,
+    source_type: str = SOURCE_TYPE,
+) -> bytes:
     """The file of an image in the format that a suffix names; `texts` are those of a PNG's chunks.
 
     `quality` is that of a JPEG or WebP, 0 to 100.
@@ -46,7 +53,7 @@ def encode_image(image: Image.Image, texts: Mapping[str, str], suffix: str, qual
     if form is None:
         raise ValueError(f"no images are written as {suffix!r}: use {', '.join(SUFFIXES)}")
     if form == "png":
-        return encode_png(image, texts)
+        return encode_png(image, texts, source_type)
     exif = Image.Exif()
     exif[DESCRIPTION] = json.dumps({METADATA_CHUNK: json.loads(texts[METADATA_CHUNK])})
     exif[SOFTWARE] = "dalle3_jax"
@@ -55,7 +62,8 @@ def encode_image(image: Image.Image, texts: Mapping[str, str], suffix: str, qual
     if form == "jpeg" and len(content) > MOST_EXIF:
         raise ValueError(f"the prompt is too long for a JPEG, whose metadata end at {MOST_EXIF} bytes: use png or webp")
     file = BytesIO()
-    image.save(file, FORMATS[form], quality=quality, exif=content, xmp=XMP.replace("SOURCE_TYPE", SOURCE_TYPE).encode())
+    xmp = XMP.replace("SOURCE_TYPE", source_type).encode()
+    image.save(file, FORMATS[form], quality=quality, exif=content, xmp=xmp)
     return file.getvalue()
 
 

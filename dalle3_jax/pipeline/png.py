@@ -12,6 +12,7 @@ from PIL import Image
 
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.image_formats import (
+    COMPOSITE_TYPE,
     METADATA_CHUNK,
     MOST_EXIF,
     SOURCE_TYPE,
@@ -79,11 +80,16 @@ class GeneratedImage:
         made = stored_values(self.request)
         height, width = made.pop("size")
         made |= {"width": width, "height": height, "batch_size": self.batch_size, "checkpoint": self.checkpoint}
-        return made | {"software": software_version(), "digitalSourceType": SOURCE_TYPE}
+        return made | {"software": software_version(), "digitalSourceType": self.source_type}
+
+    @property
+    def source_type(self) -> str:
+        """IPTC's name of what it is: generated, or where a mask kept a part of another image composed with that."""
+        return COMPOSITE_TYPE if self.request.edit.kind == "mask" else SOURCE_TYPE
 
     def to_png(self) -> bytes:
         """The PNG file: A1111's `parameters`, our JSON, and XMP with the source type of generated media."""
-        return encode_png(self.image, self.texts)
+        return encode_png(self.image, self.texts, self.source_type)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -93,7 +99,7 @@ class GeneratedImage:
     def save(self, path: str | Path) -> None:
         """Writes the file whole, a PNG, WebP or JPEG by its suffix: it has its name only when all is on the disk."""
         path = Path(path)
-        write_whole(path, encode_image(self.image, self.texts, path.suffix))
+        write_whole(path, encode_image(self.image, self.texts, path.suffix, source_type=self.source_type))
 
 
 def jpeg_errors(requests: Iterable[Request]) -> list[str]:

@@ -78,6 +78,8 @@ def test_an_outpainted_image_keeps_its_pixels_and_grows(pipeline):
     assert picture.image.size == (32, 16)
     np.testing.assert_array_equal(pixels(picture)[:, 8:24], IMAGE)
     assert picture.metadata["outpaint"] == "2:1"
+    assert picture.metadata["digitalSourceType"].endswith("/compositeWithTrainedAlgorithmicMedia")
+    assert b"compositeWithTrainedAlgorithmicMedia" in picture.to_png()
     assert (picture.metadata["height"], picture.metadata["width"]) == (16, 32)
 
 
