@@ -190,8 +190,8 @@ ANY_STEPS = kinds.check_integer(1, MAX_STEPS)
 OWN_STEPS = kinds.check_integer(0, MAX_STEPS, ", 0 for its own")
 ANY_SEED = kinds.check_integer(0, 2**32 - 1, ", and so must those that follow it")
 SAMPLER = (
-    "ddim, ddpm, euler, euler_ancestral, heun (two evaluations a step), dpmsolver++, dpmsolver++_sde, unipc, or "
-    "consistency for a distilled model"
+    "ddim, ddpm, euler, euler_ancestral, heun (two evaluations a step), dpmsolver++, dpmsolver++_sde, unipc, "
+    "pndm, pndm_prk, or consistency for a distilled model"
 )
 SPACING = "how its times are laid: uniform, trailing, leading, linspace, logsnr or karras (default: the release's own)"
 SCALE = "1 is none; higher follows the prompt more"
