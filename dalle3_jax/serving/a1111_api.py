@@ -82,7 +82,7 @@ async def image_to_image(request: Request) -> Response:
 
 def open_init_image(body: ImageToImage) -> dict[str, InputImage]:
     """The image to begin with and its mask; ApiError that names the one that cannot be used."""
-    image = decode_base64_image(body.init_images[0], "init_images")
+    image = ImageOps.exif_transpose(decode_base64_image(body.init_images[0], "init_images"))
     opened = {"image": open_input(image, "image")}
     if body.mask:
         mask = decode_base64_image(body.mask, "mask")
