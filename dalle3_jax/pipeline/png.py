@@ -100,7 +100,7 @@ class GeneratedImage:
     def save(self, path: str | Path) -> None:
         """Writes the file whole, a PNG, WebP or JPEG by its suffix: it has its name only when all is on the disk."""
         path = Path(path)
-        write_whole(path, encode_image(self.image, self.texts, path.suffix, self.source_type))
+        write_whole(path, encode_image(self.image, self.texts, path.suffix, source_type=self.source_type))
 
 
 def jpeg_errors(requests: Iterable[Request]) -> list[str]:
