@@ -184,7 +184,8 @@ class Engine:
         if job.finished.is_set():
             return
         try:
-            image.content = await asyncio.to_thread(encode_image, made.image, made.texts, job.suffix, job.quality)
+            how = job.suffix, job.quality, made.source_type
+            image.content = await asyncio.to_thread(encode_image, made.image, made.texts, *how)
         except Exception as error:
             return self._fail([image], error)
         image.metadata, image.preview = made.metadata, None
