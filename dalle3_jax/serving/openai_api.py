@@ -73,6 +73,7 @@ def model_object(service: Service, name: str) -> dict[str, Any]:
         "batch_sizes": list(service.engine.sizes),
         "upsample": pipeline.upsample,
         "upscale": list(capabilities.upscale_factors),
+        "needs_mask": capabilities.needs_mask,
         **choices,
     }
 
