@@ -218,7 +218,7 @@ def test_an_image_grows_beyond_its_edge(page):
     generate(page)
     image = shown_pixels(wait_for_jobs(page, 1).locator(".image"))
     open_image(page, "edit")
-    page.click('#modes label:has-text("Beyond the edge")')
+    page.click('#modes label:has-text("Around it")')
     page.click('#extents label:has-text("All round")')
     page.click("#edit-go")
     grown = shown_pixels(wait_for_jobs(page, 2).locator(".image"))
@@ -340,7 +340,7 @@ def test_everybody_can_use_it(page, scheme):
     page.locator(".image").first.click()
     check()
     page.click('#viewer [data-action="edit"]')
-    for mode in ("A part", "Beyond the edge", "All of it"):
+    for mode in ("A part", "Around it", "All of it"):
         page.click(f'#modes label:has-text("{mode}")')
         check()
     assert [report for report in reports if report] == []
