@@ -1,6 +1,7 @@
 # make sample    pictures from the shipped demo model, into runs/sample
 # make serve     the demo model as a server, on http://127.0.0.1:8000
-# make test      everything but parity         make lint     ruff and pyright
+# make test      everything but the next two   make lint     ruff and pyright
+# make browser   the server's page in Chromium
 # make parity    against PyTorch               make bench    ratios against PyTorch (QUICK=1 for a smoke run)
 # make demo      train the demo from nothing, or go on where it stopped (DEMO=cpu or DEMO=gpu)
 # The first four make .venv when it is missing; PYTHON=python3.12 picks another interpreter.
@@ -29,7 +30,7 @@ DEVICES := $(if $(filter cpu,$(DEMO)),XLA_FLAGS=--xla_force_host_platform_device
 # Compiling fills one core: files of tests go to as many processes as there are cores, up to four.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: sample serve test lint parity bench demo wheel
+.PHONY: sample serve test lint browser parity bench demo wheel
 .DELETE_ON_ERROR:
 
 sample: $(VENV)/.installed
@@ -50,6 +51,9 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
+
+browser: $(VENV)/.installed-browser
+	$(QUICK_COMPILATION) JAX_PLATFORMS=cpu $(RUN) -m pytest tests/browser $(ARGS)
 
 parity: $(VENV)/.installed-parity
 	JAX_PLATFORMS=cpu $(RUN) -m pytest tests/parity $(ARGS)
@@ -89,6 +93,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-serve: $(VENV)/.installed
 	$(INSTALL) --editable ".[serve]"
+	@touch $@
+
+# Debian's Chromium where it is there or may be installed, else the build that Playwright fetches.
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(INSTALL) --editable ".[dev,browser]"
+	command -v chromium >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	$(RUN) -m playwright install --with-deps chromium
 	@touch $@
 
 $(VENV)/.installed-parity: $(VENV)/.installed-dev

@@ -68,7 +68,7 @@ def test_constraints_pin_every_direct_requirement():
     extras = PROJECT["optional-dependencies"]
     wanted = [
         *PROJECT["dependencies"],
-        *(line for name in ("train", "tfds", "eval", "serve", "dev", "parity") for line in extras[name]),
+        *(line for name in ("train", "tfds", "eval", "serve", "dev", "browser", "parity") for line in extras[name]),
     ]
     pins = set(map(distribution, requirements(ROOT / "constraints.txt")))
     assert set(map(distribution, wanted)) - {"dalle3-jax"} <= pins

@@ -1,4 +1,4 @@
-"""The page at /: one file that speaks the public API, with a policy that lets it run its own script alone."""
+"""The page at /: one file that speaks the public API, with a policy that lets it run its own script and nothing else."""
 
 import base64
 import functools

@@ -218,7 +218,7 @@ def test_an_image_grows_beyond_its_edge(page):
     generate(page)
     image = shown_pixels(wait_for_jobs(page, 1).locator(".image"))
     open_image(page, "edit")
-    page.click('#modes label:has-text("Beyond the edge")')
+    page.click('#modes label:has-text("Around it")')
     page.click('#extents label:has-text("All round")')
     page.click("#edit-go")
     grown = shown_pixels(wait_for_jobs(page, 2).locator(".image"))
@@ -256,7 +256,6 @@ def test_wording_that_is_changed_is_drawn_as_it_is(page, service, monkeypatch):
     wait_for_jobs(page, 1)
     assert page.input_value("#revised") == "a panda, at length"
     page.fill("#revised", "a panda, in short")
-    page.select_option("#upsample", "")
     page.click("#generate")
     wait_for_jobs(page, 2)
     assert [job["revised"] for job in kept_jobs(page)] == ["a panda, in short", "a panda, at length"]
@@ -340,7 +339,7 @@ def test_everybody_can_use_it(page, scheme):
     page.locator(".image").first.click()
     check()
     page.click('#viewer [data-action="edit"]')
-    for mode in ("A part", "Beyond the edge", "All of it"):
+    for mode in ("A part", "Around it", "All of it"):
         page.click(f'#modes label:has-text("{mode}")')
         check()
     assert [report for report in reports if report] == []
