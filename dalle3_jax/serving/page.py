@@ -1,4 +1,4 @@
-"""The page at /: one file that speaks the public API, with a policy that lets it run its own script and nothing else."""
+"""The page at /: one file that speaks the public API, with a policy that lets it run its own script alone."""
 
 import base64
 import functools

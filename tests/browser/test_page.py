@@ -94,7 +94,7 @@ def test_previews_turn_into_images(page, pace):
 
 
 def test_the_shape_that_is_chosen_is_made(page):
-    page.click('#sizes label:has-text("32×16")')
+    page.click('#sizes label:has-text("32\u00d716")')
     generate(page)
     assert shown_pixels(wait_for_jobs(page, 1).locator(".image")).shape == (16, 32, 3)
 
@@ -171,7 +171,7 @@ def test_remix_fills_the_form_in_with_another_seed(page):
 
 
 def test_variations_begin_with_the_image(page):
-    page.click('#sizes label:has-text("32×16")')
+    page.click('#sizes label:has-text("32\u00d716")')
     generate(page)
     image = shown_pixels(wait_for_jobs(page, 1).locator(".image"))
     open_image(page, "strong")
