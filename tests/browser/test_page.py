@@ -343,3 +343,25 @@ def test_everybody_can_use_it(page, scheme):
         page.click(f'#modes label:has-text("{mode}")')
         check()
     assert [report for report in reports if report] == []
+
+
+def test_upscale_is_there_where_the_server_can(page, server):
+    generate(page, seed="5")
+    wait_for_jobs(page, 1)
+    page.locator(".image").first.click()
+    assert not page.locator('[data-action="upscale"]').is_visible()
+
+    def answer_with_upscaler(route) -> None:
+        answer = route.fetch()
+        models = answer.json()
+        models["data"][0]["upscale"] = [2, 4]
+        route.fulfill(response=answer, json=models)
+
+    page.route("**/v1/models", answer_with_upscaler)
+    page.goto(server[0])
+    wait_for_jobs(page, 1)
+    page.wait_for_selector("#sizes input")
+    with page.expect_request("**/v1/images/jobs") as sent:
+        open_image(page, "upscale")
+    body = sent.value.post_data_json
+    assert (body["upscale"], body["seed"], body["prompt"]) == (4, 5, "a panda")
