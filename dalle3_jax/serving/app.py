@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dalle3_jax.pipeline import request as requests
-from dalle3_jax.serving import a1111_api, edit_api, job_api, openai_api, page
+from dalle3_jax.serving import a1111_api, edit_api, job_api, openai_api, web_page
 from dalle3_jax.serving.errors import ApiError, answer_api_error, answer_http_error, answer_unexpected_error
 from dalle3_jax.serving.limits import BodyLimit, KeyCheck, OriginCheck, own_origin
 from dalle3_jax.serving.metrics import Metrics
@@ -72,7 +72,7 @@ def build_app(
         Route("/readyz", tell_readiness),
         Route("/metrics", tell_metrics),
         Route("/openapi.json", get_description),
-        *page.ROUTES,
+        *web_page.ROUTES,
         *job_api.ROUTES,
         *openai_api.ROUTES,
         *edit_api.ROUTES,

@@ -16,7 +16,7 @@ __all__ = ["ROUTES", "content_security_policy"]
 @functools.cache
 def read_page() -> tuple[str, dict[str, str]]:
     """The page and its headers."""
-    html = (files("dalle3_jax") / "serving" / "page.html").read_text(encoding="utf-8")
+    html = (files("dalle3_jax") / "serving" / "web_page.html").read_text(encoding="utf-8")
     headers = {
         "Content-Security-Policy": content_security_policy(html),
         "Cache-Control": "no-cache",

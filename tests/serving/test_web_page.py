@@ -8,9 +8,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from dalle3_jax.serving.app import build_app
-from dalle3_jax.serving.page import content_security_policy
+from dalle3_jax.serving.web_page import content_security_policy
 
-HTML = (files("dalle3_jax") / "serving" / "page.html").read_text(encoding="utf-8")
+HTML = (files("dalle3_jax") / "serving" / "web_page.html").read_text(encoding="utf-8")
 
 
 def elements() -> list[tuple[str, dict[str, str | None]]]:
