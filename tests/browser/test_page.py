@@ -151,13 +151,26 @@ def test_a_job_that_the_server_forgot_is_told_so(page, service, pace):
     assert "does not know it" in page.locator(".job .state").inner_text()
 
 
+def test_damaged_entries_of_the_browser_are_passed_over(page):
+    for key, text in (("form", "["), ("job/x", "{"), ("job/y", "1")):
+        page.evaluate("([key, text]) => localStorage.setItem(`dalle3_jax/${key}`, text)", [key, text])
+    page.reload()
+    page.wait_for_selector("#sizes input")
+    generate(page)
+    wait_for_jobs(page, 1)
+
+
 def test_the_same_again_is_the_same_bit_for_bit(page):
     generate(page, count=2, negative_prompt="a dog", steps="3", guidance_scale="1.5")
     image = shown_pixels(wait_for_jobs(page, 1).locator(".image").first)
     open_image(page, "again")
     assert np.array_equal(shown_pixels(wait_for_jobs(page, 2).locator(".image")), image)
+    page.locator('[data-action="again-all"]').last.click()  # of the whole set
+    assert np.array_equal(shown_pixels(wait_for_jobs(page, 3).locator(".image").first), image)
+    seeds = [[datum["seed"] for datum in job["data"]] for job in kept_jobs(page)]
+    assert seeds[0] == seeds[2] == [seeds[0][0], seeds[0][0] + 1]
     page.click("#generate")
-    assert not np.array_equal(shown_pixels(wait_for_jobs(page, 3).locator(".image").first), image)
+    assert not np.array_equal(shown_pixels(wait_for_jobs(page, 4).locator(".image").first), image)
 
 
 def test_remix_fills_the_form_in_with_another_seed(page):
