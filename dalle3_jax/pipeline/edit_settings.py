@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from dalle3_jax.diffusion.inpainting import steps_of_strength
+from dalle3_jax.diffusion.strength import steps_of_strength
 from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.setting_values import MAX_SIDE, MAX_STEPS, Capabilities
 

@@ -141,7 +141,7 @@ BROKEN = {
     "a decoder for a vae": (replaced("vae", public_folders.DECODER), "its vae is a DecoderUNet, not a VAE"),
     "an odd option": (edited("unet/config.json", mid_block_type="None"), "mid_block_type='None' (supported:"),
     "an odd network": (edited("vae/config.json", _class_name="VQModel"), "is of the class VQModel, which cannot be"),
-    "an odd scheduler": (edited(SCHEDULER, _class_name="LCMScheduler"), "unknown scheduler 'LCMScheduler'"),
+    "an odd scheduler": (edited(SCHEDULER, _class_name="EDMEulerScheduler"), "unknown scheduler 'EDMEulerScheduler'"),
     "pickles only": (pickled, "can run code when opened, or need other frameworks, and are never read"),
 }
 

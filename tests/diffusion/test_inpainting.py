@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from dalle3_jax.diffusion import samplers
-from dalle3_jax.diffusion.inpainting import inpaint, steps_of_strength
+from dalle3_jax.diffusion.inpainting import inpaint
 from dalle3_jax.diffusion.schedules import Cosine
 from dalle3_jax.diffusion.spacing import sampling_times
+from dalle3_jax.diffusion.strength import steps_of_strength
 
 SCHEDULE = Cosine()
 ORIGINAL = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))

@@ -124,6 +124,7 @@ def test_the_prompt_the_seed_and_the_negative_prompt_matter(pipeline):
         assert (other != base).mean() > 0.2, settings
 
 
+@pytest.mark.filterwarnings("ignore:.* no effect:UserWarning")
 def test_guidance_of_one_is_conditional(pipeline):
     made = [
         pixels(pipeline("a fox", guidance_scale=scale, negative_prompt=negative, batch_size=BATCH, **more)[0])

@@ -56,6 +56,7 @@ LARGER = {
     "upscale_guidance_scale": 2.5,
     "upscale_tile": 256,
 }
+SHORTCUTS = {"deep_cache": 2, "text_gate": 0.25, "guidance_parallel": 0.5, "guidance_norm": 15.0}
 PIXELS = np.arange(12 * 9 * 3, dtype=np.uint8).reshape(12, 9, 3)
 EDITED = {
     "image": Image.fromarray(PIXELS),
@@ -163,10 +164,10 @@ def test_every_setting_can_be_set_everywhere():
 
 
 def test_every_setting_stands_where_its_row_says():
-    values = {"decoder_temperature": 0.5, **ALL, **LARGER, **EDITED}
+    values = {"decoder_temperature": 0.5, **ALL, **LARGER, **SHORTCUTS, **EDITED}
     request = make_request("a red apple", values)
-    assert request.sampling == Sampling(30, "dpmsolver++", "karras")
-    assert request.guidance == Guidance(2.0, (0.0, 0.75), 0.5)
+    assert request.sampling == Sampling(30, "dpmsolver++", "karras", 2, 0.25)
+    assert request.guidance == Guidance(2.0, (0.0, 0.75), 0.5, 0.5, 15.0)
     assert request.decoding == Decoding("consistency", 2, 0.5, 192)
     assert request.upscaling == Upscaling(2, 3, 40, 2.5, 256)
     assert request.edit == Edit(open_input_image(PIXELS), open_input_mask(PIXELS[..., 0]), 0.5, "2:1", 7, "b")
