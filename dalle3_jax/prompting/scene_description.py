@@ -37,7 +37,8 @@ def describe_scene(things: Sequence[PlacedThing], background: str, lexicon: Lexi
 
 def _relation(first: Sequence[PlacedThing], second: Sequence[PlacedThing]) -> Relation:
     """How two kinds of things stand to each other, by the larger distance of their centres."""
-    across, down = (_mean([one[axis] for one in first]) - _mean([one[axis] for one in second]) for axis in (2, 3))
+    across = _mean([one.x for one in first]) - _mean([one.x for one in second])
+    down = _mean([one.y for one in first]) - _mean([one.y for one in second])
     before = across < 0 if abs(across) >= abs(down) else down < 0
     one, other = (first, second) if before else (second, first)
     return one[0].name, "left of" if abs(across) >= abs(down) else "above", other[0].name

@@ -134,9 +134,9 @@ def test_a_network_gives_the_outputs_of_its_public_library(name):
 class Watched(Pipeline):
     """Keeps what it was told and what it sampled."""
 
-    def sample_latents(self, condition, null, requests, progress=None):
+    def sample_latents(self, condition, null, requests, progress=None, edit=None):
         self.condition = condition
-        self.latents = super().sample_latents(condition, null, requests, progress)
+        self.latents = super().sample_latents(condition, null, requests, progress, edit)
         return self.latents
 
 
