@@ -1,17 +1,20 @@
-"""The demo model: scenes of the whole world at 128 px in three shapes, 28.1 M parameters, for one CPU core.
+"""The demo model: scenes of the whole world at 128 px in three shapes, 25.3 M parameters, for one CPU core.
 
 It is being trained; the shipped weights are those of the first demo (48 things, 13.1 M parameters), which this file
 described before it was laid out anew: `git log -p configs/demo.py` has its stages, with their times and results.
 
-    python train.py --config configs/demo.py:vae          --workdir W    # 110 minutes of one core
-    python train.py --config configs/demo.py:text         --workdir W
+    python train.py --config configs/demo.py:vae          --workdir W    # 3.5 hours of one core
+    python train.py --config configs/demo.py:text         --workdir W    # 1.5 hours
     python train.py --config configs/demo.py:base         --workdir W
     python train.py --config configs/demo.py:distill_base --workdir W
 
 and in the same way the stages of demo_decoders.py and demo_captioner.py beside it; demo_world.py is what they share.
 
-The autoencoder was begun with 16,000 steps and lengthened to 28,000 at step 6,978, where its learning rate was 30 %
-below what it should by then have been. `taskset -c 1` keeps a run on one core, with the same numbers.
+The autoencoder was begun with 16,000 steps, lengthened to 28,000 at step 6,978, where its learning rate was 30 % below
+what it should by then have been, and once more at its end to 56,000. Of held-out pictures of this world it keeps
+31.0 dB, of those without words 32.7, of those with words nine times in ten 28.2. The text side was begun with 2,000
+steps and lengthened at step 1,667: it explains 64 % of the thumbnails' variance, which is their backgrounds, and hardly
+any thing, since a caption leaves places open; so the base trains it at half its own rate. `taskset -c 1` keeps a run on one core, with the same numbers.
 """
 
 from ml_collections import ConfigDict
@@ -40,7 +43,7 @@ def vae():
     c.data.world = "whole"
     c.data.part = {"styles": ("3d", "3d", "flat", "noto")}
     c.data.crop = 64
-    c.train.steps = 28_000
+    c.train.steps = 56_000
     c.train.batch_size = 8
     c.train.learning_rate = 2e-3
     c.train.weight_decay = 0.0
@@ -83,7 +86,7 @@ def text():
     c.model.latent_head = {"grid": (8, 8), "patch": 4, "channels": 3}
     c.data.dropout = 0.05
     c.data.text_length = 96  # the longest tenth of the captions loses its end: a fifth less work
-    c.train.steps = 3_200
+    c.train.steps = 2_400
     c.train.batch_size = 64
     c.train.learning_rate = 1e-3
     c.train.warmup = 100
@@ -104,8 +107,8 @@ def base():
         "embedding_ratio": 2,
         "size_ids": 6,
         "levels": (
-            ConfigDict({"channels": 96, "blocks": 1, "depth": 0}),
-            ConfigDict({"channels": 160, "blocks": 1, "depth": 1, "heads": 4}),
+            ConfigDict({"channels": 64, "blocks": 1, "depth": 0}),
+            ConfigDict({"channels": 128, "blocks": 1, "depth": 1, "heads": 4}),
             ConfigDict({"channels": 192, "blocks": 1, "depth": 1, "heads": 4}),
         ),
     }
@@ -114,9 +117,9 @@ def base():
     c.train.steps = 40_000
     c.train.batch_size = 16
     c.train.learning_rate = 1e-3
-    c.train.rates.text_encoder = 0.2
-    c.train.rates.glyph_encoder = 0.3
-    c.train.rates.xfnet = 0.3
+    c.train.rates.text_encoder = 0.5
+    c.train.rates.glyph_encoder = 0.5
+    c.train.rates.xfnet = 0.5
     c.train.objective.time_shift = 1.5
     c.sample.every = 4_000
     return c
