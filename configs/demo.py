@@ -14,7 +14,9 @@ The autoencoder was begun with 16,000 steps, lengthened to 28,000 at step 6,978,
 what it should by then have been, and once more at its end to 56,000. Of held-out pictures of this world it keeps
 31.0 dB, of those without words 32.7, of those with words nine times in ten 28.2. The text side was begun with 2,000
 steps and lengthened at step 1,667: it explains 64 % of the thumbnails' variance, which is their backgrounds, and hardly
-any thing, since a caption leaves places open; so the base trains it at half its own rate. `taskset -c 1` keeps a run on one core, with the same numbers.
+any thing, since a caption leaves places open; so the base trains it at half its own rate.
+
+`taskset -c 1` keeps a run on one core, with the same numbers.
 """
 
 from ml_collections import ConfigDict
