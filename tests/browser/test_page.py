@@ -115,7 +115,7 @@ def test_a_job_is_told_its_place_in_the_queue(page, pace):
     page.wait_for_selector("img.preview")
     for _ in range(2):
         page.click("#generate")
-    page.wait_for_function("document.querySelector('.job .state').textContent.startsWith('Waiting: 2 before')")
+    page.wait_for_function("() => document.querySelector('.job .state').textContent.startsWith('Waiting: 2 before')")
     pace.open()
     wait_for_jobs(page, 3)
 
@@ -299,7 +299,7 @@ def test_keys_do_what_the_pointer_does(page):
     page.keyboard.press("Enter")
     page.wait_for_selector("#viewer[open]")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.getElementById('viewer-title').textContent === 'Image 2 of 2'")
+    page.wait_for_function("() => document.getElementById('viewer-title').textContent === 'Image 2 of 2'")
     page.keyboard.press("Escape")
     assert not page.locator("#viewer").is_visible()
 
