@@ -40,7 +40,7 @@ def program_key(request: Request) -> Hashable:
     whose loops begin at one step.
     """
     edit = request.edit.kind, begin_step(request.edit, request.sampling.steps)
-    guided = request.guidance.scale == 1, request.guidance.projected
+    guided = request.guidance.scale == 1, request.guidance.is_projected
     return request.size, request.sampling, *guided, request.decoding, request.upscaling, edit
 
 

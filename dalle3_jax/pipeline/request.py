@@ -70,7 +70,7 @@ class Guidance:
     norm: float = 0.0
 
     @property
-    def projected(self) -> bool:
+    def is_projected(self) -> bool:
         """Whether it is adaptive projected guidance."""
         return (self.parallel, self.norm) != (1.0, 0.0)
 

@@ -82,12 +82,12 @@ def run_sampling_loop(
     condition, null, guide = shard_rows((condition, null, guide), mesh)
 
     @functools.cache
-    def projected(guided: bool) -> ProjectedCondition:
+    def rows_of(guided: bool) -> ProjectedCondition:
         return programs.project_rows(params, condition, null if guided else None, system=system)
 
     @functools.cache
     def frozen(guided: bool) -> ProjectedCondition:
-        return programs.freeze_text(params, projected(guided), state.x, times[piece.first], known, system=system)
+        return programs.freeze_text(params, rows_of(guided), state.x, times[piece.first], known, system=system)
 
     begin = begin_step(requests[0].edit, steps)
     most = programs.steps_per_chunk(steps - begin) if progress else steps
@@ -98,7 +98,7 @@ def run_sampling_loop(
         with programs.batch_over_mesh(mesh, len(requests)):
             state = programs.advance(
                 params,
-                frozen(ever_guided) if piece.gated else projected(piece.guided),
+                frozen(ever_guided) if piece.gated else rows_of(piece.guided),
                 guide if piece.guided or reads_scale else None,
                 state,
                 keys,
@@ -190,7 +190,7 @@ def guidance_rows(guides: Sequence[Guidance]) -> GuidanceRows:
     """The values of every image; those of adaptive projected guidance only where one has it."""
     columns: list[Any] = [[guide.scale for guide in guides], *zip(*(guide.interval for guide in guides), strict=True)]
     columns.append([guide.rescale for guide in guides])
-    if any(guide.projected for guide in guides):
+    if any(guide.is_projected for guide in guides):
         columns += [[guide.parallel for guide in guides], [guide.norm for guide in guides]]
     rows: list[Any] = [np.asarray(column, np.float32) for column in columns]
     return GuidanceRows(*rows)

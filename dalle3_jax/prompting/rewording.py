@@ -78,11 +78,11 @@ def _add_colours(text: str, before: Claims, after: Claims, lexicon: Lexicon) -> 
         forms = "|".join(map(re.escape, (lexicon.things[name], name)))
         old = "|".join(before.tints.get(name, ())) or "(?!)"
         first = re.compile(rf"\b(?P<before>{'|'.join((*ONE, *NUMBERS))}) (?:(?:{old}) )?(?P<name>{forms})\b", re.I)
-        text = first.sub(lambda match, shade=shades[0]: _coloured(match, shade), text, count=1)
+        text = first.sub(lambda match, shade=shades[0]: _name_with_colour(match, shade), text, count=1)
     return text
 
 
-def _coloured(match: re.Match[str], shade: str) -> str:
+def _name_with_colour(match: re.Match[str], shade: str) -> str:
     article = ("an" if shade[0] in "aeiou" else "a") if match["before"].lower() in ("a", "an") else match["before"]
     article = article.capitalize() if match["before"][0].isupper() else article
     return f"{article} {shade} {match['name']}"

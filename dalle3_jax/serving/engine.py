@@ -148,7 +148,7 @@ class Engine:
         except Exception as error:
             self._fail(batch, error)
         else:
-            self._count(batch, size, time.monotonic() - started)
+            self._count_images(batch, size, time.monotonic() - started)
             for image, one in zip(batch, made, strict=True):
                 task = asyncio.create_task(self._finish(image, one))
                 self._encodings.add(task)
@@ -156,7 +156,7 @@ class Engine:
         finally:
             self.running = []
 
-    def _count(self, batch: list[QueuedImage], size: int, seconds: float) -> None:
+    def _count_images(self, batch: list[QueuedImage], size: int, seconds: float) -> None:
         """Learns how long an image takes, from batches that had nothing to compile."""
         self.metrics.count_batch(len(batch), seconds)
         program = program_key(batch[0].request), size
