@@ -276,24 +276,22 @@ def test_batches_of_a_cache_are_those_of_its_records(tmp_path):
     made = {**MADE, "text": "t", "text_length": 6, "versions": ["alt", "short"]}
     cache = build(tmp_path, 11, made=made, encode_texts=texts, versions=("alt", "short"))
     data = {"size": (32, 32), "captions": {"alt": 1.0, "short": 1.0}, "dropout": 0.3, "text_length": 6, "threads": 1}
-    seen = []
+    said = []  # the captions of each batch, in order; batches are made ahead
 
     def tokenize(captions, length):
-        seen.extend(captions)
+        said.append(captions)
         return np.zeros((len(captions), length), np.int32), texts(captions)[1]
 
     rows = make_batches(data, tokenize=tokenize, batch_size=4, seed=3, source=cache.source, latents=cache)
-    seen.clear()
     known = {latents.tobytes(): index for index, latents in enumerate(expected(11))}
-    for _ in range(3):
-        first = len(seen)
+    for number in range(3):
         batch = next(rows)
+        captions = said[number]
         assert batch.keys() == {"latents", "features", "mask", "sizes"}
-    captions, features = seen[first : first + 4], batch["features"]
-    assert (features == texts(captions)[0] * texts(captions)[1][..., None]).all()
-    for row, caption in zip(batch["latents"], captions, strict=True):
-        index = known[row.astype(np.float16).tobytes()]
-        assert caption in ("", *SOURCE[index].captions.values())
+        assert (batch["features"] == texts(captions)[0] * texts(captions)[1][..., None]).all()
+        for row, caption in zip(batch["latents"], captions, strict=True):
+            index = known[row.astype(np.float16).tobytes()]
+            assert caption in ("", *SOURCE[index].captions.values())
 
 
 def test_any_number_of_threads_may_read_more_files_than_are_open(tmp_path, monkeypatch):
