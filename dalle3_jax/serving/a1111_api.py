@@ -145,7 +145,7 @@ async def answer_images(request: Request, body: TextToImage, images: dict[str, I
 
 
 def describe_images(service: Service, images: list[QueuedImage], done: list[QueuedImage]) -> dict[str, Any]:
-    """What the field `info` holds, as JSON in a string."""
+    """The content of the field `info`, as JSON in a string."""
     request = images[0].request
     height, width = output_size(request)
     return {
@@ -198,8 +198,8 @@ async def list_models(request: Request) -> Response:
     """GET /sdapi/v1/sd-models."""
     service: Service = request.app.state.service
     name, digest = service.model_names[0], service.engine.pipeline.release.digest
-    told = {"hash": digest[:10], "sha256": digest, "filename": name, "config": None}
-    return JSONResponse([{"title": name, "model_name": name, **told}])
+    fields = {"hash": digest[:10], "sha256": digest, "filename": name, "config": None}
+    return JSONResponse([{"title": name, "model_name": name, **fields}])
 
 
 async def get_samplers(request: Request) -> Response:
@@ -216,8 +216,8 @@ async def list_upscalers(request: Request) -> Response:
     """GET /sdapi/v1/upscalers: none, and the release's own."""
     service: Service = request.app.state.service
     rows = [("None", 1), *((f"{service.model_names[0]} x{factor}", factor) for factor in upscale_factors(service))]
-    told = {"model_name": None, "model_path": None, "model_url": None}
-    return JSONResponse([{"name": name, "scale": factor, **told} for name, factor in rows])
+    fields = {"model_name": None, "model_path": None, "model_url": None}
+    return JSONResponse([{"name": name, "scale": factor, **fields} for name, factor in rows])
 
 
 def upscale_factors(service: Service) -> tuple[int, ...]:
@@ -237,16 +237,16 @@ async def get_progress(request: Request) -> Response:
     images = [image for image in service.engine.running if image.job in jobs]
     state = {"skipped": False, "interrupted": False, "job": "", "job_count": len(jobs), "job_timestamp": "0"}
     state |= {"job_no": 0, "sampling_step": 0, "sampling_steps": 0}
-    told: dict[str, Any] = {"progress": 0.0, "eta_relative": 0.0, "state": state, "current_image": None}
+    answer: dict[str, Any] = {"progress": 0.0, "eta_relative": 0.0, "state": state, "current_image": None}
     if images:
         job, image = images[0].job, images[0]
         left = sum(1 - one.step / one.steps for one in job.images if not one.is_done)
         state |= {"job": job.id, "sampling_step": image.step, "sampling_steps": image.steps}
-        told |= {"progress": job.progress, "eta_relative": round(service.engine.seconds_for(left), 2)}
+        answer |= {"progress": job.progress, "eta_relative": round(service.engine.seconds_for(left), 2)}
         if request.query_params.get("skip_current_image", "").lower() not in ("true", "1"):
-            told["current_image"] = image.preview and encode_base64(encode_png(image.preview))
+            answer["current_image"] = image.preview and encode_base64(encode_png(image.preview))
             job.wants_preview = True
-    return JSONResponse(told | {"textinfo": None})
+    return JSONResponse(answer | {"textinfo": None})
 
 
 def client_jobs(service: Service, client: str) -> list[Job]:

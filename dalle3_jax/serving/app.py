@@ -102,8 +102,8 @@ async def tell_readiness(request: Request) -> Response:
     service: Service = request.app.state.service
     engine = service.engine
     ready = engine.is_ready and not engine.is_draining
-    told = {"ready": ready, "draining": engine.is_draining, "images_waiting": len(engine.queue), "warm": engine.warm}
-    return JSONResponse(told, 200 if ready else 503)
+    answer = {"ready": ready, "draining": engine.is_draining, "images_waiting": len(engine.queue), "warm": engine.warm}
+    return JSONResponse(answer, 200 if ready else 503)
 
 
 async def tell_metrics(request: Request) -> Response:

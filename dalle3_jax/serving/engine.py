@@ -203,8 +203,8 @@ class Engine:
         answer = ApiError(500, "the server had an error while it made this image; its log says more")
         if isinstance(error, FloatingPointError):
             answer = ApiError(500, "the image holds no finite numbers: lower guidance_scale", param="guidance_scale")
-        elif told := explain_device_error(error, "ask for fewer or smaller images"):
-            answer = ApiError(503, told[0], code="out_of_memory", headers={"x-should-retry": "false"})
+        elif explanation := explain_device_error(error, "ask for fewer or smaller images"):
+            answer = ApiError(503, explanation[0], code="out_of_memory", headers={"x-should-retry": "false"})
         for job in dict.fromkeys(image.job for image in batch):
             self.queue.remove(job)
             job.finish("failed", answer)

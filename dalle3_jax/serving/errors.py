@@ -15,7 +15,7 @@ CODES = {401: "invalid_api_key", 413: "request_too_large", 429: "rate_limit_exce
 
 
 class ApiError(Exception):
-    """What a client is answered: the HTTP status, a message with the remedy, and the parameter that is wrong."""
+    """An answer to a client: the HTTP status, a message with the remedy, and the parameter that is wrong."""
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ async def image_events(service: Service, plan: Plan, event: str) -> AsyncIterato
 
 
 def image_fields(plan: Plan, update: Update) -> dict[str, Any]:
-    """What both events tell of an image."""
+    """The fields of an image that both events have."""
     assert update.image is not None
     return {
         "image_index": update.image.index,
@@ -77,5 +77,5 @@ async def partial_event(plan: Plan, update: Update) -> dict[str, Any]:
 def completed_event(service: Service, plan: Plan, update: Update) -> dict[str, Any]:
     """An image that is done."""
     assert update.image is not None
-    told = {"usage": usage(service, [update.image.request])}
-    return image_datum(service, update.image, ("b64_json",), "") | image_fields(plan, update) | told
+    counts = {"usage": usage(service, [update.image.request])}
+    return image_datum(service, update.image, ("b64_json",), "") | image_fields(plan, update) | counts

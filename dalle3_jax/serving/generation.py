@@ -192,7 +192,7 @@ def wrong_parameter(service: Service, values: Mapping[str, Any], message: str) -
 
 
 def prompt_notices(service: Service, prompt: str, requests: Sequence[Request]) -> list[str]:
-    """What the model does not read, does not know, or was not trained on."""
+    """Notices of words that the model does not read, does not know, or was not trained on."""
     pipeline = service.engine.pipeline
     return [
         *unknown_notes([requests[0].prompt], pipeline.release.training),

@@ -110,7 +110,7 @@ def job_object(service: Service, plan: Plan, url: str) -> dict[str, Any]:
 
 
 def job_progress(service: Service, plan: Plan) -> dict[str, Any]:
-    """How far a job is: the part that is done, how many images come before it, and the seconds that are left, about."""
+    """A job's progress: the part that is done, how many images come before it, and the seconds that are left, about."""
     before = service.engine.queue.count_before(plan.job)
     left = sum(1 - image.step / image.steps for image in plan.job.images if not image.is_done)
     seconds = 0.0 if plan.job.finished.is_set() else service.engine.seconds_for(before + left)

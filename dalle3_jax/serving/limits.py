@@ -1,4 +1,4 @@
-"""What stands before the routes: API keys, origins and hosts, and bounds of size and time for bodies."""
+"""The middleware before the routes: API keys, origins and hosts, and bounds of size and time for bodies."""
 
 import asyncio
 import base64

@@ -79,7 +79,7 @@ def describe_operation(route: Route, path: str, method: str) -> dict[str, Any]:
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     }
     names = re.findall(r"{(\w+)}", path)
-    told: dict[str, Any] = {
+    operation: dict[str, Any] = {
         "summary": text.partition(": ")[2] or text,
         "responses": {"2XX": {"description": "the answer"}, "default": error},
         "parameters": [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names],
@@ -87,8 +87,8 @@ def describe_operation(route: Route, path: str, method: str) -> dict[str, Any]:
     if method == "POST" and (path in BODIES or path in FORMS):
         content = {"application/json": {"schema": BODIES[path].model_json_schema()}} if path in BODIES else {}
         content |= {"multipart/form-data": {"schema": form_schema(FORMS[path])}} if path in FORMS else {}
-        told["requestBody"] = {"required": True, "content": content}
-    return told
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
 
 
 def form_schema(model: type[BaseModel]) -> dict[str, Any]:

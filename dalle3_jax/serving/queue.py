@@ -1,4 +1,4 @@
-"""What waits for the device: jobs of several images, taken in turn from each client, in batches of one program."""
+"""The queue for the device: jobs of several images, taken in turn from each client, in batches of one program."""
 
 import asyncio
 import secrets
@@ -134,7 +134,7 @@ class Job:
         self.publish(Update(status))
 
     async def updates(self) -> AsyncGenerator[Update, None]:
-        """What has happened so far in short, then everything as it happens, to the end of the job."""
+        """Updates of a job: all so far in short, then each as it happens, to the end of the job."""
         listener: asyncio.Queue[Update] = asyncio.Queue()
         for image in self.images:
             if image.is_done or image.preview:
@@ -191,7 +191,7 @@ class Queue:
             self._waiting[job.client] = rest
 
     def count_before(self, job: Job) -> int:
-        """How many images come before the first that waits of this job, at most: each client gives one a round."""
+        """The number of images before the first that waits of this job, at most: each client gives one a round."""
         own = [image.job for image in self._waiting.get(job.client, ())]
         if job not in own:
             return 0

@@ -30,7 +30,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class CommonFields(BaseModel):
-    """What all calls have; unknown fields are ignored with a warning."""
+    """The fields of all calls; unknown ones are ignored with a warning."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
@@ -55,13 +55,13 @@ class CommonFields(BaseModel):
 
 
 class PromptFields(CommonFields):
-    """What calls with a prompt have."""
+    """The fields of calls with a prompt."""
 
     prompt: str = Field(min_length=1, max_length=MOST_PROMPT)
 
 
 class EditFields(CommonFields):
-    """What calls have that edit an image: one of both."""
+    """The fields of calls that edit an image: one of both."""
 
     prompt: str | None = Field(None, min_length=1, max_length=MOST_PROMPT, description="all of the edited image")
     instruction: str | None = Field(
@@ -70,7 +70,7 @@ class EditFields(CommonFields):
 
 
 class VariationFields(CommonFields):
-    """What calls have whose image may say what it shows."""
+    """The fields of calls whose image may say what it shows."""
 
     prompt: str | None = Field(None, max_length=MOST_PROMPT, description="left out: the one of the image's metadata")
 

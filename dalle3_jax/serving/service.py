@@ -1,4 +1,4 @@
-"""What the routes of a server share: its engine, its files, its jobs, its names and its bounds."""
+"""The state that the routes of a server share: its engine, its files, its jobs, its names and its bounds."""
 
 import secrets
 from dataclasses import dataclass, field
