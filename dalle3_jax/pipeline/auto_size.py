@@ -35,7 +35,7 @@ def size_assigner(
     path: str | None = None,
     chat: Chat | None = None,
 ) -> AssignSizes:
-    """What gives these lines their sizes, once their prompts are revised; ValueError for a head that does not fit.
+    """The function that gives these lines their sizes, once revised; ValueError for a head that does not fit.
 
     `default` is the size of lines without one, `path` a size head of the user's own, `chat` who is asked before it.
     """
@@ -69,14 +69,14 @@ def candidate_sizes(pipeline: "Pipeline") -> list[tuple[int, int]]:
         return known
     height, width = known[0] if known else pipeline.defaults["size"]
     side = (height * width) ** 0.5
-    found = [
+    candidates = [
         tuple(
             max(GRID, round(side * (part / other) ** 0.5 / GRID) * GRID)
             for part, other in ((down, across), (across, down))
         )
         for across, down in ASPECTS
     ]
-    return list(dict.fromkeys([(height, width), *((row[0], row[1]) for row in found[1:])]))
+    return list(dict.fromkeys([(height, width), *((row[0], row[1]) for row in candidates[1:])]))
 
 
 def find_size_head(path: str | None, pipeline: "Pipeline") -> tuple[list[tuple[int, int]], SizeScorer | None]:
@@ -88,8 +88,8 @@ def find_size_head(path: str | None, pipeline: "Pipeline") -> tuple[list[tuple[i
     buckets, fits = [*release.modules["size_head"].buckets], matches_text_encoder(release, pipeline)
     if path is not None:
         if not fits:
-            told = "was trained on another text encoder than the checkpoint's"
-            raise ValueError(f"--size-head {path} {told}: train one on it, and leave --dtype out, which rounds it")
+            reason = "was trained on another text encoder than the checkpoint's"
+            raise ValueError(f"--size-head {path} {reason}: train one on it, and leave --dtype out, which rounds it")
         return buckets, bind_size_head(release, pipeline)
     sizes = candidate_sizes(pipeline)
     return sizes, bind_size_head(release, pipeline) if fits and buckets == sizes else None

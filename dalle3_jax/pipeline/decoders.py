@@ -28,7 +28,7 @@ def fitting_decoders(source: Release, release: Release) -> list[tuple[str, Fitte
     A decoder in pixels is called by its kind, "consistency" or "diffusion", one in the latents "refiner". ValueError
     names what differs where a decoder was made for other latents.
     """
-    found = []
+    decoders = []
     for component, decoding in source.decoders.items():
         name = "refiner" if component == "refiner" else decoding.kind
         module = source.modules[component]
@@ -40,8 +40,8 @@ def fitting_decoders(source: Release, release: Release) -> list[tuple[str, Fitte
                 "decoder that was trained on this release's VAE"
             )
         DecoderSpec.from_decoding(module, decoding)
-        found.append((name, FittedDecoder(module, source.params[component], decoding)))
-    return found
+        decoders.append((name, FittedDecoder(module, source.params[component], decoding)))
+    return decoders
 
 
 def apply_decoder(

@@ -40,7 +40,7 @@ class GuidanceRows(NamedTuple):
 
 
 class KnownRows(NamedTuple):
-    """What is known of images before they are sampled: latents that stay where the mask is 0, and the noise they get.
+    """Parts of images known before they are sampled: latents that stay where the mask is 0, and the noise they get.
 
     An inpainting UNet, which is shown the mask, has the latents of the image without the part in the mask `beside` it.
     """

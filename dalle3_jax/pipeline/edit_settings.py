@@ -1,4 +1,4 @@
-"""What of a request says with which image it begins: the record, and everything that can be wrong with it."""
+"""The part of a request that says with which image it begins: the record, and everything that can be wrong with it."""
 
 import math
 import re
@@ -88,8 +88,8 @@ def outpaint_borders(outpaint: str, size: tuple[int, int]) -> Borders:
         return Borders(left, top, wide - width - left, high - height - top)
     sides = re.fullmatch(r"\s*\d{1,5}\s*(?:,\s*\d{1,5}\s*){0,3}", outpaint) and [*map(int, outpaint.split(","))]
     if not sides or len(sides) not in (1, 4):
-        told = "a shape such as 16:9, pixels for every side such as 64, or for left,top,right,bottom such as 64,0,64,0"
-        raise ValueError(f"outpaint {outpaint!r} must be {told}")
+        forms = "a shape such as 16:9, pixels for every side such as 64, or for left,top,right,bottom such as 64,0,64,0"
+        raise ValueError(f"outpaint {outpaint!r} must be {forms}")
     return Borders(*(sides * 4 if len(sides) == 1 else sides))
 
 
@@ -108,7 +108,7 @@ def begin_step(edit: Edit, steps: int) -> int:
 
 
 def edit_errors(edit: Edit, steps: int, enlarged: bool, capabilities: Capabilities) -> list[str]:
-    """What keeps an image from being edited so, each with its remedy; steps are those of the sampler."""
+    """Errors that keep an image from being edited so, each with its remedy; steps are those of the sampler."""
     if edit.image is None:
         given = {"mask": edit.mask is not None, "strength": edit.strength is not None, "outpaint": edit.outpaint}
         given["source prompt"] = edit.source_prompt

@@ -36,7 +36,7 @@ class EditRows(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where the whole of a canvas lies in the frame in which it is sampled: top, left, height, width."""
+    """The place of a whole canvas in the frame in which it is sampled: top, left, height, width."""
 
     top: int
     left: int
@@ -78,13 +78,13 @@ def edit_rows(edits: Sequence[Edit], size: tuple[int, int], factor: int) -> Edit
 
 
 def edited_mask(edit: Edit) -> MaskPixels:
-    """How much of each pixel of the canvas is edited, of 255, with soft edges; ValueError as `InputImage.pixels`."""
+    """The share of 255 by which each pixel of the canvas is edited, soft at edges; errors as `InputImage.pixels`."""
     mask = _canvas_mask(edit)
     return np.minimum(mask, _soften(mask > 0, edit.feather))
 
 
 def paste_edit(edit: Edit, made: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """What was made at the working size, brought into the canvas: only what the mask edits changes."""
+    """The canvas with an image of the working size pasted in: only what the mask edits changes."""
     canvas, weight = _canvas(edit), edited_mask(edit)
     top, left, height, width = _place(canvas.shape[:2], made.shape[:2])
     part = Image.fromarray(np.ascontiguousarray(made[top : top + height, left : left + width]))

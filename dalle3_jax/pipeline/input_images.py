@@ -134,7 +134,7 @@ def _read_file(path: str | Path, convert: Callable[[Image.Image], np.ndarray]) -
 
 
 def _read_metadata(image: Image.Image) -> Mapping[str, Any]:
-    """What an opened image says of how it was made; nothing where that is damaged or not there."""
+    """The metadata of an opened image, on how it was made; nothing where that is damaged or not there."""
     try:
         made = json.loads(read_metadata_text(image) or "{}")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the sample command is asked for: prompts from arguments and files, each with its own settings, as requests."""
+"""The jobs of the sample command: prompts from arguments and files, each with its own settings, as requests."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -74,13 +74,13 @@ def make_requests(lines: Sequence[PromptLine], make: Callable[..., Request], *, 
 
 
 def _file_lines(file: str) -> list[PromptLine]:
-    lines, found = [], []
+    lines, errors = [], []
     for source, entry in read_prompts_file(file, lambda key: key in KEYS and KEYS[key].type.annotation is str):
         try:
             lines.append(PromptLine(source, _check_settings({"prompt": entry} if isinstance(entry, str) else entry)))
         except ValueError as error:
-            found.append(f"{source}: {error}")
-    _raise_errors(found)
+            errors.append(f"{source}: {error}")
+    _raise_errors(errors)
     return lines
 
 

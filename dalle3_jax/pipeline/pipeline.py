@@ -332,7 +332,7 @@ class Pipeline:
         return generate_images(self, requests, size, progress)
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """What the UNet is told of each prompt; "" is the null condition. ValueError once the encoder was dropped."""
+        """The UNet's condition of each prompt; "" is the null condition. ValueError once the encoder was dropped."""
         if "text_encoder" not in self.params:
             raise ValueError("the text encoder was dropped: load the pipeline again to encode further texts")
         texts = self.tokenizer(prompts, self.release.text["length"])
@@ -442,7 +442,7 @@ class Pipeline:
         return self.system.latent.normalise(latents)
 
     def encode_edits(self, requests: Sequence[Request]) -> EditInputs:
-        """What the sampling loop begins with: the images of requests of one size that edit in one way."""
+        """The inputs with which the sampling loop begins: the images of requests of one size that edit in one way."""
         first = requests[0]
         images, mask, cells = edit_rows([request.edit for request in requests], first.size, self.capabilities.factor)
         latents = self.encode_images(images, first.decoding.tile)

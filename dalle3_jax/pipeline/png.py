@@ -77,7 +77,7 @@ class GeneratedImage:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """How it was made, in plain values: the content of the PNG's `dalle3_jax` chunk."""
+        """The metadata on how it was made, in plain values: the content of the PNG's `dalle3_jax` chunk."""
         made = stored_values(self.request)
         height, width = made.pop("size")
         made |= {"width": width, "height": height, "batch_size": self.batch_size, "checkpoint": self.checkpoint}
@@ -159,7 +159,7 @@ def _parameter_text(setting: Setting, value: Any) -> str:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """How a generated image was made, as its file says; ValueError when it does not, or is no PNG, WebP or JPEG."""
+    """The metadata of a generated image's file; ValueError when it has none, or is no PNG, WebP or JPEG."""
     try:
         with open_generated(path) as image:
             text = read_metadata_text(image)

@@ -112,7 +112,7 @@ def start_late(
     steps: int,
     past: int = 0,
 ) -> tuple[samplers.SamplerState, Array, Float[Array, "b h w c"]]:
-    """What `start` gives for a loop that begins at step `begin`, and its noise: latents noised to that step's time.
+    """The state of `start` for a loop that begins at step `begin`, and its noise: latents noised to that step's time.
 
     At step 0 it is the noise alone, as without an image.
     """
@@ -137,7 +137,7 @@ def start_inverted(
     steps: int,
     past: int = 0,
 ) -> tuple[samplers.SamplerState, Array]:
-    """What `start` gives for a loop that begins at step `begin`: from there DDIM leads back to the latents.
+    """The state of `start` for a loop that begins at step `begin`: from there DDIM leads back to the latents.
 
     `source` is the condition of what they show; nothing is guided. Only the loop's own keys depend on the seeds.
     """
@@ -215,8 +215,8 @@ def freeze_text(
     copies = len(rows.mask) // len(x)
     x_t, times = jnp.concatenate([x] * copies), jnp.full(len(rows.mask), t)
     x_t = prediction.scaled_input(system.prediction, x_t, system.schedule.alpha(times), system.schedule.sigma(times))
-    x_t, told = join_channels(x_t, channels_beside(known)), system.schedule.network_time(times)
-    *_, text = apply_unet_with_features(system.unet, params["unet"], x_t, told, rows, factor=system.latent.factor)
+    x_t, time = join_channels(x_t, channels_beside(known)), system.schedule.network_time(times)
+    *_, text = apply_unet_with_features(system.unet, params["unet"], x_t, time, rows, factor=system.latent.factor)
     frozen = {name: jnp.mean(jnp.stack(jnp.split(y, copies, axis=1)), axis=0) for name, y in text.items()}
     first = jax.tree.map(lambda leaf: leaf[:, : len(x)], rows.keys)
     keys = {name: {**own, "cross_attention": frozen[name]} for name, own in first.items()}

@@ -42,7 +42,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Sampling:
-    """How noise becomes latents: the sampler, its steps, and how its times are spaced ("": as the release says).
+    """Settings of the sampling loop: the sampler, its steps, and how its times are spaced ("": as the release says).
 
     Two shortcuts: of every `deep_cache` steps (1: none) only the first evaluates the whole UNet, and below the time
     `text_gate` (0: none) what the text adds is frozen and nothing is guided.
@@ -77,7 +77,7 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How latents become an image: the decoder, its steps (0) and temperature (None: its own), windows in pixels.
+    """Settings of decoding: the decoder, its steps (0) and temperature (None: its own), windows in pixels.
 
     A `tile` of 0 decodes the whole image at once.
     """
@@ -90,7 +90,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Upscaling:
-    """How an image is enlarged: the `factor` (0: it is not), and what is the upscaler's own where it is left out.
+    """Settings of enlarging: the `factor` (0: none), and what is the upscaler's own where it is left out.
 
     `noise_level` is that of the input in thousandths of time: more lets the upscaler invent more. `tile` is the side in
     pixels of the windows in which the network is evaluated; 0: the whole of small images, windows of 512 in large ones.
@@ -193,7 +193,7 @@ class Setting:
         return self.type.read(value)
 
     def error(self, value: Any, capabilities: Capabilities) -> str:
-        """What is wrong with a value, and the remedy; "" where all is well."""
+        """The error of a value, with its remedy; "" where all is well."""
         label = self.name.replace("_", " ")
         if self.choices:
             names = getattr(capabilities, self.choices)

@@ -77,17 +77,17 @@ def revise_lines(
     """
     lexicon = training_lexicon(training)
     backend: Backend = by or template_backend(lexicon)
-    found = [revise_line(line, backend, lexicon, fits) for line in lines]
-    if found == list(lines):
-        return found
-    content = "".join(json.dumps(line_values(line), ensure_ascii=False) + "\n" for line in found)
+    revised = [revise_line(line, backend, lexicon, fits) for line in lines]
+    if revised == list(lines):
+        return revised
+    content = "".join(json.dumps(line_values(line), ensure_ascii=False) + "\n" for line in revised)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / FILE, content.encode("utf-8", "replace"))
     except OSError as error:
         raise ValueError(f"cannot write {folder / FILE}: {error.strerror}; give another --outdir") from None
     print(f"note: revised prompts are in {folder / FILE}: edit them and give it as --prompts-file", file=sys.stderr)
-    return found
+    return revised
 
 
 def revise_line(

@@ -35,7 +35,7 @@ StepProgress = Callable[[int, Float[Array, "b h w c"]], None]
 
 
 class EditInputs(NamedTuple):
-    """What a loop begins with in place of noise: latents of images, and where there is a mask, that of their cells.
+    """Inputs of a loop in place of noise: latents of images, and where there is a mask, that of their cells.
 
     `beside` are the latents that an inpainting UNet is shown: of the images without what is in the mask. With a
     `source`, the condition of what the images show, their noise is found by inversion instead of drawn.

@@ -40,7 +40,7 @@ def setting_notices(
 
 
 def describe_low_scale(scale: float, takes_scale: bool = False) -> str:
-    """What a guidance scale below 1 does, in networks that are guided, or else take the scale as an input."""
+    """The effect of a guidance scale below 1, in networks that are guided, or else take the scale as an input."""
     if takes_scale:
         return f"{scale:g} is below what this model was distilled with"
     if scale == 0:

@@ -47,7 +47,7 @@ class PipelineSpec:
 
     @classmethod
     def from_release(cls, release: Release) -> "PipelineSpec":
-        """What a release makes images with; ValueError when it lacks anything, or its parts do not fit."""
+        """The networks and schedules of a release; ValueError when it lacks anything, or its parts do not fit."""
         parts = (*text_components(release.modules), "unet", "vae")
         if missing := [part for part in parts if part not in release.modules]:
             raise ValueError(f"this release makes no pictures: it lacks {', '.join(missing)}")
@@ -68,7 +68,7 @@ class PipelineSpec:
         )
 
     def timing_errors(self, sampling: Sampling) -> list[str]:
-        """What keeps the times of a sampler's steps from being spaced so, and its steps from sharing features."""
+        """Errors that keep the times of a sampler's steps from being spaced so, and its steps from sharing features."""
         spacing = self.with_spacing(sampling.spacing).spacing
         errors = spacings.spacing_errors(self.schedule, sampling.steps, spacing, sampling.sampler)
         if sampling.deep_cache > 1 and evaluates_between(sampling.sampler):

@@ -17,7 +17,7 @@ __all__ = ["apply_in_tiles"]
 
 
 class _TileWindows(NamedTuple):
-    """Where windows along one side begin, in cells, and the share that each has in every pixel that it covers."""
+    """Starts of the windows along one side, in cells, and the share that each has in every pixel that it covers."""
 
     starts: Int[Array, " n"]
     shares: Float[Array, "n pixels"]

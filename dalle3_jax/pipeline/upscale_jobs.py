@@ -37,7 +37,7 @@ class UpscaleJob:
     how: Upscaling
 
     def metadata(self, checkpoint: str) -> dict[str, Any]:
-        """What the PNG says of how it was made, in plain values."""
+        """The metadata of the PNG on how it was made, in plain values."""
         settings = asdict(self.how)
         factor = settings.pop("factor")
         return {

@@ -112,7 +112,7 @@ class Upscaler:
         return []
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """What the network is told of each prompt."""
+        """The condition of each prompt for the network."""
         ids, mask = self.tokenizer(prompts, self.release.text["length"])
         batch = {"ids": ids, "mask": mask}
         if length := self.release.text.get("glyph_length"):

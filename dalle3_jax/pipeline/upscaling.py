@@ -100,7 +100,7 @@ class UpscalerSpec:
 
     @property
     def multiple(self) -> int:
-        """What the sides of the output must be multiples of."""
+        """The number of which the sides of the output must be multiples."""
         return max(self.cell, self.module.patch)
 
     @property
@@ -115,7 +115,7 @@ class UpscalerSpec:
         return -(-tile // (8 * step)) * step
 
     def loop_times(self) -> Float[Array, " points"]:
-        """Where each step starts, and the end."""
+        """The time at which each step starts, and the end."""
         if self.times:
             return jnp.asarray((*self.times, 0.0))
         return spacings.sampling_times(self.schedule, self.steps, self.spacing, self.sampler)
@@ -167,11 +167,11 @@ def start_upscaling(
     t = spec.noise_time(level)
     alpha, sigma = (rows[:, None, None, None] for rows in (spec.noise_schedule.alpha(t), spec.noise_schedule.sigma(t)))
     noised = alpha * low + sigma * samplers.noise(fold_in_purpose(keys, LOW_RESOLUTION), low.shape[1:])
-    told = spec.noise_schedule.network_time(t)
+    noise_level = spec.noise_schedule.network_time(t)
     with rows_over_mesh(split):
         x, noised = (nn.with_logical_constraint(part, ROWS) for part in (x, noised))
     past = samplers.past_outputs(samplers.SAMPLERS[spec.sampler])
-    return UpscalingState(samplers.initial_state(x, past), fold_in_purpose(keys, LOOP), noised, told)
+    return UpscalingState(samplers.initial_state(x, past), fold_in_purpose(keys, LOOP), noised, noise_level)
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "count", "tile", "split"))
@@ -193,18 +193,18 @@ def advance_upscaling(
     `tile` is the side of the windows in which the network is evaluated, in cells of the coarser grid; 0: the whole.
     `split` spreads the rows of every image over the devices of the mesh in use.
     """
-    rows, low, told = condition, state.low, state.noise_level
+    rows, low, level = condition, state.low, state.noise_level
     if null is not None:
         rows = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), condition, null)
-        low, told = jnp.concatenate([low, low]), jnp.concatenate([told, told])
+        low, level = jnp.concatenate([low, low]), jnp.concatenate([level, level])
     height, width = (spec.factor * side for side in low.shape[1:3])
     sizes = whole_image_sizes(len(low), height, width) if spec.module.size_ids else None
 
-    def evaluate(x_t: Array, t: Array, low: Array, told: Array) -> Array:
-        return apply_upscaler(spec.module, params, x_t, t, low, told, rows, sizes)
+    def evaluate(x_t: Array, t: Array, low: Array, level: Array) -> Array:
+        return apply_upscaler(spec.module, params, x_t, t, low, level, rows, sizes)
 
     whole = apply_in_tiles(evaluate, tile=tile, halo=spec.halo(tile)) if tile else evaluate
-    denoise = prediction.denoiser(lambda x_t, t: whole(x_t, t, low, told), spec.schedule, spec.prediction, spec.clamp)
+    denoise = prediction.denoiser(lambda x_t, t: whole(x_t, t, low, level), spec.schedule, spec.prediction, spec.clamp)
     if null is not None:
         denoise = guidance.classifier_free(denoise, guidance_scale, spec.schedule)
     step = samplers.find_step(spec.sampler, spec.prediction)
