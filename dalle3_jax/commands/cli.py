@@ -1,4 +1,4 @@
-"""What commands share: the parser of arguments, errors as exit codes, the pipeline of a checkpoint, a bar of steps."""
+"""The parser of arguments, errors as exit codes, the pipeline of a checkpoint, a bar of steps: for all commands."""
 
 import argparse
 import contextlib
@@ -67,7 +67,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class CommandError(Exception):
-    """What ends a command: the message that is its one line, and the exit code."""
+    """An error that ends a command: the message that is its one line, and the exit code."""
 
     def __init__(self, message: object, code: int = EXIT_BAD_INPUT):
         super().__init__(message)

@@ -29,10 +29,10 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("source", metavar="SRC", help="a folder of diffusers or transformers, an id of the hub, ...")
     parser.add_argument("folder", metavar="DST", help="where the release goes; an older release there is replaced")
-    told = "fp16, bf16, fp32, or int8 for matrices in 8 bits (default: as SRC has them, fp32 where it has several)"
-    parser.add_argument("--dtype", metavar="NAME", help=told)
-    told = "take SRC's files of this variant, as in model.fp16.safetensors"
-    parser.add_argument("--variant", metavar="NAME", help=told)
+    text = "fp16, bf16, fp32, or int8 for matrices in 8 bits (default: as SRC has them, fp32 where it has several)"
+    parser.add_argument("--dtype", metavar="NAME", help=text)
+    text = "take SRC's files of this variant, as in model.fp16.safetensors"
+    parser.add_argument("--variant", metavar="NAME", help=text)
     arguments = parser.parse_args(argv)
     with bad_input(), warnings_as_notes():
         print(convert_to_release(arguments.source, arguments.folder, arguments.dtype, arguments.variant))

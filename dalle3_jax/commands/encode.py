@@ -44,14 +44,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--config", required=True, metavar="FILE:STAGE")
     made.add_argument("--outdir", required=True, help="where the cache goes: a folder, or gs://bucket/folder")
-    told = "networks instead of config.init's: whatever sample takes, with a vae and for --text a text_encoder"
-    made.add_argument("--checkpoint", metavar="PATH", help=told)
+    text = "networks instead of config.init's: whatever sample takes, with a vae and for --text a text_encoder"
+    made.add_argument("--checkpoint", metavar="PATH", help=text)
     made.add_argument("--workdir", default=".", help="where the stages lie that config.init names (default: here)")
-    told = "text features of every version of captions that data.captions draws from, for frozen text encoders"
-    made.add_argument("--text", action="store_true", help=told)
+    text = "text features of every version of captions that data.captions draws from, for frozen text encoders"
+    made.add_argument("--text", action="store_true", help=text)
     made.add_argument("--count", type=int, default=0, metavar="N", help="only the first N records (scenes need it)")
-    told = "rows that are encoded together, on all devices of a host (default: 32)"
-    made.add_argument("--batch-size", type=int, default=latents.LATENTS_BATCH, metavar="N", help=told)
+    text = "rows that are encoded together, on all devices of a host (default: 32)"
+    made.add_argument("--batch-size", type=int, default=latents.LATENTS_BATCH, metavar="N", help=text)
     cluster.add_host_flags(made)
     return made
 
@@ -114,7 +114,7 @@ def encode_dataset(
 
 
 def cache_summary(cache: latent_cache.LatentCache) -> str:
-    """What the command says at its end."""
+    """The line that the command prints at its end."""
     left = describe_bad(cache.manifest["bad"], cache.bad_keys())
     size = sum(size for shard in cache.manifest["shards"] for size in shard["files"].values())
     share = f"{size / max(len(cache) - len(cache.bad_records), 1):,.0f} bytes a record"

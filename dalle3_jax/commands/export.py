@@ -29,15 +29,15 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    told = "the run's stage folder, for example runs/demo/base (runs/demo means its base), or a release as it is"
-    parser.add_argument("workdir", help=told)
+    text = "the run's stage folder, for example runs/demo/base (runs/demo means its base), or a release as it is"
+    parser.add_argument("workdir", help=text)
     parser.add_argument("folder", help="where the release goes; an older release there is replaced")
-    told = "float16, bfloat16, float32, or int8 for matrices in 8 bits (default: a release's own, float16 for a run)"
-    parser.add_argument("--dtype", metavar="NAME", help=told)
-    told = "a release (default), or folders for transformers and diffusers"
-    parser.add_argument("--format", choices=("release", "diffusers"), default="release", help=told)
-    told = "a release or a finished stage whose decoder or upscaler joins in; may be given several times"
-    parser.add_argument("--add", action="append", default=[], metavar="PATH", help=told)
+    text = "float16, bfloat16, float32, or int8 for matrices in 8 bits (default: a release's own, float16 for a run)"
+    parser.add_argument("--dtype", metavar="NAME", help=text)
+    text = "a release (default), or folders for transformers and diffusers"
+    parser.add_argument("--format", choices=("release", "diffusers"), default="release", help=text)
+    text = "a release or a finished stage whose decoder or upscaler joins in; may be given several times"
+    parser.add_argument("--add", action="append", default=[], metavar="PATH", help=text)
     parser.add_argument(
         "--decoder", metavar="NAME", help="the decoder that pictures get by default: vae, consistency, ..."
     )
@@ -130,7 +130,7 @@ def with_upscaler(release: "Release", part: "Release", path: str) -> "Release":
 
 
 def checkpoint_release(workdir: Path) -> tuple["Release", int]:
-    """What a run's newest good checkpoint releases, and its step."""
+    """The release of a run's newest good checkpoint, and its step."""
     import jax
 
     from dalle3_jax.checkpoints.training import finished_steps

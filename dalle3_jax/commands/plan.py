@@ -72,16 +72,16 @@ def main(argv: list[str]) -> int:
             raise ValueError("--inputs is for --what train, --images for --what sample")
         asked, sampled = (config, arguments.config, where, bucket), SAMPLED * where.chips
         if arguments.what == "sample":
-            found = plan_sampling(*asked, sampled if arguments.images is None else arguments.images, how)
+            plan = plan_sampling(*asked, sampled if arguments.images is None else arguments.images, how)
         else:
-            found = plan_training(*asked, arguments.inputs or "images", how)
+            plan = plan_training(*asked, arguments.inputs or "images", how)
     if arguments.json:
-        sys.stdout.write(found.to_json()) if arguments.json == "-" else _write_text(arguments.json, found.to_json())
+        sys.stdout.write(plan.to_json()) if arguments.json == "-" else _write_text(arguments.json, plan.to_json())
     if arguments.out:
-        _write_text(f"{arguments.out}.json", found.to_json())
-        _write_text(f"{arguments.out}.md", plan_markdown(found, where))
+        _write_text(f"{arguments.out}.json", plan.to_json())
+        _write_text(f"{arguments.out}.md", plan_markdown(plan, where))
     if arguments.json != "-":
-        print(plan_markdown(found, where), end="")
+        print(plan_markdown(plan, where), end="")
     return 0
 
 

@@ -59,16 +59,16 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_flags(made)
     add_decoding_flags(made)
     group = made.add_argument_group("guards")
-    told = "quoted words that stay: those that the OCR or alternative texts have, that alternative texts have, or all"
-    group.add_argument("--words", choices=("ocr", "alt", "keep"), default="ocr", help=f"{told} (default: ocr)")
-    told = "lines as 'orchid: flower': names that only alternative texts may bring in, and what stands for them"
-    group.add_argument("--species", type=Path, metavar="FILE", help=told)
+    text = "quoted words that stay: those that the OCR or alternative texts have, that alternative texts have, or all"
+    group.add_argument("--words", choices=("ocr", "alt", "keep"), default="ocr", help=f"{text} (default: ocr)")
+    text = "lines as 'orchid: flower': names that only alternative texts may bring in, and what stands for them"
+    group.add_argument("--species", type=Path, metavar="FILE", help=text)
     cluster.add_host_flags(made)
     return made
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """What --source leaves open."""
+    """Add the flags of what --source leaves open."""
     group = parser.add_argument_group("with --source")
     group.add_argument("--split", help=f"of the data (default: train); scenes have {', '.join(SPLITS)}")
     group.add_argument("--size", metavar="WIDTHxHEIGHT", help="at which scenes are drawn (default: the captioner's)")
@@ -77,7 +77,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
-    """How captions are written; the defaults are those of Decoding."""
+    """Add the flags of how captions are written; the defaults are those of `CaptionDecoding`."""
     group, usual = parser.add_argument_group("how captions are written"), CaptionDecoding()
     group.add_argument("--method", choices=METHODS, default=usual.method, help="(default: %(default)s)")
     group.add_argument("--temperature", type=float, default=usual.temperature, help="of top_p (default: %(default)s)")
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> int:
 
 
 def parse_caption_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[CaptionDecoding, Guards]:
-    """How captions are written and guarded; ValueError with all that is wrong with the flags."""
+    """The decoding and the guards that the flags name; ValueError with all that is wrong with them."""
     wrong, made = [], []
     makers = (decoding_from_flags, guards_from_flags, functools.partial(data_section_from_flags, rest=rest))
     if not sidecars.VERSION.fullmatch(arguments.version):
@@ -135,13 +135,13 @@ def parse_caption_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> t
 
 
 def decoding_from_flags(arguments: argparse.Namespace) -> CaptionDecoding:
-    """How captions are written."""
+    """The decoding of captions that the flags name."""
     names = ("method", "temperature", "top_p", "beams", "length_penalty", "length")
     return CaptionDecoding(**{name: getattr(arguments, name) for name in names})
 
 
 def guards_from_flags(arguments: argparse.Namespace) -> Guards:
-    """What captions may say."""
+    """The guards of captions that the flags name."""
     names = {}
     if arguments.species:
         try:
@@ -172,7 +172,7 @@ def data_section_from_flags(
 
 
 def recaption_summary(folder: str, done: RecaptionResult) -> str:
-    """What the command says at its end."""
+    """The line that the command prints at its end."""
     record = done.record
     pace = f"{done.written / done.seconds:.1f} records/s" if done.written else "nothing was left to do"
     counts = [", ".join(f"{n} {name}" for name, n in record[part].items()) or "none" for part in ("flags", "bad")]

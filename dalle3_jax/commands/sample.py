@@ -72,72 +72,72 @@ INPUTS = ("image", "mask")
 
 def build_parser() -> CommandParser:
     """The command's arguments; what is left at None is the release's own default."""
-    found = CommandParser(
+    parser = CommandParser(
         "dalle3-jax sample",
         description="Turn prompts into pictures.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = found.add_argument_group("what to make")
+    what = parser.add_argument_group("what to make")
     what.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt; may be given several times")
-    told = "prompts by the line, or with settings; - is standard input (see below)"
-    what.add_argument("--prompts-file", metavar="FILE", help=told)
+    text = "prompts by the line, or with settings; - is standard input (see below)"
+    what.add_argument("--prompts-file", metavar="FILE", help=text)
     what.add_argument("--repeat", metavar="PNG", help="make a picture again from what it says of itself, and compare")
     what.add_argument("-n", type=int, metavar="N", help="pictures per prompt (default 1)")
     auto = {"size": "; auto chooses one from each prompt"}
     add_setting_flags(what, [SETTINGS["seed"], SETTINGS["size"]], auto)
-    told = "a size head for --size auto, which chooses among its own sizes: the stage size_head's folder, or a release"
-    what.add_argument("--size-head", metavar="PATH", help=f"{told} (default: the demo's, for the demo)")
-    add_edit_flags(found)
-    how = found.add_argument_group("how to make it (defaults come from the release)")
-    told = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
-    how.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
+    text = "a size head for --size auto, which chooses among its own sizes: the stage size_head's folder, or a release"
+    what.add_argument("--size-head", metavar="PATH", help=f"{text} (default: the demo's, for the demo)")
+    add_edit_flags(parser)
+    how = parser.add_argument_group("how to make it (defaults come from the release)")
+    text = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
+    how.add_argument("--checkpoint", default="demo", metavar="PATH", help=text)
     rest = [one for one in ordered_settings() if one.has_flag and one.part not in ("", "edit")]
     add_setting_flags(how, [SETTINGS["negative_prompt"], *rest])
-    told = "a checkpoint whose decoder joins in: a release, a stage, or diffusers' ConsistencyDecoderVAE"
-    how.add_argument("--decoder-checkpoint", action="append", metavar="PATH", help=told)
+    text = "a checkpoint whose decoder joins in: a release, a stage, or diffusers' ConsistencyDecoderVAE"
+    how.add_argument("--decoder-checkpoint", action="append", metavar="PATH", help=text)
     how.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
     how.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
-    told = "take the checkpoint's files of this variant, as in model.fp16.safetensors"
-    how.add_argument("--variant", metavar="NAME", help=told)
-    told = "encode all prompts first and free the text encoder's memory"
-    how.add_argument("--drop-text-encoder", action="store_true", help=told)
-    where = found.add_argument_group("where it goes")
+    text = "take the checkpoint's files of this variant, as in model.fp16.safetensors"
+    how.add_argument("--variant", metavar="NAME", help=text)
+    text = "encode all prompts first and free the text encoder's memory"
+    how.add_argument("--drop-text-encoder", action="store_true", help=text)
+    where = parser.add_argument_group("where it goes")
     where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
     where.add_argument("--format", choices=tuple(FORMATS), help="of the files (default png)")
-    told = "names of the files, as in '{n:04d}': {n} counts them from 1, {seed}, {prompt} and {id} are theirs"
-    where.add_argument("--name", metavar="TEMPLATE", help=f"{told} (default '{{prompt}}-{{seed}}-{{id}}')")
+    text = "names of the files, as in '{n:04d}': {n} counts them from 1, {seed}, {prompt} and {id} are theirs"
+    where.add_argument("--name", metavar="TEMPLATE", help=f"{text} (default '{{prompt}}-{{seed}}-{{id}}')")
     where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
     where.add_argument("--overwrite", action="store_true", help="make pictures again that are there already")
-    add_upsampling_flags(found)
-    add_host_flags(found)
-    return found
+    add_upsampling_flags(parser)
+    add_host_flags(parser)
+    return parser
 
 
 def add_edit_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of images that are edited."""
     group = parser.add_argument_group("an image to begin with (docs/editing.md)")
     add_setting_flags(group, [one for one in ordered_settings() if one.part == "edit"])
-    told = "what to change in --image, in place of a prompt: it is done to the prompt that the image carries"
-    group.add_argument("--edit", metavar="TEXT", help=told)
-    told = "an image of which to make -n others, by the prompt that it carries and new seeds, --strength away from it"
-    group.add_argument("--variations", metavar="FILE", help=told)
-    told = "a release or a stage with a captioner, for an image that carries no prompt (the demo: its scene reader)"
-    group.add_argument("--captioner", metavar="PATH", help=told)
+    text = "what to change in --image, in place of a prompt: it is done to the prompt that the image carries"
+    group.add_argument("--edit", metavar="TEXT", help=text)
+    text = "an image of which to make -n others, by the prompt that it carries and new seeds, --strength away from it"
+    group.add_argument("--variations", metavar="FILE", help=text)
+    text = "a release or a stage with a captioner, for an image that carries no prompt (the demo: its scene reader)"
+    group.add_argument("--captioner", metavar="PATH", help=text)
 
 
 def add_upsampling_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of prompt upsampling."""
     group = parser.add_argument_group("prompt upsampling (docs/prompts.md)")
-    told = "rewrite prompts as the captions that models are trained on: template (offline) or chat (a language model)"
+    text = "rewrite prompts as the captions that models are trained on: template (offline) or chat (a language model)"
     default = "default: what the release asks for, else none"
-    group.add_argument("--upsample", choices=revision.BACKENDS, help=f"{told}; {default}")
-    told = f"a server with OpenAI's /chat/completions (default: ${revision.BASE}, else {revision.OFFICIAL}); "
-    group.add_argument("--chat-url", metavar="URL", help=f"{told}its key is ${revision.KEY}")
+    group.add_argument("--upsample", choices=revision.BACKENDS, help=f"{text}; {default}")
+    text = f"a server with OpenAI's /chat/completions (default: ${revision.BASE}, else {revision.OFFICIAL}); "
+    group.add_argument("--chat-url", metavar="URL", help=f"{text}its key is ${revision.KEY}")
     group.add_argument("--chat-model", metavar="NAME", help=f"(default {CHAT_MODEL})")
-    told = f"seconds for each prompt, after which it is used as it is (default {CHAT_SECONDS:g})"
-    group.add_argument("--chat-timeout", type=float, metavar="S", help=told)
+    text = f"seconds for each prompt, after which it is used as it is (default {CHAT_SECONDS:g})"
+    group.add_argument("--chat-timeout", type=float, metavar="S", help=text)
 
 
 def chat_of(arguments: argparse.Namespace) -> Chat | None:
@@ -266,7 +266,7 @@ def take_image(arguments: argparse.Namespace, options: dict[str, Any]) -> InputI
 
 
 def image_describer(arguments: argparse.Namespace, pipeline: "Pipeline") -> editing.Describe | None:
-    """What describes an image from elsewhere: the captioner, or for a model of scenes the shipped reader of them."""
+    """The function that describes an image: the captioner, or for a model of scenes the shipped reader of them."""
     if arguments.captioner is not None:
         from dalle3_jax.captioning.model import CaptionModel
 
@@ -421,7 +421,7 @@ def repeat_image(
 
 
 def difference_text(difference: np.ndarray | None) -> str:
-    """How a repeated picture differs, for people."""
+    """The difference of a repeated picture, for people."""
     if difference is None:
         return "the picture was resized since it was made"
     if not difference.any():

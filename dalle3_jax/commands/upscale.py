@@ -43,11 +43,11 @@ def build_parser() -> CommandParser:
         allow_abbrev=False,
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="JPEG, PNG or WebP, of up to 4096 x 4096 pixels")
-    told = "a release with an upscaler, a stage's folder, or Stable Diffusion x4's folder or id (default demo)"
-    parser.add_argument("--checkpoint", default="demo", metavar="PATH", help=told)
+    text = "a release with an upscaler, a stage's folder, or Stable Diffusion x4's folder or id (default demo)"
+    parser.add_argument("--checkpoint", default="demo", metavar="PATH", help=text)
     parser.add_argument("--factor", type=int, metavar="N", help="2 or 4 (default: the upscaler's own)")
-    told = "what the images show: once for all of them, or once for each (default: nothing is said)"
-    parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help=told)
+    text = "what the images show: once for all of them, or once for each (default: nothing is said)"
+    parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help=text)
     add_setting_flags(parser, [SETTINGS["negative_prompt"], SETTINGS["seed"]])
     add_setting_flags(parser, UPSCALING, prefix="upscale-")
     parser.set_defaults(negative_prompt="", seed=0)

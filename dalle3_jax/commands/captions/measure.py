@@ -39,23 +39,23 @@ SHOWN = 16  # pictures on the sheet
 
 def build_parser() -> CommandParser:
     """The command's arguments."""
-    found = CommandParser(
+    parser = CommandParser(
         "dalle3-jax captions measure",
         description="Hold captions of scenes against what the scenes show.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    told = "a captioner to measure, a release or a stage's folder; may be given several times"
-    found.add_argument("--captioner", action="append", default=[], metavar="VERSION=PATH", help=told)
-    told = "the world of the scenes: a name, or JSON (default: that of the first captioner's training, else first)"
-    found.add_argument("--world", help=told)
-    found.add_argument("--split", default="held_out", choices=SPLITS, help="(default held_out)")
-    found.add_argument("--count", type=int, default=500, metavar="N", help="pictures (default 500)")
-    found.add_argument("--seed", type=int, default=7, help="of the scenes (default 7)")
-    found.add_argument("--method", default="greedy", help="greedy, top_p or beam (default greedy)")
-    found.add_argument("--out", metavar="DIR", help="folder for captions.md, captions.json and captions.png")
-    return found
+    text = "a captioner to measure, a release or a stage's folder; may be given several times"
+    parser.add_argument("--captioner", action="append", default=[], metavar="VERSION=PATH", help=text)
+    text = "the world of the scenes: a name, or JSON (default: that of the first captioner's training, else first)"
+    parser.add_argument("--world", help=text)
+    parser.add_argument("--split", default="held_out", choices=SPLITS, help="(default held_out)")
+    parser.add_argument("--count", type=int, default=500, metavar="N", help="pictures (default 500)")
+    parser.add_argument("--seed", type=int, default=7, help="of the scenes (default 7)")
+    parser.add_argument("--method", default="greedy", help="greedy, top_p or beam (default greedy)")
+    parser.add_argument("--out", metavar="DIR", help="folder for captions.md, captions.json and captions.png")
+    return parser
 
 
 @print_command_errors
@@ -83,9 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     captions = {name: [record.captions[name] for record in records] for name in records[0].captions}
     captions |= {f"captioner, {version}": model.captions(pictures, decoding) for version, model in models.items()}
     labels = [record.labels for record in records]
-    found = {name: score_captions(texts, labels, world_of(world)) for name, texts in captions.items()}
+    measures = {name: score_captions(texts, labels, world_of(world)) for name, texts in captions.items()}
     likeness = {version: captioner_similarity(model, version, pictures, records) for version, model in models.items()}
-    report_measures(arguments, world, records, captions, found, likeness)
+    report_measures(arguments, world, records, captions, measures, likeness)
     return 0
 
 
@@ -99,13 +99,13 @@ def scenes_world(text: str | None, models: Mapping[str, "CaptionModel"]) -> str 
 
 def parse_captioners(texts: Sequence[str]) -> dict[str, str]:
     """Version -> path; ValueError for what is no such pair, or the same version twice."""
-    found = [text.partition("=") for text in texts]
-    wrong = [text for text, (version, _, path) in zip(texts, found, strict=True) if not version or not path]
-    versions = [version for version, _, _ in found]
+    pairs = [text.partition("=") for text in texts]
+    wrong = [text for text, (version, _, path) in zip(texts, pairs, strict=True) if not version or not path]
+    versions = [version for version, _, _ in pairs]
     wrong += [version for version in dict.fromkeys(versions) if versions.count(version) > 1]
     if wrong:
         raise ValueError(f"--captioner {', '.join(wrong)}: write VERSION=PATH, each version once")
-    return {version: path for version, _, path in found}
+    return {version: path for version, _, path in pairs}
 
 
 def captioner_similarity(

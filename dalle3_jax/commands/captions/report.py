@@ -36,22 +36,22 @@ FIELDS = ("prompt", "caption", "text")
 
 def build_parser() -> CommandParser:
     """The command's arguments."""
-    found = CommandParser(
+    parser = CommandParser(
         "dalle3-jax captions report",
         description="Say how captions are written: first words, case, ends, lengths, duplicates, vocabulary.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    found.add_argument("source", nargs="+", help="where captions are; all versions of all sources are compared")
-    found.add_argument("--versions", metavar="A,B", help="only these versions")
-    found.add_argument("--count", type=int, default=2000, metavar="N", help="captions of each (default 2000)")
-    told = "scenes (default), whole, a tokenizer.json, or a folder with one"
-    found.add_argument("--tokenizer", default="scenes", metavar="NAME", help=told)
-    found.add_argument("--length", type=int, default=64, metavar="N", help="tokens that a model reads (default 64)")
-    found.add_argument("--prompts", metavar="FILE", help="prompts of users, .txt or .jsonl, to measure distances to")
-    found.add_argument("--out", metavar="DIR", help="folder for report.md, report.json and report.png")
-    return found
+    parser.add_argument("source", nargs="+", help="where captions are; all versions of all sources are compared")
+    parser.add_argument("--versions", metavar="A,B", help="only these versions")
+    parser.add_argument("--count", type=int, default=2000, metavar="N", help="captions of each (default 2000)")
+    text = "scenes (default), whole, a tokenizer.json, or a folder with one"
+    parser.add_argument("--tokenizer", default="scenes", metavar="NAME", help=text)
+    parser.add_argument("--length", type=int, default=64, metavar="N", help="tokens that a model reads (default 64)")
+    parser.add_argument("--prompts", metavar="FILE", help="prompts of users, .txt or .jsonl, to measure distances to")
+    parser.add_argument("--out", metavar="DIR", help="folder for report.md, report.json and report.png")
+    return parser
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,16 @@ def run(arguments: argparse.Namespace) -> int:
     prompts = read_texts(Path(arguments.prompts), arguments.count) if arguments.prompts else []
     sources = {source: read_captions(source, arguments.count) for source in arguments.source}
     captions = select_versions(merge_versions(sources), arguments.versions)
-    found = {name: measure_style(texts, tokenizer.count, arguments.length) for name, texts in captions.items()}
+    styles = {name: measure_style(texts, tokenizer.count, arguments.length) for name, texts in captions.items()}
     distances = {name: prompt_distance(texts, prompts) for name, texts in captions.items()} if prompts else {}
-    text = styles_markdown(found, distances) + origins_note(sources)
+    text = styles_markdown(styles, distances) + origins_note(sources)
     print(text)
     if arguments.out:
         folder = Path(arguments.out)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "report.md", text.encode())
-        write_whole(folder / "report.json", (json.dumps(styles_as_json(found, distances), indent=1) + "\n").encode())
-        write_whole(folder / "report.png", style_plots.caption_style_figure(captions, found, tokenizer.count))
+        write_whole(folder / "report.json", (json.dumps(styles_as_json(styles, distances), indent=1) + "\n").encode())
+        write_whole(folder / "report.png", style_plots.caption_style_figure(captions, styles, tokenizer.count))
         print(f"wrote {folder}/report.md, report.json and report.png")
     return 0
 
@@ -115,11 +115,11 @@ def load_tokenizer(name: str) -> Tokenizer:
 
 def merge_versions(sources: Mapping[str, SourceCaptions]) -> dict[str, Sequence[str]]:
     """All captions under their version, with their source where several have that version."""
-    found: dict[str, Sequence[str]] = {}
+    merged: dict[str, Sequence[str]] = {}
     for source, captions in sources.items():
         for version, texts in captions.versions.items():
-            found[version if version not in found else f"{version} of {source}"] = texts
-    return found
+            merged[version if version not in merged else f"{version} of {source}"] = texts
+    return merged
 
 
 def select_versions(captions: dict[str, Sequence[str]], versions: str | None) -> dict[str, Sequence[str]]:
@@ -161,14 +161,14 @@ def sidecar_texts(folder: Sidecars, count: int) -> Iterator[str]:
 
 def record_captions(source: Source, count: int) -> SourceCaptions:
     """The captions of the first records; bad records are passed over."""
-    found: dict[str, list[str]] = {}
+    captions: dict[str, list[str]] = {}
     for index in range(min(count, len(source))):
         with contextlib.suppress(BadRecord):
             for version, text in source[index].captions.items():
-                found.setdefault(version, []).append(text)
-    if not found:
+                captions.setdefault(version, []).append(text)
+    if not captions:
         raise ValueError(f"{source.fingerprint} has no captions")
-    return SourceCaptions(sizeless_fingerprint(source.fingerprint), found)
+    return SourceCaptions(sizeless_fingerprint(source.fingerprint), captions)
 
 
 def read_texts(path: Path, count: int) -> list[str]:
@@ -188,9 +188,9 @@ def parse_text(line: str, path: Path) -> str:
     """The text of a line of JSON."""
     try:
         row = json.loads(line)
-        found = next(row[field] for field in FIELDS if field in row)
+        text = next(row[field] for field in FIELDS if field in row)
     except (ValueError, TypeError, StopIteration):
-        found = None
-    if not isinstance(found, str):
+        text = None
+    if not isinstance(text, str):
         raise ValueError(f"{path}: {line[:60]!r} must be a JSON object with a text as {', '.join(FIELDS)}")
-    return found
+    return text

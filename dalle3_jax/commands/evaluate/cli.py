@@ -1,4 +1,4 @@
-"""What `evaluate`, `evaluate compare` and `evaluate votes` share: their arguments, and all that is checked before."""
+"""Arguments that `evaluate`, `evaluate compare` and `evaluate votes` share, and all that is checked before."""
 
 import argparse
 import functools
@@ -86,7 +86,7 @@ def prepare_scoring(
 
 
 def argument_errors(arguments: argparse.Namespace) -> list[str]:
-    """What is wrong with the numbers."""
+    """Errors of the numbers."""
     least = {"count": 1, "seeds": 1, "batch_size": 1, "seed": 0, "neighbours": 0}
     return [
         f"--{name.replace('_', '-')} {value} must be at least {low}"
@@ -96,7 +96,7 @@ def argument_errors(arguments: argparse.Namespace) -> list[str]:
 
 
 def _setting_errors(pipelines: Sequence["Pipeline"], settings: Mapping[str, Any]) -> list[str]:
-    """What keeps the pipelines from making pictures with these settings, or the reader from reading them."""
+    """Errors that keep the pipelines from making pictures with these settings, or the reader from reading them."""
     errors = []
     for pipeline in pipelines:
         try:

@@ -20,15 +20,15 @@ from dalle3_jax.pipeline.progress_bar import progress_bar
 
 def build_parser() -> CommandParser:
     """The command's arguments."""
-    found = CommandParser(
+    parser = CommandParser(
         "dalle3-jax evaluate compare",
         description="Score two checkpoints on the same prompts and noise; intervals are of the paired differences.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    found.add_argument("first", metavar="A", help="release, workdir, or demo")
-    found.add_argument("second", metavar="B", help="the same; a positive difference is in its favour")
-    return add_scoring_flags(found)
+    parser.add_argument("first", metavar="A", help="release, workdir, or demo")
+    parser.add_argument("second", metavar="B", help="the same; a positive difference is in its favour")
+    return add_scoring_flags(parser)
 
 
 @print_command_errors

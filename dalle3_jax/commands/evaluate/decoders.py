@@ -41,7 +41,7 @@ SLOW = 50  # pictures of sources after the first that a decoder in many steps ma
 
 
 class DecoderPlan(NamedTuple):
-    """What is measured: sources (side, how to make it), decoders, the limits of slow ones, judges, what is missing."""
+    """A plan: sources (side, how to make it), decoders, the limits of slow ones, judges, what is missing."""
 
     sources: list[tuple[int, Callable[[], "SourceLatents"]]]
     decoders: Mapping[str, "Decode"]
@@ -53,29 +53,29 @@ class DecoderPlan(NamedTuple):
 
 def build_parser() -> CommandParser:
     """The command's arguments."""
-    found = CommandParser(
+    parser = CommandParser(
         "dalle3-jax evaluate decoders",
         description="Compare the decoders of a release: what they keep of pictures, how they spell, and their time.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = found.add_argument
+    add = parser.add_argument
     add("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
     add("--decoders", nargs="+", default=[], metavar="PATH", help="releases or stages whose decoders join in")
     add("--count", type=int, default=300, metavar="N", help="pictures of each source (default 300)")
     add("--steps", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="of the consistency decoder (1 2 4)")
     add("--teacher-steps", type=int, default=50, metavar="N", help="of a decoder that is not distilled (default 50)")
-    told = f"pictures of the first source that it makes in so many steps (default 300); {SLOW} of others; 0: none"
-    add("--teacher-count", type=int, default=300, metavar="N", help=told)
-    told = f"sides of pictures with words; after the first, at most {STUDIED} pictures each (128 192 256 384)"
-    add("--sizes", type=int, nargs="+", default=[128, 192, 256, 384], metavar="N", help=told)
+    text = f"pictures of the first source that it makes in so many steps (default 300); {SLOW} of others; 0: none"
+    add("--teacher-count", type=int, default=300, metavar="N", help=text)
+    text = f"sides of pictures with words; after the first, at most {STUDIED} pictures each (128 192 256 384)"
+    add("--sizes", type=int, nargs="+", default=[128, 192, 256, 384], metavar="N", help=text)
     add("--seed", type=int, default=1, metavar="N", help="of scenes and noise (default 1)")
     add("--reader", default="reader", metavar="PATH", help="release of a scene reader (default: the shipped)")
-    told = "pictures of 128x128 decoded at once, fewer of larger ones (default 8)"
-    add("--batch-size", type=int, default=8, metavar="N", help=told)
+    text = "pictures of 128x128 decoded at once, fewer of larger ones (default 8)"
+    add("--batch-size", type=int, default=8, metavar="N", help=text)
     add("--outdir", default="decoders", metavar="DIR", help="folder to write to (default decoders)")
-    return found
+    return parser
 
 
 @print_command_errors
@@ -108,19 +108,19 @@ def check_decoder_arguments(arguments: argparse.Namespace) -> None:
     least = {"count": 6, "teacher_steps": 2, "teacher_count": 0, "seed": 0, "batch_size": 1}
     given = [(name, getattr(arguments, name), low) for name, low in least.items()]
     given += [("steps", steps, 1) for steps in arguments.steps]
-    found = [f"--{name.replace('_', '-')} {value} must be at least {low}" for name, value, low in given if value < low]
-    if arguments.seed + arguments.count > 2**32:
-        found.append(f"--seed {arguments.seed} must be at most {2**32 - arguments.count}, for the pictures that follow")
-    found += [f"--sizes {side}: at most {MAX_SIDE}" for side in arguments.sizes if side > MAX_SIDE]
+    errors = [f"--{name.replace('_', '-')} {value} must be at least {low}" for name, value, low in given if value < low]
+    if arguments.seed > (last := 2**32 - arguments.count):
+        errors.append(f"--seed {arguments.seed} must be at most {last}, for the pictures that follow")
+    errors += [f"--sizes {side}: at most {MAX_SIDE}" for side in arguments.sizes if side > MAX_SIDE]
     for name in ("steps", "sizes"):
         if len(set(values := getattr(arguments, name))) < len(values):
-            found.append(f"--{name} {' '.join(map(str, values))}: each once")
-    if found:
-        raise ValueError("; ".join(found))
+            errors.append(f"--{name} {' '.join(map(str, values))}: each once")
+    if errors:
+        raise ValueError("; ".join(errors))
 
 
 def plan_decoder_study(arguments: argparse.Namespace, pipeline: "Pipeline") -> DecoderPlan:
-    """What will be measured; ValueError for what cannot be."""
+    """The plan of all that will be measured; ValueError for what cannot be."""
     import jax
 
     from dalle3_jax.evaluation import plots
@@ -177,8 +177,8 @@ def measure_sources(plan: DecoderPlan, batch_size: int) -> Iterator["DecoderStud
         rows, size = make(), batch_size_at(batch_size, side)
         most = SLOW if side <= plan.sources[0][0] else 0
         limits = {label: min(limit, most) if done else limit for label, limit in plan.limits.items()}
-        found = measure_decoders(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=show_progress)
-        done.append((rows, found))
+        measures = measure_decoders(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=show_progress)
+        done.append((rows, measures))
         yield DecoderStudy(plan.settings, list(done), plan.missing)
 
 
@@ -189,12 +189,12 @@ def write_decoder_study(study: "DecoderStudy", folder: Path) -> None:
 
     write_whole(folder / "report.md", quality_plots.decoder_markdown(study).encode())
     write_whole(folder / "report.json", (json.dumps(study.to_dict(), allow_nan=False) + "\n").encode())
-    for rows, found in study.measured:
+    for rows, measures in study.measured:
         if rows.truths is not None:
-            write_whole(folder / f"zoom-{slug(rows.source)}.png", encode_png(quality_plots.zoom_sheet(rows, found)))
+            write_whole(folder / f"zoom-{slug(rows.source)}.png", encode_png(quality_plots.zoom_sheet(rows, measures)))
     if plots.has_matplotlib():
         for source, rows in study.rows().items():
             write_whole(folder / f"measures-{slug(source)}.png", quality_plots.measures_figure(rows, source))
-        if found := study.bins_by_letter_size():
+        if bins := study.bins_by_letter_size():
             title = "Words read exactly, by the size of their letters"
-            write_whole(folder / "letters.png", quality_plots.letter_size_figure(found, title))
+            write_whole(folder / "letters.png", quality_plots.letter_size_figure(bins, title))

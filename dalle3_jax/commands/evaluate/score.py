@@ -50,19 +50,19 @@ SEARCHED = 8_000  # training records: one or two minutes on two cores
 
 def build_parser() -> CommandParser:
     """The command's arguments; what is left at None is the release's own default."""
-    found = CommandParser(
+    parser = CommandParser(
         "dalle3-jax evaluate",
         description="Score a model: its pictures of prompts with labels are read by a network that is not told them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    found.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
-    told = f"training pictures to look for copies among, at most all (default {SEARCHED:,}); 0: no likeness"
-    found.add_argument("--neighbours", type=int, default=SEARCHED, metavar="N", help=told)
-    told = "a captioner's release or stage: its image-text similarity, our CLIP score, joins the report"
-    found.add_argument("--captioner", metavar="PATH", help=told)
-    return add_scoring_flags(found)
+    parser.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
+    text = f"training pictures to look for copies among, at most all (default {SEARCHED:,}); 0: no likeness"
+    parser.add_argument("--neighbours", type=int, default=SEARCHED, metavar="N", help=text)
+    text = "a captioner's release or stage: its image-text similarity, our CLIP score, joins the report"
+    parser.add_argument("--captioner", metavar="PATH", help=text)
+    return add_scoring_flags(parser)
 
 
 @print_command_errors
@@ -101,10 +101,10 @@ def find_likeness_sources(
     missing = [] if plots.has_matplotlib() else [f"plots: {plots.INSTALL}"]
     size = parse_size(arguments.size) if arguments.size else pipeline.defaults["size"]
     try:
-        found = find_true_sources(pipeline.release.training, world.name, size) if arguments.neighbours else None
+        sources = find_true_sources(pipeline.release.training, world.name, size) if arguments.neighbours else None
     except ValueError as error:
         return None, [*missing, f"{LIKENESS}: {error}"]
-    return found, missing
+    return sources, missing
 
 
 def load_captioner(path: str | None) -> "CaptionModel | None":
@@ -122,11 +122,11 @@ def with_similarity(report: "Report", captioner: "CaptionModel | None") -> "Repo
         return report
     from dalle3_jax.evaluation.clip_score import measure_similarity
 
-    found = {
+    similarity = {
         protocol: measure_similarity(captioner, [o for o in report.outcomes if o.protocol == protocol], report.truths)
         for protocol in report.rows
     }
-    return replace(report, similarity=found)
+    return replace(report, similarity=similarity)
 
 
 def with_unmeasured(report: "Report", *lines: str) -> "Report":
@@ -147,12 +147,12 @@ def with_likeness(
     made = [o for o in report.outcomes if (o.protocol, o.round, o.image.shape) == wanted and o.prompt.id in true]
     pairs = [o.image for o in made], [true[o.prompt.id] for o in made]
     try:
-        found, sheet = measure_likeness(
+        likeness, sheet = measure_likeness(
             Reader.load(arguments.reader), *pairs, sources, arguments.neighbours, show_progress
         )
     except ValueError as error:
         return with_unmeasured(report, f"{LIKENESS}: {error}"), {}
-    return replace(report, likeness=found), {"neighbours": sheet}
+    return replace(report, likeness=likeness), {"neighbours": sheet}
 
 
 def write_report(report: "Report", folder: Path, extra: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def build_parser() -> CommandParser:
     """The arguments of `votes`."""
-    found = CommandParser(
+    parser = CommandParser(
         "dalle3-jax evaluate votes",
         description="Make pictures of the same prompts with several checkpoints, and a page on which people vote.",
         epilog="Open DIR/index.html in any browser; it needs no network. Its button saves the votes as a .jsonl,\n"
@@ -37,15 +37,15 @@ def build_parser() -> CommandParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    found.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more: release, workdir, or demo")
-    found.add_argument("--suite", default="scenes", metavar="NAME", help="scenes, a kind, a world, or a .jsonl")
-    found.add_argument("--count", type=int, default=40, metavar="N", help="prompts to vote on (default 40)")
-    found.add_argument("--seed", type=int, default=0, metavar="N", help="of pictures and sides (default 0)")
-    add_setting_flags(found, [SETTINGS["size"]])
-    found.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
-    found.add_argument("--outdir", default="votes", metavar="DIR", help="an empty or new folder (default votes)")
-    found.set_defaults(seeds=1)
-    return found
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more: release, workdir, or demo")
+    parser.add_argument("--suite", default="scenes", metavar="NAME", help="scenes, a kind, a world, or a .jsonl")
+    parser.add_argument("--count", type=int, default=40, metavar="N", help="prompts to vote on (default 40)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of pictures and sides (default 0)")
+    add_setting_flags(parser, [SETTINGS["size"]])
+    parser.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
+    parser.add_argument("--outdir", default="votes", metavar="DIR", help="an empty or new folder (default votes)")
+    parser.set_defaults(seeds=1)
+    return parser
 
 
 @print_command_errors
@@ -76,8 +76,8 @@ def prepare_votes(
     from dalle3_jax.evaluation.score import plan_requests
     from dalle3_jax.evaluation.suites import load_named_prompts
 
-    if found := [*argument_errors(arguments), *_checkpoint_errors(arguments.checkpoints)]:
-        raise ValueError("; ".join(found))
+    if errors := [*argument_errors(arguments), *_checkpoint_errors(arguments.checkpoints)]:
+        raise ValueError("; ".join(errors))
     folder = Path(arguments.outdir)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder: give another --outdir")
@@ -93,7 +93,7 @@ def prepare_votes(
 
 
 def _checkpoint_errors(names: Sequence[str]) -> list[str]:
-    """What keeps these from being compared."""
+    """Errors that keep these from being compared."""
     if len(set(names)) < max(len(names), 2):
         return ["give at least two checkpoints, each once"]
     return []
@@ -102,16 +102,16 @@ def _checkpoint_errors(names: Sequence[str]) -> list[str]:
 @print_command_errors
 def elo_main(argv: Sequence[str]) -> int:
     """Prints ratings and win rates of files of votes; bad input gives one line and status 2."""
-    found = CommandParser(
+    parser = CommandParser(
         "dalle3-jax evaluate elo",
         description="Ratings of the systems that people chose between: Bradley-Terry on the Elo scale, mean 1000.",
         allow_abbrev=False,
     )
-    found.add_argument("files", nargs="+", metavar="VOTES", help="files that the page saved")
+    parser.add_argument("files", nargs="+", metavar="VOTES", help="files that the page saved")
     from dalle3_jax.evaluation.votes.elo import read_votes
 
     with bad_input(ValueError, OSError):
-        votes = [vote for file in found.parse_args(argv).files for vote in read_votes(file)]
+        votes = [vote for file in parser.parse_args(argv).files for vote in read_votes(file)]
         print(ratings_markdown(votes))
     return 0
 
