@@ -20,7 +20,7 @@ NAMED = 3
 
 
 class BadRecordCounter:
-    """What a process has met of bad records. Threads write in it; the training reads it between batches."""
+    """A counter of the bad records that a process met. Threads write in it; the training reads it between batches."""
 
     def __init__(self, max_bad: float, records: int | None = None) -> None:
         """`max_bad` is the share of bad records above which `check_share` raises; `records` is how many there are."""
@@ -50,7 +50,7 @@ class BadRecordCounter:
             return dict(self._counts)
 
     def describe(self) -> str:
-        """How many records are bad by reason, the first of each named; empty where none is."""
+        """The numbers of bad records by reason, the first of each named; empty where none is."""
         with self._lock:
             return describe_bad(self._counts, {name: [e.key for e in first] for name, first in self._first.items()})
 
@@ -74,7 +74,7 @@ class BadRecordCounter:
 
 
 def chance_of(bad: int, rows: int, share: float) -> float:
-    """How probable `bad` bad records or more are among `rows`, where a share of all of them is bad."""
+    """The probability of `bad` bad records or more among `rows`, where a share of all of them is bad."""
     return 1 - math.fsum(math.comb(rows, n) * share**n * (1 - share) ** (rows - n) for n in range(bad))
 
 

@@ -128,11 +128,11 @@ class Batches(Iterator[Batch]):
         return self._ledger.counts
 
     def describe_bad(self) -> str:
-        """How many records could not be used by reason, the first of each named; empty where none was met."""
+        """The numbers of unusable records by reason, the first of each named; empty where none was met."""
         return self._ledger.describe()
 
     def get_state(self) -> dict[str, int]:
-        """How many batches were taken: all that resuming needs, with any number of processes."""
+        """The number of batches taken: all that resuming needs, with any number of processes."""
         return {"batches": self._taken}
 
     def set_state(self, state: Mapping[str, int]) -> None:
@@ -143,7 +143,7 @@ class Batches(Iterator[Batch]):
 
 @dataclass(frozen=True)
 class RowReader:
-    """What makes rows of records."""
+    """The protocol of readers, which make rows of records."""
 
     source: Source | CaptionedSource
     sizes: Sequence[Size]

@@ -22,12 +22,12 @@ def nearest_buckets(sizes: Int[np.ndarray, "n 2"], buckets: Sequence[Size]) -> U
     """`nearest_bucket` for every row of heights and widths, a million of them in a second."""
     order = sorted(range(len(buckets)), key=lambda i: -buckets[i][0] * buckets[i][1])
     shapes = np.array([math.log(buckets[i][0] / buckets[i][1]) for i in order])
-    found = np.empty(len(sizes), np.uint8)
+    nearest = np.empty(len(sizes), np.uint8)
     for first in range(0, len(sizes), 2**20):
         part = np.asarray(sizes[first : first + 2**20], np.float64)
         distance = np.abs(np.log(part[:, :1] / part[:, 1:]) - shapes)
-        found[first : first + 2**20] = np.array(order)[np.round(distance, 9).argmin(axis=1)]
-    return found
+        nearest[first : first + 2**20] = np.array(order)[np.round(distance, 9).argmin(axis=1)]
+    return nearest
 
 
 def resize_and_crop(

@@ -19,7 +19,7 @@ REMEDY = "write captions with dalle3-jax recaption, and name their folder in dat
 
 
 def usable_captions(source: Any, weights: Mapping[str, float]) -> dict[str, float]:
-    """How often each version is drawn of a source's records, as data.captions says.
+    """The probability of each caption version of a source's records, as data.captions says.
 
     Where the first records lack what is asked for and have one version alone, it is drawn every time, and that is said
     once. ValueError where they have others, or no captions.

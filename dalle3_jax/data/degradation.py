@@ -54,7 +54,7 @@ def degrade_image(
 
 
 def degradation_errors(degradation: Mapping[str, Any], crop: Any = 0) -> list[str]:
-    """What is wrong with the settings for crops of this side, or (0) whole images; {} degrades nothing."""
+    """Errors of the settings for crops of this side, or (0) whole images; {} degrades nothing."""
     if not degradation:
         return []
     if unknown := sorted(set(degradation) - {"factor", *DEGRADATION}):

@@ -112,7 +112,7 @@ def list_folders(folder: str | Path) -> list[str]:
 
 
 def find_file(path: str | Path) -> FileEntry | None:
-    """What a listing says of one file; None where there is none."""
+    """The listing's entry of one file; None where there is none."""
     folder = str(path).rpartition("/")[0]
     if not is_remote(path):
         try:

@@ -99,16 +99,16 @@ class ShuffledOrder:
             cycle += 1
         while self.batches_before_cycle(cycle) > number:
             cycle -= 1
-        laid, place = self._laid(cycle), number - self.batches_before_cycle(cycle)
-        bucket = int(laid[place])
-        return bucket, self.bucket_batches_before(bucket, cycle) + int(np.count_nonzero(laid[:place] == bucket))
+        buckets, place = self._laid(cycle), number - self.batches_before_cycle(cycle)
+        bucket = int(buckets[place])
+        return bucket, self.bucket_batches_before(bucket, cycle) + int(np.count_nonzero(buckets[:place] == bucket))
 
     def batches_before_cycle(self, cycle: int) -> int:
-        """How many batches come before a cycle."""
+        """The number of batches before a cycle."""
         return sum(self.bucket_batches_before(bucket, cycle) for bucket in range(len(self.members)))
 
     def bucket_batches_before(self, bucket: int, cycle: int) -> int:
-        """How many batches of a bucket come before a cycle: those that so many epochs of its records fill."""
+        """The number of batches of a bucket before a cycle: those that so many epochs of its records fill."""
         return cycle * len(self.members[bucket]) // self.batch
 
     def record_at(self, bucket: int, place: int) -> int:
@@ -121,8 +121,8 @@ class ShuffledOrder:
 
     def replacement(self, place: Place, attempt: int) -> Place:
         """The row of the same bucket that takes the place of a bad one."""
-        drawn = uniform(self.seed, "another", *place, attempt) * len(self.members[place.bucket])
-        return place._replace(record=int(self.members[place.bucket][int(drawn)]))
+        number = uniform(self.seed, "another", *place, attempt) * len(self.members[place.bucket])
+        return place._replace(record=int(self.members[place.bucket][int(number)]))
 
     def _shuffle_cycle(self, cycle: int) -> UInt8[np.ndarray, " _"]:
         """The buckets of a cycle's batches, shuffled."""

@@ -1,4 +1,4 @@
-"""What `dalle3-jax encode` leaves: latents and text features of every record, read instead of pictures and captions.
+"""The cache of `dalle3-jax encode`: latents and text features of records, read instead of pictures and captions.
 
     made.json            what made it: VAE, source, sizes, ...; written first, so that nothing else goes on with it
     latents-00000.array_record      one row a record: latents, sizes, key, captions; no bytes for a bad record
@@ -62,7 +62,7 @@ def cache_metadata(
     captions: str = "",
     background: Sequence[int] = WHITE,
 ) -> dict[str, Any]:
-    """What a cache is made from, as JSON: another value of any of these makes another cache.
+    """The metadata of a cache, on what it is made from, as JSON: another value of any of these makes another cache.
 
     `source` is its fingerprint, `vae` and `text` are digests of networks; without `text` no features are kept.
     `captions` is the fingerprint of the source with its sidecars, where texts are read from them; `background` is what
@@ -84,7 +84,7 @@ def metadata_digest(metadata: Mapping[str, Any]) -> str:
 
 
 def metadata_mismatch(folder: str, stored: Mapping[str, Any], expected: Mapping[str, Any], what: str = "cache") -> str:
-    """How what a folder's content was made from differs from what it is wanted for; empty where it suits."""
+    """The first mismatch of what a folder was made from and what it is wanted for; empty where it suits."""
     lines = [
         f"{name} is {stored.get(name)!r} there and {expected.get(name)!r} here"
         for name in sorted(stored.keys() | expected.keys())
@@ -94,7 +94,7 @@ def metadata_mismatch(folder: str, stored: Mapping[str, Any], expected: Mapping[
 
 
 def read_cache_metadata(folder: str) -> dict[str, Any]:
-    """What the cache in a folder was made from; ValueError where there is none."""
+    """The metadata of the cache in a folder, on what it was made from; ValueError where there is none."""
     try:
         return json.loads(files.read_bytes(files.join_path(folder, "made.json")))
     except FileNotFoundError:
@@ -115,17 +115,17 @@ def open_cache(folder: str, metadata: Mapping[str, Any], count: int | None = Non
         raise ValueError(f"{stale}. Encode into another folder, or take the data and networks it was made from")
     if count is not None and record["records"] < count:
         raise ValueError(f"{folder} holds {record['records']} records, not {count}: run dalle3-jax encode again")
-    found = {entry.name: entry for entry in files.list_files(folder)}
+    entries = {entry.name: entry for entry in files.list_files(folder)}
     sizes = {name: size for shard in record["shards"] for name, size in shard["files"].items()}
-    if damaged := sorted(name for name, size in sizes.items() if name not in found or found[name].size != size):
+    if damaged := sorted(name for name, size in sizes.items() if name not in entries or entries[name].size != size):
         raise ValueError(f"{folder} lacks {damaged[0]} or holds a part of it: run dalle3-jax encode again")
     total, versions = record["records"] if count is None else count, metadata.get("versions", ())
-    return LatentCache(folder, record, found, total, tuple(versions) if "text" in metadata else ())
+    return LatentCache(folder, record, entries, total, tuple(versions) if "text" in metadata else ())
 
 
 @dataclass(frozen=True)
 class CacheEntry(Mapping[str, Any]):
-    """What a cache holds of one record, read when it is asked for.
+    """The entry of one record in a cache, read when it is asked for.
 
     `latents` float16 [h w c], the VAE's own, not scaled; `sizes` int32 [6]: original height and width, top and left of
     the crop in the scaled picture, height and width; for every version of captions that was encoded and "" for none
@@ -158,12 +158,12 @@ class CacheEntry(Mapping[str, Any]):
         return iter(self.names)
 
     def __len__(self) -> int:
-        """How many arrays there are."""
+        """The number of arrays."""
         return len(self.names)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the arrays are called."""
+        """The names of the arrays."""
         versions = ("", *self.cache.versions) if self.cache.versions else ()
         return ("latents", "sizes", *(f"{part}/{of}" for of in versions for part in ("features", "mask")))
 
@@ -184,11 +184,11 @@ class LatentCache(Sequence[Any]):
     lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def __len__(self) -> int:
-        """How many records there are, bad ones included."""
+        """The number of records, bad ones included."""
         return self.total
 
     def __getitem__(self, index: int) -> CacheEntry:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What is kept of the record at `index`."""
+        """The cached entry of the record at `index`."""
         return CacheEntry(self, index, load(self.read_row("latents", index)))
 
     @cached_property
@@ -252,7 +252,7 @@ class CachedRecords:
     cache: LatentCache
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return len(self.cache)
 
     def __getitem__(self, index: int) -> Record:

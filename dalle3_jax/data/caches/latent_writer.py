@@ -53,7 +53,7 @@ class CacheEncoder:
 
 @dataclass
 class CacheShard:
-    """What is made of one shard: rows by part of the cache and place, sizes, bad records."""
+    """The content of one shard: rows by part of the cache and place, sizes, bad records."""
 
     first: int
     count: int
@@ -131,8 +131,8 @@ def start_cache(folder: str, metadata: Mapping[str, Any], encoder: CacheEncoder)
     if files.find_file(path):
         if stale := latent_cache.metadata_mismatch(folder, latent_cache.read_cache_metadata(folder), metadata):
             raise ValueError(f"{stale}. Encode into another folder, or remove that one")
-    elif found := [entry.name for entry in files.list_files(folder) if not entry.name.startswith(".")]:
-        raise ValueError(f"{folder} holds {found[0]} and is no cache: encode into another folder")
+    elif others := [entry.name for entry in files.list_files(folder) if not entry.name.startswith(".")]:
+        raise ValueError(f"{folder} holds {others[0]} and is no cache: encode into another folder")
     files.write_whole(path, json.dumps(metadata, indent=1).encode())
     if encoder.encode_texts:
         features, mask = (np.asarray(rows)[0] for rows in encoder.encode_texts([""] * encoder.batch_size))
@@ -141,19 +141,19 @@ def start_cache(folder: str, metadata: Mapping[str, Any], encoder: CacheEncoder)
 
 
 def finished_shards(folder: str) -> dict[int, int]:
-    """How many records each whole shard holds, by its number."""
-    found = {entry.name: entry for entry in files.list_files(folder)}
-    names = [name for name in found if name[:-5].isdecimal() and name[-5:] == ".json"]
+    """The number of records in each whole shard, by the shard's number."""
+    entries = {entry.name: entry for entry in files.list_files(folder)}
+    names = [name for name in entries if name[:-5].isdecimal() and name[-5:] == ".json"]
     shards = map_in_threads(read_shard_json, [files.join_path(folder, name) for name in names], "looking at shards")
     return {
         int(name[:-5]): len(shard["sizes"])
         for name, shard in zip(names, shards, strict=True)
-        if all(file in found and found[file].size == size for file, size in shard["files"].items())
+        if all(file in entries and entries[file].size == size for file, size in shard["files"].items())
     }
 
 
 def read_shard_json(path: str) -> dict[str, Any]:
-    """What the file of a shard says."""
+    """The content of the file of a shard."""
     return json.loads(files.read_bytes(path))
 
 

@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def prefetch_map(function: Callable[[T], R], items: Iterable[T], threads: int, buffer_size: int) -> Iterator[R]:
-    """What the function makes of every item, in their order; threads make up to `buffer_size` of them in advance."""
+    """The function's results for all items, in their order; threads make up to `buffer_size` of them in advance."""
     rest, pool = iter(items), ThreadPoolExecutor(threads)
     try:
         made = deque(pool.submit(function, item) for item in itertools.islice(rest, buffer_size))

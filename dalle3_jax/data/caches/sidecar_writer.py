@@ -49,7 +49,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class CaptionFunctions:
-    """How captions are made, as functions.
+    """The functions that make captions.
 
     `caption_images` takes the pictures of a chunk (brought to `size` where it is given, height and width) with their
     places in the source; `apply_guards` takes a record's place, its alternative text and what was written of it, and
@@ -76,17 +76,17 @@ def start_sidecars(folder: str, metadata: Mapping[str, Any]) -> None:
     """Says what the captions are made from, or refuses a folder that says something else; for one process, first."""
     path = files.join_path(folder, "made.json")
     if files.find_file(path):
-        found = json.loads(files.read_bytes(path))
-        if stale := metadata_mismatch(folder, comparable_metadata(found), comparable_metadata(metadata), "sidecar"):
+        stored = json.loads(files.read_bytes(path))
+        if stale := metadata_mismatch(folder, comparable_metadata(stored), comparable_metadata(metadata), "sidecar"):
             raise ValueError(f"{stale}. Recaption into another folder, or remove that one")
         return
-    if found := [entry.name for entry in files.list_files(folder) if not entry.name.startswith(".")]:
-        raise ValueError(f"{folder} holds {found[0]} and no captions of ours: recaption into another folder")
+    if others := [entry.name for entry in files.list_files(folder) if not entry.name.startswith(".")]:
+        raise ValueError(f"{folder} holds {others[0]} and no captions of ours: recaption into another folder")
     files.write_whole(path, json.dumps(metadata, indent=1).encode())
 
 
 def comparable_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be the same for a folder to go on, in one level."""
+    """The part of the metadata that must be the same for a folder to go on, in one level."""
     inner = {name: value for name, value in metadata["made"].items() if name not in VOLATILE}
     return {name: value for name, value in metadata.items() if name != "made"} | inner
 
@@ -100,11 +100,11 @@ def chunks_of_process(count: int, process: int = 0, processes: int = 1) -> list[
 
 def missing_chunks(folder: str, chunks: Sequence[Chunk]) -> list[Chunk]:
     """Those of the chunks that are not there, or with fewer records."""
-    found = {entry.name for entry in files.list_files(folder)}
+    names = {entry.name for entry in files.list_files(folder)}
 
     def lacks(chunk: Chunk) -> bool:
         name = sidecars.chunk_file_name(chunk.number)
-        return name not in found or len(files.read_bytes(files.join_path(folder, name)).splitlines()) < chunk.records
+        return name not in names or len(files.read_bytes(files.join_path(folder, name)).splitlines()) < chunk.records
 
     lacking = map_in_threads(lacks, chunks, "looking at captions")
     return [chunk for chunk, lack in zip(chunks, lacking, strict=True) if lack]
@@ -138,7 +138,7 @@ def write_chunks(
 def read_caption_input(
     source: Source, index: int, captioning: CaptionFunctions
 ) -> tuple[int, CaptionInput | BadRecord]:
-    """What is captioned of a record, or what is wrong with it."""
+    """The input of a record's captioning, or what is wrong with it."""
     try:
         record = source[index]
         picture = decode_image(record.image, record.key, captioning.background)
@@ -166,8 +166,8 @@ def caption_lines(
 
 def caption_line(row: CaptionInput, text: str, captioning: CaptionFunctions, ledger: BadRecordCounter) -> CaptionLine:
     """The line of a record of which `text` was written."""
-    caption, found = captioning.apply_guards(row.position, row.alt, text)
-    flags = {"flags": list(found)} if found else {}
+    caption, flagged = captioning.apply_guards(row.position, row.alt, text)
+    flags = {"flags": list(flagged)} if flagged else {}
     if not caption:
         return (
             bad_record_line(row.position, BadRecord("caption", row.key, f"nothing is left of {text[:40]!r}"), ledger)

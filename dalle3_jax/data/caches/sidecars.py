@@ -63,8 +63,8 @@ class Sidecars:
             record = None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise ValueError(f"{folder}/captions.json is not what recaption writes (format {FORMAT}): recaption again")
-        found = {entry.name for entry in files.list_files(folder)}
-        if missing := [name for name in map(chunk_file_name, range(len(record["chunks"]))) if name not in found]:
+        names = {entry.name for entry in files.list_files(folder)}
+        if missing := [name for name in map(chunk_file_name, range(len(record["chunks"]))) if name not in names]:
             raise ValueError(f"{folder} lacks {missing[0]}: run dalle3-jax recaption again")
         if source is not None and record["source"] != sizeless_fingerprint(source):
             raise ValueError(
@@ -75,7 +75,7 @@ class Sidecars:
 
     @property
     def version(self) -> str:
-        """What the captions are called in a record."""
+        """The version under which the captions stand in a record."""
         return self.manifest["version"]
 
     @cached_property
@@ -85,7 +85,7 @@ class Sidecars:
         return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
-        """How many records they are of, from the first on, bad ones included."""
+        """The number of records that they are of, from the first on, bad ones included."""
         return self.manifest["count"]
 
     def __getitem__(self, index: int) -> tuple[str, str]:
@@ -123,7 +123,7 @@ class CaptionedSource:
     sidecars: tuple[Sidecars, ...]
 
     def __len__(self) -> int:
-        """How many records the source has."""
+        """The number of records of the source."""
         return len(self.source)
 
     def __getitem__(self, index: int) -> Record:
@@ -132,17 +132,17 @@ class CaptionedSource:
         ValueError where a line is of another record, or where the record has another caption of that version.
         """
         record = self.source[index]
-        found = dict(record.captions)
+        captions = dict(record.captions)
         for sidecars in self.sidecars:
             key, caption = sidecars[index]
             if key != record.key:
                 raise ValueError(f"record {index} is {record.key!r}, and in {sidecars.folder} it is {key!r}")
-            if found.setdefault(sidecars.version, caption) != caption:
+            if captions.setdefault(sidecars.version, caption) != caption:
                 raise ValueError(
                     f"record {record.key!r} has a caption {sidecars.version!r} already, which is not the one in "
                     f"{sidecars.folder}: recaption as another version"
                 )
-        return replace(record, captions=found)
+        return replace(record, captions=captions)
 
     def sizes(self, first: int, last: int) -> Int32[np.ndarray, "n 2"] | None:
         """Heights and widths, as the source knows them."""
@@ -168,11 +168,11 @@ def add_sidecars(source: Source, folders: Sequence[str]) -> Source | CaptionedSo
     if not folders:
         return source
     origin = source.source_fingerprint if isinstance(source, CachedRecords) else source.fingerprint
-    found = tuple(Sidecars.open(str(folder), origin) for folder in folders)
-    versions = [sidecars.version for sidecars in found]
+    opened = tuple(Sidecars.open(str(folder), origin) for folder in folders)
+    versions = [sidecars.version for sidecars in opened]
     if double := sorted({version for version in versions if versions.count(version) > 1}):
         raise ValueError(f"data.sidecars names the version {double[0]!r} twice: leave one of the folders out")
-    return CaptionedSource(source, found)
+    return CaptionedSource(source, opened)
 
 
 def source_at_size(source: Source | CaptionedSource, height: int, width: int) -> Source | CaptionedSource:

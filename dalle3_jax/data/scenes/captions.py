@@ -1,4 +1,4 @@
-"""What is said of a scene, in three versions or four, by filling the blanks of sentence patterns.
+"""Captions of a scene, in three versions or four, by filling the blanks of sentence patterns.
 
 `alt` is short, noisy and sometimes wrong, as alternative texts on the web are; `short` names the objects alone, with
 their numbers and tints; `descriptive` says everything: also where they are, the words exactly, the background. The
@@ -29,13 +29,13 @@ def make_captions(world: World, scene: Scene, seed: int, index: int) -> dict[str
     options = blanks(world, scene)
     patterns = world.kind(scene.kind).patterns
     key = world.name, int(seed), int(index)
-    found = {
+    captions = {
         version: make_caption(options, patterns[version], *key, version) for version in patterns if version != TYPED
     }
     if TYPED in patterns:
         typed = options | typed_blanks(world, scene, absent_concepts(world, scene.concepts), *key, TYPED)
-        found[TYPED] = make_caption(typed, patterns[TYPED], *key, TYPED)
-    return found
+        captions[TYPED] = make_caption(typed, patterns[TYPED], *key, TYPED)
+    return captions
 
 
 def make_caption(options: Mapping[str, tuple[str, ...]], patterns: tuple[str, ...], *key: Any) -> str:
@@ -156,15 +156,15 @@ def absent_concepts(world: World, concepts: Sequence[str]) -> tuple[str, ...]:
 @lru_cache(maxsize=16)
 def held_out_partners(pairs: frozenset[frozenset[str]]) -> dict[str, set[str]]:
     """The concepts with which each concept never shares a training scene."""
-    found: dict[str, set[str]] = {}
+    partners: dict[str, set[str]] = {}
     for pair in pairs:
         for name in pair:
-            found.setdefault(name, set()).update(pair)
-    return found
+            partners.setdefault(name, set()).update(pair)
+    return partners
 
 
 def other_style_phrase(style: str) -> str:
-    """What a picture in a style of a pack is called."""
+    """The phrase for a picture in a style of a pack."""
     return OTHER_PICTURE.format(article="an" if style.startswith(VOWELS) else "a", style=style)
 
 

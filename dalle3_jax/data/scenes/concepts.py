@@ -61,19 +61,19 @@ def _parse_concept(row: dict[str, str], folder: Traversable | Path) -> Concept:
 
 
 def _table_errors(rows: list[dict[str, str]], folder: Traversable | Path) -> Iterator[str]:
-    """What is wrong with the rows, in words that say how to mend it."""
+    """Errors of the rows, in words that say how to mend them."""
     if not rows:
         yield "it has no rows: write at least one concept below the line of columns"
     for name, number in Counter(row.get("name") for row in rows).items():
         if number > 1:
             yield f"{name!r} stands {number} times: keep one row"
-    drawn = {style.name: {file.name for file in style.iterdir()} for style in folder.iterdir() if style.is_dir()}
+    sprite_files = {style.name: {file.name for file in style.iterdir()} for style in folder.iterdir() if style.is_dir()}
     for line, row in enumerate(rows, 2):
-        yield from (f"line {line}: {error}" for error in _row_errors(row, drawn))
+        yield from (f"line {line}: {error}" for error in _row_errors(row, sprite_files))
 
 
 def _row_errors(row: dict[str, str], sprite_files: dict[str, set[str]]) -> Iterator[str]:
-    """What is wrong with one row; `sprite_files` holds the files of each style."""
+    """Errors of one row; `sprite_files` holds the files of each style."""
     if tuple(row) != COLUMNS or None in row.values():
         yield f"{list(row.values())} does not have the columns {', '.join(COLUMNS)}"
         return

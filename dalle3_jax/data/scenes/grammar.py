@@ -1,4 +1,4 @@
-"""How the whole world is spoken of: the sentences of descriptive captions, and the noise of alternative texts.
+"""Sentences of descriptive captions of the whole world, and the noise of alternative texts.
 
 Blanks of the scene (made in captions.py): {things} all objects with their numbers, {a} {b} ... the concepts in order
 with their articles, {x} {y} without, {n} {many} {plural}, {place} of the first, {relation}, {inverse}, {arrangement},

@@ -1,4 +1,4 @@
-"""What training never shows, listed once and for good in a committed file."""
+"""Combinations that training never shows, listed once and for good in a committed file."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Where things may stand in a scene, and how that is said: places, relations, rows, clusters, and anywhere at all."""
+"""Layouts of scenes, and how they are said: places, relations, rows, clusters, and anywhere at all."""
 
 from random import Random
 
@@ -114,25 +114,25 @@ def count_layouts() -> tuple[Layout, ...]:
 
 def row_layouts(*numbers: int) -> tuple[Layout, ...]:
     """Different concepts in a line, named from one end to the other."""
-    found = []
+    layouts = []
     for count in numbers:
         who = tuple(range(count))
         across, down = row_cells(count), row_cells(count, down=True)
-        found.append(Layout(f"row of {NUMBERS[count]}", across, ("from left to right",), who))
+        layouts.append(Layout(f"row of {NUMBERS[count]}", across, ("from left to right",), who))
         if count < 5:
-            found.append(Layout(f"column of {NUMBERS[count]}", down, ("from top to bottom",), who, tiers=count))
-    return tuple(found)
+            layouts.append(Layout(f"column of {NUMBERS[count]}", down, ("from top to bottom",), who, tiers=count))
+    return tuple(layouts)
 
 
 def between_layouts() -> tuple[Layout, ...]:
     """The first concept between the other two, across or down."""
-    found = []
+    layouts = []
     for name, down in (("between, across", False), ("between, down", True)):
         first, middle, last = row_cells(3, down=down)
         tiers = 3 if down else 1
-        found.append(Layout(name, (middle, first, last), ("between",), (0, 1, 2), tiers=tiers))
-        found.append(Layout(f"{name}, turned", (middle, last, first), ("between",), (0, 1, 2), tiers=tiers))
-    return tuple(found)
+        layouts.append(Layout(name, (middle, first, last), ("between",), (0, 1, 2), tiers=tiers))
+        layouts.append(Layout(f"{name}, turned", (middle, last, first), ("between",), (0, 1, 2), tiers=tiers))
+    return tuple(layouts)
 
 
 SIGN = (Layout("lone sign", (), ("by itself",), (), sign=True),)
@@ -143,7 +143,7 @@ SCENERY = (Layout("scenery", (), ("by itself",), (), silent=True),)
 
 def random_layouts(most: int, variants: int, seed: int = 0) -> tuple[Layout, ...]:
     """None to `most` objects, in no order, some of one concept: a fixed list that `seed` decides."""
-    draw, found = Random(seed), []
+    draw, layouts = Random(seed), []
     for variant in range(variants):
         count = variant % (most + 1)
         side = 1 if count < 2 else 2 if count < 5 else 3
@@ -153,5 +153,5 @@ def random_layouts(most: int, variants: int, seed: int = 0) -> tuple[Layout, ...
         names: list[int] = []
         for _ in spots:
             names.append(draw.choice(names) if names and draw.random() < 0.25 else len(set(names)))
-        found.append(Layout(f"anywhere {variant}", cells, ("here and there",), tuple(names), tiers=side))
-    return tuple(found)
+        layouts.append(Layout(f"anywhere {variant}", cells, ("here and there",), tuple(names), tiers=side))
+    return tuple(layouts)

@@ -73,11 +73,11 @@ def choose_case(text: str, *key: object) -> str:
 
 
 def free_band(words: tuple[Word, ...]) -> tuple[float, float]:
-    """Where objects may stand: the upper and the lower bound as fractions of the frame's height."""
+    """The band where objects may stand: its upper and its lower bound as fractions of the frame's height."""
     slots = {word.slot for word in words}
     return (BAND if "top" in slots else 0.0), (1.0 - BAND if "bottom" in slots else 1.0)
 
 
 def band(slot: str) -> tuple[float, float]:
-    """What the word of a slot takes of the frame's height: its upper and its lower bound."""
+    """The part of the frame's height that the word of a slot takes: its upper and its lower bound."""
     return {"top": (0.0, BAND), "bottom": (1.0 - BAND, 1.0), "middle": ((1.0 - MIDDLE) / 2, (1.0 + MIDDLE) / 2)}[slot]

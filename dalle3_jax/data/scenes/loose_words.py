@@ -1,4 +1,4 @@
-"""How people speak of scenes in words that captions do not have, as tables for whoever reads prompts.
+"""Words of people for scenes that captions do not have, as tables for whoever reads prompts.
 
 They are committed JSON files: loose_words.json (general words such as "bird", other ways to name backgrounds and
 colours, further emoji), related_words.json (words of things that are not drawn, with the concepts nearest to them; most
@@ -34,10 +34,10 @@ def flatten_chinese(table: Mapping[str, Group | list[str]]) -> dict[str, tuple[s
 
     The places and relations that share a word are one kind, "direction", whose meaning is the place.
     """
-    found: dict[str, tuple[str, str]] = {}
+    meanings: dict[str, tuple[str, str]] = {}
     for word, kind, meaning in _entries(table):
-        found.setdefault(word, (kind, meaning))
-    return found
+        meanings.setdefault(word, (kind, meaning))
+    return meanings
 
 
 PLACE_OF = {"left of": "left", "right of": "right", "above": "top", "below": "bottom"}

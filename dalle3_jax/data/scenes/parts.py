@@ -104,12 +104,12 @@ KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def key_error_message(key: str, value: Any) -> str:
-    """What is wrong with a key that is unknown or whose value does not suit it."""
+    """The error message of a key that is unknown or whose value does not suit it."""
     return f"{key} is {value!r}: {KEYS[key][1]}" if key in KEYS else f"it has no {key}: its keys are {', '.join(KEYS)}"
 
 
 def unknown_name_errors(world: World, config: Mapping[str, Any]) -> Iterator[str]:
-    """What a description names that the world does not have."""
+    """Errors of names in a description that the world does not have."""
     for key, names in names_by_key(world).items():
         yield from (f"it knows no {name!r} among its {key}" for name in config.get(key, ()) if name not in names)
     if world.lettering is None and (config.get("words") or {"longest_word", "invented"} & set(config)):
@@ -161,12 +161,12 @@ def select_part(world: World, config: Mapping[str, Any]) -> World:
 
 def part_digest(config: Mapping[str, Any]) -> str:
     """A digest of a description and of the files of its packs, wherever they lie."""
-    found = sha256(dumps({key: config[key] for key in config if key != "packs"}, sort_keys=True).encode())
+    digest = sha256(dumps({key: config[key] for key in config if key != "packs"}, sort_keys=True).encode())
     for folder in map(Path, config.get("packs", ())):
         for path in (folder / "concepts.csv", *sorted(folder.glob("*/*.webp"))):
-            found.update(sha256(path.relative_to(folder).as_posix().encode()).digest())
-            found.update(sha256(path.read_bytes()).digest())
-    return found.hexdigest()[:16]
+            digest.update(sha256(path.relative_to(folder).as_posix().encode()).digest())
+            digest.update(sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def with_weight(kind: Kind, weight: float | None) -> Kind:
@@ -186,13 +186,13 @@ def select_lettering(lettering: Lettering, config: Mapping[str, Any]) -> Letteri
 
 
 def world_errors(world: World) -> list[str]:
-    """What keeps scenes of the world from being drawn."""
+    """Errors that keep scenes of the world from being rendered."""
     most = max(layout.concepts for kind in world.kinds if kind.weight for layout in kind.layouts)
-    found = [
+    errors = [
         f"the style {style!r} has {len(rows)} concepts, and a scene may show {most} different ones"
         for style, rows in world.concepts_by_style.items()
         if len(rows) < most
     ]
     if world.lettering and world.lettering.chances[0] < 1 and len(world.lettering.words) < 2:
-        found.append("longest_word leaves fewer than two words")
-    return found
+        errors.append("longest_word leaves fewer than two words")
+    return errors

@@ -1,4 +1,4 @@
-"""How scenes are spoken of: sentence patterns per kind of scene and version of caption.
+"""Sentence patterns of captions, per kind of scene and version of caption.
 
 Blanks, where a kind has them: {a} {b} the first and second concept with their articles, {x} {y} without, {plural},
 {n} and {many} ("two", "two mice"), {place} or {place_a} {place_b} where they are, {relation} of the first to the second

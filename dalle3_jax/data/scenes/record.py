@@ -25,7 +25,7 @@ def make_record(world: World, seed: int, index: int, height: int, width: int, sp
 
 
 def record_labels(world: World, scene: Scene, height: int, width: int) -> dict[str, Any]:
-    """What the picture shows, as plain JSON values.
+    """The labels of a picture, all that it shows, as plain JSON values.
 
     A box is (left, top, right, bottom) in fractions of the frame: the square that the sprite's longer side fills, or
     what a word covers. `place` is where the object stands, words or not; `relation` is that of the first of two

@@ -26,7 +26,7 @@ class PlacedObject:
 
 @dataclass(frozen=True)
 class SceneContents:
-    """What a scene shows before it is arranged; `tints` are those of the concepts."""
+    """The contents of a scene before it is arranged; `tints` are those of the concepts."""
 
     concepts: tuple[str, ...]
     background: str
@@ -37,7 +37,7 @@ class SceneContents:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows, exactly, at whatever size it is drawn; `layout` names a row of its kind's table."""
+    """The exact content of a picture, at whatever size it is rendered; `layout` names a row of its kind's table."""
 
     kind: str
     layout: str
@@ -61,10 +61,10 @@ def sample_scene(world: World, seed: int, index: int, split: str = "train") -> S
     key = (world.name, split, int(seed), int(index))  # a numpy integer would be another key
     kind = weighted_choice(world.kinds, [kind.weight for kind in world.kinds], *key, "kind")
     layout = choose(kind.layouts, *key, "layout")
-    found = sample_suitable_contents(world, kind, layout, split, *key)
-    cells = jitter_cells(world, layout, found.words, *key)
-    placed = place_objects(layout, found, tuple(cells))
-    return Scene(kind.name, layout.name, placed, found.background, found.style, found.words)
+    contents = sample_suitable_contents(world, kind, layout, split, *key)
+    cells = jitter_cells(world, layout, contents.words, *key)
+    placed = place_objects(layout, contents, tuple(cells))
+    return Scene(kind.name, layout.name, placed, contents.background, contents.style, contents.words)
 
 
 def check_scenes(world: World, split: str) -> None:
@@ -81,14 +81,14 @@ def sample_suitable_contents(world: World, kind: Kind, layout: Layout, split: st
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: choose one of {SPLITS}")
-    drawn = (sample_contents(world, layout, *key, attempt) for attempt in range(ATTEMPTS))
-    found = next((what for what in drawn if shows_held_out(world, layout, what) == (split == "held_out")), None)
-    if found is None:
+    samples = (sample_contents(world, layout, *key, attempt) for attempt in range(ATTEMPTS))
+    contents = next((what for what in samples if shows_held_out(world, layout, what) == (split == "held_out")), None)
+    if contents is None:
         raise ValueError(
             f"the world {world.name!r} has no {split} scene of the kind {kind.name!r}: keep more concepts or styles, "
             f"leave the kind out, or choose another split of {SPLITS}"
         )
-    return found
+    return contents
 
 
 def sample_contents(world: World, layout: Layout, *key: object) -> SceneContents:

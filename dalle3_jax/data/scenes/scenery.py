@@ -1,4 +1,4 @@
-"""What captions of the whole world say of backgrounds, and when they must not.
+"""Phrases of the whole world's captions for backgrounds, and when they must not stand.
 
 A detail is said only where what it speaks of can be seen, and of things like those in the background nobody says how
 many there are in all.
@@ -140,7 +140,7 @@ ALSO_THERE = {
 
 
 def visible_phrases(scene: Scene, phrases: tuple[str, ...]) -> tuple[str, ...]:
-    """What of `phrases` speaks of nothing that an object or a word covers."""
+    """Those of `phrases` that speak of nothing that an object or a word covers."""
     return tuple([text for text in phrases if text not in SPOTS or not is_covered(scene, SPOTS[text])])
 
 
@@ -151,7 +151,7 @@ def is_covered(scene: Scene, spots: tuple[Spot, ...]) -> bool:
 
 
 def cell_spot(placed: PlacedObject) -> Spot:
-    """What an object covers of a square frame, and of no frame more."""
+    """The spot that an object covers of a square frame, and of no frame more."""
     x, y, half = placed.cell.x, placed.cell.y, placed.cell.size / 2
     return x - half, y - half, x + half, y + half
 

@@ -74,7 +74,7 @@ def check_words(world: World, height: int, width: int) -> None:
 
 
 def sign_box(word: Word, height: int, width: int) -> tuple[int, int, int, int]:
-    """What a word covers (left, top, right, bottom) in pixels: its plate or banner, or its letters."""
+    """The box that a word covers (left, top, right, bottom) in pixels: its plate or banner, or its letters."""
     size = font_size(word.text, word.font, height, width, word.slot)
     middle = round(height * sum(band(word.slot)) / 2)
     half_height = round(0.68 * size)

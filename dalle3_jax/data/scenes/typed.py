@@ -1,4 +1,4 @@
-"""How people type what they want to see: the caption version `prompt` of the whole world.
+"""Prompts as people type them: the caption version `prompt` of the whole world.
 
 Few words, often without articles, digits for numbers, other names for things (`naming.py`), any part left out but what
 nobody leaves out: which things, how many, in which tint, and the words that are to be read. What a prompt leaves open,
@@ -190,7 +190,7 @@ def typed_blanks(world: World, scene: Scene, absent: tuple[str, ...], *key: Any)
 
 
 def _choose_name(world: World, name: str, *key: Any) -> Synonym:
-    """What a concept is called in a prompt: by its name, or by another one."""
+    """The name of a concept in a prompt: its own, or another one."""
     concept = world.concept(name)
     synonyms = SYNONYMS.get(name, ())
     if synonyms and uniform(*key, "synonym", name) < SYNONYM:
@@ -229,7 +229,7 @@ def _many(world: World, scene: Scene, names: dict[str, Synonym], *key: Any) -> s
 
 
 def _relations(world: World, scene: Scene) -> dict[str, tuple[str, ...]]:
-    """How people say what is beside or above what."""
+    """Phrases in which people say what is beside or above what."""
     layout = world.layout(scene.kind, scene.layout)
     further = {"left of": BESIDE, "right of": BESIDE, "above": ON_TOP, "below": UNDER}.get(layout.name, ())
     inverse = {"left of": BESIDE, "right of": BESIDE, "above": UNDER, "below": ON_TOP}.get(layout.name, ())

@@ -15,7 +15,7 @@ Patterns = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Cell:
-    """Where one object stands: centre as fractions of the frame, side as a fraction of its smaller side, and a name."""
+    """The place of one object: centre as fractions of the frame, side as a fraction of its smaller side, and a name."""
 
     x: float
     y: float
@@ -43,7 +43,7 @@ class Layout:
 
     @property
     def concepts(self) -> int:
-        """How many different concepts it shows."""
+        """The number of different concepts that it shows."""
         return max(self.concept_indices, default=-1) + 1
 
 
@@ -124,7 +124,7 @@ class World:
 
     @cached_property
     def concept_names(self) -> tuple[str, ...]:
-        """What the concepts are called."""
+        """The names of the concepts."""
         return tuple(row.name for row in self.concepts)
 
     def concept(self, name: str) -> Concept:

@@ -1,4 +1,4 @@
-"""Where records come from: random access by index, as grain wants it."""
+"""Sources of records: random access by index, as grain wants it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,10 +81,10 @@ def read_good_records(
 
 
 def suggest_remedy(names: list[str]) -> str:
-    """What to do with files of other kinds; empty where nothing is known of them."""
+    """The remedy for files of other kinds; empty where nothing is known of them."""
     for endings, remedy in HINTS.items():
-        if found := next((name for name in names if name.lower().endswith(endings)), None):
-            return f"; {found}: {remedy}"
+        if other := next((name for name in names if name.lower().endswith(endings)), None):
+            return f"; {other}: {remedy}"
     return ""
 
 

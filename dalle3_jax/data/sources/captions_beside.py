@@ -1,4 +1,4 @@
-"""What stands beside a picture in other people's datasets: captions and JSON, read as carefully as pictures are."""
+"""Captions and JSON beside a picture in other people's datasets, read as carefully as pictures are."""
 
 import codecs
 import json
@@ -87,14 +87,14 @@ def extract_captions(row: Mapping[str, Any], fields: Mapping[str, str], key: str
     nested = row.get("captions") or {}
     if not isinstance(nested, dict):
         raise BadRecord("json", key, f"captions must be an object of texts by version, it is {str(nested)[:40]!r}")
-    found = {version: row[field] for field, version in fields.items() if row.get(field) is not None} | nested
-    if wrong := [name for name, text in found.items() if not isinstance(text, str)]:
+    captions = {version: row[field] for field, version in fields.items() if row.get(field) is not None} | nested
+    if wrong := [name for name, text in captions.items() if not isinstance(text, str)]:
         raise BadRecord("json", key, f"the caption {wrong[0]!r} is no text")
-    return found
+    return captions
 
 
 def extract_labels(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
-    """What a JSON object says beside its captions."""
+    """The labels of a JSON object: all that it says beside its captions."""
     return {name: value for name, value in row.items() if name not in fields and name != "captions"}
 
 

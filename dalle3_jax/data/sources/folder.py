@@ -47,12 +47,12 @@ class FolderSource:
     @cached_property
     def metadata(self) -> files.FileEntry:
         """The file of lines; ValueError where there is none."""
-        found = find_metadata(self.folder, self.split)
-        if found is None:
+        entry = find_metadata(self.folder, self.split)
+        if entry is None:
             raise ValueError(
                 f"neither {self.folder} nor its folder {self.split} holds {' or '.join(METADATA)}: name one that does"
             )
-        return found
+        return entry
 
     @cached_property
     def lines(self) -> bytes:
@@ -70,7 +70,7 @@ class FolderSource:
         return indexes.load_or_make_table(self.metadata, partial(index_lines, lines=self.lines))
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return len(self.table)
 
     def __getitem__(self, index: int) -> Record:
@@ -91,17 +91,17 @@ class FolderSource:
     def _read_image(self, name: str, key: str, size: int) -> bytes:
         folder = self.metadata.path.rpartition("/")[0]
         try:
-            found = find_picture(folder, name)
-            content = None if found is None else files.read_bytes(found.path)
+            entry = find_picture(folder, name)
+            content = None if entry is None else files.read_bytes(entry.path)
         except OSError as error:
             if error.errno not in files.UNREADABLE:
                 raise
             raise BadRecord("missing", key, f"{folder}/{key[:80]} cannot be read: {error.strerror}") from None
-        if found is None or content is None:
+        if entry is None or content is None:
             raise BadRecord("missing", key, f"there is no file {files.join_path(folder, key)}")
         if len(content) != size:
             raise ValueError(
-                f"{found.path} has changed since it was indexed: touch {self.metadata.path}, and start again"
+                f"{entry.path} has changed since it was indexed: touch {self.metadata.path}, and start again"
             )
         if not content:
             raise BadRecord("empty", key, "the picture has no bytes")
@@ -189,14 +189,14 @@ def index_line(folder: str, line: tuple[int, int, bytes]) -> tuple:
     """The columns of one line."""
     begin, end, content = line
     try:
-        found = find_picture(folder, image_path(captions_beside.parse_object(content, ""), ""))
+        entry = find_picture(folder, image_path(captions_beside.parse_object(content, ""), ""))
     except BadRecord:  # which reading the record says again
-        found = None
+        entry = None
     except OSError as error:
         if error.errno not in files.UNREADABLE:
             raise
-        found = None
-    return begin, end, *index_picture(found)
+        entry = None
+    return begin, end, *index_picture(entry)
 
 
 def index_picture(entry: files.FileEntry | None) -> tuple[int, int, int]:

@@ -46,7 +46,7 @@ def load_tables(
 
 
 def map_in_threads(function: Callable[[T], R], items: Sequence[T], what: str, chunk_size: int = 64) -> list[R]:
-    """What the function makes of every item, `chunk_size` of them a task, under a bar where it takes long."""
+    """The function's results for all items, `chunk_size` of them a task, under a bar where it takes long."""
     with (
         ThreadPoolExecutor(THREADS) as pool,
         tqdm(total=len(items), desc=what, dynamic_ncols=True, delay=5) as bar,
@@ -89,7 +89,7 @@ def note_unkept(folder: str, errors: str) -> None:
 
 
 def table_paths(entry: files.FileEntry) -> list[str]:
-    """Where the table of a file may lie: beside it, else in the home folder, where there is one."""
+    """The paths where the table of a file may lie: beside it, else in the home folder, where there is one."""
     folder = entry.path.rpartition("/")[0] or "."
     name = f"{entry.name}.{entry.digest}.{VERSION}.npy"
     beside = files.join_path(files.join_path(folder, BESIDE), name)

@@ -45,16 +45,16 @@ class PictureSource:
         tree = files.list_tree(self.folder)
         beside = {path_key(entry.path): entry for entry in tree}
         prefix = files.join_path(self.folder, "")
-        found = []
+        pictures = []
         for entry in tree:
             if not is_picture(entry.name):
                 continue
             stems = entry.path.rpartition(".")[0], entry.path
             parts = {part: find_beside(beside, stems, part) for part in PARTS}
-            found.append(PictureFiles(entry.path.removeprefix(prefix), {**parts, "picture": entry}))
-        if not found:
+            pictures.append(PictureFiles(entry.path.removeprefix(prefix), {**parts, "picture": entry}))
+        if not pictures:
             raise ValueError(f"{str(self.folder)!r} holds no pictures: name the folder that they lie in")
-        return found
+        return pictures
 
     @cached_property
     def table(self) -> np.ndarray:
@@ -71,7 +71,7 @@ class PictureSource:
         return np.array(indexes.map_in_threads(index_picture, entries, "looking at pictures"), COLUMNS)
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Record:

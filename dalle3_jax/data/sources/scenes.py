@@ -46,7 +46,7 @@ class ScenesSource:
         return world_of(self.world)
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return self.length
 
     def __getitem__(self, index: int) -> Record:

@@ -1,4 +1,4 @@
-"""Where the records of a WebDataset tar lie, so that any of them can be read by itself.
+"""The index of a WebDataset tar's records, so that any of them can be read by itself.
 
 Members that share their name up to the first dot of its last part are one record: KEY.jpg, KEY.txt, KEY.json in what
 img2dataset writes. A name that comes again begins another record of that key. Where no member is named KEY.jpg itself,
@@ -104,7 +104,7 @@ def index_tar(entry: files.FileEntry) -> np.ndarray:
 
 
 def describe_content(head: bytes) -> str:
-    """What a file named .tar is that is none, and what to do; empty where nothing is known against it."""
+    """The kind of a file named .tar that is none, and what to do; empty where nothing is known against it."""
     if kind := next((kind for magic, kind in COMPRESSED.items() if head.startswith(magic)), ""):
         return f"compressed ({kind}): unpack it, since records are read from within it"
     if head.startswith(b"version https://git-lfs"):
@@ -125,8 +125,8 @@ def list_members(tar: tarfile.TarFile) -> Iterator[Member]:
         elif info.islnk() or info.issym():
             target = info.linkname.replace("\\", "/")
             place = target if info.islnk() else posixpath.join(posixpath.dirname(name), target)
-            if found := by_name.get(posixpath.normpath(place)):
-                member = found._replace(name=name)
+            if earlier := by_name.get(posixpath.normpath(place)):
+                member = earlier._replace(name=name)
         if member is not None:
             by_name[posixpath.normpath(name)] = member
             if not is_stray(posixpath.basename(name)):

@@ -39,14 +39,14 @@ class TarSource:
     @cached_property
     def tars(self) -> list[files.FileEntry]:
         """The files; ValueError where there are none."""
-        found = list_tars(self.folder)
-        if not found:
+        tars = list_tars(self.folder)
+        if not tars:
             raise ValueError(f"{str(self.folder)!r} holds no .tar: name the folder of the tars themselves")
-        return found
+        return tars
 
     @cached_property
     def tables(self) -> list[np.ndarray]:
-        """What is in each tar; the first call may take long."""
+        """The table of members of each tar; the first call may take long."""
         return indexes.load_tables(self.tars, index_tar, "indexing tars")
 
     @cached_property
@@ -55,7 +55,7 @@ class TarSource:
         return np.cumsum([len(table) for table in self.tables])
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return int(self.record_ends[-1])
 
     def __getitem__(self, index: int) -> Record:
@@ -95,8 +95,8 @@ class TarSource:
 
 def list_tars(folder: str | Path) -> list[files.FileEntry]:
     """The tars of a folder; where there are none, those of the folders in it."""
-    found = [entry for entry in files.list_files(folder) if is_tar(entry.name)]
-    return found or [
+    tars = [entry for entry in files.list_files(folder) if is_tar(entry.name)]
+    return tars or [
         entry for inner in files.list_folders(folder) for entry in files.list_files(inner) if is_tar(entry.name)
     ]
 

@@ -29,10 +29,10 @@ class TFDSSource:
         """The dataset's own folder, here: one of a bucket is copied first, since ArrayRecord reads files."""
         if files.is_remote(self.folder):
             return copy_split_files(str(self.folder), self.split)
-        found = [entry for entry in files.list_tree(self.folder) if entry.name == "features.json"]
-        if len(found) != 1:
-            raise ValueError(f"{str(self.folder)!r} holds {len(found)} TFDS datasets: name the folder of one")
-        return Path(files.local_path(found[0].path)).parent
+        entries = [entry for entry in files.list_tree(self.folder) if entry.name == "features.json"]
+        if len(entries) != 1:
+            raise ValueError(f"{str(self.folder)!r} holds {len(entries)} TFDS datasets: name the folder of one")
+        return Path(files.local_path(entries[0].path)).parent
 
     @cached_property
     def builder(self) -> Any:
@@ -42,8 +42,8 @@ class TFDSSource:
         builder = tfds.builder_from_directory(self.local_folder)
         if self.split not in builder.info.splits:
             raise ValueError(f"no split {self.split!r} in {self.local_folder}: there are {sorted(builder.info.splits)}")
-        found: Any = builder.info.features
-        if missing := sorted(FEATURES - set(found)):
+        features: Any = builder.info.features
+        if missing := sorted(FEATURES - set(features)):
             raise ValueError(
                 f"{self.local_folder} has no {', '.join(missing)}: docs/data.md lists the features of a record"
             )
@@ -58,7 +58,7 @@ class TFDSSource:
         return self.builder.as_data_source(self.split, decoders=encoded)  # pyright: ignore[reportCallIssue]
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Record:
@@ -93,7 +93,7 @@ class TFDSSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the dataset says of itself, and its outermost keys."""
+        """A digest of what the dataset says of itself, and its outermost keys."""
         info = self.rows.dataset_info
         ends = [self.rows[index]["key"].decode(errors="replace") for index in (0, len(self) - 1)]
         said = f"{info.full_name}/{self.split}/{len(self)}/{info.dataset_size}/{ends[0]}/{ends[1]}"
@@ -102,8 +102,8 @@ class TFDSSource:
 
 def copy_split_files(folder: str, split: str) -> Path:
     """The files of a TFDS dataset that lies in a bucket, this split's alone, as a folder of this machine."""
-    found = files.list_files(folder)
-    if not any(entry.name == "features.json" for entry in found):
+    entries = files.list_files(folder)
+    if not any(entry.name == "features.json" for entry in entries):
         raise ValueError(f"{folder!r} holds no TFDS dataset: name the folder with features.json itself")
-    other = [entry for entry in found if ".array_record" in entry.name and f"-{split}.array_record" not in entry.name]
-    return files.local_copies([entry for entry in found if entry not in other])
+    other = [entry for entry in entries if ".array_record" in entry.name and f"-{split}.array_record" not in entry.name]
+    return files.local_copies([entry for entry in entries if entry not in other])
