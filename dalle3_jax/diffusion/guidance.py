@@ -104,5 +104,5 @@ def rescale_guided(
 
 
 def _signal(rescaled: str, x_t: Images, alpha: Float[Array, "b 1 1 1"]) -> Images | int:
-    """What an output is, up to a factor for each image, the difference of and x0."""
+    """The quantity that an output is, up to a factor for each image, the difference of and x0."""
     return {"v": lambda: alpha * x_t, "eps": lambda: x_t / alpha, "x0": lambda: 0}[rescaled]()

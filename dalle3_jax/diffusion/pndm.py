@@ -54,9 +54,9 @@ def pndm(
 
     def estimate(output: Images) -> Images:
         rows = jnp.full(state.x.shape[:1], t)
-        found = x0_from_output(combined_as, output, state.x, schedule.alpha(rows), schedule.sigma(rows))
+        image = x0_from_output(combined_as, output, state.x, schedule.alpha(rows), schedule.sigma(rows))
         # Where alpha is as good as 0, eps is all of x_t and says nothing of the image.
-        return found if combined_as == "v" else jnp.where(schedule.alpha(t) > NO_SIGNAL, found, x0)
+        return image if combined_as == "v" else jnp.where(schedule.alpha(t) > NO_SIGNAL, image, x0)
 
     def step_to(output: Images, time: Time) -> Images:
         return ddim_to(schedule, state.x, estimate(output), t, time)

@@ -1,4 +1,4 @@
-"""Where a sampling loop evaluates the network: spacings of its times, those of diffusers' schedulers among them.
+"""Spacings of the times at which a sampling loop evaluates the network, those of diffusers' schedulers among them.
 
 A schedule with a table of N entries has entry i at t = (i + 1) / N; where it has none, N is 1,000.
 """
@@ -29,7 +29,7 @@ KARRAS_RHO = 7.0
 
 @dataclasses.dataclass(frozen=True)
 class Spacing:
-    """How the times of a loop are laid.
+    """The spacing of a loop's times.
 
     `kind`: "uniform", even in t; "trailing", the same at whole entries of the table; "leading", multiples of a whole
     stride, plus `offset`; "linspace", even from the table's last entry to its first; "logsnr", even in logsnr;
@@ -87,24 +87,24 @@ def sampling_times(
     its loop.
     "logsnr" spreads logsnr in [-10, logsnr(0.001)], between which an image is decided.
     """
-    if found := spacing_errors(schedule, steps, spacing, sampler):
-        raise ValueError("; ".join(found))
+    if errors := spacing_errors(schedule, steps, spacing, sampler):
+        raise ValueError("; ".join(errors))
     table = _table_length(schedule)
     if spacing.kind == "uniform":
-        found = jnp.linspace(1.0, 0.0, steps + 1, dtype=jnp.float32)
+        times = jnp.linspace(1.0, 0.0, steps + 1, dtype=jnp.float32)
     elif spacing.kind == "logsnr":
         first, last = schedule.logsnr(jnp.asarray([1.0, 0.001], jnp.float32))
         between = schedule.t_of_logsnr(jnp.linspace(jnp.maximum(first, -10), last, steps))[1:]
-        found = jnp.pad(between, 1).at[0].set(1.0)
+        times = jnp.pad(between, 1).at[0].set(1.0)
     elif spacing.kind == "karras":
         entries = _table_entries(spacing, steps, table, sampler)
         ends = (entries[0], entries[-1]) if sampler in IN_SIGMA else (table - 1, 0)
-        found = jnp.append(_karras_times(schedule, steps, *((end + 1) / table for end in ends)), 0.0)
+        times = jnp.append(_karras_times(schedule, steps, *((end + 1) / table for end in ends)), 0.0)
     else:
-        found = jnp.asarray([*((_table_entries(spacing, steps, table, sampler) + 1) / table), 0.0], jnp.float32)
+        times = jnp.asarray([*((_table_entries(spacing, steps, table, sampler) + 1) / table), 0.0], jnp.float32)
     if spacing.clean or sampler not in ENDING_EARLY:
-        return found
-    return found.at[-1].set(jnp.minimum(found[-2], 1 / table))
+        return times
+    return times.at[-1].set(jnp.minimum(times[-2], 1 / table))
 
 
 def initial_noise_std(

@@ -1,10 +1,10 @@
-"""How much of the sampling loop image to image takes."""
+"""The part of the sampling loop that image to image takes."""
 
 __all__ = ["steps_of_strength"]
 
 
 def steps_of_strength(steps: int, strength: float) -> int:
-    """How many of `steps` steps image to image takes, the last ones: strength 1 all of them, from nothing but noise.
+    """The number of `steps` steps that image to image takes, the last ones: strength 1 all, from nothing but noise.
 
     diffusers' rule, min(int(steps * strength), steps). Raises ValueError outside (0, 1], and where no step is left.
     """

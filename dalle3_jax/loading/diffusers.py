@@ -58,7 +58,7 @@ def vae_latent(config: Mapping[str, Any], module: VAE, params: Params) -> Latent
 
 
 def component_shardings(component: str, shardings: Any) -> Any:
-    """Where one component's parameters go: the function that answers for all, asked for one."""
+    """The shardings of one component's parameters: the function that answers for all, asked for one."""
     if shardings is None or isinstance(shardings, Sharding):
         return shardings
     return lambda boxed: jax.tree.broadcast(shardings({component: boxed}), {component: nn.unbox(boxed)})[component]
@@ -76,7 +76,7 @@ def digest_files(files: Sequence[Path], *texts: str) -> str:
 
 
 def _text_section(description: PipelineDescription) -> dict[str, Any]:
-    """How long texts are, and whether the UNet is given zeros for the empty one."""
+    """The length of texts, and whether the UNet is given zeros for the empty one."""
     zeros = description.options.get("force_zeros_for_empty_prompt", True)
     return {
         "length": description.length,

@@ -101,13 +101,13 @@ def _write_tokenizers(release: Release, written: Collection[str], folder: Path) 
         target.mkdir()
         write_bytes(target / "tokenizer.json", release.tokenizer.encode())
         if not isinstance(encoder, CLIPTextEncoder):
-            told = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": PAD, "eos_token": EOS}
-            _write_json(target / "tokenizer_config.json", told)
+            config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": PAD, "eos_token": EOS}
+            _write_json(target / "tokenizer_config.json", config)
             continue
         pad = tokenizer.backend.id_to_token(tokenizer.pad if encoder.pad_id is None else encoder.pad_id)
         length = release.text.get("length", encoder.positions)
-        told = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "pad_token": pad}
-        _write_json(target / "tokenizer_config.json", told)
+        config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "pad_token": pad}
+        _write_json(target / "tokenizer_config.json", config)
         for file, text in zip(("vocab.json", "merges.txt"), clip_files(release.tokenizer), strict=True):
             write_bytes(target / file, text.encode())
         if added := added_tokens(release.tokenizer):

@@ -83,8 +83,8 @@ def _list_files(source: Revision) -> list[str]:
     with _explaining_errors(source):
         from huggingface_hub import HfApi
 
-        found = HfApi(endpoint=source.endpoint).model_info(source.repo, revision=source.revision)
-    return [file.rfilename for file in found.siblings or ()]
+        info = HfApi(endpoint=source.endpoint).model_info(source.repo, revision=source.revision)
+    return [file.rfilename for file in info.siblings or ()]
 
 
 def _download_root(source: Revision, root: str) -> Path:
@@ -167,7 +167,7 @@ def _explaining_errors(source: Revision) -> Iterator[None]:
 
 
 def _remedy(source: Revision, error: Exception) -> str:
-    """What went wrong and what to do about it."""
+    """The error's message: what went wrong and what to do about it."""
     if isinstance(error, ImportError):
         return f"{source.repo} is no folder here, and taking it from the hub needs huggingface_hub: pip install it"
     from huggingface_hub import constants, errors

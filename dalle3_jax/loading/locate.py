@@ -1,4 +1,4 @@
-"""What a checkpoint's name stands for, decided in one place: a release, a run, public weights, an id of the hub."""
+"""The meaning of a checkpoint's name, decided in one place: a release, a run, public weights, an id of the hub."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,7 +16,7 @@ Kind = Literal["release", "run", "pipeline", "network", "flat"]
 
 
 class Located(NamedTuple):
-    """Where a checkpoint is, and what it is.
+    """The place of a checkpoint, and its kind.
 
     `kind` is "release" (a folder with a model.json) or "run" (a training workdir or a stage's folder, whose newest
     release is at `path`); of public weights "pipeline" (a folder with a model_index.json), "network" (one with a
@@ -28,7 +28,7 @@ class Located(NamedTuple):
 
 
 def locate(name: str | Path, variant: str | None = None) -> Located:
-    """What the checkpoint of this name is, fetched from the hub if it has to be; ValueError when there is none.
+    """The place and kind of the checkpoint of this name, fetched from the hub if it has to be; ValueError without one.
 
     A path that exists goes before an id of the hub; `variant` is that of `fetch`.
     """

@@ -58,7 +58,7 @@ def file_groups(folder: Path, root: str, names: Collection[str], variant: str | 
 
 
 def _release_files(folder: Path) -> list[str]:
-    """What the model.json of a release names."""
+    """The files that the model.json of a release names."""
     record = read_record(folder)
     files = [file for part in record["components"].values() for file in part["files"]]
     return files + (["tokenizer.json"] if record["tokenizer"] else [])

@@ -1,4 +1,4 @@
-"""What the folder of a Stable Diffusion or SDXL pipeline says of itself, and whether its parts fit together."""
+"""The description of a Stable Diffusion or SDXL pipeline's folder, and whether its parts fit together."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ __all__ = ["PIPELINE_KINDS", "PipelineDescription", "PipelineKind", "describe_pi
 
 
 class PipelineKind(NamedTuple):
-    """What a pipeline's class says and its files do not.
+    """The facts that a pipeline's class says and its files do not.
 
     Whose features its UNet attends to, its own guidance and steps, the side of the latents where no config says it, the
     options that its scheduler has whatever its config says, and whether its VAE decodes in float32 when all else is in
@@ -105,7 +105,7 @@ class PipelineDescription(NamedTuple):
 def describe_pipeline(
     folder: Path, components: Collection[str] | None = None, variant: str | None = None
 ) -> PipelineDescription:
-    """What a folder with a model_index.json says of itself; of the weights only the headers are read.
+    """The description of a folder with a model_index.json; of the weights only the headers are read.
 
     Raises ValueError naming a class that cannot be read, or else everything that is missing, that is not supported and
     that does not fit together.
@@ -173,23 +173,25 @@ def _collecting_errors(errors: list[str]) -> Iterator[None]:
 def _load_tokenizers(folder: Path, kind: PipelineKind) -> dict[str, Tokenizer]:
     """Each text encoder's; ValueError where they would read the same text as other tokens."""
     places = {encoder: _tokenizer_folder(folder, encoder) for encoder in kind.encoders}
-    found = {
+    tokenizers = {
         encoder: Tokenizer.from_json(read_folder_tokenizer(place), str(place)) for encoder, place in places.items()
     }
-    first, *others = found.values()
+    first, *others = tokenizers.values()
     if any(other.backend.get_vocab() != first.backend.get_vocab() for other in others):
         raise ValueError("its tokenizers have different vocabularies, which is not supported")
-    return found
+    return tokenizers
 
 
 def _text_length(folder: Path, kind: PipelineKind, modules: Mapping[str, Any]) -> int:
     """Tokens of a text: what its tokenizers say, which are cut and padded to it, else the positions of its encoders."""
     positions = [modules[part].positions for part in kind.encoders if isinstance(modules.get(part), CLIPTextEncoder)]
     lengths = {encoder: read_max_length(_tokenizer_folder(folder, encoder)) for encoder in kind.encoders}
-    told = sorted({length or min(positions, default=POSITIONS) for length in lengths.values()})
-    if len(told) > 1:
-        raise ValueError(f"its tokenizers cut texts to {' and '.join(map(str, told))} tokens, which must be one number")
-    return min([*told, *positions])
+    given = sorted({length or min(positions, default=POSITIONS) for length in lengths.values()})
+    if len(given) > 1:
+        raise ValueError(
+            f"its tokenizers cut texts to {' and '.join(map(str, given))} tokens, which must be one number"
+        )
+    return min([*given, *positions])
 
 
 def _tokenizer_folder(folder: Path, encoder: str) -> Path:
@@ -220,29 +222,29 @@ def _vocabulary_errors(modules: Mapping[str, Any], tokenizers: Mapping[str, Toke
 
 
 def _width_errors(kind: PipelineKind, modules: Mapping[str, Any]) -> list[str]:
-    """Where the UNet does not take what the text encoders and the VAE give, as far as they are there."""
+    """Errors where the UNet does not take what the text encoders and the VAE give, as far as they are there."""
     unet, latents = modules.get("unet"), modules.get("vae")
     clips = [modules[part] for part in kind.encoders if part in modules]
-    found = []
+    errors = []
     if unet and latents:
         beside = low_resolution_channels(kind.enlarges, latents.factor) if kind.enlarges else 0
         beside = latents.latent_channels + 1 if kind.inpaints and unet.in_channels != unet.out_channels else beside
         if (unet.in_channels - beside, unet.out_channels) != (latents.latent_channels,) * 2:
-            found.append(
+            errors.append(
                 f"its UNet takes {unet.in_channels} channels and gives {unet.out_channels}, its VAE's latents have "
                 f"{latents.latent_channels}{f' and what is shown beside them {beside}' if beside else ''}"
             )
     if unet and (unet.level_entries is not None) != bool(kind.enlarges):
-        found.append(f"its UNet has num_class_embeds={unet.level_entries}: upscalers have noise levels, others none")
+        errors.append(f"its UNet has num_class_embeds={unet.level_entries}: upscalers have noise levels, others none")
     if unet and unet.pooled and unet.size_ids != 6:
-        found.append(f"its UNet takes {unet.size_ids or 'no'} size ids, 6 are known of pipelines (5: SDXL's refiner)")
+        errors.append(f"its UNet takes {unet.size_ids or 'no'} size ids, 6 are known of pipelines (5: SDXL's refiner)")
     if unet and kind.guided_unet and not unet.guidance_width:
-        found.append("its UNet has no time_cond_proj_dim, by which latent consistency models take the guidance scale")
+        errors.append("its UNet has no time_cond_proj_dim, by which latent consistency models take the guidance scale")
     if unet and len(clips) == len(kind.encoders):
         width, vector = sum(clip.width for clip in clips), clips[-1].projection or clips[-1].width
         if unet.context_width != width or (unet.pooled and unet.vector_width != vector):
-            found.append(
+            errors.append(
                 f"its text encoders give tokens of {width} and a vector of {vector}, "
                 f"its UNet takes {unet.context_width} and {unet.vector_width or 'none'}"
             )
-    return found
+    return errors

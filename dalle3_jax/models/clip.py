@@ -82,7 +82,7 @@ def activate(activation: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape
 
 
 def end_positions(ids: Int[Array, "b l"], eos_id: int | None) -> Int[Array, " b"]:
-    """Where each text ends: at its first `eos_id`, or (None, OpenAI's own rule) at the first of its largest id."""
+    """The position of each text's end: its first `eos_id`, or (None, OpenAI's own rule) the first of its largest id."""
     return jnp.argmax(ids if eos_id is None else ids == eos_id, axis=-1)
 
 

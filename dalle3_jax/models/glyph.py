@@ -31,8 +31,8 @@ def check_glyphs(modules: Mapping[str, nn.Module], length: int) -> None:
     `length` is the number of bytes it reads, 0 for none.
     """
     encoder, joins = modules.get("glyph_encoder"), "xfnet" in modules and bool(modules["xfnet"].glyphs)
-    found = {"a glyph_encoder": encoder is not None, "xfnet.glyphs": joins, "a glyph_length above 0": length > 0}
-    has, lacks = ([part for part, there in found.items() if there is wanted] for wanted in (True, False))
+    parts = {"a glyph_encoder": encoder is not None, "xfnet.glyphs": joins, "a glyph_length above 0": length > 0}
+    has, lacks = ([part for part, there in parts.items() if there is wanted] for wanted in (True, False))
     if has and lacks:
         raise ValueError(
             f"this system has {' and '.join(has)} but not {' and '.join(lacks)}: quoted text needs all three, or none"

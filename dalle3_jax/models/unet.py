@@ -128,7 +128,7 @@ class UNet(nn.Module):
         return depth_to_space(out, self.patch).astype(jnp.float32)
 
     def _deep_features(self, x: Array, e: Array, condition: Condition | ProjectedCondition) -> Array:
-        """What the last layer is given beside the first convolution's output."""
+        """The features that the last layer is given beside the first convolution's output."""
         skips = [x]
         for i, level in enumerate(self.levels):
             for j in range(level.blocks):

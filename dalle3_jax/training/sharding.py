@@ -1,4 +1,4 @@
-"""How arrays lie on the devices: the mesh, and the rules from logical axes to mesh axes."""
+"""Sharding of arrays over devices: the mesh, and the rules from logical axes to mesh axes."""
 
 import functools
 import math

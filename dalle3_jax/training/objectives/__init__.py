@@ -1,1 +1,1 @@
-"""What each stage minimises. A loss is built from apply functions and never names a network's class."""
+"""Losses of the stages. A loss is built from apply functions and never names a network's class."""

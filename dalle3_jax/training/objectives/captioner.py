@@ -1,4 +1,4 @@
-"""What the captioner minimises: a contrastive and a language-model loss together (CoCa, arXiv 2205.01917)."""
+"""The captioner's loss: a contrastive and a language-model loss together (CoCa, arXiv 2205.01917)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,15 +22,15 @@ def captioner_loss(
     """
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
-        given, mask, wanted, counts = next_token_targets(batch["ids"], batch["mask"], start_id)
-        seen = captioner({**frozen, **params}["captioner"], given, mask, batch["images"])
-        apart, agreement = image_text_loss(seen.images, seen.texts, seen.scale)
-        each = optax.softmax_cross_entropy_with_integer_labels(seen.logits, wanted)
+        inputs, mask, targets, counts = next_token_targets(batch["ids"], batch["mask"], start_id)
+        outputs = captioner({**frozen, **params}["captioner"], inputs, mask, batch["images"])
+        contrastive_loss, agreement = image_text_loss(outputs.images, outputs.texts, outputs.scale)
+        each = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, targets)
         total = jnp.maximum(counts.sum(), 1)
-        spoken = jnp.sum(each * counts) / total
-        right = jnp.sum((seen.logits.argmax(-1) == wanted) & counts) / total
-        metrics = {"contrastive": apart, "caption": spoken, "agreement": agreement, "tokens": right}
-        return contrastive * apart + caption * spoken, metrics
+        caption_loss = jnp.sum(each * counts) / total
+        right = jnp.sum((outputs.logits.argmax(-1) == targets) & counts) / total
+        metrics = {"contrastive": contrastive_loss, "caption": caption_loss, "agreement": agreement, "tokens": right}
+        return contrastive * contrastive_loss + caption * caption_loss, metrics
 
     return loss_fn
 
@@ -38,7 +38,7 @@ def captioner_loss(
 def next_token_targets(
     ids: Int[Array, "b l"], mask: Bool[Array, "b l"], start_id: int | None
 ) -> tuple[Int[Array, "b m"], Bool[Array, "b m"], Int[Array, "b m"], Bool[Array, "b m"]]:
-    """What the network is given (ids, mask) and the token that it should say after each (ids, whether it counts).
+    """The network's inputs (ids, mask) and the token that it should say after each (ids, whether it counts).
 
     A text that a start is put before stays as long as it was; one that has begun loses its last token.
     """

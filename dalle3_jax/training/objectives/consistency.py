@@ -59,10 +59,10 @@ def consistency_loss(
                 end = null + guidance_scale * (end - null)
         x_s = ddim_to(schedule, x_t, end, t, s)
         target = denoise(task.network, run["ema"][component])(x_s, s)
-        found = denoise(task.network, params[component])(x_t, t)
-        distance = consistency.pseudo_huber(found, jax.lax.stop_gradient(target))
+        estimate = denoise(task.network, params[component])(x_t, t)
+        distance = consistency.pseudo_huber(estimate, jax.lax.stop_gradient(target))
         loss = jnp.mean(distance)
-        error = jnp.mean(jnp.square(found - x0), axis=(1, 2, 3))
+        error = jnp.mean(jnp.square(estimate - x0), axis=(1, 2, 3))
         return loss, {"loss": loss, "parts": count.astype(jnp.float32), **by_quarter(error, t)}
 
     return loss_fn

@@ -94,7 +94,7 @@ def continuous_consistency_loss(
         student = jax.lax.stop_gradient(params[component])
         with plain_attention():
             output, derivative = jax.jvp(
-                lambda x, told: task.network(student, x, told, *given).astype(jnp.float32),
+                lambda x, time: task.network(student, x, time, *given).astype(jnp.float32),
                 (x_t, time),
                 (alpha * sigma * velocity, schedule.alpha(t) * schedule.sigma(t) * time_rate(schedule, t)),
             )

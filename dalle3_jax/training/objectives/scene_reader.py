@@ -1,4 +1,4 @@
-"""What the scene reader learns from: heat with a peak at every centre, classes and boxes in the peaks' cells.
+"""Targets of the scene reader: heat with a peak at every centre, classes and boxes in the peaks' cells.
 
 The heat's loss is CenterNet's (arXiv 1904.07850 eq. 1). Pictures are spoiled as those of generators are (soft, noisy,
 of other light or resolution, through an autoencoder), so that they can be read as well.

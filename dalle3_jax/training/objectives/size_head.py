@@ -1,4 +1,4 @@
-"""What the size head minimises: the cross entropy of the size that a caption's picture has."""
+"""The size head's loss: the cross entropy of the size that a caption's picture has."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the text alone says of the latents: the loss that teaches the text side first."""
+"""The loss that trains the text side first: of latents that are predicted from the text alone."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What the autoencoder minimises: pixels, edges and the KL term."""
+"""The autoencoder's loss: pixels, edges and the KL term."""
 
 from collections.abc import Mapping
 
