@@ -18,8 +18,8 @@ OUT = {
 OUT_OF_BODIES = {"drawn", "found", "laid", "spoken", "told"}
 """Nor is a variable: a result is called by what it is."""
 
-OLDER = ("commands/", "data/", "diffusion/", "loading/", "models/", "pipeline/", "serving/", "training/objectives/")
-"""Rooms in which variables and docstrings are still to be brought to that."""
+OPENINGS = ("What ", "How ", "Where ")
+"""No docstring opens so: its first line names what is returned."""
 
 ENDS = ("ed", "en", "wn")
 IRREGULAR = {
@@ -102,7 +102,6 @@ def twins(paths: list[str]) -> dict[str, set[str]]:
 
 
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
-NEWER = {path: source for path, source in SOURCES.items() if not path.startswith(OLDER)}
 
 
 def test_the_words_that_are_out_stay_out():
@@ -116,11 +115,13 @@ def test_error_messages_are_errors():
 
 
 def test_results_are_called_by_what_they_are():
-    assert [(path, name) for path, source in NEWER.items() for name in variables(source) if name in OUT_OF_BODIES] == []
+    names = [(path, name) for path, source in SOURCES.items() for name in variables(source)]
+    assert [(path, name) for path, name in names if name in OUT_OF_BODIES] == []
 
 
 def test_docstrings_name_what_is_returned():
-    assert [(path, line) for path, source in NEWER.items() for line in first_lines(source) if line[:5] == "What "] == []
+    lines = [(path, line) for path, source in SOURCES.items() for line in first_lines(source)]
+    assert [(path, line) for path, line in lines if line.startswith(OPENINGS)] == []
 
 
 def test_few_functions_are_bare_participles():

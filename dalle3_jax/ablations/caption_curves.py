@@ -1,4 +1,4 @@
-"""How models trained on different captions follow prompts, over their training: after DALL-E 3's figures 4 and 5."""
+"""Curves of how models trained on different captions follow prompts: after DALL-E 3's figures 4 and 5."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

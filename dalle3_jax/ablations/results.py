@@ -23,7 +23,7 @@ __all__ = ["check_results", "machine_info", "missing_runs", "result_path", "run_
 
 
 def result_path(workdir: Path, variant: str, seed: int) -> Path:
-    """Where the measures of one run are kept."""
+    """The path where the measures of one run are kept."""
     return workdir / "results" / f"{slug(variant)}-{seed}.json"
 
 

@@ -147,7 +147,7 @@ def saved_pipelines(config: ConfigDict, workdir: Path) -> Iterator[tuple[int, Pi
 
 
 def training_seconds(folder: Path, config: ConfigDict) -> float:
-    """How long the steps of a run took, compilation and stops left out."""
+    """The seconds that the steps of a run took, compilation and stops left out."""
     total, before = 0.0, 0
     for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
         if "images_per_second" not in line:  # figures of a preview

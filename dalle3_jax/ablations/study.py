@@ -165,7 +165,7 @@ def stage_folder_name(config: ConfigDict) -> str:
 
 
 def captions_folder(workdir: Path, version: str) -> Path:
-    """Where a study keeps the captions that its captioners write."""
+    """The folder where a study keeps the captions that its captioners write."""
     return workdir / "captions" / version
 
 

@@ -49,7 +49,7 @@ def ablation_markdown(title: str, budget: str, results: Sequence[RunResult], tim
 
 
 def column_format(name: str, one: RunResult) -> Callable[[float], str]:
-    """How a column's values are written."""
+    """The function that formats a column's values."""
     if name in one.rates or (name in final_caption_scores(one) and not name.endswith("similarity")):
         return format_percent
     if name in final_caption_scores(one):
@@ -77,7 +77,7 @@ def final_errors(one: RunResult) -> list[float]:
 
 
 def final_caption_scores(one: RunResult) -> Mapping[str, float]:
-    """How captions were followed at the last step that was measured."""
+    """The scores of following captions at the last step that was measured."""
     return one.captions[max(one.captions)] if one.captions else {}
 
 

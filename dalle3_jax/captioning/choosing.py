@@ -1,4 +1,4 @@
-"""How the next token is chosen: the likeliest, one drawn from the likeliest, or those of the likeliest texts."""
+"""The choice of the next token: the likeliest, one sampled from the likeliest, or those of the likeliest texts."""
 
 import functools
 

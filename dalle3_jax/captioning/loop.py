@@ -27,7 +27,7 @@ METHODS = get_args(Method)
 
 @dataclass(frozen=True)
 class CaptionDecoding:
-    """How captions are written.
+    """Settings of writing captions.
 
     greedy: the likeliest token each time. top_p: one drawn at `temperature` from the fewest tokens whose chances sum to
     `top_p`. beam: the likeliest of `beams` texts, their log likelihood divided by length ** `length_penalty`.
@@ -61,7 +61,7 @@ class CaptionDecoding:
 
 
 class DecodingState(NamedTuple):
-    """Where the texts of b pictures stand, `n` of each (1 unless there are beams); rows are picture by picture."""
+    """The state of the texts of b pictures, `n` of each (1 unless there are beams); rows are picture by picture."""
 
     tokens: Int[Array, "b n l"]
     lengths: Int[Array, "b n"]

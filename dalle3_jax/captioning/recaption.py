@@ -164,5 +164,5 @@ def caption_bar(chunks: Sequence[sidecar_writer.Chunk], missing: Sequence[sideca
 
 
 def count_records(chunks: Sequence[sidecar_writer.Chunk]) -> int:
-    """How many records the chunks hold."""
+    """The number of records in the chunks."""
     return sum(chunk.records for chunk in chunks)

@@ -53,7 +53,7 @@ class Latent:
 
 @dataclass(frozen=True)
 class DecoderSettings:
-    """How a network turns latents of a space into images, or a refiner into better ones.
+    """Settings by which a network turns latents of a space into images, or a refiner into better ones.
 
     `kind` is "consistency" (its few evaluations re-noise to the `times`) or "diffusion" (DDIM in `steps` steps);
     `top` is the time where x is nothing but noise to it. `clamp` keeps every estimate of the image within [-1, 1].

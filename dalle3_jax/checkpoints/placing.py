@@ -133,7 +133,7 @@ def _fill(stacked: Array, layer: Array, index: Array, sharding: Sharding | None)
 
 
 def _slice_sharding(sharding: Sharding | None) -> Sharding | None:
-    """Where one layer of a stacked parameter lies: as the whole does, without its first axis."""
+    """The sharding of one layer of a stacked parameter: that of the whole, without its first axis."""
     if not isinstance(sharding, NamedSharding):
         return sharding
     return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))

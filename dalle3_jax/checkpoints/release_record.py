@@ -89,7 +89,7 @@ def _int8(components: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _field_errors(where: str, value: Any, fields: Mapping[str, Any]) -> list[str]:
-    """How an object differs from the fields it should have."""
+    """Errors where an object differs from the fields that it should have."""
     if not isinstance(value, dict):
         return [f"{where} is not an object"]
     errors = [f"{where} lacks {name}".strip() for name in fields if name not in value]

@@ -13,7 +13,7 @@ FACTORS = (2, 4)
 
 @dataclass(frozen=True)
 class UpscalerSettings:
-    """How a network makes images of images `factor` times smaller, noised to a level that it is told.
+    """Settings by which a network makes images of images `factor` times smaller, noised to a level that it is told.
 
     `kind` is "diffusion" (`sampler` in `steps` steps, guided by `guidance_scale`) or "consistency" (its evaluations
     re-noise to `times`, or evenly spaced ones from `top` down). It works in the latents of a VAE, or in pixels where

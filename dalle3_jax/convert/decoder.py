@@ -142,7 +142,7 @@ def encoder_options(vae: VAE) -> dict[str, Any]:
 
 
 def decoder_settings(config: Mapping[str, Any]) -> DecoderSettings:
-    """How the decoder of a config.json (of the flat layout: {}) makes images of its VAE's latents, in two steps."""
+    """The settings of a config.json's decoder (of the flat layout: {}), decoding its VAE's latents in two steps."""
     factor, scaling = module(config).factor, config.get("scaling_factor", DEFAULTS["scaling_factor"])
     if not isinstance(scaling, int | float) or not 0 < scaling < math.inf:
         raise ValueError(f"scaling_factor={scaling!r}: a positive number multiplies latents")

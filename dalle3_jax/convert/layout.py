@@ -1,4 +1,4 @@
-"""How one public class of network lies on disk: what its config.json means, and the table of its tensors."""
+"""The layout of one public class of network on disk: what its config.json means, and the table of its tensors."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -103,7 +103,7 @@ def embedding(source: str, target: str) -> list[Rule]:
 
 
 def import_moves(rules: Sequence[Rule], tensors: Mapping[str, Shape], params: Mapping[str, Shape]) -> list[Move]:
-    """Where each tensor goes, in the order of `tensors`; ValueError listing all that does not fit on either side.
+    """The move of each tensor, in the order of `tensors`; ValueError listing all that does not fit on either side.
 
     `params` are dotted paths with their shapes.
     """

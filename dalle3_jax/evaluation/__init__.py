@@ -1,1 +1,1 @@
-"""How well pictures follow their prompts, measured on scenes whose every part is known."""
+"""Measures of how well pictures follow their prompts, on scenes whose every part is known."""

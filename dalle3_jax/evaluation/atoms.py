@@ -48,7 +48,7 @@ class Atom:
 
 
 def count_atoms(atoms: tuple[Atom, ...]) -> int:
-    """How much of a composition a prompt is: its counted atoms."""
+    """The size of a prompt as a composition: its counted atoms."""
     return sum(atom.counted for atom in atoms)
 
 
@@ -186,7 +186,7 @@ def concept_plural(concept: str) -> str:
 
 
 def reading_probabilities(sight: ImageReading) -> SceneProbabilities:
-    """How sure the reader is of what it saw; of a reader that does not say so, wholly."""
+    """The reader's probabilities of what it saw; 1 of a reader that does not give any."""
     return sight.reading.probabilities or certain_probabilities(sight.reading)
 
 

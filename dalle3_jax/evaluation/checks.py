@@ -128,7 +128,7 @@ def passes_all_checks(sight: ImageReading, labels: Labels) -> bool:
 
 
 def requested_counts(labels: Labels) -> Counter[str]:
-    """How many of each concept are asked for in all."""
+    """The number of objects of each concept that is asked for in all."""
     counts: Counter[str] = Counter()
     for wanted in labels.objects:
         counts[wanted.concept] += wanted.count

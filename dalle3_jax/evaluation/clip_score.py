@@ -38,7 +38,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class ClipPreprocessor:
-    """How a picture becomes the network's input: its shorter side resized, its centre cut out, its colours scaled."""
+    """The network's preprocessing: a picture's shorter side resized, its centre cut out, its colours scaled."""
 
     shorter: int = 224
     side: int = 224

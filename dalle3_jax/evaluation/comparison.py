@@ -84,7 +84,7 @@ class Comparison:
         return f"{self.summary()}\n\n{markdown_table(titles, cells)}\n"
 
     def summary(self) -> str:
-        """How both were made, and in which settings that differs."""
+        """The settings with which both were made, and those that differ."""
         one, two = self.first.settings, self.second.settings
         others = [f"{key} ({one[key]} and {two[key]})" for key in one if key != "checkpoint" and one[key] != two[key]]
         both = zip(self.names, (self.first, self.second), strict=True)
@@ -104,7 +104,7 @@ class Comparison:
 
 
 def rate_change(pairs: Sequence[Pair], test: Check) -> RateChange:
-    """How the rates of a test differ in pairs."""
+    """The change of a test's rate, in pairs."""
     both = [list(outcomes) for outcomes in zip(*pairs, strict=True)]
     first, second = (rate_row(outcomes, [], test) for outcomes in both)
     difference = paired_difference(hits(both[1], test), hits(both[0], test))

@@ -1,4 +1,4 @@
-"""How far two sets of pictures are apart, by features of any network: a row per picture, float64.
+"""Distances of two sets of pictures, by features of any network: a row per picture, float64.
 
 Values depend on the network behind the features and on the number of rows: compare only what agrees in both.
 """
@@ -34,7 +34,7 @@ class Neighbours(NamedTuple):
 
 
 class Copying(NamedTuple):
-    """How near pictures come to the training set.
+    """Nearness of pictures to the training set.
 
     `nearer` is the share of generated pictures nearer to a training picture than all but 1 % of held-out true ones
     (`threshold`): about 0.01 for a model that copies nothing. Medians are those of the distances to the nearest.

@@ -1,4 +1,4 @@
-"""How like true pictures a model's are as a set: distances, precision and recall, and what it may have copied.
+"""Likeness of a model's pictures to true ones as a set: distances, precision and recall, and possible copies.
 
 All on the features of the scene reader, so that the figures compare with nothing outside this project: they are no FID.
 """

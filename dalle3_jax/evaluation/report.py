@@ -175,7 +175,7 @@ def rate_cells(row: RateRow) -> list[str]:
 
 
 def word_length_table(scores_by_source: Mapping[str, Mapping[int, SpellingScore]]) -> str:
-    """How words of each length were drawn in each set of pictures: exact ones, and the character error rate."""
+    """A table of words of each length in each set of pictures: exact ones, and the character error rate."""
     rate = ("95 % interval", "shuffled prompts")
     titles = ["letters", "pictures", "words", "exact", *rate, "character errors", *rate]
     lines = []

@@ -1,4 +1,4 @@
-"""How far a loop over pictures has come, on a terminal or nowhere."""
+"""A bar of a loop over pictures, on a terminal or nowhere."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How much the seed changes a picture: the mean absolute difference of pictures of one prompt, in levels of 255.
+"""The change that a seed makes: the mean absolute difference of pictures of one prompt, in levels of 255.
 
 A model whose layouts are a function of the caption draws nearly the same picture for every seed; where a prompt leaves
 places open they should differ. What pictures of different prompts differ by stands beside it, as the scale.

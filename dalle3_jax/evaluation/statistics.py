@@ -20,7 +20,7 @@ class Rate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How much higher the first system's mean is, with the bounds of its interval and the number of prompts."""
+    """The first system's mean less the second's, with the bounds of its interval and the number of prompts."""
 
     value: float
     low: float

@@ -106,7 +106,7 @@ def scene_labels(world: World, scene: Scene) -> Labels:
 
 
 def scene_relations(scene: Scene) -> tuple[tuple[int | str, ...], ...]:
-    """How the concepts of a scene stand to each other, where its kind is about that."""
+    """Relations of a scene's concepts to each other, where its kind is about that."""
     if scene.kind == "between":
         return ((0, "between", 1, 2),)
     if scene.kind == "row":

@@ -1,4 +1,4 @@
-"""How drawn words were spelt: the words that were read against those asked for."""
+"""Spelling of rendered words: the words that were read against those asked for."""
 
 import re
 from collections import defaultdict
@@ -12,7 +12,7 @@ from dalle3_jax.reading.ocr import Words
 
 
 class SpellingScore(NamedTuple):
-    """How words of one length were drawn: how many, the share without fault, and the character error rate.
+    """A score of rendered words of one length: their number, the share without fault, and the character error rate.
 
     Prompts weigh the same. What is shuffled is the same of every picture and the words of the other prompts that ask
     for some of this length; None where there is no other.
@@ -51,7 +51,7 @@ def scores_by_length(results: Iterable[tuple[str, Words, Words]]) -> dict[int, S
 
 
 def _length_score(rows: Sequence[tuple[str, Words, Words]], length: int) -> SpellingScore:
-    """How the words of one length were drawn, which every row asks for."""
+    """The score of the words of one length, which every row asks for."""
     pictures: dict[str, list[tuple[Words, Words]]] = defaultdict(list)
     for prompt, read, wanted in rows:
         pictures[prompt].append((read, wanted))

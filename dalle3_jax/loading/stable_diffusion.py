@@ -186,12 +186,10 @@ def _text_length(folder: Path, kind: PipelineKind, modules: Mapping[str, Any]) -
     """Tokens of a text: what its tokenizers say, which are cut and padded to it, else the positions of its encoders."""
     positions = [modules[part].positions for part in kind.encoders if isinstance(modules.get(part), CLIPTextEncoder)]
     lengths = {encoder: read_max_length(_tokenizer_folder(folder, encoder)) for encoder in kind.encoders}
-    given = sorted({length or min(positions, default=POSITIONS) for length in lengths.values()})
-    if len(given) > 1:
-        raise ValueError(
-            f"its tokenizers cut texts to {' and '.join(map(str, given))} tokens, which must be one number"
-        )
-    return min([*given, *positions])
+    cuts = sorted({length or min(positions, default=POSITIONS) for length in lengths.values()})
+    if len(cuts) > 1:
+        raise ValueError(f"its tokenizers cut texts to {' and '.join(map(str, cuts))} tokens, which must be one number")
+    return min([*cuts, *positions])
 
 
 def _tokenizer_folder(folder: Path, encoder: str) -> Path:

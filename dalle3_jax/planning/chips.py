@@ -68,7 +68,7 @@ class Topology:
 
     @property
     def chips(self) -> int:
-        """How many there are."""
+        """The number of chips."""
         return math.prod(self.grid)
 
     @property

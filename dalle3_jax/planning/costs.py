@@ -119,7 +119,7 @@ def _collective(visit: Visit, devices: int, program: HloProgram) -> Collective |
 
 
 def _group_size(one: Instruction, devices: int) -> int:
-    """How many devices share one run of a collective."""
+    """The number of devices that share one run of a collective."""
     text = one.attributes
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", text):
         return len(listed[1].split(","))

@@ -37,7 +37,7 @@ def _equation_flops(equation: Any, shards: int) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def count_tap_products(inputs: int, taps: int, outputs: int, stride: int, low: int, dilation: tuple[int, int]) -> int:
-    """How often a tap of a convolution's kernel meets an input along one axis, and not padding or a hole between.
+    """The number of times that a tap of a kernel meets an input along one axis, and not padding or a hole between.
 
     `low` is the padding before the first input, `dilation` the input's and the kernel's. Compilers write products as
     convolutions over as much padding as they like.

@@ -62,7 +62,7 @@ class HloProgram:
                         yield from self.visits(called, repeated, inside)
 
     def trip_count(self, loop: Instruction) -> int:
-        """How often a loop runs: as the compiler noted, else the bound in its condition; ValueError if neither says."""
+        """The number of runs of a loop: as the compiler noted, else the bound in its condition; ValueError without."""
         if noted := TRIP_COUNT_PATTERN.search(loop.attributes):
             return int(noted[1])
         condition = re.search(r"condition=%?([\w.\-]+)", loop.attributes)

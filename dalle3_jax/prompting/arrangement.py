@@ -1,4 +1,4 @@
-"""How things stand in an English prompt, said as captions say it: "cat on a skateboard", "dog left, cat right"."""
+"""Arrangements in an English prompt, said as captions say them: "cat on a skateboard", "dog left, cat right"."""
 
 import re
 from itertools import pairwise

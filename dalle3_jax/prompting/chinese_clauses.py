@@ -1,4 +1,4 @@
-"""How things stand in a clause of Chinese, by patterns over the kinds of its words, and the clause in English.
+"""Arrangements in a clause of Chinese, by patterns over the kinds of its words, and the clause in English.
 
 Kinds: N a noun, B a background, D a direction, Z the middle, T between, S beside, P at, H has or is, E of, A and, W
 without, V a verb, Y reads, Q what stands for a quote.

@@ -92,7 +92,7 @@ def read_tokens(sentence: str, lexicon: Lexicon) -> list[Token]:
 
 
 def parse_number(before: str, plural: bool) -> int | None:
-    """How many things a name with this word before it stands for; None of things spoken of before."""
+    """The number of things that a name with this word before it stands for; None of things spoken of before."""
     if before.isdigit():
         return int(before)
     if before in ONE:
@@ -105,7 +105,7 @@ def parse_number(before: str, plural: bool) -> int | None:
 
 
 def count_things(tokens: Sequence[Token]) -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:
-    """How many of each concept, and in which tints; what is said twice of the same things counts once."""
+    """The number of each concept, and its tints; what is said twice of the same things counts once."""
     numbers: dict[tuple[str, str], int] = {}
     for token in tokens:
         if token.kind == "thing":
@@ -159,7 +159,7 @@ def resolve_between(before: Sequence[str], after: Sequence[str]) -> list[Relatio
 
 
 def find_places(sentence: Sequence[Token], last: str) -> dict[str, str]:
-    """Where things are said to be: a place stands behind its thing, or before all of them."""
+    """Places where things are said to be: a place stands behind its thing, or before all of them."""
     tokens = [token for token in sentence if token.kind in ("thing", "place")]
     things = [token.name for token in tokens if token.kind == "thing"]
     places = [token.name for token in tokens if token.kind == "place"]

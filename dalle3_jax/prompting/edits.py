@@ -167,6 +167,6 @@ def move_thing(before: Claims, name: str, place: str) -> Claims:
 
 
 def relation_of(name: str, place: str, other: str) -> Relation:
-    """How a thing at a place stands to another one."""
+    """The relation of a thing at a place to another one."""
     first, last = (name, other) if place in ("left", "top") else (other, name)
     return first, "left of" if place in ("left", "right") else "above", last

@@ -71,7 +71,7 @@ def foreign_share(text: str) -> float:
 
 
 def claim_differences(wanted_claims: Claims, revised_claims: Claims, unwanted: Sequence[str]) -> list[str]:
-    """How what is said of things differs from what was asked."""
+    """Differences between what is said of things and what was asked."""
     away = {stem(word) for word in unwanted}
     wanted = {name: n for name, n in wanted_claims.things.items() if stem(name.split()[-1]) not in away}
     differences = []

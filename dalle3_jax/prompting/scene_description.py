@@ -36,7 +36,7 @@ def describe_scene(things: Sequence[PlacedThing], background: str, lexicon: Lexi
 
 
 def _relation(first: Sequence[PlacedThing], second: Sequence[PlacedThing]) -> Relation:
-    """How two kinds of things stand to each other, by the larger distance of their centres."""
+    """The relation of two kinds of things, by the larger distance of their centres."""
     across = _mean([one.x for one in first]) - _mean([one.x for one in second])
     down = _mean([one.y for one in first]) - _mean([one.y for one in second])
     before = across < 0 if abs(across) >= abs(down) else down < 0
@@ -45,7 +45,7 @@ def _relation(first: Sequence[PlacedThing], second: Sequence[PlacedThing]) -> Re
 
 
 def _place(groups: dict[str, list[PlacedThing]]) -> dict[str, str]:
-    """Where a single thing stands, if that is not the middle."""
+    """The place of a single thing, if that is not the middle."""
     [name, *others] = groups
     [thing, *more] = groups[name]
     if others or more:

@@ -135,7 +135,7 @@ def is_other(text: str, words: Sequence[Word], phrase: Phrase, names: dict[str, 
 
 
 def container_before(text: str, words: Sequence[Word], first: int) -> tuple[int, bool | None]:
-    """Where the container before a name begins and whether there are several; of none, the name and None."""
+    """The begin of the container before a name and whether there are several; of none, the name and None."""
     if (
         first < 2
         or words[first - 1].text != "of"

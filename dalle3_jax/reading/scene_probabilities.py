@@ -1,4 +1,4 @@
-"""How sure the scene reader is of what it reads: every place that may hold an object, with the odds of what it is."""
+"""Probabilities of the scene reader: every place that may hold an object, with the odds of what it is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

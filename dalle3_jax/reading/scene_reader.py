@@ -234,7 +234,7 @@ def true_reading(labels: Mapping[str, Any], height: int, width: int) -> SceneRea
 
 
 def count_matches(reading: SceneReading, expected: SceneReading, frame: tuple[int, int] = (1, 1)) -> int:
-    """How many of the wanted objects were read: concept, tint and, to within half a side, place; each once."""
+    """The number of wanted objects that were read: concept, tint and, to within half a side, place; each once."""
     left, count = list(reading.objects), 0
     for placed in expected.objects:
         near = [

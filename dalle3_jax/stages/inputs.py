@@ -56,7 +56,7 @@ def batches(
 
 
 def captioned_source(config: ConfigDict) -> Source | CaptionedSource:
-    """Where the records come from, with the captions of config.data.sidecars."""
+    """The source of records, with the captions of config.data.sidecars."""
     return add_sidecars(open_source(data_section(config)), config.data.sidecars)
 
 

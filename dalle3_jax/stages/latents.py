@@ -167,7 +167,7 @@ def fill_cache(
 
 
 def count_process_records(count: int, process: int, processes: int) -> int:
-    """How many records are a process's."""
+    """The number of a process's records."""
     firsts = range(process * latent_cache.SHARD, count, processes * latent_cache.SHARD)
     return sum(min(latent_cache.SHARD, count - first) for first in firsts)
 
@@ -190,7 +190,7 @@ def ensure_latents_cache(context: Context) -> latent_cache.LatentCache:
 
 
 def count_latents(config: ConfigDict, source: Source) -> int:
-    """How many records have their latents cached: config.data.latents, or all where there are fewer, which is said."""
+    """The number of records whose latents are cached: config.data.latents, or all where there are fewer."""
     count = min(config.data.latents, len(source))
     if count < config.data.latents and jax.process_index() == 0:
         message = f"data.latents is {config.data.latents:,}, and there are {count:,} records"

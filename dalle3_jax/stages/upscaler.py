@@ -91,7 +91,7 @@ def distill_upscaler_stage(
 def upscaler_settings(
     context: Context, diffusion: Mapping[str, Any], most_noise: float, **how: Any
 ) -> UpscalerSettings:
-    """How the stage's upscaler is sampled, under a schedule and a prediction; ValueError for networks that misfit."""
+    """The settings of the stage's upscaler, under a schedule and a prediction; ValueError for networks that misfit."""
     config, networks = context.config, context.networks
     networks.require(*text_components(networks.modules), "upscaler")
     latent = networks.latent() if "vae" in networks.modules else None

@@ -1,1 +1,1 @@
-"""How captions are written, how true they are, and how well a model follows them."""
+"""Measures of captions: how they are written, how true they are, and how well a model follows them."""

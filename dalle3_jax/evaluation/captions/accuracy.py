@@ -1,4 +1,4 @@
-"""How true captions are: what they say of scenes against the exact labels, with controls, as a table and a sheet."""
+"""Accuracy of captions: what they say of scenes against the exact labels, with controls, as a table and a sheet."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -51,12 +51,12 @@ class CaptionScores:
 
 
 def concept_counts(labels: Labels) -> Counter[str]:
-    """How many of each concept there are."""
+    """The number of objects of each concept."""
     return Counter(one["concept"] for one in labels["objects"])
 
 
 def concept_centres(labels: Labels) -> dict[str, tuple[float, float]]:
-    """Where each concept is: the mean of its objects' centres, in fractions of the frame."""
+    """The centre of each concept: the mean of its objects' centres, in fractions of the frame."""
     boxes: dict[str, list[Sequence[float]]] = {}
     for one in labels["objects"]:
         boxes.setdefault(one["concept"], []).append(one["box"])
@@ -221,7 +221,7 @@ def examples_sheet(
 
 
 def retrieval_rate(images: np.ndarray, texts: np.ndarray, among: int = 16) -> Rate:
-    """How often a picture's own text is the nearest of `among` (or all, if fewer), by unit vectors [n v] of both."""
+    """The rate at which a picture's own text is the nearest of `among` (or all, if fewer), by unit vectors [n v]."""
     among = min(among, len(images))
     count = len(images) // among * among
     products = np.einsum("bnv,bmv->bnm", *(rows[:count].reshape(-1, among, rows.shape[-1]) for rows in (images, texts)))

@@ -1,4 +1,4 @@
-"""How well a model follows captions of one version as prompts: our CLIP score, and what the scene reader finds.
+"""Scores of following captions of one version as prompts: our CLIP score, and what the scene reader finds.
 
 DALL-E 3's figures 4 and 5 ask this of models trained on different captions: of human ones, and of descriptive ones.
 """

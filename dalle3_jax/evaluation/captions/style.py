@@ -1,4 +1,4 @@
-"""How captions are written: first words, case, ends, lengths, duplicates, vocabulary."""
+"""The style of captions: first words, case, ends, lengths, duplicates, vocabulary."""
 
 import math
 import re
@@ -31,7 +31,7 @@ LATIN = 0x24F
 
 @dataclass(frozen=True)
 class Style:
-    """How the captions of one set are written; shares are in [0, 1], tokens with the token that ends a text."""
+    """The style of one set of captions; shares are in [0, 1], tokens with the token that ends a text."""
 
     captions: int
     articles: float  # begin with a, an or the
@@ -54,7 +54,7 @@ class Style:
 
 
 def measure_style(captions: Sequence[str], count: Callable[[str], int], length: int) -> Style:
-    """How captions are written; `count` gives a text's tokens, of which a model reads `length`."""
+    """The style of captions; `count` gives a text's tokens, of which a model reads `length`."""
     if not captions:
         raise ValueError("there are no captions to report on")
     firsts, tokens = Counter(first_word(text) for text in captions), [count(text) for text in captions]
@@ -134,7 +134,7 @@ def entropy(counts: Mapping[str, int]) -> float:
 
 
 def length_quantiles(numbers: Sequence[int]) -> dict[str, float]:
-    """Where the numbers lie."""
+    """Quantiles of the numbers."""
     points = {"min": 0.0, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
     quantiles = {name: float(np.quantile(numbers, point)) for name, point in points.items()}
     return {**quantiles, "mean": float(np.mean(numbers))}

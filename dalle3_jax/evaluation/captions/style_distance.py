@@ -1,4 +1,4 @@
-"""How far captions are from the prompts of users: by their words, and by how well their form alone gives them away."""
+"""Distances of captions from users' prompts: by their words, and by how well their form alone gives them away."""
 
 import math
 from collections import Counter
@@ -28,9 +28,11 @@ RIDGE = 0.1
 
 @dataclass(frozen=True)
 class PromptDistance:
-    """How far captions are from prompts: Jensen-Shannon distances in [0, 1], words more a text, the share that begins
-    with a capital letter less that of the prompts, and how well a linear classifier tells both apart by their form
-    (AUC, 0.5 is not at all); `control` is that of two halves of the prompts.
+    """Distances of captions from prompts, in words, length, case and form.
+
+    Jensen-Shannon distances in [0, 1], words more a text, the share that begins with a capital letter less that of the
+    prompts, and how well a linear classifier tells both apart by their form (AUC, 0.5 is not at all); `control` is that
+    of two halves of the prompts.
     """
 
     words: float
@@ -42,7 +44,7 @@ class PromptDistance:
 
 
 def prompt_distance(captions: Sequence[str], prompts: Sequence[str], seed: int = 0) -> PromptDistance:
-    """How far captions are from users' prompts; ValueError for fewer than ten of either."""
+    """The distance of captions from users' prompts; ValueError for fewer than ten of either."""
     if min(len(captions), len(prompts)) < 2 * FOLDS:
         raise ValueError(f"{len(captions)} captions, {len(prompts)} prompts: at least {2 * FOLDS} of each are needed")
     sets = (captions, prompts)

@@ -43,7 +43,7 @@ def caption_style_figure(
 
 
 def draw_lengths(axes: Any, lengths: Mapping[str, Sequence[int]]) -> None:
-    """How many captions have how many tokens."""
+    """Draw the number of captions by their number of tokens."""
     longest = max(max(rows) for rows in lengths.values())
     step = -(-(longest + 1) // BINS)  # whole tokens: a bin of less would hold none, and look like a gap
     edges = np.arange(0, longest + 1 + step, step) - 0.5

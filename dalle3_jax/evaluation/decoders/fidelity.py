@@ -1,4 +1,4 @@
-"""How near decoded pictures are to the true ones, picture by picture: PSNR, SSIM and the error of their edges."""
+"""Fidelity of decoded pictures to the true ones, picture by picture: PSNR, SSIM and the error of their edges."""
 
 import numpy as np
 from jaxtyping import Float, UInt8

@@ -73,7 +73,7 @@ class DecodedImages:
 
 
 class Ratio(NamedTuple):
-    """How many times as high the first mean is, with the bounds of its interval."""
+    """The ratio of the first mean to the second, with the bounds of its interval."""
 
     value: float
     low: float
@@ -155,7 +155,7 @@ def index_batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
 
 
 def fidelity_values(rows: SourceLatents, images: UInt8[np.ndarray, "k H W 3"]) -> dict[str, np.ndarray]:
-    """How much of each of the first true pictures is left, by measure; nothing where there are none."""
+    """The fidelity to each of the first true pictures, by measure; nothing where there are none."""
     if rows.truths is None:
         return {}
     tests = {"psnr": fidelity.psnr, "ssim": fidelity.ssim, "edges": fidelity.edge_error}

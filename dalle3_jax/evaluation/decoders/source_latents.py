@@ -56,7 +56,7 @@ def latent_sources(
 
 
 def batch_size_at(batch_size: int, side: int) -> int:
-    """How many pictures of this side have as many pixels as a batch of 128x128."""
+    """The number of pictures of this side that have as many pixels as a batch of 128x128."""
     return max(1, batch_size * 128**2 // side**2)
 
 

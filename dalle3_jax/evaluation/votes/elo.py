@@ -179,6 +179,6 @@ def _resample_wins(wins: Float[np.ndarray, "prompts systems systems"], samples: 
 
 
 def _resample_counts(count: int, samples: int, seed: int) -> Float[np.ndarray, "samples count"]:
-    """How often each of `count` prompts is drawn."""
+    """The number of times that each of `count` prompts is resampled."""
     counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
     return counts.astype(np.float64)
