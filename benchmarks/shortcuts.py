@@ -89,7 +89,9 @@ def measure_ways(
         pairs = zip(conditions, requests[way], strict=True)
         return jax.block_until_ready([pipeline.sample_latents(one, null, [request]) for one, request in pairs])
 
-    images = {way: np.concatenate([to_pixels(pipeline.decode(latents)) for latents in sample(way)]) for way in ways}
+    images = {
+        way: np.concatenate([to_pixels(pipeline.codec.decode(latents)) for latents in sample(way)]) for way in ways
+    }
     truths = images[next(iter(ways))]
     times: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(rounds):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from dalle3_jax.evaluation.tables import markdown_table
 from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.batching import encode_edits
 from dalle3_jax.pipeline.png import GeneratedImage, encode_png
 from dalle3_jax.prompting.claims import Claims, parse_claims
 from dalle3_jax.prompting.lexicon import Lexicon
@@ -143,13 +144,13 @@ def round_trips(pipeline: Pipeline, pictures: Sequence[GeneratedImage]) -> list[
     """PSNR of what an inversion comes back to, against the VAE's own copy of the pictures."""
     rows = []
     images = np.stack([np.asarray(one.image) for one in pictures]).astype(np.float32) / 127.5 - 1
-    copies = np.asarray(pipeline.decode(pipeline.encode_images(images)))
+    copies = np.asarray(pipeline.codec.decode(pipeline.codec.encode(images)))
     for steps in ROUND_TRIPS:
         settings = {"steps": steps, "sampler": "ddim", "guidance_scale": 1.0, "strength": 1.0}
         requests = [pipeline.request(one.prompt, image=one, source_prompt=one.prompt, **settings) for one in pictures]
-        condition = pipeline.prompts.get([one.prompt for one in pictures], pipeline.encode)
-        edit = pipeline.encode_edits(requests)
-        back = pipeline.decode(pipeline.sample_latents(condition, condition, requests, edit=edit))
+        condition = pipeline.prompts.get([one.prompt for one in pictures])
+        edit = encode_edits(pipeline, requests)
+        back = pipeline.codec.decode(pipeline.sample_latents(condition, condition, requests, edit=edit))
         psnr = 10 * np.log10(4 / np.mean((np.asarray(back) - copies) ** 2))
         rows.append((f"inversion: {steps} steps there and back", f"{psnr:.1f} dB", "of the VAE's own copy"))
     return rows

@@ -94,4 +94,4 @@ def test_a_pipeline_promotes_no_ranks_and_draws_the_same_in_64_bits(pipeline):
         wide = latents()
     np.testing.assert_allclose(wide, usual, atol=1e-4 * float(jnp.std(usual)))
     with jax.numpy_rank_promotion("raise"):
-        pipeline.decode(latents())
+        pipeline.codec.decode(latents())

@@ -91,7 +91,7 @@ def held_out_batch(pipeline: Pipeline, config: ConfigDict, records: int) -> Held
     version = main_version(usable_captions(source, dict(config.data.captions)))
     rows = read_good_records(source, records, version)
     images = normalise_pixels(np.stack([pixels for _, pixels in rows]))
-    x0 = pipeline.encode_images(images)
+    x0 = pipeline.codec.encode(images)
     eps = jax.random.normal(jax.random.key(0), x0.shape, x0.dtype)
     return HeldOutBatch(x0, eps, [record.captions[version] for record, _ in rows])
 

@@ -215,7 +215,7 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     if arguments.format == "jpeg" and (errors := jpeg_errors(wanted)):
         raise ValueError(f"--format jpeg: {errors[0]}")
     if arguments.decoder_checkpoint and all(request.decoding.decoder == "vae" for request in wanted):
-        others = " or ".join(pipeline.decoders[1:])
+        others = " or ".join(pipeline.codec.decoders[1:])
         print(
             f"note: --decoder-checkpoint has no effect while the decoder is vae: give --decoder {others}",
             file=sys.stderr,

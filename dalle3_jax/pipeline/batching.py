@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from dalle3_jax.pipeline.edit_settings import begin_step
-from dalle3_jax.pipeline.edits import paste_edit
-from dalle3_jax.pipeline.mesh_rows import gather_rows
+from dalle3_jax.pipeline.edits import edit_rows, paste_edit
+from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
 from dalle3_jax.pipeline.request import Request
-from dalle3_jax.pipeline.sampling_loop import StepProgress
+from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress
 from dalle3_jax.typing import Array, Float
 
 if TYPE_CHECKING:
@@ -21,16 +21,18 @@ __all__ = [
     "MAX_BATCH",
     "Progress",
     "default_batch_size",
+    "encode_edits",
     "generate_images",
     "group_requests",
     "program_key",
     "run_batch",
+    "upscale_images",
 ]
 
 MAX_BATCH = 8
 
 Progress = Callable[[int, int, Float[Array, "b h w c"]], None]
-"""(steps done, steps in all, the present estimate of the clean latents: `Pipeline.decode` makes a preview of it)."""
+"""(steps done, steps in all, the present estimate of the clean latents: `Pipeline.codec` makes a preview of it)."""
 
 
 def program_key(request: Request) -> Hashable:
@@ -67,13 +69,13 @@ def run_batch(
     A short batch repeats its last request: every batch of a size runs the same program.
     """
     rows = [*requests, *[requests[-1]] * (size - len(requests))]
-    condition = pipeline.prompts.get([row.prompt for row in rows], pipeline.encode)
-    null = pipeline.prompts.get_null([row.negative_prompt for row in rows], pipeline.encode)
-    began = {"edit": pipeline.encode_edits(rows)} if rows[0].edit.kind else {}
-    latents = pipeline.sample_latents(condition, null, rows, progress=progress, **began)
-    images = pipeline.decode(latents, rows[0].decoding, [row.seed for row in rows])
+    condition = pipeline.prompts.get([row.prompt for row in rows])
+    null = pipeline.prompts.get_null([row.negative_prompt for row in rows])
+    edit = encode_edits(pipeline, rows) if rows[0].edit.kind else None
+    latents = pipeline.sample_latents(condition, null, rows, progress=progress, edit=edit)
+    images = pipeline.codec.decode(latents, rows[0].decoding, [row.seed for row in rows])
     if rows[0].upscaling.factor:
-        images = pipeline.upscale(images, rows)
+        images = upscale_images(pipeline, images, rows)
     pixels = to_pixels(gather_rows(images, pipeline.mesh))
     if rows[0].edit.kind == "mask":
         pixels = [paste_edit(row.edit, image) for row, image in zip(requests, pixels, strict=False)]
@@ -81,6 +83,34 @@ def run_batch(
         GeneratedImage(Image.fromarray(image), request, pipeline.release.digest, size)
         for image, request in zip(pixels, requests, strict=False)
     ]
+
+
+def encode_edits(pipeline: "Pipeline", requests: Sequence[Request]) -> EditInputs:
+    """The inputs with which the sampling loop begins: the images of requests of one size that edit in one way."""
+    first, codec = requests[0], pipeline.codec
+    images, mask, cells = edit_rows([request.edit for request in requests], first.size, pipeline.capabilities.factor)
+    latents = codec.encode(images, first.decoding.tile)
+    if first.edit.kind == "inverted":
+        return EditInputs(latents, source=pipeline.prompts.get([request.edit.source_prompt for request in requests]))
+    if first.edit.kind == "image":
+        return EditInputs(latents)
+    beside = codec.encode(images * (1 - mask), first.decoding.tile) if pipeline.system.needs_mask else None
+    return EditInputs(latents, shard_rows(cells, pipeline.mesh), beside)
+
+
+def upscale_images(
+    pipeline: "Pipeline", images: Float[Array, "b h w 3"], requests: Sequence[Request]
+) -> Float[Array, "b H W 3"]:
+    """The decoded images of requests, enlarged as they say, all in one way; ValueError without an upscaler."""
+    how, upscaler = requests[0].upscaling, pipeline.upscaler
+    if upscaler is None:
+        raise ValueError("this release has no upscaler")
+    prompts, negatives = [row.prompt for row in requests], [row.negative_prompt for row in requests]
+    seeds = [row.seed for row in requests]
+    if not pipeline.upscaler_shares_text:
+        return upscaler(images, how, prompts=prompts, seeds=seeds, negative_prompts=negatives)
+    null = pipeline.prompts.get_null(negatives) if upscaler.guidance_scale(how) != 1 else None
+    return upscaler.enlarge(images, how, pipeline.prompts.get(prompts), null, seeds)
 
 
 def generate_images(

@@ -15,29 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dalle3_jax.checkpoints.placing import automatic_mesh, on_automatic_axes
 from dalle3_jax.checkpoints.releases import Release
-from dalle3_jax.diffusion.samplers import SAMPLERS
-from dalle3_jax.diffusion.spacing import SPACINGS
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, default_batch_size, generate_images
-from dalle3_jax.pipeline.decoders import apply_decoder, fitting_decoders
+from dalle3_jax.pipeline.decoders import fitting_decoders
 from dalle3_jax.pipeline.edit_settings import Edit, default_strength
 from dalle3_jax.pipeline.editing import Describe, carried_prompt, carried_seed, describe_image, follow_instruction
-from dalle3_jax.pipeline.edits import edit_rows, working_size
+from dalle3_jax.pipeline.edits import working_size
+from dalle3_jax.pipeline.image_codec import ImageCodec
 from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
-from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
+from dalle3_jax.pipeline.mesh_rows import shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.prompt_cache import TEXT_COMPONENTS, PromptCache
-from dalle3_jax.pipeline.request import SETTINGS, Decoding, Request, document_settings, make_request, request_errors
+from dalle3_jax.pipeline.request import SETTINGS, Request, document_settings, make_request, request_errors
 from dalle3_jax.pipeline.revision import (
     UPSAMPLING,
     revise_prompt,
@@ -47,7 +45,6 @@ from dalle3_jax.pipeline.revision import (
 )
 from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress, run_sampling_loop
 from dalle3_jax.pipeline.setting_notices import setting_notices
-from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.pipeline.upscaler import Upscaler
 from dalle3_jax.prompting.upsampler import Backend
@@ -60,7 +57,6 @@ __all__ = ["Pipeline"]
 
 FIRST_SIZE = (256, 256)
 """The size of images of a release that names none."""
-WHOLE_VAE = Decoding()
 BLANK = " "
 INSTRUCTED = 0.8
 """The strength of an edit in words where none is given."""
@@ -95,8 +91,8 @@ class Pipeline:
             return dataclasses.replace(part, params=on_automatic_axes(part.params))
 
         release, decoders, upscaler = place(release), [*map(place, decoders)], place(upscaler) if upscaler else None
-        self._upscaler_reads_conditions = upscaler is None and release.upscaler is not None
-        enlarging = release if self._upscaler_reads_conditions else upscaler
+        self.upscaler_shares_text = upscaler is None and release.upscaler is not None
+        enlarging = release if self.upscaler_shares_text else upscaler
         self.upscaler = Upscaler(enlarging, mesh) if enlarging else None
         others = [*decoders, *([upscaler] if upscaler else [])]
         if others:  # what pictures say of their checkpoint must tell other decoders from its own
@@ -105,34 +101,16 @@ class Pipeline:
         self.release, self.mesh = release, mesh
         used = (*text_components(release.modules), "unet", "vae")
         self.params = {part: release.params[part] for part in used}
-        self.prompts = PromptCache(mesh, bool(release.text.get("zero_null")))
-        self._decoders = {
-            name: decoder for part in (release, *decoders) for name, decoder in fitting_decoders(part, release)
-        }
-        self.capabilities = Capabilities(
-            samplers=tuple(SAMPLERS),
-            spacings=SPACINGS,
-            decoders=("vae", *self._decoders),
-            factor=self.system.latent.factor,
-            sizes=tuple(release.sizes),
-            timing_errors=self.system.timing_errors,
-            upscale_factors=self.upscaler.factors if self.upscaler else (),
-            upscaling_errors=self.upscaler.errors if self.upscaler else lambda _: [],
-            step_times=self.system.step_times,
-            takes_guidance_scale=self.system.unet.guidance_width > 0,
-            needs_mask=self.system.needs_mask,
-        )
+        self.prompts = PromptCache(self.encode, mesh, bool(release.text.get("zero_null")))
+        fitting = {name: decoder for part in (release, *decoders) for name, decoder in fitting_decoders(part, release)}
+        self.codec = ImageCodec(self.system, self.params["vae"], fitting, mesh)
+        self.capabilities = self.system.capabilities(release.sizes, self.codec.decoders, self.upscaler)
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
         self.upsample = str(release.sampling.get("upsample", "none"))
         if self.upsample not in UPSAMPLING:
             raise ValueError(f"the release asks for upsampling by {self.upsample!r}: known are {', '.join(UPSAMPLING)}")
         own = {name: value for name, value in release.sampling.items() if name in SETTINGS and SETTINGS[name].part}
         self.defaults = {"size": release.sizes[0] if release.sizes else FIRST_SIZE, **own}
-
-    @property
-    def decoders(self) -> tuple[str, ...]:
-        """The names of the decoders."""
-        return self.capabilities.decoders
 
     @classmethod
     def load(
@@ -347,10 +325,10 @@ class Pipeline:
         From then on pictures of these texts can be made, and of no others; the memory is free as soon as nobody else
         holds the parameters (a release that the pipeline was made of does).
         """
-        self.prompts.keep(texts, batch_size, self.encode)
+        self.prompts.keep(texts, batch_size)
         self.capabilities = dataclasses.replace(self.capabilities, texts=self.prompts.kept_texts)
         self.params = {part: params for part, params in self.params.items() if part not in TEXT_COMPONENTS}
-        if self.upscaler and self._upscaler_reads_conditions:
+        if self.upscaler and self.upscaler_shares_text:
             self.upscaler.drop_text_encoder()
         kept = {part: params for part, params in self.release.params.items() if part not in TEXT_COMPONENTS}
         self.release = dataclasses.replace(self.release, params=kept)
@@ -363,7 +341,7 @@ class Pipeline:
         progress: StepProgress | None = None,
         edit: EditInputs | None = None,
     ) -> Float[Array, "b h w c"]:
-        """Runs the sampling loop: one row a request, guided away from `null`; `edit` is what `encode_edits` gives.
+        """Runs the sampling loop: one row a request, guided away from `null`; `edit` is that of `encode_edits`.
 
         All requests are of the same size, steps, sampler and spacing. In steps in which every guidance scale is 1 or
         out of its interval the null condition is not computed, which halves their work.
@@ -374,101 +352,3 @@ class Pipeline:
         return run_sampling_loop(
             self.params, condition, null, requests, system=self.system, mesh=self.mesh, progress=progress, edit=edit
         )
-
-    def decode(
-        self, latents: Float[Array, "b h w c"], decoding: Decoding = WHOLE_VAE, seeds: Sequence[int] | None = None
-    ) -> Float[Array, "b H W 3"]:
-        """Images in about [-1, 1] from the latents that the UNet works in.
-
-        A decoder's noise comes from the seeds, one an image (0, 1, 2, ... by default). Raises ValueError for an unknown
-        decoder, wrong latents, and what `tiling.apply_in_tiles` refuses.
-        """
-        latent, name = self.system.latent, decoding.decoder
-        self._check_channels(latents)
-        latents = shard_rows(latents, self.mesh)
-        if error := SETTINGS["decoder"].error(name, self.capabilities):
-            raise ValueError(error)
-        if name != "vae":
-            decoder = self._decoders[name]
-            rows = shard_rows(np.asarray(range(len(latents)) if seeds is None else seeds, np.uint32), self.mesh)
-            with programs.batch_over_mesh(self.mesh, len(latents)):
-                latents = apply_decoder(decoder, latents, rows, latent, decoding)
-            if decoder.module.factor > 1:
-                return latents
-        with programs.batch_over_mesh(self.mesh, len(latents)):
-            tile = decoding.tile // latent.factor
-            return programs.decode_latents(self.params, latents, system=self.system, tile=tile)
-
-    def upscale(self, images: Float[Array, "b h w 3"], requests: Sequence[Request]) -> Float[Array, "b H W 3"]:
-        """The decoded images of requests, enlarged as they say, all in one way; ValueError without an upscaler."""
-        how, upscaler = requests[0].upscaling, self.upscaler
-        if upscaler is None:
-            raise ValueError("this release has no upscaler")
-        prompts, negatives = [row.prompt for row in requests], [row.negative_prompt for row in requests]
-        seeds = [row.seed for row in requests]
-        if not self._upscaler_reads_conditions:
-            return upscaler(images, how, prompts=prompts, seeds=seeds, negative_prompts=negatives)
-        null = self.prompts.get_null(negatives, self.encode) if upscaler.guidance_scale(how) != 1 else None
-        return upscaler.enlarge(images, how, self.prompts.get(prompts, self.encode), null, seeds)
-
-    def decode_sharded(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b H W 3"]:
-        """The VAE's images of a few large latents, the rows of every image sharded over the mesh's devices.
-
-        Equal to `decode`, which shards whole images. Raises ValueError without a mesh, and for rows of latents that its
-        devices do not divide.
-        """
-        self._check_channels(latents)
-        if self.mesh is None or latents.shape[1] % self.mesh.size:
-            where = f"{self.mesh.size} devices" if self.mesh else "no mesh"
-            need = "decode_sharded needs a pipeline with a mesh, and rows that its devices divide; decode needs neither"
-            raise ValueError(f"{latents.shape[1]} rows of latents on {where}: {need}")
-        rows = NamedSharding(self.mesh, PartitionSpec(None, self.mesh.axis_names))
-        with jax.set_mesh(self.mesh):
-            return programs.decode_sharded(self.params, jax.device_put(latents, rows), system=self.system)
-
-    def _check_channels(self, latents: Array) -> None:
-        channels = self.system.latent.channels
-        if latents.shape[-1] != channels:
-            raise ValueError(f"latents of {latents.shape[-1]} channels: those of this release have {channels}")
-
-    def encode_images(self, images: Any, tile: int = 0) -> Float[Array, "b h w c"]:
-        """The latents that the UNet works in, of images (b H W 3) in [-1, 1]: `decode` turns them back.
-
-        In windows of `tile` pixels a side where that is not 0.
-        """
-        rows, cells = shard_rows(images, self.mesh), tile // self.system.latent.factor
-        with programs.batch_over_mesh(self.mesh, len(images)):
-            latents = programs.encode_images(self.params["vae"], rows, vae=self.system.vae, tile=cells)
-        return self.system.latent.normalise(latents)
-
-    def encode_edits(self, requests: Sequence[Request]) -> EditInputs:
-        """The inputs with which the sampling loop begins: the images of requests of one size that edit in one way."""
-        first = requests[0]
-        images, mask, cells = edit_rows([request.edit for request in requests], first.size, self.capabilities.factor)
-        latents = self.encode_images(images, first.decoding.tile)
-        if first.edit.kind == "inverted":
-            source = self.prompts.get([request.edit.source_prompt for request in requests], self.encode)
-            return EditInputs(latents, source=source)
-        if first.edit.kind == "image":
-            return EditInputs(latents)
-        beside = self.encode_images(images * (1 - mask), first.decoding.tile) if self.system.needs_mask else None
-        return EditInputs(latents, shard_rows(cells, self.mesh), beside)
-
-    def resample(
-        self,
-        latents: Float[Array, "b h w c"],
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        *,
-        strength: float = 0.3,
-        steps: int = 8,
-    ) -> Float[Array, "b h w c"]:
-        """The base model's own version of latents: noised to t = strength, and back in steps of DDIM, not guided."""
-        if not 0 < strength <= 1 or steps < 1:
-            raise ValueError(f"strength {strength} must lie in (0, 1], steps {steps} be at least 1")
-        condition = shard_rows(gather_rows(self.encode(list(prompts)), self.mesh), self.mesh)
-        rows = shard_rows(np.asarray(seeds, np.uint32), self.mesh)
-        with programs.batch_over_mesh(self.mesh, len(latents)):
-            return programs.resample(
-                self.params, condition, latents, rows, np.float32(strength), system=self.system, steps=steps
-            )

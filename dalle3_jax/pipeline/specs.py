@@ -1,7 +1,8 @@
 """The static halves of pipelines and decoders: networks, schedules, predictions, all that a program is compiled for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flax import linen as nn
 
@@ -9,11 +10,15 @@ from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.diffusion import consistency, guidance, prediction, schedules
 from dalle3_jax.diffusion import spacing as spacings
-from dalle3_jax.diffusion.samplers import evaluates_between
+from dalle3_jax.diffusion.samplers import SAMPLERS, evaluates_between
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import check_glyphs, text_components
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.pipeline.request import Sampling
+from dalle3_jax.pipeline.setting_values import Capabilities
+
+if TYPE_CHECKING:
+    from dalle3_jax.pipeline.upscaler import Upscaler
 
 __all__ = ["DecoderSpec", "PipelineSpec"]
 
@@ -65,6 +70,24 @@ class PipelineSpec:
             latent=release.latent,
             spacing=spacing,
             rescaled=guidance.check_rescaled(release.diffusion.get("guidance_rescale_of", "v")),
+        )
+
+    def capabilities(
+        self, sizes: Sequence[tuple[int, int]], decoders: tuple[str, ...], upscaler: "Upscaler | None"
+    ) -> Capabilities:
+        """All that a pipeline of these networks can do, trained for these sizes (height, width)."""
+        return Capabilities(
+            samplers=tuple(SAMPLERS),
+            spacings=spacings.SPACINGS,
+            decoders=decoders,
+            factor=self.latent.factor,
+            sizes=tuple(sizes),
+            timing_errors=self.timing_errors,
+            upscale_factors=upscaler.factors if upscaler else (),
+            upscaling_errors=upscaler.errors if upscaler else lambda _: [],
+            step_times=self.step_times,
+            takes_guidance_scale=self.unet.guidance_width > 0,
+            needs_mask=self.needs_mask,
         )
 
     def timing_errors(self, sampling: Sampling) -> list[str]:

@@ -173,7 +173,7 @@ class Engine:
         rows = [row for row, image in enumerate(batch) if wants_preview(image, step, shown.get(row, 0))]
         previews = {}
         if rows:  # by the VAE alone, whatever decoder makes the image itself
-            pixels = to_pixels(gather_rows(self.pipeline.decode(x0), self.pipeline.mesh))
+            pixels = to_pixels(gather_rows(self.pipeline.codec.decode(x0), self.pipeline.mesh))
             previews = {row: Image.fromarray(pixels[row]) for row in rows}
         shown |= {row: shown.get(row, 0) + 1 for row in rows}
         loop.call_soon_threadsafe(publish_step, batch, step, previews, dict(shown))

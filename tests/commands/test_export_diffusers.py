@@ -185,7 +185,7 @@ def test_a_consistency_decoder_goes_back_with_the_encoder_of_its_vae(sd_folder, 
     assert "not written" not in capsys.readouterr().out
     assert_same_network(found / "decoder", source)
     assert "decoder" not in read(found / "model_index.json")
-    assert Pipeline.load(found, decoders=[found / "decoder"]).decoders == ("vae", "consistency")
+    assert Pipeline.load(found, decoders=[found / "decoder"]).codec.decoders == ("vae", "consistency")
 
 
 def test_a_decoder_without_a_public_past_says_its_scale_and_its_encoder(tmp_path):

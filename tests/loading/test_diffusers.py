@@ -199,7 +199,7 @@ def test_a_png_tells_the_digest(sd):
 
 def test_an_empty_negative_prompt_is_zeros_where_the_model_learnt_that(sd, sdxl):
     for pipeline, zeros in ((sd, False), (sdxl, True)):
-        null = pipeline.prompts.get_null(["", "a dog"], pipeline.encode)
+        null = pipeline.prompts.get_null(["", "a dog"])
         plain = pipeline.encode(["", "a dog"])
         for found, given in ((null.tokens, plain.tokens), (null.vector, plain.vector)):
             assert np.abs(given[0]).max() > 0.1
@@ -211,7 +211,7 @@ def test_an_empty_negative_prompt_is_zeros_where_the_model_learnt_that(sd, sdxl)
 def test_an_empty_negative_prompt_that_is_given_is_encoded_and_none_is_zeros(sd, sdxl):
     for pipeline, zeros in ((sd, False), (sdxl, True)):
         given, none = (pipeline.request("a cat", negative_prompt=text) for text in ("", None))
-        nulls = pipeline.prompts.get_null([given.negative_prompt, none.negative_prompt], pipeline.encode)
+        nulls = pipeline.prompts.get_null([given.negative_prompt, none.negative_prompt])
         np.testing.assert_array_equal(nulls.tokens[0], pipeline.encode(["", ""]).tokens[0])
         np.testing.assert_array_equal(nulls.vector[0], pipeline.encode(["", ""]).vector[0])
         assert (np.abs(nulls.tokens[1]).max() == 0) == zeros
@@ -220,7 +220,7 @@ def test_an_empty_negative_prompt_that_is_given_is_encoded_and_none_is_zeros(sd,
 
 def test_a_prompt_that_is_empty_is_never_zeros(sdxl):
     texts = ["", "a dog"]
-    np.testing.assert_array_equal(sdxl.prompts.get(texts, sdxl.encode).tokens, sdxl.encode(texts).tokens)
+    np.testing.assert_array_equal(sdxl.prompts.get(texts).tokens, sdxl.encode(texts).tokens)
 
 
 def test_the_second_text_encoder_sees_the_padding_it_was_trained_with(sdxl):
@@ -301,7 +301,7 @@ def test_the_public_decoder_is_shown_the_latents_as_it_was_trained(sd, tmp_path)
     expected = sample_decoder(
         part.params["decoder"], given, seeds, decoder=DecoderSpec.from_decoding(part.modules["decoder"], how)
     )
-    np.testing.assert_allclose(pipeline.decode(latents, Decoding("consistency")), expected, atol=1e-4)
+    np.testing.assert_allclose(pipeline.codec.decode(latents, Decoding("consistency")), expected, atol=1e-4)
 
 
 def test_a_system_with_an_xfnet_drops_it_too(pipeline):

@@ -65,7 +65,7 @@ def test_a_variant_is_asked_of_the_checkpoint_and_decoders_take_what_they_have(h
     monkeypatch.setattr("dalle3_jax.pipeline.pipeline.open_release", opened)
     pipeline = Pipeline.load("org/name", variant="fp16", decoders=[networks["decoder"]])
     assert asked == {"org/name": "fp16", networks["decoder"]: None}
-    assert pipeline.decoders == ("vae", "consistency")
+    assert pipeline.codec.decoders == ("vae", "consistency")
     assert locate("org/name", "fp16").kind == "pipeline"
     assert hub[-1] == ("org/name", "fp16")
 

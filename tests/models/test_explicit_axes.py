@@ -94,9 +94,9 @@ with tempfile.TemporaryDirectory() as folder:
             assert (apart <= 1).mean() > 0.999, (name, apart.max())
     # What a caller brings may lie on the caller's mesh.
     images = np.zeros((8, 16, 16, 3), np.float32)
-    latents = many.encode_images(put(images, mesh, P("data")))
-    close(latents, one.encode_images(images))
-    close(many.decode(put(np.asarray(latents), mesh, P("data"))), one.decode(np.asarray(latents)))
+    latents = many.codec.encode(put(images, mesh, P("data")))
+    close(latents, one.codec.encode(images))
+    close(many.codec.decode(put(np.asarray(latents), mesh, P("data"))), one.codec.decode(np.asarray(latents)))
 """
 )
 

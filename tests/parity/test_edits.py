@@ -9,6 +9,7 @@ from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2i
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_inpaint as inpainting
 
 from dalle3_jax.pipeline import Pipeline, programs
+from dalle3_jax.pipeline.batching import encode_edits
 from tests.parity import pipelines
 
 STEPS, SIZE, SEEDS = 20, (64, 48), (3, 4)
@@ -49,8 +50,8 @@ def prepared(folder, mask=None, **settings):
     requests = [ours.request(prompt, seed=seed, **how) for prompt, seed in zip(PROMPTS, SEEDS, strict=True)]
     keys = programs.fold_in_purpose(programs.image_keys(jnp.asarray(SEEDS, jnp.uint32)), programs.INITIAL)
     noise = programs.samplers.noise(keys, (SIZE[0] // 8, SIZE[1] // 8, 4))
-    edit = ours.encode_edits(requests)
-    condition, null = ours.prompts.get(PROMPTS, ours.encode), ours.prompts.get_null([""] * 2, ours.encode)
+    edit = encode_edits(ours, requests)
+    condition, null = ours.prompts.get(PROMPTS), ours.prompts.get_null([""] * 2)
     return edit, torch_rows(noise), ours.sample_latents(condition, null, requests, edit=edit)
 
 

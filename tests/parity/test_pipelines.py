@@ -45,8 +45,8 @@ def test_the_same_noise_gives_the_same_picture(model, scheduler, negative, tmp_p
     ours = Pipeline.load(tmp_path / "pipeline")
     settings = {"steps": STEPS, "guidance_scale": 4.0, "size": SIZE, "negative_prompt": negative}
     requests = [ours.request(prompt, seed=seed, **settings) for prompt, seed in zip(PROMPTS, SEEDS, strict=True)]
-    condition = ours.prompts.get(PROMPTS, ours.encode)
-    null = ours.prompts.get_null([negative] * 2, ours.encode)
+    condition = ours.prompts.get(PROMPTS)
+    null = ours.prompts.get_null([negative] * 2)
     latents = ours.sample_latents(condition, null, requests)
 
     noise = np.array(initial(ours, requests)).transpose(0, 3, 1, 2)
@@ -58,7 +58,7 @@ def test_the_same_noise_gives_the_same_picture(model, scheduler, negative, tmp_p
     scale = ours.system.latent.scale[0]
     with torch.no_grad():
         images = theirs.vae.decode(expected / scale).sample.permute(0, 2, 3, 1).numpy()
-    levels = np.abs(to_pixels(ours.decode(latents)).astype(int) - to_pixels(images).astype(int))
+    levels = np.abs(to_pixels(ours.codec.decode(latents)).astype(int) - to_pixels(images).astype(int))
     assert levels.max() <= 2
 
 
@@ -67,7 +67,7 @@ def test_a_latent_consistency_model_in_four_steps(tmp_path, agree, monkeypatch):
     ours = Pipeline.load(tmp_path / "pipeline")
     assert (ours.defaults["steps"], ours.defaults["guidance_scale"], ours.defaults["sampler"]) == (4, 8.5, "lcm")
     requests = [ours.request(prompt, seed=seed, size=SIZE) for prompt, seed in zip(PROMPTS, SEEDS, strict=True)]
-    condition = ours.prompts.get(PROMPTS, ours.encode)
+    condition = ours.prompts.get(PROMPTS)
     latents = ours.sample_latents(condition, condition, requests)
 
     first = np.array(initial(ours, requests)).transpose(0, 3, 1, 2)

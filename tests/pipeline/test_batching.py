@@ -78,44 +78,48 @@ class Encoder:
 
 
 def test_a_text_is_encoded_once_for_each_size_of_batch():
-    cache, encode = PromptCache(), Encoder()
-    first = cache.get(["a", "bb", "a"], encode)
+    encode = Encoder()
+    cache = PromptCache(encode)
+    first = cache.get(["a", "bb", "a"])
     np.testing.assert_array_equal(first.vector, [[1, 3], [2, 3], [1, 3]])
-    cache.get(["bb", "bb", "a"], encode)
-    np.testing.assert_array_equal(cache.get(["a"], encode).vector, [[1, 1]])
+    cache.get(["bb", "bb", "a"])
+    np.testing.assert_array_equal(cache.get(["a"]).vector, [[1, 1]])
     assert encode.batches == [["a", "bb", "bb"], ["a"]]
 
 
 def test_what_is_kept_serves_batches_of_any_size():
-    cache, encode = PromptCache(), Encoder()
-    cache.keep(["a", "bb", "ccc"], 2, encode)
-    cache.keep(["a"], 2, encode)
+    encode = Encoder()
+    cache = PromptCache(encode)
+    cache.keep(["a", "bb", "ccc"], 2)
+    cache.keep(["a"], 2)
     assert encode.batches == [["a", "bb"], ["ccc", "ccc"]]
     assert cache.kept_texts == {"a", "bb", "ccc"}
-    np.testing.assert_array_equal(cache.get(["ccc"], encode).vector, [[3, 2]])
+    np.testing.assert_array_equal(cache.get(["ccc"]).vector, [[3, 2]])
     assert len(encode.batches) == 2
 
 
 def test_the_texts_that_were_used_last_stay():
-    cache, encode = PromptCache(), Encoder()
+    encode = Encoder()
+    cache = PromptCache(encode)
     for i in range(CACHED_TEXTS):
-        cache.get([str(i)], encode)
-    cache.get(["0"], encode)  # used again: "1" is the oldest now
-    cache.get(["new"], encode)
+        cache.get([str(i)])
+    cache.get(["0"])  # used again: "1" is the oldest now
+    cache.get(["new"])
     encode.batches.clear()
-    cache.get(["0"], encode)
+    cache.get(["0"])
     assert encode.batches == []
-    cache.get(["1"], encode)
+    cache.get(["1"])
     assert encode.batches == [["1"]]
     many = [str(i) for i in range(CACHED_TEXTS + 5)]
-    assert len(cache.get(many, encode).vector) == CACHED_TEXTS + 5
+    assert len(cache.get(many).vector) == CACHED_TEXTS + 5
 
 
 def test_the_null_condition_is_zeros_where_the_model_was_trained_so():
     for zeros, expected in ((False, [[0, 2], [1, 2]]), (True, [[0, 0], [1, 2]])):
-        cache, encode = PromptCache(zero_null=zeros), Encoder()
-        null = cache.get_null(["", "a"], encode)
+        encode = Encoder()
+        cache = PromptCache(encode, zero_null=zeros)
+        null = cache.get_null(["", "a"])
         np.testing.assert_array_equal(null.vector, expected)
         np.testing.assert_array_equal(null.tokens[:, 0], expected)
         assert null.mask.all()
-        np.testing.assert_array_equal(cache.get(["", "a"], encode).vector, [[0, 2], [1, 2]])
+        np.testing.assert_array_equal(cache.get(["", "a"]).vector, [[0, 2], [1, 2]])

@@ -28,8 +28,8 @@ def latents() -> jax.Array:
 
 
 def test_a_pipeline_names_its_decoders(decoding):
-    assert decoding.decoders == ("vae", "consistency", "refiner")
-    assert Pipeline(tiny_release()).decoders == ("vae",)
+    assert decoding.codec.decoders == ("vae", "consistency", "refiner")
+    assert Pipeline(tiny_release()).codec.decoders == ("vae",)
 
 
 def test_an_unknown_decoder_lists_the_known_ones(decoding, latents):
@@ -37,13 +37,13 @@ def test_an_unknown_decoder_lists_the_known_ones(decoding, latents):
     with pytest.raises(ValueError, match=told):
         decoding("a panda", decoder="best")
     with pytest.raises(ValueError, match=told):
-        decoding.decode(latents, Decoding("best"))
+        decoding.codec.decode(latents, Decoding("best"))
 
 
 @pytest.mark.parametrize("decoder", ["consistency", "refiner"])
 def test_a_decoders_noise_is_its_own_images_seed(decoding, latents, decoder):
-    both = np.asarray(decoding.decode(latents, Decoding(decoder), [3, 4]))
-    again = np.asarray(decoding.decode(latents, Decoding(decoder), [3, 5]))
+    both = np.asarray(decoding.codec.decode(latents, Decoding(decoder), [3, 4]))
+    again = np.asarray(decoding.codec.decode(latents, Decoding(decoder), [3, 5]))
     np.testing.assert_array_equal(both[0], again[0])
     assert np.abs(both[1] - again[1]).max() > 1e-3
     assert both.shape == (2, 32, 16, 3)
@@ -51,17 +51,17 @@ def test_a_decoders_noise_is_its_own_images_seed(decoding, latents, decoder):
 
 def test_a_cold_decoder_draws_the_same_whatever_the_seed(decoding, latents):
     cold, other = (
-        decoding.decode(latents, Decoding("consistency", temperature=0.0), seeds) for seeds in ([0, 1], [5, 6])
+        decoding.codec.decode(latents, Decoding("consistency", temperature=0.0), seeds) for seeds in ([0, 1], [5, 6])
     )
     np.testing.assert_array_equal(cold, other)
-    warm = decoding.decode(latents, Decoding("consistency"), [0, 1])
+    warm = decoding.codec.decode(latents, Decoding("consistency"), [0, 1])
     assert np.abs(np.asarray(warm) - np.asarray(cold)).max() > 1e-3
     with pytest.raises(ValueError, match="temperature -1"):
-        decoding.decode(latents, Decoding("consistency", temperature=-1.0))
+        decoding.codec.decode(latents, Decoding("consistency", temperature=-1.0))
 
 
 def test_the_steps_of_a_decoder_can_be_chosen(decoding, latents):
-    own, two, one = (decoding.decode(latents, Decoding("consistency", steps)) for steps in (0, 2, 1))
+    own, two, one = (decoding.codec.decode(latents, Decoding("consistency", steps)) for steps in (0, 2, 1))
     np.testing.assert_array_equal(own, two)
     assert np.abs(np.asarray(one) - np.asarray(two)).max() > 1e-3
     assert np.abs(np.asarray(own)).max() <= 1  # clamped
@@ -73,8 +73,9 @@ def test_a_refiner_changes_latents_in_their_own_space(decoding, latents):
     params = release.params["refiner"]
     silent = {**params, "conv_out": {name: 0 * leaf for name, leaf in params["conv_out"].items()}}
     still = dataclasses.replace(release, params={**release.params, "refiner": silent})
-    refined = Pipeline(still).decode(latents, Decoding("refiner"))
-    empty = Pipeline(still).decode(0 * latents)  # zero output of x0_skip at the top: zero latents, in the UNet's space
+    refined = Pipeline(still).codec.decode(latents, Decoding("refiner"))
+    # Zero output of x0_skip at the top: zero latents, in the UNet's space.
+    empty = Pipeline(still).codec.decode(0 * latents)
     np.testing.assert_allclose(refined, empty, atol=2e-3)
 
 
@@ -84,8 +85,8 @@ def test_a_decoder_of_another_scale_of_the_same_vae_gets_latents_scaled_once(lat
     moved = dataclasses.replace(how.latent, vae="same", shift=(0.0, 0.0), scale=(1.0, 1.0))
     other = dataclasses.replace(release, decoders={"decoder": dataclasses.replace(how, latent=moved)})
     inner = dataclasses.replace(release, decoders={"decoder": dataclasses.replace(how, latent=release.latent)})
-    found = Pipeline(other).decode(latents, Decoding("consistency"))
-    wanted = Pipeline(inner).decode(release.latent.denormalise(latents), Decoding("consistency"))
+    found = Pipeline(other).codec.decode(latents, Decoding("consistency"))
+    wanted = Pipeline(inner).codec.decode(release.latent.denormalise(latents), Decoding("consistency"))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -108,7 +109,7 @@ def test_a_decoder_of_other_latents_is_refused(change, told):
 
 def test_latents_of_other_channels_are_refused(decoding, latents):
     with pytest.raises(ValueError, match="latents of 4 channels: those of this release have 2"):
-        decoding.decode(jnp.concatenate([latents, latents], axis=-1), Decoding("consistency"))
+        decoding.codec.decode(jnp.concatenate([latents, latents], axis=-1), Decoding("consistency"))
 
 
 def test_a_schedule_that_does_not_start_at_the_top_is_refused():
@@ -134,7 +135,7 @@ def test_tiles_decode_like_the_whole(decoding):
     """The tiny decoder looks no further than its halo, so that only rounding may differ."""
     latents = jax.random.normal(jax.random.key(1), (1, 40, 21, 2))
     for decoder in ("vae", "consistency"):
-        whole, tiled = (decoding.decode(latents, Decoding(decoder, tile=tile), [5]) for tile in (0, 160))
+        whole, tiled = (decoding.codec.decode(latents, Decoding(decoder, tile=tile), [5]) for tile in (0, 160))
         if decoder == "vae":  # group norm looks at the whole tile
             assert np.abs(np.asarray(whole) - np.asarray(tiled)).max() < 1.0
         else:
@@ -158,7 +159,7 @@ def test_the_default_decoder_is_the_releases(tmp_path):
     save_release(tmp_path / "r", release)
     loaded = Pipeline.load(tmp_path / "r")
     assert loaded.request("a").decoding.decoder == "refiner"
-    assert loaded.decoders == ("vae", "consistency", "refiner")
+    assert loaded.codec.decoders == ("vae", "consistency", "refiner")
     stored = load_release(tmp_path / "r")
     assert stored.latent is not None
     assert stored.latent.vae  # the digest of the VAE, which its decoders were trained on as well
@@ -179,7 +180,7 @@ def test_decoders_of_other_releases_join_and_change_the_digest(tmp_path):
     )
     save_release(tmp_path / "decoder", alone)
     base, joined = Pipeline.load(tmp_path / "base"), Pipeline.load(tmp_path / "base", decoders=[tmp_path / "decoder"])
-    assert joined.decoders == ("vae", "diffusion")
+    assert joined.codec.decoders == ("vae", "diffusion")
     assert joined.release.digest != base.release.digest
     # Stored weights name their VAE, and a decoder trained on another one says so.
     assert alone.latent is not None
@@ -199,5 +200,5 @@ def test_resampling_keeps_to_the_latents_at_low_strength(decoding, latents):
 
 
 def test_pixels_of_all_decoders_can_be_stored(decoding, latents):
-    for decoder in decoding.decoders:
-        assert to_pixels(decoding.decode(latents, Decoding(decoder))).dtype == np.uint8
+    for decoder in decoding.codec.decoders:
+        assert to_pixels(decoding.codec.decode(latents, Decoding(decoder))).dtype == np.uint8

@@ -10,6 +10,7 @@ from PIL import Image
 from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.models.build import build_models
 from dalle3_jax.pipeline import Pipeline, programs
+from dalle3_jax.pipeline.batching import encode_edits
 from dalle3_jax.pipeline.request import Request, request_from_metadata
 from tests.pipeline.test_pipeline import counted_compilations
 from tests.tiny import SECTIONS, randomised, tiny_decoders, tiny_release
@@ -26,8 +27,8 @@ def pixels(picture) -> np.ndarray:
 
 def latents_of(pipeline: Pipeline, request: Request):
     """The latents of one request, and what its loop begins with."""
-    edit = pipeline.encode_edits([request])
-    condition = pipeline.prompts.get([request.prompt], pipeline.encode)
+    edit = encode_edits(pipeline, [request])
+    condition = pipeline.prompts.get([request.prompt])
     return pipeline.sample_latents(condition, condition, [request], edit=edit), edit
 
 
@@ -68,7 +69,7 @@ def test_a_masked_image_goes_through_tiles(pipeline):
     assert picture.image.size == (200, 16)
     np.testing.assert_array_equal(pixels(picture)[rows == 0], wide[rows == 0])
     images = wide[None].astype(np.float32) / 127.5 - 1
-    first, tiled = pipeline.encode_images(images[:, :, :144]), pipeline.encode_images(images, tile=144)
+    first, tiled = pipeline.codec.encode(images[:, :, :144]), pipeline.codec.encode(images, tile=144)
     assert tiled.shape == (1, 2, 25, 2)
     np.testing.assert_allclose(tiled[:, :, :8], first[:, :, :8], atol=1e-4)
 
@@ -198,9 +199,9 @@ def painter() -> Pipeline:
 
 def test_an_inpainting_unet_sees_the_rest_and_paints_the_mask(painter):
     request = painter.request("a fox", image=IMAGE, mask=MASK)
-    edit = painter.encode_edits([request])
+    edit = encode_edits(painter, [request])
     hidden = np.where(MASK[..., None] > 0, 0, IMAGE / 127.5 - 1)[None].astype(np.float32)
-    np.testing.assert_allclose(edit.beside, painter.encode_images(hidden), atol=1e-4)
+    np.testing.assert_allclose(edit.beside, painter.codec.encode(hidden), atol=1e-4)
     [picture] = painter.edit(IMAGE, "a fox", mask=MASK)
     assert np.abs(pixels(picture) - IMAGE)[MASK == 0].max() == 0
     [other] = painter.edit(255 - IMAGE, "a fox", mask=MASK)

@@ -175,7 +175,7 @@ def test_progress_changes_nothing_and_counts_to_the_end(pipeline):
     assert seen[3][2].shape == (BATCH, 2, 2, 2)
     for one, other in zip(made, pipeline(["a fox", "an owl", "a cat"], batch_size=BATCH), strict=True):
         np.testing.assert_array_equal(pixels(one), pixels(other))
-    preview = to_pixels(pipeline.decode(seen[3][2]))  # at the last step the estimate is the picture
+    preview = to_pixels(pipeline.codec.decode(seen[3][2]))  # at the last step the estimate is the picture
     assert np.abs(preview[0].astype(int) - pixels(made[0])).max() <= 1
 
 

@@ -58,4 +58,4 @@ def test_what_cannot_be_split_is_named():
     pipeline = Pipeline.load("demo")
     latents = jax.numpy.zeros((1, 16, 16, 8))
     with pytest.raises(ValueError, match="16 rows of latents on no mesh: decode_sharded needs"):
-        pipeline.decode_sharded(latents)
+        pipeline.codec.decode_sharded(latents)

@@ -55,7 +55,7 @@ def test_export_joins_decoders_to_the_base_model(workdir, tmp_path):
     added = [str(workdir / "distill"), str(workdir / "distill_refiner")]
     export_release(workdir / "base" / "release", tmp_path / "all", add=added)
     pipeline = Pipeline.load(tmp_path / "all")
-    assert pipeline.decoders == ("vae", "consistency", "refiner")
+    assert pipeline.codec.decoders == ("vae", "consistency", "refiner")
     assert pipeline.request("a").decoding.decoder == "vae"
     export_release(tmp_path / "all", tmp_path / "again", decoder="consistency")
     assert Pipeline.load(tmp_path / "again").request("a").decoding.decoder == "consistency"
@@ -68,7 +68,7 @@ def test_export_joins_decoders_to_the_base_model(workdir, tmp_path):
 
 def test_a_teacher_joins_a_pipeline_by_its_folder(workdir):
     pipeline = Pipeline.load(workdir, decoders=[workdir / "decoder"])
-    assert pipeline.decoders == ("vae", "diffusion")
+    assert pipeline.codec.decoders == ("vae", "diffusion")
 
 
 def test_a_distilled_base_model_samples_in_few_steps_and_reads_the_guidance_scale(workdir):

@@ -150,9 +150,9 @@ def select_decoders(arguments: argparse.Namespace, pipeline: "Pipeline") -> tupl
     decoders: dict[str, Decode] = {
         label: functools.partial(decode_to_host, pipeline, decoding)
         for label, decoding in wanted.items()
-        if decoding.decoder in pipeline.decoders
+        if decoding.decoder in pipeline.codec.decoders
     }
-    lacking = dict.fromkeys(one.decoder for one in wanted.values() if one.decoder not in pipeline.decoders)
+    lacking = dict.fromkeys(one.decoder for one in wanted.values() if one.decoder not in pipeline.codec.decoders)
     return decoders, [f"{name}: this release has no such decoder; add one by --decoders PATH" for name in lacking]
 
 
@@ -160,7 +160,7 @@ def decode_to_host(pipeline: "Pipeline", decoding: Decoding, latents: np.ndarray
     """The images that a decoder makes of latents, on the host."""
     import jax.numpy as jnp
 
-    return np.asarray(pipeline.decode(jnp.asarray(latents), decoding, seeds.tolist()))
+    return np.asarray(pipeline.codec.decode(jnp.asarray(latents), decoding, seeds.tolist()))
 
 
 def teacher_label(arguments: argparse.Namespace) -> str:

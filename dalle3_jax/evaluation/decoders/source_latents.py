@@ -10,6 +10,8 @@ from dalle3_jax.data.scenes import FIRST, render_scene
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode_image, normalise_pixels
 from dalle3_jax.evaluation.row_bars import show_progress
+from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
+from dalle3_jax.typing import Array, Float
 
 if TYPE_CHECKING:
     from dalle3_jax.evaluation.decoders.quality import SourceLatents
@@ -94,8 +96,21 @@ def resample_scenes(pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int
     made = []
     for part in show_progress(list(index_batches(len(prompts), batch_size)), f"{name}: base model"):
         texts, own = [prompts[i].text for i in part], seeds[part].tolist()
-        made.append(pipeline.resample(jnp.asarray(latents[part]), texts, own, strength=STRENGTH, steps=STEPS))
+        made.append(resample_latents(pipeline, jnp.asarray(latents[part]), texts, own))
     return SourceLatents(name, np.concatenate(made)[: len(prompts)], seeds, truths, prompts=prompts)
+
+
+def resample_latents(
+    pipeline: "Pipeline", latents: Float[Array, "b h w c"], prompts: Sequence[str], seeds: Sequence[int]
+) -> Float[Array, "b h w c"]:
+    """The base model's own version of latents: noised to t = STRENGTH, and back in STEPS of DDIM, not guided."""
+    from dalle3_jax.pipeline import programs
+
+    mesh, scale = pipeline.mesh, np.float32(STRENGTH)
+    condition = shard_rows(gather_rows(pipeline.encode(prompts), mesh), mesh)
+    rows = shard_rows(np.asarray(seeds, np.uint32), mesh)
+    with programs.batch_over_mesh(mesh, len(latents)):
+        return programs.resample(pipeline.params, condition, latents, rows, scale, system=pipeline.system, steps=STEPS)
 
 
 def sample_prompt_latents(
@@ -119,7 +134,7 @@ def encode_in_batches(pipeline: "Pipeline", truths: np.ndarray, batch_size: int,
     from dalle3_jax.evaluation.decoders.quality import index_batches
 
     parts = list(index_batches(len(truths), batch_size_at(batch_size, truths.shape[1])))
-    made = [pipeline.encode_images(normalise_pixels(truths[part])) for part in show_progress(parts, f"{name}: VAE")]
+    made = [pipeline.codec.encode(normalise_pixels(truths[part])) for part in show_progress(parts, f"{name}: VAE")]
     return np.concatenate(made)[: len(truths)]
 
 
