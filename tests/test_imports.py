@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "convert": {"models", "checkpoints"},
     "loading": {"models", "text", "checkpoints", "convert"},
     "reading": {"models", "checkpoints", "data"},
-    "captioning": {"models", "checkpoints", "text", "data", "reading", "runtime"},
+    "captioning": {"models", "checkpoints", "text", "data", "reading", "prompting", "runtime"},
     "prompting": {"text", "data"},
     "pipeline": {"models", "diffusion", "text", "data", "checkpoints", "loading", "prompting", "runtime"},
     "serving": {"pipeline", "prompting", "loading", "runtime"},

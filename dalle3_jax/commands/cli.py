@@ -87,6 +87,11 @@ def add_setting_flags(
         group.add_argument(flag, dest=setting.name, help=text, **setting.type.flag)
 
 
+def flag_name(name: str) -> str:
+    """The command line's name of an argument."""
+    return "-n" if name == "n" else "--" + name.replace("_", "-")
+
+
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given on the command line; ValueError for one that cannot be read."""
     given = {name: getattr(arguments, name, None) for name, setting in SETTINGS.items() if setting.has_flag}
@@ -135,6 +140,23 @@ def warnings_as_notes() -> Iterator[None]:
         finally:
             for message in dict.fromkeys(str(one.message) for one in caught if one.category is UserWarning):
                 print(f"note: {message}", file=sys.stderr)
+
+
+def add_checkpoint_flags(group: argparse._ActionsContainer) -> None:
+    """The flags of the checkpoint that makes images, which `pipeline_from_flags` opens."""
+    text = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
+    group.add_argument("--checkpoint", default="demo", metavar="PATH", help=text)
+    text = "a checkpoint whose decoder joins in: a release, a stage, or diffusers' ConsistencyDecoderVAE"
+    group.add_argument("--decoder-checkpoint", action="append", default=[], metavar="PATH", help=text)
+    group.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
+    text = "take the checkpoint's files of this variant, as in model.fp16.safetensors"
+    group.add_argument("--variant", metavar="NAME", help=text)
+
+
+def pipeline_from_flags(arguments: argparse.Namespace, all_devices: bool = False) -> "Pipeline":
+    """The pipeline of the checkpoint that the flags name."""
+    decoders, how = arguments.decoder_checkpoint, (arguments.dtype, arguments.variant)
+    return open_pipeline(arguments.checkpoint, decoders, *how, all_devices=all_devices)
 
 
 def open_pipeline(

@@ -24,7 +24,7 @@ from dalle3_jax.captioning.loop import METHODS
 from dalle3_jax.captioning.recaption import Guards, RecaptionResult, captions_metadata, make_captioning, recaption
 from dalle3_jax.captioning.species import read_names
 from dalle3_jax.commands import MEMORY_REMEDIES
-from dalle3_jax.commands.cli import CommandParser, parse_scene_size, parse_world
+from dalle3_jax.commands.cli import CommandParser, flag_name, parse_scene_size, parse_world
 from dalle3_jax.data import batches, settings
 from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.scenes import SPLITS
@@ -122,7 +122,7 @@ def parse_caption_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> t
     if arguments.source and rest:
         wrong.append(f"unknown arguments {' '.join(rest)}: --config.KEY=VALUE goes with --config")
     if arguments.config and (given := [name for name in DATA_FLAGS if getattr(arguments, name) is not None]):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        flags = ", ".join(f"{flag_name(name)}" for name in given)
         wrong.append(f"{flags}: with --config write --config.data.{given[0]}=VALUE")
     for make in makers:
         try:

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dalle3_jax.commands.cli import CommandParser, bad_input, failures, open_pipeline, print_command_errors
+from dalle3_jax.commands.cli import (
+    CommandParser,
+    add_checkpoint_flags,
+    bad_input,
+    failures,
+    pipeline_from_flags,
+    print_command_errors,
+)
 from dalle3_jax.pipeline.setting_values import parse_size
 
 if TYPE_CHECKING:
@@ -34,12 +41,7 @@ def build_parser() -> CommandParser:
         allow_abbrev=False,
     )
     model = parser.add_argument_group("what is served")
-    remark = "a release, a workdir, a folder of diffusers, an id of the hub (organisation/name), or demo (default)"
-    model.add_argument("--checkpoint", default="demo", metavar="PATH", help=remark)
-    remark = "a checkpoint whose decoder joins in: a release, a stage, or diffusers' ConsistencyDecoderVAE"
-    model.add_argument("--decoder-checkpoint", action="append", metavar="PATH", help=remark)
-    model.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
-    model.add_argument("--variant", metavar="NAME", help="take the checkpoint's files of this variant, as fp16")
+    add_checkpoint_flags(model)
     remark = "refuse other names of models than those that GET /v1/models lists"
     model.add_argument("--strict-models", action="store_true", help=remark)
     work = parser.add_argument_group("how it works")
@@ -75,13 +77,7 @@ def main(argv: Sequence[str]) -> int:
         check_arguments(arguments)
         keys = read_keys(arguments.api_key or (), arguments.api_key_file)
     with bad_input():
-        pipeline = open_pipeline(
-            arguments.checkpoint,
-            arguments.decoder_checkpoint or (),
-            arguments.dtype,
-            arguments.variant,
-            all_devices=True,
-        )
+        pipeline = pipeline_from_flags(arguments, all_devices=True)
         requests = warm_up_requests(pipeline, arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with failures(OSError, remark="give another --host or --port"):

@@ -114,9 +114,19 @@ def upscale_images(
 
 
 def generate_images(
-    pipeline: "Pipeline", requests: Sequence[Request], size: int, progress: Progress | None = None
+    pipeline: "Pipeline", requests: Sequence[Request], size: int | None = None, progress: Progress | None = None
 ) -> Iterator[tuple[int, GeneratedImage]]:
-    """Yields (index of the request, image) of checked requests, as batches are done."""
+    """(Index of the request, image) of checked requests, as batches are done; ValueError at once for a bad size."""
+    devices = pipeline.mesh.size if pipeline.mesh else 1
+    size = default_batch_size(requests, devices) if size is None else size
+    if size < 1:
+        raise ValueError(f"a batch size of {size}; it must be at least 1")
+    return _run_batches(pipeline, requests, size, progress)
+
+
+def _run_batches(
+    pipeline: "Pipeline", requests: Sequence[Request], size: int, progress: Progress | None
+) -> Iterator[tuple[int, GeneratedImage]]:
     batches = group_requests(requests, size)
     done, total = 0, sum(_count_steps(requests[batch[0]]) for batch in batches)
     for batch in batches:

@@ -1,13 +1,23 @@
 """Sheets of pictures with their prompts under them, for people to look at."""
 
+import hashlib
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
+from dalle3_jax.files import write_whole
+from dalle3_jax.pipeline.image_formats import open_generated
+from dalle3_jax.pipeline.png import encode_png
+from dalle3_jax.pipeline.request import Request, shorten
 from dalle3_jax.pipeline.sheet_text import draw_text, printable_text, wrap_text
 
-__all__ = ["FAINT", "GREEN", "INK", "MARGIN", "RED", "SheetCell", "SheetLine", "draw_sheet"]
+if TYPE_CHECKING:
+    from dalle3_jax.pipeline.album import Album
+
+__all__ = ["FAINT", "GREEN", "INK", "MARGIN", "RED", "SheetCell", "SheetLine", "draw_sheet", "save_album_sheet"]
 
 MARGIN = 14
 """Pixels around every picture."""
@@ -63,3 +73,21 @@ def enlarge(image: Image.Image, width: int) -> Image.Image:
     whole = width % image.width == 0
     height = round(image.height * width / image.width)
     return image.convert("RGB").resize((width, height), Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
+
+
+def save_album_sheet(album: "Album", requests: Sequence[Request], digest: str) -> Path:
+    """One sheet of an album's pictures with their prompts, named for what it shows."""
+    identities = "".join(request.identity(digest) for request in requests)
+    path = album.folder / f"grid-{hashlib.sha256(identities.encode()).hexdigest()[:10]}.png"
+    cells = []
+    for request in requests:
+        with open_generated(album.path(request, digest)) as image:
+            cells.append(SheetCell(image.convert("RGB"), (SheetLine(printable_line(request.prompt)),)))
+    width = max(256, min(max(cell.image.width for cell in cells), 512))
+    write_whole(path, encode_png(draw_sheet(cells, columns=math.ceil(math.sqrt(len(cells))), width=width)))
+    return path
+
+
+def printable_line(prompt: str) -> str:
+    """The prompt as one line that can be drawn."""
+    return "".join(letter if letter.isprintable() else " " for letter in shorten(prompt, 160))

@@ -11,7 +11,14 @@ from dalle3_jax.pipeline.request import shorten
 from dalle3_jax.prompting.scene_lexicon import training_lexicon
 from dalle3_jax.prompting.upsampler import Backend, Turn, template_backend, upsample
 
-__all__ = ["Describe", "carried_prompt", "carried_seed", "describe_image", "follow_instruction"]
+__all__ = [
+    "Describe",
+    "carried_prompt",
+    "carried_seed",
+    "describe_image",
+    "follow_instruction",
+    "instructed_settings",
+]
 
 Describe = Callable[[UInt8[np.ndarray, "h w 3"]], str]
 """The pixels of an image -> what it shows: a captioner, as `lambda pixels: captioner.captions([pixels])[0]`."""
@@ -62,3 +69,25 @@ def follow_instruction(
         why = edited.notice or "it changes nothing"
         raise ValueError(f"{shorten(instruction)!r} cannot be done to {shorten(described)!r}: {why}")
     return edited.revised
+
+
+def instructed_settings(
+    instruction: str,
+    image: InputImage,
+    given: Mapping[str, Any],
+    training: Mapping[str, Any],
+    fits: Callable[[str], bool],
+    describe: Describe | None = None,
+    backend: Backend | None = None,
+) -> dict[str, Any]:
+    """The settings of an image edited by an instruction, with those that are `given` (and not None).
+
+    The prompt is what becomes of the one that the image carries, or else of its description, by which the whole of it
+    is then inverted; the seed is the image's own. Raises ValueError as `describe_image` and `follow_instruction` do.
+    """
+    described = describe_image(image, describe)
+    prompt = follow_instruction(instruction, described, training, fits, backend)
+    settings = {"prompt": prompt, "original_prompt": instruction, "seed": carried_seed(image)}
+    if not (carried_prompt(image) or given.get("mask") is not None or given.get("outpaint")):
+        settings["source_prompt"] = described
+    return settings | {name: value for name, value in given.items() if value is not None}

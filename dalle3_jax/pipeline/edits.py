@@ -4,16 +4,16 @@ An image with a mask keeps its size: it is sampled at another where the model ne
 is brought back to the image's own pixels. All others stay as they are, to the last level.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageFilter, ImageOps
 
-from dalle3_jax.pipeline.edit_settings import Edit, canvas_size, outpaint_borders
+from dalle3_jax.pipeline.edit_settings import Edit, canvas_size, default_strength, outpaint_borders
 
-__all__ = ["EditRows", "edit_rows", "edited_mask", "nearest_size", "paste_edit", "working_size"]
+__all__ = ["EditRows", "edit_defaults", "edit_rows", "edited_mask", "nearest_size", "paste_edit", "working_size"]
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 MaskPixels = UInt8[np.ndarray, "h w"]
@@ -42,6 +42,12 @@ class Placement(NamedTuple):
     left: int
     height: int
     width: int
+
+
+def edit_defaults(given: Mapping[str, Any], sizes: Sequence[tuple[int, int]], factor: int) -> dict[str, Any]:
+    """The settings that follow from an image to edit, and from those `given` beside it; the rest as `working_size`."""
+    edit = Edit(given["image"], given.get("mask"), outpaint=given.get("outpaint", ""))
+    return {"strength": default_strength(edit), "size": working_size(edit, sizes, factor)}
 
 
 def working_size(edit: Edit, sizes: Sequence[tuple[int, int]], factor: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ pipeline("a panda on a beach")[0].save("panda.png")
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,12 @@ from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.glyph import text_components
-from dalle3_jax.pipeline import programs
+from dalle3_jax.pipeline import programs, revision
 from dalle3_jax.pipeline.auto_size import candidate_sizes
-from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, default_batch_size, generate_images
+from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, generate_images
 from dalle3_jax.pipeline.decoders import fitting_decoders
-from dalle3_jax.pipeline.edit_settings import Edit, default_strength
-from dalle3_jax.pipeline.editing import Describe, carried_prompt, carried_seed, describe_image, follow_instruction
-from dalle3_jax.pipeline.edits import working_size
+from dalle3_jax.pipeline.editing import Describe, carried_seed, describe_image, instructed_settings
+from dalle3_jax.pipeline.edits import edit_defaults
 from dalle3_jax.pipeline.image_codec import ImageCodec
 from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.mesh_rows import shard_rows
@@ -36,13 +35,6 @@ from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.prompt_cache import TEXT_COMPONENTS, PromptCache
 from dalle3_jax.pipeline.request import SETTINGS, Request, document_settings, make_request, request_errors
-from dalle3_jax.pipeline.revision import (
-    UPSAMPLING,
-    revise_prompt,
-    revision_notices,
-    truncation_notices,
-    unknown_notes,
-)
 from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress, run_sampling_loop
 from dalle3_jax.pipeline.setting_notices import setting_notices
 from dalle3_jax.pipeline.specs import PipelineSpec
@@ -58,8 +50,6 @@ __all__ = ["Pipeline"]
 FIRST_SIZE = (256, 256)
 """The size of images of a release that names none."""
 BLANK = " "
-INSTRUCTED = 0.8
-"""The strength of an edit in words where none is given."""
 OPENED = {"image": open_input_image, "mask": open_input_mask}
 """The settings that are images, which are opened once."""
 
@@ -107,8 +97,9 @@ class Pipeline:
         self.capabilities = self.system.capabilities(release.sizes, self.codec.decoders, self.upscaler)
         self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
         self.upsample = str(release.sampling.get("upsample", "none"))
-        if self.upsample not in UPSAMPLING:
-            raise ValueError(f"the release asks for upsampling by {self.upsample!r}: known are {', '.join(UPSAMPLING)}")
+        if self.upsample not in revision.UPSAMPLING:
+            known = ", ".join(revision.UPSAMPLING)
+            raise ValueError(f"the release asks for upsampling by {self.upsample!r}: known are {known}")
         own = {name: value for name, value in release.sampling.items() if name in SETTINGS and SETTINGS[name].part}
         self.defaults = {"size": release.sizes[0] if release.sizes else FIRST_SIZE, **own}
 
@@ -169,17 +160,17 @@ class Pipeline:
         if not prompts or n < 1:
             raise ValueError("there is nothing to make: give at least one prompt and n of at least 1")
         by, training = upsample or self.upsample, self.release.training
-        revised = {prompt: revise_prompt(prompt, by, training, self.can_read) for prompt in dict.fromkeys(prompts)}
+        texts = dict.fromkeys(prompts)
+        revised = {prompt: revision.revise_prompt(prompt, by, training, self.can_read) for prompt in texts}
         requests = []
         for i, prompt in enumerate(prompt for prompt in prompts for _ in range(n)):
             own = {"original_prompt": None if revised[prompt] == prompt else prompt, **settings}
             requests.append(self.request(revised[prompt], seed=seed + i, **own))
-        notices = unknown_notes(revised, training) + revision_notices(revised)
-        notices += self.request_notices(requests)
-        for notice in notices:
+        notices = revision.unknown_notes(revised, training) + revision.revision_notices(revised)
+        for notice in notices + self.request_notices(requests):
             warnings.warn(notice, stacklevel=2)
         with progress_bar() if progress is True else nullcontext((None, progress or None)) as (_, report):
-            pictures = dict(self._generate(requests, batch_size, report))
+            pictures = dict(generate_images(self, requests, batch_size, report))
         return [pictures[index] for index in range(len(requests))]
 
     @document_settings
@@ -212,12 +203,9 @@ class Pipeline:
         if (prompt is None) == (instruction is None):
             raise ValueError("give either a prompt for the whole edited image, or an instruction, as 'make it night'")
         if instruction is not None:
-            described, training = describe_image(opened, describe), self.release.training
-            prompt = follow_instruction(instruction, described, training, self.can_read, chat)
-            settings = {"original_prompt": instruction, "strength": INSTRUCTED, **settings}
-            if not (carried_prompt(opened) or settings.get("mask") is not None or settings.get("outpaint")):
-                settings.setdefault("source_prompt", described)
-            upsample, seed = "none", carried_seed(opened) if seed is None else seed
+            given, training = {"seed": seed, **settings}, self.release.training
+            settings = instructed_settings(instruction, opened, given, training, self.can_read, describe, chat)
+            prompt, seed, upsample = settings.pop("prompt"), settings.pop("seed"), "none"
         how = {"n": n, "seed": seed or 0, "batch_size": batch_size, "progress": progress, "upsample": upsample}
         return self(prompt or "", image=opened, **how, **settings)
 
@@ -267,22 +255,15 @@ class Pipeline:
         if given.get("negative_prompt") == "" and self.release.text.get("zero_null"):
             given["negative_prompt"] = BLANK
         given |= {name: read(given[name]) for name, read in OPENED.items() if name in given}
-        request = make_request(prompt, self.defaults | self._edit_defaults(given) | given)
+        edit = edit_defaults(given, candidate_sizes(self), self.capabilities.factor) if "image" in given else {}
+        request = make_request(prompt, self.defaults | edit | given)
         self.check_requests([request])
         return request
 
     def request_notices(self, requests: Sequence[Request]) -> list[str]:
         """Notes on requests that can be made: texts that are cut, settings without effect."""
-        notices = truncation_notices(requests, self.release.text, self.tokenizer)
+        notices = revision.truncation_notices(requests, self.release.text, self.tokenizer)
         return notices + setting_notices(requests, self.capabilities, self.defaults)
-
-    def _edit_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings that follow from the image that is edited, where there is one."""
-        if "image" not in given:
-            return {}
-        edit = Edit(given["image"], given.get("mask"), outpaint=given.get("outpaint", ""))
-        size = working_size(edit, candidate_sizes(self), self.capabilities.factor)
-        return {"strength": default_strength(edit), "size": size}
 
     def check_requests(self, requests: Iterable[Request]) -> None:
         """Raises one ValueError with everything that keeps requests from elsewhere, as of a PNG, from being made."""
@@ -298,16 +279,7 @@ class Pipeline:
         Raises ValueError at once when one cannot be made.
         """
         self.check_requests(requests)
-        return self._generate(requests, batch_size, progress)
-
-    def _generate(
-        self, requests: Sequence[Request], batch_size: int | None, progress: Progress | None
-    ) -> Iterator[tuple[int, GeneratedImage]]:
-        devices = self.mesh.size if self.mesh else 1
-        size = default_batch_size(requests, devices) if batch_size is None else batch_size
-        if size < 1:
-            raise ValueError(f"a batch size of {size}; it must be at least 1")
-        return generate_images(self, requests, size, progress)
+        return generate_images(self, requests, batch_size, progress)
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """The UNet's condition of each prompt; "" is the null condition. ValueError once the encoder was dropped."""

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dalle3_jax.pipeline.editing import carried_seed, describe_image, follow_instruction
+from dalle3_jax.pipeline.editing import describe_image, instructed_settings
 from dalle3_jax.pipeline.input_images import InputImage, open_input_image, open_input_mask
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.generation import plan_job
@@ -19,8 +19,8 @@ from dalle3_jax.serving.uploads import open_image, read_form, transparent_part
 
 __all__ = ["ROUTES", "read_form_call"]
 
-INSTRUCTED = 0.8
-"""The strength of an edit in words, and of a variation, where none is given."""
+VARIATION_STRENGTH = 0.8
+"""The strength of a variation where none is given."""
 UNSAID = "nothing says what the image shows: send a prompt that does"
 
 
@@ -62,14 +62,11 @@ def edit_values(
         return {**images}, []
     pipeline, image = service.engine.pipeline, images["image"]
     try:
-        described = describe_image(image)
-        prompt = follow_instruction(instruction, described, pipeline.release.training, pipeline.can_read)
+        given = {**images, "seed": getattr(call, "seed", None)}
+        values = instructed_settings(instruction, image, given, pipeline.release.training, pipeline.can_read)
     except ValueError as error:
         raise ApiError(400, f"instruction: {error}", param="instruction", code="invalid_value") from None
-    values = {**images, "prompt": prompt, "original_prompt": instruction, "upsample": "none"}
-    strength, seed = getattr(call, "strength", None), getattr(call, "seed", None)
-    values |= {"strength": INSTRUCTED} if strength is None else {}
-    return values | ({"seed": carried_seed(image)} if seed is None else {}), []
+    return values | {"upsample": "none"}, []
 
 
 def variation_values(
@@ -77,7 +74,7 @@ def variation_values(
 ) -> tuple[dict[str, Any], list[str]]:
     """The values of a variation, and warnings: by the image's prompt where none is given, at 1 by that alone."""
     prompt, strength = getattr(call, "prompt", None), getattr(call, "strength", None)
-    values: dict[str, Any] = {} if strength == 1 else {**images, "strength": strength or INSTRUCTED}
+    values: dict[str, Any] = {} if strength == 1 else {**images, "strength": strength or VARIATION_STRENGTH}
     values |= {"strength": None} if strength == 1 else {}
     if prompt:
         return values, []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from dalle3_jax.pipeline import editing
 from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.serving import edit_api
@@ -112,11 +113,11 @@ def test_an_instruction_is_done_to_the_prompt_that_the_image_tells(service, monk
     training = {"data": "scenes"}
     asked = []
 
-    def follow(instruction, described, told, fits):
+    def follow(instruction, described, told, *rest):
         asked.append((instruction, described, told))
         return "a red apple at night"
 
-    monkeypatch.setattr(edit_api, "follow_instruction", follow)
+    monkeypatch.setattr(editing, "follow_instruction", follow)
     monkeypatch.setattr(service.engine.pipeline, "release", replace(service.engine.pipeline.release, training=training))
     image = InputImage("0" * 64, metadata={"prompt": "a red apple", "seed": 7})
     call = parse_body(Edits, {"instruction": "make it night"})
@@ -124,7 +125,7 @@ def test_an_instruction_is_done_to_the_prompt_that_the_image_tells(service, monk
     assert asked == [("make it night", "a red apple", training)]
     assert values == {
         **{"image": image, "prompt": "a red apple at night", "original_prompt": "make it night"},
-        **{"upsample": "none", "strength": 0.8, "seed": 7},
+        **{"upsample": "none", "seed": 7},
     }
     assert notes == []
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dalle3_jax.commands.cli import CommandParser, add_setting_flags, given_settings
+from dalle3_jax.commands.cli import CommandParser, add_setting_flags, flag_name, given_settings
 from dalle3_jax.data.scenes import SCATTERED, WORLDS
 from dalle3_jax.data.scenes.scene import SPLITS
 from dalle3_jax.pipeline.album import Album
@@ -89,7 +89,7 @@ def argument_errors(arguments: argparse.Namespace) -> list[str]:
     """Errors of the numbers."""
     least = {"count": 1, "seeds": 1, "batch_size": 1, "seed": 0, "neighbours": 0}
     return [
-        f"--{name.replace('_', '-')} {value} must be at least {low}"
+        f"{flag_name(name)} {value} must be at least {low}"
         for name, low in least.items()
         if (value := getattr(arguments, name, None)) is not None and value < low
     ]

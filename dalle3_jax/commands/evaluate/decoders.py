@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dalle3_jax.commands.cli import CommandError, CommandParser, bad_input, open_pipeline, print_command_errors
+from dalle3_jax.commands.cli import (
+    CommandError,
+    CommandParser,
+    bad_input,
+    flag_name,
+    open_pipeline,
+    print_command_errors,
+)
 from dalle3_jax.commands.evaluate.cli import FAILURES
 from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, batch_size_at, latent_sources
 from dalle3_jax.evaluation.row_bars import show_progress
@@ -108,7 +115,7 @@ def check_decoder_arguments(arguments: argparse.Namespace) -> None:
     least = {"count": 6, "teacher_steps": 2, "teacher_count": 0, "seed": 0, "batch_size": 1}
     given = [(name, getattr(arguments, name), low) for name, low in least.items()]
     given += [("steps", steps, 1) for steps in arguments.steps]
-    errors = [f"--{name.replace('_', '-')} {value} must be at least {low}" for name, value, low in given if value < low]
+    errors = [f"{flag_name(name)} {value} must be at least {low}" for name, value, low in given if value < low]
     if arguments.seed > (last := 2**32 - arguments.count):
         errors.append(f"--seed {arguments.seed} must be at most {last}, for the pictures that follow")
     errors += [f"--sizes {side}: at most {MAX_SIDE}" for side in arguments.sizes if side > MAX_SIDE]

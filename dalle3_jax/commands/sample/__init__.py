@@ -1,0 +1,235 @@
+"""`dalle3-jax sample`: prompts to pictures, in batches, into a folder that a later run completes."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dalle3_jax.commands import MEMORY_REMEDIES
+from dalle3_jax.commands.cli import (
+    bad_input,
+    failures,
+    flag_name,
+    given_settings,
+    pipeline_from_flags,
+    print_command_errors,
+)
+from dalle3_jax.commands.sample.cli import CHAT_FLAGS, build_parser, chat_of
+from dalle3_jax.pipeline import auto_size, editing, revision
+from dalle3_jax.pipeline.album import Album, expand_names
+from dalle3_jax.pipeline.edit_settings import check_edit
+from dalle3_jax.pipeline.input_images import InputImage
+from dalle3_jax.pipeline.jobs import AUTO, PromptLine, make_requests, parse_size_or_auto, read_prompt_lines
+from dalle3_jax.pipeline.png import jpeg_errors
+from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, shorten
+from dalle3_jax.prompting.chat import Chat
+from dalle3_jax.runtime.cluster import find_hosts
+
+if TYPE_CHECKING:
+    from dalle3_jax.pipeline import Pipeline
+
+MAX_GRID = 400
+INPUTS = ("image", "mask")
+"""The settings that are files, which a picture made of them names by their digests alone."""
+
+
+@print_command_errors
+def main(argv: Sequence[str]) -> int:
+    """Run the command; bad input gives one line and status 2 before anything is computed."""
+    arguments = build_parser().parse_args(argv)
+    with bad_input():
+        if find_hosts(arguments).is_distributed:
+            if arguments.upsample == "chat":
+                raise ValueError("--upsample chat on several hosts: revise the prompts on one, then give prompts.jsonl")
+            return sample_share(arguments)
+        job = prepare_repeat(arguments) if arguments.repeat is not None else prepare_sampling(arguments)
+    with failures(OSError, FloatingPointError, remark="what is done is kept, the same command goes on from there"):
+        return job()
+
+
+def sample_share(arguments: argparse.Namespace) -> int:
+    """Make this host's share of the pictures, beside the other hosts that make theirs."""
+    from dalle3_jax.runtime.distributed import initialize_distributed, run_job
+
+    if arguments.repeat is not None:
+        raise ValueError("--repeat makes one picture: run it on one host, with --processes 1")
+
+    def job() -> int:
+        initialize_distributed(find_hosts(arguments))
+        return prepare_sampling(arguments)()
+
+    return run_job(job, MEMORY_REMEDIES["sample"])
+
+
+def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
+    """Checks everything; returns what makes the pictures."""
+    check_edit_flags(arguments)
+    described = arguments.edit is not None or arguments.variations is not None
+    lines = [] if described else read_prompt_lines(arguments.prompt or [], arguments.prompts_file)
+    chat = chat_of(arguments)
+    size = parse_size_or_auto(arguments.size) if arguments.size else None
+    if size == AUTO:
+        arguments.size = None  # each line has its own
+    options = given_settings(arguments)
+    image = take_image(arguments, options)
+    if "image" in options:
+        check_edit(options)
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
+    pipeline = pipeline_from_flags(arguments)
+    if described and image is not None:
+        lines = [describe_line(arguments, image, options, pipeline, chat)]
+    check_options(pipeline, options)
+    sized = auto_size.size_assigner(lines, pipeline, size, arguments.size_head, chat)
+    training = pipeline.release.training
+    for note in revision.unknown_notes([line.settings["prompt"] for line in lines], training):
+        print(f"note: {note}", file=sys.stderr)
+    if not described and (arguments.upsample or pipeline.upsample) != "none":
+        lines = revision.revise_lines(lines, chat, Path(arguments.outdir), training, pipeline.can_read)
+    lines = sized(lines)
+    seed, n = options.pop("seed", 0), 1 if arguments.n is None else arguments.n
+    make = functools.partial(pipeline.request, **options)
+    wanted = list(dict.fromkeys(make_requests(lines, make, seed=seed, n=n)))
+    check_requests(arguments, pipeline, wanted)
+    return functools.partial(make_images, open_free_album(arguments, pipeline, wanted), pipeline, wanted, arguments)
+
+
+def check_requests(arguments: argparse.Namespace, pipeline: "Pipeline", requests: Sequence[Request]) -> None:
+    """ValueError for requests that do not go with other flags; a note where a flag has no effect."""
+    if arguments.grid and len(requests) > MAX_GRID:
+        raise ValueError(f"--grid takes at most {MAX_GRID} pictures, these are {len(requests)}")
+    if arguments.format == "jpeg" and (errors := jpeg_errors(requests)):
+        raise ValueError(f"--format jpeg: {errors[0]}")
+    if arguments.decoder_checkpoint and all(request.decoding.decoder == "vae" for request in requests):
+        others = " or ".join(pipeline.codec.decoders[1:])
+        note = f"--decoder-checkpoint has no effect while the decoder is vae: give --decoder {others}"
+        print(f"note: {note}", file=sys.stderr)
+
+
+def open_free_album(arguments: argparse.Namespace, pipeline: "Pipeline", requests: Sequence[Request]) -> Album:
+    """The folder of the pictures; ValueError where another picture has the name of one of these."""
+    from dalle3_jax.pipeline.shared_album import check_free_names, open_album
+
+    digest = pipeline.release.digest
+    names = expand_names(arguments.name, requests, digest) if arguments.name is not None else None
+    identities = [request.identity(digest) for request in requests]
+    album = open_album(arguments.outdir, identities, names, f".{arguments.format or 'png'}")
+    if arguments.name is not None and not arguments.overwrite:
+        check_free_names(album, requests, digest)
+    return album
+
+
+def make_images(album: Album, pipeline: "Pipeline", requests: list[Request], arguments: argparse.Namespace) -> int:
+    """Fills the album, and makes the sheet that is asked for."""
+    from dalle3_jax.pipeline.contact_sheet import save_album_sheet
+    from dalle3_jax.pipeline.shared_album import fill_album
+
+    fill_album(
+        album,
+        pipeline,
+        requests,
+        batch_size=arguments.batch_size,
+        overwrite=arguments.overwrite,
+        drop_text_encoder=arguments.drop_text_encoder,
+    )
+    if arguments.grid and album.writes_manifest:
+        print(save_album_sheet(album, requests, pipeline.release.digest))
+    return 0
+
+
+def check_edit_flags(arguments: argparse.Namespace) -> None:
+    """ValueError for flags of edits that do not go together."""
+    names = ["prompt", "prompts_file", "edit", "image", "mask", "outpaint", "feather", "source_prompt"]
+    if arguments.variations is None:
+        names = names[:2] if arguments.edit is not None else []
+    if clash := [flag_name(name) for name in names if getattr(arguments, name) is not None]:
+        own = "--edit" if arguments.variations is None else "--variations"
+        raise ValueError(f"{own} takes its prompt and image from the image: leave out {', '.join(clash)}")
+    if arguments.edit is not None and arguments.image is None:
+        raise ValueError("--edit changes an image: give --image FILE")
+    if arguments.captioner is not None and arguments.edit is None and arguments.variations is None:
+        raise ValueError("--captioner describes an image for --edit or --variations: give one of them")
+
+
+def check_options(pipeline: "Pipeline", options: dict[str, Any]) -> None:
+    """ValueError for what no line could change, before any prompt is revised; a line may bring the image."""
+    if "image" in options:
+        pipeline.request("", **options)
+    elif not pipeline.capabilities.needs_mask:
+        pipeline.request("", **{name: value for name, value in options.items() if SETTINGS[name].part != "edit"})
+
+
+def take_image(arguments: argparse.Namespace, options: dict[str, Any]) -> InputImage | None:
+    """The image that --edit or --variations is about; that of variations joins the `options`.
+
+    At a strength of 1 it does not: there they begin with noise.
+    """
+    if arguments.variations is None:
+        return options.get("image")
+    image = SETTINGS["image"].read(arguments.variations)
+    if options.get("strength") == 1:
+        del options["strength"]
+    else:
+        options["image"] = image
+    return image
+
+
+def find_describer(arguments: argparse.Namespace, image: InputImage, pipeline: "Pipeline") -> editing.Describe | None:
+    """The function that describes the image's pixels, and prints that, where there is one."""
+    from dalle3_jax.captioning.describer import image_describer
+
+    describe = image_describer(pipeline.release.training, arguments.captioner)
+
+    def describe_aloud(pixels: np.ndarray) -> str:
+        description = describe(pixels).strip() if describe else ""
+        if description:
+            print(f"{image!r} shows: {description}", file=sys.stderr)
+        return description
+
+    return describe and describe_aloud
+
+
+def describe_line(
+    arguments: argparse.Namespace,
+    image: InputImage,
+    options: dict[str, Any],
+    pipeline: "Pipeline",
+    chat: Chat | None,
+) -> PromptLine:
+    """The prompt of an edit in words, or of variations, said to the user; `options` get the seed and the strength."""
+    describe = None if editing.carried_prompt(image) else find_describer(arguments, image, pipeline)
+    if arguments.variations is not None:
+        options.setdefault("seed", editing.carried_seed(image) + 1)
+        return PromptLine("--variations", {"prompt": editing.describe_image(image, describe)})
+    reads = pipeline.release.training, pipeline.can_read
+    settings = editing.instructed_settings(arguments.edit, image, options, *reads, describe, chat)
+    own = {name: settings.pop(name) for name in ("prompt", "original_prompt")}
+    options.update(settings)
+    print(f"{shorten(arguments.edit)} -> {own['prompt']}", file=sys.stderr)
+    return PromptLine("--edit", own)
+
+
+def prepare_repeat(arguments: argparse.Namespace) -> Callable[[], int]:
+    """Checks the picture and that the release is the one that made it; returns what makes it again."""
+    from dalle3_jax.pipeline.repetition import check_release, read_repetition, repeat_image
+
+    others = ["prompt", "prompts_file", "n", "batch_size", "size_head", "name", "format", "upsample", *CHAT_FLAGS]
+    others += ["edit", "variations", "captioner"]
+    others += [setting.name for setting in ordered_settings() if setting.has_flag and setting.name not in INPUTS]
+    clash = [name for name in others if getattr(arguments, name) is not None]
+    if clash := clash + [name for name in ("grid", "overwrite") if getattr(arguments, name)]:
+        raise ValueError(f"--repeat takes its settings from the picture; leave out {', '.join(map(flag_name, clash))}")
+    repetition = read_repetition(arguments.repeat, given_settings(arguments))
+    pipeline = pipeline_from_flags(arguments)
+    check_release(repetition, pipeline, arguments.checkpoint)
+    album = Album(arguments.outdir)
+
+    def job() -> int:
+        print(*repeat_image(album, pipeline, repetition, arguments.drop_text_encoder), sep="\n")
+        return 0
+
+    return job
