@@ -3,12 +3,10 @@
 import argparse
 import contextlib
 import functools
-import json
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from dalle3_jax.pipeline.request import SETTINGS, Setting
@@ -182,17 +180,6 @@ def open_pipeline(
         how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
     with warnings_as_notes():
         return Pipeline.load(checkpoint, decoders=decoders, **how)
-
-
-def parse_world(text: str) -> str | dict[str, Any]:
-    """The name of a world, or what JSON says of a part of one, as it stands or in a file."""
-    described = Path(text).read_text(encoding="utf-8-sig") if text.endswith(".json") else text
-    if not described.lstrip().startswith("{"):
-        return described.strip()
-    try:
-        return json.loads(described)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--world {text}: {error}; write JSON, as in '{{\"words\": 0}}'") from None
 
 
 def parse_scene_size(text: str) -> tuple[int, int]:

@@ -24,10 +24,11 @@ from dalle3_jax.captioning.loop import METHODS
 from dalle3_jax.captioning.recaption import Guards, RecaptionResult, captions_metadata, make_captioning, recaption
 from dalle3_jax.captioning.species import read_names
 from dalle3_jax.commands import MEMORY_REMEDIES
-from dalle3_jax.commands.cli import CommandParser, flag_name, parse_scene_size, parse_world
+from dalle3_jax.commands.cli import CommandParser, flag_name, parse_scene_size
 from dalle3_jax.data import batches, settings
 from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.scenes import SPLITS
+from dalle3_jax.data.scenes.worlds import parse_world
 from dalle3_jax.data.sources.scenes import ENDLESS
 from dalle3_jax.runtime import cluster
 from dalle3_jax.runtime.distributed import initialize_distributed, run_job

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.commands.cli import CommandParser, bad_input, parse_scene_size, parse_world, print_command_errors
+from dalle3_jax.commands.cli import CommandParser, bad_input, parse_scene_size, print_command_errors
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, WORLDS
+from dalle3_jax.data.scenes.worlds import parse_world
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet

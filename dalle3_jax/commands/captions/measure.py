@@ -1,28 +1,18 @@
 """`dalle3-jax captions measure`: captions of held-out scenes against their exact labels."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dalle3_jax.commands.cli import CommandParser, bad_input, parse_world, print_command_errors
-from dalle3_jax.data.records import Record
+from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors
 from dalle3_jax.data.scenes import SPLITS, world_of
+from dalle3_jax.data.scenes.worlds import parse_world
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.evaluation.captions.accuracy import (
-    CaptionScores,
-    caption_scores_markdown,
-    examples_sheet,
-    retrieval_rate,
     score_captions,
 )
-from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
-from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.png import encode_png
 from dalle3_jax.prompting.scene_lexicon import training_world
 
 if TYPE_CHECKING:
@@ -33,8 +23,6 @@ EXAMPLES = """examples:
   dalle3-jax captions measure --world whole      # the data's own captions alone: what the measures can tell
 
 VERSION is the version of captions that a captioner was tuned on. Numbers in brackets are captions of other pictures."""
-
-SHOWN = 16  # pictures on the sheet
 
 
 def build_parser() -> CommandParser:
@@ -69,6 +57,12 @@ def main(argv: Sequence[str]) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Captions, measures, table and sheet."""
     from dalle3_jax.captioning import CaptionDecoding, CaptionModel
+    from dalle3_jax.evaluation.captions.accuracy_report import (
+        accuracy_markdown,
+        captioner_similarity,
+        world_title,
+        write_accuracy,
+    )
     from dalle3_jax.runtime.distributed import enable_compilation_cache
 
     enable_compilation_cache()
@@ -85,7 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
     labels = [record.labels for record in records]
     measures = {name: score_captions(texts, labels, world_of(world)) for name, texts in captions.items()}
     likeness = {version: captioner_similarity(model, version, pictures, records) for version, model in models.items()}
-    report_measures(arguments, world, records, captions, measures, likeness)
+    title = f"{arguments.count} {arguments.split} scenes of {world_title(world)}, seed {arguments.seed}"
+    text = accuracy_markdown(f"{title}; captions by {arguments.method}.", measures, likeness)
+    print(text)
+    if arguments.out:
+        write_accuracy(Path(arguments.out), text, title, world, records, captions, measures)
+        print(f"wrote {Path(arguments.out)}/captions.md, captions.json and captions.png")
     return 0
 
 
@@ -106,58 +105,3 @@ def parse_captioners(texts: Sequence[str]) -> dict[str, str]:
     if wrong:
         raise ValueError(f"--captioner {', '.join(wrong)}: write VERSION=PATH, each version once")
     return {version: path for version, _, path in pairs}
-
-
-def captioner_similarity(
-    model: Any, version: str, pictures: Sequence[np.ndarray], records: Sequence[Record]
-) -> dict[str, Any]:
-    """The captioner as a CLIP: similarity of pictures with their exact captions and with others', and retrieval."""
-    texts = [record.captions.get(version, record.captions["alt"]) for record in records]
-    images, vectors = model.image_vectors(pictures), model.text_vectors(texts)
-    own = 100 * np.einsum("nv,nv->n", images, vectors)
-    others = 100 * np.einsum("nv,nv->n", images, np.roll(vectors, 1, 0))
-    return {"own": float(own.mean()), "others": float(others.mean()), "retrieval": retrieval_rate(images, vectors)}
-
-
-def report_measures(
-    arguments: argparse.Namespace,
-    world: str | dict[str, Any],
-    records: Sequence[Record],
-    captions: Mapping[str, list[str]],
-    results: Mapping[str, CaptionScores],
-    likeness: Mapping[str, Mapping[str, Any]],
-) -> None:
-    """Prints the tables; with --out also writes them, all captions and a sheet."""
-    of = f"{arguments.count} {arguments.split} scenes of {world_title(world)}, seed {arguments.seed}"
-    text = f"{of}; captions by {arguments.method}.\n\n{caption_scores_markdown(results)}\n"
-    if likeness:
-        rows = [
-            [
-                version,
-                f"{one['own']:.1f}",
-                f"{one['others']:.1f}",
-                f"{format_percent(one['retrieval'].value)} ({format_interval(one['retrieval'])})",
-            ]
-            for version, one in likeness.items()
-        ]
-        titles = ["100 x cosine", "own caption", "another's", "own nearest of 16"]
-        text += f"\n{markdown_table(titles, rows)}\n"
-    print(text)
-    if arguments.out:
-        folder = Path(arguments.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        measures = {
-            name: {key: {**row.rate._asdict(), "shuffled": row.shuffled} for key, row in one.rows.items()}
-            for name, one in results.items()
-        }
-        kept = {"of": of, "measures": measures, "captions": captions, "keys": [record.key for record in records]}
-        write_whole(folder / "captions.md", text.encode())
-        write_whole(folder / "captions.json", (json.dumps(kept, indent=1) + "\n").encode())
-        page = examples_sheet(records[:SHOWN], captions, world_of(world), of)
-        write_whole(folder / "captions.png", encode_png(page))
-        print(f"wrote {folder}/captions.md, captions.json and captions.png")
-
-
-def world_title(world: str | dict[str, Any]) -> str:
-    """A world as the report calls it."""
-    return f"the world {world!r}" if isinstance(world, str) else f"a part of the world {world.get('of', 'whole')!r}"

@@ -1,8 +1,11 @@
 """The worlds: the first, small one; the whole; and what the scene reader learns on."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 from dalle3_jax.data.scenes import grammar, patterns
 from dalle3_jax.data.scenes.backgrounds import BACKGROUNDS
@@ -92,3 +95,14 @@ SCATTERED = replace(
 nothing of a picture; nothing is held out, since it must know what a generator may never have seen."""
 
 WORLDS = {world.name: world for world in (FIRST, WHOLE, SCATTERED)}
+
+
+def parse_world(text: str) -> str | dict[str, Any]:
+    """The name of a world, or what JSON says of a part of one, as it stands or in a file."""
+    described = Path(text).read_text(encoding="utf-8-sig") if text.endswith(".json") else text
+    if not described.lstrip().startswith("{"):
+        return described.strip()
+    try:
+        return json.loads(described)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--world {text}: {error}; write JSON, as in '{{\"words\": 0}}'") from None
