@@ -1,14 +1,9 @@
 """`dalle3-jax evaluate decoders`: what each decoder keeps of pictures, how it spells, and what it costs."""
 
 import argparse
-import functools
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dalle3_jax.commands.cli import (
     CommandError,
@@ -19,17 +14,13 @@ from dalle3_jax.commands.cli import (
     print_command_errors,
 )
 from dalle3_jax.commands.evaluate.cli import FAILURES
-from dalle3_jax.evaluation.decoders.source_latents import SOURCES, STUDIED, batch_size_at, latent_sources
-from dalle3_jax.evaluation.row_bars import show_progress
-from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.album import Album, slug
-from dalle3_jax.pipeline.png import encode_png
-from dalle3_jax.pipeline.request import Decoding
+from dalle3_jax.evaluation.decoders.source_latents import SLOW, SOURCES, STUDIED, latent_sources
+from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.setting_values import MAX_SIDE
 from dalle3_jax.runtime.exit_codes import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from dalle3_jax.evaluation.decoders.quality import Decode, DecoderStudy, ImageReaders, SourceLatents
+    from dalle3_jax.evaluation.decoders.decoder_study import DecoderPlan
     from dalle3_jax.pipeline import Pipeline
 
 EXAMPLES = """examples:
@@ -42,20 +33,6 @@ one step, which the report calls regression, and in many.
 
 OUTDIR holds report.md (what is printed), report.json (that, and the values of every picture), plots, and zoomed
 pictures side by side; all of it is written anew after each source."""
-
-SAMPLES = "consistency, 2 steps, samples"  # at a temperature of 1, whatever the decoder's own is
-SLOW = 50  # pictures of sources after the first that a decoder in many steps makes; none of larger ones
-
-
-class DecoderPlan(NamedTuple):
-    """A plan: sources (side, how to make it), decoders, the limits of slow ones, judges, what is missing."""
-
-    sources: list[tuple[int, Callable[[], "SourceLatents"]]]
-    decoders: Mapping[str, "Decode"]
-    limits: Mapping[str, int]
-    judges: "ImageReaders"
-    missing: list[str]
-    settings: dict[str, Any]
 
 
 def build_parser() -> CommandParser:
@@ -95,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
         plan, folder = plan_decoder_study(arguments, pipeline), Album(arguments.outdir).folder
     for line in plan.missing:
         print(f"note: not measured: {line}", file=sys.stderr)
+    from dalle3_jax.evaluation.decoders.decoder_study import measure_sources, write_decoder_study
     from dalle3_jax.evaluation.decoders.quality_plots import decoder_markdown
 
     study = None
@@ -126,11 +104,12 @@ def check_decoder_arguments(arguments: argparse.Namespace) -> None:
         raise ValueError("; ".join(errors))
 
 
-def plan_decoder_study(arguments: argparse.Namespace, pipeline: "Pipeline") -> DecoderPlan:
+def plan_decoder_study(arguments: argparse.Namespace, pipeline: "Pipeline") -> "DecoderPlan":
     """The plan of all that will be measured; ValueError for what cannot be."""
     import jax
 
     from dalle3_jax.evaluation import plots
+    from dalle3_jax.evaluation.decoders.decoder_study import DecoderPlan, select_decoders, teacher_label
     from dalle3_jax.evaluation.decoders.quality import ImageReaders
     from dalle3_jax.reading.ocr import INSTALL
     from dalle3_jax.reading.scene_reader import Reader
@@ -139,69 +118,12 @@ def plan_decoder_study(arguments: argparse.Namespace, pipeline: "Pipeline") -> D
     given = {name: getattr(arguments, name) for name in ("count", "sizes", "seed", "batch_size")}
     sources = latent_sources(pipeline, **given)
     judges = ImageReaders(find_word_reader(), Reader.load(arguments.reader))
-    decoders, missing = select_decoders(arguments, pipeline)
+    decoders, missing = select_decoders(pipeline, arguments.steps, arguments.teacher_steps)
     missing += [] if judges.words else [f"drawn words: {INSTALL}"]
     missing += [] if plots.has_matplotlib() else [f"plots: {plots.INSTALL}"]
     used = {"checkpoint": pipeline.release.digest, "device": jax.devices()[0].device_kind, "sources": SOURCES}
     used |= {"word_reader": judges.words.name if judges.words else ""}
     used |= {name: getattr(arguments, name) for name in ("count", "seed", "sizes", "batch_size", "teacher_count")}
-    return DecoderPlan(sources, decoders, {teacher_label(arguments): arguments.teacher_count}, judges, missing, used)
-
-
-def select_decoders(arguments: argparse.Namespace, pipeline: "Pipeline") -> tuple[dict[str, "Decode"], list[str]]:
-    """The decoders to compare, by label, and which of those that could be compared the release lacks."""
-    wanted = {"vae": Decoding("vae"), "refiner": Decoding("refiner")}
-    wanted |= {f"consistency, {n} step{'s' * (n > 1)}": Decoding("consistency", n) for n in arguments.steps}
-    wanted |= {SAMPLES: Decoding("consistency", 2, temperature=1.0), "regression": Decoding("diffusion", 1)}
-    wanted |= {teacher_label(arguments): Decoding("diffusion", arguments.teacher_steps)}
-    decoders: dict[str, Decode] = {
-        label: functools.partial(decode_to_host, pipeline, decoding)
-        for label, decoding in wanted.items()
-        if decoding.decoder in pipeline.codec.decoders
-    }
-    lacking = dict.fromkeys(one.decoder for one in wanted.values() if one.decoder not in pipeline.codec.decoders)
-    return decoders, [f"{name}: this release has no such decoder; add one by --decoders PATH" for name in lacking]
-
-
-def decode_to_host(pipeline: "Pipeline", decoding: Decoding, latents: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """The images that a decoder makes of latents, on the host."""
-    import jax.numpy as jnp
-
-    return np.asarray(pipeline.codec.decode(jnp.asarray(latents), decoding, seeds.tolist()))
-
-
-def teacher_label(arguments: argparse.Namespace) -> str:
-    """The label of the decoder that was not distilled, in all its steps."""
-    return f"teacher, {arguments.teacher_steps} steps"
-
-
-def measure_sources(plan: DecoderPlan, batch_size: int) -> Iterator["DecoderStudy"]:
-    """Measures source after source; all that is known after each."""
-    from dalle3_jax.evaluation.decoders.quality import DecoderStudy, measure_decoders
-
-    done = []
-    for side, make in plan.sources:
-        rows, size = make(), batch_size_at(batch_size, side)
-        most = SLOW if side <= plan.sources[0][0] else 0
-        limits = {label: min(limit, most) if done else limit for label, limit in plan.limits.items()}
-        measures = measure_decoders(rows, plan.decoders, plan.judges, batch_size=size, limits=limits, bar=show_progress)
-        done.append((rows, measures))
-        yield DecoderStudy(plan.settings, list(done), plan.missing)
-
-
-def write_decoder_study(study: "DecoderStudy", folder: Path) -> None:
-    """All files of what is known so far, each written whole."""
-    from dalle3_jax.evaluation import plots
-    from dalle3_jax.evaluation.decoders import quality_plots
-
-    write_whole(folder / "report.md", quality_plots.decoder_markdown(study).encode())
-    write_whole(folder / "report.json", (json.dumps(study.to_dict(), allow_nan=False) + "\n").encode())
-    for rows, measures in study.measured:
-        if rows.truths is not None:
-            write_whole(folder / f"zoom-{slug(rows.source)}.png", encode_png(quality_plots.zoom_sheet(rows, measures)))
-    if plots.has_matplotlib():
-        for source, rows in study.rows().items():
-            write_whole(folder / f"measures-{slug(source)}.png", quality_plots.measures_figure(rows, source))
-        if bins := study.bins_by_letter_size():
-            title = "Words read exactly, by the size of their letters"
-            write_whole(folder / "letters.png", quality_plots.letter_size_figure(bins, title))
+    return DecoderPlan(
+        sources, decoders, {teacher_label(arguments.teacher_steps): arguments.teacher_count}, judges, missing, used
+    )

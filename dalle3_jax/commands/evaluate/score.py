@@ -1,12 +1,9 @@
 """`dalle3-jax evaluate` itself: how well a model's pictures follow prompts whose every part is known."""
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dalle3_jax.commands.cli import (
     CommandParser,
@@ -16,8 +13,6 @@ from dalle3_jax.commands.cli import (
     print_command_errors,
 )
 from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, add_scoring_flags, prepare_scoring
-from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.png import encode_png
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.setting_values import parse_size
 
@@ -25,7 +20,6 @@ if TYPE_CHECKING:
     from dalle3_jax.captioning import CaptionModel
     from dalle3_jax.data.scenes import World
     from dalle3_jax.evaluation.likeness import TrueSources
-    from dalle3_jax.evaluation.report import Report
     from dalle3_jax.pipeline import Pipeline
 
 EXAMPLES = """examples:
@@ -44,7 +38,6 @@ EXAMPLES = """examples:
 OUTDIR holds report.md (what is printed), report.json (that, and every prompt with what was read in its picture), plots
 of the rates, the best, the median and the worst pictures, and those nearest to the training set."""
 
-LIKENESS = "likeness to true pictures"
 SEARCHED = 8_000  # training records: one or two minutes on two cores
 
 
@@ -73,6 +66,8 @@ def main(argv: Sequence[str]) -> int:
         pipeline = open_pipeline(arguments.checkpoint)
         captioner = load_captioner(arguments.captioner)
         evaluate, folder, world = prepare_scoring(arguments, [pipeline])
+    from dalle3_jax.evaluation.report_parts import with_likeness, with_similarity, with_unmeasured, write_report
+
     sources, missing = find_likeness_sources(arguments, pipeline, world)
     for line in missing:
         print(f"note: not measured: {line}", file=sys.stderr)
@@ -84,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
     with failures(OSError, remark=LEFT):
         write_report(report, folder, {})
         if sources:
-            report, extra = with_likeness(report, sources, arguments)
+            report, extra = with_likeness(report, sources, arguments.reader, arguments.neighbours)
             write_report(report, folder, extra)
             print(report.likeness.markdown() if report.likeness else f"not measured: {report.unmeasured[-1]}")
     print(f"wrote {folder}/report.md, report.json, plots and sheets")
@@ -97,6 +92,7 @@ def find_likeness_sources(
     """The true pictures for the likeness, None without; and what will not be measured, and why."""
     from dalle3_jax.evaluation import plots
     from dalle3_jax.evaluation.likeness import find_true_sources
+    from dalle3_jax.evaluation.report_parts import LIKENESS
 
     missing = [] if plots.has_matplotlib() else [f"plots: {plots.INSTALL}"]
     size = parse_size(arguments.size) if arguments.size else pipeline.defaults["size"]
@@ -114,56 +110,3 @@ def load_captioner(path: str | None) -> "CaptionModel | None":
     from dalle3_jax.captioning import CaptionModel
 
     return CaptionModel.load(path)
-
-
-def with_similarity(report: "Report", captioner: "CaptionModel | None") -> "Report":
-    """The report with our CLIP score, where there is a captioner."""
-    if captioner is None:
-        return report
-    from dalle3_jax.evaluation.clip_score import measure_similarity
-
-    similarity = {
-        protocol: measure_similarity(captioner, [o for o in report.outcomes if o.protocol == protocol], report.truths)
-        for protocol in report.rows
-    }
-    return replace(report, similarity=similarity)
-
-
-def with_unmeasured(report: "Report", *lines: str) -> "Report":
-    """The report, with more that was not measured."""
-    return replace(report, unmeasured=[*report.unmeasured, *lines])
-
-
-def with_likeness(
-    report: "Report", sources: "TrueSources", arguments: argparse.Namespace
-) -> tuple["Report", Mapping[str, Any]]:
-    """The report with distances to true pictures and copies of the training set, and the sheet of these."""
-    from dalle3_jax.evaluation.likeness import measure_likeness
-    from dalle3_jax.evaluation.row_bars import show_progress
-    from dalle3_jax.reading.scene_reader import Reader
-
-    wanted = next(iter(report.rows)), 0, (*report.settings["size"], 3)
-    true = {truth.prompt.id: truth.image for truth in report.truths}
-    made = [o for o in report.outcomes if (o.protocol, o.round, o.image.shape) == wanted and o.prompt.id in true]
-    pairs = [o.image for o in made], [true[o.prompt.id] for o in made]
-    try:
-        likeness, sheet = measure_likeness(
-            Reader.load(arguments.reader), *pairs, sources, arguments.neighbours, show_progress
-        )
-    except ValueError as error:
-        return with_unmeasured(report, f"{LIKENESS}: {error}"), {}
-    return replace(report, likeness=likeness), {"neighbours": sheet}
-
-
-def write_report(report: "Report", folder: Path, extra: Mapping[str, Any]) -> None:
-    """The report's files, each written whole."""
-    from dalle3_jax.evaluation import plots
-
-    write_whole(folder / "report.md", report.markdown().encode())
-    write_whole(folder / "report.json", (json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n").encode())
-    for name, lines in report.rows.items() if plots.has_matplotlib() else ():
-        title = f"{name} prompts. {report.summary()}"
-        write_whole(folder / f"rates-{name}.png", plots.rates_figure(lines, title))
-        write_whole(folder / f"atoms-{name}.png", plots.atoms_figure(report.atoms[name], title))
-    for name, sheet in {**report.sheets(), **extra}.items():
-        write_whole(folder / f"{name}.png", encode_png(sheet))

@@ -10,7 +10,6 @@ from dalle3_jax.data.scenes import FIRST, render_scene
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode_image, normalise_pixels
 from dalle3_jax.evaluation.row_bars import show_progress
-from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 from dalle3_jax.typing import Array, Float
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 WORDED = {"of": "whole", "words": 1.0}
 STUDIED = 80  # pictures of each size after the first
+SLOW = 50  # pictures of sources after the first that a decoder in many steps makes; none of larger ones
 STRENGTH, STEPS = 0.3, 8  # of the base model's own latents
 SOURCES = (
     "Encoded latents are of held-out scenes with drawn words. Re-sampled ones are of scenes held out of the demo's "
@@ -105,6 +105,7 @@ def resample_latents(
 ) -> Float[Array, "b h w c"]:
     """The base model's own version of latents: noised to t = STRENGTH, and back in STEPS of DDIM, not guided."""
     from dalle3_jax.pipeline import programs
+    from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 
     mesh, scale = pipeline.mesh, np.float32(STRENGTH)
     condition = shard_rows(gather_rows(pipeline.encode(prompts), mesh), mesh)
