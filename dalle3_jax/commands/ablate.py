@@ -1,6 +1,5 @@
 """`dalle3-jax ablate`: trains and measures what an ablation compares, and leaves its table and plot."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,11 +25,7 @@ runs/VARIANT/SEED/, a JSON for each measured run in results/, and NAME.md and NA
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2 before anything is trained."""
     parser = CommandParser(
-        "dalle3-jax ablate",
-        description="Train and measure the variants of an ablation; write a table and a plot.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "dalle3-jax ablate", "Train and measure the variants of an ablation; write a table and a plot.", EXAMPLES
     )
     parser.add_argument("config", help="the ablation: a file, or a name like prediction")
     parser.add_argument("--workdir", required=True, metavar="W", help="folder of the runs")

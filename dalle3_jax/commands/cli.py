@@ -22,6 +22,15 @@ Arguments = TypeVar("Arguments", bound=Sequence[str])
 class CommandParser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line, and takes any text for an option of metavar TEXT."""
 
+    def __init__(
+        self, prog: str, description: str | None = None, epilog: str | None = None, allow_abbrev: bool = False
+    ):
+        """Takes texts for the help, whose lines stay as they are."""
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(
+            prog, description=description, epilog=epilog, formatter_class=layout, allow_abbrev=allow_abbrev
+        )
+
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Iterable[str] | None = None, namespace: Any = None
     ) -> Any:

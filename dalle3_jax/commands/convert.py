@@ -1,6 +1,5 @@
 """`dalle3-jax convert`: public weights, or any checkpoint, as a release."""
 
-import argparse
 from collections.abc import Sequence
 
 from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors, warnings_as_notes
@@ -20,13 +19,7 @@ out of diffusers goes back into it by `dalle3-jax export DST FOLDER --format dif
 @print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one message and status 2."""
-    parser = CommandParser(
-        "dalle3-jax convert",
-        description="Write public weights as a release.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("dalle3-jax convert", "Write public weights as a release.", EXAMPLES)
     parser.add_argument("source", metavar="SRC", help="a folder of diffusers or transformers, an id of the hub, ...")
     parser.add_argument("folder", metavar="DST", help="where the release goes; an older release there is replaced")
     text = "fp16, bf16, fp32, or int8 for matrices in 8 bits (default: as SRC has them, fp32 where it has several)"

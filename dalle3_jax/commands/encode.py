@@ -36,12 +36,7 @@ __all__ = ["encode_dataset", "main"]
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = CommandParser(
-        prog="dalle3-jax encode",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    made = CommandParser("dalle3-jax encode", __doc__)
     made.add_argument("--config", required=True, metavar="FILE:STAGE")
     made.add_argument("--outdir", required=True, help="where the cache goes: a folder, or gs://bucket/folder")
     text = "networks instead of config.init's: whatever sample takes, with a vae and for --text a text_encoder"

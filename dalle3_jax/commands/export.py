@@ -1,6 +1,5 @@
 """`dalle3-jax export`: a release from the newest checkpoint of a training run, or folders that diffusers loads."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +20,7 @@ EXAMPLES = """examples:
 @print_command_errors
 def main(argv: Sequence[str]) -> int:
     """Run the command; bad input gives one line and status 2."""
-    parser = CommandParser(
-        "dalle3-jax export",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("dalle3-jax export", DESCRIPTION, EXAMPLES)
     text = "the run's stage folder, for example runs/demo/base (runs/demo means its base), or a release as it is"
     parser.add_argument("workdir", help=text)
     parser.add_argument("folder", help="where the release goes; an older release there is replaced")

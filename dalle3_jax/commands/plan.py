@@ -36,9 +36,7 @@ SAMPLED = 2
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = CommandParser(
-        prog="dalle3-jax plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = CommandParser("dalle3-jax plan", __doc__, allow_abbrev=True)
     made.add_argument("--config", required=True, metavar="FILE:STAGE")
     made.add_argument("--topology", required=True, metavar="CHIP:GRID", help="v5e:16x16, v5p:4x4x4, v5e-256, v5p-128")
     made.add_argument("--bucket", metavar="WIDTHxHEIGHT", help="size of the images (default: the largest bucket)")

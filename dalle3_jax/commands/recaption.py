@@ -43,12 +43,7 @@ DATA_FLAGS = ("split", "size", "seed", "max_bad")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = CommandParser(
-        prog="dalle3-jax recaption",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    made = CommandParser("dalle3-jax recaption", __doc__)
     data = made.add_mutually_exclusive_group(required=True)
     data.add_argument("--source", metavar="DIR", help="a folder or bucket of data, or scenes[:WORLD]")
     data.add_argument("--config", metavar="FILE:STAGE", help="the data of a config instead")

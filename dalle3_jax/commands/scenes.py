@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    result = CommandParser("dalle3-jax scenes", description="Looks at the embedded dataset, or writes it.")
+    result = CommandParser("dalle3-jax scenes", "Looks at the embedded dataset, or writes it.", allow_abbrev=True)
     output = result.add_mutually_exclusive_group(required=True)
     output.add_argument("--out", type=Path, help="the contact sheet to write, a PNG")
     output.add_argument("--tfds", type=Path, help="the folder to write a TFDS dataset to (ArrayRecord)")

@@ -35,10 +35,8 @@ def build_parser() -> CommandParser:
     """The command's arguments."""
     parser = CommandParser(
         "dalle3-jax serve",
-        description="Serve OpenAI's Images API, and a part of stable-diffusion-webui's, from one model.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "Serve OpenAI's Images API, and a part of stable-diffusion-webui's, from one model.",
+        EXAMPLES,
     )
     model = parser.add_argument_group("what is served")
     add_checkpoint_flags(model)

@@ -35,13 +35,7 @@ UPSCALING = [setting for setting in SETTINGS.values() if setting.part == "upscal
 
 def build_parser() -> CommandParser:
     """The command's arguments; what is left at None is the upscaler's own default."""
-    parser = CommandParser(
-        "dalle3-jax upscale",
-        description="Enlarge images 2 or 4 times by a diffusion model.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("dalle3-jax upscale", "Enlarge images 2 or 4 times by a diffusion model.", EXAMPLES)
     parser.add_argument("files", nargs="+", metavar="FILE", help="JPEG, PNG or WebP, of up to 4096 x 4096 pixels")
     text = "a release with an upscaler, a stage's folder, or Stable Diffusion x4's folder or id (default demo)"
     parser.add_argument("--checkpoint", default="demo", metavar="PATH", help=text)

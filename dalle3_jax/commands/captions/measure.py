@@ -28,11 +28,7 @@ VERSION is the version of captions that a captioner was tuned on. Numbers in bra
 def build_parser() -> CommandParser:
     """The command's arguments."""
     parser = CommandParser(
-        "dalle3-jax captions measure",
-        description="Hold captions of scenes against what the scenes show.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "dalle3-jax captions measure", "Hold captions of scenes against what the scenes show.", EXAMPLES
     )
     text = "a captioner to measure, a release or a stage's folder; may be given several times"
     parser.add_argument("--captioner", action="append", default=[], metavar="VERSION=PATH", help=text)

@@ -36,10 +36,8 @@ def build_parser() -> CommandParser:
     """The command's arguments."""
     parser = CommandParser(
         "dalle3-jax captions report",
-        description="Say how captions are written: first words, case, ends, lengths, duplicates, vocabulary.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "Say how captions are written: first words, case, ends, lengths, duplicates, vocabulary.",
+        EXAMPLES,
     )
     parser.add_argument("source", nargs="+", help="where captions are; all versions of all sources are compared")
     parser.add_argument("--versions", metavar="A,B", help="only these versions")

@@ -42,10 +42,8 @@ def build_parser() -> CommandParser:
     """The command's arguments; what is left at None is the release's own default."""
     parser = CommandParser(
         "dalle3-jax evaluate atoms",
-        description="Score a model: a vision model answers a question about every single thing that a prompt asks for.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "Score a model: a vision model answers a question about every single thing that a prompt asks for.",
+        EXAMPLES,
     )
     parser.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
     parser.add_argument(

@@ -1,6 +1,5 @@
 """`dalle3-jax evaluate compare A B`: two checkpoints on the same prompts and the same noise."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +21,7 @@ def build_parser() -> CommandParser:
     """The command's arguments."""
     parser = CommandParser(
         "dalle3-jax evaluate compare",
-        description="Score two checkpoints on the same prompts and noise; intervals are of the paired differences.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "Score two checkpoints on the same prompts and noise; intervals are of the paired differences.",
     )
     parser.add_argument("first", metavar="A", help="release, workdir, or demo")
     parser.add_argument("second", metavar="B", help="the same; a positive difference is in its favour")

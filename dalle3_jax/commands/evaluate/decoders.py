@@ -39,10 +39,8 @@ def build_parser() -> CommandParser:
     """The command's arguments."""
     parser = CommandParser(
         "dalle3-jax evaluate decoders",
-        description="Compare the decoders of a release: what they keep of pictures, how they spell, and their time.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "Compare the decoders of a release: what they keep of pictures, how they spell, and their time.",
+        EXAMPLES,
     )
     add = parser.add_argument
     add("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
@@ -124,6 +122,5 @@ def plan_decoder_study(arguments: argparse.Namespace, pipeline: "Pipeline") -> "
     used = {"checkpoint": pipeline.release.digest, "device": jax.devices()[0].device_kind, "sources": SOURCES}
     used |= {"word_reader": judges.words.name if judges.words else ""}
     used |= {name: getattr(arguments, name) for name in ("count", "seed", "sizes", "batch_size", "teacher_count")}
-    return DecoderPlan(
-        sources, decoders, {teacher_label(arguments.teacher_steps): arguments.teacher_count}, judges, missing, used
-    )
+    limits = {teacher_label(arguments.teacher_steps): arguments.teacher_count}
+    return DecoderPlan(sources, decoders, limits, judges, missing, used)

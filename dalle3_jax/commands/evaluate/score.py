@@ -45,10 +45,8 @@ def build_parser() -> CommandParser:
     """The command's arguments; what is left at None is the release's own default."""
     parser = CommandParser(
         "dalle3-jax evaluate",
-        description="Score a model: its pictures of prompts with labels are read by a network that is not told them.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "Score a model: its pictures of prompts with labels are read by a network that is not told them.",
+        EXAMPLES,
     )
     parser.add_argument("--checkpoint", default="demo", metavar="PATH", help="release, workdir, or demo (default)")
     text = f"training pictures to look for copies among, at most all (default {SEARCHED:,}); 0: no likeness"

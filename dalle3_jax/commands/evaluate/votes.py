@@ -34,8 +34,6 @@ def build_parser() -> CommandParser:
         description="Make pictures of the same prompts with several checkpoints, and a page on which people vote.",
         epilog="Open DIR/index.html in any browser; it needs no network. Its button saves the votes as a .jsonl,\n"
         "which `dalle3-jax evaluate elo` reads, as many of them as there are voters.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more: release, workdir, or demo")
     parser.add_argument("--suite", default="scenes", metavar="NAME", help="scenes, a kind, a world, or a .jsonl")
@@ -104,8 +102,7 @@ def elo_main(argv: Sequence[str]) -> int:
     """Prints ratings and win rates of files of votes; bad input gives one line and status 2."""
     parser = CommandParser(
         "dalle3-jax evaluate elo",
-        description="Ratings of the systems that people chose between: Bradley-Terry on the Elo scale, mean 1000.",
-        allow_abbrev=False,
+        "Ratings of the systems that people chose between: Bradley-Terry on the Elo scale, mean 1000.",
     )
     parser.add_argument("files", nargs="+", metavar="VOTES", help="files that the page saved")
     from dalle3_jax.evaluation.votes.elo import read_votes

@@ -37,13 +37,7 @@ CHAT_FLAGS = ("chat_url", "chat_model", "chat_timeout")
 
 def build_parser() -> CommandParser:
     """The command's arguments; what is left at None is the release's own default."""
-    parser = CommandParser(
-        "dalle3-jax sample",
-        description="Turn prompts into pictures.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("dalle3-jax sample", "Turn prompts into pictures.", EXAMPLES)
     what = parser.add_argument_group("what to make")
     what.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt; may be given several times")
     text = "prompts by the line, or with settings; - is standard input (see below)"
