@@ -1,7 +1,6 @@
 """`dalle3-jax evaluate atoms`: pictures judged atom by atom by a vision model behind a server."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,13 +17,12 @@ from dalle3_jax.commands.cli import (
     print_command_errors,
 )
 from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, argument_errors
-from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import ordered_settings
 
 if TYPE_CHECKING:
-    from dalle3_jax.evaluation.judge import Judge, JudgedPictures
+    from dalle3_jax.evaluation.judge import Judge
     from dalle3_jax.evaluation.questions import QuestionPrompt
     from dalle3_jax.pipeline import Pipeline
     from dalle3_jax.pipeline.request import Request
@@ -75,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
     for note in notes:
         print(f"note: left out: {note}", file=sys.stderr)
     from dalle3_jax.evaluation.judge import judge_pictures
+    from dalle3_jax.evaluation.judgement_report import write_judgement
     from dalle3_jax.evaluation.row_bars import show_progress
 
     with failures(*FAILURES, remark="nothing was measured"):
@@ -86,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
         images = [picture.image for picture in pictures]
         judged = judge_pictures(judge, prompts, images, threads=arguments.judge_threads, bar=show_progress)
     with failures(ValueError, OSError, remark=LEFT):
-        write_judgement(arguments, judge, judged, notes, album.folder)
+        write_judgement(judge, judged, notes, vars(arguments), album.folder)
     return 0
 
 
@@ -125,38 +124,3 @@ def connect_judge(arguments: argparse.Namespace, folder: Path) -> "Judge":
 
     chat = replace(chat_backend(arguments.judge_url, arguments.judge_model, arguments.judge_timeout), cache=None)
     return check_judge(Judge(chat, cache=folder / "answers"))
-
-
-def write_judgement(
-    arguments: argparse.Namespace, judge: "Judge", judged: "JudgedPictures", notes: Sequence[str], folder: Path
-) -> None:
-    """Prints the table, and writes it with all answers and the plot; ValueError where nothing was judged."""
-    from dalle3_jax.evaluation import plots
-    from dalle3_jax.evaluation.atom_scores import atom_markdown, atom_rows, atoms_to_list
-    from dalle3_jax.evaluation.report import namedtuple_to_dict
-
-    if not judged.scores:
-        raise ValueError(f"no picture had all its questions answered: {judged.errors[0]}")
-    rows = atom_rows(judged.scores)
-    title = (
-        f"{len({one.prompt for one in judged.scores})} prompts of {arguments.suite}, {arguments.seeds} a prompt, "
-        f"{judged.questions} questions, judged by {judge.chat.model}"
-    )
-    hard = f"{judged.hard} answers came without a probability and count as 0 or 1."
-    left = [*notes, *judged.errors]
-    parts = [f"{title}.", atom_markdown(rows), *([hard] if judged.hard else [])]
-    parts += ["## Not measured", "\n".join(f"- {line}" for line in left)] if left else []
-    text = "\n\n".join(parts) + "\n"
-    print(text)
-    values = {
-        "settings": {**vars(arguments), "judge_url": judge.chat.url, "judge_model": judge.chat.model},
-        "rates": {name: namedtuple_to_dict(row) for name, row in rows.items()},
-        "hard_answers": judged.hard,
-        "unmeasured": left,
-        "pictures": [{"id": one.prompt, "atoms": atoms_to_list(one)} for one in judged.scores],
-    }
-    write_whole(folder / "atoms.md", text.encode())
-    write_whole(folder / "atoms.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
-    if plots.has_matplotlib():
-        write_whole(folder / "atoms.png", plots.atoms_figure(rows, title))
-    print(f"wrote {folder}/atoms.md, atoms.json, the plot, the pictures and the answers")

@@ -22,7 +22,6 @@ from dalle3_jax.pipeline.request import SETTINGS
 
 if TYPE_CHECKING:
     from dalle3_jax.evaluation.prompts import Prompt
-    from dalle3_jax.evaluation.votes.elo import Vote
     from dalle3_jax.pipeline import Pipeline
     from dalle3_jax.pipeline.request import Request
 
@@ -105,26 +104,9 @@ def elo_main(argv: Sequence[str]) -> int:
         "Ratings of the systems that people chose between: Bradley-Terry on the Elo scale, mean 1000.",
     )
     parser.add_argument("files", nargs="+", metavar="VOTES", help="files that the page saved")
-    from dalle3_jax.evaluation.votes.elo import read_votes
+    from dalle3_jax.evaluation.votes.elo import ratings_markdown, read_votes
 
     with bad_input(ValueError, OSError):
         votes = [vote for file in parser.parse_args(argv).files for vote in read_votes(file)]
         print(ratings_markdown(votes))
     return 0
-
-
-def ratings_markdown(votes: Sequence["Vote"]) -> str:
-    """Ratings and win rates as Markdown tables."""
-    from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
-    from dalle3_jax.evaluation.votes.elo import ratings, win_rates
-
-    rows = [
-        [name, f"{rating.value:.0f}", f"{rating.low:.0f} to {rating.high:.0f}", str(rating.votes)]
-        for name, rating in ratings(votes).items()
-    ]
-    duels = [
-        [f"{a} before {b}", format_percent(rate.value), format_interval(rate), str(rate.prompts)]
-        for (a, b), rate in win_rates(votes).items()
-    ]
-    first = markdown_table(["system", "rating", "95 % interval", "votes"], rows)
-    return f"{first}\n\n{markdown_table(['', 'votes', '95 % interval', 'prompts'], duels)}"

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dalle3_jax.evaluation.statistics import Rate
+from dalle3_jax.evaluation.tables import format_interval, format_percent, markdown_table
 
 WINNERS = ("left", "right", "tie")
 SCALE = 400 / np.log(10)
@@ -182,3 +183,17 @@ def _resample_counts(count: int, samples: int, seed: int) -> Float[np.ndarray, "
     """The number of times that each of `count` prompts is resampled."""
     counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
     return counts.astype(np.float64)
+
+
+def ratings_markdown(votes: Sequence[Vote]) -> str:
+    """Ratings and win rates as Markdown tables."""
+    rows = [
+        [name, f"{rating.value:.0f}", f"{rating.low:.0f} to {rating.high:.0f}", str(rating.votes)]
+        for name, rating in ratings(votes).items()
+    ]
+    duels = [
+        [f"{a} before {b}", format_percent(rate.value), format_interval(rate), str(rate.prompts)]
+        for (a, b), rate in win_rates(votes).items()
+    ]
+    first = markdown_table(["system", "rating", "95 % interval", "votes"], rows)
+    return f"{first}\n\n{markdown_table(['', 'votes', '95 % interval', 'prompts'], duels)}"
