@@ -15,7 +15,8 @@ from flax import linen as nn
 
 from dalle3_jax.diffusion import guidance, prediction, samplers, schedules, spacing
 from dalle3_jax.models.condition import Condition
-from dalle3_jax.models.unet import Level, UNet, apply_unet
+from dalle3_jax.models.unet import Level, UNet
+from dalle3_jax.models.unet_call import apply_unet
 from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.training.tasks import text_to_image
 

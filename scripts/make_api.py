@@ -39,6 +39,7 @@ SHOWN_AS = {"convert.networks": "convert", "pipeline.pipeline": "pipeline"}
 SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "Prompts to images": {
         "pipeline.pipeline": ("Pipeline",),
+        "pipeline.image_codec": ("ImageCodec",),
         "pipeline.request": ("Request", "Sampling", "Guidance", "Decoding", "Upscaling", "request_from_metadata"),
         "pipeline.edit_settings": ("Edit",),
         "pipeline.input_images": ("InputImage", "open_input_image", "open_input_mask"),
@@ -70,7 +71,8 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "models.clip": ("CLIPTextEncoder", "CLIP"),
         "models.xfnet": ("XFNet",),
         "models.condition": ("Condition", "encode_text"),
-        "models.unet": ("Level", "UNet", "apply_unet"),
+        "models.unet": ("Level", "UNet"),
+        "models.unet_call": ("apply_unet",),
         "models.vae": ("VAE",),
         "models.upscaler": (),
         "models.decoder": ("DecoderUNet",),

@@ -21,7 +21,7 @@ from dalle3_jax.evaluation.prompts import Prompt
 from dalle3_jax.evaluation.score import ocr_for, score_model
 from dalle3_jax.evaluation.suites import sample_prompts
 from dalle3_jax.models.condition import Condition
-from dalle3_jax.models.unet import apply_unet
+from dalle3_jax.models.unet_call import apply_unet
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.pipeline.denoisers import denoiser
 from dalle3_jax.pipeline.specs import PipelineSpec

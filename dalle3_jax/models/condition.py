@@ -27,7 +27,7 @@ class Condition(NamedTuple):
 class ProjectedCondition(NamedTuple):
     """The same with the keys and values that each transformer of a UNet, by its name, has of the tokens.
 
-    They are of the text alone: a sampling loop computes them once (see `unet.project_condition`).
+    They are of the text alone: a sampling loop computes them once (see `unet_call.project_condition`).
     """
 
     keys: Mapping[str, ContextKeys]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dalle3_jax.diffusion import guidance, prediction, samplers
 from dalle3_jax.diffusion.inpainting import inpaint
 from dalle3_jax.models.condition import Condition, ProjectedCondition
-from dalle3_jax.models.unet import apply_unet, apply_unet_with_features
+from dalle3_jax.models.unet_call import apply_unet, apply_unet_with_features
 from dalle3_jax.pipeline.specs import PipelineSpec
 from dalle3_jax.typing import Array, Denoise, Float, Int, Params
 

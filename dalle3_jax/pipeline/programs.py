@@ -15,7 +15,7 @@ from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
-from dalle3_jax.models.unet import apply_unet_with_features, project_condition
+from dalle3_jax.models.unet_call import apply_unet_with_features, project_condition
 from dalle3_jax.models.vae import depth_to_space, space_to_depth
 from dalle3_jax.pipeline.denoisers import (
     GuidanceRows,

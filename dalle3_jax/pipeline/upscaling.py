@@ -20,7 +20,8 @@ from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.models.condition import Condition
-from dalle3_jax.models.unet import UNet, whole_image_sizes
+from dalle3_jax.models.unet import UNet
+from dalle3_jax.models.unet_call import whole_image_sizes
 from dalle3_jax.models.upscaler import apply_upscaler
 from dalle3_jax.pipeline.programs import fold_in_purpose, image_keys
 from dalle3_jax.pipeline.tiling import apply_in_tiles

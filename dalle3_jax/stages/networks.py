@@ -19,7 +19,8 @@ from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.build import build_models, module_fields
 from dalle3_jax.models.condition import Condition, encode_text
 from dalle3_jax.models.glyph import text_components
-from dalle3_jax.models.unet import UNet, apply_unet
+from dalle3_jax.models.unet import UNet
+from dalle3_jax.models.unet_call import apply_unet
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import init_params

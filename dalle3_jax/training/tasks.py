@@ -5,7 +5,7 @@ decoder's (latents to images), the refiner's (perturbed latents to clean ones) a
 large ones).
 
 The networks come as functions of their parameters, so that any will do: `models.condition.encode_text` for
-`encode_text`, `models.unet.apply_unet` for `unet`, with their modules bound.
+`encode_text`, `models.unet_call.apply_unet` for `unet`, with their modules bound.
 """
 
 from collections.abc import Callable, Mapping

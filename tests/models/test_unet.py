@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.models.unet import (
-    Level,
-    UNet,
-    apply_unet,
-    apply_unet_with_features,
-    project_condition,
-    whole_image_sizes,
-)
+from dalle3_jax.models.unet import Level, UNet
+from dalle3_jax.models.unet_call import apply_unet, apply_unet_with_features, project_condition, whole_image_sizes
 from dalle3_jax.nn.layers import guidance_sinusoids
 from tests.networks import abstract, condition, normal, randomised, spoiled
 

@@ -9,7 +9,8 @@ import torch
 
 from dalle3_jax.convert import unet
 from dalle3_jax.models.condition import Condition
-from dalle3_jax.models.unet import Level, UNet, apply_unet
+from dalle3_jax.models.unet import Level, UNet
+from dalle3_jax.models.unet_call import apply_unet
 from tests.parity import folders, references, weights
 
 pytestmark = pytest.mark.network("UNet", "diffusers UNet2DConditionModel")
