@@ -11,7 +11,6 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from dalle3_jax.diffusion import prediction, samplers
-from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
@@ -100,50 +99,46 @@ def start(
     return samplers.initial_state(std * samplers.noise(initial, shape), past), loop
 
 
-@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "past"))
+@functools.partial(jax.jit, static_argnames=("system", "past"))
 def start_late(
     seeds: Array,
     std: Float[Array, ""],
     latents: Float[Array, "b h w c"],
+    t: Float[Array, ""],
     begin: Int[Array, ""],
     *,
     system: PipelineSpec,
-    sampler: str,
-    steps: int,
     past: int = 0,
 ) -> tuple[samplers.SamplerState, Array, Float[Array, "b h w c"]]:
-    """The state of `start` for a loop that begins at step `begin`, and its noise: latents noised to that step's time.
+    """The state of `start` for a loop that begins at step `begin`, and its noise: latents noised to that step's time t.
 
     At step 0 it is the noise alone, as without an image.
     """
     keys = image_keys(seeds)
     initial, loop = fold_in_purpose(keys, INITIAL), fold_in_purpose(keys, LOOP)
     noise = samplers.noise(initial, latents.shape[1:])
-    t = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)[begin]
     noised = system.schedule.alpha(t) * latents + system.schedule.sigma(t) * noise
     return samplers.initial_state(jnp.where(begin == 0, std * noise, noised), past), loop, noise
 
 
-@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "past"))
+@functools.partial(jax.jit, static_argnames=("system", "past"))
 def start_inverted(
     params: Params,
     source: Condition,
     seeds: Array,
     latents: Float[Array, "b h w c"],
-    begin: Int[Array, ""],
+    times: Float[Array, " points"],
+    count: Int[Array, ""],
     *,
     system: PipelineSpec,
-    sampler: str,
-    steps: int,
     past: int = 0,
 ) -> tuple[samplers.SamplerState, Array]:
-    """The state of `start` for a loop that begins at step `begin`: from there DDIM leads back to the latents.
+    """The state of `start` for a loop over the last `count` steps of these times: DDIM from there leads to the latents.
 
     `source` is the condition of what they show; nothing is guided. Only the loop's own keys depend on the seeds.
     """
-    times = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)
     denoise = denoiser(params, source, system=system)
-    x = invert(denoise, system.schedule, latents, times, CORRECTIONS, begin)
+    x = invert(denoise, system.schedule, latents, times, CORRECTIONS, len(times) - 1 - count)
     return samplers.initial_state(x, past), fold_in_purpose(image_keys(seeds), LOOP)
 
 
@@ -161,13 +156,14 @@ def project_rows(
     return project_condition(system.unet, params["unet"], rows)
 
 
-@functools.partial(jax.jit, static_argnames=("system", "sampler", "steps", "deep_cache"))
+@functools.partial(jax.jit, static_argnames=("system", "sampler", "deep_cache"))
 def advance(
     params: Params,
     rows: ProjectedCondition,
     guide: GuidanceRows | None,
     state: samplers.SamplerState,
     keys: Array,
+    times: Float[Array, " points"],
     first: int | Int[Array, ""],
     count: int | Int[Array, ""],
     begin: int | Int[Array, ""] = 0,
@@ -175,16 +171,14 @@ def advance(
     *,
     system: PipelineSpec,
     sampler: str,
-    steps: int,
     deep_cache: int = 1,
 ) -> samplers.SamplerState:
-    """Steps first to first + count - 1 of the sampling loop, guided where `guide` is given.
+    """Steps first to first + count - 1 of the sampling loop over these times, guided where `guide` is given.
 
     `rows` are then those of `project_rows` with the null condition, else without; a UNet that reads the guidance scale
     needs none. The loop's own first step is `begin`. What is `known` of the images stays. With a `deep_cache` above 1,
     which divides first - begin, steps between its multiples from `begin` on reuse deep features.
     """
-    times = spacings.sampling_times(system.schedule, steps, system.spacing, sampler)
     step = samplers.find_step(sampler, system.prediction)
     if deep_cache == 1:
         scales = guide if system.unet.guidance_width else None

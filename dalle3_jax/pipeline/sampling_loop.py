@@ -1,5 +1,6 @@
 """The sampling loop of a batch of requests: from their seeds and conditions to latents."""
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.samplers import SAMPLERS, SamplerState, evaluates_between, past_outputs
+from dalle3_jax.diffusion.spacing import Spacing, initial_noise_std
 from dalle3_jax.models.condition import Condition, ProjectedCondition
 from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline.denoisers import GuidanceRows, KnownRows
@@ -29,6 +30,9 @@ __all__ = [
     "run_sampling_loop",
     "split_loop",
 ]
+
+POINTS = 1024
+"""Loops of fewer steps than this share their programs."""
 
 StepProgress = Callable[[int, Float[Array, "b h w c"]], None]
 """(steps of this batch done, the present estimate of its clean latents)."""
@@ -70,14 +74,20 @@ def run_sampling_loop(
 ) -> Float[Array, "b h w c"]:
     """Latents of requests of one size and sampling, a row each, in one call of the program or about ten.
 
+    Programs are compiled for shapes and samplers, not for numbers of steps: a call is given the loop's times.
+
     The null condition is evaluated only in steps in which a request is guided; another program runs the others. A UNet
     that reads the guidance scale never evaluates it. Requests that begin with images begin at one step, and are given
     them as `edit`.
     """
     sampling = requests[0].sampling
-    system = system.with_spacing(sampling.spacing)
-    steps, sampler = sampling.steps, sampling.sampler
-    state, keys, known = _start(params, requests, edit, system, mesh)
+    steps, begin = sampling.steps, begin_step(requests[0].edit, sampling.steps)
+    most = programs.steps_per_chunk(steps - begin) if progress else steps
+    times, pieces = plan_pieces(system, requests, most, begin)
+    spacing = system.with_spacing(sampling.spacing).spacing
+    std = np.float32(initial_noise_std(system.schedule, steps, spacing, sampling.sampler))
+    system = dataclasses.replace(system, spacing=Spacing())  # programs are given times, however they are spaced
+    state, keys, known = _start(params, requests, times, std, edit, system, mesh)
     guide = guidance_rows([request.guidance for request in requests])
     condition, null, guide = shard_rows((condition, null, guide), mesh)
 
@@ -89,9 +99,7 @@ def run_sampling_loop(
     def frozen(guided: bool) -> ProjectedCondition:
         return programs.freeze_text(params, rows_of(guided), state.x, times[piece.first], known, system=system)
 
-    begin = begin_step(requests[0].edit, steps)
-    most = programs.steps_per_chunk(steps - begin) if progress else steps
-    times, pieces = plan_pieces(system, requests, most, begin)
+    padded = pad_times(times)
     reads_scale = system.unet.guidance_width > 0
     ever_guided = not reads_scale and any(request.guidance.scale != 1 for request in requests)
     for piece in pieces:
@@ -102,13 +110,13 @@ def run_sampling_loop(
                 guide if piece.guided or reads_scale else None,
                 state,
                 keys,
+                padded,
                 np.int32(piece.first),
                 np.int32(piece.steps),
                 np.int32(begin),
                 known,
                 system=system,
-                sampler=sampler,
-                steps=steps,
+                sampler=sampling.sampler,
                 deep_cache=sampling.deep_cache,
             )
         if progress:
@@ -122,29 +130,38 @@ def run_sampling_loop(
 def _start(
     params: Params,
     requests: Sequence[Request],
+    times: Float[np.ndarray, " points"],
+    std: np.float32,
     edit: EditInputs | None,
     system: PipelineSpec,
     mesh: Mesh | None,
 ) -> tuple[SamplerState, Array, KnownRows | None]:
     """The state at the first step, the keys of the loop, and what stays as it is."""
-    sampling = requests[0].sampling
-    steps, sampler, past = sampling.steps, sampling.sampler, past_outputs(SAMPLERS[sampling.sampler])
-    std = np.float32(spacings.initial_noise_std(system.schedule, steps, system.spacing, sampler))
+    past = past_outputs(SAMPLERS[requests[0].sampling.sampler])
     seeds = shard_rows(np.asarray([request.seed for request in requests], np.uint32), mesh)
     if edit is None:
         height, width = (side // system.latent.factor for side in requests[0].size)
         state, keys = programs.start(seeds, std, shape=(height, width, system.latent.channels), past=past)
         return state, keys, None
-    begin = np.int32(begin_step(requests[0].edit, steps))
-    loop: dict[str, Any] = {"system": system, "sampler": sampler, "steps": steps, "past": past}
+    begin = begin_step(requests[0].edit, len(times) - 1)
     if edit.source is not None:
-        source = shard_rows(edit.source, mesh)
+        source, rest = shard_rows(edit.source, mesh), times[begin:]
+        padded, count = pad_times(rest[::-1])[::-1], np.int32(len(rest) - 1)
         with programs.batch_over_mesh(mesh, len(requests)):
-            state, keys = programs.start_inverted(params, source, seeds, edit.latents, begin, **loop)
+            state, keys = programs.start_inverted(
+                params, source, seeds, edit.latents, padded, count, system=system, past=past
+            )
         return state, keys, None
-    state, keys, noise = programs.start_late(seeds, std, edit.latents, begin, **loop)
+    state, keys, noise = programs.start_late(
+        seeds, std, edit.latents, times[begin], np.int32(begin), system=system, past=past
+    )
     known = None if edit.mask is None else KnownRows(edit.latents, edit.mask, noise, edit.beside)
     return state, keys, known
+
+
+def pad_times(times: Float[np.ndarray, " points"]) -> Float[np.ndarray, " padded"]:
+    """The times with zeros after them, up to a multiple of POINTS: loops of any length are one program."""
+    return np.pad(times, (0, -len(times) % POINTS))
 
 
 def plan_pieces(
@@ -152,9 +169,7 @@ def plan_pieces(
 ) -> tuple[Float[np.ndarray, " points"], list[Piece]]:
     """The times of the loop of requests of one sampling, and its pieces of about `most` steps from step `begin` on."""
     sampling, guides = requests[0].sampling, [request.guidance for request in requests]
-    times = np.asarray(
-        spacings.sampling_times(system.schedule, sampling.steps, system.spacing, sampling.sampler), np.float32
-    )
+    times = system.loop_times(sampling)
     # A UNet that reads the guidance scale has no null pass.
     guides = [] if system.unet.guidance_width else guides
     guided = guided_steps(times[begin:], guides, evaluates_between(sampling.sampler))

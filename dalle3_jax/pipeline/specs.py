@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import jax
+import numpy as np
 from flax import linen as nn
 
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
@@ -16,11 +18,14 @@ from dalle3_jax.models.glyph import check_glyphs, text_components
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.pipeline.request import Sampling
 from dalle3_jax.pipeline.setting_values import Capabilities
+from dalle3_jax.typing import Float
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline.upscaler import Upscaler
 
 __all__ = ["DecoderSpec", "PipelineSpec"]
+
+_sampling_times = jax.jit(spacings.sampling_times, static_argnums=(0, 1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,17 @@ class PipelineSpec:
             )
         return errors
 
-    def step_times(self, sampling: Sampling) -> tuple[float, ...]:
-        """The times at which a sampler's steps begin, 1 being noise; ValueError where `timing_errors` has any."""
+    def loop_times(self, sampling: Sampling) -> Float[np.ndarray, " points"]:
+        """The times at which a sampler's steps begin, 1 being noise, and the end; ValueError as `timing_errors` says.
+
+        They are all that is compiled for a number of steps.
+        """
         spacing = self.with_spacing(sampling.spacing).spacing
-        times = spacings.sampling_times(self.schedule, sampling.steps, spacing, sampling.sampler)
-        return tuple(map(float, times[:-1]))
+        return np.asarray(_sampling_times(self.schedule, sampling.steps, spacing, sampling.sampler))
+
+    def step_times(self, sampling: Sampling) -> tuple[float, ...]:
+        """The times at which a sampler's steps begin; ValueError where `timing_errors` has any."""
+        return tuple(map(float, self.loop_times(sampling)[:-1]))
 
     def with_spacing(self, kind: str) -> "PipelineSpec":
         """The same with times of another kind of spacing; "" is the release's own."""

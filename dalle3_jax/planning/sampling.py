@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.diffusion import samplers, schedules
+from dalle3_jax.diffusion.spacing import sampling_times
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline.denoisers import GuidanceRows
@@ -161,7 +162,7 @@ def sampling_programs(
     guide = GuidanceRows(*[split(jax.ShapeDtypeStruct((images,), jnp.float32))] * 4)
     guided = config.sample.guidance_scale != 1
     against = (condition, guide) if guided else (None, None)
-    loop = functools.partial(_loop, system=system, sampler=config.sample.sampler, steps=config.sample.steps)
+    loop = functools.partial(_loop, config.sample.steps, system=system, sampler=config.sample.sampler)
     text_params = {name: params[name] for name in text_components(modules)}
     return {
         "text": SamplingProgram(encode, (text_params, *texts)),
@@ -191,11 +192,13 @@ def trace_program_costs(part: SamplingProgram, chips: int) -> ProgramCosts:
     return ProgramCosts(costs.Costs(jaxpr_flops(jaxpr) / chips, 0.0, (), ()))
 
 
-def _loop(params: Any, condition: Any, null: Any, guide: Any, state: Any, keys: Any, **how: Any) -> Any:
+def _loop(
+    steps: int, params: Any, condition: Any, null: Any, guide: Any, state: Any, keys: Any, *, system: Any, sampler: str
+) -> Any:
     """Keys and values of the text, and the whole loop; its first step is no argument, so that its length is known."""
     project, advance = inspect.unwrap(programs.project_rows), inspect.unwrap(programs.advance)
-    rows = project(params, condition, null, system=how["system"])
-    return advance(params, rows, guide, state, keys, 0, how["steps"], **how)
+    rows, times = project(params, condition, null, system=system), sampling_times(system.schedule, steps)
+    return advance(params, rows, guide, state, keys, times, 0, steps, system=system, sampler=sampler)
 
 
 def _sum_costs(terms: Sequence[costs.Costs]) -> costs.Costs:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from dalle3_jax.diffusion.inversion import invert
+from dalle3_jax.diffusion.spacing import sampling_times
 from dalle3_jax.models.build import build_models
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.pipeline.batching import encode_edits
@@ -39,7 +40,7 @@ def test_image_to_image_is_the_rest_of_a_loop_from_the_noised_image(pipeline, sa
     request = pipeline.request("a fox", image=IMAGE, strength=0.5, **how)
     made, edit = latents_of(pipeline, request)
     system, seeds = pipeline.system, jnp.asarray([request.seed], jnp.uint32)
-    times = programs.spacings.sampling_times(system.schedule, 4, system.spacing, sampler)
+    times = sampling_times(system.schedule, 4, system.spacing, sampler)
     keys = programs.fold_in_purpose(programs.image_keys(seeds), programs.INITIAL)
     noise = programs.samplers.noise(keys, edit.latents.shape[1:])
     x = system.schedule.alpha(times[2]) * edit.latents + system.schedule.sigma(times[2]) * noise

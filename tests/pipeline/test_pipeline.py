@@ -20,6 +20,7 @@ from dalle3_jax.pipeline.request import SETTINGS, request_from_metadata
 from dalle3_jax.pipeline.revision import truncation_notices
 from tests.tiny import tiny_release
 
+PICTURE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 BATCH = 2  # most tests share the programs of this batch size, 16x16 pixels and 4 steps of ddim
 
 
@@ -136,14 +137,25 @@ def test_guidance_of_one_is_conditional(pipeline):
     assert max(np.abs(other - made[0]).max() for other in made) <= 1
 
 
-def test_nothing_but_shapes_steps_and_sampler_compiles(pipeline):
+def test_nothing_but_shapes_and_sampler_compiles(pipeline):
+    """For another number of steps or spacing only its times are: a table of numbers."""
     pipeline(["warm", "up"], batch_size=BATCH)
+    pipeline.edit(PICTURE, "a fox", strength=0.5, batch_size=BATCH)
+    pipeline.edit(PICTURE, "a fox", source_prompt="a cat", strength=0.5, batch_size=BATCH)
     with counted_compilations() as compiled:
         pipeline(["a panda", "two cats", "an owl"], n=3, seed=77, guidance_scale=5.0, batch_size=BATCH)
         pipeline("x" * 20, negative_prompt="fog", guidance_rescale=0.5, guidance_interval=(0.0, 2.0), batch_size=BATCH)
         other = jax.tree.map(lambda leaf: leaf, pipeline.release.params)
         Pipeline(dataclasses.replace(pipeline.release, params=other))("new weights", batch_size=BATCH)
     assert compiled == []
+    with counted_compilations() as compiled:
+        for steps in (2, 3, 7):
+            pipeline("a fox", steps=steps, batch_size=BATCH, progress=lambda *report: None)
+            pipeline.edit(PICTURE, "a fox", steps=steps, strength=0.7, batch_size=BATCH)
+            pipeline.edit(PICTURE, "a fox", source_prompt="a cat", steps=steps, strength=0.7, batch_size=BATCH)
+        pipeline("a fox", steps=5, spacing="trailing", batch_size=BATCH)
+        pipeline("a fox", steps=5, spacing="karras", batch_size=BATCH)
+    assert set(compiled) == {"jit(sampling_times)"}
     with counted_compilations() as compiled:
         pipeline("wider", size=(16, 48), batch_size=BATCH)  # a shape of no other test
     assert sorted(compiled) == ["jit(advance)", "jit(decode_latents)", "jit(start)"]

@@ -83,7 +83,7 @@ def test_steps_out_of_the_interval_see_no_null_condition_and_give_the_same_image
     calls, advance = [], programs.advance
 
     def spy(params, rows, guide, *inputs, **how):
-        calls.append((len(rows.mask), guide is not None, *map(int, inputs[2:4])))
+        calls.append((len(rows.mask), guide is not None, *map(int, inputs[3:5])))
         return advance(params, rows, guide, *inputs, **how)
 
     monkeypatch.setattr(programs, "advance", spy)
