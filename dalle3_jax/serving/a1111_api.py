@@ -246,7 +246,8 @@ async def get_progress(request: Request) -> Response:
         if request.query_params.get("skip_current_image", "").lower() not in ("true", "1"):
             answer["current_image"] = image.preview and encode_base64(encode_png(image.preview))
             job.wants_preview = True
-    return JSONResponse(answer | {"textinfo": None})
+    compiling = any(job.is_compiling for job in jobs)
+    return JSONResponse(answer | {"textinfo": "Compiling for this size, once" if compiling else None})
 
 
 def client_jobs(service: Service, client: str) -> list[Job]:

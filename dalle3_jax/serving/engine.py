@@ -5,19 +5,20 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from dalle3_jax.pipeline.batching import MAX_BATCH, program_key, run_batch
+from dalle3_jax.pipeline.batching import MAX_BATCH, run_batch
 from dalle3_jax.pipeline.image_formats import encode_image
 from dalle3_jax.pipeline.mesh_rows import gather_rows
 from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.runtime.device_errors import explain_device_error
+from dalle3_jax.serving.compilations import watch_compilations
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.metrics import Metrics
 from dalle3_jax.serving.queue import Job, Queue, QueuedImage, QueueFull, Update
@@ -56,7 +57,7 @@ class Engine:
         self.running: list[QueuedImage] = []
         self.warm: list[dict[str, Any]] = []
         self.is_ready = self.is_draining = False
-        self._seconds_per_image, self._compiled = 1.0, set[Hashable]()
+        self._seconds_per_image = 1.0
         self._device = ThreadPoolExecutor(1, "device")
         self._encodings: set[asyncio.Task[None]] = set()
 
@@ -117,7 +118,6 @@ class Engine:
                 LOGGER.error("batches of %d images and more cannot be made", size, exc_info=error)
                 self.sizes = self.sizes[: self.sizes.index(size)]
                 break
-            self._compiled.add((program_key(request), size))
             seconds, steps = round(time.monotonic() - started, 3), request.sampling.steps
             self.warm.append(
                 {"size": format_size(request.size), "steps": steps, "batch_size": size, "seconds": seconds}
@@ -139,16 +139,25 @@ class Engine:
                 image.job.publish(Update("progress", image))
         size = min(one for one in self.sizes if one >= len(batch))
         size = batch[0].job.batch_size or size
-        progress = functools.partial(self._report_step, asyncio.get_running_loop(), batch, {})
-        work = functools.partial(run_batch, self.pipeline, [image.request for image in batch], size, progress)
+        loop, compilations = asyncio.get_running_loop(), list[bool]()
+        progress = functools.partial(self._report_step, loop, batch, {})
+
+        def report_compilation(begins: bool) -> None:
+            compilations.append(begins)
+            loop.call_soon_threadsafe(publish_compilation, batch, begins)
+
+        def work() -> list[GeneratedImage]:
+            with watch_compilations(report_compilation):
+                return run_batch(self.pipeline, [image.request for image in batch], size, progress)
+
         try:
-            made: list[GeneratedImage] = await self._compute(work)
+            made = await self._compute(work)
         except BatchAbandoned:
             self.metrics.abandoned.inc()
         except Exception as error:
             self._fail(batch, error)
         else:
-            self._count_images(batch, size, time.monotonic() - started)
+            self._count_images(len(batch), time.monotonic() - started, compiled=bool(compilations))
             for image, one in zip(batch, made, strict=True):
                 task = asyncio.create_task(self._finish(image, one))
                 self._encodings.add(task)
@@ -156,13 +165,11 @@ class Engine:
         finally:
             self.running = []
 
-    def _count_images(self, batch: list[QueuedImage], size: int, seconds: float) -> None:
+    def _count_images(self, images: int, seconds: float, *, compiled: bool) -> None:
         """Learns how long an image takes, from batches that had nothing to compile."""
-        self.metrics.count_batch(len(batch), seconds)
-        program = program_key(batch[0].request), size
-        if program in self._compiled:
-            self._seconds_per_image += (seconds / len(batch) - self._seconds_per_image) / 2
-        self._compiled.add(program)
+        self.metrics.count_batch(images, seconds)
+        if not compiled:
+            self._seconds_per_image += (seconds / images - self._seconds_per_image) / 2
 
     def _report_step(
         self, loop: asyncio.AbstractEventLoop, batch: list[QueuedImage], shown: dict[int, int], step: int, x0: Any
@@ -221,6 +228,14 @@ def wants_preview(image: QueuedImage, step: int, shown: int) -> bool:
         return False
     due = shown < job.partial_images and step * (job.partial_images + 1) >= (shown + 1) * steps
     return due or job.wants_preview
+
+
+def publish_compilation(batch: list[QueuedImage], begins: bool) -> None:
+    """Tells the jobs of a batch that a program is compiled for them, or has been."""
+    for image in batch:
+        if not image.job.finished.is_set():
+            image.job.is_compiling = begins
+            image.job.publish(Update("progress", image))
 
 
 def publish_step(batch: list[QueuedImage], step: int, previews: dict[int, Image.Image], shown: dict[int, int]) -> None:

@@ -114,8 +114,13 @@ def job_progress(service: Service, plan: Plan) -> dict[str, Any]:
     before = service.engine.queue.count_before(plan.job)
     left = sum(1 - image.step / image.steps for image in plan.job.images if not image.is_done)
     seconds = 0.0 if plan.job.finished.is_set() else service.engine.seconds_for(before + left)
-    progress = {"status": plan.job.status, "progress": round(plan.job.progress, 4), "images_before": before}
-    return progress | {"eta_seconds": round(seconds, 1)}
+    return {
+        "status": plan.job.status,
+        "compiling": plan.job.is_compiling,
+        "progress": round(plan.job.progress, 4),
+        "images_before": before,
+        "eta_seconds": round(seconds, 1),
+    }
 
 
 def job_datum(service: Service, image: QueuedImage, url: str) -> dict[str, Any]:

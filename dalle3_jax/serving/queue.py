@@ -108,6 +108,8 @@ class Job:
         """Called with each image that is done, before anybody else hears of it."""
         self.label = ""
         """Which part of the API it is of, where that counts."""
+        self.is_compiling = False
+        """Whether a program is compiled for it now, which no other image had needed yet."""
         self.wants_preview = False
         """Set by whoever wants to see the images as they are, once."""
         self._listeners: list[asyncio.Queue[Update]] = []
@@ -127,7 +129,7 @@ class Job:
         """Ends the job, unless it has ended."""
         if self.finished.is_set():
             return
-        self.status, self.error = status, error
+        self.status, self.error, self.is_compiling = status, error, False
         for image in self.images:
             image.preview, image.request = None, forget_inputs(image.request)
         self.finished.set()

@@ -175,6 +175,26 @@ def test_warming_up_fits_the_batches_to_the_memory(pipeline, monkeypatch):
     assert [entry["batch_size"] for entry in engine.warm] == [1, 2]
 
 
+def test_a_job_says_while_a_program_is_compiled_for_it(pipeline):
+    """The first of its size, and no other: a new number of steps is no new program, but for its few times."""
+    engine = Engine(pipeline, batch_size=1)
+
+    async def follow(**settings) -> list[tuple[bool, float]]:
+        job = Job([pipeline.request("a", size=(24, 40), **settings)])
+        engine.submit(job)
+        states = [(job.is_compiling, job.progress) async for _ in job.updates()]
+        assert (job.status, job.is_compiling) == ("completed", False)
+        return states
+
+    async def script() -> None:
+        first, second, third = [await follow(steps=steps) for steps in (4, 4, 5)]
+        assert (True, 0) in first
+        assert not any(compiling for compiling, _ in second)
+        assert sum(compiling for compiling, _ in third) < sum(compiling for compiling, _ in first)
+
+    run(engine, script)
+
+
 def pixels(image) -> np.ndarray:
     import io
 
