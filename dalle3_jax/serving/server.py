@@ -5,12 +5,16 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 
 from dalle3_jax.serving.service import Service
 
-__all__ = ["open_socket", "run_server"]
+if TYPE_CHECKING:
+    import uvicorn
+
+__all__ = ["configure_server", "open_socket", "run_server"]
 
 KEEP_ALIVE_SECONDS = 75
 """More than what proxies and clients keep: who closes first must be they, or a request meets a closed connection."""
@@ -24,6 +28,24 @@ def open_socket(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+
+
+def configure_server(app: Starlette, **connection: float) -> "uvicorn.Config":
+    """uvicorn's settings for the application; `connection` are fields of a `BoundedConnection`."""
+    import uvicorn
+
+    from dalle3_jax.serving.connections import BoundedConnection
+
+    # The access log is our own: paths hold the names of jobs and files, which are secrets.
+    return uvicorn.Config(
+        app,
+        http=type("Connection", (BoundedConnection,), connection) if connection else BoundedConnection,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
 
 
 def run_server(
@@ -41,15 +63,7 @@ def run_server(
         failures.append(error)
         server.should_exit = True
 
-    # The access log is our own: paths hold the names of jobs and files, which are secrets.
-    config = uvicorn.Config(
-        build(fail),
-        log_config=None,
-        access_log=False,
-        ws="none",
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
+    config = configure_server(build(fail))
     server = uvicorn.Server(config)
 
     async def serve() -> None:

@@ -1,10 +1,12 @@
 """A server on the tiny release, called in this process; and an engine whose batches are made by the test's leave."""
 
+import socket
 import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -12,7 +14,18 @@ from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.serving import engine as engines
 from dalle3_jax.serving.app import build_app
 from dalle3_jax.serving.engine import Engine
-from dalle3_jax.serving.service import Service
+from dalle3_jax.serving.server import configure_server, open_socket
+from dalle3_jax.serving.service import Limits, Service
+
+KEY = "a key"
+
+
+def bearer() -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEY}"}
+
+
+def address_of(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +40,19 @@ def client(pipeline) -> Iterator[TestClient]:
     service = Service(Engine(pipeline, batch_size=2), name="tiny")
     with TestClient(build_app(service), raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def server(pipeline) -> Iterator[tuple[str, Service]]:
+    """The address of a server that asks for a key, and its service."""
+    service = Service(Engine(pipeline, batch_size=2, places=4), name="tiny", limits=Limits(body_bytes=2**20))
+    server = uvicorn.Server(configure_server(build_app(service, keys=(KEY.encode(),)), head_seconds=1))
+    with open_socket("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield address_of(listener), service
+        server.should_exit = True
+        thread.join(30)
 
 
 class Gate:
