@@ -12,11 +12,14 @@ from pathlib import Path
 NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM)
 """What file systems answer that do not sync: that a disk is full or broken is none of these."""
 
-STRAYS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+STRAYS = (
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle"),
+    *("lost+found", "$recycle.bin", "system volume information"),
+)
 
 
 def is_stray(name: str) -> bool:
-    """Whether a system, not a person, leaves files of this name beside others: ._x, .DS_Store, .nfs0001, Thumbs.db."""
+    """Whether a system, not a person, leaves such a file or folder beside others: ._x, .nfs0001, Thumbs.db, @eaDir."""
     return name.startswith(".") or name.lower() in STRAYS
 
 

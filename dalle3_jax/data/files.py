@@ -22,7 +22,7 @@ import fsspec
 
 from dalle3_jax import files as local_files
 
-LOCAL_SCHEME = re.compile(r"(file|local)://(localhost(?=/))?", re.IGNORECASE)
+LOCAL_SCHEME = re.compile(r"^(?:(?:file|local)://(?:localhost(?=/))?|file:(?=/))", re.IGNORECASE)
 UNREADABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL)
 """Errors that say something of one file, not of the disk or the network."""
 

@@ -39,7 +39,13 @@ def test_files_are_written_listed_and_read_alike(tmp_path, root):
 def test_a_path_of_this_machine_is_the_same_in_every_spelling(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for root in ("~/in", f"file://{tmp_path}/in", f"file://localhost{tmp_path}/in", f"local://{tmp_path}/in"):
+    for root in (
+        "~/in",
+        f"file://{tmp_path}/in",
+        f"file://localhost{tmp_path}/in",
+        f"local://{tmp_path}/in",
+        f"file:{tmp_path}/in",
+    ):
         path = files.join_path(root, "a")
         assert not files.is_remote(path)
         assert files.find_file(path) is None

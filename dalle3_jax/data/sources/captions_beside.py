@@ -7,7 +7,10 @@ from typing import Any
 
 from dalle3_jax.data.records import BadRecord, Record
 
-PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jxl", "heic")
+PICTURES = (
+    *("jpg", "jpeg", "jpe", "jfif", "pjpeg", "png", "apng", "webp"),
+    *("gif", "bmp", "tif", "tiff", "avif", "jxl", "jp2", "heic", "heif"),
+)
 """Endings of pictures, of formats that are read and of others: a record of those is bad, not without a picture."""
 
 ENDINGS = {"picture": PICTURES, "text": ("txt", "caption"), "json": ("json",)}
@@ -24,6 +27,7 @@ FIELDS: Mapping[str, str] = {
 """Fields of a JSON object that hold captions -> the versions they are, where a config says nothing else."""
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 LONGEST = 100_000
 """Bytes of the longest caption: one of more is no caption, and would stop a tokenizer for seconds."""
 
@@ -49,11 +53,18 @@ def parse_record(
 
 
 def decode_unicode(content: bytes) -> str:
-    """The text of bytes in UTF-8, or in UTF-16 where a byte order mark says so, without that mark.
+    """The text of bytes in UTF-8, or in UTF-16 or 32 where a byte order mark says so, without that mark.
 
-    UnicodeDecodeError where they are neither.
+    UnicodeDecodeError where they are none of these.
     """
-    return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
+    return content.decode(unicode_encoding(content))
+
+
+def unicode_encoding(content: bytes) -> str:
+    """The encoding that a byte order mark tells: that of UTF-32 begins with that of UTF-16. UTF-8 without one."""
+    if content.startswith(UTF_32):
+        return "utf-32"
+    return "utf-16" if content.startswith(UTF_16) else "utf-8-sig"
 
 
 def decode_text(content: bytes, key: str) -> str:
@@ -82,12 +93,17 @@ def parse_object(content: bytes, key: str) -> dict[str, Any]:
 def extract_captions(row: Mapping[str, Any], fields: Mapping[str, str], key: str) -> dict[str, str]:
     """The captions of a JSON object by version: those of `fields`, and those of an object in the field `captions`.
 
-    null is no caption. BadRecord where one is no text.
+    null is no caption, and one that says nothing leaves another field's. BadRecord where one is no text.
     """
     nested = row.get("captions") or {}
     if not isinstance(nested, dict):
         raise BadRecord("json", key, f"captions must be an object of texts by version, it is {str(nested)[:40]!r}")
-    captions = {version: row[field] for field, version in fields.items() if row.get(field) is not None} | nested
+    texts = [(version, row.get(field)) for field, version in fields.items()] + [*nested.items()]
+    captions: dict[str, Any] = {}
+    for version, text in texts:
+        blank = isinstance(text, str) and not text.strip()
+        if text is not None and not (blank and version in captions):
+            captions[version] = text
     if wrong := [name for name, text in captions.items() if not isinstance(text, str)]:
         raise BadRecord("json", key, f"the caption {wrong[0]!r} is no text")
     return captions

@@ -60,9 +60,8 @@ class FolderSource:
         content = files.read_bytes(self.metadata.path)
         if self.metadata.name.endswith(".csv"):
             return b"".join(csv_lines(content, self.metadata.path))
-        if content.startswith(captions_beside.UTF_16):
-            return content.decode("utf-16", "replace").encode()
-        return content
+        encoding = captions_beside.unicode_encoding(content)
+        return content if encoding == "utf-8-sig" else content.decode(encoding, "replace").encode()
 
     @cached_property
     def table(self) -> np.ndarray:
@@ -132,7 +131,7 @@ def csv_lines(content: bytes, path: str) -> Iterator[bytes]:
     What parts the cells is the one of comma, semicolon and tab that makes file_name a column. Bytes that are not UTF-8
     stay half characters, which spoil their own record alone.
     """
-    encoding = "utf-16" if content.startswith(captions_beside.UTF_16) else "utf-8-sig"
+    encoding = captions_beside.unicode_encoding(content)
     text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
     head = text.partition("\n")[0]
     comma = next((c for c in ",;\t" if FILE_NAME in next(csv.reader([head], delimiter=c), ())), None)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 BESIDE = ".dalle3_jax"
 ELSEWHERE = Path(".cache", "dalle3_jax", "indexes")
-VERSION = 2
+VERSION = 3
 """Of the tables' columns: another one makes all of them anew."""
 
 THREADS = 8

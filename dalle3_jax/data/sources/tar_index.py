@@ -18,7 +18,7 @@ from dalle3_jax.data import files
 from dalle3_jax.data.image_files import read_image_size
 from dalle3_jax.data.sources.captions_beside import ENDINGS, PARTS
 from dalle3_jax.data.sources.index import UNKNOWN
-from dalle3_jax.files import is_stray
+from dalle3_jax.files import STRAYS, is_stray
 
 HEAD = 64 * 1024
 """Bytes of a picture that are read for its size; where cameras put more before it, all are."""
@@ -129,8 +129,14 @@ def list_members(tar: tarfile.TarFile) -> Iterator[Member]:
                 member = earlier._replace(name=name)
         if member is not None:
             by_name[posixpath.normpath(name)] = member
-            if not is_stray(posixpath.basename(name)):
+            if not is_left_by_system(name):
                 yield member
+
+
+def is_left_by_system(name: str) -> bool:
+    """Whether a member is a stray, or lies in a folder that is one; other hidden folders are the tar's own."""
+    *folders, last = name.split("/")
+    return is_stray(last) or any(folder.lower() in STRAYS for folder in folders)
 
 
 def group_members(members: Iterable[Member]) -> list[list[Member]]:
@@ -151,8 +157,10 @@ def split_group(members: list[Member]) -> list[Row]:
     known = [member for member in members if any(member.is_part(part) for part in PARTS)]
     key, stems = members[0].key, list(dict.fromkeys(member.stem for member in known))
     if any(picture.is_plain for picture in pictures):
-        plain = [member for member in members if member.is_plain]
-        return [Row(key, members, {part: first_part(part, plain) for part in PARTS})]
+        names = {picture.name for picture in pictures if picture.is_plain}
+        own = [member for member in members if member.is_plain]
+        own += [member for member in members if member.stem in names]  # KEY.jpg.txt
+        return [Row(key, members, {part: first_part(part, own) for part in PARTS})]
     if len({picture.stem for picture in pictures}) < 2:
         ordered = sorted(members, key=lambda member: not member.is_plain)
         key = stems[0] if len(stems) == 1 else key

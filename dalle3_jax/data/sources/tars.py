@@ -3,7 +3,9 @@
 A record is one read of its members, which stand together: over a network one request, and never the whole tar.
 """
 
-from collections.abc import Mapping
+import functools
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -28,7 +30,7 @@ NEAR = 2**20
 
 @dataclass(frozen=True)
 class TarSource:
-    """The records of all tars of a folder, or where there are none of the folders in it, in the order of their names.
+    """The records of all tars of a folder, or where there are none of all folders in it, in the order of their names.
 
     KEY.txt is the caption "alt"; of KEY.json `fields` are captions, by the versions they are, and the rest labels.
     """
@@ -42,6 +44,7 @@ class TarSource:
         tars = list_tars(self.folder)
         if not tars:
             raise ValueError(f"{str(self.folder)!r} holds no .tar: name the folder of the tars themselves")
+        note_others(str(self.folder), tars)
         return tars
 
     @cached_property
@@ -94,11 +97,31 @@ class TarSource:
 
 
 def list_tars(folder: str | Path) -> list[files.FileEntry]:
-    """The tars of a folder; where there are none, those of the folders in it."""
-    tars = [entry for entry in files.list_files(folder) if is_tar(entry.name)]
-    return tars or [
-        entry for inner in files.list_folders(folder) for entry in files.list_files(inner) if is_tar(entry.name)
-    ]
+    """The tars of a folder; where there are none, those of all folders in it."""
+    if tars := [entry for entry in files.list_files(folder) if is_tar(entry.name)]:
+        return tars
+    tars = [entry for entry in files.list_tree(folder) if is_tar(entry.name)]
+    return sorted(tars, key=lambda entry: entry.path.split("/"))
+
+
+def note_others(folder: str, tars: Sequence[files.FileEntry]) -> None:
+    """Say which folders' tars are left out, where a folder has some of its own."""
+    if tars[0].path.rpartition("/")[0] != folder.rstrip("/"):
+        return
+    others = [inner for inner in files.list_folders(folder) if any(map(is_tar, list_names(inner)))]
+    if others:
+        say_once(f"note: of {folder} its own {len(tars)} tars are read, not those in {', '.join(others[:3])}")
+
+
+def list_names(folder: str) -> list[str]:
+    """The names of the files in a folder."""
+    return [entry.name for entry in files.list_files(folder)]
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """Print a line to the standard error, once in a process."""
+    print(text, file=sys.stderr)
 
 
 def is_tar(name: str) -> bool:

@@ -195,3 +195,59 @@ def test_captions_that_say_nothing_do_not_spoil_those_that_do(tmp_path):
     assert source[0].captions == {"alt": "from JSON", "descriptive": "long"}
     with pytest.raises(BadRecord, match=r"'b' \(caption\): the caption 'alt' is empty"):
         source[1]
+
+
+def test_what_systems_put_into_folders_is_no_record(tmp_path):
+    image = picture()
+    strays = "__MACOSX/a.jpg", "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "x/$RECYCLE.BIN/b.jpg", "._a.jpg"
+    write_tar(
+        tmp_path / "0.tar", *((name, b"no image") for name in strays), (".own/a.jpg", image), (".own/a.txt", b"t")
+    )
+    assert read_all(tmp_path) == [(".own/a", image, "t")]
+
+
+def test_a_caption_may_be_named_after_the_whole_file(tmp_path):
+    one, two = picture(1), picture(2)
+    write_tar(tmp_path / "0.tar", ("a.jpg.txt", b"of a"), ("a.jpg", one), ("b.jpg", two), ("b.txt", b"of b"))
+    write_tar(tmp_path / "1.tar", ("b.txt", b"own"), ("b.jpg.txt", b"other"), ("b.jpg", two))
+    assert read_all(tmp_path) == [("a", one, "of a"), ("b", two, "of b"), ("b", two, "own")]
+
+
+def test_tars_lie_at_any_depth_and_those_left_out_are_named(tmp_path, capsys):
+    for place in ("a-b/0.tar", "a/0.tar", "c/d/1.tar"):
+        write_tar(tmp_path / "deep" / place, (f"{place[0]}{place[2]}.jpg", picture()))
+    assert [key for key, _, _ in read_all(tmp_path / "deep")] == ["a0", "ab", "cd"]
+    write_tar(tmp_path / "both" / "0.tar", ("k.jpg", picture()))
+    write_tar(tmp_path / "both" / "more" / "1.tar", ("l.jpg", picture()))
+    capsys.readouterr()
+    assert [key for key, _, _ in read_all(tmp_path / "both")] == ["k"]
+    assert "not those in " + str(tmp_path / "both" / "more") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["jfif", "JPE", "pjpeg"])
+def test_a_jpeg_has_many_endings(tmp_path, ending):
+    write_tar(tmp_path / "0.tar", (f"a.{ending}", picture()), ("a.txt", b"t"))
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / f"a.{ending}").write_bytes(picture())
+    assert read_all(tmp_path) == [("a", picture(), "t")]
+    assert read_all(tmp_path / "plain") == [(f"a.{ending}", picture(), None)]
+
+
+@pytest.mark.parametrize(
+    ("said", "captions"),
+    [
+        ({"captions": {"short": None, "descriptive": "d"}}, {"descriptive": "d"}),
+        ({"captions": {"alt": None}, "text": "t"}, {"alt": "t"}),
+        ({"text": "t", "caption": " "}, {"alt": "t"}),
+        ({"captions": {"alt": ""}, "caption": "t"}, {"alt": "t"}),
+    ],
+)
+def test_a_caption_that_is_null_or_blank_leaves_the_others(tmp_path, said, captions):
+    write_tar(tmp_path / "0.tar", ("a.jpg", picture()), ("a.json", json.dumps(said).encode()))
+    assert TarSource(tmp_path)[0].captions == captions
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_every_byte_order_mark_is_read(tmp_path, encoding):
+    write_tar(tmp_path / "0.tar", ("a.jpg", picture()), ("a.txt", "ein B\xe4r".encode(encoding)))
+    assert TarSource(tmp_path)[0].captions == {"alt": "ein B\xe4r"}
