@@ -80,10 +80,12 @@ class Topology:
 def parse_topology(name: str) -> Topology:
     """The slice of a grid ("v5e:16x16", "v5p:4x4x4") or of a product ("v5e-256", "v5p-128": TensorCores, two a chip).
 
+    Google Cloud's "v5litepod-256" is v5e-256.
+
     Raises ValueError naming what there is.
     """
     grid = re.fullmatch(r"(v\w+):(\d+(?:x\d+)*)", name)
-    product = re.fullmatch(r"(v\w+?)(?:litepod)?-(\d+)", name)
+    product = re.fullmatch(r"(v\w+?)-(\d+)", name.replace("v5litepod-", "v5e-"))
     version = (grid or product or [name, ""])[1]
     if version in CHIPS and grid:
         sides = tuple(map(int, grid[2].split("x")))

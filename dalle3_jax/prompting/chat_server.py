@@ -23,7 +23,7 @@ LARGEST = 1024 * 1024
 
 TRIES = 3
 AGAIN = (408, 409, 429, 500, 502, 503, 504)
-UNSUPPORTED = (400, 422, 500, 501)
+UNSUPPORTED = (400, 403, 404, 405, 422, 500, 501)
 """Statuses by which servers refuse a role."""
 
 COMPLETIONS = "/chat/completions"
@@ -33,14 +33,23 @@ CUT = ("length", "max_tokens", "model_length")
 ROLES = re.compile(r"\bsystem\b|\broles?\b|developer instruction|\balternat", re.I)
 """What templates without a system role say of one."""
 
-NAMES = r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis)"
+NAMES = (
+    r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|plan|cot|chain_of_thought|"
+    r"(?:inner_)?monologue|details)"
+)
 OPENS = re.compile(rf"\s*[<\[◁](?:{NAMES}|\|(?:start|begin)_(?:of_)?{NAMES}\|)[>\]▷]", re.I)
-CLOSES = re.compile(rf"(?<![\"'“‘`])[<\[◁](?:/{NAMES}|\|end_(?:of_)?{NAMES}\|)[>\]▷]", re.I)  # noqa: RUF001
-FINAL = re.compile(r"<\|channel\|>\s*final\s*<\|message\|>", re.I)
+ANNOUNCED = r"^\W*done thinking\W*$|^here(?:'s| is) my (?:final )?(?:response|answer):"
+CLOSES = re.compile(
+    rf"(?<![\"'“‘`])[<\[◁](?:/{NAMES}|\|end_(?:of_)?{NAMES}\|)[>\]▷]|{ANNOUNCED}",  # noqa: RUF001
+    re.I | re.M,
+)
+FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>", re.I)
 ENVELOPE = re.compile(
-    r"</?(?:answer|response)>|<\|(?:begin|start|end)_(?:of_)?(?:solution|response)\|>|<\|(?:return|end|im_end|eot_id)\|>",
+    r"</?(?:(?:final_)?(?:answer|response)|output)>|<\|(?:begin|start|end)_(?:of_)?(?:solution|response)\|>|"
+    r"<\|(?:return|end|im_end|eot_id|assistant)\|>|<start_of_turn>model|<end_of_turn>|</s>",
     re.I,
 )
+FENCE = re.compile(r"\s*```\w*\n(.*?)\n?```\s*", re.S)
 """<think>, [THINK], <|begin_of_thought|> and their like; gpt-oss's channels; what is put about the answer itself."""
 
 
@@ -108,11 +117,11 @@ class ChatServer:
 
     def _adapts(self, status: int, words: str, sent: Sequence[dict[str, str]]) -> bool:
         """Whether there is another way to ask that has not been tried."""
-        if status in (404, 405) and len(self._paths) > 1:
-            del self._paths[0]
-            return True
         if status in UNSUPPORTED and ROLES.search(words) and sent[0]["role"] == "system":
             self._folds_system = True
+            return True
+        if status in (404, 405) and len(self._paths) > 1:
+            del self._paths[0]
             return True
         return False
 
@@ -209,20 +218,44 @@ def answer_text(body: bytes, whole: bool = True) -> str:
     Where it need not be `whole`, a beginning will do.
     """
     try:
-        choice = json.loads(body)["choices"][0]
+        choice = json.loads(join_stream(body))["choices"][0]
         message = choice["message"]
         content = message["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         words = error_text(body, plain=False)
         raise ServerError(f"the chat server's answer is none{f': {words}' if words else ''}") from None
-    text = strip_reasoning(join_parts(content))
-    if whole and str(choice.get("finish_reason")).lower() in CUT:
+    text, reason = strip_reasoning(join_parts(content)), str(choice.get("finish_reason")).lower()
+    if whole and reason in CUT:
         raise ServerError("the chat server's answer was cut off at its longest: it must be shorter", cut=True)
     if not text.strip():
-        refusal = message.get("refusal")
-        why = f"it refuses: {shorten_words(refusal)}" if isinstance(refusal, str) and refusal else "is empty"
-        raise ServerError(f"the chat server's answer {why}")
+        raise ServerError(f"the chat server's answer {_why_empty(message, reason)}")
     return text
+
+
+def _why_empty(message: Mapping[str, Any], reason: str) -> str:
+    """Why a message says nothing."""
+    content = message["content"]
+    parts = content if isinstance(content, list) else []
+    refusals = [part.get("refusal") for part in (message, *parts) if isinstance(part, dict)]
+    if refusal := next((text for text in refusals if isinstance(text, str) and text), ""):
+        return f"is none, it refuses: {shorten_words(refusal)}"
+    if "filter" in reason or reason in ("safety", "refusal"):
+        return f"was withheld by the server ({reason})"
+    said = content.strip() if isinstance(content, str) else content
+    reasons = said or any(message.get(key) for key in ("reasoning", "reasoning_content", "thinking"))
+    return "is nothing but reasoning: give a model that does not reason, or more room" if reasons else "is empty"
+
+
+def join_stream(body: bytes) -> bytes:
+    """The answer of a server that streams although it was not asked to, as one that does not; any other as it is."""
+    if not body.lstrip().startswith(b"data:"):
+        return body
+    events = [line[5:].strip() for line in body.splitlines() if line.startswith(b"data:")]
+    choices = [choice for event in events if event != b"[DONE]" for choice in json.loads(event)["choices"][:1]]
+    text = "".join(join_parts((choice.get("delta") or {}).get("content")) for choice in choices)
+    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    whole = {"message": {"content": text}, "finish_reason": ends[-1] if ends else None}
+    return json.dumps({"choices": [whole]}).encode()
 
 
 def join_parts(content: Any) -> str:
@@ -230,7 +263,7 @@ def join_parts(content: Any) -> str:
     if isinstance(content, str):
         return content
     texts = []
-    for part in content if isinstance(content, list) else []:
+    for part in content if isinstance(content, list) else [content]:
         text = part
         if isinstance(part, dict):
             # Others hold what it thought, and calls of tools.
@@ -248,7 +281,9 @@ def strip_reasoning(text: str) -> str:
         text = text[ends[-1].end() :]
     elif OPENS.match(text):
         return ""
-    return ENVELOPE.sub("", text)
+    text = ENVELOPE.sub("", text)
+    fenced = FENCE.fullmatch(text)
+    return fenced[1] if fenced else text
 
 
 def error_text(body: bytes, plain: bool = True) -> str:
@@ -262,7 +297,8 @@ def error_text(body: bytes, plain: bool = True) -> str:
         if isinstance(said, list):
             said = said[0] if said else ""
         elif isinstance(said, dict):
-            keys = ("error", "errors", "message", "detail", "msg", "error_message")
+            keys = ("error", "errors", "fault", "message", "Message", "detail", "msg", "error_message", "faultstring")
+            keys += ("error_description", "reason", "title", "text")
             said = next((said[key] for key in keys if said.get(key)), "")
     return shorten_words(said) if isinstance(said, str) else ""
 

@@ -8,7 +8,7 @@ import pytest
 
 from dalle3_jax.prompting import chat_server
 from dalle3_jax.prompting.chat import Chat
-from dalle3_jax.prompting.chat_server import ChatServer, answer_text, error_text, strip_reasoning
+from dalle3_jax.prompting.chat_server import ChatServer, ServerError, answer_text, error_text, strip_reasoning
 from dalle3_jax.prompting.upsampler import UpsampleRequest, upsample
 from tests.prompting.test_chat import GOOD, KEY, backend, body_of, good, says, server, status
 
@@ -37,6 +37,13 @@ REASONED = {
     "capitals": f"<|START_THINKING|>x<|END_THINKING|><|START_RESPONSE|>{GOOD}<|END_RESPONSE|>",
     "channels": f"<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>{GOOD}<|return|>",
     "answer": f"<think>x</think><answer>{GOOD}</answer>",
+    "final answer": f"<scratchpad>x</scratchpad><final_answer>{GOOD}</final_answer>",
+    "inner": f"<inner_monologue>x</inner_monologue><output>{GOOD}</output>",
+    "announced": f"Thinking...\nhm\n...done thinking.\n\n{GOOD}",
+    "in two parts": f"Here is my thought process:\nhm\n\nHere is my response:\n{GOOD}",
+    "constrained": f"<|start|>assistant<|channel|>final <|constrain|>text<|message|>{GOOD}",
+    "templates": f"<start_of_turn>model\n{GOOD}<end_of_turn></s>",
+    "fenced": f"<think>x</think>\n```text\n{GOOD}\n```\n",
     "none": GOOD,
 }
 
@@ -57,6 +64,7 @@ PARTS = {
     "pieces": [{"type": "text", "text": GOOD[:20]}, {"type": "output_text", "text": GOOD[20:]}],
     "no types": [{"text": GOOD}],
     "plain": [GOOD[:9], GOOD[9:]],
+    "one alone": {"type": "text", "text": GOOD},
     "values": [{"type": "text", "text": {"value": GOOD, "annotations": []}}],
     "thoughts": [
         {"type": "reasoning", "text": "hm"},
@@ -76,6 +84,8 @@ SYSTEM_REFUSED = {
     "mistral": (500, {"message": "Conversation roles must alternate user/assistant/user/assistant/..."}),
     "openai": (400, {"error": {"message": "Unsupported value: 'messages[0].role' does not support 'system'"}}),
     "google": (400, [{"error": {"code": 400, "message": "Developer instruction is not enabled for models/gemma-3"}}]),
+    "router": (404, {"error": {"message": "No endpoints found that support system messages"}}),
+    "gateway": (403, {"message": "system prompts are not allowed"}),
     "fastapi": (422, {"detail": [{"loc": ["body"], "msg": "Only user and assistant roles are supported!"}]}),
 }
 
@@ -243,3 +253,32 @@ def test_an_error_that_comes_as_an_answer_is_shown(server):
     server.behaviours = [says(json.dumps({"choices": [{"message": {"content": None, "refusal": "I won't"}}]}).encode())]
     assert "I won't" in upsample(PROMPT, backend(server)).notice
     assert not any(name.lower().endswith("_proxy") for name in os.environ)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "why"),
+    [
+        ({"content": [{"type": "refusal", "refusal": "I will not"}]}, "stop", "refuses: I will not"),
+        ({"content": ""}, "content_filter", "withheld by the server"),
+        ({"content": None, "reasoning_content": "hm"}, "stop", "nothing but reasoning"),
+        ({"content": "<think>hm"}, "stop", "nothing but reasoning"),
+        ({"content": " "}, "stop", "is empty"),
+    ],
+)
+def test_an_answer_without_text_says_why(message, reason, why):
+    body = json.dumps({"choices": [{"message": message, "finish_reason": reason}]}).encode()
+    with pytest.raises(ServerError, match=why):
+        answer_text(body)
+
+
+@pytest.mark.parametrize("end", ["stop", "length"])
+def test_a_server_that_streams_unasked_is_read_and_one_that_is_cut_is_told(end):
+    deltas: list[dict] = [{"role": "assistant", "content": ""}, {"reasoning_content": "hm"}, {"content": GOOD[:9]}]
+    chunks = [{"choices": [{"delta": delta, "finish_reason": None}]} for delta in [*deltas, {"content": GOOD[9:]}]]
+    chunks += [{"choices": [{"delta": {}, "finish_reason": end}]}, {"choices": [], "usage": {}}]
+    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode() + b"data: [DONE]\n\n"
+    if end == "stop":
+        assert answer_text(body) == GOOD
+    else:
+        with pytest.raises(ServerError, match="cut off"):
+            answer_text(body)
