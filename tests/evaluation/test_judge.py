@@ -11,6 +11,7 @@ from dalle3_jax.evaluation import judge
 from dalle3_jax.evaluation.atoms import Atom
 from dalle3_jax.evaluation.judge import Answer, Judge, accepted_answers, answer_probability, check_judge, judge_pictures
 from dalle3_jax.evaluation.questions import QuestionPrompt, load_questions, read_questions
+from dalle3_jax.prompting import chat_server
 from dalle3_jax.prompting.chat import Chat
 from dalle3_jax.prompting.upsampler import BackendError
 from tests.prompting.test_chat import KEY, breaks_off, drip, hang, says, server, status
@@ -43,8 +44,8 @@ def body(text: str, *tokens: dict[str, float]) -> bytes:
     return json.dumps({"choices": [choice | ({"logprobs": {"content": content}} if tokens else {})]}).encode()
 
 
-def backend(server, **changes) -> Judge:
-    chat = Chat(f"http://127.0.0.1:{server.server_port}/v1", "eyes", KEY, deadline=0.4)
+def backend(server, deadline: float = 30.0, **changes) -> Judge:
+    chat = Chat(f"http://127.0.0.1:{server.server_port}/v1", "eyes", KEY, deadline=deadline)
     return Judge(chat, **changes)
 
 
@@ -102,7 +103,7 @@ def test_a_judge_is_asked_for_a_colour_before_anything_else(server):
 def test_a_server_that_is_no_judge_is_refused_in_one_line_without_the_key(server, act):
     server.behaviours = [act]
     with pytest.raises(ValueError, match="judge-url") as caught:
-        check_judge(backend(server))
+        check_judge(backend(server, deadline=0.4))
     assert KEY not in str(caught.value)
 
 
@@ -115,7 +116,7 @@ def test_pictures_are_judged_atom_by_atom_and_answers_kept(server, tmp_path):
     server.behaviours = [hang]
     assert judge_pictures(backend(server, cache=tmp_path), [CATS], [PICTURE]).scores == first.scores[:1]
     other = Image.new("RGB", (8, 8), (1, 2, 3))
-    assert not judge_pictures(backend(server, cache=tmp_path), [CATS], [other]).scores
+    assert not judge_pictures(backend(server, deadline=0.4, cache=tmp_path), [CATS], [other]).scores
 
 
 def test_questions_without_an_answer_cost_their_picture_alone(server):
@@ -134,7 +135,8 @@ def test_a_server_that_falls_silent_ends_the_run(server, monkeypatch):
     assert len(server.requests) < 50
 
 
-def test_an_error_of_the_judge_is_the_chats(server):
+def test_an_error_of_the_judge_is_the_chats(server, monkeypatch):
+    monkeypatch.setattr(chat_server.time, "sleep", lambda seconds: None)
     server.behaviours = [status(500)]
     with pytest.raises(BackendError, match="status 500"):
         backend(server)(b"", "?", "Yes")

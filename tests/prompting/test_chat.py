@@ -50,23 +50,23 @@ def good(handler):
 
 
 def hang(handler):
-    time.sleep(3)
+    handler.server.over.wait(60)
 
 
 def drip(handler):
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(60):
-        handler.wfile.write(b" ")
-        handler.wfile.flush()
-        time.sleep(0.05)
+    drip_bytes(handler, b" ")
 
 
 def drip_headers(handler):
-    for _ in range(60):
-        handler.wfile.write(b"H")
+    drip_bytes(handler, b"H")
+
+
+def drip_bytes(handler, byte):
+    while not handler.server.over.wait(0.05):
+        handler.wfile.write(byte)
         handler.wfile.flush()
-        time.sleep(0.05)
 
 
 def breaks_off(handler):
@@ -89,17 +89,18 @@ def says(body):
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
     found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.requests, found.behaviours = [], [good]
+    found.requests, found.behaviours, found.over = [], [good], threading.Event()
     found.daemon_threads = True
     thread = threading.Thread(target=found.serve_forever, daemon=True)
     thread.start()
     yield found
+    found.over.set()
     found.shutdown()
     found.server_close()
 
 
 def backend(server, **changes):
-    return Chat(f"http://127.0.0.1:{server.server_port}/v1", "tiny", KEY, **{"deadline": 1.0, **changes})
+    return Chat(f"http://127.0.0.1:{server.server_port}/v1", "tiny", KEY, **{"deadline": 30.0, **changes})
 
 
 def test_a_server_that_answers_is_asked_as_openais_is(server):
@@ -138,8 +139,8 @@ BAD = {
 def test_a_server_that_misbehaves_costs_the_revision_and_nothing_else(server, name, caplog, capfd):
     server.behaviours = list(BAD[name])
     began = time.monotonic()
-    made = upsample("a panda on a beach", backend(server))
-    assert time.monotonic() - began < 4.0
+    made = upsample("a panda on a beach", backend(server, deadline=1.0))
+    assert time.monotonic() - began < 25.0
     assert made.revised == "a panda on a beach"
     assert made.notice
     said = made.notice + caplog.text + "".join(capfd.readouterr())
@@ -148,7 +149,7 @@ def test_a_server_that_misbehaves_costs_the_revision_and_nothing_else(server, na
 
 
 def test_a_server_that_is_not_there_is_named(server):
-    address = backend(server)
+    address = backend(server, deadline=1.0)
     server.shutdown()
     server.server_close()
     assert "127.0.0.1" in upsample("a panda", address).notice
@@ -157,7 +158,7 @@ def test_a_server_that_is_not_there_is_named(server):
 def test_what_passes_is_tried_again(server, monkeypatch):
     monkeypatch.setattr(chat_server.time, "sleep", lambda seconds: None)
     server.behaviours = [status(503), status(429, Retry_After="0"), good]
-    assert upsample("a panda", backend(server, deadline=5.0)).revised == GOOD
+    assert upsample("a panda", backend(server)).revised == GOOD
     assert len(server.requests) == 3
 
 
@@ -171,7 +172,7 @@ def test_a_server_that_asks_to_wait_beyond_the_deadline_is_not_waited_for(server
     server.behaviours = [status(429, Retry_After="3600"), good]
     began = time.monotonic()
     assert "429" in upsample("a panda", backend(server)).notice
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 25.0
 
 
 def test_answers_are_kept_and_the_key_is_not(server, tmp_path):

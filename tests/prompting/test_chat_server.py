@@ -243,7 +243,7 @@ def test_the_servers_own_words_are_a_line(name):
 def test_the_servers_own_words_are_shown_but_for_the_key(server, code):
     said = f"Incorrect API key {KEY}: see your account"
     server.behaviours = [lambda handler: handler.reply(code, json.dumps({"error": {"message": said}}).encode())]
-    notice = upsample(PROMPT, backend(server, deadline=4.0)).notice
+    notice = upsample(PROMPT, backend(server)).notice
     assert f"status {code}: Incorrect API key ***: see your account" in notice
 
 

@@ -3,9 +3,10 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from dalle3_jax.runtime import processes as hosts
-from dalle3_jax.runtime import watchdog
+from dalle3_jax.runtime import watchdog as watchdogs
 from dalle3_jax.runtime.exit_codes import EXIT_HUNG
 from dalle3_jax.runtime.watchdog import Watchdog
 from dalle3_jax.stages import train
@@ -52,22 +53,18 @@ sys.exit(run_job(job))
 """
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """What became of the experiments, which run side by side: most of their time is spent starting."""
-    experiments = {
-        "alike": lambda folder: compare_layouts(folder, "vae"),
-        "terminated": lambda folder: stop_in_order(folder, signal.SIGTERM, 1),
-        "killed": lambda folder: kill_one(folder, 1),
-        "hung": lambda folder: hang_one(folder, 1, 5.0),
-    }
-    with ThreadPoolExecutor() as pool:
-        return {name: pool.submit(run, tmp_path_factory.mktemp(name)) for name, run in experiments.items()}
+EXPERIMENTS = {
+    "alike": lambda folder: compare_layouts(folder, "vae"),
+    "terminated": lambda folder: stop_in_order(folder, signal.SIGTERM, 1),
+    "killed": lambda folder: kill_one(folder, 1),
+    "hung": lambda folder: hang_one(folder, 1, 5.0),
+}
+"""One after the other: a process holds 0.4 GB, and programs that one has compiled the next finds."""
 
 
-@pytest.mark.parametrize("experiment", ["alike", "terminated", "killed", "hung"])
-def test_two_processes_are_one_run_and_end_as_one(found, experiment):
-    seen = found[experiment].result()
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_two_processes_are_one_run_and_end_as_one(experiment, tmp_path):
+    seen = EXPERIMENTS[experiment](tmp_path)
     assert seen["ok"], seen
 
 
@@ -78,7 +75,7 @@ def pair(code: str, *words: object) -> list[tuple[int | None, str]]:
         flags = [f"--coordinator=localhost:{port}", "--processes=2", f"--process={index}", *map(str, words)]
         command = [sys.executable, "-c", code, *flags]
         processes.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True))
-    codes = [wait_or_kill(process, 60) for process in processes]
+    codes = [wait_or_kill(process) for process in processes]
     return [(code, process.communicate()[1]) for code, process in zip(codes, processes, strict=True)]
 
 
@@ -93,7 +90,7 @@ def test_processes_of_different_folders_and_settings_all_say_so(tmp_path):
 @pytest.mark.parametrize("process", [0, 1])
 def test_a_process_whose_peers_do_not_come_says_so_in_time(process):
     words = ["--coordinator", f"localhost:{free_port()}", "--processes", "2", "--process", str(process)]
-    done = subprocess.run([sys.executable, "-c", MEET, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", MEET, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     waiting, error = done.stderr.splitlines()
     assert waiting == f"process {process} is here: waiting for process {1 - process} of 2"
@@ -124,73 +121,98 @@ def test_hosts_ask_the_first_ones_clock_only_when_they_log(monkeypatch):
 
 
 @pytest.fixture
-def watch(tmp_path):
-    """Makes watchdogs that note the exit code and write what they say to tmp_path/said."""
-    codes, made = [], []
-    with (tmp_path / "said").open("w") as file:
+def watch(tmp_path, monkeypatch):
+    """Runs a watchdog beside what the test does at each of its ticks; returns the exit code and what it says."""
 
-        def make(seconds: float) -> Watchdog:
-            made.append(Watchdog(seconds, "process 3", codes.append, file))
-            return made[-1]
+    class Ticks:
+        """Stands for the event that ends a watchdog: waiting for it moves the clock, and does what is next."""
 
-        yield make, codes, tmp_path / "said"
-        for started in made:
-            started.close()
+        def __init__(self, actions):
+            self.actions, self.now = iter(actions), 0.0
+
+        def wait(self, seconds: float) -> bool:
+            self.now += seconds
+            action = next(self.actions, None)
+            if action is not None:
+                action(self)
+            return action is None
+
+    def run(seconds: float, script) -> tuple[list[int], str]:
+        codes, path = [], tmp_path / "said"
+        with path.open("w") as file:
+            watchdog = Watchdog(0.0, "process 3", codes.append, file)  # without a thread
+            watchdog._seconds, watchdog._tick = seconds, seconds / 10
+            watchdog._over = ticks = Ticks(script(watchdog))
+            monkeypatch.setattr(watchdogs, "time", SimpleNamespace(monotonic=lambda: ticks.now))
+            watchdog._watch()
+        return codes, path.read_text()
+
+    return run
+
+
+def nothing(ticks) -> None:
+    """A tick at which nothing is done."""
 
 
 def test_a_step_that_does_not_end_is_named_with_all_stacks(watch):
-    make, codes, said = watch
-    make(0.2).beat(41)
-    end = time.monotonic() + 10
-    while not codes and time.monotonic() < end:
-        time.sleep(0.01)
+    codes, said = watch(20.0, lambda watchdog: [lambda _: watchdog.beat(41), *[nothing] * 12])
     assert codes == [EXIT_HUNG]
-    text = said.read_text()
-    assert text.startswith("\nerror: process 3 has finished no step since step 41, for 0.2 s (train.hang_minutes)")
-    assert "in test_a_step_that_does_not_end_is_named_with_all_stacks" in text
+    assert said.startswith("\nerror: process 3 has finished no step since step 41, for 20 s (train.hang_minutes)")
+    assert "in test_a_step_that_does_not_end_is_named_with_all_stacks" in said
 
 
 def test_nothing_is_timed_before_the_first_step_has_ended(watch):
-    make, codes, _ = watch
-    make(0.1)
-    with make(0.1).pause():
-        pass
-    time.sleep(0.5)
-    assert codes == []
+    def script(watchdog):
+        def pause(_):
+            with watchdog.pause():
+                pass
+
+        return [*[nothing] * 20, pause, *[nothing] * 20]
+
+    assert watch(20.0, script) == ([], "")
 
 
 def test_steps_in_time_and_excused_work_are_no_hang(watch):
-    make, codes, _ = watch
-    watching = make(0.6)
-    for step in range(8):
-        watching.beat(step)
-        time.sleep(0.1)
-    time.sleep(0.3)
-    with watching.pause():
-        time.sleep(0.8)
-    time.sleep(0.4)  # counted anew after what was excused
-    assert codes == []
-    watching._thread.join(10)  # and it watches again
-    assert codes == [EXIT_HUNG]
+    seen = []
+
+    def script(watchdog):
+        for step in range(8):
+            yield lambda _, step=step: watchdog.beat(step)
+            yield from [nothing] * 8
+        with watchdog.pause():
+            yield from [nothing] * 20
+        yield from [nothing] * 9  # counted anew after what was excused
+        seen.append("not yet")
+        yield from [nothing] * 3  # and it watches again
+        seen.append("too late")
+
+    assert watch(20.0, script)[0] == [EXIT_HUNG]
+    assert seen == ["not yet"]
 
 
-def test_a_closed_watchdog_and_one_without_a_limit_stay_silent(watch):
-    make, codes, _ = watch
-    for silent in (make(0.1), make(0.0)):
-        silent.beat(1)
-        silent.close()
-    time.sleep(0.4)
-    assert codes == []
+def test_time_in_which_the_process_itself_was_stopped_is_no_hang(watch):
+    def script(watchdog):
+        def stop(ticks):
+            ticks.now += 3600
+
+        return [lambda _: watchdog.beat(1), *[nothing] * 3, stop, *[nothing] * 3]
+
+    assert watch(20.0, script) == ([], "")
 
 
-def test_time_in_which_the_process_itself_was_stopped_is_no_hang(watch, monkeypatch):
-    make, codes, _ = watch
-    make(5.0).beat(1)
-    time.sleep(0.6)
-    clock, now = time.monotonic, time.monotonic()
-    monkeypatch.setattr(watchdog.time, "monotonic", lambda: clock() + (3600 if clock() > now + 0.1 else 0))
-    time.sleep(1.2)
-    assert codes == []
+def test_a_watchdog_watches_beside_and_ends_when_it_is_closed(tmp_path):
+    ended = threading.Event()
+    with (tmp_path / "said").open("w") as file:
+        hung, closed, unlimited = (
+            Watchdog(seconds, end=lambda _: ended.set(), file=file) for seconds in (0.1, 60.0, 0.0)
+        )
+        for watching in (hung, closed, unlimited):
+            watching.beat(1)
+        assert ended.wait(60)
+        assert [watching._thread.is_alive() for watching in (closed, unlimited)] == [True, False]
+        closed.close()
+        assert not closed._thread.is_alive()
+    assert "in test_a_watchdog_watches_beside_and_ends_when_it_is_closed" in (tmp_path / "said").read_text()
 
 
 def test_a_sigint_becomes_the_sigterm_that_all_hosts_obey(monkeypatch):

@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -46,13 +47,21 @@ def client(pipeline) -> Iterator[TestClient]:
 def server(pipeline) -> Iterator[tuple[str, Service]]:
     """The address of a server that asks for a key, and its service."""
     service = Service(Engine(pipeline, batch_size=2, places=4), name="tiny", limits=Limits(body_bytes=2**20))
-    server = uvicorn.Server(configure_server(build_app(service, keys=(KEY.encode(),)), head_seconds=1))
+    server = uvicorn.Server(configure_server(build_app(service, keys=(KEY.encode(),)), head_seconds=3))
     with open_socket("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         yield address_of(listener), service
         server.should_exit = True
         thread.join(30)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits until it holds, on a machine that may be busy."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 class Gate:
@@ -70,7 +79,7 @@ class Gate:
     def __call__(self, pipeline, requests, size, progress):
         self.batches.append([request.prompt for request in requests])
         for step in range(1, requests[0].sampling.steps + 1):
-            assert self._open.acquire(timeout=20)
+            assert self._open.acquire(timeout=60)
             self.steps += 1
             if self.error:
                 raise self.error
