@@ -82,7 +82,7 @@ def base():
     c.model.xfnet = {"kind": "transformer", "width": 16, "vector_width": 16, "layers": 1, "heads": 2}
     c.model.unet = {
         "groups": 4,
-        "levels": (ConfigDict({"channels": 8, "blocks": 1, "depth": 1, "heads": 2}),),
+        "levels": (ConfigDict({"channels": 8, "blocks": 1, "depth": 0, "heads": 2}),),
     }
     return c
 

@@ -34,13 +34,14 @@ SECTIONS = {
     "unet": {
         "in_channels": 2,
         "out_channels": 2,
-        "levels": ({"channels": 8, "blocks": 1, "depth": 1, "heads": 2},),
+        "levels": ({"channels": 8, "blocks": 1, "heads": 2},),
         "groups": 4,
         "size_ids": 6,
     },
     "vae": {
         "latent_channels": 2,
-        "channels": (4, 4, 4, 8),
+        "channels": (4, 8),
+        "patch": 4,
         "blocks": 1,
         "decoder_blocks": 1,
         "groups": 2,

@@ -340,7 +340,7 @@ REFUSED = {
         rf"{BIAS} in vae-.* is int64, model.json says int8",
     ),
     "a bias that is not finite": (put(BIAS, at(np.nan)), rf"{BIAS} in vae-.* holds values that are not finite"),
-    "a matrix of another shape": (put(KERNEL, lambda k: k[:2]), r"conv_in.kernel is \(2, 3, 3, 4\) and should be"),
+    "a matrix of another shape": (put(KERNEL, lambda k: k[:2]), r"conv_in.kernel is \(2, 3, 48, 4\) and should be"),
 }
 
 

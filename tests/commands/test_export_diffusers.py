@@ -112,7 +112,8 @@ def own() -> Release:
     """A system of ours whose networks diffusers and transformers have too, but for xfnet."""
     sections = plain(SECTIONS)
     sections["unet"] |= {"affine": True, "modulate_first": False}
-    sections["vae"] |= {"decoder_blocks": 2}
+    sections["unet"]["levels"][0]["depth"] = 1
+    sections["vae"] |= {"channels": [4, 4, 4, 8], "patch": 1, "decoder_blocks": 2}
     modules = build_models(sections)
     params = {name: public_folders.randomised(module, 7, modules) for name, module in modules.items()}
     return dataclasses.replace(tiny_release(), modules=modules, params=params)

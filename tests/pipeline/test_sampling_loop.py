@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalle3_jax.models.unet import UNet
+from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.pipeline.denoisers import denoiser
 from dalle3_jax.pipeline.request import Guidance, stored_values
 from dalle3_jax.pipeline.sampling_loop import gated_steps, guided_steps, split_loop
 from dalle3_jax.planning.flops import jaxpr_flops
-from tests.tiny import tiny_release
+from tests.tiny import randomised, tiny_release
 
 TIMES = np.linspace(1, 0, 6, dtype=np.float32)  # 5 steps, from 1, 0.8, 0.6, 0.4 and 0.2
 
@@ -108,8 +108,10 @@ def test_the_loop_computes_no_keys_and_values_of_the_text(pipeline):
         step = jax.make_jaxpr(lambda rows: denoiser(params, rows, system=system)(x, jnp.ones(1)))
         return jaxpr_flops(project(condition)), jaxpr_flops(step(rows))
 
-    system, params, x = pipeline.system, jax.tree.map(jnp.asarray, pipeline.params), jnp.zeros((1, 2, 2, 2))
-    unet: UNet = system.unet
+    modules, x = pipeline.release.modules, jnp.zeros((1, 2, 2, 2))
+    unet: UNet = modules["unet"].clone(levels=(Level(8, 1, depth=1, heads=2),))
+    system = dataclasses.replace(pipeline.system, unet=unet)
+    params = jax.tree.map(jnp.asarray, {**pipeline.params, "unet": randomised(unet, modules, 0)})
     (few_projected, few), (more_projected, more) = flops(8), flops(16)
     layers, channels, width, pixels = 4, 8, 16, 4  # transformers of the UNet: one down, two up, the middle
     assert sum(1 for _ in unet.transformers()) == layers

@@ -104,5 +104,5 @@ def test_known_keys_keep_their_types():
     assert config.train.learning_rate == 1.0
     with pytest.raises(ValueError, match=r"train.steps=many"):
         load("--config=tiny:base", "--config.train.steps=many")
-    levels = load("--config=tiny:base", "--config.model.unet.levels[0].depth=0").model.unet.levels
-    assert levels[0].depth == 0
+    levels = load("--config=tiny:base", "--config.model.unet.levels[0].depth=2").model.unet.levels
+    assert levels[0].depth == 2
