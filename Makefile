@@ -27,8 +27,9 @@ MALLOC := GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=171
 # A device for each of two cores: a little faster than threads within an operation, with the same numbers.
 DEVICES := $(if $(filter cpu,$(DEMO)),XLA_FLAGS=--xla_force_host_platform_device_count=2)
 
-# Compiling fills one core: files of tests go to as many processes as there are cores, up to four.
-WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Compiling fills one core: files of tests go to as many processes as there are cores, up to four, in the order of
+# tests/conftest.py.
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: sample serve test lint browser parity bench demo wheel
 .DELETE_ON_ERROR:

@@ -61,6 +61,7 @@ def test_t5_is_sharded_over_eight_devices_beside_other_code(tmp_path):
     assert difference < 1e-5
 
 
+@pytest.mark.usefixtures("few_statistics")
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
 def test_a_folder_of_pictures_becomes_samples_of_an_own_model(tmp_path):
     (tmp_path / "pictures").mkdir()

@@ -57,7 +57,10 @@ def get_config(folder):
     return c
 """
 
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),  # by ml_collections 1.1
+    pytest.mark.usefixtures("few_statistics"),
+]
 
 
 def arguments(workdir: Path, *overrides: str, stage: str = "vae") -> list[str]:
