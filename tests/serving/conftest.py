@@ -47,7 +47,7 @@ def client(pipeline) -> Iterator[TestClient]:
 def server(pipeline) -> Iterator[tuple[str, Service]]:
     """The address of a server that asks for a key, and its service."""
     service = Service(Engine(pipeline, batch_size=2, places=4), name="tiny", limits=Limits(body_bytes=2**20))
-    server = uvicorn.Server(configure_server(build_app(service, keys=(KEY.encode(),)), head_seconds=3))
+    server = uvicorn.Server(configure_server(build_app(service, keys=(KEY.encode(),)), head_seconds=3.0))
     with open_socket("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
