@@ -68,7 +68,7 @@ def test_lists_of_examples_hold_none_either(name):
     ("name", "prompts"),
     [
         ("README.md", {"a panda on the left and an umbrella on the right, on a beach", "three penguins in the snow"}),
-        ("dalle3_jax/commands/sample/cli.py", {"a panda on a beach", "a red apple", "two cats"}),
+        ("dalle3_jax/commands/sample.py", {"a panda on a beach", "a red apple", "two cats"}),
         ("dalle3_jax/pipeline/pipeline.py", {"a panda on a beach"}),
         ("docs/sampling.md", {"a red apple", "two cats", "a panda on a beach"}),
     ],

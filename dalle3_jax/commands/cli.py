@@ -14,9 +14,13 @@ from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, print_err
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
+    from dalle3_jax.prompting.chat import Chat
 
 
 Arguments = TypeVar("Arguments", bound=Sequence[str])
+
+CHAT_MODEL, CHAT_SECONDS = "gpt-4o-mini", 30.0
+CHAT_FLAGS = ("chat_url", "chat_model", "chat_timeout")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -103,6 +107,34 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given on the command line; ValueError for one that cannot be read."""
     given = {name: getattr(arguments, name, None) for name, setting in SETTINGS.items() if setting.has_flag}
     return {name: SETTINGS[name].read(value) for name, value in given.items() if value is not None}
+
+
+def add_upsampling_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of prompt upsampling."""
+    from dalle3_jax.pipeline import revision
+
+    group = parser.add_argument_group("prompt upsampling (docs/prompts.md)")
+    text = "rewrite prompts as the captions that models are trained on: template (offline) or chat (a language model)"
+    default = "default: what the release asks for, else none"
+    group.add_argument("--upsample", choices=revision.BACKENDS, help=f"{text}; {default}")
+    text = f"a server with OpenAI's /chat/completions (default: ${revision.BASE}, else {revision.OFFICIAL}); "
+    group.add_argument("--chat-url", metavar="URL", help=f"{text}its key is ${revision.KEY}")
+    group.add_argument("--chat-model", metavar="NAME", help=f"(default {CHAT_MODEL})")
+    text = f"seconds for each prompt, after which it is used as it is (default {CHAT_SECONDS:g})"
+    group.add_argument("--chat-timeout", type=float, metavar="S", help=text)
+
+
+def chat_from_flags(arguments: argparse.Namespace) -> "Chat | None":
+    """The language model that revises prompts, where one does; ValueError for a server that cannot be one."""
+    from dalle3_jax.pipeline import revision
+
+    if arguments.upsample != "chat":
+        given = [name for name in CHAT_FLAGS if getattr(arguments, name) is not None]
+        if given:
+            raise ValueError(f"{', '.join(map(flag_name, given))}: nobody is asked without --upsample chat")
+        return None
+    seconds = CHAT_SECONDS if arguments.chat_timeout is None else arguments.chat_timeout
+    return revision.chat_backend(arguments.chat_url, arguments.chat_model or CHAT_MODEL, seconds)
 
 
 @contextlib.contextmanager

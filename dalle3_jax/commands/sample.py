@@ -11,30 +11,103 @@ import numpy as np
 
 from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.commands.cli import (
+    CHAT_FLAGS,
+    CommandParser,
+    add_checkpoint_flags,
+    add_setting_flags,
+    add_upsampling_flags,
     bad_input,
+    chat_from_flags,
     failures,
     flag_name,
     given_settings,
     pipeline_from_flags,
     print_command_errors,
 )
-from dalle3_jax.commands.sample.cli import CHAT_FLAGS, build_parser, chat_of
 from dalle3_jax.pipeline import auto_size, editing, revision
 from dalle3_jax.pipeline.album import Album, expand_names
 from dalle3_jax.pipeline.edit_settings import check_edit
+from dalle3_jax.pipeline.image_formats import FORMATS
 from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.jobs import AUTO, PromptLine, make_requests, parse_size_or_auto, read_prompt_lines
 from dalle3_jax.pipeline.png import jpeg_errors
 from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, shorten
 from dalle3_jax.prompting.chat import Chat
-from dalle3_jax.runtime.cluster import find_hosts
+from dalle3_jax.runtime.cluster import add_host_flags, find_hosts
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
 
+EXAMPLES = """examples:
+  dalle3-jax sample --prompt "a panda on a beach"
+  dalle3-jax sample --prompt "a red apple" --prompt "two cats" -n 4 --seed 7 --grid
+  dalle3-jax sample --prompts-file prompts.txt --checkpoint runs/demo --size 128x128 --batch-size 8
+  dalle3-jax sample --prompts-file prompts.jsonl --outdir pictures
+  dalle3-jax sample --prompt "a panda" --upsample none
+  dalle3-jax sample --repeat pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png
+  dalle3-jax sample --image photo.png --prompt "a fox in the snow" --strength 0.6
+  dalle3-jax sample --image photo.png --mask mask.png --prompt "a fox and an owl in the snow"
+  dalle3-jax sample --image photo.png --outpaint 16:9 --prompt "a fox in the snow"
+  dalle3-jax sample --image pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png --edit "put it on a meadow"
+  dalle3-jax sample --variations pictures/a-panda-on-a-beach-0-1f2e3d4c5b.png -n 4
+
+Prompts files are .txt (one a line, # begins a comment), .json, .csv, .tsv (a line of names first) or .jsonl, a line of
+which is one prompt with settings of its own:
+  {"prompt": "a panda", "negative_prompt": "snow", "seed": 3, "size": "128x128", "n": 2, "steps": 30,
+   "sampler": "dpmsolver++", "guidance_scale": 2.5}
+
+Picture i of all has seed + i; the n pictures of the first prompt come first. Every file says how it was made, and
+OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the same command makes what is missing and
+nothing twice. Run on several hosts, with an OUTDIR that they share, each makes its share: every Nth picture."""
+
 MAX_GRID = 400
 INPUTS = ("image", "mask")
 """The settings that are files, which a picture made of them names by their digests alone."""
+
+
+def build_parser() -> CommandParser:
+    """The command's arguments; what is left at None is the release's own default."""
+    parser = CommandParser("dalle3-jax sample", "Turn prompts into pictures.", EXAMPLES)
+    what = parser.add_argument_group("what to make")
+    what.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt; may be given several times")
+    text = "prompts by the line, or with settings; - is standard input (see below)"
+    what.add_argument("--prompts-file", metavar="FILE", help=text)
+    what.add_argument("--repeat", metavar="PNG", help="make a picture again from what it says of itself, and compare")
+    what.add_argument("-n", type=int, metavar="N", help="pictures per prompt (default 1)")
+    auto = {"size": "; auto chooses one from each prompt"}
+    add_setting_flags(what, [SETTINGS["seed"], SETTINGS["size"]], auto)
+    text = "a size head for --size auto, which chooses among its own sizes: the stage size_head's folder, or a release"
+    what.add_argument("--size-head", metavar="PATH", help=f"{text} (default: the demo's, for the demo)")
+    add_edit_flags(parser)
+    how = parser.add_argument_group("how to make it (defaults come from the release)")
+    add_checkpoint_flags(how)
+    rest = [one for one in ordered_settings() if one.has_flag and one.part not in ("", "edit")]
+    add_setting_flags(how, [SETTINGS["negative_prompt"], *rest])
+    how.add_argument("--batch-size", type=int, metavar="N", help="pictures made at once")
+    text = "encode all prompts first and free the text encoder's memory"
+    how.add_argument("--drop-text-encoder", action="store_true", help=text)
+    where = parser.add_argument_group("where it goes")
+    where.add_argument("--outdir", default="samples", metavar="DIR", help="folder for pictures (default samples)")
+    where.add_argument("--format", choices=tuple(FORMATS), help="of the files (default png)")
+    text = "names of the files, as in '{n:04d}': {n} counts them from 1, {seed}, {prompt} and {id} are theirs"
+    where.add_argument("--name", metavar="TEMPLATE", help=f"{text} (default '{{prompt}}-{{seed}}-{{id}}')")
+    where.add_argument("--grid", action="store_true", help="also one sheet of all pictures with their prompts")
+    where.add_argument("--overwrite", action="store_true", help="make pictures again that are there already")
+    add_upsampling_flags(parser)
+    add_host_flags(parser)
+    return parser
+
+
+def add_edit_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of images that are edited."""
+    group = parser.add_argument_group("an image to begin with (docs/editing.md)")
+    add_setting_flags(group, [one for one in ordered_settings() if one.part == "edit"])
+    text = "what to change in --image, in place of a prompt: it is done to the prompt that the image carries"
+    group.add_argument("--edit", metavar="TEXT", help=text)
+    text = "an image of which to make -n others, by the prompt that it carries and new seeds, --strength away from it"
+    group.add_argument("--variations", metavar="FILE", help=text)
+    text = "a release or a stage with a captioner, for an image that carries no prompt (the demo: its scene reader)"
+    group.add_argument("--captioner", metavar="PATH", help=text)
 
 
 @print_command_errors
@@ -70,7 +143,7 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     check_edit_flags(arguments)
     described = arguments.edit is not None or arguments.variations is not None
     lines = [] if described else read_prompt_lines(arguments.prompt or [], arguments.prompts_file)
-    chat = chat_of(arguments)
+    chat = chat_from_flags(arguments)
     size = parse_size_or_auto(arguments.size) if arguments.size else None
     if size == AUTO:
         arguments.size = None  # each line has its own
