@@ -30,7 +30,7 @@ class PromptCache:
 
     def __init__(self, encode: EncodeTexts, mesh: Mesh | None = None, zero_null: bool = False):
         """With `zero_null` the null condition of "" is zeros: what SDXL was trained with where there is no text."""
-        self._encode, self._mesh, self._zero_null = encode, mesh, zero_null
+        self.encode, self._mesh, self._zero_null = encode, mesh, zero_null
         self._recent: dict[tuple[int, str], Condition] = {}
         self._kept: dict[str, Condition] = {}
 
@@ -71,6 +71,6 @@ class PromptCache:
         distinct, conditions = [*dict.fromkeys(texts)], {}
         for i in range(0, len(distinct), batch_size):
             part = distinct[i : i + batch_size]
-            rows = gather_rows(self._encode(part + part[-1:] * (batch_size - len(part))), self._mesh)
+            rows = gather_rows(self.encode(part + part[-1:] * (batch_size - len(part))), self._mesh)
             conditions |= {text: Condition(*(leaf[row] for leaf in rows)) for row, text in enumerate(part)}
         return conditions

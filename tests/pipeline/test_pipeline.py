@@ -163,7 +163,7 @@ def test_nothing_but_shapes_and_sampler_compiles(pipeline):
 
 def test_a_text_is_encoded_once(pipeline, monkeypatch):
     fresh, encoded = Pipeline(pipeline.release), []
-    monkeypatch.setattr(fresh, "encode", lambda texts: encoded.append(list(texts)) or pipeline.encode(texts))
+    monkeypatch.setattr(fresh.prompts, "encode", lambda texts: encoded.append(list(texts)) or pipeline.encode(texts))
     fresh(["a fox", "an owl", "a fox"], n=2, batch_size=BATCH)
     fresh("an owl", seed=5, batch_size=BATCH)
     assert {text for texts in encoded for text in texts} == {"a fox", "an owl", ""}

@@ -23,11 +23,11 @@ def pipeline(length=200, training=SCENES, **sampling):
 def prompts_drawn(monkeypatch, made, *arguments, **settings):
     """The requests that a call makes, and its warnings; nothing is sampled."""
 
-    def generate(requests, **_):
+    def generate(_, requests, *__):
         image = Image.new("RGB", (8, 8))
         return iter((i, GeneratedImage(image, request, "digest", 1)) for i, request in enumerate(requests))
 
-    monkeypatch.setattr(made, "generate", generate)
+    monkeypatch.setattr("dalle3_jax.pipeline.pipeline.generate_images", generate)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         images = made(*arguments, **settings)

@@ -101,17 +101,23 @@ def resample_scenes(pipeline: "Pipeline", prompts: Sequence["Prompt"], seed: int
 
 
 def resample_latents(
-    pipeline: "Pipeline", latents: Float[Array, "b h w c"], prompts: Sequence[str], seeds: Sequence[int]
+    pipeline: "Pipeline",
+    latents: Float[Array, "b h w c"],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    strength: float = STRENGTH,
+    steps: int = STEPS,
 ) -> Float[Array, "b h w c"]:
-    """The base model's own version of latents: noised to t = STRENGTH, and back in STEPS of DDIM, not guided."""
+    """The base model's own version of latents: noised to t = strength, and back in steps of DDIM, not guided."""
     from dalle3_jax.pipeline import programs
     from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 
-    mesh, scale = pipeline.mesh, np.float32(STRENGTH)
+    mesh = pipeline.mesh
     condition = shard_rows(gather_rows(pipeline.encode(prompts), mesh), mesh)
     rows = shard_rows(np.asarray(seeds, np.uint32), mesh)
     with programs.batch_over_mesh(mesh, len(latents)):
-        return programs.resample(pipeline.params, condition, latents, rows, scale, system=pipeline.system, steps=STEPS)
+        scale = np.float32(strength)
+        return programs.resample(pipeline.params, condition, latents, rows, scale, system=pipeline.system, steps=steps)
 
 
 def sample_prompt_latents(

@@ -9,8 +9,9 @@ from PIL import Image
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release, load_release, save_release
 from dalle3_jax.commands.evaluate import main
+from dalle3_jax.evaluation.decoders import source_latents
 from dalle3_jax.models.build import build_models
-from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.pipeline.image_codec import ImageCodec
 from dalle3_jax.reading.word_reader import WordReader
 from tests.tiny import randomised
 
@@ -107,7 +108,7 @@ def test_what_was_measured_stays_when_a_decoder_breaks(
     def broken(*_, **__):
         raise FloatingPointError("the model gave pixels that are no numbers")
 
-    monkeypatch.setattr(Pipeline, "resample", broken)
+    monkeypatch.setattr(source_latents, "resample_latents", broken)
     assert main([*given, "--sizes", "128"]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
@@ -143,7 +144,7 @@ def test_bad_input_is_one_line_and_no_picture(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(Pipeline, "decode", None)
+    monkeypatch.setattr(ImageCodec, "decode", None)
     assert main([*given, *arguments]) == 2
     captured = capsys.readouterr()
     assert not captured.out
