@@ -8,7 +8,8 @@ described before it was laid out anew: `git log -p configs/demo.py` has its stag
     python train.py --config configs/demo.py:base         --workdir W
     python train.py --config configs/demo.py:distill_base --workdir W
 
-and in the same way the stages of demo_decoders.py and demo_captioner.py beside it; demo_world.py is what they share.
+and in the same way the stages of demo_decoders.py, demo_captioner.py and demo_edits.py beside it; demo_world.py is what
+they share.
 
 The autoencoder was begun with 16,000 steps, lengthened to 28,000 at step 6,978, where its learning rate was 30 % below
 what it should by then have been, and once more at its end to 56,000. Of held-out pictures of this world it keeps
@@ -24,6 +25,7 @@ from ml_collections import ConfigDict
 from configs import common
 from configs.demo_captioner import captioner, captioner_descriptive, captioner_short, size_head
 from configs.demo_decoders import decoder, distill, distill_refiner, distill_upscaler, refiner, upscaler
+from configs.demo_edits import inpaint_from
 from configs.demo_world import SHAPES, caption_stage_config
 
 
@@ -145,11 +147,16 @@ def distill_base():
     return c
 
 
+def inpaint():
+    """The base's UNet, shown a mask and what is around it."""
+    return inpaint_from(base().model.unet)
+
+
 STAGES = {
     **{"vae": vae, "text": text, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner},
     **{"captioner": captioner, "captioner_short": captioner_short, "captioner_descriptive": captioner_descriptive},
     **{"size_head": size_head, "distill_refiner": distill_refiner, "distill_base": distill_base},
-    **{"upscaler": upscaler, "distill_upscaler": distill_upscaler},
+    **{"inpaint": inpaint, "upscaler": upscaler, "distill_upscaler": distill_upscaler},
 }
 
 

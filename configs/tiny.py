@@ -5,7 +5,7 @@ python train.py --config configs/tiny.py:text --workdir W
 python train.py --config configs/tiny.py:base --workdir W
 python train.py --config configs/tiny.py:glyphs --workdir W    (base that also reads quoted text byte by byte)
 
-and in the same way, after these, decoder, distill, refiner, distill_refiner and distill_base, upscaler,
+and in the same way, after these, decoder, distill, refiner, distill_refiner, distill_base and inpaint, upscaler,
 upscaler_latents and distill_upscaler; captioner and then captioner_short want none of them.
 """
 
@@ -172,6 +172,16 @@ def distill_base():
     return c
 
 
+def inpaint():
+    """The base's UNet, shown a mask and what is around it."""
+    c = caption_stage_config("inpaint")
+    c.train.trainable = ("unet",)
+    del c.model.text_encoder
+    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
+    c.model.unet = ConfigDict({**base().model.unet, "in_channels": 9})
+    return c
+
+
 def upscaler():
     """An upscaler of one level, in pixels, from 16 to 32 on a side."""
     c = caption_stage_config("upscaler")
@@ -257,6 +267,7 @@ def get_config(stage: str = "base"):
     """The config of one stage."""
     stages = {"vae": vae, "text": text, "base": base, "glyphs": glyphs, "decoder": decoder, "distill": distill}
     stages |= {"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base}
+    stages |= {"inpaint": inpaint}
     stages |= {"captioner": captioner, "captioner_short": captioner_short}
     stages |= {"upscaler": upscaler, "upscaler_latents": upscaler_latents, "distill_upscaler": distill_upscaler}
     if stage not in stages:

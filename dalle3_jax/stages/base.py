@@ -30,7 +30,7 @@ from dalle3_jax.training.objectives.continuous_consistency import continuous_con
 from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.typing import LossFn, Params
 
-__all__ = ["base_stage", "distill_base_stage"]
+__all__ = ["base_stage", "distill_base_stage", "release_builder"]
 
 
 def base_stage(context: Context, *, time_shift: float = 1.0) -> Stage:
@@ -99,9 +99,28 @@ def assemble_base_stage(
     frozen: Params = MappingProxyType({}),
 ) -> Stage:
     """The stage of a base model with this loss, these schedule and prediction, and these defaults of sampling."""
-    config, networks, tokenizer, latent = context.config, context.networks, context.tokenizer, context.networks.latent()
-    inputs.check_preview_prompts(config, latent.factor)
+    config = context.config
+    inputs.check_preview_prompts(config, context.networks.latent().factor)
     score = suite_scorer(config)
+    release = release_builder(context, diffusion, sampling)
+
+    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
+        pipeline = Pipeline(release(ema, step))
+        pictures = pipeline(list(config.sample.prompts)) if config.sample.prompts else []
+        cells = [SheetCell(picture.image, (SheetLine(picture.prompt),)) for picture in pictures]
+        if cells:
+            logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
+        return score(pipeline).shares() if score else {}
+
+    data = functools.partial(latent_batches, context)
+    return Stage(loss_fn=loss_fn, data=data, preview=preview, release=release, frozen=frozen)
+
+
+def release_builder(
+    context: Context, diffusion: Mapping[str, Any], sampling: Mapping[str, Any]
+) -> Callable[[Params, int], Release]:
+    """Makes the release of a base model, of its averaged parameters and the steps taken."""
+    config, networks, tokenizer, latent = context.config, context.networks, context.tokenizer, context.networks.latent()
 
     def release(ema: Params, step: int) -> Release:
         return Release(
@@ -116,16 +135,7 @@ def assemble_base_stage(
             tokenizer=tokenizer.to_json(),
         )
 
-    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
-        pipeline = Pipeline(release(ema, step))
-        pictures = pipeline(list(config.sample.prompts)) if config.sample.prompts else []
-        cells = [SheetCell(picture.image, (SheetLine(picture.prompt),)) for picture in pictures]
-        if cells:
-            logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
-        return score(pipeline).shares() if score else {}
-
-    data = functools.partial(latent_batches, context)
-    return Stage(loss_fn=loss_fn, data=data, preview=preview, release=release, frozen=frozen)
+    return release
 
 
 def suite_scorer(config: ConfigDict) -> Callable[[Pipeline], Report] | None:

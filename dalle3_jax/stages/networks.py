@@ -31,12 +31,16 @@ __all__ = ["StageNetworks", "load_stage_networks", "resolve_checkpoint"]
 
 @dataclass(frozen=True)
 class StageNetworks:
-    """The networks of a stage, those that config.init loaded with their parameters on the mesh."""
+    """The networks of a stage, those that config.init loaded with their parameters on the mesh.
+
+    `inpaints` is whether the UNet is shown, beside noisy latents, a mask and the latents of the image around it.
+    """
 
     modules: dict[str, nn.Module]
     loaded: dict[str, Params]
     releases: dict[str, Release]
     trainable: tuple[str, ...]
+    inpaints: bool = False
 
     @property
     def frozen_params(self) -> dict[str, Params]:
@@ -53,11 +57,12 @@ class StageNetworks:
         latent = self.releases["vae"].latent if "vae" in self.releases else None
         if latent is None:
             raise ValueError("the VAE must come from a release that knows its latents: set config.init.vae")
-        unet = self.modules.get("unet")
-        if unet and (unet.in_channels, unet.out_channels) != (latent.channels, latent.channels):
+        unet, beside = self.modules.get("unet"), latent.channels + 1 if self.inpaints else 0
+        if unet and (unet.in_channels, unet.out_channels) != (latent.channels + beside, latent.channels):
+            shown = f", and {beside} of the mask and the image around it" if beside else ""
             raise ValueError(
-                f"config.model.unet has {unet.in_channels} channels in and {unet.out_channels} out, "
-                f"the latents of its VAE {latent.channels}: set both to that"
+                f"config.model.unet has {unet.in_channels} channels in and {unet.out_channels} out, the latents of its "
+                f"VAE {latent.channels}{shown}: set them to {latent.channels + beside} and {latent.channels}"
             )
         return latent
 
@@ -115,36 +120,51 @@ def load_stage_networks(config: ConfigDict, workdir: Path, mesh: Mesh) -> StageN
             raise ValueError(
                 f"config.model.{name} differs from the network in {checkpoint} in {differ}: leave the section out"
             )
-        loaded[name], releases[name] = add_guidance_input(module, release.params[name], dtype=kept), release
+        loaded[name], releases[name] = add_unet_inputs(module, release.params[name], dtype=kept), release
     if unknown := sorted(set(trainable) - set(modules)):
         raise ValueError(
             f"train.trainable names {', '.join(unknown)}: give config.model or config.init sections for them"
         )
     if idle := sorted(set(modules) - set(trainable) - set(loaded)):
         raise ValueError(f"{', '.join(idle)} would stay at random: name them in train.trainable or in config.init")
-    return StageNetworks(modules, loaded, releases, trainable)
+    return StageNetworks(modules, loaded, releases, trainable, config.train.stage == "inpaint")
 
 
 def differing_fields(module: nn.Module, other: nn.Module) -> str:
     """The fields in which two networks differ and could not share parameters or results.
 
-    `remat` is none, nor the `guidance_width` of a UNet where the other has no such input (see `add_guidance_input`).
+    `remat` is none, nor are inputs that a UNet has and the other lacks, which begin at zero (see `add_unet_inputs`).
     """
     if type(module) is not type(other):
         return "kind"
     fields, others = module_fields(module), module_fields(other)
     alike = {"remat", *(() if others.get("guidance_width") else ("guidance_width",))}
+    if fields.get("in_channels") == inpainting_channels(fields.get("out_channels", 0)):
+        alike |= {"in_channels"} if others.get("in_channels") == others.get("out_channels") else set()
     return ", ".join(name for name in fields | others if fields.get(name) != others.get(name) and name not in alike)
 
 
-def add_guidance_input(module: nn.Module, params: Params, dtype: Any) -> Params:
-    """The parameters of a teacher for a UNet that reads the guidance scale: what it makes of that is 0 at first."""
-    if not isinstance(module, UNet) or not module.guidance_width or "guidance_projection" in params:
+def inpainting_channels(latent_channels: int) -> int:
+    """The channels of an inpainting UNet's input: noisy latents, the mask, and latents of the image around it."""
+    return 2 * latent_channels + 1
+
+
+def add_unet_inputs(module: nn.Module, params: Params, dtype: Any) -> Params:
+    """Parameters of a UNet with fewer inputs as this one's: what it makes of the guidance scale, and of further
+    channels, is 0 at first."""
+    if not isinstance(module, UNet):
         return params
-    return {
-        **params,
-        "guidance_projection": {"kernel": np.zeros((module.guidance_width, module.levels[0].channels), dtype)},
-    }
+    if module.guidance_width and "guidance_projection" not in params:
+        kernel = np.zeros((module.guidance_width, module.levels[0].channels), dtype)
+        params = {**params, "guidance_projection": {"kernel": kernel}}
+    kernel, pixels = params["conv_in"]["kernel"], module.patch**2
+    further = module.in_channels - kernel.shape[2] // pixels
+    if not further:
+        return params
+    # Channels of a cell that pixels are folded into stand pixel by pixel.
+    by_pixel = kernel.reshape(*kernel.shape[:2], pixels, -1, kernel.shape[3])
+    wider = jnp.pad(by_pixel, ((0, 0), (0, 0), (0, 0), (0, further), (0, 0)))
+    return {**params, "conv_in": {**params["conv_in"], "kernel": wider.reshape(*kernel.shape[:2], -1, kernel.shape[3])}}
 
 
 def resolve_checkpoint(workdir: Path, where: str) -> str | Path:

@@ -21,11 +21,13 @@ from dalle3_jax.typing import Array, Denoise, Float, Int, Key, Params
 
 __all__ = [
     "BaseModel",
+    "Batch",
     "EncodeLatents",
     "EncodeText",
     "MakeTask",
     "Perturbation",
     "Task",
+    "conditioned_unet",
     "latent_decoder",
     "perturb_latents",
     "text_to_image",

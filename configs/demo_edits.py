@@ -1,0 +1,32 @@
+"""Stages of the demo that make images from images: stages of configs/demo.py, each beginning with the base model.
+
+python train.py --config configs/demo.py:inpaint --workdir W
+dalle3-jax sample --checkpoint W/inpaint --image picture.png --mask mask.png --prompt "..."
+
+It has not been trained in this world yet.
+"""
+
+from configs.demo_world import SHAPES, caption_stage_config
+
+
+def edit_stage_config(stage):
+    """What they share: the text side and the UNet of the base model, in its three shapes."""
+    c = caption_stage_config(stage)
+    c.init.vae = "vae"
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "base"
+    c.data.frames = c.data.buckets = SHAPES
+    c.train.batch_size = 16
+    return c
+
+
+def inpaint_from(unet):
+    """The base's UNet with 16 + 1 + 16 channels of input: a fifth of the masks cover the image."""
+    c = edit_stage_config("inpaint")
+    c.train.trainable = ("unet",)
+    c.model.unet = {**unet, "in_channels": 33}
+    c.train.objective.time_shift = 1.5
+    c.train.steps = 4_000
+    c.train.learning_rate = 3e-4
+    c.train.ema = 0.998
+    c.sample.every = 1_000
+    return c

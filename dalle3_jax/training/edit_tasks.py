@@ -1,0 +1,40 @@
+"""The tasks of what makes images from images: painting into masks, and following an image prompt."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from dalle3_jax.training.random_masks import random_masks
+from dalle3_jax.training.tasks import Batch, EncodeLatents, EncodeText, MakeTask, Task, conditioned_unet
+from dalle3_jax.typing import Array, Float, Key, Params
+
+__all__ = ["mask_cells", "paint_into_masks"]
+
+
+def mask_cells(mask: Float[Array, "b h w 1"], factor: int) -> Float[Array, "b h2 w2 1"]:
+    """The mask of latents of `factor` pixels a cell: a cell is edited where any of its pixels is."""
+    b, height, width, _ = mask.shape
+    return mask.reshape(b, height // factor, factor, width // factor, factor, 1).max(axis=(2, 4))
+
+
+def paint_into_masks(
+    encode_latents: EncodeLatents, encode_text: EncodeText, unet: Callable[..., Any], *, whole: float
+) -> MakeTask:
+    """The inpainting UNet's task: latents from captions, the mask, and the latents of the image outside it.
+
+    Its input is what Stable Diffusion's inpainting UNets have: noisy latents, the mask (1 is to be painted), and the
+    latents of the image that is 0, grey, within the mask. Masks are `random_masks`, `whole` of them of the whole image.
+    The batch must hold `images`.
+    """
+
+    def make_task(weights: Params, batch: Batch, key: Key) -> Task:
+        images = batch["images"]
+        mask = random_masks(key, *images.shape[:3], whole)
+        x0 = encode_latents(weights, batch)
+        around = encode_latents(weights, {"images": images * (1 - mask)})
+        beside = jnp.concatenate([mask_cells(mask, images.shape[1] // x0.shape[1]), around], axis=-1)
+        network = conditioned_unet(unet, encode_text(weights, batch), batch)
+        return Task(x0, lambda params, x_t, t: network(params, jnp.concatenate([x_t, beside], axis=-1), t))
+
+    return make_task
