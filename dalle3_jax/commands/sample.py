@@ -25,7 +25,7 @@ from dalle3_jax.commands.cli import (
     print_command_errors,
 )
 from dalle3_jax.pipeline import auto_size, editing, revision
-from dalle3_jax.pipeline.album import Album, expand_names
+from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.edit_settings import check_edit
 from dalle3_jax.pipeline.image_formats import FORMATS
 from dalle3_jax.pipeline.input_images import InputImage
@@ -168,7 +168,17 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     make = functools.partial(pipeline.request, **options)
     wanted = list(dict.fromkeys(make_requests(lines, make, seed=seed, n=n)))
     check_requests(arguments, pipeline, wanted)
-    return functools.partial(make_images, open_free_album(arguments, pipeline, wanted), pipeline, wanted, arguments)
+    from dalle3_jax.pipeline.shared_album import open_album  # which brings jax
+
+    album = open_album(
+        arguments.outdir,
+        wanted,
+        pipeline.release.digest,
+        template=arguments.name,
+        suffix=f".{arguments.format or 'png'}",
+        overwrite=arguments.overwrite,
+    )
+    return functools.partial(make_images, album, pipeline, wanted, arguments)
 
 
 def check_requests(arguments: argparse.Namespace, pipeline: "Pipeline", requests: Sequence[Request]) -> None:
@@ -181,19 +191,6 @@ def check_requests(arguments: argparse.Namespace, pipeline: "Pipeline", requests
         others = " or ".join(pipeline.codec.decoders[1:])
         note = f"--decoder-checkpoint has no effect while the decoder is vae: give --decoder {others}"
         print(f"note: {note}", file=sys.stderr)
-
-
-def open_free_album(arguments: argparse.Namespace, pipeline: "Pipeline", requests: Sequence[Request]) -> Album:
-    """The folder of the pictures; ValueError where another picture has the name of one of these."""
-    from dalle3_jax.pipeline.shared_album import check_free_names, open_album
-
-    digest = pipeline.release.digest
-    names = expand_names(arguments.name, requests, digest) if arguments.name is not None else None
-    identities = [request.identity(digest) for request in requests]
-    album = open_album(arguments.outdir, identities, names, f".{arguments.format or 'png'}")
-    if arguments.name is not None and not arguments.overwrite:
-        check_free_names(album, requests, digest)
-    return album
 
 
 def make_images(album: Album, pipeline: "Pipeline", requests: list[Request], arguments: argparse.Namespace) -> int:

@@ -1,13 +1,13 @@
 """An album that one host fills, or several, each with its share of the images."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
 
-from dalle3_jax.pipeline.album import Album
+from dalle3_jax.pipeline.album import Album, expand_names
 from dalle3_jax.pipeline.batching import default_batch_size, generate_images
 from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import Request
@@ -17,15 +17,29 @@ from dalle3_jax.runtime import processes
 if TYPE_CHECKING:
     from dalle3_jax.pipeline.pipeline import Pipeline
 
-__all__ = ["check_free_names", "fill_album", "open_album"]
+__all__ = ["fill_album", "open_album"]
 
 
 def open_album(
-    folder: str, identities: Sequence[str], names: Mapping[str, str] | None = None, suffix: str = ".png"
+    folder: str,
+    requests: Sequence[Request],
+    digest: str,
+    *,
+    template: str | None = None,
+    suffix: str = ".png",
+    overwrite: bool = False,
 ) -> Album:
-    """The folder; several hosts must share it and want the same images, which the first of them lists."""
-    processes.check_agreement(Path(folder), {"pictures": list(identities)})
-    return Album(folder, jax.process_index() == 0, names, suffix)
+    """The album of these images of a release; several hosts must share it and want the same, which the first one lists.
+
+    `template` names the files, as `album.expand_names` does it: ValueError where another image has one of the names,
+    unless it may be overwritten.
+    """
+    names = None if template is None else expand_names(template, requests, digest)
+    processes.check_agreement(Path(folder), {"pictures": [request.identity(digest) for request in requests]})
+    album = Album(folder, jax.process_index() == 0, names, suffix)
+    if names and not overwrite:
+        check_free_names(album, requests, digest)
+    return album
 
 
 def check_free_names(album: Album, requests: Sequence[Request], digest: str) -> None:
