@@ -195,7 +195,6 @@ def check_requests(arguments: argparse.Namespace, pipeline: "Pipeline", requests
 
 def make_images(album: Album, pipeline: "Pipeline", requests: list[Request], arguments: argparse.Namespace) -> int:
     """Fills the album, and makes the sheet that is asked for."""
-    from dalle3_jax.pipeline.contact_sheet import save_album_sheet
     from dalle3_jax.pipeline.shared_album import fill_album
 
     fill_album(
@@ -207,6 +206,8 @@ def make_images(album: Album, pipeline: "Pipeline", requests: list[Request], arg
         drop_text_encoder=arguments.drop_text_encoder,
     )
     if arguments.grid and album.writes_manifest:
+        from dalle3_jax.pipeline.contact_sheet import save_album_sheet
+
         print(save_album_sheet(album, requests, pipeline.release.digest))
     return 0
 
