@@ -18,6 +18,7 @@ OBJECTIVES = {
     # guidance_scales: of the teacher, from and to; mean, std: of log(sigma / alpha) at the times that are drawn
     "distill_base": {"guidance_scales": (1.0, 1.0), "mean": 0.0, "std": 1.6, "warmup": 1_000},
     "inpaint": {"time_shift": 1.0, "whole": 0.2},  # whole: share of masks that cover the image
+    "image_prompt": {"time_shift": 1.0, "image_dropout": 0.1},  # image_dropout: share of images replaced by none
     "captioner": {"contrastive": 1.0, "caption": 2.0},  # weights of its losses
     "upscaler": {"time_shift": 1.0, "most_noise": 0.35},  # most_noise: highest time of low-resolution images' noise
     "distill_upscaler": {"top": 0.985, "parts": (8, 64), "guidance_scale": 1.0, "most_noise": 0.35},

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from configs import common
 from configs.demo_captioner import captioner, captioner_descriptive, captioner_short, size_head
 from configs.demo_decoders import decoder, distill, distill_refiner, distill_upscaler, refiner, upscaler
-from configs.demo_edits import inpaint_from
+from configs.demo_edits import image_prompt, inpaint_from
 from configs.demo_world import SHAPES, caption_stage_config
 
 
@@ -156,7 +156,7 @@ STAGES = {
     **{"vae": vae, "text": text, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner},
     **{"captioner": captioner, "captioner_short": captioner_short, "captioner_descriptive": captioner_descriptive},
     **{"size_head": size_head, "distill_refiner": distill_refiner, "distill_base": distill_base},
-    **{"inpaint": inpaint, "upscaler": upscaler, "distill_upscaler": distill_upscaler},
+    **{"inpaint": inpaint, "image_prompt": image_prompt, "upscaler": upscaler, "distill_upscaler": distill_upscaler},
 }
 
 

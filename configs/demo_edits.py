@@ -1,9 +1,11 @@
 """Stages of the demo that make images from images: stages of configs/demo.py, each beginning with the base model.
 
 python train.py --config configs/demo.py:inpaint --workdir W
+python train.py --config configs/demo.py:image_prompt --workdir W    # after the captioner too
 dalle3-jax sample --checkpoint W/inpaint --image picture.png --mask mask.png --prompt "..."
+dalle3-jax sample --checkpoint W/image_prompt --image-prompt picture.png --prompt "..."
 
-It has not been trained in this world yet.
+They have not been trained in this world yet.
 """
 
 from configs.demo_world import SHAPES, caption_stage_config
@@ -27,6 +29,21 @@ def inpaint_from(unet):
     c.train.objective.time_shift = 1.5
     c.train.steps = 4_000
     c.train.learning_rate = 3e-4
+    c.train.ema = 0.998
+    c.sample.every = 1_000
+    return c
+
+
+def image_prompt():
+    """Four tokens of what the captioner sees, beside the text's 64; half of the captions are dropped."""
+    c = edit_stage_config("image_prompt")
+    c.train.trainable = ("image_prompt",)
+    c.init.captioner = "captioner"
+    c.model.image_prompt = {"tokens": 4}
+    c.data.dropout = 0.5
+    c.train.objective.time_shift = 1.5
+    c.train.steps = 4_000
+    c.train.learning_rate = 1e-3
     c.train.ema = 0.998
     c.sample.every = 1_000
     return c

@@ -6,7 +6,8 @@ python train.py --config configs/tiny.py:base --workdir W
 python train.py --config configs/tiny.py:glyphs --workdir W    (base that also reads quoted text byte by byte)
 
 and in the same way, after these, decoder, distill, refiner, distill_refiner, distill_base and inpaint, upscaler,
-upscaler_latents and distill_upscaler; captioner and then captioner_short want none of them.
+upscaler_latents and distill_upscaler; captioner and then captioner_short want none of them; image_prompt
+wants captioner and base.
 """
 
 from ml_collections import ConfigDict
@@ -182,6 +183,17 @@ def inpaint():
     return c
 
 
+def image_prompt():
+    """Two tokens of what the captioner sees."""
+    c = caption_stage_config("image_prompt")
+    c.train.trainable = ("image_prompt",)
+    del c.model.text_encoder
+    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
+    c.init.captioner = "captioner"
+    c.model.image_prompt = {"tokens": 2}
+    return c
+
+
 def upscaler():
     """An upscaler of one level, in pixels, from 16 to 32 on a side."""
     c = caption_stage_config("upscaler")
@@ -267,7 +279,7 @@ def get_config(stage: str = "base"):
     """The config of one stage."""
     stages = {"vae": vae, "text": text, "base": base, "glyphs": glyphs, "decoder": decoder, "distill": distill}
     stages |= {"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base}
-    stages |= {"inpaint": inpaint}
+    stages |= {"inpaint": inpaint, "image_prompt": image_prompt}
     stages |= {"captioner": captioner, "captioner_short": captioner_short}
     stages |= {"upscaler": upscaler, "upscaler_latents": upscaler_latents, "distill_upscaler": distill_upscaler}
     if stage not in stages:

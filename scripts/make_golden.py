@@ -53,6 +53,7 @@ def main() -> None:
         write_pipeline(folder, pipelines.stable_diffusion, ("text_encoder", "vae"))
         write_pipeline(folder, pipelines.stable_diffusion_xl, ("text_encoder_2", "unet"))
         write_upscaler(folder)
+        write_adapters(folder)
     for path in sorted(folder.iterdir()):
         print(f"{folder_bytes(path) / 1000:8.1f} kB  {path.name}")
     print(f"{folder_bytes(folder) / 1000:8.1f} kB")
@@ -75,6 +76,7 @@ def write_networks(folder: Path) -> None:
     projected = {**TEXT, "hidden_act": "gelu", "eos_token_id": 30}
     write_network(folder / "clip_text", references.clip_text(projected, projected=True), expected.clip_text)
     write_network(folder / "clip", references.clip(TEXT, VISION), expected.clip)
+    write_network(folder / "clip_image", references.clip_vision(VISION), expected.clip_image)
 
     shifted = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
     sixteen = references.vae({**VAE, "latent_channels": 16, "quant_convs": False}, **shifted)
@@ -156,6 +158,18 @@ def write_upscaler(folder: Path) -> None:
     save_pipeline(pipeline, folder / "stable_diffusion_x4")
     write_expected(folder / "stable_diffusion_x4", *expected.upscaled(pipeline, **UPSCALED))
     (folder / "stable_diffusion_x4" / "request.json").write_text(json.dumps(UPSCALED) + "\n")
+
+
+def write_adapters(folder: Path) -> None:
+    """IP-Adapters of the UNet of stable_diffusion, and the keys and values that they have of features."""
+    shutil.rmtree(folder / "ip_adapter", ignore_errors=True)
+    for kind in ("plain", "plus"):
+        place = folder / "ip_adapter" / kind
+        place.mkdir(parents=True)
+        unet = diffusers.UNet2DConditionModel.from_pretrained(folder / "stable_diffusion" / "unet")
+        tensors = {name: value.half() for name, value in references.ip_adapter(unet, kind, features=10).items()}
+        save_file(tensors, place / "adapter.safetensors")
+        write_expected(place, *expected.adapter(unet, {name: value.float() for name, value in tensors.items()}))
 
 
 def write_expected(folder: Path, inputs: expected.Tensors, outputs: expected.Tensors) -> None:

@@ -38,6 +38,18 @@ CLIP_2 = CLIP | {
     "hidden_act": "gelu",
     "projection_dim": 10,
 }
+CLIP_VISION = {
+    "architectures": ["CLIPVisionModelWithProjection"],
+    "model_type": "clip_vision_model",
+    "hidden_size": 12,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 8,
+    "projection_dim": 12,
+    "hidden_act": "gelu",
+}
 UNET = {
     "_class_name": "UNet2DConditionModel",
     "_diffusers_version": "0.19.0",
@@ -132,6 +144,13 @@ def stable_diffusion_xl(folder: Path, dtype: str = "float32") -> Path:
     pipeline(folder, "StableDiffusionXLPipeline", networks, EULER, dtype, force_zeros_for_empty_prompt=True)
     tokenizer(folder / "tokenizer", "<|endoftext|>")
     tokenizer(folder / "tokenizer_2", "!")
+    return folder
+
+
+def image_variations(folder: Path, dtype: str = "float32") -> Path:
+    """SD image variations: an image encoder in place of all text."""
+    networks = {"image_encoder": CLIP_VISION, "unet": UNET, "vae": VAE}
+    pipeline(folder, "StableDiffusionImageVariationPipeline", networks, PNDM, dtype)
     return folder
 
 

@@ -23,6 +23,7 @@ RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
 STAGES = ("vae", "text", "base", "decoder", "refiner", "upscaler")
 CAPTIONERS = ("captioner", "captioner_short", "captioner_descriptive")
+EDITS = ("inpaint", "image_prompt")
 TAUGHT = ("distill", "distill_refiner", "distill_base", "distill_upscaler")
 
 
@@ -40,7 +41,7 @@ def parameters(name: str) -> int:
 @pytest.mark.parametrize("name", [*DEMOS, "tiny"])
 def test_every_stage_builds_and_names_what_learns(name):
     config = importlib.import_module(f"configs.{name}")
-    for stage in STAGES + TAUGHT + tuple(name for name in CAPTIONERS if hasattr(config, name)):
+    for stage in STAGES + TAUGHT + tuple(name for name in CAPTIONERS + EDITS if hasattr(config, name)):
         found = config.get_config(stage)
         assert stage in (found.train.stage, found.train.name)
         assert set(found.train.trainable) <= set(build_models(plain_config(found.model))) | set(found.init)

@@ -187,6 +187,10 @@ def add_checkpoint_flags(group: argparse._ActionsContainer) -> None:
     group.add_argument("--checkpoint", default="demo", metavar="PATH", help=text)
     text = "a checkpoint whose decoder joins in: a release, a stage, or diffusers' ConsistencyDecoderVAE"
     group.add_argument("--decoder-checkpoint", action="append", default=[], metavar="PATH", help=text)
+    text = "the .safetensors file of an IP-Adapter made for the checkpoint, which then takes --image-prompt"
+    group.add_argument("--adapter", metavar="FILE", help=text)
+    text = "the folder of the adapter's CLIP image encoder (default: image_encoder beside the file)"
+    group.add_argument("--adapter-encoder", metavar="PATH", help=text)
     group.add_argument("--dtype", metavar="NAME", help="of parameters and computation: fp32 (default), bf16 or fp16")
     text = "take the checkpoint's files of this variant, as in model.fp16.safetensors"
     group.add_argument("--variant", metavar="NAME", help=text)
@@ -195,7 +199,8 @@ def add_checkpoint_flags(group: argparse._ActionsContainer) -> None:
 def pipeline_from_flags(arguments: argparse.Namespace, all_devices: bool = False) -> "Pipeline":
     """The pipeline of the checkpoint that the flags name."""
     decoders, how = arguments.decoder_checkpoint, (arguments.dtype, arguments.variant)
-    return open_pipeline(arguments.checkpoint, decoders, *how, all_devices=all_devices)
+    adapter = (arguments.adapter, arguments.adapter_encoder)
+    return open_pipeline(arguments.checkpoint, decoders, *how, all_devices=all_devices, adapter=adapter)
 
 
 def open_pipeline(
@@ -204,8 +209,9 @@ def open_pipeline(
     dtype: str | None = None,
     variant: str | None = None,
     all_devices: bool = False,
+    adapter: tuple[str | None, str | None] = (None, None),
 ) -> "Pipeline":
-    """The pipeline, of several hosts, or where asked, on all devices of each.
+    """The pipeline, of several hosts, or where asked, on all devices of each; `adapter` is a file and its encoder.
 
     Imported here: help and typing errors come at once.
     """
@@ -220,7 +226,7 @@ def open_pipeline(
     if (all_devices or jax.process_count() > 1) and jax.local_device_count() > 1:
         how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
     with warnings_as_notes():
-        return Pipeline.load(checkpoint, decoders=decoders, **how)
+        return Pipeline.load(checkpoint, decoders=decoders, adapter=adapter[0], adapter_encoder=adapter[1], **how)
 
 
 def parse_scene_size(text: str) -> tuple[int, int]:

@@ -230,7 +230,7 @@ def check_options(pipeline: "Pipeline", options: dict[str, Any]) -> None:
     """ValueError for what no line could change, before any prompt is revised; a line may bring the image."""
     if "image" in options:
         pipeline.request("", **options)
-    elif not pipeline.capabilities.needs_mask:
+    elif pipeline.capabilities.reads_text and not pipeline.capabilities.needs_mask:
         pipeline.request("", **{name: value for name, value in options.items() if SETTINGS[name].part != "edit"})
 
 

@@ -134,7 +134,12 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 
 def warm_up_requests(pipeline: "Pipeline", arguments: argparse.Namespace) -> list["Request"]:
-    """One request a size that is compiled before the server is ready; none of a model that needs a mask."""
+    """One request a size that is compiled before the server is ready; none of a model that needs a mask.
+
+    Raises ValueError for a model that reads images alone, which no call of the API could use.
+    """
+    if not pipeline.capabilities.reads_text:
+        raise ValueError("this model reads images alone, and is not served: dalle3-jax sample --image-prompt draws it")
     if arguments.no_warm_up or pipeline.capabilities.needs_mask:
         return []
     sizes = [parse_size(text) for text in arguments.warm_up or ()] or [pipeline.defaults["size"]]

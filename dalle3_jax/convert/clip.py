@@ -7,9 +7,18 @@ from typing import Any
 from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_options
 from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Rule, conv, embedding, linear, norm
-from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder, Tower
 
-__all__ = ["TEXT", "TEXT_WITH_PROJECTION", "WHOLE", "clip_config", "clip_module", "text_config", "text_module"]
+__all__ = [
+    "TEXT",
+    "TEXT_WITH_PROJECTION",
+    "VISION_WITH_PROJECTION",
+    "WHOLE",
+    "clip_config",
+    "clip_module",
+    "text_config",
+    "text_module",
+]
 
 TOWER = {
     "hidden_size": "width",
@@ -113,6 +122,29 @@ def clip_config(clip: CLIP) -> dict[str, Any]:
     }
 
 
+def vision_module(config: Mapping[str, Any]) -> CLIPVisionEncoder:
+    """The image encoder of a config.json with its projection, as IP-Adapter and SD image variations have it."""
+    options = {**VISION_DEFAULTS, "projection_dim": 512, **config}
+    raise_unsupported("CLIP image encoder", _clip_option_errors(options, [*VISION_DEFAULTS, "projection_dim"]))
+    return CLIPVisionEncoder(
+        Tower(**_tower_fields(options)), options["image_size"], options["patch_size"], options["projection_dim"]
+    )
+
+
+def vision_config(encoder: CLIPVisionEncoder) -> dict[str, Any]:
+    """The config.json of an image encoder; ValueError for one without a projection."""
+    if not encoder.projection:
+        raise_unsupported("CLIP image encoder", ["projection=0 (supported: positive whole numbers)"])
+    return {
+        "architectures": ["CLIPVisionModelWithProjection"],
+        "model_type": "clip_vision_model",
+        "image_size": encoder.image_size,
+        "patch_size": encoder.patch,
+        "projection_dim": encoder.projection,
+        **_tower_options(encoder.tower),
+    }
+
+
 def _tower_section(config: Mapping[str, Any], tower: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The options of one tower; the older `_dict`, where there is one, replaces the newer section as a whole."""
     return {**defaults, **(config.get(f"{tower}_config_dict") or config.get(f"{tower}_config") or {})}
@@ -181,6 +213,11 @@ def clip_rules(config: Config, encoder: CLIP) -> list[Rule]:
     ]
 
 
+def vision_rules(config: Config, encoder: CLIPVisionEncoder) -> list[Rule]:
+    """The table of an image encoder with its projection."""
+    return _vision_table("vision_model.", "") + linear("visual_projection", "projection", bias=False)
+
+
 def _text_table(source: str, target: str) -> list[Rule]:
     return [
         *embedding(f"{source}embeddings.token_embedding", f"{target}token_embedding"),
@@ -216,4 +253,5 @@ TEXT = NetworkLayout(text_module, text_rules, text_config, POSITION_IDS)
 TEXT_WITH_PROJECTION = NetworkLayout(
     functools.partial(text_module, projected=True), projected_text_rules, text_config, POSITION_IDS
 )
+VISION_WITH_PROJECTION = NetworkLayout(vision_module, vision_rules, vision_config, POSITION_IDS)
 WHOLE = NetworkLayout(clip_module, clip_rules, clip_config, POSITION_IDS)

@@ -25,7 +25,7 @@ from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Move, Rule, export_moves, import_moves, matches
 from dalle3_jax.convert.shards import Shards
 from dalle3_jax.files import atomic_folder, is_stray
-from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
@@ -44,6 +44,7 @@ LAYOUTS: dict[str, NetworkLayout] = {
     "MT5Model": t5.LAYOUT,
     "CLIPTextModel": clip.TEXT,
     "CLIPTextModelWithProjection": clip.TEXT_WITH_PROJECTION,
+    "CLIPVisionModelWithProjection": clip.VISION_WITH_PROJECTION,
     "CLIPModel": clip.WHOLE,
     "AutoencoderKL": vae.LAYOUT,
     "UNet2DConditionModel": unet.LAYOUT,
@@ -54,6 +55,7 @@ LAYOUTS: dict[str, NetworkLayout] = {
 PUBLIC_LAYOUTS: dict[type[nn.Module], NetworkLayout] = {
     T5Encoder: t5.LAYOUT,
     CLIPTextEncoder: clip.TEXT,
+    CLIPVisionEncoder: clip.VISION_WITH_PROJECTION,
     CLIP: clip.WHOLE,
     VAE: vae.LAYOUT,
     UNet: unet.LAYOUT,

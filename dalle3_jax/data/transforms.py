@@ -77,6 +77,21 @@ def stretch_image(pixels: UInt8[np.ndarray, "h w 3"], height: int, width: int) -
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
+def centre_square(
+    pixels: UInt8[np.ndarray, "h w 3"], side: int, shorter: int | None = None
+) -> UInt8[np.ndarray, "s s 3"]:
+    """The square of `side` pixels in the middle of an image whose shorter side was resized to `shorter` (or `side`).
+
+    As CLIP's processor does it: bicubic, the longer side and the place of the square rounded down.
+    """
+    image, shorter = Image.fromarray(pixels), shorter or side
+    short = min(image.size)
+    width, height = (shorter * length // short for length in image.size)
+    left, top = (width - side) // 2, (height - side) // 2
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image.crop((left, top, left + side, top + side)))
+
+
 def normalise_pixels(pixels: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Pixels as float32 in [-1, 1]."""
     return pixels.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1.0)

@@ -23,6 +23,7 @@ from dalle3_jax import convert
 from dalle3_jax.captioning import CaptionModel
 from dalle3_jax.convert.configs import raise_unsupported, unsupported_options
 from dalle3_jax.convert.folders import read_json
+from dalle3_jax.data.transforms import centre_square
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
 from dalle3_jax.evaluation.statistics import Rate, bootstrap
 from dalle3_jax.evaluation.tables import markdown_table
@@ -67,11 +68,7 @@ class ClipPreprocessor:
     def __call__(self, picture: ImageLike) -> UInt8[np.ndarray, "s s 3"]:
         """The pixels that the network sees of a picture of any size."""
         image = (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).convert("RGB")
-        short = min(image.size)
-        width, height = (self.shorter * length // short for length in image.size)
-        left, top = (width - self.side) // 2, (height - self.side) // 2
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-        return np.asarray(image.crop((left, top, left + self.side, top + self.side)))
+        return centre_square(np.asarray(image), self.side, self.shorter)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from dalle3_jax.checkpoints.weights import STORED, TYPES
 from dalle3_jax.loading.diffusers import component_shardings, digest_files, load_pipeline, vae_latent
 from dalle3_jax.loading.locate import locate
 from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS, describe_pipeline
-from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
@@ -27,6 +27,7 @@ __all__ = ["float_type", "open_release", "stored_dtype"]
 COMPONENTS_BY_CLASS: dict[type[nn.Module], tuple[str, ...]] = {
     T5Encoder: ("text_encoder", "glyph_encoder"),
     CLIPTextEncoder: ("text_encoder", "text_encoder_2"),
+    CLIPVisionEncoder: ("image_encoder",),
     CLIP: ("clip",),
     VAE: ("vae",),
     UNet: ("unet",),

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.models.captioner import Captioner
-from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder
 from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.models.image_prompt import ImagePrompt
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.size_head import SizeHead
@@ -33,6 +34,8 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "t5": (T5Encoder, ("text_encoder", "glyph_encoder")),
     "clip_text": (CLIPTextEncoder, ("text_encoder_2",)),
     "clip": (CLIP, ()),
+    "clip_image": (CLIPVisionEncoder, ("image_encoder",)),
+    "image_prompt": (ImagePrompt, ("image_prompt",)),
     "xfnet": (XFNet, ("xfnet",)),
     "latent_head": (LatentHead, ("latent_head",)),
     "unet": (UNet, ("unet", "upscaler")),

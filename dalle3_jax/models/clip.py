@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -26,6 +26,7 @@ __all__ = [
     "CLIPBlock",
     "CLIPTextEncoder",
     "CLIPVisionEncoder",
+    "ImageFeatures",
     "Tower",
     "activate",
     "end_positions",
@@ -45,6 +46,13 @@ class Tower:
     mlp_width: int
     activation: Activation = "quick_gelu"
     eps: float = 1e-5
+
+
+class ImageFeatures(NamedTuple):
+    """Features of images: a vector of each, to compare with texts, and tokens to be read."""
+
+    vector: Float[Array, "b v"]
+    tokens: Float[Array, "b m d"]
 
 
 class CLIPBlock(nn.Module):
@@ -143,16 +151,22 @@ class CLIPTextEncoder(nn.Module):
         return text_inputs(self.positions)
 
 
+@accept_explicit_axes
 class CLIPVisionEncoder(nn.Module):
-    """Images -> one vector each: a vision transformer (arXiv 2010.11929), read at the class token."""
+    """A vision transformer (arXiv 2010.11929), read at the class token: images -> `ImageFeatures`.
+
+    `projection` is the width to which the vector is projected (0: it is not). The tokens, the class token first, are
+    those before the last layer, without a norm: what IP-Adapter Plus reads.
+    """
 
     tower: Tower
     image_size: int = 224
     patch: int = 32
+    projection: int = 0
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b d"]:
+    def __call__(self, images: Float[Array, "b h w 3"]) -> ImageFeatures:
         """Encode images that are normalised by CLIP's mean and deviation, square and of `image_size` pixels."""
         side = self.image_size
         if images.shape[1:3] != (side, side):
@@ -171,9 +185,17 @@ class CLIPVisionEncoder(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(first.astype(x.dtype), (b, 1, tower.width)), x], axis=1)
         places = embedding(x.shape[1], tower.width, std=0.02, dtype=self.dtype, name="position_embedding")
         norm = functools.partial(layer_norm, dtype=self.dtype, eps=tower.eps)
-        blocks = scan_layers(CLIPBlock, tower.layers)(tower, self.dtype, name="layers")
-        x, _ = blocks(norm(name="pre_norm")(x + places(jnp.arange(x.shape[1]))[None]))
-        return norm(name="final_norm")(x[:, 0])
+        x = norm(name="pre_norm")(x + places(jnp.arange(x.shape[1]))[None])
+        last, every = scan_layers(CLIPBlock, tower.layers)(tower, self.dtype, name="layers")(x)
+        vector = norm(name="final_norm")(last[:, 0])
+        if self.projection:
+            vector = dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")(vector)
+        return ImageFeatures(vector, every[-2] if tower.layers > 1 else x)
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        return (floats(1, self.image_size, self.image_size, 3),)
 
 
 @accept_explicit_axes
@@ -205,7 +227,7 @@ class CLIP(nn.Module):
             eps=text.eps,
             dtype=self.dtype,
         )
-        self.vision_encoder = CLIPVisionEncoder(self.vision, self.image_size, self.patch, self.dtype)
+        self.vision_encoder = CLIPVisionEncoder(self.vision, self.image_size, self.patch, dtype=self.dtype)
         self.vision_projection = dense(self.projection, use_bias=False, dtype=self.dtype, name="vision_projection")
         scale: Callable = with_logical_axes(nn.initializers.constant(math.log(1 / 0.07)), ())
         self.logit_scale = self.param("logit_scale", scale, ())
@@ -216,7 +238,7 @@ class CLIP(nn.Module):
 
     def encode_image(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b v"]:
         """Unit vectors of images that are normalised by CLIP's mean and deviation."""
-        return unit_vectors(self.vision_projection(self.vision_encoder(images)))
+        return unit_vectors(self.vision_projection(self.vision_encoder(images).vector))
 
     def __call__(
         self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"], images: Float[Array, "b_images h w 3"]

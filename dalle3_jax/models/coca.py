@@ -1,26 +1,18 @@
 """The parts of CoCa (arXiv 2205.01917), in OpenCLIP's structure: image tower, text tower, and the decoder between."""
 
 import functools
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.models.clip import CLIPBlock, Tower, activate, unit_vectors
+from dalle3_jax.models.clip import CLIPBlock, ImageFeatures, Tower, activate, unit_vectors
 from dalle3_jax.nn.attention import KV
 from dalle3_jax.nn.kv_cache import CachedAttention
 from dalle3_jax.nn.layers import conv, dense, embedding, grid_sinusoids, kernel_init, layer_norm
 from dalle3_jax.nn.transformer import scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
-__all__ = ["ImageFeatures", "ImageTower", "TextDecoder", "TextTower"]
-
-
-class ImageFeatures(NamedTuple):
-    """Features of images by the image tower: a vector to compare with texts, and tokens to be read."""
-
-    vector: Float[Array, "b v"]
-    tokens: Float[Array, "b m d"]
+__all__ = ["ImageTower", "TextDecoder", "TextTower"]
 
 
 class Pooler(nn.Module):

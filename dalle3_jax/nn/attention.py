@@ -15,7 +15,16 @@ from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.ring import ring_attention, ring_axes
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
-__all__ = ["KV", "Attention", "ContextProjection", "attend", "fits_cudnn", "plain_attention", "target_platform"]
+__all__ = [
+    "KV",
+    "Attention",
+    "ContextProjection",
+    "PromptedKV",
+    "attend",
+    "fits_cudnn",
+    "plain_attention",
+    "target_platform",
+]
 
 TILED_FROM = 256 * 1024
 """Scores per head from which XLA's CPU backend is faster tile by tile (measured at 1,024 x 1,024: four times)."""
@@ -39,6 +48,14 @@ class KV(NamedTuple):
 
     keys: Float[Array, "*layers b m n k"]
     values: Float[Array, "*layers b m n k"]
+
+
+class PromptedKV(NamedTuple):
+    """Keys and values of a text and, beside them, of an image: what is found there is added, `scale` times."""
+
+    text: KV
+    image: KV
+    scale: Float[Array, "*layers b"]
 
 
 def attend(
@@ -116,7 +133,7 @@ class Attention(nn.Module):
     """Multi-head attention from x to itself or to a context of any width.
 
     `scale=None` divides scores by sqrt(head_size); T5 uses 1. `qk_norm` normalises queries and keys per head.
-    The context may be given as its keys and values (see `ContextProjection`).
+    The context may be given as its keys and values (see `ContextProjection`), with those of an image beside them.
     """
 
     heads: int
@@ -133,7 +150,7 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b l d"],
-        context: Float[Array, "b m d_context"] | KV | None = None,
+        context: Float[Array, "b m d_context"] | KV | PromptedKV | None = None,
         mask: Bool[Array, "b m"] | None = None,
         bias: Float[Array, "1 n l m"] | None = None,
     ) -> Float[Array, "b l d_out"]:
@@ -141,11 +158,16 @@ class Attention(nn.Module):
         q = _project_heads("query", x, self.heads, self.head_size, self.qkv_bias, self.dtype, self.query_std)
         if self.qk_norm:
             q = RMSNorm(name="query_norm")(q)
+        prompted = context if isinstance(context, PromptedKV) else None
+        context = prompted.text if prompted else context
         if not isinstance(context, KV):
             context = x if context is None else context
             context = _project_context(context, self.heads, self.head_size, self.qkv_bias, self.qk_norm, self.dtype)
         k, v = context
-        y = attend(q, k, v, mask, bias, scale=self.head_size**-0.5 if self.scale is None else self.scale)
+        scale = self.head_size**-0.5 if self.scale is None else self.scale
+        y = attend(q, k, v, mask, bias, scale=scale)
+        if prompted:
+            y = y + prompted.scale[:, None, None, None].astype(y.dtype) * attend(q, *prompted.image, scale=scale)
         out = dense(
             self.out_features or x.shape[-1],
             use_bias=self.out_bias,

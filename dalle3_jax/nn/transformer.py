@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dalle3_jax.nn.attention import KV, Attention, ContextProjection
+from dalle3_jax.nn.attention import KV, Attention, ContextProjection, PromptedKV
 from dalle3_jax.nn.layers import dense, layer_norm
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Params
@@ -22,7 +22,7 @@ __all__ = [
     "scan_layers",
 ]
 
-ContextKeys = Mapping[str, KV | Array]
+ContextKeys = Mapping[str, KV | PromptedKV | Array]
 """A context as the keys and values that each attention to it, by its name, has of it, or as that attention's output."""
 
 
@@ -85,7 +85,7 @@ class TransformerBlock(nn.Module):
         """Apply the block. With `cross`, mask marks the context's tokens; without, it marks x's own."""
 
         def attend(name: str, h: Array, context: Any, mask: Array | None) -> Array:
-            if isinstance(context, Mapping) and not isinstance(context := context[name], KV):
+            if isinstance(context, Mapping) and not isinstance(context := context[name], KV | PromptedKV):
                 return context  # the output itself
             attention = Attention(self.heads, self.head_size, qk_norm=self.qk_norm, dtype=self.dtype, name=name)
             return attention(h, context, mask)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from dalle3_jax.pipeline.edit_settings import begin_step
 from dalle3_jax.pipeline.edits import edit_rows, paste_edit
+from dalle3_jax.pipeline.image_prompts import ImageRows, image_conditions, read_image_rows
 from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
 from dalle3_jax.pipeline.request import Request
@@ -39,11 +40,12 @@ def program_key(request: Request) -> Hashable:
     """Equal for requests that one call of a program makes.
 
     They are of one size, sampling, decoding and upscaling, all guided alike or none, and of images edited in one way,
-    whose loops begin at one step.
+    whose loops begin at one step; all have an image prompt, or none.
     """
     edit = request.edit.kind, begin_step(request.edit, request.sampling.steps)
     guided = request.guidance.scale == 1, request.guidance.is_projected
-    return request.size, request.sampling, *guided, request.decoding, request.upscaling, edit
+    prompted = request.edit.prompt_image is not None
+    return request.size, request.sampling, *guided, request.decoding, request.upscaling, edit, prompted
 
 
 def group_requests(requests: Sequence[Request], size: int) -> list[list[int]]:
@@ -69,10 +71,14 @@ def run_batch(
     A short batch repeats its last request: every batch of a size runs the same program.
     """
     rows = [*requests, *[requests[-1]] * (size - len(requests))]
-    condition = pipeline.prompts.get([row.prompt for row in rows])
-    null = pipeline.prompts.get_null([row.negative_prompt for row in rows])
+    image = encode_image_prompts(pipeline, rows) if rows[0].edit.prompt_image is not None else None
+    if image is not None and not pipeline.system.reads_text:
+        condition, null = image_conditions(image)
+    else:
+        condition = pipeline.prompts.get([row.prompt for row in rows])
+        null = pipeline.prompts.get_null([row.negative_prompt for row in rows])
     edit = encode_edits(pipeline, rows) if rows[0].edit.kind else None
-    latents = pipeline.sample_latents(condition, null, rows, progress=progress, edit=edit)
+    latents = pipeline.sample_latents(condition, null, rows, progress=progress, edit=edit, image=image)
     images = pipeline.codec.decode(latents, rows[0].decoding, [row.seed for row in rows])
     if rows[0].upscaling.factor:
         images = upscale_images(pipeline, images, rows)
@@ -83,6 +89,12 @@ def run_batch(
         GeneratedImage(Image.fromarray(image), request, pipeline.release.digest, size)
         for image, request in zip(pixels, requests, strict=False)
     ]
+
+
+def encode_image_prompts(pipeline: "Pipeline", requests: Sequence[Request]) -> ImageRows:
+    """The features of the image prompts of requests that all have one."""
+    system, (part, *_) = pipeline.system, pipeline.system.image_parts
+    return read_image_rows(pipeline.params[part], [request.edit for request in requests], system)
 
 
 def encode_edits(pipeline: "Pipeline", requests: Sequence[Request]) -> EditInputs:

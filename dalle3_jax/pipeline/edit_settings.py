@@ -36,6 +36,7 @@ class Edit:
     outside the mask changes; `feather` is the width in pixels, inside the mask, over which the new fades into it.
     `outpaint` is the shape that the image is to grow to, such as "16:9", or the pixels added on its left, top, right
     and bottom. With a `source_prompt`, what the image shows, its noise is found by inversion instead of drawn.
+    `prompt_image` is an image prompt: what the new image is to show beside its text, `prompt_scale` how much it counts.
     """
 
     image: InputImage | None = None
@@ -44,6 +45,8 @@ class Edit:
     outpaint: str = ""
     feather: int = 4
     source_prompt: str = ""
+    prompt_image: InputImage | None = None
+    prompt_scale: float = 1.0
 
     @property
     def kind(self) -> str:
@@ -56,6 +59,8 @@ class Edit:
 
 
 EDIT_FIELDS = ("image", "mask", "strength", "outpaint", "source_prompt")
+INPUTS = {"image": "image", "mask": "mask", "image_prompt": "prompt_image"}
+"""The settings that are images -> their fields."""
 NO_EDIT = Edit()
 """Of a request that begins with noise."""
 
@@ -109,6 +114,26 @@ def begin_step(edit: Edit, steps: int) -> int:
 
 def edit_errors(edit: Edit, steps: int, enlarged: bool, capabilities: Capabilities) -> list[str]:
     """Errors that keep an image from being edited so, each with its remedy; steps are those of the sampler."""
+    return _image_prompt_errors(edit, capabilities) + _begin_errors(edit, steps, enlarged, capabilities)
+
+
+def _image_prompt_errors(edit: Edit, capabilities: Capabilities) -> list[str]:
+    if edit.prompt_image is None:
+        errors = ["image prompt scale without an image prompt: give image_prompt"] if edit.prompt_scale != 1 else []
+        needed = "this model draws variations of images: give the image as image_prompt"
+        return errors + ([] if capabilities.reads_text else [needed])
+    if not capabilities.takes_image_prompts:
+        part = "load it with an IP-Adapter for it (adapter), or a release of the stage image_prompt"
+        return [f"an image prompt, but this model has no part that reads one: {part}"]
+    if edit.prompt_scale != 1 and not capabilities.reads_text:
+        return ["image prompt scale, but this model reads nothing beside the image: use guidance_scale"]
+    if edit.prompt_image.read is None:
+        sha = edit.prompt_image.sha256
+        return [f"its image prompt, of SHA-256 {sha}, is not in it: give that as image_prompt"]
+    return []
+
+
+def _begin_errors(edit: Edit, steps: int, enlarged: bool, capabilities: Capabilities) -> list[str]:
     if edit.image is None:
         given = {"mask": edit.mask is not None, "strength": edit.strength is not None, "outpaint": edit.outpaint}
         given["source prompt"] = edit.source_prompt
@@ -144,16 +169,16 @@ def check_edit(settings: Mapping[str, Any]) -> None:
 
 
 def supply_inputs(edit: Edit, settings: Mapping[str, Any]) -> Edit:
-    """The edit of a picture's metadata with its own image and mask; ValueError where others are given."""
-    for name in ("image", "mask"):
-        given, wanted = settings.get(name), getattr(edit, name)
+    """The edit of a picture's metadata with its own image, mask and image prompt; ValueError where others are given."""
+    for name, field in INPUTS.items():
+        given, wanted, title = settings.get(name), getattr(edit, field), name.replace("_", " ")
         if given is None:
             continue
         if wanted is None:
-            raise ValueError(f"the picture was made without {'an' if name == 'image' else 'a'} {name}: leave it out")
+            raise ValueError(f"the picture was made without {'a' if name == 'mask' else 'an'} {title}: leave it out")
         if given != wanted:
-            raise ValueError(f"{given!r} has SHA-256 {given.sha256}, and the {name} of the picture {wanted.sha256}")
-        edit = replace(edit, **{name: given})
+            raise ValueError(f"{given!r} has SHA-256 {given.sha256}, and the {title} of the picture {wanted.sha256}")
+        edit = replace(edit, **{field: given})
     return edit
 
 

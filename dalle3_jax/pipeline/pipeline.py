@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dalle3_jax.checkpoints.placing import automatic_mesh, on_automatic_axes
 from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.loading.ip_adapter import add_adapter
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.condition import Condition
-from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs, revision
 from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, generate_images
@@ -29,6 +30,7 @@ from dalle3_jax.pipeline.decoders import fitting_decoders
 from dalle3_jax.pipeline.editing import Describe, carried_seed, describe_image, instructed_settings
 from dalle3_jax.pipeline.edits import edit_defaults
 from dalle3_jax.pipeline.image_codec import ImageCodec
+from dalle3_jax.pipeline.image_prompts import ImageRows
 from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.mesh_rows import shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage
@@ -50,7 +52,9 @@ __all__ = ["Pipeline"]
 FIRST_SIZE = (256, 256)
 """The size of images of a release that names none."""
 BLANK = " "
-OPENED = {"image": open_input_image, "mask": open_input_mask}
+VARIED_BY = ("description", "image")
+"""How variations know what an image shows."""
+OPENED = {"image": open_input_image, "mask": open_input_mask, "image_prompt": open_input_image}
 """The settings that are images, which are opened once."""
 
 
@@ -89,13 +93,13 @@ class Pipeline:
             together = "".join(part.digest for part in (release, *others))
             release = dataclasses.replace(release, digest=hashlib.sha256(together.encode()).hexdigest())
         self.release, self.mesh = release, mesh
-        used = (*text_components(release.modules), "unet", "vae")
-        self.params = {part: release.params[part] for part in used}
+        self.params = {part: release.params[part] for part in self.system.components}
         self.prompts = PromptCache(self.encode, mesh, bool(release.text.get("zero_null")))
         fitting = {name: decoder for part in (release, *decoders) for name, decoder in fitting_decoders(part, release)}
         self.codec = ImageCodec(self.system, self.params["vae"], fitting, mesh)
         self.capabilities = self.system.capabilities(release.sizes, self.codec.decoders, self.upscaler)
-        self.tokenizer = Tokenizer.from_json(release.tokenizer, "tokenizer.json of the release")
+        where = "tokenizer.json of the release"
+        self._tokenizer = Tokenizer.from_json(release.tokenizer, where) if self.system.reads_text else None
         self.upsample = str(release.sampling.get("upsample", "none"))
         if self.upsample not in revision.UPSAMPLING:
             known = ", ".join(revision.UPSAMPLING)
@@ -114,6 +118,8 @@ class Pipeline:
         variant: str | None = None,
         progress: bool = False,
         upscaler: str | Path | None = None,
+        adapter: str | Path | None = None,
+        adapter_encoder: str | Path | None = None,
     ) -> "Pipeline":
         """Loads "demo", the folder of a release, a training workdir (its base stage's release), or public weights.
 
@@ -121,7 +127,9 @@ class Pipeline:
         hub, "organisation/name", of which only the files that are read are downloaded; `variant="fp16"` takes its files
         of that name. `decoders` are further checkpoints whose decoders join its own: releases, stages of workdirs, or
         diffusers' ConsistencyDecoderVAE; a later one of the same name counts. `upscaler` is a
-        checkpoint whose upscaler enlarges pictures instead of its own. `progress` shows a bar for each network.
+        checkpoint whose upscaler enlarges pictures instead of its own. `adapter` is the .safetensors file of an
+        IP-Adapter made for the model, which then takes image prompts, `adapter_encoder` the folder of its CLIP image
+        encoder where that is not beside it. `progress` shows a bar for each network.
         With a mesh, parameters are replicated, or lie as `shardings` (a function of the boxed shapes) says, and batches
         are split over all of its devices. Compiled programs are kept in the user's cache, as commands keep them, unless
         JAX was told of another folder.
@@ -132,6 +140,8 @@ class Pipeline:
             shardings = NamedSharding(mesh, PartitionSpec())
         how = {"dtype": dtype, "shardings": shardings, "progress": progress}
         release = open_release(name, variant=variant, **how)
+        if adapter is not None:
+            release = add_adapter(release, adapter, adapter_encoder, **{**how, "dtype": dtype or jnp.float32})
         larger = None if upscaler is None else open_release(upscaler, **how)
         return cls(release, mesh, [open_release(checkpoint, **how) for checkpoint in decoders], larger)
 
@@ -219,6 +229,7 @@ class Pipeline:
         seed: int | None = None,
         strength: float | int | None = None,
         describe: Describe | None = None,
+        by: str = "description",
         batch_size: int | None = None,
         progress: Progress | bool | None = None,
         **settings: Any,
@@ -227,9 +238,15 @@ class Pipeline:
 
         That is the prompt that it carries, what `describe` says of its pixels, or the `prompt` given here. `strength`
         is how far they go from it (default 0.8): at 1 they share its description alone. Their seeds follow the image's
-        own unless `seed` is another first one. Raises ValueError as `__call__` does, before anything is computed.
+        own unless `seed` is another first one. With `by="image"` it is an image prompt instead, beside the `prompt`
+        where there is one ("the same, but at night"). Raises ValueError as `__call__` does, before anything is
+        computed.
         """
         opened = open_input_image(image)
+        if by not in VARIED_BY:
+            raise ValueError(f"variations by {by!r}: use {' or '.join(map(repr, VARIED_BY))}")
+        if by == "image":
+            settings, prompt, strength = {"image_prompt": opened, **settings}, prompt or "", strength or 1
         described = describe_image(opened, describe) if prompt is None else prompt
         how = {
             "n": n,
@@ -239,9 +256,16 @@ class Pipeline:
         began = {} if strength == 1 else {"image": opened, "strength": strength}
         return self(described, batch_size=batch_size, progress=progress, **how, **began, **settings)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of prompts; ValueError of a model that reads images alone."""
+        if self._tokenizer is None:
+            raise ValueError("this model reads images alone, no text: give an image prompt")
+        return self._tokenizer
+
     def can_read(self, prompt: str) -> bool:
         """Whether the model reads the prompt to its end."""
-        return self.tokenizer.count(prompt) <= self.release.text["length"]
+        return not self.system.reads_text or self.tokenizer.count(prompt) <= self.release.text["length"]
 
     def request(self, prompt: str, **settings: Any) -> Request:
         """The request for a prompt, with the release's defaults for all that is not given (or None).
@@ -262,7 +286,9 @@ class Pipeline:
 
     def request_notices(self, requests: Sequence[Request]) -> list[str]:
         """Notes on requests that can be made: texts that are cut, settings without effect."""
-        notices = revision.truncation_notices(requests, self.release.text, self.tokenizer)
+        notices = []
+        if self.system.reads_text:
+            notices = revision.truncation_notices(requests, self.release.text, self.tokenizer)
         return notices + setting_notices(requests, self.capabilities, self.defaults)
 
     def check_requests(self, requests: Iterable[Request]) -> None:
@@ -283,9 +309,10 @@ class Pipeline:
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """The UNet's condition of each prompt; "" is the null condition. ValueError once the encoder was dropped."""
+        tokenizer = self.tokenizer
         if "text_encoder" not in self.params:
             raise ValueError("the text encoder was dropped: load the pipeline again to encode further texts")
-        texts = self.tokenizer(prompts, self.release.text["length"])
+        texts = tokenizer(prompts, self.release.text["length"])
         quoted = (glyphs.encode_glyphs(prompts, length),) if (length := self.release.text.get("glyph_length")) else ()
         with programs.batch_over_mesh(self.mesh, len(prompts)):
             rows = shard_rows((*texts, *quoted), self.mesh)
@@ -312,8 +339,11 @@ class Pipeline:
         requests: Sequence[Request],
         progress: StepProgress | None = None,
         edit: EditInputs | None = None,
+        image: ImageRows | None = None,
     ) -> Float[Array, "b h w c"]:
-        """Runs the sampling loop: one row a request, guided away from `null`; `edit` is that of `encode_edits`.
+        """Runs the sampling loop: one row a request, guided away from `null`.
+
+        `edit` is that of `encode_edits`, `image` that of `encode_image_prompts`.
 
         All requests are of the same size, steps, sampler and spacing. In steps in which every guidance scale is 1 or
         out of its interval the null condition is not computed, which halves their work.
@@ -322,5 +352,13 @@ class Pipeline:
         same length, otherwise in one.
         """
         return run_sampling_loop(
-            self.params, condition, null, requests, system=self.system, mesh=self.mesh, progress=progress, edit=edit
+            self.params,
+            condition,
+            null,
+            requests,
+            system=self.system,
+            mesh=self.mesh,
+            progress=progress,
+            edit=edit,
+            image=image,
         )

@@ -237,6 +237,8 @@ PLACE = "what of the image to edit: white, or where there are transparent pixels
 CHANGE = "how much of the image changes, above 0 and up to 1 (default: 0.8; 1 with a mask or outpaint)"
 BEYOND = "grow the image to a shape such as 16:9, or by pixels: for every side 64, for left,top,right,bottom 64,0,64,0"
 SHOWN = "what the image shows now: its noise is then found by DDIM inversion instead of drawn, and more of it stays"
+LIKE = "an image whose content the new one is to show, beside what the prompt says (not where it begins)"
+LIKENESS = "how much the image prompt counts beside the prompt, from 0 (default 1)"
 SOFT = "pixels within the edge of the mask over which the new fades into the old (default 4)"
 
 # In the order of the PNG's metadata: a new row comes last.
@@ -273,6 +275,8 @@ ROWS = (
     Setting("outpaint", "edit.outpaint", TEXT, BEYOND, kinds.check_text),
     Setting("feather", "edit.feather", INTEGER, SOFT, kinds.check_integer(0, 512)),
     Setting("source_prompt", "edit.source_prompt", TEXT, SHOWN, kinds.check_text),
+    Setting("image_prompt", "edit.prompt_image", kinds.IMAGE, LIKE),
+    Setting("image_prompt_scale", "edit.prompt_scale", NUMBER, LIKENESS, kinds.check_number(0.0)),
 )
 SETTINGS: dict[str, Setting] = {setting.name: setting for setting in ROWS}
 """Every setting by its name."""
@@ -350,6 +354,8 @@ def request_errors(request: Request, capabilities: Capabilities) -> list[str]:
         errors += capabilities.timing_errors(request.sampling)
         errors += capabilities.upscaling_errors(request.upscaling) if request.upscaling.factor else []
         errors += edit_errors(request.edit, request.sampling.steps, request.upscaling.factor > 0, capabilities)
+    if not capabilities.reads_text and (request.prompt or request.negative_prompt):
+        errors.append("a prompt, but this model reads images alone: leave the prompt and the negative prompt out")
     if capabilities.texts is not None:
         lost = [text for text in request.texts if text not in capabilities.texts]
         errors += [f"{shorten(text)!r} was not encoded before the text encoder was dropped" for text in lost]

@@ -16,6 +16,7 @@ from dalle3_jax.models.condition import Condition, ProjectedCondition
 from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline.denoisers import GuidanceRows, KnownRows
 from dalle3_jax.pipeline.edit_settings import begin_step
+from dalle3_jax.pipeline.image_prompts import ImageRows, add_image_rows
 from dalle3_jax.pipeline.mesh_rows import shard_rows
 from dalle3_jax.pipeline.request import Guidance, Request
 from dalle3_jax.pipeline.specs import PipelineSpec
@@ -71,6 +72,7 @@ def run_sampling_loop(
     mesh: Mesh | None = None,
     progress: StepProgress | None = None,
     edit: EditInputs | None = None,
+    image: ImageRows | None = None,
 ) -> Float[Array, "b h w c"]:
     """Latents of requests of one size and sampling, a row each, in one call of the program or about ten.
 
@@ -78,7 +80,7 @@ def run_sampling_loop(
 
     The null condition is evaluated only in steps in which a request is guided; another program runs the others. A UNet
     that reads the guidance scale never evaluates it. Requests that begin with images begin at one step, and are given
-    them as `edit`.
+    them as `edit`; those with image prompts all have one, of the rows `image`.
     """
     sampling = requests[0].sampling
     steps, begin = sampling.steps, begin_step(requests[0].edit, sampling.steps)
@@ -89,11 +91,14 @@ def run_sampling_loop(
     system = dataclasses.replace(system, spacing=Spacing())  # programs are given times, however they are spaced
     state, keys, known = _start(params, requests, times, std, edit, system, mesh)
     guide = guidance_rows([request.guidance for request in requests])
-    condition, null, guide = shard_rows((condition, null, guide), mesh)
+    condition, null, guide, image = shard_rows((condition, null, guide, image), mesh)
 
     @functools.cache
     def rows_of(guided: bool) -> ProjectedCondition:
-        return programs.project_rows(params, condition, null if guided else None, system=system)
+        rows = programs.project_rows(params, condition, null if guided else None, system=system)
+        if image is None or system.image_prompt is None:
+            return rows
+        return add_image_rows(params["image_prompt"], rows, image, prompt=system.image_prompt)
 
     @functools.cache
     def frozen(guided: bool) -> ProjectedCondition:

@@ -67,7 +67,7 @@ class Capabilities:
     sampler's times from being laid out as a `Sampling` says, as error messages. By how much its upscaler enlarges, and
     what keeps it from doing so as an `Upscaling` says. The times at which the steps of a `Sampling` that can be laid
     begin (none: not known), and whether the network takes the guidance scale itself, without a null pass. Whether its
-    UNet is shown a mask, and paints into masks alone.
+    UNet is shown a mask, and paints into masks alone. Whether it can be prompted with images, and whether by texts.
     """
 
     samplers: tuple[str, ...]
@@ -82,6 +82,8 @@ class Capabilities:
     step_times: Callable[[Any], tuple[float, ...]] = field(default=lambda sampling: (), compare=False)
     takes_guidance_scale: bool = False
     needs_mask: bool = False
+    takes_image_prompts: bool = False
+    reads_text: bool = True
 
 
 Check = Callable[[Any, Capabilities], str]

@@ -1,6 +1,6 @@
 """The static halves of pipelines and decoders: networks, schedules, predictions, all that a program is compiled for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.diffusion import consistency, guidance, prediction, schedules
 from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.samplers import SAMPLERS, evaluates_between
+from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import check_glyphs, text_components
+from dalle3_jax.models.image_prompt import ImagePrompt, image_prompt_errors
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.pipeline.request import Sampling
 from dalle3_jax.pipeline.setting_values import Capabilities
@@ -32,7 +34,7 @@ _sampling_times = jax.jit(spacings.sampling_times, static_argnums=(0, 1, 2, 3))
 class PipelineSpec:
     """The static half of a pipeline, hashable: pipelines that differ in parameters only share compiled programs."""
 
-    text_encoder: nn.Module
+    text_encoder: nn.Module | None
     unet: UNet
     vae: nn.Module
     schedule: schedules.Schedule
@@ -41,6 +43,8 @@ class PipelineSpec:
     xfnet: nn.Module | None = None  # text encoders that give a condition themselves, CLIP's, have none
     text_encoder_2: nn.Module | None = None
     glyph_encoder: nn.Module | None = None
+    image_prompt: ImagePrompt | None = None
+    image_encoder: nn.Module | None = None  # what it reads: a captioner or CLIP; without it, in place of all text
     spacing: spacings.Spacing = field(default_factory=spacings.Spacing)
     rescaled: str = "v"  # the output whose standard deviation guidance_rescale restores
 
@@ -51,6 +55,22 @@ class PipelineSpec:
         return {name: module for name in names if (module := getattr(self, name)) is not None}
 
     @property
+    def reads_text(self) -> bool:
+        """Whether the UNet is conditioned on text; else it is on an image's vector alone (SD image variations)."""
+        return self.text_encoder is not None
+
+    @property
+    def image_parts(self) -> tuple[str, ...]:
+        """The components that read images."""
+        encoder = "captioner" if isinstance(self.image_encoder, Captioner) else "image_encoder"
+        return (*((encoder,) if self.image_encoder else ()), *(("image_prompt",) if self.image_prompt else ()))
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """All components that a pipeline samples with."""
+        return (*self.text_modules, *self.image_parts, "unet", "vae")
+
+    @property
     def needs_mask(self) -> bool:
         """Whether the UNet is shown, beside noisy latents, a mask and the latents of the image around it."""
         return self.unet.in_channels == 2 * self.latent.channels + 1
@@ -58,16 +78,19 @@ class PipelineSpec:
     @classmethod
     def from_release(cls, release: Release) -> "PipelineSpec":
         """The networks and schedules of a release; ValueError when it lacks anything, or its parts do not fit."""
-        parts = (*text_components(release.modules), "unet", "vae")
+        readers = text_components(release.modules) if reads_text(release.modules) else ("image_encoder",)
+        parts = (*readers, "unet", "vae")
         if missing := [part for part in parts if part not in release.modules]:
             raise ValueError(f"this release makes no pictures: it lacks {', '.join(missing)}")
-        if release.latent is None or not (release.diffusion and release.tokenizer and release.text.get("length")):
+        tokens = release.tokenizer and release.text.get("length")
+        if release.latent is None or not release.diffusion or not (tokens or not reads_text(release.modules)):
             raise ValueError("this release makes no pictures: it lacks latent, diffusion, text length or tokenizer")
         schedule = schedules.build_schedule(**release.diffusion["schedule"])
         prediction.check_prediction(schedule, release.diffusion["prediction"])
         modules: dict[str, Any] = {part: release.modules[part] for part in parts}
         check_glyphs(modules, release.text.get("glyph_length", 0))
         spacing = spacings.build_spacing(**release.diffusion.get("spacing", {}))
+        modules |= {"text_encoder": modules.get("text_encoder"), **image_prompt_modules(release)}
         return cls(
             **modules,
             schedule=schedule,
@@ -93,6 +116,8 @@ class PipelineSpec:
             step_times=self.step_times,
             takes_guidance_scale=self.unet.guidance_width > 0,
             needs_mask=self.needs_mask,
+            takes_image_prompts=self.image_encoder is not None,
+            reads_text=self.reads_text,
         )
 
     def timing_errors(self, sampling: Sampling) -> list[str]:
@@ -120,6 +145,28 @@ class PipelineSpec:
     def with_spacing(self, kind: str) -> "PipelineSpec":
         """The same with times of another kind of spacing; "" is the release's own."""
         return replace(self, spacing=replace(self.spacing, kind=kind)) if kind else self
+
+
+def reads_text(modules: Mapping[str, nn.Module]) -> bool:
+    """Whether these networks are prompted by text, and not by images alone."""
+    return "text_encoder" in modules or "image_encoder" not in modules
+
+
+def image_prompt_modules(release: Release) -> dict[str, Any]:
+    """The image prompt of a release and the network that it reads; ValueError where they do not fit, or its UNet."""
+    prompt, modules = release.modules.get("image_prompt"), release.modules
+    if not isinstance(prompt, ImagePrompt):
+        return {}
+    encoder: Any = modules.get("image_encoder", modules.get("captioner"))
+    if encoder is None:
+        raise ValueError("its image prompt reads images by an image_encoder or a captioner, which this release lacks")
+    errors = image_prompt_errors(prompt, modules["unet"])  # pyright: ignore[reportArgumentType]
+    width = encoder.tower.width if prompt.kind == "resampler" else encoder.projection
+    if prompt.features != width:
+        errors.append(f"it reads features of {prompt.features}, and those of its image encoder are {width}")
+    if errors:
+        raise ValueError(f"the image prompt is for another model: {'; '.join(errors)}")
+    return {"image_prompt": prompt, "image_encoder": encoder}
 
 
 @dataclass(frozen=True)

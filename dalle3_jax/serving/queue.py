@@ -67,7 +67,7 @@ def output_size(request: Request) -> tuple[int, int]:
 
 def forget_inputs(request: Request) -> Request:
     """The request without the pixels of the images that it begins with, which its job may outlive by long."""
-    inputs = {"image": request.edit.image, "mask": request.edit.mask}
+    inputs = {name: getattr(request.edit, name) for name in ("image", "mask", "prompt_image")}
     known = {name: replace(image, read=None, metadata={}) for name, image in inputs.items() if image is not None}
     return replace(request, edit=replace(request.edit, **known)) if known else request
 

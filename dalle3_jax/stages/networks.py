@@ -19,6 +19,7 @@ from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.build import build_models, module_fields
 from dalle3_jax.models.condition import Condition, encode_text
 from dalle3_jax.models.glyph import text_components
+from dalle3_jax.models.image_prompt import ImagePrompt, fit_image_prompt
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.unet_call import apply_unet
 from dalle3_jax.stages.config import plain_config
@@ -121,6 +122,8 @@ def load_stage_networks(config: ConfigDict, workdir: Path, mesh: Mesh) -> StageN
                 f"config.model.{name} differs from the network in {checkpoint} in {differ}: leave the section out"
             )
         loaded[name], releases[name] = add_unet_inputs(module, release.params[name], dtype=kept), release
+    if isinstance(prompt := modules.get("image_prompt"), ImagePrompt) and "image_prompt" not in loaded:
+        modules["image_prompt"] = fit_image_prompt(prompt, modules)
     if unknown := sorted(set(trainable) - set(modules)):
         raise ValueError(
             f"train.trainable names {', '.join(unknown)}: give config.model or config.init sections for them"

@@ -62,6 +62,7 @@ OBJECTIVE_RULES: Mapping[str, ValueCheck] = {
     "teacher": (one_of(True, False), "use True or False"),
     "most_noise": BELOW_ONE,
     "whole": SHARE,
+    "image_dropout": SHARE,
     "top": (number_between(0.0, 1.0, open_end=True), "it must lie in (0, 1], 0 excluded"),
     "guidance_scales": (is_range, "give two numbers from 0 up, the second no smaller"),
     "mean": (number_between(), "it must be a number"),

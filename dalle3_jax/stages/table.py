@@ -6,6 +6,7 @@ from dalle3_jax.stages.base import base_stage, distill_base_stage
 from dalle3_jax.stages.captioner import captioner_stage
 from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.decoder import decoder_stage, distill_decoder_stage
+from dalle3_jax.stages.image_prompt import image_prompt_stage
 from dalle3_jax.stages.inpaint import inpaint_stage
 from dalle3_jax.stages.objective import objective_keywords
 from dalle3_jax.stages.reader import scene_reader_stage
@@ -27,6 +28,7 @@ STAGES: Mapping[str, Callable[..., Stage]] = {
     "distill_refiner": distill_decoder_stage,
     "distill_base": distill_base_stage,
     "inpaint": inpaint_stage,
+    "image_prompt": image_prompt_stage,
     "reader": scene_reader_stage,
     "captioner": captioner_stage,
     "size_head": size_head_stage,

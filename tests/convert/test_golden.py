@@ -18,7 +18,7 @@ from dalle3_jax.convert import schedulers
 from dalle3_jax.convert.folders import read_json
 from dalle3_jax.diffusion import prediction, samplers, schedules
 from dalle3_jax.loading.open import open_release
-from dalle3_jax.models.clip import CLIP, CLIPTextEncoder
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
@@ -31,6 +31,7 @@ from tests.upscaled import x4_images
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OURS = {"captioner"}  # in our own layout: tests/models/test_captioner_golden.py reads it
+OURS |= {"ip_adapter/plain", "ip_adapter/plus"}  # beside a UNet: tests/convert/test_ip_adapter.py does
 FOLDERS = sorted({str(path.parent.relative_to(GOLDEN)) for path in GOLDEN.rglob("expected.safetensors")} - OURS)
 PIPELINES = [folder for folder in FOLDERS if (GOLDEN / folder / "model_index.json").is_file()]
 UPSCALERS = ["stable_diffusion_x4"]
@@ -74,6 +75,11 @@ def clip(release: Release, apply: Apply, given: Arrays, folder: Path) -> Arrays:
     }
 
 
+def clip_image(release: Release, apply: Apply, given: Arrays, folder: Path) -> Arrays:
+    seen = apply(given["images"])
+    return {"vector": seen.vector, "tokens": seen.tokens}
+
+
 def vae(release: Release, apply: Apply, given: Arrays, folder: Path) -> Arrays:
     reconstruction, mean, logvar = apply(given["images"])
     latents = release.latent.normalise(mean)
@@ -108,6 +114,7 @@ def consistency(release: Release, apply: Apply, given: Arrays, folder: Path) -> 
 RUNS: dict[type[nn.Module], Callable[[Release, Apply, Arrays, Path], Arrays]] = {
     T5Encoder: t5,
     CLIPTextEncoder: clip_text,
+    CLIPVisionEncoder: clip_image,
     CLIP: clip,
     VAE: vae,
     UNet: unet,
@@ -134,9 +141,9 @@ def test_a_network_gives_the_outputs_of_its_public_library(name):
 class Watched(Pipeline):
     """Keeps what it was told and what it sampled."""
 
-    def sample_latents(self, condition, null, requests, progress=None, edit=None):
+    def sample_latents(self, condition, null, requests, progress=None, edit=None, image=None):
         self.condition = condition
-        self.latents = super().sample_latents(condition, null, requests, progress, edit)
+        self.latents = super().sample_latents(condition, null, requests, progress, edit, image)
         return self.latents
 
 

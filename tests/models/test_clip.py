@@ -162,19 +162,20 @@ def test_towers_give_unit_vectors_and_their_product_is_scaled_cosine():
 def test_the_image_is_read_at_the_class_token_after_all_patches():
     tower = CLIPVisionEncoder(Tower(12, 2, 3, 20), image_size=8, patch=4)
     params = BOTH["vision_encoder"]
-    out = apply(tower, params, IMAGES)
+    out, tokens = apply(tower, params, IMAGES)
+    assert tokens.shape == (3, 5, 12)
     assert out.shape == (3, 12)
     assert params["position_embedding"]["embedding"].shape == (5, 12)
     for row, column in np.ndindex(2, 2):  # no patch goes unseen, none for another
         patch = slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4)
-        other = apply(tower, params, IMAGES.at[0, *patch].multiply(-1.0))
+        other, _ = apply(tower, params, IMAGES.at[0, *patch].multiply(-1.0))
         assert jnp.abs(other - out)[0].max() > 1e-3
         np.testing.assert_allclose(other[1:], out[1:], atol=1e-6)
-    swapped = apply(tower, params, jnp.roll(IMAGES, 4, axis=1))
+    swapped, _ = apply(tower, params, jnp.roll(IMAGES, 4, axis=1))
     assert jnp.abs(swapped - out).max() > 1e-3
     attention = params["layers"]["attention"]  # without it every token keeps to itself, the class token too
     alone = params["layers"] | {"attention": attention | {"out": jax.tree.map(jnp.zeros_like, attention["out"])}}
-    blind = apply(tower, params | {"layers": alone}, IMAGES)
+    blind, _ = apply(tower, params | {"layers": alone}, IMAGES)
     np.testing.assert_array_equal(blind[1:], blind[:-1])
     with pytest.raises(ValueError, match="takes 8 x 8"):
         apply(tower, params, normal(1, 8, 12, 3))

@@ -78,6 +78,28 @@ def clip(model: transformers.CLIPModel) -> Expected:
     return {"ids": ids, "images": channels_last(images)}, outputs
 
 
+def clip_image(model: transformers.CLIPVisionModelWithProjection) -> Expected:
+    """The projected vectors, and the tokens before the last layer."""
+    images = drawn(2, 3, *[model.config.image_size] * 2)
+    out = model(images, output_hidden_states=True)
+    return {"images": channels_last(images)}, {"vector": out.image_embeds, "tokens": out.hidden_states[-2]}
+
+
+def adapter(unet: diffusers.UNet2DConditionModel, tensors: Tensors) -> Expected:
+    """Keys and values of every cross-attention, by its number in the file, of an image's features."""
+    references.load_ip_adapter(unet, tensors)
+    plus = "image_proj.latents" in tensors
+    [project] = unet.encoder_hid_proj.image_projection_layers
+    width = tensors["image_proj.proj_in.weight" if plus else "image_proj.proj.weight"].shape[1]
+    features = drawn(2, 5, width) if plus else drawn(2, width)
+    tokens, outputs = project(features), {}
+    crossed = [processor for name, processor in unet.attn_processors.items() if "attn2" in name]
+    for number, processor in enumerate(crossed):
+        outputs[f"key.{2 * number + 1}"] = processor.to_k_ip[0](tokens)
+        outputs[f"value.{2 * number + 1}"] = processor.to_v_ip[0](tokens)
+    return {"features": features}, outputs
+
+
 def vae(model: diffusers.AutoencoderKL) -> Expected:
     """Mean and log variance, the mean as a UNet works on it, and the image that it is decoded to."""
     factor = 2 ** (len(model.config.block_out_channels) - 1)

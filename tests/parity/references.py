@@ -62,6 +62,49 @@ def clip(text: Fields, vision: Fields) -> transformers.CLIPModel:
     return made(transformers.CLIPModel, transformers.CLIPConfig(**towers, projection_dim=10))
 
 
+def clip_vision(fields: Fields) -> transformers.CLIPVisionModelWithProjection:
+    """The image encoder with its projection."""
+    options = {"intermediate_size": 28, "num_attention_heads": 2, "projection_dim": 10, **fields}
+    return made(transformers.CLIPVisionModelWithProjection, transformers.CLIPVisionConfig(**options))
+
+
+def ip_adapter(unet: diffusers.UNet2DConditionModel, kind: str, features: int) -> dict[str, torch.Tensor]:
+    """The tensors of an IP-Adapter of this UNet, "plain" or "plus", by the names of its public files."""
+    width, inner, heads = unet.config["cross_attention_dim"], 8, 2
+    linear = {
+        "plain": {"proj": (4 * width, features)},
+        "plus": {"proj_in": (inner, features), "proj_out": (width, inner)},
+    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in linear[kind].items():
+        shapes |= {f"image_proj.{name}.weight": shape, f"image_proj.{name}.bias": shape[:1]}
+    norms = {"plain": {"norm": width}, "plus": {"norm_out": width}}[kind]
+    if kind == "plus":
+        shapes["image_proj.latents"] = (1, 3, inner)
+        for layer in (f"image_proj.layers.{i}" for i in range(4)):
+            norms |= {f"{layer}.{part}".removeprefix("image_proj."): inner for part in ("0.norm1", "0.norm2", "1.0")}
+            shapes[f"{layer}.0.to_q.weight"] = (64 * heads, inner)
+            shapes[f"{layer}.0.to_kv.weight"] = (2 * 64 * heads, inner)
+            shapes[f"{layer}.0.to_out.weight"] = (inner, 64 * heads)
+            shapes |= {f"{layer}.1.1.weight": (4 * inner, inner), f"{layer}.1.3.weight": (inner, 4 * inner)}
+    shapes |= {f"image_proj.{name}.{leaf}": (size,) for name, size in norms.items() for leaf in ("weight", "bias")}
+    crossed = [name.removesuffix(".processor") for name in unet.attn_processors if "attn2" in name]
+    for number, name in enumerate(crossed):
+        shape = tuple(unet.get_submodule(name).to_k.weight.shape)
+        shapes |= {f"ip_adapter.{2 * number + 1}.{kind}.weight": shape for kind in ("to_k_ip", "to_v_ip")}
+    generator = torch.Generator().manual_seed(0)
+    return {name: 0.3 * torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
+
+
+def load_ip_adapter(unet: diffusers.UNet2DConditionModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    """The UNet with an adapter, as diffusers reads its file."""
+    parts: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value
+    unet._load_ip_adapter_weights([parts])
+
+
 def vae(fields: Fields, **more: Any) -> diffusers.AutoencoderKL:
     """The VAE of our VAE's fields; `more` are options of diffusers."""
     levels = len(fields["channels"])
