@@ -46,7 +46,7 @@ def load_pipeline(description: PipelineDescription, shardings: Any = None, *, ti
         sizes=_trained_sizes(description),
         sampling={"steps": kind.steps, "guidance_scale": kind.guidance_scale, **description.sampling},
         training={"imported": title, "pipeline": description.name, "config": configs},
-        tokenizer=description.tokenizers["text_encoder"].to_json(),
+        tokenizer=description.tokenizers["text_encoder"].to_json() if kind.reads_text else "",
         digest=_pipeline_digest(description),
     )
     return upscaler_release(description.folder, release) if kind.enlarges else release
@@ -77,6 +77,8 @@ def digest_files(files: Sequence[Path], *texts: str) -> str:
 
 def _text_section(description: PipelineDescription) -> dict[str, Any]:
     """The length of texts, and whether the UNet is given zeros for the empty one."""
+    if not PIPELINE_KINDS[description.name].reads_text:
+        return {}
     zeros = description.options.get("force_zeros_for_empty_prompt", True)
     return {
         "length": description.length,

@@ -11,7 +11,7 @@ from flax import linen as nn
 from dalle3_jax import convert
 from dalle3_jax.convert import schedulers
 from dalle3_jax.convert.folders import choose_variants, file_names, read_json
-from dalle3_jax.models.clip import CLIPTextEncoder
+from dalle3_jax.models.clip import CLIPTextEncoder, CLIPVisionEncoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.upscaler import low_resolution_channels
 from dalle3_jax.models.vae import VAE
@@ -43,6 +43,11 @@ class PipelineKind(NamedTuple):
     inpaints: bool = False
 
     @property
+    def reads_text(self) -> bool:
+        """Whether it is prompted by text; else by images alone."""
+        return "text_encoder" in self.encoders
+
+    @property
     def components(self) -> tuple[str, ...]:
         """The folders of its networks."""
         return *self.encoders, "unet", "vae"
@@ -72,6 +77,9 @@ PIPELINE_KINDS = {
         encoders=("text_encoder",), skip=0, normed=True, guidance_scale=9.0, side=128, upcast_vae=True, enlarges=4
     ),
 }
+PIPELINE_KINDS["StableDiffusionImageVariationPipeline"] = PipelineKind(
+    encoders=("image_encoder",), skip=0, normed=True, guidance_scale=7.5, side=64
+)
 FOLDERS = {"upscaler": "unet"}
 """The folder of a component where it bears another name."""
 POSITIONS = 77
@@ -82,6 +90,7 @@ PIPELINE_KINDS |= {
     for task in ("Img2Img", "Inpaint")
 }
 COMPONENT_CLASSES = {"text_encoder": CLIPTextEncoder, "text_encoder_2": CLIPTextEncoder, "unet": UNet, "vae": VAE}
+COMPONENT_CLASSES |= {"image_encoder": CLIPVisionEncoder}
 
 
 class PipelineDescription(NamedTuple):
@@ -172,18 +181,21 @@ def _collecting_errors(errors: list[str]) -> Iterator[None]:
 
 def _load_tokenizers(folder: Path, kind: PipelineKind) -> dict[str, Tokenizer]:
     """Each text encoder's; ValueError where they would read the same text as other tokens."""
-    places = {encoder: _tokenizer_folder(folder, encoder) for encoder in kind.encoders}
+    encoders = kind.encoders if kind.reads_text else ()
+    places = {encoder: _tokenizer_folder(folder, encoder) for encoder in encoders}
     tokenizers = {
         encoder: Tokenizer.from_json(read_folder_tokenizer(place), str(place)) for encoder, place in places.items()
     }
-    first, *others = tokenizers.values()
-    if any(other.backend.get_vocab() != first.backend.get_vocab() for other in others):
+    first, *others = tokenizers.values() if tokenizers else [None]
+    if first and any(other.backend.get_vocab() != first.backend.get_vocab() for other in others):
         raise ValueError("its tokenizers have different vocabularies, which is not supported")
     return tokenizers
 
 
 def _text_length(folder: Path, kind: PipelineKind, modules: Mapping[str, Any]) -> int:
     """Tokens of a text: what its tokenizers say, which are cut and padded to it, else the positions of its encoders."""
+    if not kind.reads_text:
+        return 0
     positions = [modules[part].positions for part in kind.encoders if isinstance(modules.get(part), CLIPTextEncoder)]
     lengths = {encoder: read_max_length(_tokenizer_folder(folder, encoder)) for encoder in kind.encoders}
     cuts = sorted({length or min(positions, default=POSITIONS) for length in lengths.values()})
@@ -239,10 +251,12 @@ def _width_errors(kind: PipelineKind, modules: Mapping[str, Any]) -> list[str]:
     if unet and kind.guided_unet and not unet.guidance_width:
         errors.append("its UNet has no time_cond_proj_dim, by which latent consistency models take the guidance scale")
     if unet and len(clips) == len(kind.encoders):
-        width, vector = sum(clip.width for clip in clips), clips[-1].projection or clips[-1].width
+        vector = clips[-1].projection or clips[-1].width
+        width = sum(clip.width for clip in clips) if kind.reads_text else vector
         if unet.context_width != width or (unet.pooled and unet.vector_width != vector):
+            read = "text" if kind.reads_text else "image"
             errors.append(
-                f"its text encoders give tokens of {width} and a vector of {vector}, "
+                f"its {read} encoders give tokens of {width} and a vector of {vector}, "
                 f"its UNet takes {unet.context_width} and {unet.vector_width or 'none'}"
             )
     return errors
