@@ -66,6 +66,7 @@ EDITED = {
     "feather": 7,
     "source_prompt": "b",
 }
+PROMPTED = {"image_prompt": Image.fromarray(PIXELS), "image_prompt_scale": 0.5}
 UNGUIDED = {"size": [64, 64], "steps": 1, "sampler": "euler_ancestral", "guidance_scale": 1, "seed": 2**32 - 1}
 
 # As the first release of this package wrote them: (identity, metadata, A1111's lines).
@@ -164,13 +165,14 @@ def test_every_setting_can_be_set_everywhere():
 
 
 def test_every_setting_stands_where_its_row_says():
-    values = {"decoder_temperature": 0.5, **ALL, **LARGER, **SHORTCUTS, **EDITED}
+    values = {"decoder_temperature": 0.5, **ALL, **LARGER, **SHORTCUTS, **EDITED, **PROMPTED}
     request = make_request("a red apple", values)
     assert request.sampling == Sampling(30, "dpmsolver++", "karras", 2, 0.25)
     assert request.guidance == Guidance(2.0, (0.0, 0.75), 0.5, 0.5, 15.0)
     assert request.decoding == Decoding("consistency", 2, 0.5, 192)
     assert request.upscaling == Upscaling(2, 3, 40, 2.5, 256)
-    assert request.edit == Edit(open_input_image(PIXELS), open_input_mask(PIXELS[..., 0]), 0.5, "2:1", 7, "b")
+    image = open_input_image(PIXELS)
+    assert request.edit == Edit(image, open_input_mask(PIXELS[..., 0]), 0.5, "2:1", 7, "b", image, 0.5)
     read = {name: setting.type.read(value) for name, setting in SETTINGS.items() if (value := values.get(name))}
     assert setting_values(request) == {"prompt": "a red apple", **read}
     assert all(value != SETTINGS[name].default for name, value in read.items()), "the test would not see a mix-up"
