@@ -1,7 +1,7 @@
-"""What edits of drawn scenes come to: python -m scripts.edit_figures [--pictures 12] [--out edits.png]
+"""What edits of drawn scenes come to: python -m scripts.edit_figures [--edits 12] [--out edits.png]
 
 Pictures of two things on a background are drawn, those that the scene reader finds right are edited, and it reads what
-came of that. Printed as one table:
+came of that: so many edits in words, with 95 % intervals. Printed as one table:
   words       edits in words (thing, background, place): the whole of the new scene right, beside the old one's pixels;
               controls: the picture as it was, and the new prompt drawn by the same seed without the picture
   inpainting  the thing in the left half replaced: read there, outside untouched, the step across the mask's edge
@@ -11,12 +11,13 @@ came of that. Printed as one table:
 import argparse
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from dalle3_jax.evaluation.statistics import bootstrap
 from dalle3_jax.evaluation.tables import markdown_table
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.batching import encode_edits
@@ -30,39 +31,69 @@ THINGS = ("fox", "owl", "penguin", "frog", "pig", "elephant", "robot", "castle",
 PLACES = ("beach", "meadow", "desert", "snow", "city")
 ROUND_TRIPS = (10, 20, 50)
 BATCH = 4
+MOST_DRAWN = 12
+KINDS = ("background", "thing", "place")
+IsRight = Callable[[GeneratedImage, str], bool]
 
 
 def main() -> None:
     """Draw, edit, read, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=12, help="pictures to begin with (default %(default)s)")
+    parser.add_argument("--edits", type=int, default=12, help="edits in words, of three kinds (default %(default)s)")
+    parser.add_argument("--checkpoint", default="demo", help="a model of scenes (default %(default)s)")
     parser.add_argument("--out", default="edits.png", help="a sheet: a row for each picture (default %(default)s)")
     arguments = parser.parse_args()
-    pipeline, reader = Pipeline.load("demo"), Reader.load()
-    lexicon = training_lexicon(pipeline.release.training)
-    assert lexicon is not None, "the demo was trained on scenes"
-    is_right = functools.partial(shows, reader, lexicon)
-    firsts = draw_pictures(pipeline, arguments.pictures)
-    right = [one for one in firsts if is_right(one, one.prompt)]
-    rows = [("drawn right", f"{len(right)} of {len(firsts)}", "")]
-    sheet = [[np.asarray(one.image)] for one in right]
-    for kind in ("background", "thing", "place"):
-        rows.append(edit_in_words(pipeline, is_right, right, lexicon, kind, sheet))
-    rows += inpaint_half(pipeline, reader, right, lexicon, sheet)
-    rows += round_trips(pipeline, right[:BATCH])
+    pipeline, reader = Pipeline.load(arguments.checkpoint), Reader.load()
+    rows, sheet = measure_edits(pipeline, reader, -(-arguments.edits // len(KINDS)))
     print(markdown_table(("edit", "right", "remark"), rows))
     cells = [np.concatenate(row, axis=1) for row in sheet if len(row) == max(map(len, sheet))]
     Path(arguments.out).write_bytes(encode_png(Image.fromarray(np.concatenate(cells))))
 
 
-def draw_pictures(pipeline: Pipeline, count: int) -> list[GeneratedImage]:
-    """Pictures of two things side by side, by their own seeds."""
-    pairs = itertools.islice(zip(THINGS, THINGS[1:] + THINGS[:1], itertools.cycle(PLACES), strict=False), count)
-    prompts = [
+def measure_edits(
+    pipeline: Pipeline, reader: Reader, count: int, is_right: IsRight | None = None
+) -> tuple[list[tuple], list[list[np.ndarray]]]:
+    """The rows of the table, of `count` pictures that are right, and a row of pictures for each of these."""
+    lexicon = scene_words(pipeline)
+    is_right = is_right or functools.partial(shows, reader, lexicon)
+    right, drawn = draw_right_pictures(pipeline, is_right, count)
+    rows = [("drawn right", f"{len(right)} of {drawn}", "")]
+    sheet = [[np.asarray(one.image)] for one in right]
+    for kind in KINDS:
+        rows.append(edit_in_words(pipeline, is_right, right, lexicon, kind, sheet))
+    rows += inpaint_half(pipeline, reader, right, lexicon, sheet)
+    return rows + round_trips(pipeline, right[:BATCH]), sheet
+
+
+def scene_words(pipeline: Pipeline) -> Lexicon:
+    """The words of the scenes that a model was trained on; ValueError for one of other data."""
+    lexicon = training_lexicon(pipeline.release.training)
+    if lexicon is None:
+        raise ValueError("these figures are of models of scenes, and this one was trained on something else")
+    return lexicon
+
+
+def draw_right_pictures(pipeline: Pipeline, is_right: IsRight, count: int) -> tuple[list[GeneratedImage], int]:
+    """The first `count` pictures that are right, and how many were drawn: at most MOST_DRAWN times as many."""
+    right: list[GeneratedImage] = []
+    for first in range(0, MOST_DRAWN * count, BATCH):
+        batch = pipeline(scene_prompts(first, BATCH), upsample="none", batch_size=BATCH, seed=first)
+        right += [one for one in batch if is_right(one, one.prompt)]
+        if len(right) >= count:
+            break
+    if not right:
+        raise ValueError(f"none of {first + BATCH} pictures is right: this model is too weak for edits to be measured")
+    return right[:count], first + BATCH
+
+
+def scene_prompts(first: int, count: int) -> list[str]:
+    """Prompts of two things side by side: of all pairs of things, in steps that meet every place."""
+    pairs = [*itertools.permutations(THINGS, 2)]
+    chosen = [(*pairs[(35 * i) % len(pairs)], PLACES[i % len(PLACES)]) for i in range(first, first + count)]
+    return [
         f"A picture of a {one} and a {other} in the {place}. The {one} is on the left and the {other} is on the right."
-        for one, other, place in pairs
+        for one, other, place in chosen
     ]
-    return pipeline(prompts, upsample="none", batch_size=BATCH)
 
 
 def shows(reader: Reader, lexicon: Lexicon, picture: GeneratedImage, prompt: str) -> bool:
@@ -93,7 +124,13 @@ def instructions(picture: GeneratedImage, lexicon: Lexicon, kind: str) -> str:
         return f"make it the {PLACES[(PLACES.index(claims.backgrounds[0]) + 2) % len(PLACES)]}"
     if kind == "place":
         return f"move the {first} to the right"
-    return f"replace the {first} with a {THINGS[(THINGS.index(first) + 5) % len(THINGS)]}"
+    return f"replace the {first} with a {new_thing(claims)}"
+
+
+def new_thing(claims: Claims) -> str:
+    """A thing to stand in place of the first one, which is not there yet."""
+    place = THINGS.index(next(iter(claims.things)))
+    return next(thing for thing in THINGS[place + 5 :] + THINGS if thing not in claims.things)
 
 
 def edit_in_words(pipeline, is_right, pictures: Sequence[GeneratedImage], lexicon, kind: str, sheet) -> tuple:
@@ -102,12 +139,13 @@ def edit_in_words(pipeline, is_right, pictures: Sequence[GeneratedImage], lexico
     fresh = [pipeline(new.prompt, seed=new.seed, upsample="none", batch_size=1)[0] for new in edited]
     for row, picture in zip(sheet, edited, strict=True):
         row.append(np.asarray(picture.image))
-    hits = sum(is_right(new, new.prompt) for new in edited)
+    hits = np.array([is_right(new, new.prompt) for new in edited], float)
+    rate = bootstrap(hits)
     controls = sum(is_right(new, new.prompt) for new in fresh)
     before = sum(is_right(old, new.prompt) for old, new in zip(pictures, edited, strict=True))
     near, far = (np.mean([distance(a, b) for a, b in zip(pictures, made, strict=True)]) for made in (edited, fresh))
     remark = f"as it was {before}, drawn anew {controls}; levels from the picture {near:.1f}, drawn anew {far:.1f}"
-    return f"in words: {kind}", f"{hits} of {len(edited)}", remark
+    return f"in words: {kind}", f"{hits.sum():.0f} of {len(hits)} ({rate.low:.0%} to {rate.high:.0%})", remark
 
 
 def distance(one: GeneratedImage, other: GeneratedImage) -> float:
@@ -125,7 +163,7 @@ def inpaint_half(pipeline, reader: Reader, pictures: Sequence[GeneratedImage], l
         mask[:, :edge] = 255
         claims = parse_claims(picture.prompt, lexicon)
         first = next(iter(claims.things))
-        new = THINGS[(THINGS.index(first) + 5) % len(THINGS)]
+        new = new_thing(claims)
         [made] = pipeline.edit(picture, picture.prompt.replace(first, new), mask=mask, upsample="none", batch_size=1)
         result = np.asarray(made.image)
         row.append(result)
