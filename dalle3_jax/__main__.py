@@ -24,6 +24,8 @@ EXTRAS = {
     "matplotlib": "eval",
     "rapidocr": "eval",
     "scipy": "eval",
+    "nudenet": "safety",
+    "c2pa": "c2pa",
     "prometheus_client": "serve",
     "pydantic": "serve",
     "python_multipart": "serve",

@@ -4,7 +4,7 @@ import argparse
 import functools
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dalle3_jax.commands.cli import (
@@ -61,6 +61,11 @@ def build_parser() -> CommandParser:
     door.add_argument("--cors", action="append", metavar="ORIGIN", help=remark)
     remark = "what the URLs of images begin with, behind a proxy (default: as the client calls the server)"
     door.add_argument("--public-url", default="", metavar="URL", help=remark)
+    remark = "withhold images that this detector finds unfit; its model is in the extra safety, nothing is fetched"
+    door.add_argument("--safety", choices=("nudenet",), help=remark)
+    remark = "sign images as Content Credentials (C2PA) with this chain of certificates, PEM; needs --c2pa-key"
+    door.add_argument("--c2pa-certificates", metavar="FILE", help=remark)
+    door.add_argument("--c2pa-key", metavar="FILE", help="the private key of the first certificate, PEM")
     door.add_argument("--log-prompts", action="store_true", help="write prompts into the log")
     return parser
 
@@ -74,18 +79,23 @@ def main(argv: Sequence[str]) -> int:
 
         check_arguments(arguments)
         keys = read_keys(arguments.api_key or (), arguments.api_key_file)
+        guards = load_guards(arguments)
     with bad_input():
         pipeline = pipeline_from_flags(arguments, all_devices=True)
         requests = warm_up_requests(pipeline, arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with failures(OSError, remark="give another --host or --port"):
-        return serve(pipeline, arguments, keys, requests)
+        return serve(pipeline, arguments, keys, requests, guards)
 
 
 def serve(
-    pipeline: "Pipeline", arguments: argparse.Namespace, keys: Sequence[bytes], warm_up: Sequence["Request"]
+    pipeline: "Pipeline",
+    arguments: argparse.Namespace,
+    keys: Sequence[bytes],
+    warm_up: Sequence["Request"],
+    guards: dict[str, Any],
 ) -> int:
-    """Serve the pipeline until a signal comes."""
+    """Serve the pipeline until a signal comes; `guards` are those of the engine."""
     from dalle3_jax.pipeline.auto_size import find_size_head
     from dalle3_jax.serving.app import build_app
     from dalle3_jax.serving.engine import Engine
@@ -94,7 +104,7 @@ def serve(
     from dalle3_jax.serving.service import Limits, Service
 
     service = Service(
-        Engine(pipeline, batch_size=arguments.batch_size, places=arguments.queue),
+        Engine(pipeline, batch_size=arguments.batch_size, places=arguments.queue, **guards),
         name=arguments.checkpoint,
         limits=Limits(steps=arguments.max_steps, keep_seconds=60 * arguments.keep),
         strict_models=arguments.strict_models,
@@ -110,6 +120,20 @@ def serve(
         if error := run_server(lambda fail: build(on_failure=fail), service, listener):
             raise error
     return 0
+
+
+def load_guards(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What sees images before they leave the engine: a check, and a signer; ValueError for certificates that cannot."""
+    guards: dict[str, Any] = {}
+    if arguments.safety:
+        from dalle3_jax.serving.safety import load_check
+
+        guards["check"] = load_check(arguments.safety)
+    if arguments.c2pa_certificates:
+        from dalle3_jax.serving.credentials import load_signer
+
+        guards["sign"] = load_signer(arguments.c2pa_certificates, arguments.c2pa_key)
+    return guards
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
@@ -129,6 +153,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         errors.append(f"--keep {arguments.keep} must be above 0")
     if arguments.public_url and urlsplit(arguments.public_url).scheme not in ("http", "https"):
         errors.append(f"--public-url {arguments.public_url!r} must begin with http:// or https://")
+    if (arguments.c2pa_certificates is None) != (arguments.c2pa_key is None):
+        errors.append("--c2pa-certificates and --c2pa-key go together: give both")
     if errors:
         raise ValueError("; ".join(errors))
 

@@ -22,19 +22,27 @@ from dalle3_jax.serving.compilations import watch_compilations
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.metrics import Metrics
 from dalle3_jax.serving.queue import Job, Queue, QueuedImage, QueueFull, Update
+from dalle3_jax.serving.safety import ImageCheck
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
 
-__all__ = ["BatchAbandoned", "Engine", "batch_sizes"]
+__all__ = ["MEDIA_TYPES", "BatchAbandoned", "Engine", "ImageWithheld", "batch_sizes"]
 
 LOGGER = logging.getLogger("dalle3_jax.serving")
+MEDIA_TYPES = {".png": "image/png", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+Sign = Callable[[bytes, str, str], bytes]
+"""(the file of an image, its media type, its digital source type) -> the signed file."""
 MOST_RETRY_SECONDS = 120
 """Clients wait no longer than this."""
 
 
 class BatchAbandoned(Exception):
     """Nobody wants the images of this batch any more."""
+
+
+class ImageWithheld(Exception):
+    """An image shows what is not to be shown; the message says what."""
 
 
 def batch_sizes(most: int, devices: int = 1) -> tuple[int, ...]:
@@ -50,8 +58,18 @@ class Engine:
     on the size of the batch, which a job may ask for.
     """
 
-    def __init__(self, pipeline: "Pipeline", *, batch_size: int = MAX_BATCH, places: int = 64):
+    def __init__(
+        self,
+        pipeline: "Pipeline",
+        *,
+        batch_size: int = MAX_BATCH,
+        places: int = 64,
+        check: ImageCheck | None = None,
+        sign: Sign | None = None,
+    ):
+        """`check` sees every image and preview before anybody else, `sign` every file."""
         self.pipeline, self.queue, self.metrics = pipeline, Queue(places), Metrics()
+        self._check, self._sign = check, sign
         self.metrics.watch_queue(self.queue)
         self.sizes = batch_sizes(batch_size, pipeline.mesh.size if pipeline.mesh else 1)
         self.running: list[QueuedImage] = []
@@ -182,6 +200,7 @@ class Engine:
         if rows:  # by the VAE alone, whatever decoder makes the image itself
             pixels = to_pixels(gather_rows(self.pipeline.codec.decode(x0), self.pipeline.mesh))
             previews = {row: Image.fromarray(pixels[row]) for row in rows}
+            previews = {row: image for row, image in previews.items() if not (self._check and self._check(image))}
         shown |= {row: shown.get(row, 0) + 1 for row in rows}
         loop.call_soon_threadsafe(publish_step, batch, step, previews, dict(shown))
 
@@ -191,8 +210,7 @@ class Engine:
         if job.finished.is_set():
             return
         try:
-            how = job.suffix, job.quality, made.source_type
-            image.content = await asyncio.to_thread(encode_image, made.image, made.texts, *how)
+            image.content = await asyncio.to_thread(self._write_file, job, made)
         except Exception as error:
             return self._fail([image], error)
         image.metadata, image.preview = made.metadata, None
@@ -204,7 +222,18 @@ class Engine:
             if all(one.is_done for one in job.images):
                 job.finish("completed")
 
+    def _write_file(self, job: Job, made: GeneratedImage) -> bytes:
+        """The file of an image; ImageWithheld for one that is not to be shown."""
+        if self._check is not None and (seen := self._check(made.image)):
+            raise ImageWithheld(" and ".join(seen))
+        content = encode_image(made.image, made.texts, job.suffix, job.quality, made.source_type)
+        return content if self._sign is None else self._sign(content, MEDIA_TYPES[job.suffix], made.source_type)
+
     def _fail(self, batch: list[QueuedImage], error: Exception) -> None:
+        if isinstance(error, ImageWithheld):
+            self.metrics.withheld.inc()
+            answer = ApiError(400, f"this image is withheld: it shows {error}", code="content_policy_violation")
+            return self._finish_jobs(batch, answer)
         LOGGER.error("a batch of %d images failed", len(batch), exc_info=error)
         self.metrics.failures.inc()
         answer = ApiError(500, "the server had an error while it made this image; its log says more")
@@ -212,6 +241,10 @@ class Engine:
             answer = ApiError(500, "the image holds no finite numbers: lower guidance_scale", param="guidance_scale")
         elif explanation := explain_device_error(error, "ask for fewer or smaller images"):
             answer = ApiError(503, explanation[0], code="out_of_memory", headers={"x-should-retry": "false"})
+        self._finish_jobs(batch, answer)
+
+    def _finish_jobs(self, batch: list[QueuedImage], answer: ApiError) -> None:
+        """Ends the jobs of these images, which failed."""
         for job in dict.fromkeys(image.job for image in batch):
             self.queue.remove(job)
             job.finish("failed", answer)

@@ -19,6 +19,7 @@ class Metrics:
         self.images = self._counter("images", "Images that were made.")
         self.abandoned = self._counter("abandoned_batches", "Batches that were stopped since nobody waited.")
         self.failures = self._counter("failed_batches", "Batches that ended with an error.")
+        self.withheld = self._counter("withheld_images", "Images that the check of what they show withheld.")
         self._waiting = Gauge("dalle3_jax_images_waiting", "Images in the queue.", registry=self.registry)
         self._sizes = Histogram("dalle3_jax_batch_images", "Images a batch.", registry=self.registry, buckets=SIZES)
         self._seconds = Histogram(

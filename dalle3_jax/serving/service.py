@@ -8,16 +8,15 @@ from typing import NamedTuple
 from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.prompting.aspect import SizeScorer
-from dalle3_jax.serving.engine import Engine
+from dalle3_jax.serving.engine import MEDIA_TYPES, Engine
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.expiring_store import ExpiringStore
 from dalle3_jax.serving.queue import Job, QueuedImage, output_size
 
-__all__ = ["ALIASES", "MEDIA_TYPES", "Limits", "Plan", "Service", "StoredFile"]
+__all__ = ["ALIASES", "Limits", "Plan", "Service", "StoredFile"]
 
 ALIASES = ("dall-e-3", "dall-e-2", "gpt-image-1")
 """Names by which programs ask for a model that they know."""
-MEDIA_TYPES = {".png": "image/png", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 
 
 class StoredFile(NamedTuple):
