@@ -2,6 +2,9 @@
 
     dalle3-jax serve --port 8000 &
     python -m scripts.serve_load http://127.0.0.1:8000 --clients 64 --requests 2000 --pid $!
+    python -m scripts.serve_load http://127.0.0.1:8000 --what preview      # seconds to the first partial image
+    python -m scripts.serve_load http://127.0.0.1:8000 --what leave        # seconds until a place is free again
+    python -m scripts.serve_load http://127.0.0.1:8000 --what turns        # one who asks for 1 beside one with 100
 
 Each client asks for one image after the other, and comes again as Retry-After says when the queue is full. Clients are
 told apart by `X-Forwarded-For`, which a server on this machine believes.
@@ -75,6 +78,64 @@ async def measure(arguments: argparse.Namespace) -> Tally:
     return tally
 
 
+async def time_preview(client: httpx2.AsyncClient, body: dict[str, Any]) -> tuple[float, float]:
+    """Seconds to the first partial image of a stream, and to its end."""
+    started, first = time.monotonic(), 0.0
+    streaming = {**body, "stream": True, "partial_images": 3}
+    async with client.stream("POST", "/v1/images/generations", json=streaming) as answer:
+        async for line in answer.aiter_lines():
+            if "partial_image" in line and not first:
+                first = time.monotonic() - started
+    return first, time.monotonic() - started
+
+
+async def read_metric(client: httpx2.AsyncClient, name: str) -> float:
+    """A number of /metrics."""
+    lines = (await client.get("/metrics")).text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"dalle3_jax_{name} "))
+
+
+async def time_leaving(client: httpx2.AsyncClient, body: dict[str, Any]) -> float:
+    """Seconds from a connection that is closed in the middle of its image to the end of its batch."""
+    before = await read_metric(client, "abandoned_batches_total")
+    streaming = {**body, "stream": True, "partial_images": 10}
+    async with client.stream("POST", "/v1/images/generations", json=streaming) as answer:
+        async for line in answer.aiter_lines():
+            if "partial_image" in line:
+                break
+    started = time.monotonic()
+    while await read_metric(client, "abandoned_batches_total") == before:
+        await asyncio.sleep(0.005)
+    return time.monotonic() - started
+
+
+async def time_turns(client: httpx2.AsyncClient, body: dict[str, Any]) -> tuple[float, float]:
+    """Seconds of one image of one client, and of the hundred of another who came before."""
+    started = time.monotonic()
+    many = {"X-Forwarded-For": "10.1.0.1"}
+    calls = [client.post("/v1/images/generations", json={**body, "n": 10}, headers=many) for _ in range(10)]
+    hundred = asyncio.gather(*calls)
+    await asyncio.sleep(0.5)
+    asked = time.monotonic()
+    await client.post("/v1/images/generations", json=body, headers={"X-Forwarded-For": "10.1.0.2"})
+    one = time.monotonic() - asked
+    await hundred
+    return one, time.monotonic() - started
+
+
+async def measure_once(what: str, url: str, body: dict[str, Any]) -> str:
+    """One measurement of --what, in words; the median of five where it is of single images."""
+    async with httpx2.AsyncClient(base_url=url, timeout=600) as client:
+        if what == "turns":
+            one, hundred = await time_turns(client, body)
+            return f"one image: {one:.2f} s, beside 100 of another client that took {hundred:.2f} s"
+        if what == "leave":
+            return f"free after {statistics.median([await time_leaving(client, body) for _ in range(5)]):.3f} s"
+        times = [await time_preview(client, body) for _ in range(5)]
+        first, whole = (statistics.median(column) for column in zip(*times, strict=True))
+        return f"first partial image after {first:.2f} s, the image after {whole:.2f} s"
+
+
 def report(tally: Tally, seconds: float) -> str:
     """What was measured, for people."""
     every = sorted(one for times in tally.seconds.values() for one in times)
@@ -95,11 +156,16 @@ def main() -> int:
     """Prints the figures; 1 where an answer was neither an image nor a refusal."""
     parser = argparse.ArgumentParser(description="Put a running server under load.")
     parser.add_argument("url")
+    parser.add_argument("--what", choices=("load", "preview", "leave", "turns"), default="load")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--requests", type=int, default=64, help="of all clients")
     parser.add_argument("--prompt", default="a panda on a beach")
     parser.add_argument("--pid", type=int, help="of the server, on this machine")
     arguments = parser.parse_args()
+    if arguments.what != "load":
+        body = {"prompt": arguments.prompt, "response_format": "b64_json"}
+        print(asyncio.run(measure_once(arguments.what, arguments.url, body)))
+        return 0
     started = time.monotonic()
     tally = asyncio.run(measure(arguments))
     print(report(tally, time.monotonic() - started))

@@ -1,6 +1,5 @@
 """HTTP/1.1 connections: uvicorn's, with a bound to how long a request's head takes, and errors as OpenAI words them."""
 
-import asyncio
 from typing import Any
 
 import h11
@@ -10,7 +9,6 @@ from dalle3_jax.serving.errors import ApiError
 
 __all__ = ["BoundedConnection"]
 
-HEAD_SECONDS = 30
 NO_HTTP = "this is no request of HTTP/1.1, or its head is longer than 16 KiB"
 
 
@@ -20,8 +18,10 @@ class BoundedConnection(H11Protocol):
     uvicorn bounds only the time between two requests. What cannot be read, and no application sees, is answered here.
     """
 
-    head_seconds: float = HEAD_SECONDS
-    _head_timer: asyncio.TimerHandle | None = None
+    def __init__(self, head_seconds: float | int, **connection: Any):
+        """`connection` is what uvicorn gives its own."""
+        super().__init__(**connection)
+        self._head_seconds, self._head_timer = head_seconds, None
 
     def connection_made(self, transport: Any) -> None:
         """A client has come."""
@@ -47,8 +47,8 @@ class BoundedConnection(H11Protocol):
 
     def _wait_for_head(self) -> None:
         if self._head_timer is None:
-            error = ApiError(408, f"the head of the request did not come within {self.head_seconds:g} s")
-            self._head_timer = self.loop.call_later(self.head_seconds, self._refuse, error)
+            error = ApiError(408, f"the head of the request did not come within {self._head_seconds:g} s")
+            self._head_timer = self.loop.call_later(self._head_seconds, self._refuse, error)
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import signal
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["configure_server", "open_socket", "run_server"]
 
+HEAD_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
 """More than what proxies and clients keep: who closes first must be they, or a request meets a closed connection."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -30,16 +32,17 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
 
 
-def configure_server(app: Starlette, **connection: float) -> "uvicorn.Config":
-    """uvicorn's settings for the application; `connection` are fields of a `BoundedConnection`."""
+def configure_server(app: Starlette, head_seconds: float | int = HEAD_SECONDS) -> "uvicorn.Config":
+    """uvicorn's settings for the application; heads of requests that take longer are refused."""
     import uvicorn
 
     from dalle3_jax.serving.connections import BoundedConnection
 
+    connection: Any = functools.partial(BoundedConnection, head_seconds)
     # The access log is our own: paths hold the names of jobs and files, which are secrets.
     return uvicorn.Config(
         app,
-        http=type("Connection", (BoundedConnection,), connection) if connection else BoundedConnection,
+        http=connection,
         log_config=None,
         access_log=False,
         ws="none",

@@ -250,12 +250,28 @@ def test_no_file_of_this_machine_is_read_and_nothing_is_fetched(client, tmp_path
         (b"--x\r\nContent-Disposition: form-data\r\n\r\n", "multipart/form-data; boundary=x"),
         (b"".join(b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n1\r\n' for _ in range(500)) + b"--x--",
          "multipart/form-data; boundary=x"),
+        (b"--x\r\nA: " + b"b" * 2_000_000 + b"\r\n\r\n1\r\n--x--", "multipart/form-data; boundary=x"),
+        (b"--x\r\n" + b"A: b\r\n" * 50_000 + b"\r\n1\r\n--x--", "multipart/form-data; boundary=x"),
+        (b"\r\n" * 500_000 + b"--x--", "multipart/form-data; boundary=x"),
+        (b"-" * 100_000, "multipart/form-data; boundary=" + "-" * 5000),
     ],
 )  # fmt: skip
 def test_bodies_that_are_no_forms_are_told_so(client, content, kind):
     answer = client.post(EDITS, content=content, headers={"Content-Type": kind})
     assert answer.status_code == 400
     assert error_of(answer)["type"] == "invalid_request_error"
+
+
+def test_a_full_disk_is_told(client, monkeypatch):
+    def write(self, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.SpooledTemporaryFile.write", write)
+        answer = edit(client, image=PICTURE)
+    assert answer.status_code == 503
+    assert "No space left on device" in error_of(answer)["message"]
+    assert edit(client, image=PICTURE).status_code == 200
 
 
 def test_metadata_that_are_no_text_count_for_nothing(client):

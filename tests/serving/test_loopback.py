@@ -105,3 +105,28 @@ def test_what_no_application_sees_is_answered_by_the_same_object(server, sent, s
     answer, body = exchange(server[0], sent)
     assert (answer, body["error"]["code"]) == (status, code)
     assert body["error"]["message"]
+
+
+@pytest.mark.parametrize("phase", ["head", "body", "waiting", "answer"])
+def test_a_connection_that_is_dropped_leaves_nothing_behind(server, gate, phase):
+    address, service = server
+    host, port = address.removeprefix("http://").split(":")
+    engine, body = service.engine, json.dumps(BODY).encode()
+    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer()['Authorization']}\r\n"
+    whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    if phase == "waiting":
+        httpx2.post(f"{address}/v1/images/jobs", json={"prompt": "blocking"}, headers=bearer())
+        until(lambda: bool(engine.running))
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(whole[: {"head": 40, "body": -5}.get(phase)])
+        if phase == "waiting":
+            until(lambda: len(engine.queue) == 1)
+        if phase == "answer":
+            gate.let_through()
+            assert connection.recv(4) == b"HTTP"
+    if phase == "waiting":
+        until(lambda: len(engine.queue) == 0)
+        gate.let_through()
+    until(lambda: not engine.running and not len(engine.queue))
+    assert gate.batches == {"waiting": [["blocking"]], "answer": [[BODY["prompt"]]]}.get(phase, [])
+    assert httpx2.get(f"{address}/readyz").status_code == 200
