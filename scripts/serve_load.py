@@ -44,6 +44,11 @@ def process_size(pid: int) -> tuple[int, int]:
     return pages * 4096 // 2**20, len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+def request_body(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The body of every call."""
+    return {"prompt": arguments.prompt, "response_format": "b64_json", "steps": arguments.steps}
+
+
 async def ask(client: httpx2.AsyncClient, name: str, body: dict[str, Any], tally: Tally) -> None:
     """One image, however often the client must come again."""
     started = time.monotonic()
@@ -65,7 +70,7 @@ async def run_client(client: httpx2.AsyncClient, name: str, count: int, body: di
 async def measure(arguments: argparse.Namespace) -> Tally:
     """Runs all clients to their end."""
     tally, share = Tally(), arguments.requests // arguments.clients
-    body = {"prompt": arguments.prompt, "response_format": "b64_json"}
+    body = request_body(arguments)
     limits = httpx2.Limits(max_connections=arguments.clients)
     async with httpx2.AsyncClient(base_url=arguments.url, timeout=600, limits=limits) as client:
         names = [f"10.0.{index // 250}.{index % 250 + 1}" for index in range(arguments.clients)]
@@ -160,11 +165,11 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--requests", type=int, default=64, help="of all clients")
     parser.add_argument("--prompt", default="a panda on a beach")
+    parser.add_argument("--steps", type=int, help="of an image (default: the release's)")
     parser.add_argument("--pid", type=int, help="of the server, on this machine")
     arguments = parser.parse_args()
     if arguments.what != "load":
-        body = {"prompt": arguments.prompt, "response_format": "b64_json"}
-        print(asyncio.run(measure_once(arguments.what, arguments.url, body)))
+        print(asyncio.run(measure_once(arguments.what, arguments.url, request_body(arguments))))
         return 0
     started = time.monotonic()
     tally = asyncio.run(measure(arguments))

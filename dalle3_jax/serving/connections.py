@@ -36,6 +36,12 @@ class BoundedConnection(H11Protocol):
         else:
             self._stop_waiting()
 
+    def on_response_complete(self) -> None:
+        """The next request may have begun already."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._wait_for_head()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left."""
         self._stop_waiting()

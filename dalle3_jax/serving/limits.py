@@ -143,10 +143,12 @@ class BodyLimit:
             return await self.app(scope, receive, send)
         too_large = ApiError(413, f"the body is too large: at most {self.most:,} bytes are read")
         length = Headers(scope=scope).get("content-length", "")
+        deadline = asyncio.get_running_loop().time() + self.seconds
         if length.isdecimal() and int(length) > self.most:
+            if int(length) <= 2 * self.most:
+                await discard_body(receive, deadline)
             return await too_large.response(scope, receive, send)
         total, is_complete = 0, False
-        deadline = asyncio.get_running_loop().time() + self.seconds
 
         async def bounded_receive() -> Message:
             nonlocal total, is_complete
@@ -163,3 +165,14 @@ class BodyLimit:
             return message
 
         await self.app(scope, bounded_receive, send)
+
+
+async def discard_body(receive: Receive, deadline: float) -> None:
+    """Takes what is sent, to its end or the deadline: who is still sending when a connection closes reads no answer."""
+    more = True
+    while more:
+        try:
+            message = await asyncio.wait_for(receive(), deadline - asyncio.get_running_loop().time())
+        except TimeoutError:
+            return
+        more = message.get("more_body", False)
