@@ -19,6 +19,7 @@ from dalle3_jax.pipeline.setting_values import parse_size
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
+    from dalle3_jax.pipeline.editing import Describe
     from dalle3_jax.pipeline.request import Request
 
 EXAMPLES = """examples:
@@ -42,6 +43,10 @@ def build_parser() -> CommandParser:
     add_checkpoint_flags(model)
     remark = "refuse other names of models than those that GET /v1/models lists"
     model.add_argument("--strict-models", action="store_true", help=remark)
+    remark = "a captioner that describes images without a prompt, to vary them and edit them in words"
+    model.add_argument(
+        "--captioner", metavar="PATH", help=f"{remark} (default: for models of scenes the shipped reader)"
+    )
     work = parser.add_argument_group("how it works")
     work.add_argument("--batch-size", type=int, default=8, metavar="N", help="most images at once (default 8)")
     remark = "places for requests that wait, of which one client gets half (default %(default)s)"
@@ -81,11 +86,14 @@ def main(argv: Sequence[str]) -> int:
         keys = read_keys(arguments.api_key or (), arguments.api_key_file)
         guards = load_guards(arguments)
     with bad_input():
+        from dalle3_jax.captioning.describer import image_describer
+
         pipeline = pipeline_from_flags(arguments, all_devices=True)
         requests = warm_up_requests(pipeline, arguments)
+        describe = image_describer(pipeline.release.training, arguments.captioner)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with failures(OSError, remark="give another --host or --port"):
-        return serve(pipeline, arguments, keys, requests, guards)
+        return serve(pipeline, arguments, keys, requests, guards, describe)
 
 
 def serve(
@@ -94,8 +102,9 @@ def serve(
     keys: Sequence[bytes],
     warm_up: Sequence["Request"],
     guards: dict[str, Any],
+    describe: "Describe | None" = None,
 ) -> int:
-    """Serve the pipeline until a signal comes; `guards` are those of the engine."""
+    """Serve the pipeline until a signal comes; `guards` are those of the engine, `describe` is the service's."""
     from dalle3_jax.pipeline.auto_size import find_size_head
     from dalle3_jax.serving.app import build_app
     from dalle3_jax.serving.engine import Engine
@@ -111,6 +120,7 @@ def serve(
         public_url=arguments.public_url,
         size_head=find_size_head(None, pipeline)[1],
         logs_prompts=arguments.log_prompts,
+        describer=describe,
     )
     hosts = own_hosts(arguments.host, arguments.public_url) if not keys else None
     build = functools.partial(build_app, service, keys=keys, origins=arguments.cors or (), hosts=hosts, warm_up=warm_up)

@@ -31,7 +31,7 @@ async def edit_images(request: Request) -> Response:
 
 
 async def vary_image(request: Request) -> Response:
-    """POST /v1/images/variations: image to image, by the prompt that the file says it was made of, where it does."""
+    """POST /v1/images/variations: image to image, by the prompt that the file tells, or else by what it shows."""
     plan, call = await read_form_call(request, has_prompt=False)
     return await answer_plan(request, plan, "image_variation", stream=bool(call.stream))
 
@@ -42,6 +42,7 @@ async def read_form_call(request: Request, has_prompt: bool | None = None) -> tu
     fields, files = await read_form(request)
     has_prompt = not {"prompt", "instruction"}.isdisjoint(fields) if has_prompt is None else has_prompt
     call = parse_body(Edits if has_prompt else Variations, read_form_values(fields))
+    service.engine.check_room(client_name(request))  # before anything is decoded, and described by the device
     images, notes = await asyncio.to_thread(open_inputs, files)
     make_values = edit_values if has_prompt else variation_values
     values, more = await asyncio.to_thread(make_values, service, call, images)
@@ -53,7 +54,7 @@ async def read_form_call(request: Request, has_prompt: bool | None = None) -> tu
 def edit_values(
     service: Service, call: CommonFields, images: dict[str, InputImage]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values of an edit; with an instruction the prompt is what becomes of the one that the image carries."""
+    """The values of an edit; with an instruction the prompt is what becomes of the image's own, or its description."""
     prompt, instruction = getattr(call, "prompt", None), getattr(call, "instruction", None)
     if (prompt is None) == (instruction is None):
         message = "send a prompt for the whole of the edited image, or an instruction, as 'make it night'"
@@ -63,7 +64,8 @@ def edit_values(
     pipeline, image = service.engine.pipeline, images["image"]
     try:
         given = {**images, "seed": getattr(call, "seed", None)}
-        values = instructed_settings(instruction, image, given, pipeline.release.training, pipeline.can_read)
+        reads = pipeline.release.training, pipeline.can_read
+        values = instructed_settings(instruction, image, given, *reads, service.describe)
     except ValueError as error:
         raise ApiError(400, f"instruction: {error}", param="instruction", code="invalid_value") from None
     return values | {"upsample": "none"}, []
@@ -72,14 +74,15 @@ def edit_values(
 def variation_values(
     service: Service, call: CommonFields, images: dict[str, InputImage]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values of a variation, and warnings: by the image's prompt where none is given, at 1 by that alone."""
+    """The values of a variation, and warnings: by the image's prompt or description, at 1 by that alone."""
     prompt, strength = getattr(call, "prompt", None), getattr(call, "strength", None)
     values: dict[str, Any] = {} if strength == 1 else {**images, "strength": strength or VARIATION_STRENGTH}
     values |= {"strength": None} if strength == 1 else {}
     if prompt:
         return values, []
     try:
-        return values | {"prompt": describe_image(images["image"])[:MOST_PROMPT], "upsample": "none"}, []
+        prompt = describe_image(images["image"], service.describe)
+        return values | {"prompt": prompt[:MOST_PROMPT], "upsample": "none"}, []
     except ValueError:
         return values | {"prompt": "", "upsample": "none"}, [UNSAID]
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
@@ -31,6 +31,7 @@ __all__ = ["MEDIA_TYPES", "BatchAbandoned", "Engine", "ImageWithheld", "batch_si
 
 LOGGER = logging.getLogger("dalle3_jax.serving")
 MEDIA_TYPES = {".png": "image/png", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+Result = TypeVar("Result")
 Sign = Callable[[bytes, str, str], bytes]
 """(the file of an image, its media type, its digital source type) -> the signed file."""
 MOST_RETRY_SECONDS = 120
@@ -80,15 +81,24 @@ class Engine:
         self._encodings: set[asyncio.Task[None]] = set()
 
     def submit(self, job: Job) -> None:
-        """Puts a job into the queue; ApiError 429 where it is full, 503 where the server is about to end."""
+        """Puts a job into the queue; ApiError as `check_room`."""
+        self.check_room(job.client)
+        self.queue.add(job)
+
+    def check_room(self, client: str) -> None:
+        """ApiError 429 where the queue has no place for a job of this client, 503 where the server is about to end."""
         if self.is_draining:
             raise ApiError(503, "the server is about to end", code="server_stopping", headers={"Retry-After": "10"})
         try:
-            self.queue.add(job)
+            self.queue.check_room(client)
         except QueueFull as full:
             seconds = min(max(math.ceil(self.seconds_for(len(self.queue) + len(self.running))), 1), MOST_RETRY_SECONDS)
             headers = {"Retry-After": str(seconds)}
             raise ApiError(429, f"{full}: try again in {seconds} s", headers=headers) from None
+
+    def call(self, work: Callable[[], Result]) -> Result:
+        """The result of work that the device does between two batches; waits, so not on the event loop."""
+        return self._device.submit(work).result()
 
     def cancel(self, job: Job) -> None:
         """Ends a job: what waits of it is dropped now, what runs within one piece of the sampling loop."""

@@ -172,13 +172,17 @@ class Queue:
         """The number of images."""
         return sum(map(len, self._waiting.values()))
 
-    def add(self, job: Job) -> None:
-        """Takes a job in; QueueFull where there is no place."""
-        own = len({image.job for image in self._waiting.get(job.client, ())})
+    def check_room(self, client: str) -> None:
+        """QueueFull where there is no place for a job of this client."""
+        own = len({image.job for image in self._waiting.get(client, ())})
         if own >= max(self.places // 2, 1):
             raise QueueFull(f"{own} of your requests are waiting already")
         if len(self.jobs()) >= self.places:
             raise QueueFull(f"all {self.places} places of the queue are taken")
+
+    def add(self, job: Job) -> None:
+        """Takes a job in; QueueFull where there is no place."""
+        self.check_room(job.client)
         self._waiting.setdefault(job.client, deque()).extend(job.images)
         self._filled.set()
 

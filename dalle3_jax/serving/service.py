@@ -1,11 +1,13 @@
 """The state that the routes of a server share: its engine, its files, its jobs, its names and its bounds."""
 
+import functools
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from dalle3_jax.pipeline.auto_size import candidate_sizes
+from dalle3_jax.pipeline.editing import Describe
 from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.prompting.aspect import SizeScorer
 from dalle3_jax.serving.engine import MEDIA_TYPES, Engine
@@ -62,7 +64,10 @@ class Limits:
 
 @dataclass
 class Service:
-    """A server's state; `name` is that of the release, `public_url` what the URLs of files begin with ("": Host)."""
+    """A server's state; `name` is that of the release, `public_url` what the URLs of files begin with ("": Host).
+
+    `describer` says what images show that carry no prompt.
+    """
 
     engine: Engine
     name: str = "demo"
@@ -71,6 +76,7 @@ class Service:
     public_url: str = ""
     size_head: SizeScorer | None = None
     logs_prompts: bool = False
+    describer: Describe | None = None
     files: ExpiringStore[StoredFile] = field(init=False)
     jobs: ExpiringStore[Plan] = field(init=False)
 
@@ -83,6 +89,12 @@ class Service:
     def model_names(self) -> tuple[str, ...]:
         """The names of the release, its own one first."""
         return tuple(dict.fromkeys((Path(self.name).name or self.name, *ALIASES)))
+
+    @property
+    def describe(self) -> Describe | None:
+        """The function that says what pixels show, computed between two batches; None where the server has none."""
+        describer = self.describer
+        return describer and (lambda pixels: self.engine.call(functools.partial(describer, pixels)))
 
     def check_model(self, name: str | None) -> None:
         """ApiError 404 for another model, where the server is strict."""

@@ -109,6 +109,22 @@ def test_a_variation_is_made_of_the_prompt_that_the_image_tells(client):
     assert any("nothing says what the image shows" in warning for warning in plain["warnings"])
 
 
+def test_an_image_that_carries_no_prompt_is_described_where_the_server_can(client, monkeypatch):
+    described = []
+
+    def describe(pixels: np.ndarray) -> str:
+        described.append(pixels)
+        return "a red apple"
+
+    monkeypatch.setattr(client.app.state.service, "describer", describe)
+    answer = client.post(VARIATIONS, data={"seed": "2"}, files={"image": PICTURE}).json()
+    assert (answer["data"][0]["revised_prompt"], answer["warnings"]) == ("a red apple", [])
+    assert np.array_equal(described[0], PIXELS)
+    carrying = {"image": base64.b64decode(answer["data"][0]["b64_json"])}
+    assert client.post(VARIATIONS, data={"seed": "2"}, files=carrying).json()["data"][0]["seed"] == 2
+    assert len(described) == 1
+
+
 def test_an_instruction_is_done_to_the_prompt_that_the_image_tells(service, monkeypatch):
     training = {"data": "scenes"}
     asked = []
