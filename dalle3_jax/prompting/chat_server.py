@@ -5,6 +5,7 @@ stands in no message and no log, and redirects are not followed.
 """
 
 import base64
+import contextlib
 import http.client
 import json
 import re
@@ -143,18 +144,15 @@ class ChatServer:
         headers |= {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "dalle3_jax"}
         headers |= {"Authorization": f"Bearer {self._key}"} if self._key else {}
         ends = time.monotonic() + timeout
-        late = threading.Timer(timeout, shut_down, (connection,))  # a server that drips is never idle
-        late.daemon = True
-        late.start()
+        done = threading.Event()  # a server that drips its headers is never idle
+        threading.Thread(target=shut_down_late, args=(connection, timeout, done), daemon=True).start()
         try:
             connection.request("POST", target, json.dumps(payload), headers)
             response = connection.getresponse()
-            body = response.read(LARGEST + 1)
-            if time.monotonic() >= ends:
-                raise TimeoutError
+            body = read_body(response, ends)
             return response.status, retry_after(response.getheader("Retry-After")), body
         finally:
-            late.cancel()
+            done.set()
             connection.close()
 
     def _connection(self, timeout: float) -> tuple[http.client.HTTPConnection, str, dict[str, str]]:
@@ -319,11 +317,24 @@ def retry_after(header: str | None) -> float:
     return float(header) if header is not None and header.isdigit() else 0.0
 
 
-def shut_down(connection: http.client.HTTPConnection) -> None:
-    """End a connection from another thread: what waits for it wakes with an error or an end."""
-    sock = connection.sock
-    if sock is not None:
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # it has ended already
+def read_body(response: http.client.HTTPResponse, ends: float) -> bytes:
+    """The body, or a byte more than are read of one; TimeoutError at that time, though more comes byte by byte."""
+    body = b""
+    while len(body) <= LARGEST and (part := response.read1(LARGEST + 1 - len(body))):
+        body += part
+        if time.monotonic() >= ends:
+            raise TimeoutError
+    return body
+
+
+def shut_down_late(connection: http.client.HTTPConnection, seconds: float, done: threading.Event) -> None:
+    """End a connection that is not done after so many seconds: what waits for it wakes with an error or an end.
+
+    Again and again, since on a busy machine it may not have been made yet.
+    """
+    done.wait(seconds)
+    while not done.wait(0.05):
+        sock = connection.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it has ended already
+                sock.shutdown(socket.SHUT_RDWR)
