@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dalle3_jax.captioning.guards import clean_caption, doubtful_quotes, drop_doubtful_quotes
@@ -144,7 +144,7 @@ def test_lines_that_are_no_names_are_all_named():
         read_names("# nothing\n")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.sampled_from('ab ".,“”„«»!?\n\0\u202eé猫A12:'), max_size=60), st.text("ab ", max_size=8))
 def test_whatever_is_written_nothing_doubtful_survives_and_a_second_look_changes_nothing(said, alt):
     caption = clean_caption(said)[0]

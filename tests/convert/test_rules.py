@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dalle3_jax.convert import LAYOUTS, clip, decoder, t5, unet, vae
@@ -210,6 +210,7 @@ def test_patterns_of_names(pattern, name, fits):
 
 
 @pytest.mark.parametrize(("transform", "axes"), [(AS_IS, 3), (LINEAR, 2), (CONV, 4)])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_transforms_are_inverse_views(transform, axes, data):
     shape = tuple(data.draw(st.lists(st.integers(0, 4), min_size=axes, max_size=axes)))

@@ -15,6 +15,7 @@ from dalle3_jax.diffusion.spacing import Spacing, sampling_times
 MEAN, DEVIATION = 0.7, 0.4
 STEPS = 100
 SCHEDULES = [Cosine(), ScaledLinear(), ScaledLinear(zero_terminal_snr=True)]
+ENDS = [Cosine(), ScaledLinear(zero_terminal_snr=True)]  # some signal at the first time, and none
 
 
 def gaussian(schedule):
@@ -131,7 +132,7 @@ def test_fresh_noise_has_the_posterior_deviation_and_replaces_old_noise(eta):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+@pytest.mark.parametrize("schedule", ENDS, ids=str)
 def test_chunks_equal_the_whole_loop_bit_for_bit(schedule, name):
     x, keys = start()
     points = sampling_times(schedule, STEPS)
@@ -215,7 +216,7 @@ def test_steps_see_their_own_times():
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+@pytest.mark.parametrize("schedule", ENDS, ids=str)
 @pytest.mark.parametrize("steps", [1, 2])
 def test_few_steps_are_finite_and_end_in_the_last_estimate(schedule, name, steps):
     x, keys = start()
