@@ -76,14 +76,14 @@ def scene_words(pipeline: Pipeline) -> Lexicon:
 def draw_right_pictures(pipeline: Pipeline, is_right: IsRight, count: int) -> tuple[list[GeneratedImage], int]:
     """The first `count` pictures that are right, and how many were drawn: at most MOST_DRAWN times as many."""
     right: list[GeneratedImage] = []
-    for first in range(0, MOST_DRAWN * count, BATCH):
-        batch = pipeline(scene_prompts(first, BATCH), upsample="none", batch_size=BATCH, seed=first)
+    drawn = 0
+    while drawn < MOST_DRAWN * count and len(right) < count:
+        batch = pipeline(scene_prompts(drawn, BATCH), upsample="none", batch_size=BATCH, seed=drawn)
         right += [one for one in batch if is_right(one, one.prompt)]
-        if len(right) >= count:
-            break
+        drawn += BATCH
     if not right:
-        raise ValueError(f"none of {first + BATCH} pictures is right: this model is too weak for edits to be measured")
-    return right[:count], first + BATCH
+        raise ValueError(f"none of {drawn} pictures is right: this model is too weak for edits to be measured")
+    return right[:count], drawn
 
 
 def scene_prompts(first: int, count: int) -> list[str]:

@@ -186,8 +186,8 @@ def _load_tokenizers(folder: Path, kind: PipelineKind) -> dict[str, Tokenizer]:
     tokenizers = {
         encoder: Tokenizer.from_json(read_folder_tokenizer(place), str(place)) for encoder, place in places.items()
     }
-    first, *others = tokenizers.values() if tokenizers else [None]
-    if first and any(other.backend.get_vocab() != first.backend.get_vocab() for other in others):
+    vocabularies = [tokenizer.backend.get_vocab() for tokenizer in tokenizers.values()]
+    if any(vocabulary != vocabularies[0] for vocabulary in vocabularies):
         raise ValueError("its tokenizers have different vocabularies, which is not supported")
     return tokenizers
 

@@ -158,8 +158,9 @@ class Attention(nn.Module):
         q = _project_heads("query", x, self.heads, self.head_size, self.qkv_bias, self.dtype, self.query_std)
         if self.qk_norm:
             q = RMSNorm(name="query_norm")(q)
-        prompted = context if isinstance(context, PromptedKV) else None
-        context = prompted.text if prompted else context
+        prompted = None
+        if isinstance(context, PromptedKV):
+            context, prompted = context.text, context
         if not isinstance(context, KV):
             context = x if context is None else context
             context = _project_context(context, self.heads, self.head_size, self.qkv_bias, self.qk_norm, self.dtype)

@@ -27,8 +27,8 @@ __all__ = [
     "read_image_rows",
 ]
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN = np.asarray((0.48145466, 0.4578275, 0.40821073), np.float32)
+CLIP_STD = np.asarray((0.26862954, 0.26130258, 0.27577711), np.float32)
 """Of the pixels that CLIP was trained on, in [0, 1]."""
 
 
@@ -67,7 +67,7 @@ def prepare_images(pixels: Sequence[np.ndarray], encoder: Any, whole: bool = Fal
     if isinstance(encoder, CLIPVisionEncoder):
         side = encoder.image_size
         squares = [sample_bicubic(image, side) if whole else centre_square(image, side) for image in pixels]
-        return (np.stack(squares).astype(np.float32) / 255 - np.float32(CLIP_MEAN)) / np.float32(CLIP_STD)
+        return (np.stack(squares).astype(np.float32) / 255 - CLIP_MEAN) / CLIP_STD
     return normalise_pixels(np.stack([stretch_image(image, *encoder.image_size) for image in pixels]))
 
 

@@ -31,10 +31,11 @@ def paint_into_masks(
 
     def make_task(weights: Params, batch: Batch, key: Key) -> Task:
         images = batch["images"]
-        mask = random_masks(key, *images.shape[:3], whole)
+        count, height, width, _ = images.shape
+        mask = random_masks(key, count, height, width, whole)
         x0 = encode_latents(weights, batch)
         around = encode_latents(weights, {"images": images * (1 - mask)})
-        beside = jnp.concatenate([mask_cells(mask, images.shape[1] // x0.shape[1]), around], axis=-1)
+        beside = jnp.concatenate([mask_cells(mask, height // x0.shape[1]), around], axis=-1)
         network = conditioned_unet(unet, encode_text(weights, batch), batch)
         return Task(x0, lambda params, x_t, t: network(params, jnp.concatenate([x_t, beside], axis=-1), t))
 
