@@ -7,6 +7,7 @@ The server runs in this process, and all of it is as it is but the device: what 
 """
 
 import argparse
+import itertools
 import sys
 import time
 from collections import Counter
@@ -44,15 +45,15 @@ def operations(client: TestClient) -> Iterator[Any]:
         yield operation.ok()
 
 
-def fuzz_operation(operation: Any, client: TestClient, count: int, tally: Counter) -> list[str]:
-    """What was wrong with the answers of one operation, of about so many requests."""
+def fuzz_operation(operation: Any, client: TestClient, count: int, seed: int, tally: Counter) -> list[str]:
+    """The errors of one operation's answers, of at most so many requests."""
     errors: list[str] = []
 
+    @hypothesis.seed(seed)
     @hypothesis.settings(
         max_examples=count,
         deadline=None,
         database=None,
-        derandomize=True,
         suppress_health_check=list(hypothesis.HealthCheck),
         phases=[hypothesis.Phase.generate],
     )
@@ -85,8 +86,14 @@ def main() -> int:
     errors: list[str] = []
     with TestClient(app, raise_server_exceptions=False) as client:
         routes = list(operations(client))
-        for operation in routes:
-            errors += fuzz_operation(operation, client, -(-arguments.requests // len(routes)), tally)
+        varied = routes
+        for seed in itertools.count():
+            share = -(-(arguments.requests - sum(tally.values())) // len(varied))
+            for operation in varied:
+                errors += fuzz_operation(operation, client, share, seed, tally)
+            if sum(tally.values()) >= arguments.requests:
+                break
+            varied = [operation for operation in routes if operation.body]  # the others have little to vary
         made = client.post("/v1/images/generations", json={"prompt": "a panda"})
         if made.status_code != 200:
             errors.append(f"afterwards an image is answered {made.status_code}")

@@ -133,7 +133,7 @@ def serve(
 
 
 def load_guards(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What sees images before they leave the engine: a check, and a signer; ValueError for certificates that cannot."""
+    """The engine's check of images and its signer, where asked for; ValueError for certificates that cannot sign."""
     guards: dict[str, Any] = {}
     if arguments.safety:
         from dalle3_jax.serving.safety import load_check

@@ -68,6 +68,6 @@ class BoundedConnection(H11Protocol):
             answer = error.response
             headers = [*answer.raw_headers, (b"connection", b"close")]
             head = h11.Response(status_code=answer.status_code, headers=headers)
-            for event in (head, h11.Data(data=answer.body), h11.EndOfMessage()):
+            for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
