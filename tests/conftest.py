@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,10 +66,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What imports left is not searched for garbage again and again."""
-    gc.collect()
+    """What modules of tests traced is dropped, and what else they left is not searched for garbage again and again."""
+    drop_programs()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def drop_programs() -> None:
+    """Give back the memory of traced and compiled programs."""
+    jax.clear_caches()
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 _rest = [0.0]  # what was resident when programs were last dropped
@@ -85,9 +94,7 @@ def bounded_memory() -> Iterator[None]:
     """Compiled programs are dropped after a file where they have filled the memory, and only then: files share them."""
     yield
     if resident_megabytes() > max(MEGABYTES, _rest[0] + ROOM):
-        jax.clear_caches()
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
+        drop_programs()
         _rest[0] = resident_megabytes()
 
 
