@@ -38,6 +38,34 @@ for count in (2, 3):
         assert nn.get_logical_axis_rules() == (("batch", ("data",) if count == 2 else None),)
 """
 
+UPSCALED = """
+import jax, numpy as np
+from jax.sharding import Mesh
+from dalle3_jax.pipeline import upscaling
+from dalle3_jax.pipeline.request import Upscaling
+from dalle3_jax.pipeline.upscaler import Upscaler
+from tests.tiny import tiny_upscaler
+
+release, mesh = tiny_upscaler(), Mesh(np.asarray(jax.devices()), "data")
+advance, held = upscaling.advance_upscaling, []
+
+def advance_and_note(*inputs, **how):
+    state = advance(*inputs, **how)
+    held.append(state.loop.x.sharding.shard_shape(state.loop.x.shape))
+    return state
+
+upscaling.advance_upscaling = advance_and_note
+one, many = Upscaler(release), Upscaler(release, mesh)
+images = np.random.default_rng(0).uniform(-1, 1, (3, 16, 12, 3)).astype(np.float32)
+for rows in (16, 12):  # 32 rows of the output divide over 8 devices in cells of 4 pixels, 24 do not
+    how = {"prompts": ["a fox", "two", "a hat"], "seeds": [1, 2, 3]}
+    images = images[:, :rows]
+    whole, split = (upscaler(images, Upscaling(2, steps=1, guidance_scale=1.0), **how) for upscaler in (one, many))
+    np.testing.assert_allclose(split, whole, atol=1e-4)
+    assert whole.std() > 0.1
+assert held == [(3, 32, 24, 3), (3, 4, 24, 3), (3, 24, 24, 3), (3, 24, 24, 3)], held
+"""
+
 KERNEL = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
@@ -59,6 +87,10 @@ for rows in (4, 3):
 
 def test_a_batch_over_a_mesh_is_the_one_of_a_device_whether_it_divides_or_not():
     run_on(2, PICTURES)
+
+
+def test_fewer_enlarged_images_than_devices_are_split_by_rows_and_are_those_of_one_device():
+    run_on(8, UPSCALED)
 
 
 def test_rows_are_split_where_they_divide_and_nothing_is_said_without_a_mesh():
