@@ -9,22 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dalle3_jax.nn.backend import target_platform
 from dalle3_jax.nn.flash import flash_attention, suits_flash
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.ring import ring_attention, ring_axes
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float
 
-__all__ = [
-    "KV",
-    "Attention",
-    "ContextProjection",
-    "PromptedKV",
-    "attend",
-    "fits_cudnn",
-    "plain_attention",
-    "target_platform",
-]
+__all__ = ["KV", "Attention", "ContextProjection", "PromptedKV", "attend", "fits_cudnn", "plain_attention"]
 
 TILED_FROM = 256 * 1024
 """Scores per head from which XLA's CPU backend is faster tile by tile (measured at 1,024 x 1,024: four times)."""
@@ -87,12 +79,6 @@ def attend(
         scale=scale,
         implementation="cudnn" if fused else "xla",
     )
-
-
-def target_platform() -> str:
-    """The platform that the program is compiled for: the mesh's in use, which need not be here, else the default."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return device.platform if device is not None else jax.default_backend()
 
 
 def fits_cudnn(q: Float[Array, "b l n k"], k: Float[Array, "b m n k"], *, masked: bool) -> bool:

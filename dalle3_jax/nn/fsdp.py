@@ -44,14 +44,14 @@ def divisible_spec(shape: tuple[int, ...], axes: P, mesh: Mesh | AbstractMesh) -
 def with_gathered_kernel(product: Callable[..., Array], axes: Axes) -> Callable[..., Array]:
     """`product` (x, kernel, ...) on each device's rows of x, with the kernel gathered from the devices that store it.
 
-    `axes` are the logical axes of the stored kernel, whose last two are its inputs and outputs. Without a mesh or
-    logical rules (`training.sharding.with_axis_rules`), and where the rows are not split over devices, it is `product`
-    alone.
+    `axes` are the logical axes of the stored kernel, whose last two are its inputs and outputs. Without a mesh of
+    several devices or logical rules (`training.sharding.with_axis_rules`), and where the rows are not split over
+    devices, it is `product` alone.
     """
 
     def apply(x: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:
         mesh, rules = jax.sharding.get_abstract_mesh(), nn.get_logical_axis_rules()
-        if mesh.empty or not rules:
+        if mesh.size < 2 or not rules:
             return product(x, kernel, *args, **kwargs)
 
         def placed(shape: tuple[int, ...], names: Axes) -> P:

@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from dalle3_jax.nn.backend import dense_product
 from dalle3_jax.nn.fsdp import Axes, compute_axes, gather_kernel, with_gathered_kernel
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.typing import Array, DTypeLike, Float
@@ -58,7 +59,7 @@ def dense(
         dtype=dtype,
         kernel_init=kernel_init(axes, zero=zero, std=std),
         bias_init=with_logical_axes(nn.initializers.zeros, compute_axes(axes[-1:])),
-        dot_general=with_gathered_kernel(lax.dot_general, axes),
+        dot_general=with_gathered_kernel(dense_product, axes),
         name=name,
     )
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dalle3_jax.nn.attention import KV, Attention, ContextProjection, PromptedKV
+from dalle3_jax.nn.backend import unrolled_layers
 from dalle3_jax.nn.layers import dense, layer_norm
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Params
@@ -41,6 +42,7 @@ def scan_layers(
         split_rngs={"params": True},
         in_axes=axes,
         length=layers,
+        unroll=unrolled_layers(layers),
         metadata_params={nn.PARTITION_NAME: "layers"},
     )
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
+from dalle3_jax.nn.backend import update_if
 from dalle3_jax.training import sharding
 from dalle3_jax.training.state import TrainState
 from dalle3_jax.typing import Array, Float, Int, Key, LossFn, Params
@@ -15,6 +16,9 @@ from dalle3_jax.typing import Array, Float, Int, Key, LossFn, Params
 __all__ = ["Metrics", "Step", "compile_step", "ema_decay", "make_step"]
 
 Metrics = dict[str, Array]
+Held = tuple[Params, Params, Any]
+"""Parameters, their moving average, and the optimiser's moments."""
+
 Step = Callable[[TrainState, Params, Mapping[str, Array]], tuple[TrainState, Metrics]]
 
 
@@ -38,14 +42,14 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, ema: 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        decay = ema_decay(ema, state.step - state.skipped)
-        average = jax.tree.map(lambda old, new: new + decay * (old - new), state.ema, params)
+        def update(held: Held) -> Held:
+            updates, opt_state = optimizer.update(grads, held[2], held[0])
+            params = optax.apply_updates(held[0], updates)
+            decay = ema_decay(ema, state.step - state.skipped)
+            average = jax.tree.map(lambda old, new: new + decay * (old - new), held[1], params)
+            return params, average, opt_state
 
-        new = (params, average, opt_state)
-        kept = (state.params, state.ema, state.opt_state)
-        params, average, opt_state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, kept)
+        params, average, opt_state = update_if(finite, update, (state.params, state.ema, state.opt_state))
         bad = 1 - finite.astype(jnp.int32)
         state = state.replace(
             step=state.step + 1,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu
 
-from dalle3_jax.nn.attention import _attend_at_once, attend, target_platform
+from dalle3_jax.nn.attention import _attend_at_once, attend
+from dalle3_jax.nn.backend import target_platform
 from dalle3_jax.nn.flash import flash_attention, suits_flash
 from tests.training.test_sharding import run_on
 
@@ -87,7 +88,7 @@ def test_the_platform_is_that_of_the_mesh_which_need_not_be_here():
     program = """
         import jax
         from jax.sharding import AbstractDevice, AbstractMesh, AxisType
-        from dalle3_jax.nn.attention import target_platform
+        from dalle3_jax.nn.backend import target_platform
         assert target_platform() == "cpu"
         device = AbstractDevice(device_kind="TPU v5 lite", num_cores=1, platform="tpu")
         mesh = AbstractMesh((1,), ("data",), axis_types=(AxisType.Auto,), abstract_device=device)
