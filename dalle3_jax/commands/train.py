@@ -12,17 +12,23 @@ train.hang_minutes.
 """
 
 from dalle3_jax.commands import MEMORY_REMEDIES
-from dalle3_jax.runtime.cluster import split_host_flags
-from dalle3_jax.runtime.distributed import initialize_distributed, run_job
-from dalle3_jax.stages.config import check_stage_config, load_config
-from dalle3_jax.stages.table import STAGES
-from dalle3_jax.stages.train import train_stage
 
 __all__ = ["main"]
 
 
 def main(argv: list[str]) -> int:
-    """The command: reads the config, meets the other hosts, and trains; errors are one line."""
+    """The command: reads the config, meets the other hosts, and trains; errors are one line.
+
+    What it takes is imported here: help comes at once.
+    """
+    if {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return 0
+    from dalle3_jax.runtime.cluster import split_host_flags
+    from dalle3_jax.runtime.distributed import initialize_distributed, run_job
+    from dalle3_jax.stages.config import check_stage_config, load_config
+    from dalle3_jax.stages.table import STAGES
+    from dalle3_jax.stages.train import train_stage
 
     def job() -> int:
         processes, rest = split_host_flags(argv)
