@@ -55,7 +55,10 @@ HEAVY = {
 }
 
 # Files that exist for one heavy library; nothing imports them but a function that wants it.
-ADAPTERS = {"dalle3_jax.data.scenes.tfds_builder": "tensorflow_datasets"}
+ADAPTERS = {
+    "dalle3_jax.data.scenes.tfds_builder": "tensorflow_datasets",
+    "dalle3_jax.serving.connections": "uvicorn",
+}
 
 # What an installation without extras has.
 CORE = {"flax", "jax", "jaxtyping", "numpy", "PIL", "safetensors", "tokenizers", "tqdm"}

@@ -1,4 +1,4 @@
-"""What is computed in another way on one backend than on others, with the same numbers up to rounding.
+"""Computations that take another form on one backend than on others, with the same numbers up to rounding.
 
 Kernels of attention are picked in `attention.attend`.
 """

@@ -6,14 +6,11 @@ import functools
 import signal
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.applications import Starlette
 
 from dalle3_jax.serving.service import Service
-
-if TYPE_CHECKING:
-    import uvicorn
 
 __all__ = ["configure_server", "open_socket", "run_server"]
 
@@ -32,7 +29,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
 
 
-def configure_server(app: Starlette, head_seconds: float | int = HEAD_SECONDS) -> "uvicorn.Config":
+def configure_server(app: Starlette, head_seconds: float | int = HEAD_SECONDS) -> Any:
     """uvicorn's settings for the application; heads of requests that take longer are refused."""
     import uvicorn
 
