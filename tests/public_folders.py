@@ -70,6 +70,7 @@ UNET_XL = UNET | {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 10 + 6 * 256,
 }
+UNET_REFINER = UNET_XL | {"cross_attention_dim": 16, "projection_class_embeddings_input_dim": 16 + 5 * 256}
 VAE = {
     "_class_name": "AutoencoderKL",
     "block_out_channels": [4, 4, 4, 8],
@@ -151,6 +152,16 @@ def image_variations(folder: Path, dtype: str = "float32") -> Path:
     """SD image variations: an image encoder in place of all text."""
     networks = {"image_encoder": CLIP_VISION, "unet": UNET, "vae": VAE}
     pipeline(folder, "StableDiffusionImageVariationPipeline", networks, PNDM, dtype)
+    return folder
+
+
+def stable_diffusion_refiner(folder: Path, dtype: str = "float32") -> Path:
+    """SDXL's refiner: the second text encoder alone, and a UNet that is told an aesthetic score."""
+    networks = {"text_encoder_2": CLIP_2 | {"projection_dim": 16}, "unet": UNET_REFINER, "vae": VAE}
+    index = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}
+    index |= {"text_encoder": [None, None], "tokenizer": [None, None]}
+    pipeline(folder, "StableDiffusionXLImg2ImgPipeline", networks, EULER, dtype, **index)
+    tokenizer(folder / "tokenizer_2", "!")
     return folder
 
 

@@ -249,7 +249,7 @@ def _layer_table(source: str, target: str) -> list[Rule]:
 POSITION_IDS = tuple(f"{prefix}embeddings.position_ids" for prefix in ("", "text_model.", "vision_model."))
 """Counts from 0, which old files hold as if they were weights."""
 
-TEXT = NetworkLayout(text_module, text_rules, text_config, POSITION_IDS)
+TEXT = NetworkLayout(text_module, text_rules, text_config, (*POSITION_IDS, "text_projection.weight", "logit_scale"))
 TEXT_WITH_PROJECTION = NetworkLayout(
     functools.partial(text_module, projected=True), projected_text_rules, text_config, POSITION_IDS
 )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 __all__ = [
-    "EMA_OPTIONS",
+    "TRAINING_OPTIONS",
     "are_sizes",
     "check_extent",
     "is_size",
@@ -15,11 +15,12 @@ __all__ = [
 
 MOST = 1000
 
-EMA_OPTIONS = (
+TRAINING_OPTIONS = (
     *("decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power"),
-    *("cur_decay_value", "ema_step"),
+    *("cur_decay_value", "ema_step", "foreach", "use_ema", "gradient_checkpointing"),
+    *("dtype", "torch_dtype", "transformers_version"),
 )
-"""What diffusers' EMAModel leaves in the config of the network that it averaged: numbers of a training."""
+"""Numbers that diffusers' EMAModel leaves in the config of the network that it averaged, and others of a training."""
 
 
 def unsupported_options(
@@ -33,7 +34,7 @@ def unsupported_options(
     `supported` gives the value that an option may have, or a list, set or tuple of them; an option that is not there
     has none to check. Where `known` (read elsewhere) or `ignored` (of no meaning to the network) are given, any
     further option must be None or False. Keys that begin with "_" are notes of the library that wrote them, and
-    EMA_OPTIONS are passed over.
+    TRAINING_OPTIONS are passed over.
     """
     errors = []
     for name, allowed in supported.items():
@@ -41,7 +42,7 @@ def unsupported_options(
         if name in config and not any(_matches_exactly(config[name], value) for value in values):
             errors.append(f"{name}={config[name]!r} (supported: {', '.join(map(repr, values))})")
     if known or ignored:
-        read = {*supported, *known, *ignored, *EMA_OPTIONS}
+        read = {*supported, *known, *ignored, *TRAINING_OPTIONS}
         others = {name: value for name, value in config.items() if name not in read and name[:1] != "_"}
         errors += [f"{name}={value!r} (unknown option)" for name, value in others.items() if value not in (None, False)]
     return errors

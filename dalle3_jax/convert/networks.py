@@ -19,7 +19,7 @@ from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.tensors import have_same_bytes
 from dalle3_jax.checkpoints.weights import parse_dtype, split_by_size, write_bytes, write_part
 from dalle3_jax.convert import clip, decoder, t5, unet, vae
-from dalle3_jax.convert.configs import EMA_OPTIONS, check_extent
+from dalle3_jax.convert.configs import TRAINING_OPTIONS, check_extent
 from dalle3_jax.convert.folders import class_name, no_weights_message, read_json, weight_files
 from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Move, Rule, export_moves, import_moves, matches
@@ -62,6 +62,9 @@ PUBLIC_LAYOUTS: dict[type[nn.Module], NetworkLayout] = {
     DecoderUNet: decoder.LAYOUT,
 }
 """Our class -> the layout whose `config` says which public class it is written as."""
+
+TRANSFORMERS = ("CLIP", "T5", "MT5")
+"""How the classes begin that transformers writes, as `architectures`; diffusers writes `_class_name`."""
 
 AHEAD = 4
 """Tensors that are read from the disk before they are wanted."""
@@ -132,9 +135,10 @@ class Opened(NamedTuple):
         return {self.shards[name].dtype.name for name in self.shards if not matches(self.layout.ignored, name)}
 
 
-def open(path: str | Path, variant: str | None = None) -> Opened:
+def open(path: str | Path, variant: str | None = None, named: str | None = None) -> Opened:
     """A network's folder, or safetensors alone that hold OpenAI's flat layout of the consistency decoder.
 
+    `named` is the class that a pipeline's model_index.json names: it counts, and the config's where there is none.
     Raises ValueError naming the file, its class, and every option of its config that cannot be had here; of the
     weights only the headers are read.
     """
@@ -146,10 +150,11 @@ def open(path: str | Path, variant: str | None = None) -> Opened:
         config, layout, files, shards = {}, decoder.FLAT, flat, Shards(flat)
         described: Mapping[str, Any] = {name: shards.shape(name) for name in shards}
     else:
-        described = config = read_json(path / "config.json")
+        described = config = _with_class(read_json(path / "config.json"), named)
         check_extent(config)
-        if left := [name for name in EMA_OPTIONS if name in config]:
-            warnings.warn(f"{path} holds numbers of EMA, which are passed over: {', '.join(left)}", stacklevel=2)
+        left = [name for name in TRAINING_OPTIONS if name in config]
+        if left and "_class_name" in config:  # transformers writes some of them into each of its own
+            warnings.warn(f"{path} holds options of a training, which are passed over: {', '.join(left)}", stacklevel=2)
         layout, (weights, index) = _layout_of_class(config, path), weight_files(path, variant)
         files, shards = [path / "config.json", *weights], Shards(weights, index)
     try:
@@ -213,6 +218,13 @@ def save(
     with atomic_folder(folder) as temporary:
         write_bytes(temporary / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         _write_weights(temporary, "model" if "architectures" in config else "diffusion_pytorch_model", tensors, stored)
+
+
+def _with_class(config: dict[str, Any], named: str | None) -> dict[str, Any]:
+    """The config of a network of the class that is named, where one is."""
+    if named is None:
+        return config
+    return config | ({"architectures": [named]} if named.startswith(TRANSFORMERS) else {"_class_name": named})
 
 
 def _layout_of_class(config: Mapping[str, Any], path: Path | str = "this config") -> NetworkLayout:

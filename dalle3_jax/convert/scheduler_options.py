@@ -30,13 +30,13 @@ TABLE = {
 }
 LEADING = {**TABLE, "timestep_spacing": "leading"}
 ZERO_SNR = {"rescale_betas_zero_snr": False}
-CLIPPED = {**ZERO_SNR, "clip_sample": True, "thresholding": False}
+THRESHOLDING = {"thresholding": False, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0}
+CLIPPED = {**ZERO_SNR, **THRESHOLDING, "clip_sample": True, "clip_sample_range": 1.0}
 SIGMAS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 ENDS = {"final_sigmas_type": "zero", "sigma_min": None, "sigma_max": None}
 SOLVER = {
-    **{**TABLE, **SIGMAS, **ZERO_SNR},
+    **{**TABLE, **SIGMAS, **ZERO_SNR, **THRESHOLDING},
     "solver_order": 2,
-    "thresholding": False,
     "use_flow_sigmas": False,
     "use_dynamic_shifting": False,
     "final_sigmas_type": "zero",
@@ -62,7 +62,8 @@ SCHEDULERS = {
     ),
     "EulerAncestralDiscreteScheduler": Scheduler("euler_ancestral", {**TABLE, **ZERO_SNR}),
     "HeunDiscreteScheduler": Scheduler(
-        "heun", {**TABLE, **SIGMAS, "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
+        "heun",
+        {**TABLE, **SIGMAS, "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False, "clip_sample_range": 1.0},
     ),
     "DPMSolverMultistepScheduler": Scheduler(
         "dpmsolver++",
@@ -117,14 +118,14 @@ SUPPORTED = {
     "solver_order": 2,
     "lambda_min_clipped": (MINUS_INFINITY, None),
     **dict.fromkeys(("trained_betas", "sigma_min", "sigma_max", "solver_p", "shift_terminal"), None),
-    **dict.fromkeys(("clip_sample", "thresholding", "use_exponential_sigmas", "use_beta_sigmas"), (False, None)),
+    **dict.fromkeys(("clip_sample", "thresholding"), (True, False, None)),
+    **dict.fromkeys(("use_exponential_sigmas", "use_beta_sigmas"), (False, None)),
     **dict.fromkeys(("use_flow_sigmas", "use_dynamic_shifting", "use_lu_lambdas"), (False, None)),
 }
 """The values that are built of an option, whichever class has it; a class's own `supported` goes before."""
 
 FOREIGN = {
     *(option for scheduler in SCHEDULERS.values() for option in scheduler.defaults),
-    *("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"),  # of clipping and thresholding
     *("flow_shift", "time_shift_type"),  # of flows
 }
 """Options that configs carry along for other classes, or for parts that are not built: no word is lost on them."""

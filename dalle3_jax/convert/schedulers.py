@@ -53,7 +53,7 @@ def read_scheduler(
     _warn_of_others(given, own, forced)
     sampler = _sampler(scheduler, own)
     section = {"schedule": _schedule(sampler, own), "prediction": PREDICTIONS[own["prediction_type"]]}
-    return section | {"spacing": _spacing(sampler, own)}, {"sampler": sampler}
+    return section | {"spacing": _spacing(sampler, own), **_clipping(own)}, {"sampler": sampler}
 
 
 def _given_options(config: Config) -> dict[str, Any]:
@@ -85,6 +85,7 @@ def _scheduler_option_errors(scheduler: Scheduler, own: Config) -> list[str]:
     original = own.get("original_inference_steps", 1)
     if not (is_size(original) and is_size(own["num_train_timesteps"]) and original <= own["num_train_timesteps"]):
         errors.append("original_inference_steps that are not whole numbers of steps up to num_train_timesteps")
+    errors += _clipping_errors(own)
     if not is_size(own["num_train_timesteps"]) or not (own["steps_offset"] == 0 or is_size(own["steps_offset"])):
         errors.append("num_train_timesteps and steps_offset that are not whole numbers of steps")
     if not all(isinstance(own[end], float) and 0 < own[end] < 1 for end in ("beta_start", "beta_end")):
@@ -99,6 +100,21 @@ def _scheduler_option_errors(scheduler: Scheduler, own: Config) -> list[str]:
     if own["beta_schedule"] == "squaredcos_cap_v2" and (zero_snr or own["num_train_timesteps"] != 1000):
         errors.append("beta_schedule='squaredcos_cap_v2' in other than 1000 num_train_timesteps or to zero SNR")
     return errors
+
+
+def _clipping(own: Config) -> dict[str, Any]:
+    """The section of what keeps estimates of x0 within bounds, where anything does."""
+    if own.get("thresholding"):
+        return {"clipping": {"bound": own["sample_max_value"], "quantile": own["dynamic_thresholding_ratio"]}}
+    return {"clipping": {"bound": own["clip_sample_range"]}} if own.get("clip_sample") else {}
+
+
+def _clipping_errors(own: Config) -> list[str]:
+    """Bounds that are none, of a class that clips."""
+    values = {"bound": 1.0, "quantile": 0.5, **_clipping(own).get("clipping", {})}
+    if all(type(value) in (int, float) and value > 0 for value in values.values()) and values["quantile"] <= 1:
+        return []
+    return ["clip_sample_range, sample_max_value or dynamic_thresholding_ratio that are no bounds above 0, ratios to 1"]
 
 
 def _ends_in_noise(own: Config) -> bool:
@@ -145,7 +161,10 @@ def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -
     named = {"dpmsolver++_sde": "dpmsolver++", "pndm_prk": "pndm"}.get(sampler, sampler)
     name = next((name for name, scheduler in SCHEDULERS.items() if scheduler.sampler == named), "")
     options = SCHEDULERS[name].defaults if name else {}
-    if errors := _export_errors(schedule, diffusion["prediction"], spacing, sampler, options):
+    errors = _export_errors(schedule, diffusion["prediction"], spacing, sampler, options)
+    if options and (unknown := _clipping_options(diffusion.get("clipping")).keys() - options.keys()):
+        errors.append(f"{', '.join(sorted(unknown))} for the sampler {sampler}")
+    if errors:
         raise ValueError(f"no scheduler of diffusers does this: {'; '.join(errors)}")
     karras = spacing["kind"] == "karras"
     kind = {"karras": spacing["within"], "skipping": "leading"}.get(spacing["kind"], spacing["kind"])
@@ -162,7 +181,17 @@ def write_scheduler(diffusion: Mapping[str, Any], sampling: Mapping[str, Any]) -
         "clip_sample": False,
         "original_inference_steps": spacing["original_steps"],
     }
+    values |= _clipping_options(diffusion.get("clipping"))
     return {"_class_name": name, **{option: value for option, value in values.items() if option in options}}
+
+
+def _clipping_options(clipping: Config | None) -> dict[str, Any]:
+    """The options of clipped or thresholded estimates; none where they are not."""
+    if not clipping:
+        return {}
+    if quantile := clipping.get("quantile"):
+        return {"thresholding": True, "dynamic_thresholding_ratio": quantile, "sample_max_value": clipping["bound"]}
+    return {"clip_sample": True, "clip_sample_range": clipping["bound"]}
 
 
 def _beta_table_options(schedule: Config) -> dict[str, Any]:

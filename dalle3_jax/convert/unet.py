@@ -8,11 +8,12 @@ from dalle3_jax.convert.configs import is_size, raise_unsupported, unsupported_o
 from dalle3_jax.convert.layout import NetworkLayout
 from dalle3_jax.convert.rules import Rule, conv, embedding, linear, norm
 from dalle3_jax.models.unet import SIZE_ID_WIDTH, Level, UNet
+from dalle3_jax.models.unet_call import REFINER_SIZE_IDS
 
 __all__ = ["LAYOUT", "config", "module"]
 
 CLASS = "UNet2DConditionModel"
-SIZE_IDS, REFINER_SIZE_IDS = 6, 5
+SIZE_IDS = 6
 """Of SDXL: original height and width, top and left of the crop, and target height and width or an aesthetic score."""
 
 TIME: dict[str, Literal["add", "scale_shift"]] = {"default": "add", "scale_shift": "scale_shift"}

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dalle3_jax.diffusion.clipping import Clipping, clip_step
 from dalle3_jax.diffusion.pndm import PAST_OUTPUTS, pndm
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.diffusion.solvers import dpmsolver, dpmsolver_sde, unipc
@@ -53,10 +54,14 @@ SAMPLERS: dict[str, SamplerStep] = {
 """Euler's two are DDIM's in these coordinates; what differs is how diffusers spaces their times (see `spacing`)."""
 
 
-def find_step(sampler: str, prediction: str = "eps") -> SamplerStep:
-    """The step of a sampler by name, for a network of this prediction: PNDM combines what the network predicts."""
+def find_step(sampler: str, prediction: str = "eps", clipping: Clipping | None = None) -> SamplerStep:
+    """The step of a sampler by name, for a network of this prediction: PNDM combines what the network predicts.
+
+    `clipping`, where there is one, keeps its estimates of x0 within bounds.
+    """
     step: Any = SAMPLERS[sampler]
-    return functools.partial(step, prediction=prediction) if past_outputs(step) else step
+    step = functools.partial(step, prediction=prediction) if past_outputs(step) else step
+    return step if clipping is None else clip_step(step, clipping)
 
 
 def evaluates_between(sampler: str) -> bool:

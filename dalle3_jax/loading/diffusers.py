@@ -15,7 +15,7 @@ from dalle3_jax.checkpoints.releases import Release, weights_digest
 from dalle3_jax.convert import vae
 from dalle3_jax.convert.configs import are_sizes, is_size
 from dalle3_jax.loading.sd_upscaler import upscaler_release
-from dalle3_jax.loading.stable_diffusion import PIPELINE_KINDS, PipelineDescription
+from dalle3_jax.loading.stable_diffusion import PipelineDescription
 from dalle3_jax.models.clip import CLIPTextEncoder
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.typing import Params
@@ -31,12 +31,11 @@ def load_pipeline(description: PipelineDescription, shardings: Any = None, *, ti
 
     `title` is what the release says that it was imported from; `dtype` and `progress` are those of `convert.load`.
     """
-    modules, params = {}, {}
+    modules, params, configs, kind = {}, {}, {}, description.kind
     for part, network in description.networks.items():
-        loaded, params[part] = network.load(shardings=component_shardings(part, shardings), **how)
-        modules[part] = description.modules[part].clone(dtype=loaded.dtype)
-    configs = {part: network.config for part, network in description.networks.items()}
-    kind = PIPELINE_KINDS[description.name]
+        name = "text_encoder" if part == kind.encoders[0] else part  # a refiner has the second one alone
+        loaded, params[name] = network.load(shardings=component_shardings(name, shardings), **how)
+        modules[name], configs[name] = description.modules[part].clone(dtype=loaded.dtype), network.config
     release = Release(
         modules,
         params,
@@ -46,7 +45,7 @@ def load_pipeline(description: PipelineDescription, shardings: Any = None, *, ti
         sizes=_trained_sizes(description),
         sampling={"steps": kind.steps, "guidance_scale": kind.guidance_scale, **description.sampling},
         training={"imported": title, "pipeline": description.name, "config": configs},
-        tokenizer=description.tokenizers["text_encoder"].to_json() if kind.reads_text else "",
+        tokenizer=description.tokenizers[kind.encoders[0]].to_json() if kind.reads_text else "",
         digest=_pipeline_digest(description),
     )
     return upscaler_release(description.folder, release) if kind.enlarges else release
@@ -82,7 +81,7 @@ def _text_section(description: PipelineDescription) -> dict[str, Any]:
     zeros = description.options.get("force_zeros_for_empty_prompt", True)
     return {
         "length": description.length,
-        "zero_null": len(PIPELINE_KINDS[description.name].encoders) > 1 and bool(zeros),
+        "zero_null": "text_encoder_2" in description.kind.encoders and bool(zeros),
     }
 
 
@@ -91,7 +90,7 @@ def _trained_sizes(description: PipelineDescription) -> tuple[tuple[int, int], .
     if not {"unet", "vae"} <= description.modules.keys():
         return ()
     config, factor = description.networks["unet"].config, description.modules["vae"].factor
-    kind = PIPELINE_KINDS[description.name]
+    kind = description.kind
     side = config.get("sample_size") or kind.side
     if is_size(side) and side < OLD_SIDE and kind.side == OLD_SIDE and _is_old(config):
         side = OLD_SIDE

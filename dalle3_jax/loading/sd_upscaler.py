@@ -29,6 +29,11 @@ def upscaler_release(folder: Path, release: Release) -> Release:
     Its UNet is the component `upscaler`. Raises ValueError for a `low_res_scheduler` or a highest noise level that
     cannot be.
     """
+    if "clipping" in release.diffusion:
+        raise ValueError(
+            f"{folder}/scheduler clips or thresholds, which upscalers' latents are not trained for: set "
+            "clip_sample and thresholding to false in its scheduler_config.json"
+        )
     modules, params = (
         {_component(name): part for name, part in parts.items()} for parts in (release.modules, release.params)
     )

@@ -27,7 +27,7 @@ class PipelineKind(NamedTuple):
     options that its scheduler has whatever its config says, and whether its VAE decodes in float32 when all else is in
     float16. `enlarges` is the factor of an upscaler, whose UNet takes the low-resolution image beside the latents; a
     `guided_unet` takes the guidance scale; one that `inpaints` a mask and the latents of the image around it, in
-    folders that have such a UNet.
+    folders that have such a UNet; one that `refines` (SDXL's refiner) the second text encoder and an aesthetic score.
     """
 
     encoders: tuple[str, ...]
@@ -41,6 +41,7 @@ class PipelineKind(NamedTuple):
     steps: int = 50
     guided_unet: bool = False
     inpaints: bool = False
+    refines: bool = False
 
     @property
     def reads_text(self) -> bool:
@@ -102,6 +103,7 @@ class PipelineDescription(NamedTuple):
 
     folder: Path
     name: str
+    kind: PipelineKind
     options: dict[str, Any]
     networks: dict[str, convert.Opened]
     modules: dict[str, Any]
@@ -123,10 +125,9 @@ def describe_pipeline(
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINE_KINDS:
         raise ValueError(f"{folder} names the class {name!r}; pipelines that can be read: {', '.join(PIPELINE_KINDS)}")
-    kind, errors = PIPELINE_KINDS[name], []
-    names = kind.components if components is None else tuple(FOLDERS.get(name, name) for name in components)
-    if index.get("requires_aesthetics_score"):
-        errors.append("it wants an aesthetic score (SDXL's refiner), which is not supported")
+    kind, errors = _pipeline_kind(name, index), []
+    folders = FOLDERS | {"text_encoder": kind.encoders[0]}
+    names = kind.components if components is None else tuple(folders.get(name, name) for name in components)
     if lacking := [
         part for part in names if part not in kind.components or not (folder / part / "config.json").is_file()
     ]:
@@ -138,7 +139,7 @@ def describe_pipeline(
     variants = choose_variants({part: file_names(folder / part) for part in there}, variant)
     for part in there:
         with _collecting_errors(errors):
-            networks[part] = convert.open(folder / part, variants[part])
+            networks[part] = convert.open(folder / part, variants[part], _named_class(index, part))
     modules: dict[str, Any] = {part: network.module for part, network in networks.items()}
     with _collecting_errors(errors):
         sections = _read_scheduler(folder, kind, index)
@@ -153,7 +154,15 @@ def describe_pipeline(
         }
     if errors:
         raise ValueError(f"cannot use {folder}: {'; '.join(errors)}")
-    return PipelineDescription(folder, name, index, networks, modules, tokenizers, length, *sections)
+    return PipelineDescription(folder, name, kind, index, networks, modules, tokenizers, length, *sections)
+
+
+def _pipeline_kind(name: str, index: Mapping[str, Any]) -> PipelineKind:
+    """The kind of a class; SDXL's refiner is one of image to image that wants an aesthetic score."""
+    kind = PIPELINE_KINDS[name]
+    if index.get("requires_aesthetics_score") and len(kind.encoders) > 1:
+        return kind._replace(encoders=kind.encoders[1:], refines=True)
+    return kind
 
 
 def _read_scheduler(
@@ -163,11 +172,15 @@ def _read_scheduler(
 
     guidance_rescale rescales what the network predicts, as diffusers does it.
     """
-    named = index.get("scheduler")
-    class_name = named[1] if isinstance(named, list) and len(named) == 2 and isinstance(named[1], str) else None
     config = read_json(folder / "scheduler" / "scheduler_config.json")
-    diffusion, sampling = schedulers.read_scheduler(config, class_name, kind.scheduler)
+    diffusion, sampling = schedulers.read_scheduler(config, _named_class(index, "scheduler"), kind.scheduler)
     return diffusion | {"guidance_rescale_of": diffusion["prediction"]}, sampling
+
+
+def _named_class(index: Mapping[str, Any], part: str) -> str | None:
+    """The class of a part that model_index.json names: [library, class]; None where it names none."""
+    named = index.get(part)
+    return named[1] if isinstance(named, list) and len(named) == 2 and isinstance(named[1], str) else None
 
 
 @contextmanager
@@ -246,8 +259,12 @@ def _width_errors(kind: PipelineKind, modules: Mapping[str, Any]) -> list[str]:
             )
     if unet and (unet.level_entries is not None) != bool(kind.enlarges):
         errors.append(f"its UNet has num_class_embeds={unet.level_entries}: upscalers have noise levels, others none")
-    if unet and unet.pooled and unet.size_ids != 6:
-        errors.append(f"its UNet takes {unet.size_ids or 'no'} size ids, 6 are known of pipelines (5: SDXL's refiner)")
+    wanted = 5 if kind.refines else 6
+    if unet and unet.pooled and unet.size_ids != wanted:
+        errors.append(
+            f"its UNet takes {unet.size_ids or 'no'} size ids, and a pipeline of its kind has {wanted} "
+            "(5: SDXL's refiner, whose model_index.json says requires_aesthetics_score)"
+        )
     if unet and kind.guided_unet and not unet.guidance_width:
         errors.append("its UNet has no time_cond_proj_dim, by which latent consistency models take the guidance scale")
     if unet and len(clips) == len(kind.encoders):

@@ -27,12 +27,14 @@ class Condition(NamedTuple):
 class ProjectedCondition(NamedTuple):
     """The same with the keys and values that each transformer of a UNet, by its name, has of the tokens.
 
-    They are of the text alone: a sampling loop computes them once (see `unet_call.project_condition`).
+    They are of the text alone: a sampling loop computes them once (see `unet_call.project_condition`). The `score` is the
+    last size id of SDXL's refiner, in place of that of good images.
     """
 
     keys: Mapping[str, ContextKeys]
     mask: Bool[Array, "b m"]
     vector: Float[Array, "b v"]
+    score: Float[Array, " b"] | None = None
 
 
 def encode_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping[str, Array]) -> Condition:

@@ -11,8 +11,8 @@ from dalle3_jax.typing import Array, Float, Params
 
 __all__ = ["apply_unet", "apply_unet_with_features", "project_condition", "whole_image_sizes"]
 
-AESTHETIC_SCORE = 6.0
-"""What diffusers tells SDXL's refiner of how good an image is to look."""
+REFINER_SIZE_IDS, AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 5, 6.0, 2.5
+"""What diffusers tells SDXL's refiner of how good an image is to look, and how bad one that it is led away from."""
 
 
 def apply_unet(
@@ -71,6 +71,8 @@ def _unet_inputs(
     inputs: dict[str, Any] = {"x": x_t, "t": t, "condition": condition}
     if module.size_ids:
         whole = whole_image_sizes(rows, factor * height, factor * width, module.size_ids)
+        if isinstance(condition, ProjectedCondition) and condition.score is not None:
+            whole = whole.at[:, -1].set(condition.score)
         inputs["sizes"] = whole if sizes is None else sizes
     if module.guidance_width:
         inputs["guidance"] = jnp.ones(rows) if guidance is None else guidance
@@ -95,6 +97,6 @@ def whole_image_sizes(rows: int, height: int, width: int, count: int = 6) -> Flo
 
     Of five, SDXL's refiner's, the last is AESTHETIC_SCORE in place of the target size.
     """
-    end = (AESTHETIC_SCORE,) if count == 5 else (height, width)
+    end = (AESTHETIC_SCORE,) if count == REFINER_SIZE_IDS else (height, width)
     ids = jnp.asarray([height, width, 0, 0, *end], jnp.float32)
     return jnp.broadcast_to(ids, (rows, len(ids)))

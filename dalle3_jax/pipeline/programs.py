@@ -14,7 +14,13 @@ from dalle3_jax.diffusion import prediction, samplers
 from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
-from dalle3_jax.models.unet_call import apply_unet_with_features, project_condition
+from dalle3_jax.models.unet_call import (
+    AESTHETIC_SCORE,
+    NEGATIVE_AESTHETIC_SCORE,
+    REFINER_SIZE_IDS,
+    apply_unet_with_features,
+    project_condition,
+)
 from dalle3_jax.models.vae import depth_to_space, space_to_depth
 from dalle3_jax.pipeline.denoisers import (
     GuidanceRows,
@@ -148,12 +154,17 @@ def project_rows(
 ) -> ProjectedCondition:
     """The rows of the sampling loop: a condition and, where it is given, the null condition below it.
 
-    The keys and values of the text are computed here, once for all steps.
+    The keys and values of the text are computed here, once for all steps. SDXL's refiner is led from images that look
+    bad to good ones.
     """
     rows = condition
     if null is not None:
         rows = jax.tree.map(lambda rows, null_rows: jnp.concatenate([rows, null_rows]), condition, null)
-    return project_condition(system.unet, params["unet"], rows)
+    projected = project_condition(system.unet, params["unet"], rows)
+    if system.unet.size_ids != REFINER_SIZE_IDS:
+        return projected
+    here = jnp.arange(len(rows.mask)) < len(condition.mask)
+    return projected._replace(score=jnp.where(here, AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE))
 
 
 @functools.partial(jax.jit, static_argnames=("system", "sampler", "deep_cache"))
@@ -179,7 +190,7 @@ def advance(
     needs none. The loop's own first step is `begin`. What is `known` of the images stays. With a `deep_cache` above 1,
     which divides first - begin, steps between its multiples from `begin` on reuse deep features.
     """
-    step = samplers.find_step(sampler, system.prediction)
+    step = samplers.find_step(sampler, system.prediction, system.clipping)
     if deep_cache == 1:
         scales = guide if system.unet.guidance_width else None
         denoise = denoiser(params, rows, scales, system=system, beside=channels_beside(known))
@@ -214,7 +225,8 @@ def freeze_text(
     frozen = {name: jnp.mean(jnp.stack(jnp.split(y, copies, axis=1)), axis=0) for name, y in text.items()}
     first = jax.tree.map(lambda leaf: leaf[:, : len(x)], rows.keys)
     keys = {name: {**own, "cross_attention": frozen[name]} for name, own in first.items()}
-    return ProjectedCondition(keys, rows.mask[: len(x)], rows.vector[: len(x)])
+    score = None if rows.score is None else rows.score[: len(x)]
+    return ProjectedCondition(keys, rows.mask[: len(x)], rows.vector[: len(x)], score)
 
 
 @functools.partial(jax.jit, static_argnames=("system", "steps"))

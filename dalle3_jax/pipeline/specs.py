@@ -12,6 +12,7 @@ from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.diffusion import consistency, guidance, prediction, schedules
 from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.diffusion.clipping import Clipping, build_clipping
 from dalle3_jax.diffusion.samplers import SAMPLERS, evaluates_between
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.decoder import DecoderUNet
@@ -47,6 +48,7 @@ class PipelineSpec:
     image_encoder: nn.Module | None = None  # what it reads: a captioner or CLIP; without it, in place of all text
     spacing: spacings.Spacing = field(default_factory=spacings.Spacing)
     rescaled: str = "v"  # the output whose standard deviation guidance_rescale restores
+    clipping: Clipping | None = None  # of estimates of x0, where a public folder's scheduler clips them
 
     @property
     def text_modules(self) -> dict[str, nn.Module]:
@@ -98,6 +100,7 @@ class PipelineSpec:
             latent=release.latent,
             spacing=spacing,
             rescaled=guidance.check_rescaled(release.diffusion.get("guidance_rescale_of", "v")),
+            clipping=build_clipping(**clipping) if (clipping := release.diffusion.get("clipping")) else None,
         )
 
     def capabilities(

@@ -79,13 +79,13 @@ def test_karras_lie_within_the_times_of_the_schedulers_in_sigma_and_within_the_t
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("DDIMScheduler", {"clip_sample": True, "thresholding": True, "trained_betas": [0.1], "beta_schedule": "exp"}),
-        ("DDPMScheduler", {"clip_sample": True, "variance_type": "learned_range"}),
+        ("DDIMScheduler", {"trained_betas": [0.1], "beta_schedule": "exp", "clip_sample_range": 0.0}),
+        ("DDPMScheduler", {"thresholding": True, "dynamic_thresholding_ratio": 1.5, "variance_type": "learned_range"}),
         ("PNDMScheduler", {"prediction_type": "sample", "num_train_timesteps": 0, "skip_prk_steps": 1}),
         ("EulerDiscreteScheduler", {"use_exponential_sigmas": True, "use_beta_sigmas": True, "sigma_max": 80.0}),
         ("EulerDiscreteScheduler", {"interpolation_type": "log_linear", "timestep_type": "continuous"}),
         ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "even", "steps_offset": -1, "beta_end": 2.0}),
-        ("HeunDiscreteScheduler", {"clip_sample": True, "beta_schedule": "exp"}),
+        ("HeunDiscreteScheduler", {"clip_sample": True, "clip_sample_range": "1", "beta_schedule": "exp"}),
         ("DPMSolverMultistepScheduler", {"solver_order": 3, "algorithm_type": "dpmsolver", "use_lu_lambdas": True}),
         ("DPMSolverMultistepScheduler", {"solver_type": "heun", "final_sigmas_type": "sigma_min"}),
         ("DPMSolverMultistepScheduler", {"lambda_min_clipped": -5.1, "use_flow_sigmas": True}),
@@ -146,8 +146,33 @@ def test_a_table_that_ends_in_nothing_but_noise_is_refused_for_eps(schedule, bet
 
 
 def test_clipping_is_on_where_a_config_of_ddim_does_not_say():
-    with pytest.raises(ValueError, match=r"clip_sample=True \(supported: False, None\)"):
-        schedulers.read_scheduler({"_class_name": "DDIMScheduler"})
+    for name in ("DDIMScheduler", "DDPMScheduler"):
+        assert schedulers.read_scheduler({"_class_name": name})[0]["clipping"] == {"bound": 1.0}
+    for name in ("LCMScheduler", "HeunDiscreteScheduler", "UniPCMultistepScheduler"):
+        assert "clipping" not in schedulers.read_scheduler({"_class_name": name})[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "clipping"),
+    [
+        ("DDIMScheduler", {"clip_sample_range": 2.5}, {"bound": 2.5}),
+        ("DDPMScheduler", {"thresholding": True, "sample_max_value": 3.0}, {"bound": 3.0, "quantile": 0.995}),
+        ("HeunDiscreteScheduler", {"clip_sample": True}, {"bound": 1.0}),
+        ("DPMSolverMultistepScheduler", {"thresholding": True}, {"bound": 1.0, "quantile": 0.995}),
+        (
+            "UniPCMultistepScheduler",
+            {"thresholding": True, "dynamic_thresholding_ratio": 0.9},
+            {"bound": 1.0, "quantile": 0.9},
+        ),
+        ("LCMScheduler", {"clip_sample": True, "clip_sample_range": 4.0}, {"bound": 4.0}),
+    ],
+)
+def test_bounds_of_estimates_are_read_and_written(name, options, clipping):
+    sections = schedulers.read_scheduler({"_class_name": name, "beta_schedule": "scaled_linear", **options})
+    assert sections[0]["clipping"] == clipping
+    assert schedulers.read_scheduler(schedulers.write_scheduler(*sections)) == sections
+    with pytest.raises(ValueError, match=r"(clip_sample|thresholding).* for the sampler pndm"):
+        schedulers.write_scheduler({**sections[0], "spacing": {}}, {"sampler": "pndm"})
 
 
 def test_combinations_that_have_no_meaning_are_refused():

@@ -1,5 +1,6 @@
 """Folders of diffusers as pipelines: pictures, their digest, null conditions, padding, and a dropped text encoder."""
 
+import functools
 import gc
 import shutil
 import weakref
@@ -9,12 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from dalle3_jax import convert
 from dalle3_jax.loading.diffusers import _trained_sizes
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.loading.stable_diffusion import PipelineDescription, describe_pipeline
+from dalle3_jax.models.unet_call import apply_unet
 from dalle3_jax.pipeline import Pipeline
-from dalle3_jax.pipeline.programs import sample_decoder
+from dalle3_jax.pipeline.programs import project_rows, sample_decoder
 from dalle3_jax.pipeline.request import Decoding
 from dalle3_jax.pipeline.specs import DecoderSpec
 from tests import public_folders
@@ -62,11 +66,11 @@ def test_the_scheduler_is_of_the_class_that_model_index_names(sd_folder, sdxl_fo
     for folder in (sd_folder, sdxl_folder):
         for name, sampler in (("DPMSolverMultistepScheduler", "dpmsolver++"), ("DDPMScheduler", "ddpm")):
             changes = {"scheduler": ["diffusers", name]}
-            if folder == sdxl_folder and name == "DDPMScheduler":  # SDXL's pipeline does not turn its clipping off
-                with pytest.raises(ValueError, match="clip_sample=True"):
-                    described(folder, tmp_path, "model_index.json", **changes)
-            else:
-                assert described(folder, tmp_path, "model_index.json", **changes).sampling == {"sampler": sampler}
+            found = described(folder, tmp_path, "model_index.json", **changes)
+            assert found.sampling == {"sampler": sampler}
+            # SDXL's pipeline does not turn its clipping off.
+            clips = folder == sdxl_folder and name == "DDPMScheduler"
+            assert found.diffusion.get("clipping") == ({"bound": 1.0} if clips else None)
     with pytest.raises(ValueError, match="unknown scheduler 'DEISMultistepScheduler'"):
         described(sd_folder, tmp_path, "model_index.json", scheduler=["diffusers", "DEISMultistepScheduler"])
 
@@ -310,3 +314,48 @@ def test_a_system_with_an_xfnet_drops_it_too(pipeline):
     assert dropped.params.keys() == {"unet", "vae"}
     [one], [other] = (made("a fox", seed=3, batch_size=2) for made in (pipeline, dropped))
     np.testing.assert_array_equal(one.image, other.image)
+
+
+@pytest.mark.parametrize("written", [None, ["CLIPModel"], ["CLIPTextModelWithProjection"]])
+def test_the_classes_of_networks_are_those_that_model_index_names(sd_folder, tmp_path, written):
+    changes = {"architectures": written}
+    encoder = described(sd_folder, tmp_path, "text_encoder/config.json", **changes).networks["text_encoder"]
+    assert encoder.module == convert.open(sd_folder / "text_encoder").module
+    assert encoder.config["architectures"] == ["CLIPTextModel"]
+    with pytest.raises(ValueError, match="of the class AutoencoderTiny, which cannot be read"):
+        described(sd_folder, tmp_path, "model_index.json", vae=["diffusers", "AutoencoderTiny"])
+
+
+def test_a_text_encoder_that_projects_nothing_has_no_use_for_what_does(sd_folder, tmp_path):
+    copy = Path(shutil.copytree(sd_folder / "text_encoder", tmp_path / "copy"))
+    file = copy / "model.safetensors"
+    others = {"text_projection.weight": np.ones((3, 3), np.float32), "logit_scale": np.ones((), np.float32)}
+    save_file({**load_file(file), **others}, file)
+    ours, theirs = convert.load(copy)[1], convert.load(sd_folder / "text_encoder")[1]
+    assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs))
+
+
+def test_the_refiner_of_sdxl_reads_one_text_encoder_and_is_led_from_images_that_look_bad(tmp_path):
+    folder = public_folders.stable_diffusion_refiner(tmp_path / "refiner")
+    refiner = Pipeline.load(folder)
+    assert set(refiner.release.modules) == {"text_encoder", "unet", "vae"}
+    assert not refiner.release.text["zero_null"]
+    assert list(open_release(folder, ["text_encoder"]).modules) == ["text_encoder"]
+    condition, null = refiner.prompts.get(PROMPTS), refiner.prompts.get_null([""] * 2)
+    for nulls, score in ((null, [6.0, 6.0, 2.5, 2.5]), (None, [6.0, 6.0])):
+        rows = project_rows(refiner.params, condition, nulls, system=refiner.system)
+        assert np.asarray(rows.score).tolist() == score
+    x, t = normal(4, 2, 2, 4), jnp.full(4, 500.0)
+    rows = project_rows(refiner.params, condition, null, system=refiner.system)
+    unet = functools.partial(apply_unet, refiner.system.unet, refiner.params["unet"], x, t, factor=8)
+    told, same = unet(rows), unet(rows._replace(score=jnp.full(4, 6.0)))
+    assert np.abs(told - same).max(axis=(1, 2, 3)).astype(bool).tolist() == [False, False, True, True]
+
+
+def test_a_refiner_is_known_by_its_index_and_needs_its_unet(sdxl_folder, tmp_path):
+    folder = public_folders.stable_diffusion_refiner(tmp_path / "refiner")
+    for changed in ({"requires_aesthetics_score": None}, {"requires_aesthetics_score": False}):
+        with pytest.raises(ValueError, match="lacks text_encoder: a StableDiffusionXLImg2ImgPipeline has"):
+            described(folder, tmp_path, "model_index.json", **changed)
+    with pytest.raises(ValueError, match="takes 6 size ids, and a pipeline of its kind has 5"):
+        described(sdxl_folder, tmp_path, "model_index.json", requires_aesthetics_score=True)

@@ -57,12 +57,14 @@ def vae(scaling: float, channels: tuple[int, ...] = (2, 4, 4, 4)) -> torch.nn.Mo
     )
 
 
-def unet(context: int, vector: int = 0, channels: int = 4, guidance: int | None = None) -> torch.nn.Module:
+def unet(
+    context: int, vector: int = 0, channels: int = 4, guidance: int | None = None, ids: int = 6
+) -> torch.nn.Module:
     """Two levels; with `vector` SDXL's pooled text and size ids; told the scale of guidance by so many sinusoids."""
     added = {
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": vector + 6 * 256,
+        "projection_class_embeddings_input_dim": vector + ids * 256,
         "use_linear_projection": True,
     }
     return weights.perturb(
@@ -145,6 +147,27 @@ def stable_diffusion_xl(folder: Path, scheduler: diffusers.SchedulerMixin) -> di
         tokenizer_2=second,
         unet=unet(8 + 10, vector=6),
         scheduler=scheduler,
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder / "pipeline")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def stable_diffusion_refiner(folder: Path, scheduler: diffusers.SchedulerMixin) -> diffusers.DiffusionPipeline:
+    """The shape of SDXL's refiner: the second text encoder alone, and an aesthetic score among five size ids."""
+    torch.manual_seed(3)
+    words = tokenizer(folder / "words", pad="!")
+    pipeline = diffusers.StableDiffusionXLImg2ImgPipeline(
+        vae=vae(0.13025),
+        text_encoder=None,
+        text_encoder_2=text_encoder(len(words), 10, projection=10, activation="gelu"),
+        tokenizer=None,
+        tokenizer_2=words,
+        unet=unet(10, vector=10, ids=5),
+        scheduler=scheduler,
+        requires_aesthetics_score=True,
+        force_zeros_for_empty_prompt=False,
         add_watermarker=False,
     )
     pipeline.save_pretrained(folder / "pipeline")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as image_to_image
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_inpaint as inpainting
+from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl_img2img as refining
 
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.pipeline.batching import encode_edits
@@ -70,6 +71,16 @@ def test_an_image_and_one_noise_give_the_same_latents(scheduler, strength, tmp_p
     edit, noise, latents = prepared(tmp_path / "pipeline", strength=strength)
     monkeypatch.setattr(image_to_image, "randn_tensor", lambda *_, **__: noise)
     expected = theirs(PROMPTS, image=torch_rows(edit.latents), **given(strength)).images
+    agree_on_latents(agree, latents, expected)
+
+
+def test_the_refiner_of_sdxl_refines_alike(tmp_path, agree, monkeypatch):
+    """Its null rows are told of images that look bad, which no other UNet is."""
+    theirs = pipelines.stable_diffusion_refiner(tmp_path, SCHEDULERS["euler"]())
+    edit, noise, latents = prepared(tmp_path / "pipeline", strength=0.3)
+    monkeypatch.setattr(refining, "randn_tensor", lambda *_, **__: noise)
+    how = {"original_size": SIZE, "target_size": SIZE}
+    expected = theirs(PROMPTS, image=torch_rows(edit.latents), **how, **given(0.3)).images
     agree_on_latents(agree, latents, expected)
 
 

@@ -28,6 +28,7 @@ from dalle3_jax.convert import schedulers
 from dalle3_jax.convert.scheduler_options import SCHEDULERS
 from dalle3_jax.diffusion import prediction, samplers, schedules
 from dalle3_jax.diffusion import spacing as laid
+from dalle3_jax.diffusion.clipping import build_clipping
 
 MOST = 13
 SHAPE = (5, 6, 4)
@@ -80,7 +81,8 @@ def options_of(sampler):
 
 def scheduler_of(sampler, **options):
     """diffusers' scheduler, with options that its class does not have left out."""
-    options |= {"clip_sample": False, "algorithm_type": {"dpmsolver++_sde": "sde-dpmsolver++"}.get(sampler)}
+    options = {"clip_sample": False, **options}
+    options |= {"algorithm_type": {"dpmsolver++_sde": "sde-dpmsolver++"}.get(sampler)}
     taken = options_of(sampler)
     return CLASSES[sampler](**{key: value for key, value in options.items() if key in taken and value is not None})
 
@@ -126,10 +128,11 @@ def compare(sampler, steps, agree, monkeypatch, limit=1e-4, told_within=1e-3, **
     np.testing.assert_allclose(schedule.network_time(times[:-1]), told.numpy(), atol=told_within)
     state = samplers.initial_state(laid.initial_noise_std(schedule, steps, spacing, sampler) * fresh[0])
     padded = jnp.pad(times, (0, MOST + 1 - len(times)))
+    clipping = diffusion.get("clipping")
+    step = samplers.find_step(sampler, diffusion["prediction"], build_clipping(**clipping) if clipping else None)
     for index, x in enumerate(states):
         agree(state.x, x, limit)
         if index < steps:
-            step = samplers.SAMPLERS[sampler]
             state = ours(step, schedule, diffusion["prediction"], state, padded, keys, jnp.asarray(index))
 
 
@@ -188,6 +191,22 @@ def test_the_table_that_is_linear_in_beta(agree, monkeypatch):
 )
 def test_loops_that_end_at_the_first_entry(sampler, end, spacing, agree, monkeypatch):
     compare(sampler, 10, agree, monkeypatch, **BETAS, **KINDS["eps"], **SPACINGS[spacing], **end)
+
+
+BOUNDS = {
+    "clipped": {"clip_sample": True, "clip_sample_range": 0.7},
+    "thresholded": {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_max_value": 1.4},
+}
+
+
+@pytest.mark.parametrize("kind", ["eps", "v"])
+@pytest.mark.parametrize(
+    ("sampler", "bounds"),
+    [(sampler, name) for sampler in CLASSES for name in BOUNDS if {*BOUNDS[name]} <= options_of(sampler)],
+)
+def test_estimates_within_bounds(sampler, bounds, kind, agree, monkeypatch):
+    laying = {} if sampler == "lcm" else SPACINGS["leading"]
+    compare(sampler, 10, agree, monkeypatch, **BETAS, **KINDS[kind], **laying, **BOUNDS[bounds])
 
 
 # PNDM steps over a fixed number of entries: only leading times are those of its loop at every number of steps.

@@ -1,0 +1,46 @@
+"""Bounds of estimates of x0: closed forms, and where DDIM keeps the noise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax.diffusion import samplers, schedules
+from dalle3_jax.diffusion.clipping import Clipping, build_clipping
+
+SCHEDULE = schedules.build_schedule(name="cosine")
+KEYS = jax.random.split(jax.random.key(1), 2)
+X = jax.random.normal(jax.random.key(0), (2, 3, 4, 2)) * jnp.array([0.2, 3.0])[:, None, None, None]
+
+
+def test_fixed_bounds_cut_and_thresholds_scale_the_images_that_exceed_them():
+    np.testing.assert_allclose(Clipping(0.5)(X), np.clip(X, -0.5, 0.5))
+    small, large = Clipping(10.0, 0.9)(X)
+    np.testing.assert_allclose(small, X[0], rtol=1e-6)  # below 1 nothing is scaled
+    cut = np.quantile(np.abs(X[1]), 0.9)
+    np.testing.assert_allclose(large, np.clip(X[1], -cut, cut) / cut, rtol=1e-5)
+    assert np.abs(Clipping(1.2, 0.9)(X)[1]).max() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "heun", "dpmsolver++", "unipc", "lcm", "pndm"])
+def test_a_step_to_the_clean_image_ends_within_the_bounds(name):
+    step = samplers.find_step(name, "v", Clipping(0.25))
+    state = samplers.initial_state(X, samplers.past_outputs(samplers.SAMPLERS[name]))
+    t, s = jnp.float32(0.4), jnp.float32(0.0)
+    end = jax.jit(lambda state: step(lambda x, t: 2 * x, SCHEDULE, state, t, t, s, KEYS))(state)
+    assert np.abs(end.x).max() <= (0.26 if name != "lcm" else 0.5)
+
+
+def test_ddim_keeps_the_noise_of_the_estimate_before_it_was_cut():
+    t, s, bound = jnp.float32(0.6), jnp.float32(0.3), 0.5
+    state = samplers.initial_state(X)
+    got = samplers.find_step("ddim", "eps", Clipping(bound))(lambda x, t: x, SCHEDULE, state, t, t, s, KEYS).x
+    eps = (X - SCHEDULE.alpha(t) * X) / SCHEDULE.sigma(t)
+    expected = SCHEDULE.alpha(s) * jnp.clip(X, -bound, bound) + SCHEDULE.sigma(s) * eps
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [{"bound": 0.0}, {"bound": float("inf")}, {"quantile": 1.5}, {"quantile": -0.1}])
+def test_what_is_no_bound_is_refused(fields):
+    with pytest.raises(ValueError, match="a bound above 0"):
+        build_clipping(**fields)
