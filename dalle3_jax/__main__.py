@@ -2,13 +2,15 @@
 
 import difflib
 import importlib
+import io
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from dalle3_jax.commands import COMMANDS, MEMORY_REMEDIES, RESUMABLE
 from dalle3_jax.runtime.device_errors import explain_device_error
-from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, print_error
+from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_error
 
 # Libraries that only some commands need -> the extra that brings them.
 EXTRAS = {
@@ -61,15 +63,24 @@ def run_command(name: str, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         remark = "; the same command goes on from what is saved" if name in RESUMABLE else ""
         print(f"stopped{remark}", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED
     except (RuntimeError, MemoryError, AssertionError) as error:
         if explained := explain_device_error(error, MEMORY_REMEDIES.get(name, "")):
             return print_error(*explained)
         raise
 
 
+def _print_whatever_comes() -> None:
+    """Show by its code what the terminal's encoding lacks, so that no file's name stops a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names, with the rest as its own arguments."""
+    if argv is None:
+        _print_whatever_comes()
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help", "help"):
         print(usage_text())
@@ -77,7 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name == "--version":
         print(version("dalle3_jax"))
         return 0
-    return run_command(name, rest) if name in COMMANDS else fail_unknown_command(name)
+    if name not in COMMANDS:
+        return fail_unknown_command(name)
+    code = run_command(name, rest)
+    if code == EXIT_INTERRUPTED and argv is None:  # a second Ctrl-C ends Python at once, not within its own clean-up
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return code
 
 
 if __name__ == "__main__":

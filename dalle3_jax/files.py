@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -17,10 +18,25 @@ STRAYS = (
     *("lost+found", "$recycle.bin", "system volume information"),
 )
 
+LOCAL_SCHEME = re.compile(r"^(?:(?:file|local)://(?:localhost(?=/))?|file:(?=/))", re.IGNORECASE)
+"""What an address of this machine may begin with."""
+
+
+def local_path(path: str | Path) -> str:
+    """A path of this machine as the system takes it: without file://, and ~ is the home folder."""
+    return os.path.expanduser(LOCAL_SCHEME.sub("", str(path)))
+
 
 def is_stray(name: str) -> bool:
     """Whether a system, not a person, leaves such a file or folder beside others: ._x, .nfs0001, Thumbs.db, @eaDir."""
     return name.startswith(".") or name.lower() in STRAYS
+
+
+def stand_in_kind(head: bytes) -> str:
+    """The kind of a file that stands where another was to be downloaded, and the remedy; "" of any other beginning."""
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS: run git lfs pull"
+    return "a web page: fetch it again" if head.lstrip()[:5].lower() in (b"<!doc", b"<html", b"<?xml") else ""
 
 
 def write_whole(path: Path, data: bytes, *, parents: bool = False) -> None:

@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 import jax.numpy as jnp
 import numpy as np
 
+from dalle3_jax.files import stand_in_kind
+
 __all__ = ["DTYPES", "FLOATS", "Tensors", "have_same_bytes", "is_finite"]
 
 FLOATS = {
@@ -111,9 +113,11 @@ def _map_file(path: Path) -> tuple[np.ndarray, int, Any]:
         raise ValueError("it is no file" if path.exists() else "there is no such file")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        first = file.read(9)
+        first = file.read(64)
+        if kind := stand_in_kind(first):
+            raise ValueError(f"it is {kind}")
         # The lengths of some sound headers begin as pickles do.
-        if first.startswith(PICKLES) and first[8:] != b"{":
+        if first.startswith(PICKLES) and first[8:9] != b"{":
             raise ValueError(f"it is a pickle under the name of another format; {ELSEWHERE}")
         length = int.from_bytes(first[:8], "little")
         if len(first) < 8 or length > size - 8:

@@ -3,12 +3,12 @@
 import argparse
 import contextlib
 import functools
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from dalle3_jax.files import LOCAL_SCHEME, local_path
 from dalle3_jax.pipeline.request import SETTINGS, Setting
 from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, print_error
 
@@ -40,17 +40,24 @@ class CommandParser(argparse.ArgumentParser):
     ) -> Any:
         """As argparse does it; but what follows an option that takes a text is that text, "-night" too.
 
-        A home folder is one in `--option=~/folder` too, where shells leave it alone.
+        A home folder is one in `--option=~/folder` too, where shells leave it alone; file:///folder is /folder.
         """
         joined = self._join_texts(sys.argv[1:] if args is None else args)
-        return super().parse_known_args([self._expand_home(argument) for argument in joined], namespace)
+        return super().parse_known_args(list(self._with_local_paths(joined)), namespace)
 
-    def _expand_home(self, argument: str) -> str:
-        option, equals, value = argument.partition("=")
-        action = self._option_string_actions.get(option)
-        if not equals or value[:1] != "~" or action is None or action.metavar == "TEXT":
-            return argument
-        return f"{option}={os.path.expanduser(value)}"
+    def _with_local_paths(self, arguments: Iterable[str]) -> Iterator[str]:
+        """The arguments with paths of this machine as the system takes them, those that are texts as they are."""
+        before = ""
+        for argument in arguments:
+            option, equals, value = argument.partition("=")
+            if not argument.startswith("-"):
+                option, equals, value = before, "", argument
+            action = self._option_string_actions.get(option)
+            is_path = (equals and action is not None) or LOCAL_SCHEME.match(value)
+            if is_path and not (action is not None and action.metavar == "TEXT"):
+                argument = f"{option}={local_path(value)}" if equals else local_path(value)
+            yield argument
+            before = argument
 
     def _join_texts(self, arguments: Iterable[str]) -> list[str]:
         """The arguments, a text that begins with a dash as OPTION=TEXT, unless it is an option of this command."""

@@ -7,7 +7,6 @@ too where fsspec and its plug-in for them are installed; memory:// is one that t
 import errno
 import functools
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,8 +20,8 @@ from typing import Any
 import fsspec
 
 from dalle3_jax import files as local_files
+from dalle3_jax.files import LOCAL_SCHEME, local_path
 
-LOCAL_SCHEME = re.compile(r"^(?:(?:file|local)://(?:localhost(?=/))?|file:(?=/))", re.IGNORECASE)
 UNREADABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL)
 """Errors that say something of one file, not of the disk or the network."""
 
@@ -52,11 +51,6 @@ class FileEntry:
 def is_remote(path: str | Path) -> bool:
     """Whether it is an address, not a path of this machine."""
     return "://" in str(path) and not LOCAL_SCHEME.match(str(path))
-
-
-def local_path(path: str | Path) -> str:
-    """A path of this machine as the system takes it: without file://, and ~ is the home folder."""
-    return os.path.expanduser(LOCAL_SCHEME.sub("", str(path)))
 
 
 def join_path(folder: str | Path, name: str) -> str:

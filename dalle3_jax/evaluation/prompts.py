@@ -106,7 +106,7 @@ class Prompt:
 def read_prompts(path: str | Path) -> tuple[list[Prompt], list[str]]:
     """The prompts of a JSONL file, and what is wrong with its other lines; ValueError where no prompt is left."""
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the suite {str(path)!r}: {error}") from None
     prompts: dict[str, Prompt] = {}

@@ -56,7 +56,7 @@ def has_questions(path: Path) -> bool:
 def read_questions(path: str | Path) -> tuple[list[QuestionPrompt], list[str]]:
     """The prompts of a file in GenEval 2's format, and what is wrong with its other lines; ValueError without any."""
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the suite {str(path)!r}: {error}") from None
     prompts, errors = [], []

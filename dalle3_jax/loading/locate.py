@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from dalle3_jax.checkpoints.release_record import is_release
 from dalle3_jax.convert.folders import no_weights_message
-from dalle3_jax.files import is_stray
+from dalle3_jax.files import is_stray, local_path
 from dalle3_jax.loading.hub import fetch, is_hub_id
 
 __all__ = ["DEMO", "Located", "find_release", "find_stage", "locate"]
@@ -32,7 +32,9 @@ def locate(name: str | Path, variant: str | None = None) -> Located:
 
     A path that exists goes before an id of the hub; `variant` is that of `fetch`.
     """
-    given = Path(name).expanduser()
+    given = Path(local_path(name))
+    if given.is_file() and given.suffix == ".json":
+        raise ValueError(f"{given} describes a checkpoint: give its folder, {given.parent}")
     if given.is_file() and given.suffix != ".safetensors":
         raise ValueError(f"{given} cannot be used: {no_weights_message([given.name])}")
     if kind := _public_kind(given):
@@ -53,7 +55,7 @@ def find_release(name: str | Path) -> Path:
     """The folder that "demo", a release's folder or a training workdir stands for; ValueError when there is none."""
     if str(name) == "demo":
         return DEMO
-    given = Path(name).expanduser()
+    given = Path(local_path(name))
     for folder in (given, given / "release", given / "base" / "release"):
         if is_release(folder):
             return folder

@@ -27,8 +27,8 @@ class Condition(NamedTuple):
 class ProjectedCondition(NamedTuple):
     """The same with the keys and values that each transformer of a UNet, by its name, has of the tokens.
 
-    They are of the text alone: a sampling loop computes them once (see `unet_call.project_condition`). The `score` is the
-    last size id of SDXL's refiner, in place of that of good images.
+    They are of the text alone: a sampling loop computes them once (see `unet_call.project_condition`). The `score` is
+    the last size id of SDXL's refiner, in place of that of good images.
     """
 
     keys: Mapping[str, ContextKeys]

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from dalle3_jax.data.image_files import FORMATS, flatten_image, is_animated, read_upright, round_grey, turn_upright
+from dalle3_jax.files import local_path
 from dalle3_jax.pipeline.image_formats import read_metadata_text
 
 __all__ = ["MOST_PIXELS", "InputImage", "open_input_image", "open_input_mask", "read_input_image"]
@@ -83,8 +84,9 @@ def _open_input(source: Any, convert: Callable[[Image.Image], np.ndarray]) -> In
     if isinstance(source, InputImage):
         return source
     if isinstance(source, str | Path):
-        pixels, metadata = _read_file(source, convert)
-        return _describe(pixels, str(source), metadata, lambda: _read_file(source, convert)[0])
+        path = local_path(source)
+        pixels, metadata = _read_file(path, convert)
+        return _describe(pixels, str(source), metadata, lambda: _read_file(path, convert)[0])
     metadata = getattr(source, "metadata", {})  # of a generated image
     image = getattr(source, "image", source)
     if isinstance(image, np.ndarray):

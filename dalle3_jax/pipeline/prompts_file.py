@@ -8,11 +8,16 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from dalle3_jax.files import local_path
+
 __all__ = ["STANDARD_INPUT", "read_prompts_file"]
 
 STANDARD_INPUT = "-"
 LINES, TABLES = (".jsonl", ".ndjson", ".jsonlines"), {".csv": ",", ".tsv": "\t"}
-OTHERS = (".yaml", ".yml", ".toml", ".xml", ".html", ".htm", ".md", ".ini", ".py", ".xlsx", ".ods", ".parquet")
+OTHERS = (
+    *(".yaml", ".yml", ".toml", ".xml", ".html", ".htm", ".md", ".ini", ".py", ".rtf", ".parquet", ".gz", ".zip"),
+    *(".xlsx", ".xls", ".ods", ".docx", ".doc", ".odt", ".pdf", ".json5", ".jsonc"),
+)
 """What would be drawn line by line, and never is meant so."""
 
 Entry = tuple[str, Any]
@@ -26,9 +31,10 @@ def read_prompts_file(name: str, is_text: Callable[[str], bool]) -> list[Entry]:
     JSON unless `is_text` holds for their name); all others are one prompt a line, where # begins a comment. What comes
     from standard input may be any but a table.
     """
-    text, suffix = _read_text(name), Path(name).suffix.lower()
+    suffix = Path(name).suffix.lower()
     if suffix in OTHERS:
         raise ValueError(f"{name}: prompts are read from .txt (one a line), .jsonl, .json, .csv and .tsv")
+    text = _read_text(name)
     if suffix in TABLES:
         return list(_table_entries(name, text, TABLES[suffix], is_text))
     if suffix in LINES:
@@ -44,7 +50,7 @@ def read_prompts_file(name: str, is_text: Callable[[str], bool]) -> list[Entry]:
 def _read_text(name: str) -> str:
     """The text of a file or of standard input, with one kind of line end."""
     try:
-        content = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
+        content = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(local_path(name)).read_bytes()
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"cannot read the prompts file {name!r}: {error}; save it as UTF-8") from None
@@ -65,8 +71,10 @@ def _plain_entries(name: str, text: str) -> Iterator[Entry]:
     for source, line in _numbered_lines(name, text):
         if line.startswith("#"):
             comments += 1
-        elif line.startswith("{") and isinstance(_parse_line(line), dict):
+        elif line.startswith(("{", "[")) and (document := _parse_document(line)) and isinstance(document[0], dict):
             yield source, ValueError("it is JSON: name the file .jsonl")
+        elif any(letter < " " and letter != "\t" for letter in line):
+            yield source, ValueError("it has control characters: this is no file of text")
         else:
             yield source, line
     if comments:

@@ -36,6 +36,7 @@ def setting_notices(
         reason = _idle_reason(request, takes_scale, step_times)
         if reason and (idle := _idle_settings(request, takes_scale, own)):
             notices.append(f"{' and '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect: {reason}")
+        notices += _idle_alone(request, step_times)
     return list(dict.fromkeys(notices))
 
 
@@ -81,6 +82,21 @@ def _idle_settings(request: Request, takes_scale: bool, defaults: Mapping[str, A
             text = repr(shorten(value)) if isinstance(value, str) else _plain(value)
             idle.append(f"{name} {text}")
     return idle
+
+
+def _idle_alone(request: Request, step_times: StepTimes) -> list[str]:
+    """A notice for each setting that has no effect for a reason of its own."""
+    sampling, edit, notices = request.sampling, request.edit, []
+    if edit.feather != SETTINGS["feather"].default and edit.kind != "mask":
+        notices.append(f"feather {edit.feather} has no effect: there is no mask and no outpaint")
+    if sampling.deep_cache == 1 and not sampling.text_gate:
+        return notices
+    times = step_times(sampling)[begin_step(edit, sampling.steps) :]
+    if sampling.deep_cache > 1 and len(times) == 1:
+        notices.append(f"deep_cache {sampling.deep_cache} has no effect: there is one step")
+    if sampling.text_gate and times and not any(time < sampling.text_gate for time in times[1:]):
+        notices.append(f"text_gate {sampling.text_gate:g} has no effect: no step after the first begins below it")
+    return notices
 
 
 def _plain(value: Any) -> str:

@@ -6,7 +6,14 @@ from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED
 
 __all__ = ["explain_device_error", "first_line"]
 
-OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "out_of_memory", "alloc_failed")
+OUT_OF_MEMORY = (
+    "resource_exhausted",
+    "out of memory",
+    "out_of_memory",
+    "alloc_failed",
+    "bad_alloc",
+    "failed to allocate",
+)
 NO_BACKEND = ("unable to initialize backend", "unknown backend", "not in the list of known backends")
 HELD_BY_ANOTHER = "already in use by process"
 

@@ -17,6 +17,9 @@ EXIT_HUNG = 70
 EXIT_SAVED = 75
 """A signal came, and everything is saved: EX_TEMPFAIL, run the same command again to go on."""
 
+EXIT_INTERRUPTED = 130
+"""Ctrl-C, as shells count it."""
+
 
 def print_error(error: object, code: int) -> int:
     """Print the error in one line, and return the code."""

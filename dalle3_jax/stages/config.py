@@ -14,6 +14,7 @@ from dalle3_jax.data.settings import DEFAULTS, resolve_settings
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.weighting import WEIGHTINGS
+from dalle3_jax.files import local_path
 from dalle3_jax.models.build import COMPONENT_NETWORKS, build_models
 from dalle3_jax.stages.config_files import find_config, read_config_file
 from dalle3_jax.stages.objective import moved_key_error, objective_errors
@@ -70,7 +71,7 @@ def load_config(argv: Sequence[str]) -> tuple[ConfigDict, Path] | None:
     config = read_config_file(find_config(file), *filter(None, [stage]))
     if not config.get("train", {}).get("stage"):
         raise ValueError(f"the config {values.config!r} names no train.stage")
-    return apply_overrides(config, overrides), Path(values.workdir).expanduser()
+    return apply_overrides(config, overrides), Path(local_path(values.workdir))
 
 
 def _join_values(argv: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import dalle3_jax
+from dalle3_jax.files import local_path
 from dalle3_jax.stages.objective import moved_key_error
 
 __all__ = ["find_config", "importable_configs", "read_config_file"]
@@ -27,7 +28,7 @@ def find_config(name: str, folder: str = "") -> Path:
     A file that is there goes before one that the package carries; `folder` is where in those a bare name is sought
     first. Raises ValueError naming those that there are.
     """
-    path = Path(name).expanduser()
+    path = Path(local_path(name))
     if path.suffix == ".py" and path.is_file():
         return path
     inner = path.as_posix().removeprefix("configs/").removesuffix(".py")

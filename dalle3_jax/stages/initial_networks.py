@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from dalle3_jax import convert
 from dalle3_jax.checkpoints.release_record import is_release, read_record
+from dalle3_jax.files import local_path
 from dalle3_jax.loading.locate import find_release
 from dalle3_jax.loading.stable_diffusion import describe_pipeline
 from dalle3_jax.models.build import module_fields, module_kind
@@ -28,7 +29,7 @@ def add_initial_sections(config: ConfigDict, file: Path) -> None:
 
 
 def _find_section(file: Path, component: str, where: str) -> ConfigDict | None:
-    path = Path(where).expanduser()
+    path = Path(local_path(where))
     if where == "demo" or path.exists():
         return ConfigDict(_stored_fields(path, component))
     seen: list[str] = []

@@ -55,6 +55,8 @@ class Trap:
 
 BAD = {
     "empty": (b"", "0 bytes and the file has 0: it is cut short"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS: run git lfs pull"),
+    "web page": (b"\n<!DOCTYPE html><html>" + bytes(90), "a web page: fetch it again"),
     "seven bytes": (b"\2" + bytes(6), "cut short"),
     "no header": (bytes(8), "not JSON"),
     "header behind the end": (packed(b"{}", length=3), "says 3 bytes and the file has 10"),

@@ -1,9 +1,14 @@
 """Errors of commands: one line, and the exit code that says whose fault it was."""
 
+import io
+import signal
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
+from dalle3_jax import __main__ as front
 from dalle3_jax.commands.cli import CommandError, CommandParser, bad_input, failures, print_command_errors
 
 
@@ -85,6 +90,18 @@ def test_a_home_folder_is_one_behind_an_equals_sign_too(monkeypatch):
     assert parser.parse_args(["--outdir=a~b"]).outdir == "a~b"
 
 
+@pytest.mark.parametrize("address", ["file:///data/a", "FILE://localhost/data/a", "file:/data/a"])
+def test_an_address_of_this_machine_is_a_path_wherever_one_may_stand(address):
+    parser = CommandParser("command", allow_abbrev=False)
+    parser.add_argument("--outdir", metavar="DIR")
+    parser.add_argument("--prompt", metavar="TEXT")
+    parser.add_argument("files", nargs="*")
+    for given in (["--outdir", address], [f"--outdir={address}"]):
+        parsed = parser.parse_args([address, *given, "--prompt", address])
+        assert (parsed.files, parsed.outdir, parsed.prompt) == (["/data/a"], "/data/a", address)
+    assert parser.parse_args(["--outdir", "gs://b/a", "a/file:/x"]).files == ["a/file:/x"]
+
+
 @pytest.mark.parametrize("text", ["-night", "-10 degrees, snow", "-- a dash", "-n1ght", "--prompts", "-x=1", "-"])
 def test_a_text_may_begin_with_a_dash(parser, text):
     parsed = parser.parse_args(["--prompt", text, "--negative-prompt", text, "--prompt", "b", "-n", "2"])
@@ -97,3 +114,24 @@ def test_a_text_that_was_forgotten_is_still_an_error(parser, follows, capsys):
         parser.parse_args(["--prompt", *follows])
     assert stop.value.code == 2
     assert "--prompt: expected one argument" in capsys.readouterr().err
+
+
+def test_a_terminal_shows_by_its_code_what_its_encoding_lacks(monkeypatch):
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(said, encoding="ascii", errors="strict"))
+    monkeypatch.setattr(sys, "argv", ["dalle3-jax", "s\xe4mple"])
+    assert front.main() == 2
+    assert said.getvalue().startswith(b"error: no command 's\\xe4mple'")
+
+
+@pytest.mark.parametrize(("argv", "again"), [(None, [(signal.SIGINT, signal.SIG_DFL)]), (["sample"], [])])
+def test_a_second_ctrl_c_ends_the_program_at_once_and_leaves_a_caller_its_own(argv, again, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    signals = []
+    monkeypatch.setattr(sys, "argv", ["dalle3-jax", "sample"])
+    monkeypatch.setattr(front.importlib, "import_module", lambda name: types.SimpleNamespace(main=interrupted))
+    monkeypatch.setattr(front.signal, "signal", lambda *given: signals.append(given))
+    assert front.main(argv) == 130
+    assert signals == again

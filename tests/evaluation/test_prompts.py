@@ -154,6 +154,13 @@ def test_the_second_prompt_of_an_id_is_left_out(tmp_path):
     assert read_prompts(file) == ([PLAIN], ["line 2: another prompt has the id 'one-01'"])
 
 
+def test_a_line_ends_where_the_file_says_and_not_where_unicode_does(tmp_path):
+    prompt = replace(PLAIN, text="one\u2028two\x85three")
+    line = json.dumps(json.loads(prompt_to_json(prompt)), ensure_ascii=False)
+    (tmp_path / "suite.jsonl").write_text(f"{line}\n", encoding="utf-8")
+    assert read_prompts(tmp_path / "suite.jsonl") == ([prompt], [])
+
+
 def test_a_file_of_bad_lines_alone_is_refused_with_eight_of_them(tmp_path):
     file = tmp_path / "suite.jsonl"
     file.write_text("{\n" * 10, encoding="utf-8")

@@ -253,6 +253,11 @@ ALONE = "guidance_scale 1 is no guidance"
         ({"guidance_scale": 1, "negative_prompt": " "}, ""),
         ({"guidance_scale": 1, "negative_prompt": "snow", "upscale": 2}, ""),
         ({"guidance_scale": 1.01, "negative_prompt": "snow", "guidance_rescale": 0.7}, ""),
+        ({"feather": 9}, "feather 9 has no effect: there is no mask and no outpaint"),
+        ({"deep_cache": 3, "steps": 1}, "deep_cache 3 has no effect: there is one step"),
+        ({"deep_cache": 3, "steps": 2}, ""),
+        ({"text_gate": 0.2}, "text_gate 0.2 has no effect: no step after the first begins below it"),
+        ({"text_gate": 0.3}, ""),
     ],
 )
 def test_settings_without_effect_and_scales_below_one_get_a_notice_each(settings, notice):

@@ -18,6 +18,7 @@ MEMORY = (
     jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 17179869184 bytes.\n  more lines"),
     jax.errors.JaxRuntimeError("INTERNAL: Failed to allocate: CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
     jax.errors.JaxRuntimeError("INTERNAL: cuDNN: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("std::bad_alloc"),
     MemoryError("Unable to allocate 12.3 GiB for an array"),
     MemoryError(),
 )

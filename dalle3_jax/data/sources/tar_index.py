@@ -18,7 +18,7 @@ from dalle3_jax.data import files
 from dalle3_jax.data.image_files import read_image_size
 from dalle3_jax.data.sources.captions_beside import ENDINGS, PARTS
 from dalle3_jax.data.sources.index import UNKNOWN
-from dalle3_jax.files import STRAYS, is_stray
+from dalle3_jax.files import STRAYS, is_stray, stand_in_kind
 
 HEAD = 64 * 1024
 """Bytes of a picture that are read for its size; where cameras put more before it, all are."""
@@ -107,11 +107,7 @@ def describe_content(head: bytes) -> str:
     """The kind of a file named .tar that is none, and what to do; empty where nothing is known against it."""
     if kind := next((kind for magic, kind in COMPRESSED.items() if head.startswith(magic)), ""):
         return f"compressed ({kind}): unpack it, since records are read from within it"
-    if head.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS: run git lfs pull"
-    if head.lstrip()[:5].lower() in (b"<!doc", b"<html", b"<?xml"):
-        return "a web page: fetch the tar again"
-    return ""
+    return stand_in_kind(head)
 
 
 def list_members(tar: tarfile.TarFile) -> Iterator[Member]:
