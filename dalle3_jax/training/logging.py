@@ -5,7 +5,7 @@ import json
 import math
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,12 @@ class MetricsWriter:
         self._active = jax.process_index() == 0
         if not self._active:
             return
-        from tensorboardX import SummaryWriter
-
         path = folder / "metrics.jsonl"
         _truncate_metrics(path, first_step)
         self._file = path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
-        self._wandb = _start_wandb(wandb, folder, config) if wandb else None
+        self._mirrors: dict[str, Any] = {"tensorboard": _start_tensorboard(folder, first_step)}
+        if wandb:
+            self._mirrors["wandb"] = _start_wandb(wandb, folder, config)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line for one step."""
@@ -45,18 +44,25 @@ class MetricsWriter:
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         missing = dict.fromkeys(metrics.keys() - finite.keys())  # null: JSON knows no NaN
         print(json.dumps({"step": step, **finite, **missing}), file=self._file, flush=True)
-        for name, value in finite.items():
-            self._board.add_scalar(name, value, step)
-        if self._wandb is not None:
-            self._wandb.log(finite, step=step)
+        self._mirror("tensorboard", lambda board: [board.add_scalar(*pair, step) for pair in finite.items()])
+        self._mirror("wandb", lambda run: run.log(finite, step=step))
 
     def close(self) -> None:
         """Write what is buffered."""
         if self._active:
             self._file.close()
-            self._board.close()
-            if self._wandb is not None:
-                self._wandb.finish()
+            self._mirror("tensorboard", lambda board: board.close())
+            self._mirror("wandb", lambda run: run.finish())
+
+    def _mirror(self, name: str, send: Callable[[Any], object]) -> None:
+        """Send elsewhere what metrics.jsonl has; a place that fails is noted, and left out from then on."""
+        if (place := self._mirrors.get(name)) is None:
+            return
+        try:
+            send(place)
+        except Exception as error:  # of networks, services and disks: none of them is worth a training
+            self._mirrors[name] = None
+            note_lost(name, error)
 
 
 def _truncate_metrics(path: Path, step: int) -> None:
@@ -72,6 +78,21 @@ def _line_step(line: str) -> float:
         return math.inf
 
 
+def note_lost(name: str, error: Exception) -> None:
+    """Say that metrics go to one place fewer."""
+    print(f"note: nothing goes to {name} ({type(error).__name__}: {error}); metrics.jsonl has it all", file=sys.stderr)
+
+
+def _start_tensorboard(folder: Path, first_step: int) -> Any:
+    from tensorboardX import SummaryWriter
+
+    try:
+        return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+    except OSError as error:
+        note_lost("tensorboard", error)
+        return None
+
+
 def _start_wandb(project: str, folder: Path, config: Mapping[str, Any] | None) -> Any:
     try:
         import wandb
@@ -83,8 +104,8 @@ def _start_wandb(project: str, folder: Path, config: Mapping[str, Any] | None) -
     about = {"project": project, "dir": str(folder), "config": dict(config or {}), "name": name}
     try:
         return wandb.init(**about, id=_wandb_id(folder), resume="allow")
-    except Exception as error:  # no network, no login: metrics.jsonl has it all
-        print(f"note: nothing goes to wandb ({type(error).__name__}: {error})", file=sys.stderr)
+    except Exception as error:  # no network, no login
+        note_lost("wandb", error)
         return None
 
 

@@ -110,3 +110,28 @@ def test_wandb_that_cannot_be_reached_stops_nothing(tmp_path, monkeypatch, capsy
     writer.close()
     assert lines(tmp_path) == [{"step": 1, "loss": 0.5}]
     assert "no route to host" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["tensorboard", "wandb"])
+def test_a_place_that_fails_under_a_run_stops_nothing_and_is_noted_once(tmp_path, monkeypatch, capsys, place):
+    def fails(*_, **__):
+        raise ConnectionError("it is gone")
+
+    run = SimpleNamespace(log=fails, finish=fails)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run))
+    writer = logging.MetricsWriter(tmp_path, 0, "project" if place == "wandb" else "")
+    if place == "tensorboard":
+        monkeypatch.setattr("tensorboardX.SummaryWriter.add_scalar", fails)
+    for step in (1, 2):
+        writer.write(step, {"loss": 0.5})
+    writer.close()
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    assert capsys.readouterr().err.count(f"nothing goes to {place} (ConnectionError: it is gone)") == 1
+
+
+def test_a_folder_in_which_tensorboard_cannot_write_is_noted(tmp_path, capsys):
+    (tmp_path / "tensorboard").write_text("a file in the way")
+    writer = logging.MetricsWriter(tmp_path, 0)
+    writer.write(1, {"loss": 0.5})
+    writer.close()
+    assert "nothing goes to tensorboard" in capsys.readouterr().err
