@@ -132,16 +132,22 @@ def read_folder_tokenizer(folder: str | Path) -> str:
 
 def _with_added_tokens(text: str, folder: Path) -> str:
     """A tokenizer.json with the added tokens of the other files; the text itself where it has them all."""
-    added = _added_tokens(folder)
-    if not added:
+    added, named = _added_tokens(folder), _named_special_tokens(folder)
+    if not added and not named:
         return text
     try:
         backend = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
         raise ValueError(f"{folder / 'tokenizer.json'} is not a tokenizer.json: {error}") from None
-    missing = [index for index, token in sorted(added.items()) if backend.token_to_id(token.content) is None]
-    for index in missing:
-        (backend.add_special_tokens if added[index].special else backend.add_tokens)([added[index]])
+    missing = [token for _, token in sorted(added.items()) if backend.token_to_id(token.content) is None]
+    given = {token.content for token in missing}
+    missing += [
+        tokenizers.AddedToken(name, normalized=False, special=True)
+        for name in named
+        if name not in given and backend.token_to_id(name) is None
+    ]
+    for token in missing:
+        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
     wrong = {token.content: index for index, token in added.items() if backend.token_to_id(token.content) != index}
     if wrong:
         ids = ", ".join(f"{token!r} as {index}, not {backend.token_to_id(token)}" for token, index in wrong.items())
@@ -162,6 +168,27 @@ def _added_tokens(folder: Path) -> dict[int, tokenizers.AddedToken]:
         return {int(index): _added_token({"content": token}) for token, index in _read_object(older).items()}
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{file} does not list tokens and their ids: {error}") from None
+
+
+def _named_special_tokens(folder: Path) -> list[str]:
+    """The further special tokens that a folder names without their ids, in their order."""
+    options, names = _special_token_options(folder), []
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        entries = options.get(key) or []
+        names += entries.values() if isinstance(entries, dict) else entries
+    texts = [name.get("content") if isinstance(name, dict) else name for name in names]
+    if wrong := [text for text in texts if not isinstance(text, str) or not text]:
+        raise ValueError(f"{folder} names special tokens that are no texts: {wrong[0]!r}")
+    return list(dict.fromkeys(texts))
+
+
+def _special_token_options(folder: Path) -> dict[str, Any]:
+    """What tokenizer_config.json and the older special_tokens_map.json say of special tokens.
+
+    As transformers does: where the first lists the added tokens the older file is not read.
+    """
+    config, older = (_read_object(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
+    return config if "added_tokens_decoder" in config else {**config, **older}
 
 
 def _added_token(entry: dict[str, Any]) -> tokenizers.AddedToken:
@@ -189,10 +216,7 @@ def read_padding_id(folder: str | Path, tokenizer: Tokenizer) -> int:
 
     Raises ValueError when the folder names a token for it that the tokenizer does not have.
     """
-    config, older = (_read_object(Path(folder) / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
-    # As transformers does: where tokenizer_config.json lists the special tokens the older file is not read.
-    options = config if "added_tokens_decoder" in config else {**config, **older}
-    token = options.get("pad_token")
+    token = _special_token_options(Path(folder)).get("pad_token")
     token = token.get("content") if isinstance(token, dict) else token
     if token is None:
         return tokenizer.pad

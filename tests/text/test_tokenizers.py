@@ -223,6 +223,31 @@ def test_added_tokens_that_do_not_fit_are_named(content, said, clip_folder):
         read_folder_tokenizer(clip_folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("special_tokens_map.json", {"additional_special_tokens": ["<sks-dog>", {"content": "<\u00dcber-stil>"}]}),
+        ("tokenizer_config.json", {"additional_special_tokens": ["<|endoftext|>", *ADDED]}),
+        ("tokenizer_config.json", {"extra_special_tokens": {"dog": "<sks-dog>", "style": "<\u00dcber-stil>"}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {}, "extra_special_tokens": ADDED}),
+    ],
+)
+def test_special_tokens_that_are_named_alone_follow_the_vocabulary(file, named, clip_folder, clip):
+    (clip_folder / file).write_text(json.dumps(named))
+    tokenizer = Tokenizer.from_json(read_folder_tokenizer(clip_folder))
+    assert [tokenizer.backend.token_to_id(token) for token in ADDED] == [clip.vocab_size, clip.vocab_size + 1]
+    ids, mask = tokenizer(["a <sks-dog>, <\u00dcber-stil>"], 20)
+    assert {clip.vocab_size, clip.vocab_size + 1} < {*ids[0][mask[0]].tolist()}
+
+
+def test_special_tokens_that_are_no_texts_are_named_and_an_older_list_gives_way(clip_folder, clip):
+    (clip_folder / "special_tokens_map.json").write_text(json.dumps({"additional_special_tokens": [3]}))
+    with pytest.raises(ValueError, match="no texts: 3"):
+        read_folder_tokenizer(clip_folder)
+    (clip_folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": {}}))
+    assert Tokenizer.from_json(read_folder_tokenizer(clip_folder)).vocab_size == clip.vocab_size
+
+
 def test_the_length_of_texts_is_what_the_folder_says(tmp_path):
     assert read_max_length(tmp_path) is None
     for length, expected in ((77, 77), (2, 2), (None, None), (int(1e30), None), (1e30, None)):
