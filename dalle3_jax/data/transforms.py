@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dalle3_jax.data.image_files import FORMATS, MAGIC, WHITE, decode_pixels, is_animated
 from dalle3_jax.data.records import BadRecord
+from dalle3_jax.files import stand_in_kind
 
 LARGEST = 64_000_000
 """Pixels of the largest picture that is decoded: one of more is a mistake or an attack, and costs gigabytes."""
@@ -38,7 +39,8 @@ def decode_image(
     except UnidentifiedImageError:
         if image.startswith(MAGIC):
             raise BadRecord("truncated", key, f"the picture ends within its first {len(image)} bytes") from None
-        raise BadRecord("format", key, f"the picture is no {', '.join(FORMATS)}") from None
+        what = stand_in_kind(image[:64]) or f"no {', '.join(FORMATS)}"
+        raise BadRecord("format", key, f"the picture is {what}") from None
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, BadRecord):
             raise

@@ -1,5 +1,6 @@
 """Sources of records: random access by index, as grain wants it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ Its `fingerprint` tells it from every other: part of a cache's key, and of what 
 `sizes(first, last)` gives heights and widths, int32 [n 2], without decoding pictures; None where there are none.
 """
 
+
+LIST = re.compile(r"metadata\.(jsonl?|csv|tsv|parquet|arrow)", re.IGNORECASE)
+"""Lists of pictures as other tools call them."""
 
 HINTS = {
     (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".zip"): "unpack it: records are read from within tars",
@@ -53,7 +57,9 @@ def open_folder_source(folder: str, split: str = "train", fields: Mapping[str, s
         if list_tars(place):
             return TarSource(place, chosen)
     for place in (inner, folder):
-        if any(is_picture(entry.name) for entry in tree if entry.path.startswith(files.join_path(place, ""))):
+        inside = [entry for entry in tree if entry.path.startswith(files.join_path(place, ""))]
+        if any(is_picture(entry.name) for entry in inside):
+            check_lists(place, inside)
             return PictureSource(place, chosen)
     names = [files.printable_name(entry.name) for entry in tree]
     what = f"holds none of them, only {shorten_names(names)}" if names else "is empty or not there"
@@ -61,6 +67,17 @@ def open_folder_source(folder: str, split: str = "train", fields: Mapping[str, s
         f"data.source {str(folder)!r} {what}: give scenes, or a folder with *.tar, metadata.jsonl, features.json or "
         f"pictures{suggest_remedy(names)}"
     )
+
+
+def check_lists(folder: str, inside: Sequence[files.FileEntry]) -> None:
+    """ValueError where the pictures of a folder have lists that would not be read: elsewhere, or of other kinds."""
+    lists = [entry.path.removeprefix(files.join_path(folder, "")) for entry in inside if LIST.fullmatch(entry.name)]
+    if lists:
+        raise ValueError(
+            f"data.source {folder!r} has no metadata.jsonl or metadata.csv of its own, and what "
+            f"{shorten_names(list(map(files.printable_name, lists)))} says of its pictures would not be read: name the "
+            "folder of one list, or write one above all pictures"
+        )
 
 
 def read_good_records(

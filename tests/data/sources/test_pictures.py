@@ -10,6 +10,7 @@ import pytest
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.sources import open_folder_source
 from dalle3_jax.data.sources.pictures import PictureSource
+from dalle3_jax.data.transforms import decode_image
 from scripts import make_bad_records
 
 SIZES = {"a": (16, 24), "b": (24, 16), "c": (16, 16)}
@@ -130,3 +131,23 @@ def test_a_folder_of_pictures_in_a_bucket_has_the_same_records(tmp_path):
     assert [source[i] for i in range(2)] == [local[i] for i in range(2)]
     assert source.fingerprint == local.fingerprint
     store.rm("/pictures", recursive=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["cats/metadata.jsonl", "METADATA.CSV", "metadata.parquet", "train/metadata.csv", "metadata.json"]
+)
+def test_lists_that_would_not_be_read_are_named(tmp_path, name):
+    lay(tmp_path, a__png=picture(), cats___b__png=picture(), train___c__png=picture())
+    (tmp_path / name).write_text('{"file_name": "b.png", "text": "t"}\n')
+    with pytest.raises(ValueError, match=rf"{name} says of its pictures would not be read"):
+        open_folder_source(str(tmp_path), "val")
+    (tmp_path / name).unlink()
+    assert len(open_folder_source(str(tmp_path), "val")) == 3
+
+
+def test_what_stands_in_place_of_a_picture_is_named(tmp_path):
+    lay(tmp_path, a__png=b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b__png="<html>gone</html>")
+    source = open_folder_source(str(tmp_path))
+    for index, what in enumerate(("a pointer of Git LFS: run git lfs pull", "a web page")):
+        with pytest.raises(BadRecord, match=what):
+            decode_image(source[index].image)

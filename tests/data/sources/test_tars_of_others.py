@@ -146,6 +146,8 @@ def test_what_systems_leave_in_tars_and_beside_them_is_no_record(tmp_path):
         (bz2.compress(bytes(2048)), r"7\.tar is compressed \(bzip2\): unpack it"),
         (b"PK\x03\x04" + bytes(600), r"7\.tar is compressed \(zip\): unpack it"),
         (b"version https://git-lfs.github.com/spec/v1\noid", r"7\.tar is a pointer of Git LFS: run git lfs pull"),
+        (b"7z\xbc\xaf" + bytes(600), r"7\.tar is compressed \(7-Zip\)"),
+        (b"\x04\x22\x4d\x18" + bytes(600), r"7\.tar is compressed \(lz4\)"),
         (b"\n<!DOCTYPE html><html>", r"7\.tar is a web page: fetch it again"),
         (b"", r"7\.tar is damaged or cut short"),
     ],
