@@ -183,7 +183,7 @@ def _named_special_tokens(folder: Path) -> list[str]:
 
 
 def _special_token_options(folder: Path) -> dict[str, Any]:
-    """What tokenizer_config.json and the older special_tokens_map.json say of special tokens.
+    """The options of special tokens in tokenizer_config.json and the older special_tokens_map.json.
 
     As transformers does: where the first lists the added tokens the older file is not read.
     """
