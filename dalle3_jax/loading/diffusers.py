@@ -33,7 +33,9 @@ def load_pipeline(description: PipelineDescription, shardings: Any = None, *, ti
     """
     modules, params, configs, kind = {}, {}, {}, description.kind
     for part, network in description.networks.items():
-        name = "text_encoder" if part == kind.encoders[0] else part  # a refiner has the second one alone
+        name = (
+            "text_encoder" if kind.reads_text and part == kind.encoders[0] else part
+        )  # a refiner has the second one alone
         loaded, params[name] = network.load(shardings=component_shardings(name, shardings), **how)
         modules[name], configs[name] = description.modules[part].clone(dtype=loaded.dtype), network.config
     release = Release(
@@ -76,7 +78,7 @@ def digest_files(files: Sequence[Path], *texts: str) -> str:
 
 def _text_section(description: PipelineDescription) -> dict[str, Any]:
     """The length of texts, and whether the UNet is given zeros for the empty one."""
-    if not PIPELINE_KINDS[description.name].reads_text:
+    if not description.kind.reads_text:
         return {}
     zeros = description.options.get("force_zeros_for_empty_prompt", True)
     return {

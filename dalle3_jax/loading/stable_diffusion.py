@@ -46,7 +46,7 @@ class PipelineKind(NamedTuple):
     @property
     def reads_text(self) -> bool:
         """Whether it is prompted by text; else by images alone."""
-        return "text_encoder" in self.encoders
+        return "image_encoder" not in self.encoders
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ def describe_pipeline(
     if not isinstance(name, str) or name not in PIPELINE_KINDS:
         raise ValueError(f"{folder} names the class {name!r}; pipelines that can be read: {', '.join(PIPELINE_KINDS)}")
     kind, errors = _pipeline_kind(name, index), []
-    folders = FOLDERS | {"text_encoder": kind.encoders[0]}
+    folders = FOLDERS | ({"text_encoder": kind.encoders[0]} if kind.reads_text else {})
     names = kind.components if components is None else tuple(folders.get(name, name) for name in components)
     if lacking := [
         part for part in names if part not in kind.components or not (folder / part / "config.json").is_file()
