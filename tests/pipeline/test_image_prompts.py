@@ -100,8 +100,8 @@ def test_parts_that_do_not_fit_are_refused():
 
     with pytest.raises(ValueError, match=r"is for another model: it reads features of 9, .* are 6"):
         Pipeline(replaced(features=9))
-    with pytest.raises(ValueError, match="it has none for down_0_0_transformer"):
-        Pipeline(replaced(attentions=prompt.attentions[1:]))
+    with pytest.raises(ValueError, match="it has none for middle_transformer"):
+        Pipeline(replaced(attentions=()))
 
 
 def test_variations_are_by_one_of_two_things(pipeline):
