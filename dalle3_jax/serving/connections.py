@@ -1,14 +1,20 @@
 """HTTP/1.1 connections: uvicorn's, with a bound to how long a request's head takes, and errors as OpenAI words them."""
 
+import functools
 from typing import Any
 
 import h11
+import uvicorn
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dalle3_jax.serving.errors import ApiError
 
-__all__ = ["BoundedConnection"]
+__all__ = ["BoundedConnection", "configure_server"]
 
+HEAD_SECONDS = 30
+KEEP_ALIVE_SECONDS = 75
+"""More than what proxies and clients keep: who closes first must be they, or a request meets a closed connection."""
 NO_HTTP = "this is no request of HTTP/1.1, or its head is longer than 16 KiB"
 
 
@@ -71,3 +77,18 @@ class BoundedConnection(H11Protocol):
             for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+
+def configure_server(app: Starlette, head_seconds: float | int = HEAD_SECONDS) -> uvicorn.Config:
+    """uvicorn's settings for the application; heads of requests that take longer are refused."""
+    connection: Any = functools.partial(BoundedConnection, head_seconds)
+    # The access log is our own: paths hold the names of jobs and files, which are secrets.
+    return uvicorn.Config(
+        app,
+        http=connection,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )

@@ -2,21 +2,16 @@
 
 import asyncio
 import contextlib
-import functools
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from starlette.applications import Starlette
 
 from dalle3_jax.serving.service import Service
 
-__all__ = ["configure_server", "open_socket", "run_server"]
+__all__ = ["open_socket", "run_server"]
 
-HEAD_SECONDS = 30
-KEEP_ALIVE_SECONDS = 75
-"""More than what proxies and clients keep: who closes first must be they, or a request meets a closed connection."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -29,25 +24,6 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
 
 
-def configure_server(app: Starlette, head_seconds: float | int = HEAD_SECONDS) -> Any:
-    """uvicorn's settings for the application; heads of requests that take longer are refused."""
-    import uvicorn
-
-    from dalle3_jax.serving.connections import BoundedConnection
-
-    connection: Any = functools.partial(BoundedConnection, head_seconds)
-    # The access log is our own: paths hold the names of jobs and files, which are secrets.
-    return uvicorn.Config(
-        app,
-        http=connection,
-        log_config=None,
-        access_log=False,
-        ws="none",
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
-
-
 def run_server(
     build: Callable[[Callable[[BaseException], None]], Starlette], service: Service, listener: socket.socket
 ) -> BaseException | None:
@@ -56,6 +32,8 @@ def run_server(
     `build` makes the application, given whom it tells of an engine that could not go on.
     """
     import uvicorn
+
+    from dalle3_jax.serving.connections import configure_server
 
     failures: list[BaseException] = []
 

@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.serving import engine as engines
 from dalle3_jax.serving.app import build_app
+from dalle3_jax.serving.connections import configure_server
 from dalle3_jax.serving.engine import Engine
-from dalle3_jax.serving.server import configure_server, open_socket
+from dalle3_jax.serving.server import open_socket
 from dalle3_jax.serving.service import Limits, Service
 
 KEY = "a key"
