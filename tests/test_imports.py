@@ -67,7 +67,8 @@ CORE = {"flax", "jax", "jaxtyping", "numpy", "PIL", "safetensors", "tokenizers",
 def imported(source: str, module: str, package: bool = False) -> Iterator[tuple[str, bool]]:
     """Yield (absolute dotted name, at top level) for everything that a source imports, `from a import b` as a.b."""
     tree = ast.parse(source)
-    inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f) if n is not f}
+    apart = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) or is_for_types(n)]
+    inside = {id(n) for part in apart for n in ast.walk(part) if n is not part}
     for node in ast.walk(tree):
         top = id(node) not in inside
         if isinstance(node, ast.Import):
@@ -77,6 +78,11 @@ def imported(source: str, module: str, package: bool = False) -> Iterator[tuple[
             yield from ((f"{base}.{alias.name}", top) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
             yield from ((a.value, top) for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """Whether it is `if TYPE_CHECKING:`, within which nothing is ever imported."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def absolute(node: ast.ImportFrom, module: str, package: bool) -> str:
@@ -171,6 +177,7 @@ def test_no_command_imports_another():
         ("dalle3_jax.models.t5", "from . import build"),
         ("dalle3_jax.models.t5", "from ..typing import Array"),
         ("dalle3_jax.stages.train", "def f():\n    import wandb"),
+        ("dalle3_jax.serving.server", "if TYPE_CHECKING:\n    import uvicorn"),
         ("dalle3_jax.diffusion.samplers", "import jax.numpy as jnp"),
         ("dalle3_jax.data.scenes.tfds_builder", "import tensorflow_datasets as tfds"),
         ("dalle3_jax.commands.scenes", "def f():\n    from dalle3_jax.data.scenes.tfds_builder import write"),
