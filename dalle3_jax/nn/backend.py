@@ -1,4 +1,4 @@
-"""Computations that take another form on one backend than on others, with the same numbers up to rounding.
+"""Computations that differ by the backend that a program is compiled for, the same numbers up to rounding.
 
 Kernels of attention are picked in `attention.attend`.
 """
