@@ -26,6 +26,13 @@ def test_importing_the_package_takes_no_time():
     assert min(float(run(code)) for _ in range(3)) < 0.2
 
 
+def test_train_s_help_loads_no_library():
+    code = "import sys; from dalle3_jax.commands.train import main; main(['--help'])\nprint(*sys.modules)"
+    shown, loaded = run(code).rsplit("\n", 2)[:2]
+    assert "Exit codes:" in shown
+    assert not HEAVY & set(loaded.split())
+
+
 def test_asking_for_every_name_starts_no_backend():
     code = "import dalle3_jax as d\nfor name in d.__all__: getattr(d, name)\n"
     code += "from jax._src import xla_bridge\nprint(len(xla_bridge._backends))"
