@@ -179,7 +179,7 @@ def _named_special_tokens(folder: Path) -> list[str]:
     texts = [name.get("content") if isinstance(name, dict) else name for name in names]
     if wrong := [text for text in texts if not isinstance(text, str) or not text]:
         raise ValueError(f"{folder} names special tokens that are no texts: {wrong[0]!r}")
-    return list(dict.fromkeys(texts))
+    return [*dict.fromkeys(map(str, texts))]
 
 
 def _special_token_options(folder: Path) -> dict[str, Any]:
