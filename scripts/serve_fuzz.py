@@ -29,7 +29,7 @@ from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.service import Service
 
 ADDRESS = "http://testserver"
-SECONDS = 10
+SECONDS = 60
 """An answer that takes longer hangs."""
 
 
