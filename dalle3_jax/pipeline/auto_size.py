@@ -108,10 +108,11 @@ def bind_size_head(release: "Release", pipeline: "Pipeline") -> SizeScorer:
     import jax
 
     module: Any = release.modules["size_head"]
+    encoder: Any = pipeline.system.text_encoder
 
     @jax.jit
     def chances(params: Any, ids: Any, mask: Any) -> Any:
-        features = pipeline.system.text_encoder.apply({"params": params["text_encoder"]}, ids, mask)
+        features = encoder.apply({"params": params["text_encoder"]}, ids, mask)
         return jax.nn.softmax(module.apply({"params": params["size_head"]}, features, mask))[0]
 
     params = {**release.params, "text_encoder": pipeline.release.params["text_encoder"]}

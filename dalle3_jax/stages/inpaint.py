@@ -64,7 +64,8 @@ def inpaint_stage(context: Context, *, time_shift: float = 1.0, whole: float = 0
 def edit_cells(context: Context, pipeline: Pipeline, prompts: list[str]) -> list[SheetCell]:
     """A held-out image with a random mask for each prompt, and what the prompt makes of it."""
     images = np.concatenate([*inputs.image_batches(context.config, len(prompts), "held_out")])[: len(prompts)]
-    masks = np.asarray(jax.device_get(random_masks(jax.random.key(0), *images.shape[:3], 0.0)))
+    count, height, width = images.shape[:3]
+    masks = np.asarray(jax.device_get(random_masks(jax.random.key(0), count, height, width, 0.0)))
     cells = []
     for prompt, image, mask in zip(prompts, images, masks, strict=True):
         [pixels], painted = to_pixels(image[None]), np.uint8(255 * mask[..., 0])

@@ -44,7 +44,7 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, ema: 
 
         def update(held: Held) -> Held:
             updates, opt_state = optimizer.update(grads, held[2], held[0])
-            params = optax.apply_updates(held[0], updates)
+            params: Any = optax.apply_updates(held[0], updates)
             decay = ema_decay(ema, state.step - state.skipped)
             average = jax.tree.map(lambda old, new: new + decay * (old - new), held[1], params)
             return params, average, opt_state
