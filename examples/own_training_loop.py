@@ -56,9 +56,8 @@ def main(steps=200):
     params, batch = {"labels": 0.1 * jax.random.normal(key, (NOTHING + 1, 16))}, make_batch(rng)
     inputs = batch["images"], jnp.zeros(len(batch["images"])), embed_labels(params, batch)
     params["unet"] = nn.unbox(jax.jit(UNET.init)(key, *inputs)["params"])
-    loss_fn = diffusion_loss(
-        text_to_image(lambda _, batch: batch["images"], embed_labels, apply), "unet", schedule=SCHEDULE
-    )
+    task = text_to_image(lambda _, batch: batch["images"], embed_labels, apply)
+    loss_fn = diffusion_loss(task, "unet", schedule=SCHEDULE)
     optimizer = optax.adam(3e-3)
 
     @jax.jit

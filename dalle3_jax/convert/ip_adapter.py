@@ -42,8 +42,8 @@ def open_adapter(path: Path, unet: UNet) -> Opened:
     if path.suffix in UNSAFE:
         raise ValueError(
             f"{path} can run code when opened, and is never read: get the same adapter as .safetensors (h94/IP-Adapter "
-            "has both), or make it on a machine you trust: flatten torch.load(path, weights_only=True) to names such "
-            "as image_proj.proj.weight and ip_adapter.1.to_k_ip.weight and save it by safetensors.torch.save_file"
+            "has both), or make it on a machine you trust: open it in PyTorch with weights_only=True, flatten it to "
+            "names such as image_proj.proj.weight and ip_adapter.1.to_k_ip.weight and save it by safetensors"
         )
     if path.suffix != ".safetensors" or not path.is_file():
         raise ValueError(f"{path} is no file of an IP-Adapter: give a .safetensors, as ip-adapter_sd15.safetensors")

@@ -111,12 +111,20 @@ def replaced(part: str, config: dict) -> Callable[[Path], None]:
     return replace
 
 
+def decoder_for_vae(folder: Path) -> None:
+    replaced("vae", public_folders.DECODER)(folder)
+    edit(folder / INDEX, vae=["diffusers", "ConsistencyDecoderVAE"])
+
+
 INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
 XL = "StableDiffusionXLPipeline"
 BROKEN = {
     "of another class": (edited(INDEX, _class_name="FluxPipeline"), "names the class 'FluxPipeline'; pipelines that"),
     "without a class": (edited(INDEX, _class_name=None), "names the class None; pipelines that can be read"),
-    "the refiner": (edited(INDEX, requires_aesthetics_score=True), "wants an aesthetic score (SDXL's refiner)"),
+    "half a refiner": (
+        edited(INDEX, requires_aesthetics_score=True),
+        "its UNet takes 6 size ids, and a",
+    ),
     "no unet": (without("unet"), f"it lacks unet: a {XL} has text_encoder, text_encoder_2, unet, vae, each"),
     "no configs": (without("unet/config.json", "text_encoder_2/config.json"), "it lacks text_encoder_2, unet"),
     "no scheduler": (without("scheduler"), "there is no file"),
@@ -138,9 +146,9 @@ BROKEN = {
         replaced("unet", public_folders.UNET_XL | {"in_channels": 9}),
         "its UNet takes 9 channels and gives 4, its VAE's latents have 4",
     ),
-    "a decoder for a vae": (replaced("vae", public_folders.DECODER), "its vae is a DecoderUNet, not a VAE"),
+    "a decoder for a vae": (decoder_for_vae, "its vae is a DecoderUNet, not a VAE"),
     "an odd option": (edited("unet/config.json", mid_block_type="None"), "mid_block_type='None' (supported:"),
-    "an odd network": (edited("vae/config.json", _class_name="VQModel"), "is of the class VQModel, which cannot be"),
+    "an odd network": (edited(INDEX, vae=["diffusers", "VQModel"]), "is of the class VQModel, which cannot be"),
     "an odd scheduler": (edited(SCHEDULER, _class_name="EDMEulerScheduler"), "unknown scheduler 'EDMEulerScheduler'"),
     "pickles only": (pickled, "can run code when opened, or need other frameworks, and are never read"),
 }
@@ -169,7 +177,7 @@ def refused(arguments: list, capsys, monkeypatch, tmp_path: Path) -> str:
 
 def test_all_that_is_wrong_is_said_at_once(sdxl_folder, tmp_path, capsys, monkeypatch):
     copy = Path(shutil.copytree(sdxl_folder, tmp_path / "copy"))
-    kinds = ("the refiner", "an odd option", "an odd scheduler", "other words")
+    kinds = ("an odd option", "an odd scheduler", "other words")
     for kind in kinds:
         BROKEN[kind][0](copy)
     error = refused([copy, tmp_path / "release"], capsys, monkeypatch, tmp_path)

@@ -24,7 +24,7 @@ from dalle3_jax.convert.rules import (
     norm,
     pointwise,
 )
-from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, Tower
+from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder, Tower
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import Level, UNet
@@ -241,6 +241,7 @@ NETWORKS = {
     "CLIP's text": (clip.TEXT, CLIPTextEncoder(30, 8, 2, 2, 12, positions=9)),
     "CLIP's text, projected": (clip.TEXT_WITH_PROJECTION, CLIPTextEncoder(30, 8, 1, 4, 12, projection=6)),
     "CLIP": (clip.WHOLE, CLIP(Tower(8, 1, 2, 12), Tower(12, 2, 3, 20, "gelu"), 30, 6, 9, 8, 4, eos_id=29)),
+    "CLIP's images": (clip.VISION_WITH_PROJECTION, CLIPVisionEncoder(Tower(8, 2, 2, 12), 8, 4, projection=6)),
     "VAE": (vae.LAYOUT, VAE(channels=(8, 12), blocks=1, decoder_blocks=2, groups=4)),
     "consistency decoder": (decoder.LAYOUT, DecoderUNet(channels=(8, 16), blocks=1, groups=4, time_entries=12)),
     "UNet": (unet.LAYOUT, UNET.clone(time_conditioning="add", pooled=False)),

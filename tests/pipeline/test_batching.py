@@ -33,6 +33,7 @@ def test_what_is_compiled_is_the_key_of_a_program(name):
         "outpaint": "2:1",
         "feather": 2,
         "source_prompt": "b",
+        "image_prompt_scale": 0.5,
     }
     value = VALUES.get(name, others.get(name))
     other = Request("b", (16, 16)) if name == "prompt" else make_request("a", {"size": (16, 16), name: value})
