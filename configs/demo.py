@@ -13,7 +13,8 @@ they share.
 
 The autoencoder was begun with 16,000 steps, lengthened to 28,000 at step 6,978, where its learning rate was 30 % below
 what it should by then have been, and once more at its end to 56,000. Of held-out pictures of this world it keeps
-31.0 dB, of those without words 32.7, of those with words nine times in ten 28.2. The text side was begun with 2,000
+31.0 dB, of those without words 32.7, of those with words nine times in ten 28.2; of 179 words, nearly all of letters
+of 23 pixels, 97 % are read from its copies (of its pictures all). The text side was begun with 2,000
 steps and lengthened at step 1,667: it explains 64 % of the thumbnails' variance, which is their backgrounds, and hardly
 any thing, since a caption leaves places open; so the base trains it at half its own rate.
 
