@@ -119,10 +119,11 @@ def measure_parts(parts: Sequence[Part], seconds: float) -> list[Result]:
             figures = part.measure()
         except ModuleNotFoundError as error:
             note = first_line(error)
-        except (RuntimeError, ValueError) as error:  # told in its line; the others go on
+        except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:  # its line says so; others go on
             note, failed = f"failed: {first_line(error)}", True
-        peak = peak or figures.get("tflops", 0.0)
-        share = figures["tflops"] / peak if "tflops" in figures and results else 0.0
+        share = figures["tflops"] / peak if "tflops" in figures and peak else 0.0
+        if not results:  # without the product there are no shares
+            peak = figures.get("tflops", 0.0)
         results.append(Result(part.title, figures, time.monotonic() - start, part.goal, share, note, failed))
     return results
 

@@ -40,6 +40,8 @@ def test_what_fails_or_finds_no_time_is_a_line_and_the_rest_is_measured(monkeypa
     assert [result.failed for result in results] == [False, True, False]
     assert results[1].row()[-1] == "failed: RESOURCE_EXHAUSTED: out of memory"
     assert results[2].row() == ("work", "0.5000", "8.0", "50%", "40%", "4.0 images", "")
+    without = measure_parts([Part("product", fail), done], 1000.0)
+    assert without[1].row()[3] == ""  # no share of a product that was not measured
     late = measure_parts([product, done], gpu_report.LEAST_SECONDS - 1)
     assert [result.failed for result in late] == [False, True]
     assert late[1].note.startswith("left out: ")
