@@ -48,7 +48,7 @@ def _find_section(file: Path, component: str, where: str) -> ConfigDict | None:
 def _stored_fields(path: Path, component: str) -> dict[str, Any]:
     """A section of config.model for a network of a release, a run or public weights; ValueError where it has none."""
     if (path / "model_index.json").is_file() and not is_release(path):
-        module = describe_pipeline(path, [component]).modules[component]
+        [module] = describe_pipeline(path, [component]).modules.values()  # by its folder, which may be called otherwise
     elif (path / "config.json").is_file() and not is_release(path / "release") and not (path / "checkpoints").is_dir():
         module = convert.open(path).module
     else:
