@@ -143,7 +143,7 @@ class Batches(Iterator[Batch]):
 
 @dataclass(frozen=True)
 class RowReader:
-    """The protocol of readers, which make rows of records."""
+    """Reader of records, which makes a row of each."""
 
     source: Source | CaptionedSource
     sizes: Sequence[Size]

@@ -29,8 +29,8 @@ __all__ = ["inpaint_stage"]
 def inpaint_stage(context: Context, *, time_shift: float = 1.0, whole: float = 0.2) -> Stage:
     """A UNet with 2 c + 1 channels of input, which begins as the base model's of c: it is shown a mask too.
 
-    `whole` is the share of masks that cover the image: those keep it able to make images of text alone. Its schedule,
-    prediction and defaults of sampling are the base model's.
+    `whole` is the share of masks that cover the image: those keep it able to make images of text alone. Its schedule
+    and prediction are the base model's, its defaults of sampling config.sample's.
     """
     config, networks = context.config, context.networks
     networks.require(*text_components(networks.modules), "unet", "vae")

@@ -84,7 +84,7 @@ def metadata_digest(metadata: Mapping[str, Any]) -> str:
 
 
 def metadata_mismatch(folder: str, stored: Mapping[str, Any], expected: Mapping[str, Any], what: str = "cache") -> str:
-    """The first mismatch of what a folder was made from and what it is wanted for; empty where it suits."""
+    """An error that lists all mismatches of what a folder was made from and is wanted for; empty where it suits."""
     lines = [
         f"{name} is {stored.get(name)!r} there and {expected.get(name)!r} here"
         for name in sorted(stored.keys() | expected.keys())
