@@ -39,7 +39,7 @@ HINTS = {
 def open_folder_source(folder: str, split: str = "train", fields: Mapping[str, str] | None = None) -> Source:
     """The source that lies in a folder or a bucket, known by what is in it; ValueError where nothing is.
 
-    *.tar, here or one folder further down: TarSource. metadata.jsonl or .csv, here or in SPLIT/: FolderSource.
+    *.tar, here or further down: TarSource. metadata.jsonl or .csv, here or in SPLIT/: FolderSource.
     features.json, here or further down: TFDSSource. Pictures, here or further down: PictureSource. Where tars or
     pictures lie in SPLIT/, it is taken alone. `fields` says which fields of JSON are which versions of captions, where
     the usual names do not.
@@ -53,9 +53,8 @@ def open_folder_source(folder: str, split: str = "train", fields: Mapping[str, s
     if any(entry.name == "features.json" for entry in tree):
         return TFDSSource(folder, split)
     inner = files.join_path(folder, split)
-    for place in (inner, folder):
-        if list_tars(place):
-            return TarSource(place, chosen)
+    if any(is_tar(entry.name) for entry in tree):
+        return TarSource(inner if list_tars(inner) else folder, chosen)
     for place in (inner, folder):
         inside = [entry for entry in tree if entry.path.startswith(files.join_path(place, ""))]
         if any(is_picture(entry.name) for entry in inside):
