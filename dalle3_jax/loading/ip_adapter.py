@@ -37,6 +37,8 @@ def add_adapter(
     unet, file = release.modules.get("unet"), Path(file).expanduser()
     if not isinstance(unet, UNet):
         raise ValueError(f"{file} is an adapter of a UNet, which this checkpoint lacks")
+    if "image_encoder" in release.modules and "text_encoder" not in release.modules:
+        raise ValueError(f"{file} adds images to text, and this checkpoint reads images alone: load it without one")
     adapter = open_adapter(file, unet)
     assert isinstance(adapter.module, ImagePrompt)
     networks = {"image_prompt": adapter, "image_encoder": convert.open(find_encoder(file, adapter.module, encoder))}
