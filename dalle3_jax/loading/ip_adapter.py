@@ -70,6 +70,7 @@ def find_encoder(file: Path, prompt: ImagePrompt, folder: str | Path | None = No
 
 def encoder_folders(file: Path) -> Iterator[Path]:
     """The folders in which public repositories keep the encoders of an adapter."""
+    file = file.absolute()  # a bare name has no folder above its own
     beside = file.parent / "image_encoder"
     if (beside / "config.json").is_file():
         yield beside
