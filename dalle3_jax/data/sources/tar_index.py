@@ -27,8 +27,14 @@ BLOCK = 512
 """Bytes of a header in a tar."""
 
 COMPRESSED = {
-    **{b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"},
-    **{b"\x04\x22\x4d\x18": "lz4", b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR", b"LZIP": "lzip", b"\x1f\x9d": "compress"},
+    **{b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"},
+    **{
+        b"\x04\x22\x4d\x18": "lz4",
+        b"7z\xbc\xaf": "7-Zip",
+        b"Rar!\x1a": "RAR",
+        b"LZIP\x01": "lzip",
+        b"\x1f\x9d": "compress",
+    },
 }
 NONE, SEVERAL = -1, -2
 """In place of where a part lies: there is none; there are several, and nothing says which."""
