@@ -175,6 +175,8 @@ def _named_special_tokens(folder: Path) -> list[str]:
     options, names = _special_token_options(folder), []
     for key in ("additional_special_tokens", "extra_special_tokens"):
         entries = options.get(key) or []
+        if not isinstance(entries, list | dict):
+            raise ValueError(f"{folder} names {key} that are no list: {entries!r}")
         names += entries.values() if isinstance(entries, dict) else entries
     texts = [name.get("content") if isinstance(name, dict) else name for name in names]
     if wrong := [text for text in texts if not isinstance(text, str) or not text]:
