@@ -88,6 +88,7 @@ async def time_preview(client: httpx2.AsyncClient, body: dict[str, Any]) -> tupl
     started, first = time.monotonic(), 0.0
     streaming = {**body, "stream": True, "partial_images": 3}
     async with client.stream("POST", "/v1/images/generations", json=streaming) as answer:
+        answer.raise_for_status()
         async for line in answer.aiter_lines():
             if "partial_image" in line and not first:
                 first = time.monotonic() - started
@@ -105,6 +106,7 @@ async def time_leaving(client: httpx2.AsyncClient, body: dict[str, Any]) -> floa
     before = await read_metric(client, "abandoned_batches_total")
     streaming = {**body, "stream": True, "partial_images": 10}
     async with client.stream("POST", "/v1/images/generations", json=streaming) as answer:
+        answer.raise_for_status()
         async for line in answer.aiter_lines():
             if "partial_image" in line:
                 break
@@ -122,9 +124,10 @@ async def time_turns(client: httpx2.AsyncClient, body: dict[str, Any]) -> tuple[
     hundred = asyncio.gather(*calls)
     await asyncio.sleep(0.5)
     asked = time.monotonic()
-    await client.post("/v1/images/generations", json=body, headers={"X-Forwarded-For": "10.1.0.2"})
+    answer = await client.post("/v1/images/generations", json=body, headers={"X-Forwarded-For": "10.1.0.2"})
     one = time.monotonic() - asked
-    await hundred
+    for refused in (answer, *await hundred):
+        refused.raise_for_status()
     return one, time.monotonic() - started
 
 
