@@ -1,6 +1,7 @@
 """Which files of a public repository are read: those of a release of ours, of a pipeline, or of a single network.
 
-Checkpoints in one file, safety checkers, image encoders and the weights of other frameworks are left where they are.
+Checkpoints in one file, safety checkers, image encoders beside text encoders and the weights of other frameworks are
+left where they are.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -14,7 +15,8 @@ __all__ = ["ROOTS", "file_groups", "root_file"]
 ROOTS = ("model.json", "model_index.json", "config.json")
 """What tells, at its root, that a repository is a release of ours, a pipeline of diffusers, or a single network."""
 
-NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+NETWORKS = (*TEXT_ENCODERS, "image_encoder", "unet", "vae")
 TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "spiece.model"),
@@ -70,7 +72,8 @@ def _pipeline_parts(path: Path) -> list[str]:
     filled = [name for name, value in index.items() if isinstance(value, list) and value and None not in value]
     if not set(filled).intersection(NETWORKS):
         raise ValueError(f"its model_index.json names none of {', '.join(NETWORKS)}; it is a pipeline of another kind")
-    return [name for name in filled if name in (*NETWORKS, *OPTIONAL)]
+    unread = {"image_encoder"} if set(filled).intersection(TEXT_ENCODERS) else set()
+    return [name for name in filled if name in {*NETWORKS, *OPTIONAL} - unread]
 
 
 def _weight_paths(

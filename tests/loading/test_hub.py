@@ -58,6 +58,12 @@ def pipeline(*more: str) -> Repository:
     return contents(*NEEDED, *UNUSED, *more) | {"model_index.json": json.dumps(FILLED).encode()}
 
 
+def variations() -> Repository:
+    """SD image variations: an image encoder in place of the text encoder."""
+    filled = FILLED | {"text_encoder": [None, None], "tokenizer": [None, None], "image_encoder": ["transformers", "C"]}
+    return pipeline() | {"model_index.json": json.dumps(filled).encode()}
+
+
 def with_index(repository: Repository, part: str = "") -> Repository:
     """The weights of one part as fp16 shards with their index."""
     kept = {path: content for path, content in repository.items() if not path.startswith(f"{part}model.")}
@@ -74,6 +80,7 @@ def repositories(release_folder: Path) -> dict[str, Repository]:
     t5 = ("config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "pytorch_model.bin", "generation.json")
     return {
         "org/pipeline": pipeline(),
+        "org/variations": variations(),
         "org/half": contents("config.json", "diffusion_pytorch_model.fp16.safetensors"),
         "org/sharded": with_index(pipeline(), "text_encoder/"),
         "org/t5": with_index(contents(*t5)),
@@ -119,6 +126,12 @@ def assert_whole(hub: Hub, name: str, folder: Path, expected: list[str]) -> None
 
 def test_only_what_is_read_of_a_pipeline_is_downloaded(hub, get):
     assert_whole(hub, "org/pipeline", get("org/pipeline"), NEEDED)
+
+
+def test_the_image_encoder_of_a_pipeline_without_text_is_downloaded(hub, get):
+    needed = [path for path in NEEDED if not path.startswith(("text_encoder/", "tokenizer/"))]
+    needed += ["image_encoder/config.json", "image_encoder/model.safetensors"]
+    assert_whole(hub, "org/variations", get("org/variations"), needed)
 
 
 def test_a_variant_is_downloaded_in_place_of_full_precision(hub, get):
