@@ -117,6 +117,10 @@ def tiny_stages():
 def test_networks_of_releases_and_public_folders_are_those_of_their_records(tmp_path):
     folder = public_folders.network(tmp_path / "vae", public_folders.VAE)
     config = ConfigDict({"model": {}, "init": {"vae": str(folder), "unet": "demo", "text_encoder": "org/name"}})
+    refiner = public_folders.stable_diffusion_refiner(tmp_path / "refiner")  # whose text encoder lies in text_encoder_2
+    of_refiner = ConfigDict({"model": {}, "init": {"text_encoder": str(refiner)}})
+    add_initial_sections(of_refiner, find_config("tiny"))
+    assert of_refiner.model.text_encoder.network == "clip_text"
     add_initial_sections(config, find_config("tiny"))
     modules = build_models(plain_config(config.model))
     assert modules["vae"] == convert.open(folder).module

@@ -54,6 +54,11 @@ def test_a_release_of_it_is_the_same_model(folder, tmp_path):
     assert Pipeline(load_release(tmp_path / "release")).system == Pipeline(release).system
 
 
+def test_an_adapter_is_refused(folder):
+    with pytest.raises(ValueError, match="this checkpoint reads images alone"):
+        Pipeline.load(folder, adapter=folder / "ip-adapter_sd15.safetensors")
+
+
 def test_an_encoder_of_another_width_is_named(folder, tmp_path):
     public_folders.image_variations(tmp_path / "sd")
     public_folders.edit(tmp_path / "sd" / "image_encoder" / "config.json", projection_dim=10)

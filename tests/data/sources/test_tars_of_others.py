@@ -208,6 +208,11 @@ def test_what_systems_put_into_folders_is_no_record(tmp_path):
     assert read_all(tmp_path) == [(".own/a", image, "t")]
 
 
+def test_a_tar_may_begin_with_a_name_that_begins_as_archives_do(tmp_path):
+    write_tar(tmp_path / "0.tar", ("PK1.jpg", picture()))
+    assert read_all(tmp_path) == [("PK1", picture(), None)]
+
+
 def test_a_caption_may_be_named_after_the_whole_file(tmp_path):
     one, two = picture(1), picture(2)
     write_tar(tmp_path / "0.tar", ("a.jpg.txt", b"of a"), ("a.jpg", one), ("b.jpg", two), ("b.txt", b"of b"))
