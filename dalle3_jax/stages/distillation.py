@@ -24,6 +24,10 @@ def teacher_release(networks: StageNetworks, component: str) -> Release:
     release = networks.releases.get(component)
     if release is None:
         raise ValueError(f"there is no teacher: name its release in config.init.{component}")
+    if component == "unet" and not release.diffusion:
+        raise ValueError(
+            "config.init.unet names a network alone, whose schedule nothing says: name a release or pipeline"
+        )
     if component in DECODERS:
         kind = release.decoders[component].kind if component in release.decoders else "unknown"
         if kind != "diffusion":
