@@ -26,7 +26,7 @@ from dalle3_jax.commands.cli import (
 )
 from dalle3_jax.pipeline import auto_size, editing, revision
 from dalle3_jax.pipeline.album import Album
-from dalle3_jax.pipeline.edit_settings import check_edit
+from dalle3_jax.pipeline.edit_settings import INPUTS, check_edit
 from dalle3_jax.pipeline.image_formats import FORMATS
 from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.jobs import AUTO, PromptLine, make_requests, parse_size_or_auto, read_prompt_lines
@@ -61,8 +61,6 @@ OUTDIR/manifest.jsonl lists them all. Started again after it was stopped, the sa
 nothing twice. Run on several hosts, with an OUTDIR that they share, each makes its share: every Nth picture."""
 
 MAX_GRID = 400
-INPUTS = ("image", "mask")
-"""The settings that are files, which a picture made of them names by their digests alone."""
 
 
 def build_parser() -> CommandParser:

@@ -12,6 +12,7 @@ from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.setting_values import MAX_SIDE, MAX_STEPS, Capabilities
 
 __all__ = [
+    "INPUTS",
     "NO_EDIT",
     "Borders",
     "Edit",
@@ -60,7 +61,7 @@ class Edit:
 
 EDIT_FIELDS = ("image", "mask", "strength", "outpaint", "source_prompt")
 INPUTS = {"image": "image", "mask": "mask", "image_prompt": "prompt_image"}
-"""The settings that are images -> their fields."""
+"""The settings that are images, which a picture made of them names by their digests alone -> their fields."""
 NO_EDIT = Edit()
 """Of a request that begins with noise."""
 

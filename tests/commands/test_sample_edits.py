@@ -41,6 +41,8 @@ def test_an_edited_image_repeats_with_its_own_input_alone(run, out, files, capsy
     assert f"made from the image of SHA-256 {line['image']}" in capsys.readouterr().err
     assert run(*repeat, *given[2:], "--image", files["other"], batch_size=None) == 2
     assert f"and the image of the picture {line['image']}" in capsys.readouterr().err
+    assert run(*repeat, *given, "--image-prompt", files["other"], batch_size=None) == 2
+    assert "made without an image prompt: leave it out" in capsys.readouterr().err
 
 
 def test_lines_of_a_file_have_images_of_their_own(run, out, files, tmp_path):
