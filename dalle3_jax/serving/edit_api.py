@@ -63,9 +63,9 @@ def edit_values(
         return {**images}, []
     pipeline, image = service.engine.pipeline, images["image"]
     try:
-        given = {**images, "seed": getattr(call, "seed", None)}
+        own = {name: getattr(call, name) for name in ("seed", "outpaint", "source_prompt")}
         reads = pipeline.release.training, pipeline.can_read
-        values = instructed_settings(instruction, image, given, *reads, service.describe)
+        values = instructed_settings(instruction, image, {**images, **own}, *reads, service.describe)
     except ValueError as error:
         raise ApiError(400, f"instruction: {error}", param="instruction", code="invalid_value") from None
     return values | {"upsample": "none"}, []

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from dalle3_jax.pipeline import editing
-from dalle3_jax.pipeline.input_images import InputImage
+from dalle3_jax.pipeline.input_images import InputImage, open_input_image
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.serving import edit_api
 from dalle3_jax.serving.queue import Job
@@ -144,6 +144,18 @@ def test_an_instruction_is_done_to_the_prompt_that_the_image_tells(service, monk
         **{"upsample": "none", "seed": 7},
     }
     assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "source"),
+    [({}, "a red apple"), ({"outpaint": "2:1"}, None), ({"source_prompt": "an apple"}, "an apple")],
+)
+def test_an_instruction_inverts_an_image_without_a_prompt_that_is_not_outpainted(service, monkeypatch, fields, source):
+    monkeypatch.setattr(editing, "follow_instruction", lambda *_: "a red apple at night")
+    monkeypatch.setattr(service, "describer", lambda pixels: "a red apple")
+    call = parse_body(Edits, {"instruction": "make it night", **fields})
+    values, _ = edit_api.edit_values(service, call, {"image": open_input_image(PIXELS)})
+    assert values.get("source_prompt") == source
 
 
 def test_an_instruction_that_cannot_be_followed_is_told(client):
