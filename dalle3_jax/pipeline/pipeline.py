@@ -134,6 +134,8 @@ class Pipeline:
         are split over all of its devices. Compiled programs are kept in the user's cache, as commands keep them, unless
         JAX was told of another folder.
         """
+        if adapter is None and adapter_encoder is not None:
+            raise ValueError(f"the image encoder {adapter_encoder} without an adapter that reads it: give its file too")
         if not jax.config.values["jax_compilation_cache_dir"]:
             enable_compilation_cache()
         if mesh is not None and shardings is None:

@@ -104,6 +104,11 @@ def test_parts_that_do_not_fit_are_refused():
         Pipeline(replaced(attentions=()))
 
 
+def test_an_encoder_without_its_adapter_is_refused():
+    with pytest.raises(ValueError, match="the image encoder folder without an adapter that reads it"):
+        Pipeline.load("demo", adapter_encoder="folder")
+
+
 def test_variations_are_by_one_of_two_things(pipeline):
     with pytest.raises(ValueError, match="variations by 'magic': use 'description' or 'image'"):
         pipeline.variations(ONE, by="magic")
