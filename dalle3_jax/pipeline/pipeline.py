@@ -62,9 +62,9 @@ class Pipeline:
     """A release, ready to make pictures.
 
     The same request gives the same picture whatever stands beside it in its batch: bit for bit at the same size, batch
-    size and device, within 1/255 on nearly all pixels otherwise. There is one compilation per size, batch size, number
-    of steps and sampler, and one more for steps without guidance; prompts, seeds and guidance are arguments of the
-    program.
+    size and device, within 1/255 on nearly all pixels otherwise. There is one compilation per size, batch size and
+    sampler, and one more for steps without guidance; prompts, seeds, guidance and the times of the steps are arguments
+    of the program.
     """
 
     def __init__(

@@ -72,7 +72,9 @@ class EditFields(CommonFields):
 class VariationFields(CommonFields):
     """The fields of calls whose image may say what it shows."""
 
-    prompt: str | None = Field(None, max_length=MOST_PROMPT, description="left out: the one of the image's metadata")
+    prompt: str | None = Field(
+        None, max_length=MOST_PROMPT, description="left out: the one of the image's metadata, or what it shows"
+    )
 
 
 def setting_fields() -> dict[str, Any]:
