@@ -2,12 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors
-
-if TYPE_CHECKING:
-    pass
 
 DESCRIPTION = "Write the averaged weights of a run's newest good checkpoint as a release, or put decoders into one."
 EXAMPLES = """examples:

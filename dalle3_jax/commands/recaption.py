@@ -118,7 +118,7 @@ def parse_caption_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> t
     if arguments.source and rest:
         wrong.append(f"unknown arguments {' '.join(rest)}: --config.KEY=VALUE goes with --config")
     if arguments.config and (given := [name for name in DATA_FLAGS if getattr(arguments, name) is not None]):
-        flags = ", ".join(f"{flag_name(name)}" for name in given)
+        flags = ", ".join(map(flag_name, given))
         wrong.append(f"{flags}: with --config write --config.data.{given[0]}=VALUE")
     for make in makers:
         try:

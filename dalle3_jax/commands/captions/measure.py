@@ -10,9 +10,7 @@ from dalle3_jax.data.scenes import SPLITS, world_of
 from dalle3_jax.data.scenes.worlds import parse_world
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode_image
-from dalle3_jax.evaluation.captions.accuracy import (
-    score_captions,
-)
+from dalle3_jax.evaluation.captions.accuracy import score_captions
 from dalle3_jax.prompting.scene_lexicon import training_world
 
 if TYPE_CHECKING:
