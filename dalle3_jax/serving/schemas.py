@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 MOST_IMAGES, MOST_PARTIAL, MOST_PROMPT = 10, 10, 32_000
-OWN = ("prompt", "size", "original_prompt", "image", "mask", "image_prompt")
+OWN = ("prompt", "size", "original_prompt", "image", "mask", "image_prompt", "image_prompt_scale")
 """Settings that OpenAI's fields, files of a form, or nobody decide: no body names a file of this machine."""
 
 Model = TypeVar("Model", bound=BaseModel)
