@@ -28,6 +28,8 @@ UNSUPPORTED = (400, 403, 404, 405, 422, 500, 501)
 """Statuses by which servers refuse a role."""
 
 COMPLETIONS = "/chat/completions"
+STREAMED, ENDS = (b"data:", b"event:", b"id:", b"retry:", b":"), (b"", b"[DONE]")
+"""Beginnings of streams of events, a comment among them; events that hold nothing."""
 CUT = ("length", "max_tokens", "model_length")
 """Reasons by which servers say that an answer has no end."""
 
@@ -144,10 +146,12 @@ class ChatServer:
         headers |= {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "dalle3_jax"}
         headers |= {"Authorization": f"Bearer {self._key}"} if self._key else {}
         ends = time.monotonic() + timeout
-        done = threading.Event()  # a server that drips its headers is never idle
-        threading.Thread(target=shut_down_late, args=(connection, timeout, done), daemon=True).start()
+        done, sockets = threading.Event(), list[socket.socket]()  # a server that drips its headers is never idle
+        late = (connection, sockets, timeout, done)
+        threading.Thread(target=shut_down_late, args=late, daemon=True).start()
         try:
             connection.request("POST", target, json.dumps(payload), headers)
+            sockets.append(connection.sock)  # which is the response's alone where it says that it will close
             response = connection.getresponse()
             body = read_body(response, ends)
             return response.status, retry_after(response.getheader("Retry-After")), body
@@ -219,7 +223,7 @@ def answer_text(body: bytes, whole: bool = True) -> str:
         choice = json.loads(join_stream(body))["choices"][0]
         message = choice["message"]
         content = message["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         words = error_text(body, plain=False)
         raise ServerError(f"the chat server's answer is none{f': {words}' if words else ''}") from None
     text, reason = strip_reasoning(join_parts(content)), str(choice.get("finish_reason")).lower()
@@ -246,10 +250,10 @@ def _why_empty(message: Mapping[str, Any], reason: str) -> str:
 
 def join_stream(body: bytes) -> bytes:
     """The answer of a server that streams although it was not asked to, as one that does not; any other as it is."""
-    if not body.lstrip().startswith(b"data:"):
+    if not body.lstrip().startswith(STREAMED):
         return body
     events = [line[5:].strip() for line in body.splitlines() if line.startswith(b"data:")]
-    choices = [choice for event in events if event != b"[DONE]" for choice in json.loads(event)["choices"][:1]]
+    choices = [choice for event in events if event not in ENDS for choice in json.loads(event)["choices"][:1]]
     text = "".join(join_parts((choice.get("delta") or {}).get("content")) for choice in choices)
     ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
     whole = {"message": {"content": text}, "finish_reason": ends[-1] if ends else None}
@@ -319,22 +323,24 @@ def retry_after(header: str | None) -> float:
 
 def read_body(response: http.client.HTTPResponse, ends: float) -> bytes:
     """The body, or a byte more than are read of one; TimeoutError at that time, though more comes byte by byte."""
-    body = b""
-    while len(body) <= LARGEST and (part := response.read1(LARGEST + 1 - len(body))):
-        body += part
+    body, more = b"", True
+    while more and len(body) <= LARGEST:
+        part = response.read1(LARGEST + 1 - len(body))
         if time.monotonic() >= ends:
             raise TimeoutError
+        body, more = body + part, bool(part)
     return body
 
 
-def shut_down_late(connection: http.client.HTTPConnection, seconds: float, done: threading.Event) -> None:
+def shut_down_late(
+    connection: http.client.HTTPConnection, sockets: list[socket.socket], seconds: float, done: threading.Event
+) -> None:
     """End a connection that is not done after so many seconds: what waits for it wakes with an error or an end.
 
-    Again and again, since on a busy machine it may not have been made yet.
+    Again and again, since on a busy machine it may not have been made yet. Once asked, it has one of the `sockets`.
     """
     done.wait(seconds)
     while not done.wait(0.05):
-        sock = connection.sock
-        if sock is not None:
+        for sock in (*sockets, *([connection.sock] if connection.sock else [])):
             with contextlib.suppress(OSError):  # it has ended already
                 sock.shutdown(socket.SHUT_RDWR)

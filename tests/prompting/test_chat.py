@@ -63,6 +63,14 @@ def drip_headers(handler):
     drip_bytes(handler, b"H")
 
 
+def drip_chunk(handler):
+    """The size of a chunk that never ends, on a connection that is to close."""
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    drip_bytes(handler, b"0")
+
+
 def drip_bytes(handler, byte):
     while not handler.server.over.wait(0.05):
         handler.wfile.write(byte)
@@ -117,6 +125,7 @@ BAD = {
     "hangs": [hang],
     "drips": [drip],
     "drips headers": [drip_headers],
+    "drips a chunk": [drip_chunk],
     "breaks off": [breaks_off],
     "fails": [status(500)],
     "refuses the key": [status(401)],

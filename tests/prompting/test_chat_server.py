@@ -271,6 +271,17 @@ def test_an_answer_without_text_says_why(message, reason, why):
         answer_text(body)
 
 
+def test_a_stream_may_have_comments_and_names_and_empty_events():
+    chunk = json.dumps({"choices": [{"delta": {"content": GOOD}, "finish_reason": "stop"}]})
+    assert answer_text(f": PROCESSING\n\nevent: message\ndata:\n\ndata: {chunk}\n\n".encode()) == GOOD
+
+
+@pytest.mark.parametrize("choice", [None, {"delta": "hm"}])
+def test_a_stream_of_another_shape_is_no_answer(choice):
+    with pytest.raises(ServerError, match="is none"):
+        answer_text(f"data: {json.dumps({'choices': [choice]})}\n".encode())
+
+
 @pytest.mark.parametrize("end", ["stop", "length"])
 def test_a_server_that_streams_unasked_is_read_and_one_that_is_cut_is_told(end):
     deltas: list[dict] = [{"role": "assistant", "content": ""}, {"reasoning_content": "hm"}, {"content": GOOD[:9]}]
