@@ -324,8 +324,10 @@ class Pipeline:
         """Encodes these prompts and negative prompts, then lets go of the parameters that only encoding takes.
 
         From then on pictures of these texts can be made, and of no others; the memory is free as soon as nobody else
-        holds the parameters (a release that the pipeline was made of does).
+        holds the parameters (a release that the pipeline was made of does). A model that reads images alone has none.
         """
+        if not self.system.reads_text:
+            return
         self.prompts.keep(texts, batch_size)
         self.capabilities = dataclasses.replace(self.capabilities, texts=self.prompts.kept_texts)
         self.params = {part: params for part, params in self.params.items() if part not in TEXT_COMPONENTS}

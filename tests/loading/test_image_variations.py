@@ -47,6 +47,12 @@ def test_what_it_cannot_do_is_refused(pipeline, prompt, settings, error):
         pipeline.request(prompt, **settings)
 
 
+def test_it_has_no_text_encoder_to_drop(folder):
+    pipeline = Pipeline.load(folder)
+    pipeline.drop_text_encoder(pipeline.request("", image_prompt=IMAGE).texts)
+    assert pipeline.request("", image_prompt=IMAGE)
+
+
 def test_a_release_of_it_is_the_same_model(folder, tmp_path):
     release = open_release(folder)
     assert (release.tokenizer, release.text) == ("", {})
