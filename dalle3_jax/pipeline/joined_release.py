@@ -7,6 +7,7 @@ from dalle3_jax.checkpoints.releases import Release, weights_digest
 from dalle3_jax.loading.open import open_release
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline.pipeline import Pipeline
+from dalle3_jax.pipeline.request import make_request, request_errors
 
 __all__ = ["join_decoders", "join_upscaler"]
 
@@ -33,8 +34,15 @@ def join_decoders(release: Release, add: Sequence[str], decoder: str | None) -> 
     if decoder is not None:
         release = replace(release, sampling=release.sampling | {"decoder": decoder})
     if add or decoder is not None:
-        Pipeline(release).request("")  # raises for a default that it cannot have
+        check_defaults(Pipeline(release))
     return release
+
+
+def check_defaults(pipeline: Pipeline) -> None:
+    """ValueError for a default that the release cannot have; that it needs an image, or a mask, is none."""
+    anything = replace(pipeline.capabilities, reads_text=True, needs_mask=False)
+    if errors := request_errors(make_request("", pipeline.defaults), anything):
+        raise ValueError("; ".join(errors))
 
 
 def join_upscaler(release: Release, part: Release, path: str) -> Release:

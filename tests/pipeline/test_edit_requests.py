@@ -12,6 +12,7 @@ from dalle3_jax.diffusion.spacing import sampling_times
 from dalle3_jax.models.build import build_models
 from dalle3_jax.pipeline import Pipeline, programs
 from dalle3_jax.pipeline.batching import encode_edits
+from dalle3_jax.pipeline.joined_release import join_decoders
 from dalle3_jax.pipeline.request import Request, request_from_metadata
 from tests.pipeline.test_pipeline import counted_compilations
 from tests.tiny import SECTIONS, randomised, tiny_decoders, tiny_release
@@ -196,6 +197,15 @@ def painter() -> Pipeline:
     unet = build_models({**SECTIONS, "unet": {**SECTIONS["unet"], "in_channels": 5}})
     params = release.params | {"unet": randomised(unet["unet"], unet, 5)}
     return Pipeline(dataclasses.replace(release, modules=release.modules | {"unet": unet["unet"]}, params=params))
+
+
+def test_an_inpainting_model_is_joined_by_decoders_like_any(painter):
+    whole, own = tiny_decoders(), painter.release
+    parts = {name: getattr(whole, name) | {"unet": getattr(own, name)["unet"]} for name in ("modules", "params")}
+    joined = join_decoders(dataclasses.replace(own, decoders=whole.decoders, **parts), [], "consistency")
+    assert joined.sampling["decoder"] == "consistency"
+    with pytest.raises(ValueError, match="unknown decoder 'consistency'"):
+        join_decoders(own, [], "consistency")
 
 
 def test_an_inpainting_unet_sees_the_rest_and_paints_the_mask(painter):
