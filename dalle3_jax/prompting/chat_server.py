@@ -341,6 +341,6 @@ def shut_down_late(
     """
     done.wait(seconds)
     while not done.wait(0.05):
-        for sock in (*sockets, *([connection.sock] if connection.sock else [])):
+        for sock in filter(None, (*sockets, connection.sock)):
             with contextlib.suppress(OSError):  # it has ended already
                 sock.shutdown(socket.SHUT_RDWR)
