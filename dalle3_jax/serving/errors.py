@@ -61,6 +61,7 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 
 
 async def answer_unexpected_error(request: Request, error: Exception) -> Response:
-    """The answer where something broke; the log has the traceback, the client does not."""
-    LOGGER.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    """The answer where something broke; the log has the traceback and the route, whose path may hold a secret."""
+    route = getattr(request.scope.get("route"), "path", "other")
+    LOGGER.error("%s %s failed", request.method, route, exc_info=error)
     return ApiError(500, "the server had an error; its log says more").response
