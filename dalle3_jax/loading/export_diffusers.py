@@ -45,12 +45,22 @@ def export_diffusers(release: Release, folder: Path, dtype: str) -> tuple[list[s
         if release.tokenizer:
             written += _write_tokenizers(release, written, temporary)
         pipeline = release.training.get("pipeline")
-        if pipeline in PIPELINE_KINDS and set(PIPELINE_KINDS[pipeline].components) <= set(written):
+        if pipeline in PIPELINE_KINDS:
             try:
-                written += _write_pipeline(release, PIPELINE_KINDS[pipeline].components, temporary)
+                written += _write_pipeline(release, _pipeline_parts(pipeline, written), temporary)
             except ValueError as error:
                 left.append(f"scheduler and model_index.json: {error}")
     return written, left
+
+
+def _pipeline_parts(pipeline: str, written: Collection[str]) -> tuple[str, ...]:
+    """The folders of a pipeline's networks; ValueError for one of which not all is written, or would not be read."""
+    kind = PIPELINE_KINDS[pipeline]
+    if lacking := [part for part in kind.components if part not in written]:
+        raise ValueError(f"a {pipeline} has {', '.join(lacking)} too")
+    if not kind.reads_text:
+        raise ValueError(f"a {pipeline} has a feature extractor too, which is not written")
+    return kind.components
 
 
 def _write_network(release: Release, name: str, folder: Path, dtype: str) -> None:
