@@ -42,16 +42,16 @@ def build_clipping(bound: float = 1.0, quantile: float = 0.0) -> Clipping:
 def clip_step(step: SamplerStep, clipping: Clipping) -> SamplerStep:
     """The step of a sampler with clipped estimates; DDIM keeps the noise of those that were not, as diffusers' does."""
 
-    def clipped(
+    def clip_and_step(
         denoise: Denoise, schedule: Schedule, state: SamplerState, t_prev: Time, t: Time, s: Time, keys: Keys
     ) -> SamplerState:
         return step(lambda x_t, t: clipping(denoise(x_t, t)), schedule, state, t_prev, t, s, keys)
 
-    def clipped_ddim(
+    def clip_and_step_ddim(
         denoise: Denoise, schedule: Schedule, state: SamplerState, t_prev: Time, t: Time, s: Time, keys: Keys
     ) -> SamplerState:
         x0 = denoise(state.x, jnp.full(state.x.shape[:1], t))
         change = clipping(x0) - x0
         return state._replace(x=ddim_to(schedule, state.x, x0, t, s) + schedule.alpha(s) * change, x0=x0 + change)
 
-    return clipped_ddim if step is ddim else clipped
+    return clip_and_step_ddim if step is ddim else clip_and_step
