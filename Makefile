@@ -64,7 +64,7 @@ bench: $(VENV)/.installed-parity
 
 demo: $(VENV)/.installed-$(DEMO)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):vae --workdir $(WORKDIR)
-	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):text --workdir $(WORKDIR)
+	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):layout --workdir $(WORKDIR)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):base --workdir $(WORKDIR)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):decoder --workdir $(WORKDIR)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):distill --workdir $(WORKDIR)

@@ -1,7 +1,7 @@
 """The demo model on one GPU: `make demo DEMO=gpu`, or
 
 python train.py --config configs/demo_gpu.py:vae  --workdir W
-python train.py --config configs/demo_gpu.py:text --workdir W
+python train.py --config configs/demo_gpu.py:layout --workdir W
 python train.py --config configs/demo_gpu.py:base --workdir W
 
 and so on through the stages of configs/demo.py. What differs from it: bfloat16, large batches, and more of them.
@@ -22,10 +22,9 @@ def vae():
     return c
 
 
-def text():
+def layout():
     """The text side of the CPU demo on more captions."""
-    c = demo.text()
-    c.data.latents = 200_000
+    c = demo.layout()
     c.train.steps = 6_000
     c.train.batch_size = 256
     return c
@@ -63,7 +62,7 @@ distill_upscaler = functools.partial(enlarge_stage, demo.distill_upscaler)
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "text": text, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner}
+    stages = {"vae": vae, "layout": layout, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner}
     stages |= {"distill_refiner": distill_refiner, "distill_base": distill_base}
     stages |= {"upscaler": upscaler, "distill_upscaler": distill_upscaler}
     if stage not in stages:

@@ -1,7 +1,7 @@
 """Networks of a few thousand parameters on 32-px scenes: the same stages as the demo in seconds, for tests and tryouts.
 
 python train.py --config configs/tiny.py:vae  --workdir W
-python train.py --config configs/tiny.py:text --workdir W
+python train.py --config configs/tiny.py:text --workdir W    (or layout, from labels)
 python train.py --config configs/tiny.py:base --workdir W
 python train.py --config configs/tiny.py:glyphs --workdir W    (base that also reads quoted text byte by byte)
 
@@ -73,6 +73,16 @@ def text():
     c.train.trainable = ("text_encoder", "xfnet", "latent_head")
     c.model.xfnet = {"kind": "resampler", "width": 16, "vector_width": 16, "layers": 1, "heads": 2, "queries": 4}
     c.model.latent_head = {"grid": (2, 2), "patch": 2, "channels": 4}
+    return c
+
+
+def layout():
+    """The same resampler, taught by labels: no VAE has to come first."""
+    c = text()
+    common.set_stage(c, "layout")
+    c.train.trainable = ("text_encoder", "xfnet", "layout_head")
+    del c.init["vae"], c.model["latent_head"]
+    c.model.layout_head = {"grid": (2, 2)}
     return c
 
 
@@ -277,7 +287,15 @@ def captioner_short():
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "text": text, "base": base, "glyphs": glyphs, "decoder": decoder, "distill": distill}
+    stages = {
+        "vae": vae,
+        "text": text,
+        "layout": layout,
+        "base": base,
+        "glyphs": glyphs,
+        "decoder": decoder,
+        "distill": distill,
+    }
     stages |= {"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base}
     stages |= {"inpaint": inpaint, "image_prompt": image_prompt}
     stages |= {"captioner": captioner, "captioner_short": captioner_short}

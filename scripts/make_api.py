@@ -79,6 +79,7 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "models.captioner": ("Captioner",),
         "models.scene_reader": ("SceneReader",),
         "models.latent_head": ("LatentHead",),
+        "models.layout_head": ("LayoutHead",),
         "models.size_head": ("SizeHead",),
     },
     "Text": {
@@ -91,6 +92,7 @@ SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "training.objectives.consistency": ("consistency_loss",),
         "training.objectives.vae": ("vae_loss",),
         "training.objectives.text": ("text_loss",),
+        "training.objectives.layout": ("layout_loss",),
         "training.objectives.captioner": ("captioner_loss",),
         "training.optimizer": ("adamw", "learning_rate"),
         "training.state": ("TrainState", "init_params", "create_state", "state_shardings"),

@@ -22,7 +22,7 @@ from PIL import Image
 from scripts.faults.trainings import differing_arrays
 
 STEPS = 3
-TINY = ("vae", "text", "base", "glyphs", "decoder", "distill", "refiner", "distill_refiner", "distill_base")
+TINY = ("vae", "text", "layout", "base", "glyphs", "decoder", "distill", "refiner", "distill_refiner", "distill_base")
 TINY += ("captioner", "captioner_short")
 SMALL = ("--config.train.batch_size=4", "--config.data.threads=1", "--config.sample.every=0")
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {

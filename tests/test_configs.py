@@ -21,7 +21,7 @@ from dalle3_jax.training import sharding
 
 RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
-STAGES = ("vae", "text", "base", "decoder", "refiner", "upscaler")
+STAGES = ("vae", "layout", "base", "decoder", "refiner", "upscaler")
 CAPTIONERS = ("captioner", "captioner_short", "captioner_descriptive")
 EDITS = ("inpaint", "image_prompt")
 TAUGHT = ("distill", "distill_refiner", "distill_base", "distill_upscaler")
@@ -33,7 +33,7 @@ def parameters(name: str) -> int:
     modules = {}
     for stage in STAGES:
         modules |= build_models(plain_config(config.get_config(stage).model))
-    del modules["latent_head"]  # it teaches, and is not shipped
+    modules.pop("layout_head")  # it teaches, and is not shipped
     assert {"decoder", "refiner"} <= modules.keys()
     return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(modules)))
 

@@ -12,6 +12,7 @@ from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.image_prompt import ImagePrompt
 from dalle3_jax.models.latent_head import LatentHead
+from dalle3_jax.models.layout_head import LayoutHead
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.models.t5 import T5Encoder
@@ -38,6 +39,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "image_prompt": (ImagePrompt, ("image_prompt",)),
     "xfnet": (XFNet, ("xfnet",)),
     "latent_head": (LatentHead, ("latent_head",)),
+    "layout_head": (LayoutHead, ("layout_head",)),
     "unet": (UNet, ("unet", "upscaler")),
     "vae": (VAE, ("vae",)),
     "decoder_unet": (DecoderUNet, ("decoder", "refiner")),

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +18,8 @@ from dalle3_jax.data.scenes import World
 from dalle3_jax.data.scenes.tints import TINTS
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode_image
+from dalle3_jax.models.build import module_fields
+from dalle3_jax.models.layout_head import LayoutHead
 from dalle3_jax.models.scene_reader import STRIDE, SceneReader
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
 from dalle3_jax.reading.scene_reader import NATURAL, Reader, SceneReading, count_matches, readings_agree, true_reading
@@ -30,6 +32,7 @@ from dalle3_jax.typing import Params
 
 __all__ = ["record_targets", "scene_reader_stage", "world_names"]
 
+Named = TypeVar("Named", SceneReader, LayoutHead)
 SLOTS = 9  # objects in a picture, at most
 COLUMNS: Mapping[str, tuple[tuple[int, ...], type]] = {
     "valid": ((), np.bool_),
@@ -47,7 +50,7 @@ def scene_reader_stage(context: Context) -> Stage:
     """The scene reader on pictures spoiled like those of generators; a VAE in config.init does a share of that."""
     config, networks = context.config, context.networks
     networks.require("reader")
-    module = with_world_names(networks.modules["reader"], config_world(config))
+    module = with_names(networks.modules["reader"], SceneReader, config_world(config))
     networks.modules["reader"] = module  # with its names it knows how many outputs it has
     functions: dict[str, Callable[..., Any]] = {"reader": functools.partial(apply_network, module)}
     if "vae" in networks.modules:
@@ -81,7 +84,7 @@ def config_world(config: ConfigDict) -> World:
     source = batches.open_source(inputs.data_section(config))
     if not isinstance(source, ScenesSource):
         raise ValueError(
-            f'data.source is {config.data.source!r}: the reader learns on records that it draws, of "scenes"'
+            f'data.source is {config.data.source!r}: the stage learns on records that it draws, of "scenes"'
         )
     return source.resolved_world
 
@@ -96,15 +99,16 @@ def world_names(world: World) -> dict[str, tuple[str, ...]]:
     }
 
 
-def with_world_names(module: Any, world: World) -> SceneReader:
-    """The reader with the world's names where it has none; ValueError where it has others."""
-    if not isinstance(module, SceneReader):
-        raise ValueError(f"config.model.reader is a {type(module).__name__}: leave `network` out")
-    wanted = world_names(world)
-    module = replace(module, **{field: names for field, names in wanted.items() if not getattr(module, field)})
-    lacking = {field: sorted({*names} - {*getattr(module, field)}) for field, names in wanted.items()}
-    if missing := [f"{field} {names}" for field, names in lacking.items() if names]:
-        raise ValueError(f"the reader has no names for {'; '.join(missing)} of {world.name!r}: train a new one")
+def with_names(module: Any, network: type[Named], world: World) -> Named:
+    """The network with the world's names where it has none; ValueError where it has others, or is another network."""
+    if not isinstance(module, network):
+        raise ValueError(f"the section of {network.__name__} is a {type(module).__name__}: leave `network` out")
+    names = world_names(world)
+    wanted = {field: names[field] for field in names if field in module_fields(module)}
+    module = replace(module, **{field: given for field, given in wanted.items() if not getattr(module, field)})
+    lacking = {field: sorted({*given} - {*getattr(module, field)}) for field, given in wanted.items()}
+    if missing := [f"{field} {given}" for field, given in lacking.items() if given]:
+        raise ValueError(f"the network has no names for {'; '.join(missing)} of {world.name!r}: train a new one")
     return module
 
 

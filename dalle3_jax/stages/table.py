@@ -8,6 +8,7 @@ from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.decoder import decoder_stage, distill_decoder_stage
 from dalle3_jax.stages.image_prompt import image_prompt_stage
 from dalle3_jax.stages.inpaint import inpaint_stage
+from dalle3_jax.stages.layout import layout_stage
 from dalle3_jax.stages.objective import objective_keywords
 from dalle3_jax.stages.reader import scene_reader_stage
 from dalle3_jax.stages.size_head import size_head_stage
@@ -21,6 +22,7 @@ __all__ = ["STAGES", "build_stage"]
 STAGES: Mapping[str, Callable[..., Stage]] = {
     "vae": vae_stage,
     "text": text_stage,
+    "layout": layout_stage,
     "base": base_stage,
     "decoder": decoder_stage,
     "refiner": decoder_stage,

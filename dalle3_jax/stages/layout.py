@@ -1,0 +1,122 @@
+"""The stage `layout`: text encoder and xfnet learn from labels what captions say, before any denoiser listens."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.data.records import Record
+from dalle3_jax.models.glyph import text_components
+from dalle3_jax.models.layout_head import NOTHING, LayoutHead
+from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
+from dalle3_jax.reading.scene_reader import NATURAL
+from dalle3_jax.stages import inputs
+from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.reader import config_world, with_names
+from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
+from dalle3_jax.training import logging
+from dalle3_jax.training.objectives.layout import layout_loss
+from dalle3_jax.typing import Params
+
+__all__ = ["layout_stage", "layout_targets"]
+
+SIDE, NAMED = 128, 3
+"""Of a preview: pixels of a map, and concepts named below it."""
+
+
+def layout_stage(context: Context) -> Stage:
+    """Text encoder and xfnet learn to say what stands where in a scene, from its caption alone.
+
+    A text encoder that comes pretrained has no need of it.
+    """
+    config, networks, tokenizer = context.config, context.networks, context.tokenizer
+    networks.require("text_encoder", "xfnet", "layout_head")
+    head = with_names(networks.modules["layout_head"], LayoutHead, config_world(config))
+    networks.modules["layout_head"] = head  # with its names it knows how many outputs it has
+    parts = (*text_components(networks.modules), "layout_head")
+
+    @jax.jit
+    def read(params: Params, captions: Mapping[str, Any]) -> Any:
+        condition = networks.encode_text(params, captions)
+        logits = apply_network(head, params["layout_head"], condition.tokens, condition.vector)
+        return jax.nn.softmax(logits.classes), jax.nn.softmax(logits.backgrounds)
+
+    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
+        if config.sample.prompts:
+            captions = inputs.tokenize_captions(config, tokenizer, config.sample.prompts)
+            classes, backgrounds = map(np.asarray, read({**networks.loaded, **ema}, captions))
+            cells = [
+                SheetCell(
+                    draw_map(head, classes[i]), (SheetLine(prompt), *name_likeliest(head, classes[i], backgrounds[i]))
+                )
+                for i, prompt in enumerate(config.sample.prompts)
+            ]
+            logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
+        return {}
+
+    def release(ema: Params, step: int) -> Release:
+        weights = {**networks.loaded, **ema}
+        chosen, params = {part: networks.modules[part] for part in parts}, {part: weights[part] for part in parts}
+        return Release(chosen, params, training=training_metadata(config, step), tokenizer=tokenizer.to_json())
+
+    return Stage(
+        loss_fn=layout_loss(networks.encode_text, functools.partial(apply_network, head)),
+        data=functools.partial(inputs.batches, context, layout_targets(head)),
+        preview=preview,
+        release=release,
+    )
+
+
+def layout_targets(head: LayoutHead) -> Callable[[Record], Mapping[str, np.ndarray]]:
+    """From a record to what `training.objectives.layout` wants of it: a later object hides an earlier one."""
+    classes = {name: NOTHING + 1 + i for i, name in enumerate(head.concepts)}
+    tints, backgrounds = ({name: i for i, name in enumerate(names)} for names in (head.tints, head.backgrounds))
+    word = len(head.concepts) + 1
+
+    def targets(record: Record) -> dict[str, np.ndarray]:
+        cells, colours = np.full(head.grid, NOTHING, np.int32), np.zeros(head.grid, np.int32)
+        for placed in record.labels["objects"]:
+            area = covered_cells(placed["box"], head.grid)
+            cells[area], colours[area] = classes[placed["concept"]], tints[placed.get("tint") or NATURAL]
+        for placed in record.labels["words"]:
+            cells[covered_cells(placed["box"], head.grid)] = word
+        background = np.array(backgrounds[record.labels["background"]], np.int32)
+        return {"cells": cells.reshape(-1), "tints": colours.reshape(-1), "background": background}
+
+    return targets
+
+
+def covered_cells(box: Any, grid: tuple[int, int]) -> tuple[slice, slice]:
+    """The rows and columns of the cells whose centres a box covers (fractions: left, top, right, bottom); one at least.
+
+    That is the one of the box's own centre.
+    """
+    left, top, right, bottom = box
+    spans = []
+    for low, high, count in ((top, bottom, grid[0]), (left, right, grid[1])):
+        first, last = round(low * count), round(high * count)
+        middle = min(int((low + high) / 2 * count), count - 1)
+        spans.append(slice(first, last) if last > first else slice(middle, middle + 1))
+    return spans[0], spans[1]
+
+
+def draw_map(head: LayoutHead, classes: Float[np.ndarray, "m k"]) -> Image.Image:
+    """Where a picture shows anything: white what surely does."""
+    shown = np.uint8(255 * (1.0 - classes[:, NOTHING]).reshape(head.grid))
+    return Image.fromarray(shown).resize((SIDE, SIDE), Image.Resampling.NEAREST).convert("RGB")
+
+
+def name_likeliest(
+    head: LayoutHead, classes: Float[np.ndarray, "m k"], backgrounds: Float[np.ndarray, " g"]
+) -> list[SheetLine]:
+    """The likeliest concepts, each with the cells that it fills on the average, and the likeliest background."""
+    cells = classes[:, 1:-1].sum(axis=0)
+    named = [SheetLine(f"{head.concepts[i]} {cells[i]:.1f}") for i in np.argsort(-cells)[:NAMED]]
+    first = int(np.argmax(backgrounds))
+    return [*named, SheetLine(f"{head.backgrounds[first]} {backgrounds[first]:.0%}")]

@@ -1,0 +1,57 @@
+"""The loss that trains a text side on labels first: what stands where is to be read from the text alone."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dalle3_jax.models.layout_head import NOTHING
+from dalle3_jax.training.tasks import Apply, EncodeText
+from dalle3_jax.typing import Array, Float, Int, Key, LossFn, Params
+
+__all__ = ["layout_loss", "named_share"]
+
+
+SHARE = 8.0
+"""Of all cells together, beside one background: most of them show it."""
+
+
+def layout_loss(encode_text: EncodeText, layout_head: Apply) -> LossFn:
+    """Cross entropy of every cell's class, of its tint where it shows an object, and of the background.
+
+    layout_head(params, tokens, vector) gives `LayoutLogits`. A batch holds `cells` and `tints` (b m) and `background`
+    (b) beside its captions. What a caption leaves open keeps its entropy, but a name is worth as much at any place: a
+    squared error of pictures would be owed to their backgrounds first, and a text side that earns that forgets names.
+    """
+
+    def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
+        weights = {**frozen, **params}
+        condition = encode_text(weights, batch)
+        logits = layout_head(weights["layout_head"], condition.tokens, condition.vector)
+        shows = (batch["cells"] > NOTHING) & (batch["cells"] < logits.classes.shape[-1] - 1)
+        cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+        share = SHARE / batch["cells"].shape[1]
+        parts = {
+            "cells": share * jnp.sum(cross_entropy(logits.classes, batch["cells"]), axis=1).mean(),
+            "tints": share * jnp.sum(shows * cross_entropy(logits.tints, batch["tints"]), axis=1).mean(),
+            "background": cross_entropy(logits.backgrounds, batch["background"]).mean(),
+        }
+        shares = {
+            "named": named_share(logits.classes, batch["cells"]),
+            "cells": jnp.mean(logits.classes.argmax(-1) == batch["cells"]),
+            "backgrounds": jnp.mean(logits.backgrounds.argmax(-1) == batch["background"]),
+        }
+        losses = {f"loss_{name}": part for name, part in parts.items()}
+        return sum(parts.values(), jnp.zeros((), jnp.float32)), {**losses, **shares}
+
+    return loss_fn
+
+
+def named_share(logits: Float[Array, "b m k"], cells: Int[Array, "b m"]) -> Float[Array, ""]:
+    """The share of pictures with objects of which the likeliest one, wherever it may stand, is shown."""
+    objects = jax.nn.softmax(logits)[..., 1:-1].sum(axis=1)
+    first = objects.argmax(axis=-1) + 1
+    shown = jnp.any(cells == first[:, None], axis=1)
+    some = jnp.any((cells > NOTHING) & (cells < logits.shape[-1] - 1), axis=1)
+    return jnp.sum(shown & some) / jnp.maximum(some.sum(), 1)
