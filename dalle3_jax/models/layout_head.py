@@ -11,14 +11,14 @@ from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.typing import Array, DTypeLike, Float
 
-__all__ = ["NOTHING", "LayoutHead", "LayoutLogits"]
-
-NOTHING = 0
-"""The class of a cell that shows the background; the last one is that of a word, those between are the concepts."""
+__all__ = ["LayoutHead", "LayoutLogits"]
 
 
 class LayoutLogits(NamedTuple):
-    """Logits of the m cells of a picture: the class of each, the tint of each; and the background of the whole."""
+    """Logits of the m cells of a picture: the class of each, the tint of each; and the background of the whole.
+
+    The first class is of a cell that shows the background, the last one of a word, those between are the concepts.
+    """
 
     classes: Float[Array, "b m k"]
     tints: Float[Array, "b m t"]

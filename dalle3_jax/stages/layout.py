@@ -13,7 +13,7 @@ from PIL import Image
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.data.records import Record
 from dalle3_jax.models.glyph import text_components
-from dalle3_jax.models.layout_head import NOTHING, LayoutHead
+from dalle3_jax.models.layout_head import LayoutHead
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.reading.scene_reader import NATURAL
 from dalle3_jax.stages import inputs
@@ -21,7 +21,7 @@ from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.reader import config_world, with_names
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.training import logging
-from dalle3_jax.training.objectives.layout import layout_loss
+from dalle3_jax.training.objectives.layout import NOTHING, layout_loss
 from dalle3_jax.typing import Params
 
 __all__ = ["layout_stage", "layout_targets"]

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dalle3_jax.models.layout_head import NOTHING
 from dalle3_jax.training.tasks import Apply, EncodeText
 from dalle3_jax.typing import Array, Float, Int, Key, LossFn, Params
 
-__all__ = ["layout_loss", "named_share"]
+__all__ = ["NOTHING", "layout_loss", "named_share"]
 
+
+NOTHING = 0
+"""The class of a cell that shows the background; the last one is that of a word, those between are the concepts."""
 
 SHARE = 8.0
 """Of all cells together, beside one background: most of them show it."""
