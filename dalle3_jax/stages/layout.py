@@ -107,7 +107,7 @@ def covered_cells(box: Any, grid: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def draw_map(head: LayoutHead, classes: Float[np.ndarray, "m k"]) -> Image.Image:
-    """Where a picture shows anything: white what surely does."""
+    """A map of the cells that show anything, white where that is sure."""
     shown = np.uint8(255 * (1.0 - classes[:, NOTHING]).reshape(head.grid))
     return Image.fromarray(shown).resize((SIDE, SIDE), Image.Resampling.NEAREST).convert("RGB")
 
