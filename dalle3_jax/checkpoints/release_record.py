@@ -10,8 +10,9 @@ from dalle3_jax.checkpoints.weights import sha256
 
 __all__ = ["format_version", "is_release", "read_record", "seal_record"]
 
-FORMAT_VERSION, INT8_VERSION = 1, 2
-"""Of a release, and of one with a component in 8 bits: readers that know the first alone refuse it by its version."""
+FORMAT_VERSION, INT8_VERSION, CLIPPING_VERSION = VERSIONS = 1, 2, 3
+"""Of a release, of one with a component in 8 bits, and of one whose samplers clip: readers that know only those before
+refuse it by its version. Some of versions 1 and 2 say of clipping too, from before it had its own."""
 FIELDS = {
     "format_version": int,
     "components": dict,
@@ -33,8 +34,10 @@ def is_release(folder: Path) -> bool:
     return (folder / "model.json").is_file()
 
 
-def format_version(components: Mapping[str, Mapping[str, Any]]) -> int:
-    """The lowest version whose readers can read a release of these components."""
+def format_version(components: Mapping[str, Mapping[str, Any]], diffusion: Mapping[str, Any]) -> int:
+    """The lowest version whose readers can read a release of these components and this section `diffusion`."""
+    if "clipping" in diffusion:
+        return CLIPPING_VERSION
     return INT8_VERSION if _int8(components) else FORMAT_VERSION
 
 
@@ -67,8 +70,8 @@ def _record_errors(record: Any) -> list[str]:
     if not isinstance(record, dict):
         return ["it is not an object"]
     version = record.get("format_version")
-    if version not in (FORMAT_VERSION, INT8_VERSION):
-        known = f"{FORMAT_VERSION} and {INT8_VERSION}"
+    if version not in VERSIONS:
+        known = f"{', '.join(map(str, VERSIONS[:-1]))} and {VERSIONS[-1]}"
         return [f"format_version is {version!r} and this dalle3_jax reads {known} (upgrade it if it is older)"]
     errors = _field_errors("", record, {**FIELDS, **{name: kind for name, kind in OPTIONAL.items() if name in record}})
     if not errors and _digest({key: value for key, value in record.items() if key != "sha256"}) != record["sha256"]:

@@ -182,7 +182,7 @@ def _write_contents(
     if tokenizer:
         write_bytes(folder / "tokenizer.json", tokenizer)
     content = {
-        "format_version": format_version(components),
+        "format_version": format_version(components, release.diffusion),
         "components": components,
         "latent": latent and asdict(latent),
         "decoders": {name: asdict(decoding) for name, decoding in decoders.items()},

@@ -9,7 +9,13 @@ from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.diffusion.steps import Images, Keys, SamplerState, SamplerStep, Time, ddim, ddim_to
 from dalle3_jax.typing import Denoise
 
-__all__ = ["Clipping", "build_clipping", "clip_step"]
+__all__ = ["CLIPPED_SAMPLERS", "THRESHOLDED_SAMPLERS", "Clipping", "build_clipping", "clip_step"]
+
+CLIPPED_SAMPLERS = ("ddim", "ddpm", "lcm", "heun")
+THRESHOLDED_SAMPLERS = ("ddim", "ddpm", "lcm", "dpmsolver++", "dpmsolver++_sde", "unipc")
+"""The samplers whose class of diffusers has the option clip_sample, or thresholding; the others never keep to bounds.
+
+An option goes with a model from class to class there (`from_config`), and each reads those that it has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +28,10 @@ class Clipping:
 
     bound: float = 1.0
     quantile: float = 0.0
+
+    def acts_in(self, sampler: str) -> bool:
+        """Whether a sampler keeps its estimates to these bounds."""
+        return sampler in (THRESHOLDED_SAMPLERS if self.quantile else CLIPPED_SAMPLERS)
 
     def __call__(self, x0: Images) -> Images:
         """The estimates within their bounds."""

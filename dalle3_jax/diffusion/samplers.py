@@ -57,11 +57,11 @@ SAMPLERS: dict[str, SamplerStep] = {
 def find_step(sampler: str, prediction: str = "eps", clipping: Clipping | None = None) -> SamplerStep:
     """The step of a sampler by name, for a network of this prediction: PNDM combines what the network predicts.
 
-    `clipping`, where there is one, keeps its estimates of x0 within bounds.
+    `clipping`, where there is one, keeps its estimates of x0 within bounds, in samplers that have such.
     """
     step: Any = SAMPLERS[sampler]
     step = functools.partial(step, prediction=prediction) if past_outputs(step) else step
-    return step if clipping is None else clip_step(step, clipping)
+    return clip_step(step, clipping) if clipping is not None and clipping.acts_in(sampler) else step
 
 
 def evaluates_between(sampler: str) -> bool:

@@ -383,8 +383,8 @@ def test_versions_that_do_not_fit_are_refused(copy):
     rewrite(copy, lambda tensors: None, lambda record: record.update(format_version=1))
     with pytest.raises(ValueError, match="vae in int8, which format_version 1 has not"):
         load_release(copy)
-    rewrite(copy, lambda tensors: None, lambda record: record.update(format_version=3))
-    with pytest.raises(ValueError, match="format_version is 3 and this dalle3_jax reads 1 and 2"):
+    rewrite(copy, lambda tensors: None, lambda record: record.update(format_version=4))
+    with pytest.raises(ValueError, match="format_version is 4 and this dalle3_jax reads 1, 2 and 3"):
         load_release(copy)
 
 

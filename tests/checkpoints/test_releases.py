@@ -81,6 +81,21 @@ def test_another_dtype_is_for_parameters_and_computation(release_folder):
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {jnp.dtype(jnp.bfloat16)}
 
 
+def test_a_release_whose_samplers_clip_is_refused_by_readers_that_would_not(vae, tmp_path):
+    clips = {"schedule": {"name": "cosine"}, "prediction": "v", "clipping": {"bound": 1.0}}
+    for name, diffusion in {"clips": clips, "plain": {**clips, "clipping": {}}}.items():
+        section = {key: value for key, value in diffusion.items() if value}
+        save_release(tmp_path / name, dataclasses.replace(vae, diffusion=section))
+    versions = {
+        name: json.loads((tmp_path / name / "model.json").read_text())["format_version"] for name in ("clips", "plain")
+    }
+    assert versions == {"clips": 3, "plain": 1}
+    assert load_release(tmp_path / "clips").diffusion == clips
+    for before in (1, 2):  # as they were written before clipping had a version
+        reseal(tmp_path / "clips", lambda record, before=before: record.update(format_version=before))
+        assert load_release(tmp_path / "clips").diffusion == clips
+
+
 def test_some_components_can_be_read_alone(release_folder):
     loaded = load_release(release_folder, ["xfnet"])
     assert loaded.modules.keys() == loaded.params.keys() == {"xfnet"}
@@ -111,7 +126,7 @@ def test_a_missing_file_is_named(copy, pattern):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda record: record.update(format_version=3), "format_version is 3"),
+        (lambda record: record.update(format_version=4), "format_version is 4"),
         (lambda record: record.pop("latent"), "lacks latent"),
         (lambda record: record.update(pickle="x"), "unknown field 'pickle'"),
         (lambda record: record["components"]["vae"].update({"class": "os.system"}), "unknown network 'os.system'"),

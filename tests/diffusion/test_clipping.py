@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dalle3_jax.convert.scheduler_options import SCHEDULERS
 from dalle3_jax.diffusion import samplers, schedules
-from dalle3_jax.diffusion.clipping import Clipping, build_clipping
+from dalle3_jax.diffusion.clipping import CLIPPED_SAMPLERS, THRESHOLDED_SAMPLERS, Clipping, build_clipping
 
 SCHEDULE = schedules.build_schedule(name="cosine")
 KEYS = jax.random.split(jax.random.key(1), 2)
@@ -22,7 +23,29 @@ def test_fixed_bounds_cut_and_thresholds_scale_the_images_that_exceed_them():
     assert np.abs(Clipping(1.2, 0.9)(X)[1]).max() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", ["ddim", "ddpm", "heun", "dpmsolver++", "unipc", "lcm", "pndm"])
+@pytest.mark.parametrize(
+    ("option", "clipped"), [("clip_sample", CLIPPED_SAMPLERS), ("thresholding", THRESHOLDED_SAMPLERS)]
+)
+def test_the_samplers_that_clip_are_those_whose_class_has_the_option(option, clipped):
+    classes = {scheduler.sampler for scheduler in SCHEDULERS.values() if option in scheduler.defaults}
+    assert set(clipped) - {"dpmsolver++_sde"} == classes  # whose class is that of dpmsolver++
+    assert ("dpmsolver++_sde" in clipped) == ("dpmsolver++" in classes)
+    assert set(clipped) < samplers.SAMPLERS.keys()
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("clipping", [Clipping(0.25), Clipping(0.25, 0.5)])
+def test_other_samplers_take_the_step_that_they_take_without_bounds(name, clipping):
+    plain, bounded = samplers.find_step(name, "v"), samplers.find_step(name, "v", clipping)
+    clips = name in (THRESHOLDED_SAMPLERS if clipping.quantile else CLIPPED_SAMPLERS)
+    state = samplers.initial_state(X, samplers.past_outputs(samplers.SAMPLERS[name]))
+    t, s = jnp.float32(0.4), jnp.float32(0.3)
+    with jax.disable_jit():
+        ends = [step(lambda x, t: 2 * x, SCHEDULE, state, t, t, s, KEYS).x for step in (plain, bounded)]
+    assert bool((ends[0] != ends[1]).any()) == clips
+
+
+@pytest.mark.parametrize("name", CLIPPED_SAMPLERS)
 def test_a_step_to_the_clean_image_ends_within_the_bounds(name):
     step = samplers.find_step(name, "v", Clipping(0.25))
     state = samplers.initial_state(X, samplers.past_outputs(samplers.SAMPLERS[name]))
