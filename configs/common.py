@@ -36,6 +36,15 @@ def set_stage(c: ConfigDict, stage: str) -> None:
     c.train.objective.lock()
 
 
+def distill_from(c: ConfigDict, stage: str) -> ConfigDict:
+    """The config of the stage that distills what this one trains, which becomes its teacher and has no new network."""
+    [component] = c.train.trainable
+    del c.model[component]
+    c.init[component] = c.train.stage
+    set_stage(c, stage)
+    return c
+
+
 def get_config(stage: str = "") -> ConfigDict:
     """All keys of a config of this stage; a config or a flag that names another one is an error."""
     c = ConfigDict()

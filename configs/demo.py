@@ -27,7 +27,7 @@ from configs import common
 from configs.demo_captioner import captioner, captioner_descriptive, captioner_short, size_head
 from configs.demo_decoders import decoder, distill, distill_refiner, distill_upscaler, refiner, upscaler
 from configs.demo_edits import image_prompt, inpaint_from
-from configs.demo_world import SHAPES, caption_stage_config
+from configs.demo_world import SHAPES, begin_with_base, caption_stage_config
 
 
 def vae():
@@ -134,8 +134,7 @@ def distill_base():
     """The base model in one, two or four steps, with the guidance scale as an input."""
     c = caption_stage_config("distill_base")
     c.train.trainable = ("unet",)
-    c.init.vae = "vae"
-    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "base"
+    begin_with_base(c)
     c.model.unet = ConfigDict({**base().model.unet, "guidance_width": 64})
     c.data.latents = 8_000
     c.train.objective.guidance_scales = (1.0, 5.0)

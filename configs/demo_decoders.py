@@ -11,7 +11,7 @@ python train.py --config configs/demo.py:distill_upscaler --workdir W
 from ml_collections import ConfigDict
 
 from configs import common
-from configs.demo_world import PART, caption_stage_config
+from configs.demo_world import PART, begin_with_base, caption_stage_config, read_captions
 
 
 def decoder_config(stage):
@@ -53,11 +53,8 @@ def decoder():
 
 
 def distill_from(c, stage):
-    """What distillation changes of the stage that taught: no new network, fewer and smaller steps."""
-    [component] = c.train.trainable
-    del c.model[component]
-    c.init[component] = c.train.stage
-    common.set_stage(c, stage)
+    """What distillation changes of the stage that taught: fewer and smaller steps."""
+    c = common.distill_from(c, stage)
     c.train.learning_rate = 5e-4
     c.train.ema = 0.99
     c.sample.temperature = 0.0
@@ -75,7 +72,8 @@ def refiner():
     """The latents' own diffusion model, which is given latents as the base model leaves them."""
     c = decoder_config("refiner")
     c.train.trainable = ("refiner",)
-    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "base"
+    begin_with_base(c)
+    read_captions(c)
     c.model.refiner = {
         "channels": (40, 48),
         "blocks": 1,
@@ -87,11 +85,7 @@ def refiner():
         "embedding_ratio": 2,
         "norm": "rms",
     }
-    c.data.part = PART
     c.data.captions = {"descriptive": 1.0}
-    c.data.tokenizer = "typed"
-    c.data.text_length = 120
-    c.data.glyph_length = 24
     c.train.objective.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
     c.train.steps = 600
     return c

@@ -8,16 +8,18 @@ dalle3-jax sample --checkpoint W/image_prompt --image-prompt picture.png --promp
 They have not been trained in this world yet.
 """
 
-from configs.demo_world import SHAPES, caption_stage_config
+from configs.demo_world import SHAPES, begin_with_base, caption_stage_config
 
 
 def edit_stage_config(stage):
     """What they share: the text side and the UNet of the base model, in its three shapes."""
     c = caption_stage_config(stage)
-    c.init.vae = "vae"
-    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "base"
+    begin_with_base(c)
     c.data.frames = c.data.buckets = SHAPES
+    c.train.steps = 4_000
     c.train.batch_size = 16
+    c.train.objective.time_shift = 1.5
+    c.sample.every = 1_000
     return c
 
 
@@ -26,11 +28,7 @@ def inpaint_from(unet):
     c = edit_stage_config("inpaint")
     c.train.trainable = ("unet",)
     c.model.unet = {**unet, "in_channels": 33}
-    c.train.objective.time_shift = 1.5
-    c.train.steps = 4_000
     c.train.learning_rate = 3e-4
-    c.train.ema = 0.998
-    c.sample.every = 1_000
     return c
 
 
@@ -41,9 +39,4 @@ def image_prompt():
     c.init.captioner = "captioner"
     c.model.image_prompt = {"tokens": 4}
     c.data.dropout = 0.5
-    c.train.objective.time_shift = 1.5
-    c.train.steps = 4_000
-    c.train.learning_rate = 1e-3
-    c.train.ema = 0.998
-    c.sample.every = 1_000
     return c

@@ -25,15 +25,26 @@ PART = {
 """The demo's world: all 429 things of the whole one in 3D, tinted or not, words of up to 8 letters, 15 backgrounds."""
 
 
+def read_captions(c):
+    """The demo's world, and its captions as the text side reads them."""
+    c.data.part = PART
+    c.data.tokenizer = "typed"
+    c.data.text_length = 120
+    c.data.glyph_length = 24
+
+
+def begin_with_base(c):
+    """The autoencoder, and text side and UNet of the base model."""
+    c.init.vae = "vae"
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "base"
+
+
 def caption_stage_config(stage):
     """What the stages that read captions share: the world, and half of the captions as people type."""
     c = common.get_config(stage)
     c.data.world = "whole"
-    c.data.part = PART
     c.data.captions = {"descriptive": 0.45, "prompt": 0.50, "short": 0.05, "alt": 0.0}
-    c.data.tokenizer = "typed"
-    c.data.text_length = 120
-    c.data.glyph_length = 24
+    read_captions(c)
     c.train.constant = 0.6
     c.train.ema = 0.998
     c.train.release_dtype = "int8"

@@ -67,6 +67,14 @@ def caption_stage_config(stage):
     return c
 
 
+def further_stage_config(stage):
+    """What the stages share that begin with the base model."""
+    c = caption_stage_config(stage)
+    del c.model.text_encoder
+    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
+    return c
+
+
 def text():
     """A resampler of four tokens, one for each quarter of the picture."""
     c = caption_stage_config("text")
@@ -133,10 +141,7 @@ def decoder():
 
 def distill_from(c, stage):
     """What distillation changes of the stage that taught."""
-    [component] = c.train.trainable
-    del c.model[component]
-    c.init[component] = c.train.stage
-    common.set_stage(c, stage)
+    c = common.distill_from(c, stage)
     c.train.objective.parts = (2, 4)
     return c
 
@@ -148,10 +153,8 @@ def distill():
 
 def refiner():
     """A refiner of one level, given what the base model makes of latents."""
-    c = caption_stage_config("refiner")
+    c = further_stage_config("refiner")
     c.train.trainable = ("refiner",)
-    del c.model.text_encoder
-    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
     c.model.refiner = {
         "channels": (8,),
         "blocks": 1,
@@ -173,10 +176,8 @@ def distill_refiner():
 
 def distill_base():
     """The base model in two steps."""
-    c = caption_stage_config("distill_base")
+    c = further_stage_config("distill_base")
     c.train.trainable = ("unet",)
-    del c.model.text_encoder
-    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
     c.model.unet = ConfigDict({**base().model.unet, "guidance_width": 8})
     c.train.objective.guidance_scales = (1.0, 3.0)
     c.train.objective.warmup = 2
@@ -185,20 +186,16 @@ def distill_base():
 
 def inpaint():
     """The base's UNet, shown a mask and what is around it."""
-    c = caption_stage_config("inpaint")
+    c = further_stage_config("inpaint")
     c.train.trainable = ("unet",)
-    del c.model.text_encoder
-    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
     c.model.unet = ConfigDict({**base().model.unet, "in_channels": 9})
     return c
 
 
 def image_prompt():
     """Two tokens of what the captioner sees."""
-    c = caption_stage_config("image_prompt")
+    c = further_stage_config("image_prompt")
     c.train.trainable = ("image_prompt",)
-    del c.model.text_encoder
-    c.init.text_encoder = c.init.xfnet = c.init.unet = "base"
     c.init.captioner = "captioner"
     c.model.image_prompt = {"tokens": 2}
     return c
@@ -206,11 +203,9 @@ def image_prompt():
 
 def upscaler():
     """An upscaler of one level, in pixels, from 16 to 32 on a side."""
-    c = caption_stage_config("upscaler")
+    c = further_stage_config("upscaler")
     c.train.trainable = ("upscaler",)
-    del c.init.vae
-    del c.model.text_encoder
-    c.init.text_encoder = c.init.xfnet = "base"
+    del c.init.vae, c.init.unet
     c.model.upscaler = {
         "in_channels": 6,
         "out_channels": 3,
@@ -285,21 +280,18 @@ def captioner_short():
     return c
 
 
+STAGES = {
+    **{"vae": vae, "text": text, "layout": layout, "base": base, "glyphs": glyphs},
+    **{"decoder": decoder, "distill": distill},
+    **{"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base},
+    **{"inpaint": inpaint, "image_prompt": image_prompt},
+    **{"captioner": captioner, "captioner_short": captioner_short},
+    **{"upscaler": upscaler, "upscaler_latents": upscaler_latents, "distill_upscaler": distill_upscaler},
+}
+
+
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {
-        "vae": vae,
-        "text": text,
-        "layout": layout,
-        "base": base,
-        "glyphs": glyphs,
-        "decoder": decoder,
-        "distill": distill,
-    }
-    stages |= {"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base}
-    stages |= {"inpaint": inpaint, "image_prompt": image_prompt}
-    stages |= {"captioner": captioner, "captioner_short": captioner_short}
-    stages |= {"upscaler": upscaler, "upscaler_latents": upscaler_latents, "distill_upscaler": distill_upscaler}
-    if stage not in stages:
-        raise ValueError(f"configs/tiny.py has no stage {stage!r}: use {', '.join(stages)}")
-    return stages[stage]()
+    if stage not in STAGES:
+        raise ValueError(f"configs/tiny.py has no stage {stage!r}: use {', '.join(STAGES)}")
+    return STAGES[stage]()
