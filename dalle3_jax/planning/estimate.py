@@ -2,13 +2,22 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from dalle3_jax.planning.costs import Collective
 
-__all__ = ["activation_bytes", "parameter_collectives", "replicated_arrays", "shard_bytes"]
+__all__ = ["activation_bytes", "parameter_collectives", "replicated_arrays", "shard_bytes", "tracing_for_tpu"]
+
+
+def tracing_for_tpu() -> AbstractContextManager[Any]:
+    """Within, programs are traced as for one TPU: with its kernels of attention, and its loops over layers."""
+    tpu = AbstractDevice("TPU", None, "tpu")
+    mesh = AbstractMesh((1,), ("data",), axis_types=(AxisType.Auto,), abstract_device=tpu)
+    return jax.sharding.use_abstract_mesh(mesh)
 
 
 def shard_bytes(tree: Any) -> int:

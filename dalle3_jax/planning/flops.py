@@ -27,6 +27,10 @@ def _equation_flops(equation: Any, shards: int) -> float:
         return shards * 2.0 * equation.outvars[0].aval.size * inner
     if name == "conv_general_dilated":
         return shards * _convolution_flops(equation)
+    if name == "pallas_call":
+        if stated := params["cost_estimate"]:
+            return shards * float(stated.flops)
+        return math.prod(params["grid_mapping"].grid) * jaxpr_flops(params["jaxpr"], shards)
     if name == "shard_map":
         shards *= math.prod(dict(params["mesh"].shape).values())
     if name == "cond":

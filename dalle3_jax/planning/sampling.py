@@ -88,7 +88,8 @@ def plan_sampling(
         alone = sampling_programs(config, bucket, images // where.chips, one)
         part_costs = {part: compile_program_costs(program, None, images) for part, program in alone.items()}
     else:
-        part_costs = {part: trace_program_costs(program, where.chips) for part, program in parts.items()}
+        with estimate.tracing_for_tpu():
+            part_costs = {part: trace_program_costs(program, where.chips) for part, program in parts.items()}
     params = {name: tree for part in parts.values() for name, tree in part.arguments[0].items()}
     batch = max(estimate.shard_bytes(part.arguments[1:]) for part in parts.values())
     memory = {"networks": estimate.shard_bytes(params), "batch": batch}
@@ -139,6 +140,8 @@ def sampling_programs(
         prediction=config.model.diffusion.prediction,
         latent=latent,
     )
+    if system.needs_mask:
+        raise ValueError("an inpainting UNet is shown a mask, which a plan of sampling has not: plan its training")
     boxed = nn.unbox(abstract_params(modules, names))
     params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=whole), boxed)
 

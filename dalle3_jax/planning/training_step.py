@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.models.build import build_models
+from dalle3_jax.models.image_prompt import ImagePrompt, fit_image_prompt
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
 from dalle3_jax.planning.flops import jaxpr_flops
@@ -46,7 +47,9 @@ __all__ = [
 INPUTS = ("images", "latents", "features")
 """What batches hold: pictures and token ids, cached latents and token ids, cached latents and text features."""
 
-PLANNED = ("vae", "text", "base", "decoder", "refiner", "upscaler")
+SEE_IMAGES = ("inpaint", "image_prompt")
+"""The stages whose batches hold images, whatever is cached."""
+PLANNED = ("vae", "text", "base", "decoder", "refiner", "upscaler", *SEE_IMAGES)
 """The stages whose batches are known here; a distilling stage depends on what its teacher's release says as well."""
 
 
@@ -67,6 +70,8 @@ def training_program(
     """The training step of the config's stage; ValueError where the config does not say all that it depends on."""
     if config.train.stage not in PLANNED:
         raise ValueError(f"the stage {config.train.stage} cannot be planned: those that can are {', '.join(PLANNED)}")
+    if config.train.stage in SEE_IMAGES and inputs != "images":
+        raise ValueError(f"--inputs={inputs}: the stage {config.train.stage} sees the images themselves")
     networks = abstract_networks(config, mesh)
     stage = build_stage(Context(config, Path("plan"), networks))
     boxed = networks.boxed_params()
@@ -82,7 +87,8 @@ def training_program(
 def abstract_networks(config: ConfigDict, mesh: Mesh | AbstractMesh) -> StageNetworks:
     """The networks of config.model, those that config.init names as shapes; every one needs its section.
 
-    The tokenizer and the statistics of latents, which the program does not depend on, are stand-ins.
+    The tokenizer, the statistics of latents, and the schedule of a base model that the stage begins with, on which the
+    costs do not depend, are stand-ins.
     """
     dtype, modules = jnp.dtype(config.train.dtype), build_config_networks(config)
     trainable = tuple(config.train.trainable)
@@ -96,12 +102,11 @@ def abstract_networks(config: ConfigDict, mesh: Mesh | AbstractMesh) -> StageNet
             sharding.param_shardings(boxed, mesh),
         )
     tokenizer = importlib.resources.files("dalle3_jax.data.scenes") / "tokenizer.json"
-    releases = {
-        name: Release({name: modules[name]}, {}, tokenizer=tokenizer.read_text("utf-8")) for name in config.init
-    }
+    known: Any = {"tokenizer": tokenizer.read_text("utf-8"), "diffusion": plain_config(config.model.diffusion)}
+    releases = {name: Release({name: modules[name]}, {}, **known) for name in config.init}
     if vae := modules.get("vae"):
         releases["vae"] = Release({"vae": vae}, {}, unscaled_latent(vae))
-    return StageNetworks(modules, loaded, releases, trainable)
+    return StageNetworks(modules, loaded, releases, trainable, config.train.stage == "inpaint")
 
 
 def build_config_networks(config: ConfigDict) -> dict[str, nn.Module]:
@@ -112,6 +117,8 @@ def build_config_networks(config: ConfigDict) -> dict[str, nn.Module]:
             f"config.init names {', '.join(missing)} without sections in config.model, and neither a stage of this "
             "config nor a folder here says their fields: give them there (configs/paper_256.py does)"
         )
+    if isinstance(prompt := modules.get("image_prompt"), ImagePrompt) and "image_prompt" not in config.init:
+        modules["image_prompt"] = fit_image_prompt(prompt, modules)
     return modules
 
 
@@ -268,8 +275,7 @@ def compile_cpu_costs(program: TrainingProgram, mesh: Any, where: Topology, conf
 
 
 def estimate_step_costs(program: TrainingProgram, mesh: Any, where: Topology, config: ConfigDict) -> StepCosts:
-    """Closed forms: products of the traced step, collectives of the layout, what the backward pass is kept."""
-    traced = jax.make_jaxpr(program.raw_step)(*without_shardings((program.state, program.frozen, program.batch)))
+    """Closed forms: products of the step as a TPU has it, collectives of the layout, what the backward pass is kept."""
     rows = config.train.batch_size
     state, frozen, batch = without_shardings((program.state, program.frozen, program.batch))
     known = {**frozen, "run": {"ema": state.ema, "step": state.step}}
@@ -277,7 +283,9 @@ def estimate_step_costs(program: TrainingProgram, mesh: Any, where: Topology, co
     def loss(params: Any) -> Any:
         return program.loss_fn(params, _zeros(known), _zeros(batch), jax.random.key(0))
 
-    kept = estimate.activation_bytes(loss, state.params, rows)
+    with estimate.tracing_for_tpu():
+        traced = jax.make_jaxpr(program.raw_step)(state, frozen, batch)
+        kept = estimate.activation_bytes(loss, state.params, rows)
     shares = mesh.shape["data"] * sharding.fsdp_size(mesh)
     step_costs = costs.Costs(jaxpr_flops(traced) / where.chips, 0.0, layout_collectives(program, mesh, config), ())
     apart = (

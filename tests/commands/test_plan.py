@@ -19,6 +19,7 @@ from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.commands import plan
 from dalle3_jax.loading.locate import DEMO
 from dalle3_jax.models.build import build_models
+from dalle3_jax.nn import backend
 from dalle3_jax.planning import training_step
 from dalle3_jax.planning.chips import parse_topology
 from dalle3_jax.stages.config import load_config, plain_config
@@ -77,6 +78,30 @@ def test_what_batches_hold_decides_which_frozen_networks_run(estimates):
     assert estimates["16"]["flops"] > estimates["features"]["flops"]
     assert set(estimates["16"]["parameters"]) - {"unet", "xfnet"} == {"vae", "text_encoder"}
     assert set(estimates["features"]["parameters"]) == {"unet", "xfnet"}
+
+
+@pytest.mark.parametrize("stage", ["inpaint", "image_prompt"])
+def test_stages_that_begin_with_a_base_model_are_planned_by_the_networks_of_their_config(stage, capsys, monkeypatch):
+    platforms, measure = [], training_step.MEASURES["estimate"]
+
+    def estimate(*given):
+        monkeypatch.setattr(backend, "target_platform", lambda: platforms.append(target()) or platforms[-1])
+        measured = measure(*given)
+        monkeypatch.setattr(backend, "target_platform", target)
+        return measured
+
+    target = backend.target_platform
+    monkeypatch.setitem(training_step.MEASURES, "estimate", estimate)
+    words = [f"--config=configs/tiny.py:{stage}", "--topology=v5e-4", "--estimate", "--json=-"]
+    assert plan.main(words) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert set(planned["parameters"]) == {"text_encoder", "xfnet", "unet", "vae"} | (
+        {"captioner", "image_prompt"} if stage == "image_prompt" else set()
+    )
+    assert planned["memory"]["moments"] > 0
+    assert set(platforms) == {"tpu"}
+    assert plan.main([*words, "--inputs=latents"]) == 2
+    assert f"the stage {stage} sees the images themselves" in capsys.readouterr().err
 
 
 def test_a_quick_plan_compiles_for_the_cpu_and_agrees_with_the_estimate(capsys, estimates):

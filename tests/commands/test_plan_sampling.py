@@ -89,3 +89,8 @@ def test_what_does_not_go_together_is_one_line(flags, said, capsys):
 def test_a_stage_that_makes_no_pictures_is_told_what_it_lacks(capsys):
     assert plan.main(["--config=configs/tiny.py:vae", "--topology=v5e-4", "--what=sample", "--estimate"]) == 2
     assert "sampling needs text_encoder, unet: plan a stage that has their sections" in capsys.readouterr().err
+
+
+def test_sampling_with_a_mask_is_not_planned(capsys):
+    assert plan.main(["--config=configs/tiny.py:inpaint", "--topology=v5e-4", "--what=sample", "--estimate"]) == 2
+    assert "an inpainting UNet is shown a mask, which a plan of sampling has not" in capsys.readouterr().err

@@ -5,7 +5,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from dalle3_jax.nn.attention import attend
 from dalle3_jax.planning import costs, hlo
+from dalle3_jax.planning.estimate import tracing_for_tpu
 from dalle3_jax.planning.flops import count_tap_products, jaxpr_flops
 
 
@@ -55,6 +57,23 @@ def test_products_are_counted_as_closed_forms_have_them_compiled_and_traced(name
     assert found.flops == expected
     if name != "nested":  # a fori_loop's length is not in its jaxpr's parameters when it is a while
         assert traced == expected
+
+
+def test_a_tpu_s_kernel_of_attention_counts_what_it_computes_twice():
+    """Two products as large as the scores, and in the backward pass seven, of which three were computed before."""
+    tokens = jax.ShapeDtypeStruct((2, 640, 3, 64), jnp.bfloat16)
+    one = 2.0 * 2 * 640 * 640 * 3 * 64
+
+    def total(q, k, v):
+        return jnp.sum(attend(q, k, v, scale=0.125).astype(jnp.float32))
+
+    def products() -> list[float]:
+        traced = [jax.make_jaxpr(function)(*[tokens] * 3) for function in (total, jax.grad(total, (0, 1, 2)))]
+        return [jaxpr_flops(jaxpr) / one for jaxpr in traced]
+
+    assert products()[0] == 2
+    with tracing_for_tpu():  # the forward kernel says its FLOPs, and counts the softmax's
+        assert products() == pytest.approx([2, 2 + 7], abs=0.05)
 
 
 def test_gradients_of_convolutions_cost_two_forward_passes():
