@@ -30,26 +30,25 @@ from dalle3_jax.training.objectives.continuous_consistency import continuous_con
 from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.typing import LossFn, Params
 
-__all__ = ["base_stage", "distill_base_stage", "release_builder"]
+__all__ = ["assemble_stage", "base_stage", "denoising_loss", "distill_base_stage"]
+
+Preview = Callable[[Pipeline, Path, int], Mapping[str, float]]
+"""(pipeline, file, step) -> figures by name; leaves a picture in the file."""
 
 
 def base_stage(context: Context, *, time_shift: float = 1.0) -> Stage:
-    """Text encoder, xfnet and UNet in the latents of a frozen VAE."""
-    config, networks = context.config, context.networks
+    """Text encoder, xfnet and UNet in the latents of a frozen VAE.
+
+    A UNet of config.init that goes on with the schedule and prediction it was trained with keeps its release's settings
+    of sampling beside them.
+    """
+    networks = context.networks
     networks.require(*text_components(networks.modules), "unet", "vae")
-    diffusion = plain_config(config.model.diffusion)
-    schedule = schedules.build_schedule(**diffusion["schedule"])
-    prediction.check_prediction(schedule, diffusion["prediction"])
-    loss_fn = diffusion_loss(
-        base_task(networks),
-        "unet",
-        schedule=schedule,
-        predict=diffusion["prediction"],
-        weighting=diffusion["weighting"],
-        time_shift=time_shift,
-    )
-    sampling = {key: config.sample[key] for key in ("steps", "sampler", "guidance_scale")}
-    return assemble_base_stage(context, loss_fn, diffusion, sampling)
+    diffusion = plain_config(context.config.model.diffusion)
+    if begun := networks.releases.get("unet"):
+        diffusion = {**begun.diffusion, **diffusion} if is_same_process(begun.diffusion, diffusion) else diffusion
+    loss_fn = denoising_loss(context, base_task(networks), "unet", diffusion, time_shift)
+    return assemble_base_stage(context, loss_fn, diffusion)
 
 
 def distill_base_stage(
@@ -62,12 +61,14 @@ def distill_base_stage(
 ) -> Stage:
     """The base model's consistency model: a few steps, with the teacher's guidance folded in (arXiv 2410.11081).
 
-    A UNet with `guidance_width` reads the scale; its release guides by config.sample.guidance_scale, others by 1.
+    A UNet with `guidance_width` reads the scale; its release guides by config.sample.guidance_scale, others by 1. The
+    spacing of the teacher's steps is not kept: few of them, in "leading" times, would begin at half the noise.
     """
     config, networks = context.config, context.networks
     networks.require(*text_components(networks.modules), "unet", "vae")
     distillation.trained_component(config, ("unet",))
-    diffusion = distillation.teacher_release(networks, "unet").diffusion
+    diffusion = {**distillation.teacher_release(networks, "unet").diffusion}
+    diffusion.pop("spacing", None)
     null = inputs.tokenize_captions(config, context.tokenizer, [""])
     unet: Any = networks.modules["unet"]
     loss_fn = continuous_consistency_loss(
@@ -82,7 +83,7 @@ def distill_base_stage(
         warmup=warmup,
     )
     scale = config.sample.guidance_scale if unet.guidance_width else 1.0
-    sampling = {"steps": config.sample.steps, "sampler": "consistency", "guidance_scale": scale}
+    sampling = {"sampler": "consistency", "guidance_scale": scale}
     return assemble_base_stage(context, loss_fn, diffusion, sampling, {"teacher": networks.loaded["unet"]})
 
 
@@ -91,44 +92,93 @@ def base_task(networks: StageNetworks, null: Mapping[str, Any] | None = None) ->
     return tasks.text_to_image(networks.encode_latents, networks.encode_text, networks.unet, null=null)
 
 
+def is_same_process(diffusion: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two sections `diffusion` have the same schedule and prediction; one may be empty."""
+    if not diffusion or diffusion["prediction"] != other["prediction"]:
+        return False
+    return schedules.build_schedule(**diffusion["schedule"]) == schedules.build_schedule(**other["schedule"])
+
+
+def denoising_loss(
+    context: Context, task: tasks.MakeTask, component: str, diffusion: Mapping[str, Any], time_shift: float
+) -> LossFn:
+    """The loss of a component that learns a task of the base model, of this schedule and prediction."""
+    schedule = schedules.build_schedule(**diffusion["schedule"])
+    prediction.check_prediction(schedule, diffusion["prediction"])
+    return diffusion_loss(
+        task,
+        component,
+        schedule=schedule,
+        predict=diffusion["prediction"],
+        weighting=context.config.model.diffusion.weighting,
+        time_shift=time_shift,
+    )
+
+
 def assemble_base_stage(
     context: Context,
     loss_fn: LossFn,
     diffusion: Mapping[str, Any],
-    sampling: Mapping[str, Any],
+    sampling: Mapping[str, Any] = MappingProxyType({}),
     frozen: Params = MappingProxyType({}),
 ) -> Stage:
-    """The stage of a base model with this loss, these schedule and prediction, and these defaults of sampling."""
+    """The stage of a base model with this loss and section `diffusion`; `sampling` goes before config.sample."""
+    preview = functools.partial(preview_prompts, context.config, suite_scorer(context.config))
+    data = functools.partial(latent_batches, context)
+    return assemble_stage(context, loss_fn, diffusion, preview, data, sampling, frozen)
+
+
+def assemble_stage(
+    context: Context,
+    loss_fn: LossFn,
+    diffusion: Mapping[str, Any],
+    preview: Preview,
+    data: Callable[[], Any],
+    sampling: Mapping[str, Any] = MappingProxyType({}),
+    frozen: Params = MappingProxyType({}),
+) -> Stage:
+    """The stage of a model that samples as this section `diffusion` says, whose previews are made by its pipeline."""
     config = context.config
     inputs.check_preview_prompts(config, context.networks.latent().factor)
-    score = suite_scorer(config)
-    release = release_builder(context, diffusion, sampling)
+    defaults = {key: config.sample[key] for key in ("steps", "sampler", "guidance_scale")}
+    release = release_builder(context, diffusion, {**defaults, **sampling})
 
-    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
-        pipeline = Pipeline(release(ema, step))
-        pictures = pipeline(list(config.sample.prompts)) if config.sample.prompts else []
-        cells = [SheetCell(picture.image, (SheetLine(picture.prompt),)) for picture in pictures]
-        if cells:
-            logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
-        return score(pipeline).shares() if score else {}
+    def preview_ema(ema: Params, path: Path, step: int) -> Mapping[str, float]:
+        return preview(Pipeline(release(ema, step)), path, step)
 
-    data = functools.partial(latent_batches, context)
-    return Stage(loss_fn=loss_fn, data=data, preview=preview, release=release, frozen=frozen)
+    return Stage(loss_fn=loss_fn, data=data, preview=preview_ema, release=release, frozen=frozen)
+
+
+def preview_prompts(
+    config: ConfigDict, score: Callable[[Pipeline], Report] | None, pipeline: Pipeline, path: Path, step: int
+) -> Mapping[str, float]:
+    """Draws the prompts of config.sample into a sheet; the figures of its suite, where it has one."""
+    pictures = pipeline(list(config.sample.prompts)) if config.sample.prompts else []
+    cells = [SheetCell(picture.image, (SheetLine(picture.prompt),)) for picture in pictures]
+    if cells:
+        logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
+    return score(pipeline).shares() if score else {}
 
 
 def release_builder(
     context: Context, diffusion: Mapping[str, Any], sampling: Mapping[str, Any]
 ) -> Callable[[Params, int], Release]:
-    """Makes the release of a base model, of its averaged parameters and the steps taken."""
+    """Makes the release of a base model, of its averaged parameters and the steps taken.
+
+    It samples as the section `diffusion` says, whose `weighting` is of the training alone; it has no text where the
+    release that its UNet is from has none (zeros, for SDXL).
+    """
     config, networks, tokenizer, latent = context.config, context.networks, context.tokenizer, context.networks.latent()
+    begun = networks.releases.get("unet")
+    null = {"zero_null": True} if begun and begun.text.get("zero_null") else {}
 
     def release(ema: Params, step: int) -> Release:
         return Release(
             dict(networks.modules),
             {**networks.loaded, **ema},
             latent,
-            diffusion={key: diffusion[key] for key in ("schedule", "prediction")},
-            text=text_lengths(config),
+            diffusion={key: value for key, value in diffusion.items() if key != "weighting"},
+            text=text_lengths(config) | null,
             sizes=bucket_sizes(inputs.data_section(config)),
             sampling=dict(sampling),
             training=training_metadata(config, step),

@@ -7,10 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
-from dalle3_jax.diffusion import schedules
 from dalle3_jax.models.captioner import Captioner
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.models.image_prompt import add_image_keys
@@ -20,13 +19,12 @@ from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.stages import distillation, inputs
-from dalle3_jax.stages.base import release_builder
+from dalle3_jax.stages.base import assemble_stage, denoising_loss
 from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.stage import Stage, apply_network
 from dalle3_jax.training import logging
 from dalle3_jax.training.edit_tasks import follow_images
-from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.typing import Array, Float, Params
 
 __all__ = ["image_prompt_stage"]
@@ -36,39 +34,31 @@ def image_prompt_stage(context: Context, *, time_shift: float = 1.0, image_dropo
     """The image prompt alone, everything else frozen: text side, UNet, VAE and captioner.
 
     `image_dropout` is the share of images whose features are zeros, as those of no image are in sampling; captions are
-    dropped as config.data.dropout says. Its schedule and prediction are the base model's.
+    dropped as config.data.dropout says. Its schedule, prediction, spacing and clipping are the base model's.
     """
     config, networks = context.config, context.networks
     networks.require(*text_components(networks.modules), "unet", "vae", "captioner")
     distillation.trained_component(config, ("image_prompt",))
     if config.data.latents or config.data.cache:
         raise ValueError("data.latents, or data.cache, keep no images for the captioner to see: use neither")
-    base = distillation.teacher_release(networks, "unet")
-    loss_fn = diffusion_loss(
-        follow_images(
-            networks.encode_latents,
-            networks.encode_text,
-            functools.partial(see_images, networks),
-            functools.partial(prompted_unet, networks),
-            dropout=image_dropout,
-        ),
-        "image_prompt",
-        schedule=schedules.build_schedule(**base.diffusion["schedule"]),
-        predict=base.diffusion["prediction"],
-        weighting=config.model.diffusion.weighting,
-        time_shift=time_shift,
+    diffusion = distillation.teacher_release(networks, "unet").diffusion
+    task = follow_images(
+        networks.encode_latents,
+        networks.encode_text,
+        functools.partial(see_images, networks),
+        functools.partial(prompted_unet, networks),
+        dropout=image_dropout,
     )
-    sampling = {key: config.sample[key] for key in ("steps", "sampler", "guidance_scale")}
-    inputs.check_preview_prompts(config, networks.latent().factor)
-    release = release_builder(context, base.diffusion, sampling)
-
-    def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
-        cells = variation_cells(context, Pipeline(release(ema, step)))
-        logging.save_image(path, draw_sheet(cells, columns=3, title=f"step {step:,}"))
-        return {}
-
+    loss_fn = denoising_loss(context, task, "image_prompt", diffusion, time_shift)
     data = functools.partial(inputs.batches, context)
-    return Stage(loss_fn=loss_fn, data=data, preview=preview, release=release)
+    return assemble_stage(context, loss_fn, diffusion, functools.partial(preview_variations, context.config), data)
+
+
+def preview_variations(config: ConfigDict, pipeline: Pipeline, path: Path, step: int) -> Mapping[str, float]:
+    """Draws what is made of held-out images into a sheet."""
+    cells = variation_cells(config, pipeline)
+    logging.save_image(path, draw_sheet(cells, columns=3, title=f"step {step:,}"))
+    return {}
 
 
 def see_images(networks: StageNetworks, params: Params, images: Float[Array, "b h w 3"]) -> Float[Array, "b v"]:
@@ -98,12 +88,12 @@ def prompted_unet(
     return apply_unet(unet, weights["unet"], x_t, t, rows, sizes, factor=networks.latent().factor)
 
 
-def variation_cells(context: Context, pipeline: Pipeline) -> list[SheetCell]:
+def variation_cells(config: ConfigDict, pipeline: Pipeline) -> list[SheetCell]:
     """Held-out images, each with two made of it: of it alone, and of it and a prompt."""
-    prompts = list(context.config.sample.prompts) or [""]
-    images = np.concatenate([*inputs.image_batches(context.config, len(prompts), "held_out")])[: len(prompts)]
+    prompts = list(config.sample.prompts) or [""]
     cells = []
-    for prompt, pixels in zip(prompts, to_pixels(images), strict=True):
+    for prompt, image in zip(prompts, inputs.held_out_images(config, len(prompts)), strict=True):
+        [pixels] = to_pixels(image[None])
         texts = ("", prompt)
         made = [pipeline(text, image_prompt=pixels, batch_size=1, upsample="none")[0].image for text in texts]
         shown = [Image.fromarray(pixels), *made]

@@ -25,6 +25,7 @@ __all__ = [
     "batches",
     "captioned_source",
     "check_preview_prompts",
+    "held_out_images",
     "image_batches",
     "tokenize_captions",
     "with_progress",
@@ -83,6 +84,11 @@ def image_batches(config: ConfigDict, count: int, split: str) -> Iterator[np.nda
     rows = make_batches(data, tokenize=None, batch_size=size, seed=0)
     for batch in itertools.islice(rows, -(-count // size)):
         yield batch["images"]
+
+
+def held_out_images(config: ConfigDict, count: int) -> list[np.ndarray]:
+    """The first `count` held-out images (h w 3) in [-1, 1], each of its bucket's size: the same at every call."""
+    return [image for batch in image_batches(config, count, "held_out") for image in batch][:count]
 
 
 def check_preview_prompts(config: ConfigDict, factor: int) -> None:
