@@ -73,7 +73,7 @@ def list_files(folder: str | Path) -> list[FileEntry]:
 
     A link that leads nowhere is an entry without size and version, which nothing can be read of.
     """
-    return sorted((entry for entry in _list_folder(folder) if isinstance(entry, FileEntry)), key=attrgetter("path"))
+    return list_folder(folder)[0]
 
 
 def list_tree(folder: str | Path) -> list[FileEntry]:
@@ -101,8 +101,14 @@ def list_tree(folder: str | Path) -> list[FileEntry]:
 
 def list_folders(folder: str | Path) -> list[str]:
     """The paths of the folders in a folder, linked ones too, by name; what systems leave there is left out."""
-    paths = [row for row in _list_folder(folder) if isinstance(row, str)]
-    return sorted(path for path in paths if not local_files.is_stray(path.rpartition("/")[2]))
+    return list_folder(folder)[1]
+
+
+def list_folder(folder: str | Path) -> tuple[list[FileEntry], list[str]]:
+    """(The files of a folder, the paths of the folders in it): `list_files` and `list_folders` by one listing."""
+    rows = _list_folder(folder)
+    paths = [row for row in rows if isinstance(row, str) and not local_files.is_stray(row.rpartition("/")[2])]
+    return sorted((row for row in rows if isinstance(row, FileEntry)), key=attrgetter("path")), sorted(paths)
 
 
 def find_file(path: str | Path) -> FileEntry | None:

@@ -24,6 +24,8 @@ from dalle3_jax.data.sources.captions_beside import PARTS
 from dalle3_jax.data.sources.tar_index import BLOCK, SEVERAL, index_tar
 from dalle3_jax.files import is_stray
 
+LOOKED_INTO = 3
+"""Folders beside tars that are listed to see whether tars in them are left out: all would take long on a network."""
 NEAR = 2**20
 """Bytes of headers and other members among a record's parts that are read with them rather than skipped."""
 
@@ -44,7 +46,6 @@ class TarSource:
         tars = list_tars(self.folder)
         if not tars:
             raise ValueError(f"{str(self.folder)!r} holds no .tar: name the folder of the tars themselves")
-        note_others(str(self.folder), tars)
         return tars
 
     @cached_property
@@ -97,31 +98,24 @@ class TarSource:
 
 
 def list_tars(folder: str | Path) -> list[files.FileEntry]:
-    """The tars of a folder; where there are none, those of all folders in it."""
-    if tars := [entry for entry in files.list_files(folder) if is_tar(entry.name)]:
+    """The tars of a folder; where there are none, those of all folders in it.
+
+    Folders whose tars are left out, since the folder has some of its own, are named once.
+    """
+    entries, folders = files.list_folder(folder)
+    if tars := [entry for entry in entries if is_tar(entry.name)]:
+        note_others(str(folder), len(tars), tuple(folders))
         return tars
     tars = [entry for entry in files.list_tree(folder) if is_tar(entry.name)]
     return sorted(tars, key=lambda entry: entry.path.split("/"))
 
 
-def note_others(folder: str, tars: Sequence[files.FileEntry]) -> None:
-    """Say which folders' tars are left out, where a folder has some of its own."""
-    if tars[0].path.rpartition("/")[0] != folder.rstrip("/"):
-        return
-    others = [inner for inner in files.list_folders(folder) if any(map(is_tar, list_names(inner)))]
-    if others:
-        say_once(f"note: of {folder} its own {len(tars)} tars are read, not those in {', '.join(others[:3])}")
-
-
-def list_names(folder: str) -> list[str]:
-    """The names of the files in a folder."""
-    return [entry.name for entry in files.list_files(folder)]
-
-
 @functools.cache
-def say_once(text: str) -> None:
-    """Print a line to the standard error, once in a process."""
-    print(text, file=sys.stderr)
+def note_others(folder: str, count: int, folders: Sequence[str]) -> None:
+    """Say once which of the folders beside `count` tars have tars that are left out; the first few are looked into."""
+    others = [inner for inner in folders[:LOOKED_INTO] if any(is_tar(entry.name) for entry in files.list_files(inner))]
+    if others:
+        print(f"note: of {folder} its own {count} tars are read, not those in {', '.join(others)}", file=sys.stderr)
 
 
 def is_tar(name: str) -> bool:

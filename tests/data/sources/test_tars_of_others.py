@@ -231,6 +231,19 @@ def test_tars_lie_at_any_depth_and_those_left_out_are_named(tmp_path, capsys):
     assert "not those in " + str(tmp_path / "both" / "more") in capsys.readouterr().err
 
 
+def test_a_few_folders_beside_tars_are_looked_into_and_once_in_a_process(tmp_path, monkeypatch, capsys):
+    write_tar(tmp_path / "0.tar", ("k.jpg", picture()))
+    for number in range(9):
+        write_tar(tmp_path / f"more{number}" / "1.tar", ("l.jpg", picture()))
+    listed, list_folder = [], files.list_folder
+    monkeypatch.setattr(files, "list_folder", lambda folder: listed.append(str(folder)) or list_folder(folder))
+    for again in (False, True):
+        listed.clear()
+        assert [entry.name for entry in TarSource(str(tmp_path)).tars] == ["0.tar"]
+        assert len(listed) == (1 if again else 4)
+    assert capsys.readouterr().err.count("not those in ") == 1
+
+
 @pytest.mark.parametrize("ending", ["jfif", "JPE", "pjpeg"])
 def test_a_jpeg_has_many_endings(tmp_path, ending):
     write_tar(tmp_path / "0.tar", (f"a.{ending}", picture()), ("a.txt", b"t"))
