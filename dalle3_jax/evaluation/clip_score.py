@@ -27,7 +27,7 @@ from dalle3_jax.data.transforms import centre_square
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
 from dalle3_jax.evaluation.statistics import Rate, bootstrap
 from dalle3_jax.evaluation.tables import markdown_table
-from dalle3_jax.models.clip import CLIP
+from dalle3_jax.models.clip import CLIP, CLIP_MEAN, CLIP_STD
 from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int, Params
 
@@ -43,8 +43,8 @@ class ClipPreprocessor:
 
     shorter: int = 224
     side: int = 224
-    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
 
     @classmethod
     def of(cls, config: Mapping[str, Any], side: int) -> "ClipPreprocessor":

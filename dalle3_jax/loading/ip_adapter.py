@@ -55,16 +55,24 @@ def add_adapter(
 
 
 def find_encoder(file: Path, prompt: ImagePrompt, folder: str | Path | None = None) -> Path:
-    """The folder of the image encoder that an adapter reads; ValueError where there is none of its width."""
-    places = [Path(folder).expanduser()] if folder is not None else [*encoder_folders(file)]
-    widths = {place: encoder_width(place, prompt) for place in places}
-    for place, width in widths.items():
+    """The folder of the image encoder that an adapter reads; ValueError where there is none of its width.
+
+    Folders that hold none, or a part of one, as a download that was stopped leaves it, are passed over, and named.
+    """
+    seen = []
+    for place in [Path(folder).expanduser()] if folder is not None else encoder_folders(file):
+        try:
+            width = encoder_width(place, prompt)
+        except ValueError as error:
+            seen.append(f"{place} ({error})")
+            continue
         if width == prompt.features:
             return place
-    seen = ", ".join(f"{place} ({width or 'no image encoder'})" for place, width in widths.items())
+        seen.append(f"{place} ({width})")
+    where = f"among {', '.join(seen)}" if seen else "beside it"
     raise ValueError(
-        f"{file} reads features of {prompt.features}, and there is no CLIP image encoder of that width "
-        f"{f'among {seen}' if seen else 'beside it'}: download it ({DOWNLOAD}) and name its folder as adapter encoder"
+        f"{file} reads features of {prompt.features}, and there is no CLIP image encoder of that width {where}: "
+        f"download it ({DOWNLOAD}) and name its folder as adapter encoder"
     )
 
 
@@ -72,23 +80,20 @@ def encoder_folders(file: Path) -> Iterator[Path]:
     """The folders in which public repositories keep the encoders of an adapter."""
     file = file.absolute()  # a bare name has no folder above its own
     beside = file.parent / "image_encoder"
-    if (beside / "config.json").is_file():
+    if beside.is_dir():
         yield beside
-    for place in sorted(file.parent.parent.glob("*/image_encoder")):
-        if place != beside and (place / "config.json").is_file():
-            yield place
+    yield from (place for place in sorted(file.parent.parent.glob("*/image_encoder")) if place != beside)
 
 
 def encoder_width(folder: Path, prompt: ImagePrompt) -> int:
-    """The width of the features that an adapter reads of this encoder: of its vectors or its tokens; 0 for none."""
+    """The width of the features that an adapter reads of this encoder: of its vectors or its tokens.
+
+    Raises ValueError naming what is missing or damaged of it, or where it is another network.
+    """
     if not (folder / "config.json").is_file():
-        return 0
-    module = convert.open(folder).module if is_image_encoder(folder) else None
+        raise ValueError("no config.json")
+    names = read_json(folder / "config.json").get("architectures") or []
+    module = convert.open(folder).module if "CLIPVisionModelWithProjection" in names else None
     if not isinstance(module, CLIPVisionEncoder):
-        return 0
+        raise ValueError("no image encoder")
     return module.tower.width if prompt.kind == "resampler" else module.projection
-
-
-def is_image_encoder(folder: Path) -> bool:
-    """Whether a folder's config names CLIP's image encoder."""
-    return "CLIPVisionModelWithProjection" in (read_json(folder / "config.json").get("architectures") or [])

@@ -17,7 +17,7 @@ from dalle3_jax.models.upscaler import low_resolution_channels
 from dalle3_jax.models.vae import VAE
 from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer, read_max_length, read_padding_id
 
-__all__ = ["PIPELINE_KINDS", "PipelineDescription", "PipelineKind", "describe_pipeline"]
+__all__ = ["PIPELINE_KINDS", "REFINER_SIZE_IDS", "PipelineDescription", "PipelineKind", "describe_pipeline"]
 
 
 class PipelineKind(NamedTuple):
@@ -53,6 +53,20 @@ class PipelineKind(NamedTuple):
         """The folders of its networks."""
         return *self.encoders, "unet", "vae"
 
+    @property
+    def size_ids(self) -> int:
+        """The size ids of its UNet, where that takes any: a refiner has the score in place of the target's size."""
+        return REFINER_SIZE_IDS if self.refines else SIZE_IDS
+
+    def folder(self, component: str) -> str:
+        """The folder of a component: a refiner's one text encoder lies in that of the second."""
+        folders = FOLDERS | ({"text_encoder": self.encoders[0]} if self.reads_text else {})
+        return folders.get(component, component)
+
+    def as_refiner(self) -> "PipelineKind":
+        """The kind of SDXL's refiner, whose class is that of image to image."""
+        return self._replace(encoders=self.encoders[1:], refines=True)
+
 
 PIPELINE_KINDS = {
     "StableDiffusionPipeline": PipelineKind(
@@ -81,6 +95,8 @@ PIPELINE_KINDS = {
 PIPELINE_KINDS["StableDiffusionImageVariationPipeline"] = PipelineKind(
     encoders=("image_encoder",), skip=0, normed=True, guidance_scale=7.5, side=64
 )
+SIZE_IDS, REFINER_SIZE_IDS = 6, 5
+"""Of SDXL's UNet, and of its refiner's."""
 FOLDERS = {"upscaler": "unet"}
 """The folder of a component where it bears another name."""
 POSITIONS = 77
@@ -126,8 +142,9 @@ def describe_pipeline(
     if not isinstance(name, str) or name not in PIPELINE_KINDS:
         raise ValueError(f"{folder} names the class {name!r}; pipelines that can be read: {', '.join(PIPELINE_KINDS)}")
     kind, errors = _pipeline_kind(name, index), []
-    folders = FOLDERS | ({"text_encoder": kind.encoders[0]} if kind.reads_text else {})
-    names = kind.components if components is None else tuple(folders.get(name, name) for name in components)
+    names = kind.components if components is None else tuple(map(kind.folder, components))
+    if kind.refines and "text_encoder_2" in (components or ()):
+        errors.append("its one text encoder, of the folder text_encoder_2, is the component text_encoder: ask for that")
     if lacking := [
         part for part in names if part not in kind.components or not (folder / part / "config.json").is_file()
     ]:
@@ -161,7 +178,7 @@ def _pipeline_kind(name: str, index: Mapping[str, Any]) -> PipelineKind:
     """The kind of a class; SDXL's refiner is one of image to image that wants an aesthetic score."""
     kind = PIPELINE_KINDS[name]
     if index.get("requires_aesthetics_score") and len(kind.encoders) > 1:
-        return kind._replace(encoders=kind.encoders[1:], refines=True)
+        return kind.as_refiner()
     return kind
 
 
@@ -259,11 +276,10 @@ def _width_errors(kind: PipelineKind, modules: Mapping[str, Any]) -> list[str]:
             )
     if unet and (unet.level_entries is not None) != bool(kind.enlarges):
         errors.append(f"its UNet has num_class_embeds={unet.level_entries}: upscalers have noise levels, others none")
-    wanted = 5 if kind.refines else 6
-    if unet and unet.pooled and unet.size_ids != wanted:
+    if unet and unet.pooled and unet.size_ids != kind.size_ids:
         errors.append(
-            f"its UNet takes {unet.size_ids or 'no'} size ids, and a pipeline of its kind has {wanted} "
-            "(5: SDXL's refiner, whose model_index.json says requires_aesthetics_score)"
+            f"its UNet takes {unet.size_ids or 'no'} size ids, and a pipeline of its kind has {kind.size_ids} "
+            f"({REFINER_SIZE_IDS}: SDXL's refiner, whose model_index.json says requires_aesthetics_score)"
         )
     if unet and kind.guided_unet and not unet.guidance_width:
         errors.append("its UNet has no time_cond_proj_dim, by which latent consistency models take the guidance scale")

@@ -23,6 +23,8 @@ from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
 __all__ = [
     "CLIP",
+    "CLIP_MEAN",
+    "CLIP_STD",
     "CLIPBlock",
     "CLIPTextEncoder",
     "CLIPVisionEncoder",
@@ -32,6 +34,10 @@ __all__ = [
     "end_positions",
     "unit_vectors",
 ]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the pixels that CLIP was trained on, in [0, 1], by channel."""
 
 Activation = Literal["quick_gelu", "gelu"]
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from dalle3_jax.data.transforms import centre_square, normalise_pixels, stretch_image
 from dalle3_jax.models.captioner import Captioner
-from dalle3_jax.models.clip import CLIPVisionEncoder
+from dalle3_jax.models.clip import CLIP_MEAN, CLIP_STD, CLIPVisionEncoder
 from dalle3_jax.models.condition import Condition, ProjectedCondition
 from dalle3_jax.models.image_prompt import ImagePrompt, add_image_keys
 from dalle3_jax.pipeline.edit_settings import Edit
@@ -26,10 +26,6 @@ __all__ = [
     "prepare_images",
     "read_image_rows",
 ]
-
-CLIP_MEAN = np.asarray((0.48145466, 0.4578275, 0.40821073), np.float32)
-CLIP_STD = np.asarray((0.26862954, 0.26130258, 0.27577711), np.float32)
-"""Of the pixels that CLIP was trained on, in [0, 1]."""
 
 
 class ImageRows(NamedTuple):
@@ -67,7 +63,8 @@ def prepare_images(pixels: Sequence[np.ndarray], encoder: Any, whole: bool = Fal
     if isinstance(encoder, CLIPVisionEncoder):
         side = encoder.image_size
         squares = [sample_bicubic(image, side) if whole else centre_square(image, side) for image in pixels]
-        return (np.stack(squares).astype(np.float32) / 255 - CLIP_MEAN) / CLIP_STD
+        mean, std = np.asarray(CLIP_MEAN, np.float32), np.asarray(CLIP_STD, np.float32)
+        return (np.stack(squares).astype(np.float32) / 255 - mean) / std
     return normalise_pixels(np.stack([stretch_image(image, *encoder.image_size) for image in pixels]))
 
 

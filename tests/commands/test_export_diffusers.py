@@ -214,3 +214,22 @@ def test_a_decoder_without_a_public_past_says_its_scale_and_its_encoder(tmp_path
 def test_an_exported_network_of_another_kind_is_said_to_be_no_run(sd_folder, tmp_path, capsys):
     assert export.main([str(sd_folder), str(tmp_path / "public"), "--format", "diffusers"]) == 2
     assert "is not a training workdir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["stable_diffusion_refiner", "image_variations"])
+def test_a_pipeline_of_other_parts_goes_back_with_its_index(model, tmp_path):
+    source = getattr(public_folders, model)(tmp_path / "source")
+    found = back(source, tmp_path)
+    assert_same_networks(found, source)
+    index, before = read(found / "model_index.json"), read(source / "model_index.json")
+    assert {key: index.get(key) for key in before} == before
+    listed = {key for key, value in index.items() if isinstance(value, list) and None not in value}
+    assert {path.name for path in found.iterdir() if path.is_dir()} == listed
+    ours, theirs = (open_release(folder) for folder in (found, source))
+    assert (ours.modules, ours.diffusion, ours.text, ours.sampling, ours.tokenizer) == (
+        theirs.modules,
+        theirs.diffusion,
+        theirs.text,
+        theirs.sampling,
+        theirs.tokenizer,
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -162,6 +163,22 @@ def test_the_encoder_is_the_one_whose_features_it_reads(folder):
         find_encoder(file, dataclasses.replace(prompt, features=7, parent=None))
     with pytest.raises(ValueError, match=r"unet \(no image encoder\): download it"):
         find_encoder(file, prompt, folder / "sd" / "unet")
+
+
+def test_a_download_that_was_stopped_is_passed_over_and_named(folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "adapter"))
+    file, own = copy / "models" / "ip-adapter.safetensors", copy / "models" / "image_encoder"
+    prompt = open_adapter(file, convert.open(folder / "sd" / "unet").module).module  # pyright: ignore
+    assert isinstance(prompt, ImagePrompt)
+    shutil.copytree(own, copy / "whole" / "image_encoder")
+    (copy / "empty" / "image_encoder").mkdir(parents=True)
+    for damage in (lambda: (own / "model.safetensors").write_bytes(b"cut"), (own / "model.safetensors").unlink):
+        damage()
+        assert find_encoder(file, prompt) == copy / "whole" / "image_encoder"
+    shutil.rmtree(copy / "whole")
+    error = r"empty/image_encoder \(no config.json\)"
+    with pytest.raises(ValueError, match=rf"models/image_encoder \(.*safetensors.*\), .*{error}.*: download it"):
+        find_encoder(file, prompt)
 
 
 def test_an_adapter_of_another_model_names_it(folder, tmp_path):
