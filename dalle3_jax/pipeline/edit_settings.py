@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from dalle3_jax.data.transforms import LONGEST
 from dalle3_jax.diffusion.strength import steps_of_strength
 from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.setting_values import MAX_SIDE, MAX_STEPS, Capabilities
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 LEAST_SIDE = 8
-"""Pixels of the smallest image that is edited."""
+"""Pixels of the smallest image that is edited, or that is an image prompt."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,12 @@ def _image_prompt_errors(edit: Edit, capabilities: Capabilities) -> list[str]:
     if edit.prompt_image.read is None:
         sha = edit.prompt_image.sha256
         return [f"its image prompt, of SHA-256 {sha}, is not in it: give that as image_prompt"]
+    height, width = edit.prompt_image.size
+    shape = f"an image prompt of {width}x{height} pixels"
+    if min(height, width) < LEAST_SIDE:
+        return [f"{shape} is too small to be seen: give one of {LEAST_SIDE} a side"]
+    if max(height, width) > LONGEST * min(height, width):
+        return [f"{shape} is a strip: crop it to a side of at most {LONGEST} times the other"]
     return []
 
 

@@ -231,7 +231,7 @@ class Pipeline:
         seed: int | None = None,
         strength: float | int | None = None,
         describe: Describe | None = None,
-        by: str = "description",
+        by: str | None = None,
         batch_size: int | None = None,
         progress: Progress | bool | None = None,
         **settings: Any,
@@ -240,13 +240,16 @@ class Pipeline:
 
         That is the prompt that it carries, what `describe` says of its pixels, or the `prompt` given here. `strength`
         is how far they go from it (default 0.8): at 1 they share its description alone. Their seeds follow the image's
-        own unless `seed` is another first one. With `by="image"` it is an image prompt instead, beside the `prompt`
-        where there is one ("the same, but at night"). Raises ValueError as `__call__` does, before anything is
-        computed.
+        own unless `seed` is another first one. With `by="image"`, the only way of a model that reads no text, it is an
+        image prompt instead, beside the `prompt` where there is one ("the same, but at night"); "description" is the
+        other. Raises ValueError as `__call__` does, before anything is computed.
         """
         opened = open_input_image(image)
-        if by not in VARIED_BY:
-            raise ValueError(f"variations by {by!r}: use {' or '.join(map(repr, VARIED_BY))}")
+        ways = VARIED_BY if self.system.reads_text else VARIED_BY[1:]
+        by = ways[0] if by is None else by
+        if by not in ways:
+            alone = "" if self.system.reads_text else " of a model that reads images alone"
+            raise ValueError(f"variations by {by!r}{alone}: use {' or '.join(map(repr, ways))}")
         if by == "image":
             settings, prompt, strength = {"image_prompt": opened, **settings}, prompt or "", strength or 1
         described = describe_image(opened, describe) if prompt is None else prompt

@@ -341,6 +341,8 @@ def test_the_refiner_of_sdxl_reads_one_text_encoder_and_is_led_from_images_that_
     assert set(refiner.release.modules) == {"text_encoder", "unet", "vae"}
     assert not refiner.release.text["zero_null"]
     assert list(open_release(folder, ["text_encoder"]).modules) == ["text_encoder"]
+    with pytest.raises(ValueError, match="its one text encoder, of the folder text_encoder_2, is the component text_"):
+        open_release(folder, ["text_encoder_2", "vae"])
     condition, null = refiner.prompts.get(PROMPTS), refiner.prompts.get_null([""] * 2)
     for nulls, score in ((null, [6.0, 6.0, 2.5, 2.5]), (None, [6.0, 6.0])):
         rows = project_rows(refiner.params, condition, nulls, system=refiner.system)

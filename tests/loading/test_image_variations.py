@@ -29,8 +29,10 @@ def test_an_image_alone_says_what_to_draw(pipeline):
         np.asarray(pipeline("", image_prompt=image, steps=2, seed=1, batch_size=1)[0].image) for image in (IMAGE, other)
     )
     assert (first != second).mean() > 0.1
-    [varied] = pipeline.variations(IMAGE, by="image", steps=2, seed=1, batch_size=1)
+    [varied] = pipeline.variations(IMAGE, steps=2, seed=1, batch_size=1)
     np.testing.assert_array_equal(np.asarray(varied.image), first)
+    with pytest.raises(ValueError, match="by 'description' of a model that reads images alone: use 'image'"):
+        pipeline.variations(IMAGE, by="description")
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,8 @@ def test_an_image_alone_says_what_to_draw(pipeline):
         ("", {"image_prompt": IMAGE, "negative_prompt": "a cat"}, "leave the prompt and the negative prompt out"),
         ("", {}, "this model draws variations of images: give the image as image_prompt"),
         ("", {"image_prompt": IMAGE, "image_prompt_scale": 0.5}, "reads nothing beside the image: use guidance_scale"),
+        ("", {"image_prompt": np.zeros((1, 4096, 3), np.uint8)}, "of 4096x1 pixels is too small to be seen: give one"),
+        ("", {"image_prompt": np.zeros((265, 8, 3), np.uint8)}, "of 8x265 pixels is a strip: crop it to a side of at"),
     ],
 )
 def test_what_it_cannot_do_is_refused(pipeline, prompt, settings, error):
