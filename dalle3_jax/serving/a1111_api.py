@@ -254,7 +254,8 @@ def client_jobs(service: Service, client: str) -> list[Job]:
     """The caller's jobs that wait or run, the oldest first."""
     engine = service.engine
     jobs = dict.fromkeys([*(image.job for image in engine.running), *engine.queue.jobs()])
-    return [job for job in jobs if job.client == client and job.label == LABEL and not job.finished.is_set()]
+    own = [job for job in jobs if isinstance(job, Job) and job.client == client and job.label == LABEL]
+    return [job for job in own if not job.finished.is_set()]
 
 
 async def interrupt(request: Request) -> Response:

@@ -1,18 +1,21 @@
 """OpenAI's edits and variations: forms with an image to begin with, and a mask of what of it may change."""
 
 import asyncio
+import functools
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dalle3_jax.pipeline.editing import describe_image, instructed_settings
+from dalle3_jax.pipeline.editing import carried_prompt, instructed_settings
 from dalle3_jax.pipeline.input_images import InputImage, open_input_image, open_input_mask
+from dalle3_jax.serving.bodies import wait_for_job
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.generation import plan_job
 from dalle3_jax.serving.limits import client_name
 from dalle3_jax.serving.openai_api import answer_plan
+from dalle3_jax.serving.queue import DeviceCall
 from dalle3_jax.serving.schemas import MOST_PROMPT, CommonFields, Edits, Variations, parse_body, read_form_values
 from dalle3_jax.serving.service import Plan, Service
 from dalle3_jax.serving.uploads import open_image, read_form, transparent_part
@@ -42,37 +45,60 @@ async def read_form_call(request: Request, has_prompt: bool | None = None) -> tu
     fields, files = await read_form(request)
     has_prompt = not {"prompt", "instruction"}.isdisjoint(fields) if has_prompt is None else has_prompt
     call = parse_body(Edits if has_prompt else Variations, read_form_values(fields))
-    service.engine.check_room(client_name(request))  # before anything is decoded, and described by the device
+    if has_prompt:
+        check_instruction(call)
+    service.engine.check_room(client_name(request))  # before anything is decoded
     images, notes = await asyncio.to_thread(open_inputs, files)
+    described = None if getattr(call, "prompt", None) else await describe_input(request, images["image"])
     make_values = edit_values if has_prompt else variation_values
-    values, more = await asyncio.to_thread(make_values, service, call, images)
+    values, more = await asyncio.to_thread(make_values, service, call, images, described)
     plan = await plan_job(service, call, client_name(request), values)
+    plan.job.has_waited = described is not None
     plan.warnings[:0] = notes + more
     return plan, call
 
 
-def edit_values(
-    service: Service, call: CommonFields, images: dict[str, InputImage]
-) -> tuple[dict[str, Any], list[str]]:
-    """The values of an edit; with an instruction the prompt is what becomes of the image's own, or its description."""
+async def describe_input(request: Request, image: InputImage) -> str | None:
+    """The description of an image that carries no prompt, which the device makes in the client's turn.
+
+    None where the image says what it shows, or the server has nothing that describes. ApiError as of any job.
+    """
+    service: Service = request.app.state.service
+    if service.describer is None or carried_prompt(image):
+        return None
+    call = DeviceCall(functools.partial(service.describer, image.pixels), client_name(request))
+    service.engine.submit(call)
+    await wait_for_job(request, service.engine, call)
+    return call.result
+
+
+def check_instruction(call: CommonFields) -> None:
+    """ApiError unless an edit has either a prompt or an instruction."""
     prompt, instruction = getattr(call, "prompt", None), getattr(call, "instruction", None)
     if (prompt is None) == (instruction is None):
         message = "send a prompt for the whole of the edited image, or an instruction, as 'make it night'"
         raise ApiError(400, message, param="prompt", code="missing_parameter" if prompt is None else "invalid_value")
-    if instruction is None:
+
+
+def edit_values(
+    service: Service, call: CommonFields, images: dict[str, InputImage], described: str | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of an edit; with an instruction the prompt is what becomes of the image's own, or its description."""
+    if (instruction := getattr(call, "instruction", None)) is None:
         return {**images}, []
     pipeline, image = service.engine.pipeline, images["image"]
+    describe = None if described is None else lambda pixels: described
+    own = {name: getattr(call, name) for name in ("seed", "outpaint", "source_prompt")}
+    reads = pipeline.release.training, pipeline.can_read
     try:
-        own = {name: getattr(call, name) for name in ("seed", "outpaint", "source_prompt")}
-        reads = pipeline.release.training, pipeline.can_read
-        values = instructed_settings(instruction, image, {**images, **own}, *reads, service.describe)
+        values = instructed_settings(instruction, image, {**images, **own}, *reads, describe)
     except ValueError as error:
         raise ApiError(400, f"instruction: {error}", param="instruction", code="invalid_value") from None
     return values | {"upsample": "none"}, []
 
 
 def variation_values(
-    service: Service, call: CommonFields, images: dict[str, InputImage]
+    service: Service, call: CommonFields, images: dict[str, InputImage], described: str | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """The values of a variation, and warnings: by the image's prompt or description, at 1 by that alone."""
     prompt, strength = getattr(call, "prompt", None), getattr(call, "strength", None)
@@ -80,11 +106,8 @@ def variation_values(
     values |= {"strength": None} if strength == 1 else {}
     if prompt:
         return values, []
-    try:
-        prompt = describe_image(images["image"], service.describe)
-        return values | {"prompt": prompt[:MOST_PROMPT], "upsample": "none"}, []
-    except ValueError:
-        return values | {"prompt": "", "upsample": "none"}, [UNSAID]
+    shown = carried_prompt(images["image"]) or (described or "").strip()
+    return values | {"prompt": shown[:MOST_PROMPT], "upsample": "none"}, [] if shown else [UNSAID]
 
 
 def open_inputs(files: dict[str, list[bytes]]) -> tuple[dict[str, InputImage], list[str]]:

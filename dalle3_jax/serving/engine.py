@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -21,8 +21,9 @@ from dalle3_jax.runtime.device_errors import explain_device_error
 from dalle3_jax.serving.compilations import watch_compilations
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.metrics import Metrics
-from dalle3_jax.serving.queue import Job, Queue, QueuedImage, QueueFull, Update
+from dalle3_jax.serving.queue import DeviceCall, Job, Queue, QueuedImage, QueueFull, Update
 from dalle3_jax.serving.safety import ImageCheck
+from dalle3_jax.serving.step_reports import publish_compilation, publish_step, wants_preview
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
@@ -31,7 +32,6 @@ __all__ = ["MEDIA_TYPES", "BatchAbandoned", "Engine", "ImageWithheld", "batch_si
 
 LOGGER = logging.getLogger("dalle3_jax.serving")
 MEDIA_TYPES = {".png": "image/png", ".jpeg": "image/jpeg", ".webp": "image/webp"}
-Result = TypeVar("Result")
 Sign = Callable[[bytes, str, str], bytes]
 """(the file of an image, its media type, its digital source type) -> the signed file."""
 MOST_RETRY_SECONDS = 120
@@ -74,33 +74,34 @@ class Engine:
         self.metrics.watch_queue(self.queue)
         self.sizes = batch_sizes(batch_size, pipeline.mesh.size if pipeline.mesh else 1)
         self.running: list[QueuedImage] = []
+        self._call: DeviceCall | None = None
         self.warm: list[dict[str, Any]] = []
         self.is_ready = self.is_draining = False
         self._seconds_per_image = 1.0
         self._device = ThreadPoolExecutor(1, "device")
         self._encodings: set[asyncio.Task[None]] = set()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | DeviceCall) -> None:
         """Puts a job into the queue; ApiError as `check_room`."""
-        self.check_room(job.client)
+        self.check_room(None if job.has_waited else job.client)
         self.queue.add(job)
 
-    def check_room(self, client: str) -> None:
-        """ApiError 429 where the queue has no place for a job of this client, 503 where the server is about to end."""
+    def check_room(self, client: str | None) -> None:
+        """ApiError 429 where the queue has no place for a job of this client (None: one that has waited already).
+
+        503 where the server is about to end.
+        """
         if self.is_draining:
             raise ApiError(503, "the server is about to end", code="server_stopping", headers={"Retry-After": "10"})
         try:
-            self.queue.check_room(client)
+            if client is not None:
+                self.queue.check_room(client)
         except QueueFull as full:
             seconds = min(max(math.ceil(self.seconds_for(len(self.queue) + len(self.running))), 1), MOST_RETRY_SECONDS)
             headers = {"Retry-After": str(seconds)}
             raise ApiError(429, f"{full}: try again in {seconds} s", headers=headers) from None
 
-    def call(self, work: Callable[[], Result]) -> Result:
-        """The result of work that the device does between two batches; waits, so not on the event loop."""
-        return self._device.submit(work).result()
-
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: Job | DeviceCall) -> None:
         """Ends a job: what waits of it is dropped now, what runs within one piece of the sampling loop."""
         self.queue.remove(job)
         job.finish("cancelled", ApiError(499, "the job was cancelled", code="cancelled"))
@@ -124,11 +125,12 @@ class Engine:
         self.is_ready = True
         while True:
             await self.queue.wait()
-            await self._run_batch(self.queue.take(self.sizes[-1]))
+            batch = self.queue.take(self.sizes[-1])
+            await (self._run_call(batch) if isinstance(batch, DeviceCall) else self._run_batch(batch))
 
     async def stop(self) -> None:
         """Waits for what runs, and lets go of the thread."""
-        while self.running or len(self.queue):
+        while self.running or self._call or len(self.queue):
             await asyncio.sleep(0.01)
         await asyncio.gather(*self._encodings)
         self._device.shutdown(cancel_futures=True)
@@ -156,6 +158,17 @@ class Engine:
 
     async def _compute(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._device, work)
+
+    async def _run_call(self, call: DeviceCall) -> None:
+        """Computes a call's result; what goes wrong is its own answer."""
+        self._call, call.status = call, "running"
+        try:
+            call.result = await self._compute(call.function)
+            call.finish("completed")
+        except Exception as error:
+            self._fail([call], error)
+        finally:
+            self._call = None
 
     async def _run_batch(self, batch: list[QueuedImage]) -> None:
         """Makes the images of a batch; what goes wrong is the answer of its jobs alone."""
@@ -206,11 +219,11 @@ class Engine:
         if all(image.job.finished.is_set() for image in batch):
             raise BatchAbandoned
         rows = [row for row, image in enumerate(batch) if wants_preview(image, step, shown.get(row, 0))]
-        previews = {}
+        previews: dict[int, Image.Image | None] = {}
         if rows:  # by the VAE alone, whatever decoder makes the image itself
             pixels = to_pixels(gather_rows(self.pipeline.codec.decode(x0), self.pipeline.mesh))
-            previews = {row: Image.fromarray(pixels[row]) for row in rows}
-            previews = {row: image for row, image in previews.items() if not (self._check and self._check(image))}
+            images = {row: Image.fromarray(pixels[row]) for row in rows}
+            previews = {row: None if self._check and self._check(image) else image for row, image in images.items()}
         shown |= {row: shown.get(row, 0) + 1 for row in rows}
         loop.call_soon_threadsafe(publish_step, batch, step, previews, dict(shown))
 
@@ -239,21 +252,21 @@ class Engine:
         content = encode_image(made.image, made.texts, job.suffix, job.quality, made.source_type)
         return content if self._sign is None else self._sign(content, MEDIA_TYPES[job.suffix], made.source_type)
 
-    def _fail(self, batch: list[QueuedImage], error: Exception) -> None:
+    def _fail(self, batch: Sequence[QueuedImage | DeviceCall], error: Exception) -> None:
         if isinstance(error, ImageWithheld):
             self.metrics.withheld.inc()
             answer = ApiError(400, f"this image is withheld: it shows {error}", code="content_policy_violation")
             return self._finish_jobs(batch, answer)
-        LOGGER.error("a batch of %d images failed", len(batch), exc_info=error)
+        LOGGER.error("a batch of %d failed", len(batch), exc_info=error)
         self.metrics.failures.inc()
-        answer = ApiError(500, "the server had an error while it made this image; its log says more")
+        answer = ApiError(500, "the server had an error while it computed this; its log says more")
         if isinstance(error, FloatingPointError):
             answer = ApiError(500, "the image holds no finite numbers: lower guidance_scale", param="guidance_scale")
         elif explanation := explain_device_error(error, "ask for fewer or smaller images"):
             answer = ApiError(503, explanation[0], code="out_of_memory", headers={"x-should-retry": "false"})
         self._finish_jobs(batch, answer)
 
-    def _finish_jobs(self, batch: list[QueuedImage], answer: ApiError) -> None:
+    def _finish_jobs(self, batch: Sequence[QueuedImage | DeviceCall], answer: ApiError) -> None:
         """Ends the jobs of these images, which failed."""
         for job in dict.fromkeys(image.job for image in batch):
             self.queue.remove(job)
@@ -262,33 +275,3 @@ class Engine:
 
 def ignore_step(step: int, x0: Any) -> None:
     """The progress of a batch that nobody watches: the loop in pieces is another program than in one."""
-
-
-def wants_preview(image: QueuedImage, step: int, shown: int) -> bool:
-    """Whether a preview is due after so many steps: the job's number of them, evenly over the steps, or one now."""
-    job, steps = image.job, image.steps
-    if job.finished.is_set() or step >= steps:
-        return False
-    due = shown < job.partial_images and step * (job.partial_images + 1) >= (shown + 1) * steps
-    return due or job.wants_preview
-
-
-def publish_compilation(batch: list[QueuedImage], begins: bool) -> None:
-    """Tells the jobs of a batch that a program is compiled for them, or has been."""
-    for image in batch:
-        if not image.job.finished.is_set():
-            image.job.is_compiling = begins
-            image.job.publish(Update("progress", image))
-
-
-def publish_step(batch: list[QueuedImage], step: int, previews: dict[int, Image.Image], shown: dict[int, int]) -> None:
-    """Tells the jobs of a batch how far it is."""
-    for row, image in enumerate(batch):
-        if image.job.finished.is_set():
-            continue
-        image.step = step
-        if row in previews:
-            image.preview, image.job.wants_preview = previews[row], False
-            image.job.publish(Update("preview", image, previews[row], shown[row] - 1))
-        else:
-            image.job.publish(Update("progress", image))

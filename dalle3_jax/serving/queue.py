@@ -15,7 +15,7 @@ from dalle3_jax.pipeline.edit_settings import begin_step, canvas_size
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.serving.errors import ApiError
 
-__all__ = ["Job", "Queue", "QueueFull", "QueuedImage", "Update", "output_size"]
+__all__ = ["DeviceCall", "Job", "Queue", "QueueFull", "QueuedImage", "Update", "output_size"]
 
 
 BEAT_SECONDS = 10
@@ -108,6 +108,8 @@ class Job:
         """Called with each image that is done, before anybody else hears of it."""
         self.label = ""
         """Which part of the API it is of, where that counts."""
+        self.has_waited = False
+        """Whether its client has waited for a place already, for what it is made of: it needs no free one."""
         self.is_compiling = False
         """Whether a program is compiled for it now, which no other image had needed yet."""
         self.wants_preview = False
@@ -157,15 +159,50 @@ class Job:
             self._listeners.remove(listener)
 
 
+class DeviceCall:
+    """A computation of the device that makes no image, such as the description of one: a job that is its own only part.
+
+    `status` and `error` are those of a job; `result` is there when it is completed.
+    """
+
+    batch_size, has_waited, label = None, False, ""
+
+    def __init__(self, function: Callable[[], Any], client: str = ""):
+        self.function, self.client, self.result = function, client, None
+        self.status, self.error = "queued", None
+        self.finished = asyncio.Event()
+
+    @property
+    def job(self) -> "DeviceCall":
+        """Itself."""
+        return self
+
+    @property
+    def images(self) -> "list[DeviceCall]":
+        """Itself alone."""
+        return [self]
+
+    @property
+    def batch_key(self) -> Hashable:
+        """Equal to no other's: it shares no batch."""
+        return id(self)
+
+    def finish(self, status: str, error: ApiError | None = None) -> None:
+        """Ends the call, unless it has ended."""
+        if not self.finished.is_set():
+            self.status, self.error = status, error
+            self.finished.set()
+
+
 class Queue:
-    """The images that wait, by client, first in first out; the clients take turns.
+    """The images and calls that wait, by client, first in first out; the clients take turns.
 
     It has places for `places` jobs that have not begun, of which one client takes at most half.
     """
 
     def __init__(self, places: int):
         self.places = places
-        self._waiting: dict[str, deque[QueuedImage]] = {}
+        self._waiting: dict[str, deque[QueuedImage | DeviceCall]] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
@@ -180,17 +217,18 @@ class Queue:
         if len(self.jobs()) >= self.places:
             raise QueueFull(f"all {self.places} places of the queue are taken")
 
-    def add(self, job: Job) -> None:
+    def add(self, job: Job | DeviceCall) -> None:
         """Takes a job in; QueueFull where there is no place."""
-        self.check_room(job.client)
+        if not job.has_waited:
+            self.check_room(job.client)
         self._waiting.setdefault(job.client, deque()).extend(job.images)
         self._filled.set()
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[Job | DeviceCall]:
         """The jobs of which an image waits."""
         return [*dict.fromkeys(image.job for images in self._waiting.values() for image in images)]
 
-    def remove(self, job: Job) -> None:
+    def remove(self, job: Job | DeviceCall) -> None:
         """Takes out what waits of a job."""
         rest = deque(image for image in self._waiting.pop(job.client, ()) if image.job is not job)
         if rest:
@@ -211,29 +249,34 @@ class Queue:
             self._filled.clear()
             await self._filled.wait()
 
-    def take(self, most: int) -> list[QueuedImage]:
+    def take(self, most: int) -> list[QueuedImage] | DeviceCall:
         """Takes out the next batch: the first image of the client whose turn it is, and others of the same program.
 
-        Of each client in turn one image, until there are `most`, or as many as the batch size that they ask for.
+        Of each client in turn one image, until there are `most`, or as many as the batch size that they ask for. A call
+        whose turn it is comes alone.
         """
         first = next(iter(self._waiting.values()))[0]
         most, batch = first.job.batch_size or most, []
         clients = deque(self._waiting)
         while clients and len(batch) < most:
             client = clients.popleft()
-            if self._take_one(client, first, batch):
+            if (image := self._take_one(client, first.batch_key)) is None:
+                continue
+            if isinstance(image, DeviceCall):
+                return image
+            batch.append(image)
+            if client in self._waiting:
                 clients.append(client)
         return batch
 
-    def _take_one(self, client: str, like: QueuedImage, batch: list[QueuedImage]) -> bool:
-        """Moves a client's first image of this program into the batch, and the client to the end of the row."""
+    def _take_one(self, client: str, key: Hashable) -> QueuedImage | DeviceCall | None:
+        """Takes out a client's first image of this program, and moves the client to the end of the row."""
         images = self._waiting[client]
-        image = next((image for image in images if image.batch_key == like.batch_key), None)
+        image = next((image for image in images if image.batch_key == key), None)
         if image is None:
-            return False
+            return None
         images.remove(image)
-        batch.append(image)
         del self._waiting[client]
         if images:
             self._waiting[client] = images
-        return bool(images)
+        return image

@@ -1,6 +1,5 @@
 """The state that the routes of a server share: its engine, its files, its jobs, its names and its bounds."""
 
-import functools
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,12 +88,6 @@ class Service:
     def model_names(self) -> tuple[str, ...]:
         """The names of the release, its own one first."""
         return tuple(dict.fromkeys((Path(self.name).name or self.name, *ALIASES)))
-
-    @property
-    def describe(self) -> Describe | None:
-        """The function that says what pixels show, computed between two batches; None where the server has none."""
-        describer = self.describer
-        return describer and (lambda pixels: self.engine.call(functools.partial(describer, pixels)))
 
     def check_model(self, name: str | None) -> None:
         """ApiError 404 for another model, where the server is strict."""

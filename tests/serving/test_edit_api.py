@@ -125,6 +125,18 @@ def test_an_image_that_carries_no_prompt_is_described_where_the_server_can(clien
     assert len(described) == 1
 
 
+def test_a_describer_that_breaks_is_an_error_of_the_server(client, monkeypatch):
+    """And not an image of which nothing can be said."""
+
+    def describe(pixels: np.ndarray) -> str:
+        raise ValueError("shapes do not fit")
+
+    monkeypatch.setattr(client.app.state.service, "describer", describe)
+    for url, fields in ((VARIATIONS, {}), (EDITS, {"instruction": "make it night"})):
+        answer = client.post(url, data=fields, files={"image": PICTURE})
+        assert (answer.status_code, error_of(answer)["type"]) == (500, "server_error")
+
+
 def test_an_instruction_is_done_to_the_prompt_that_the_image_tells(service, monkeypatch):
     training = {"data": "scenes"}
     asked = []
@@ -152,9 +164,8 @@ def test_an_instruction_is_done_to_the_prompt_that_the_image_tells(service, monk
 )
 def test_an_instruction_inverts_an_image_without_a_prompt_that_is_not_outpainted(service, monkeypatch, fields, source):
     monkeypatch.setattr(editing, "follow_instruction", lambda *_: "a red apple at night")
-    monkeypatch.setattr(service, "describer", lambda pixels: "a red apple")
     call = parse_body(Edits, {"instruction": "make it night", **fields})
-    values, _ = edit_api.edit_values(service, call, {"image": open_input_image(PIXELS)})
+    values, _ = edit_api.edit_values(service, call, {"image": open_input_image(PIXELS)}, "a red apple")
     assert values.get("source_prompt") == source
 
 

@@ -1,14 +1,16 @@
 """What a client that leaves frees, what an error reaches, how the engine ends, and that batching changes nothing."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
 
-from dalle3_jax.serving.engine import Engine, batch_sizes, wants_preview
+from dalle3_jax.serving.engine import Engine, batch_sizes
 from dalle3_jax.serving.errors import ApiError
-from dalle3_jax.serving.queue import Job
+from dalle3_jax.serving.queue import DeviceCall, Job
+from dalle3_jax.serving.step_reports import wants_preview
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -128,6 +130,73 @@ def test_what_runs_is_finished_and_what_waits_is_refused_at_the_end(pipeline, ga
         await engine.stop()
         assert begun.status == "completed"
         assert all(image.content for image in begun.images)
+
+    run(engine, script)
+
+
+def test_a_call_of_the_device_is_bounded_takes_its_turn_and_may_be_cancelled(pipeline, gate):
+    """It waits like an image, alone in its batch; one that is cancelled is never made."""
+    engine, made = Engine(pipeline, batch_size=2, places=4), []
+
+    async def script() -> None:
+        [blocking] = jobs_of(pipeline, "blocking", client="a")
+        engine.submit(blocking)
+        await until(lambda: len(gate.batches) == 1)
+        first, second = (DeviceCall(lambda n=n: made.append(n) or n, "b") for n in (1, 2))
+        behind, [after] = Job([pipeline.request("behind")] * 3, "a"), jobs_of(pipeline, "after", client="b")
+        for job in (first, second, behind):
+            engine.submit(job)
+        with pytest.raises(ApiError) as refused:
+            engine.submit(after)
+        assert refused.value.status == 429
+        after.has_waited = True  # for one of these, say
+        engine.submit(after)
+        engine.cancel(second)
+        gate.let_through(4)
+        await first.finished.wait()
+        assert (first.status, first.result, second.status, made) == ("completed", 1, "cancelled", [1])
+        await until(lambda: gate.batches[1:] == [["behind", "after"]])
+        gate.let_through()
+        await behind.finished.wait()
+
+    run(engine, script)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("bug"), 500), (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), 503)]
+)
+def test_a_call_that_fails_is_answered_so_and_the_engine_goes_on(pipeline, gate, error, status):
+    engine = Engine(pipeline, batch_size=1)
+
+    def fail() -> None:
+        raise error
+
+    async def script() -> None:
+        bad, good = DeviceCall(fail), DeviceCall(lambda: "good")
+        engine.submit(bad)
+        engine.submit(good)
+        await good.finished.wait()
+        assert (bad.status, bad.error.status, good.result) == ("failed", status, "good")
+
+    run(engine, script)
+
+
+def test_a_call_that_runs_is_finished_and_one_that_waits_is_refused_at_the_end(pipeline):
+    engine, gate = Engine(pipeline, batch_size=1), threading.Event()
+
+    async def script() -> None:
+        runs, waits = DeviceCall(gate.wait), DeviceCall(gate.wait)
+        engine.submit(runs)
+        engine.submit(waits)
+        await until(lambda: runs.status == "running")
+        engine.drain()
+        assert (waits.status, waits.error.status, runs.status) == ("failed", 503, "running")
+        stopping = asyncio.create_task(engine.stop())
+        await asyncio.sleep(0.05)
+        assert not stopping.done()
+        gate.set()
+        await stopping
+        assert (runs.status, runs.result) == ("completed", True)
 
     run(engine, script)
 

@@ -1,5 +1,6 @@
 """The server on a real port: clients that leave, signals, engines that fail."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.server import open_socket, run_server
 from dalle3_jax.serving.service import Service
 from tests.serving.conftest import address_of, bearer, until
+from tests.serving.test_edit_api import PICTURE
 
 BODY = {"prompt": "a panda", "seed": 5}
 
@@ -34,6 +36,31 @@ def test_a_closed_connection_frees_its_place(server, gate, stream):
     gate.let_through(1)
     until(lambda: abandoned.get() == before + 1)
     assert gate.steps == 1
+
+
+def test_an_image_is_described_in_turn_and_for_no_client_that_has_left(server, gate, monkeypatch):
+    """Two images to vary behind an image that is made: one client leaves, of the other the description is made."""
+    address, service = server
+    described: list[int] = []
+    monkeypatch.setattr(service, "describer", lambda pixels: described.append(len(pixels)) or "a red apple")
+    job = httpx2.post(f"{address}/v1/images/jobs", json={"prompt": "blocking"}, headers=bearer()).json()
+    until(lambda: bool(service.engine.running))
+
+    async def vary_twice() -> httpx2.Response:
+        async with httpx2.AsyncClient(base_url=address, headers=bearer(), timeout=60) as client:
+            files = {"image": ("a.png", PICTURE, "image/png")}
+            staying, leaving = (asyncio.create_task(client.post("/v1/images/variations", files=files)) for _ in "ab")
+            await asyncio.to_thread(until, lambda: len(service.engine.queue) == 2)
+            leaving.cancel()
+            await asyncio.to_thread(until, lambda: len(service.engine.queue) == 1)
+            assert described == []
+            gate.let_through()
+            return await staying
+
+    answer = asyncio.run(vary_twice())
+    assert answer.json()["data"][0]["revised_prompt"] == "a red apple"
+    assert described == [16]
+    httpx2.delete(f"{address}/v1/images/jobs/{job['id']}", headers=bearer())
 
 
 def test_a_signal_ends_what_waits_and_not_what_runs(pipeline, gate):

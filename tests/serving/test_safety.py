@@ -11,7 +11,7 @@ from PIL import Image
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.queue import Job
 from dalle3_jax.serving.safety import load_check
-from tests.serving.test_engine import run
+from tests.serving.test_engine import run, until
 
 
 def test_an_image_that_is_withheld_is_an_error_of_its_job_alone(pipeline, gate):
@@ -55,6 +55,31 @@ def test_a_preview_that_is_withheld_is_not_sent(pipeline, gate):
         assert {"preview", "image"}.isdisjoint(kinds)
 
     run(engine, script)
+
+
+def test_a_withheld_preview_that_was_asked_for_is_not_made_again(pipeline, gate, monkeypatch):
+    decoded = []
+
+    def decode(latents: np.ndarray) -> np.ndarray:
+        decoded.append(len(latents))
+        return np.zeros((len(latents), 16, 16, 3), np.float32)
+
+    monkeypatch.setattr(pipeline.codec, "decode", decode)
+    engine = Engine(pipeline, batch_size=1, check=lambda image: ["nudity"])
+
+    async def script() -> None:
+        job = Job([pipeline.request("a")])
+        job.wants_preview = True
+        engine.submit(job)
+        for step in (1, 2, 3):  # one at a time, as publishing a step is the event loop's turn
+            gate.let_through(1)
+            await until(lambda step=step: job.images[0].step == step)
+        gate.let_through()
+        await job.finished.wait()
+        assert job.images[0].preview is None
+
+    run(engine, script)
+    assert decoded == [1]
 
 
 @pytest.fixture(scope="module")
