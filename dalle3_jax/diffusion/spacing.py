@@ -11,7 +11,7 @@ import numpy as np
 from dalle3_jax.diffusion.schedules import Schedule
 from dalle3_jax.typing import Array, Float
 
-__all__ = ["SPACINGS", "Spacing", "build_spacing", "initial_noise_std", "sampling_times", "spacing_errors"]
+__all__ = ["SPACINGS", "Spacing", "build_spacing", "initial_noise_std", "pad_times", "sampling_times", "spacing_errors"]
 
 SPACINGS = ("uniform", "trailing", "leading", "linspace", "logsnr", "karras", "skipping")
 
@@ -25,6 +25,9 @@ ENDING_EARLY = ("ddim", "euler", "pndm", "pndm_prk")
 """Samplers that a spacing which is not `clean` ends at entry 0; the others always end clean."""
 
 KARRAS_RHO = 7.0
+
+POINTS = 1024
+"""Loops of fewer steps than this share their programs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +120,11 @@ def initial_noise_std(
     if sampler in IN_SIGMA and _table_kind(spacing) in ("linspace", "trailing"):
         return schedule.sigma(sampling_times(schedule, steps, spacing, sampler)[0])
     return 1.0
+
+
+def pad_times(times: Float[np.ndarray, " points"]) -> Float[np.ndarray, " padded"]:
+    """The times with zeros after them, up to a multiple of POINTS: loops of any length are one program."""
+    return np.pad(times, (0, -len(times) % POINTS))
 
 
 def _table_length(schedule: Schedule) -> int:

@@ -1,18 +1,21 @@
 """The programs that a pipeline compiles: text to condition, noise, steps of the sampling loop, latents to images."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
 from dalle3_jax.diffusion import prediction, samplers
 from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.diffusion.sdedit import sdedit
+from dalle3_jax.diffusion.spacing import pad_times
 from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
 from dalle3_jax.models.unet_call import (
     AESTHETIC_SCORE,
@@ -293,15 +296,32 @@ def decode_sharded(
         return nn.with_logical_constraint(images, (None, "height", None, None))
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "tile"))
 def sample_decoder(
-    params: Params, latents: Float[Array, "b h w c"], seeds: Array, *, decoder: DecoderSpec, tile: int = 0
+    params: Params, latents: Float[Any, "b h w c"], seeds: Any, *, decoder: DecoderSpec, tile: int = 0
 ) -> Float[Array, "b H W c_out"]:
     """Images, or a refiner's latents, from latents normalised as the decoder wants them.
 
-    An image's noise depends on its seed alone, and is other noise than that of its latents.
+    An image's noise depends on its seed alone, and is other noise than that of its latents. Programs are compiled for
+    shapes, not for times and temperatures.
     """
+    times = pad_times(np.asarray((*decoder.times, 0.0), np.float32))
+    loop = times, np.int32(len(decoder.times)), np.float32(decoder.temperature)
+    decoder = dataclasses.replace(decoder, times=(), temperature=1.0)
+    return _sample_decoder(params, latents, seeds, *loop, decoder=decoder, tile=tile)
 
+
+@functools.partial(jax.jit, static_argnames=("decoder", "tile"))
+def _sample_decoder(
+    params: Params,
+    latents: Float[Array, "b h w c"],
+    seeds: Array,
+    times: Float[Array, " points"],
+    count: Int[Array, ""],
+    temperature: Float[Array, ""],
+    *,
+    decoder: DecoderSpec,
+    tile: int,
+) -> Float[Array, "b H W c_out"]:
     # Tiled at every step, not as a whole: the noise and every estimate are those of the whole image.
     whole = _in_tiles(functools.partial(_apply, decoder.module, params), tile)
 
@@ -312,12 +332,12 @@ def sample_decoder(
     height, width = (side * decoder.module.factor for side in latents.shape[1:3])
     noise = samplers.noise(fold_in_purpose(keys, INITIAL), (height, width, decoder.module.image_channels))
     denoise = prediction.denoiser(network, decoder.schedule, decoder.prediction, decoder.clamp)
-    times = jnp.asarray((*decoder.times, 0.0), jnp.float32)
-    x = decoder.temperature * decoder.schedule.sigma(times[0]) * noise
     step = samplers.SAMPLERS[decoder.sampler]
     if decoder.sampler == "consistency":
-        step = functools.partial(samplers.consistency, temperature=decoder.temperature)
-    return samplers.sample(step, denoise, decoder.schedule, x, times, fold_in_purpose(keys, LOOP))
+        step = functools.partial(samplers.consistency, temperature=temperature)
+    state = samplers.initial_state(temperature * decoder.schedule.sigma(times[0]) * noise, samplers.past_outputs(step))
+    keys = fold_in_purpose(keys, LOOP)
+    return samplers.advance(step, denoise, decoder.schedule, state, times, keys, 0, count).x
 
 
 def image_keys(seeds: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dalle3_jax.diffusion.samplers import SAMPLERS, SamplerState, evaluates_between, past_outputs
-from dalle3_jax.diffusion.spacing import Spacing, initial_noise_std
+from dalle3_jax.diffusion.spacing import Spacing, initial_noise_std, pad_times
 from dalle3_jax.models.condition import Condition, ProjectedCondition
 from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline.denoisers import GuidanceRows, KnownRows
@@ -31,9 +31,6 @@ __all__ = [
     "run_sampling_loop",
     "split_loop",
 ]
-
-POINTS = 1024
-"""Loops of fewer steps than this share their programs."""
 
 StepProgress = Callable[[int, Float[Array, "b h w c"]], None]
 """(steps of this batch done, the present estimate of its clean latents)."""
@@ -162,11 +159,6 @@ def _start(
     )
     known = None if edit.mask is None else KnownRows(edit.latents, edit.mask, noise, edit.beside)
     return state, keys, known
-
-
-def pad_times(times: Float[np.ndarray, " points"]) -> Float[np.ndarray, " padded"]:
-    """The times with zeros after them, up to a multiple of POINTS: loops of any length are one program."""
-    return np.pad(times, (0, -len(times) % POINTS))
 
 
 def plan_pieces(

@@ -8,17 +8,19 @@ estimates of x0 fade into each other at every step, so that no seam has a step t
 import contextlib
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.diffusion import consistency, guidance, prediction, samplers, schedules
 from dalle3_jax.diffusion import spacing as spacings
+from dalle3_jax.diffusion.spacing import pad_times
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.unet_call import whole_image_sizes
@@ -127,6 +129,10 @@ class UpscalerSpec:
             return self.temperature * self.schedule.sigma(jnp.asarray(self.times[0]))
         return spacings.initial_noise_std(self.schedule, self.steps, self.spacing, self.sampler)
 
+    def without_steps(self) -> "UpscalerSpec":
+        """The upscaler at any number of steps: what its programs are compiled for, which are given the loop's times."""
+        return replace(self, steps=0, spacing=spacings.Spacing(), times=())
+
     def noise_time(self, level: Float[Array, " b"]) -> Float[Array, " b"]:
         """The time of `noise_schedule` of levels in thousandths: a table's own entries where it is one."""
         steps = self.noise_schedule.steps
@@ -150,21 +156,47 @@ class UpscalingState(NamedTuple):
     noise_level: Float[Array, " b"]
 
 
-@functools.partial(jax.jit, static_argnames=("number", "spec", "split"))
 def start_upscaling(
-    low: Float[Array, "b h_low w_low 3"],
-    level: Float[Array, " b"],
-    seeds: Array,
+    low: Float[Any, "b h_low w_low 3"],
+    level: Float[Any, " b"],
+    seeds: Any,
     *,
     number: int = 0,
     spec: UpscalerSpec,
     split: bool = False,
 ) -> UpscalingState:
     """The state before the first step of a pass; an image's noise depends on its seed and the pass's number alone."""
+    _, std = _loop_inputs(spec)
+    return _start_upscaling(low, level, seeds, std, number=number, spec=spec.without_steps(), split=split)
+
+
+@functools.lru_cache(64)
+def _loop_inputs(spec: UpscalerSpec) -> tuple[Float[np.ndarray, " points"], np.float32]:
+    """The times of a loop, padded, and the standard deviation of its first x."""
+    times, std = _compute_loop_inputs(spec)
+    return pad_times(np.asarray(times)), np.float32(std)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _compute_loop_inputs(spec: UpscalerSpec) -> tuple[Float[Array, " points"], Float[Array, ""]]:
+    return spec.loop_times(), jnp.asarray(spec.initial_std(), jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames=("number", "spec", "split"))
+def _start_upscaling(
+    low: Float[Array, "b h_low w_low 3"],
+    level: Float[Array, " b"],
+    seeds: Array,
+    std: Float[Array, ""],
+    *,
+    number: int,
+    spec: UpscalerSpec,
+    split: bool,
+) -> UpscalingState:
     keys = fold_in_purpose(image_keys(seeds), UPSCALER + number)
     height, width = (side * spec.factor // (spec.latent.factor if spec.latent else 1) for side in low.shape[1:3])
     channels = spec.latent.channels if spec.latent else 3
-    x = spec.initial_std() * samplers.noise(fold_in_purpose(keys, INITIAL), (height, width, channels))
+    x = std * samplers.noise(fold_in_purpose(keys, INITIAL), (height, width, channels))
     t = spec.noise_time(level)
     alpha, sigma = (rows[:, None, None, None] for rows in (spec.noise_schedule.alpha(t), spec.noise_schedule.sigma(t)))
     noised = alpha * low + sigma * samplers.noise(fold_in_purpose(keys, LOW_RESOLUTION), low.shape[1:])
@@ -175,14 +207,13 @@ def start_upscaling(
     return UpscalingState(samplers.initial_state(x, past), fold_in_purpose(keys, LOOP), noised, noise_level)
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "count", "tile", "split"))
 def advance_upscaling(
     params: Params,
     condition: Condition,
     null: Condition | None,
-    guidance_scale: Float[Array, " b"],
+    guidance_scale: Float[Any, " b"],
     state: UpscalingState,
-    first: Int[Array, ""],
+    first: int | Int[Any, ""],
     *,
     spec: UpscalerSpec,
     count: int,
@@ -192,8 +223,29 @@ def advance_upscaling(
     """Steps first to first + count - 1 of the loop, guided away from `null` where it is given.
 
     `tile` is the side of the windows in which the network is evaluated, in cells of the coarser grid; 0: the whole.
-    `split` spreads the rows of every image over the devices of the mesh in use.
+    `split` spreads the rows of every image over the devices of the mesh in use. Programs are compiled for shapes, not
+    for numbers of steps.
     """
+    times, _ = _loop_inputs(spec)
+    inputs = params, condition, null, guidance_scale, state, times, first, np.int32(count)
+    return _advance_upscaling(*inputs, spec=spec.without_steps(), tile=tile, split=split)
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "tile", "split"))
+def _advance_upscaling(
+    params: Params,
+    condition: Condition,
+    null: Condition | None,
+    guidance_scale: Float[Array, " b"],
+    state: UpscalingState,
+    times: Float[Array, " points"],
+    first: Int[Array, ""],
+    count: Int[Array, ""],
+    *,
+    spec: UpscalerSpec,
+    tile: int,
+    split: bool,
+) -> UpscalingState:
     rows, low, level = condition, state.low, state.noise_level
     if null is not None:
         rows = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), condition, null)
@@ -212,11 +264,10 @@ def advance_upscaling(
     if spec.sampler == "consistency":
         step = functools.partial(samplers.consistency, temperature=spec.temperature)
     with rows_over_mesh(split):
-        loop = samplers.advance(step, denoise, spec.schedule, state.loop, spec.loop_times(), state.keys, first, count)
+        loop = samplers.advance(step, denoise, spec.schedule, state.loop, times, state.keys, first, count)
         return state._replace(loop=loop._replace(x=nn.with_logical_constraint(loop.x, ROWS)))
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "tile", "split"))
 def decode_upscaled(
     params: Params | None, x0: Float[Array, "b h w c"], *, spec: UpscalerSpec, tile: int = 0, split: bool = False
 ) -> Float[Array, "b H W 3"]:
@@ -226,11 +277,16 @@ def decode_upscaled(
     """
     if spec.latent is None or spec.vae is None or params is None:
         return x0
-    vae, variables = spec.vae, {"params": params}
+    return _decode_upscaled(params, x0, vae=spec.vae, latent=spec.latent, tile=tile, split=split)
 
+
+@functools.partial(jax.jit, static_argnames=("vae", "latent", "tile", "split"))
+def _decode_upscaled(
+    params: Params, x0: Float[Array, "b h w c"], *, vae: nn.Module, latent: Latent, tile: int, split: bool
+) -> Float[Array, "b H W 3"]:
     def decode(latents: Array) -> Any:
-        return vae.apply(variables, latents, method="decode")
+        return vae.apply({"params": params}, latents, method="decode")
 
     whole = apply_in_tiles(decode, tile=tile, halo=tile // 8) if tile else decode
     with rows_over_mesh(split):
-        return nn.with_logical_constraint(whole(spec.latent.denormalise(x0)), ROWS)
+        return nn.with_logical_constraint(whole(latent.denormalise(x0)), ROWS)

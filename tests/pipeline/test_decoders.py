@@ -1,6 +1,7 @@
 """Decoders in the pipeline: chosen by name, repeatable, in tiles, and refused where they do not fit."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from dalle3_jax.evaluation.decoders.source_latents import resample_latents
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.png import read_metadata, to_pixels
 from dalle3_jax.pipeline.request import Decoding, request_from_metadata
+from tests.pipeline.test_pipeline import counted_compilations
 from tests.tiny import tiny_decoders, tiny_release
 
 
@@ -66,6 +68,17 @@ def test_the_steps_of_a_decoder_can_be_chosen(decoding, latents):
     np.testing.assert_array_equal(own, two)
     assert np.abs(np.asarray(one) - np.asarray(two)).max() > 1e-3
     assert np.abs(np.asarray(own)).max() <= 1  # clamped
+
+
+def test_no_number_of_steps_and_no_temperature_of_a_decoder_compiles(decoding, latents):
+    decoding.codec.decode(latents, Decoding("consistency"), [0, 1])
+    with counted_compilations() as compiled:
+        made = [
+            np.asarray(decoding.codec.decode(latents, Decoding("consistency", steps, warmth), [0, 1]))
+            for steps, warmth in ((0, 0.7), (1, None), (3, None), (5, 0.2))
+        ]
+    assert compiled == []
+    assert min(np.abs(a - b).max() for a, b in itertools.combinations(made, 2)) > 1e-3
 
 
 def test_a_refiner_changes_latents_in_their_own_space(decoding, latents):

@@ -1,6 +1,7 @@
 """The upscaler: any size, seeds and batches, passes, windows against the whole, and what is refused."""
 
 import dataclasses
+import itertools
 import re
 
 import jax
@@ -11,6 +12,7 @@ from dalle3_jax.checkpoints.releases import load_release, save_release
 from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.pipeline.request import Upscaling
 from dalle3_jax.pipeline.upscaler import Upscaler
+from tests.pipeline.test_pipeline import counted_compilations
 from tests.tiny import tiny_upscaler
 
 TWICE = Upscaling(2)
@@ -60,6 +62,13 @@ def test_progress_tells_the_steps_done_and_in_all(upscaler, images):
     steps = []
     np.testing.assert_array_equal(enlarge(upscaler, progress=lambda *done: steps.append(done)), images)
     assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_no_number_of_steps_compiles_but_its_times(upscaler, images):
+    with counted_compilations() as compiled:
+        made = [enlarge(upscaler, how=Upscaling(2, steps=steps)) for steps in (1, 2, 20)]
+    assert compiled == ["jit(_compute_loop_inputs)"] * 3
+    assert min(abs(a - b).max() for a, b in itertools.combinations([images, *made], 2)) > 1e-3
 
 
 def test_four_times_is_twice_twice_with_other_noise(upscaler, images):
