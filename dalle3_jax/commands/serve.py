@@ -165,8 +165,6 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         errors.append(f"--public-url {arguments.public_url!r} must begin with http:// or https://")
     if (arguments.c2pa_certificates is None) != (arguments.c2pa_key is None):
         errors.append("--c2pa-certificates and --c2pa-key go together: give both")
-    if arguments.adapter:
-        errors.append("--adapter: no call takes an image prompt, leave it out")
     if errors:
         raise ValueError("; ".join(errors))
 

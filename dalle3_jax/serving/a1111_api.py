@@ -17,14 +17,13 @@ from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.png import SAMPLER_TITLES, a1111_parameters
 from dalle3_jax.serving.a1111_names import list_samplers, list_schedulers, split_sampler
 from dalle3_jax.serving.bodies import read_json, wait_for_job
-from dalle3_jax.serving.edit_api import open_input
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.generation import encode_base64, plan_job
 from dalle3_jax.serving.limits import client_name
 from dalle3_jax.serving.queue import Job, QueuedImage, output_size
 from dalle3_jax.serving.schemas import MOST_IMAGES, MOST_PROMPT, Generation, parse_body
 from dalle3_jax.serving.service import Service
-from dalle3_jax.serving.uploads import decode_base64_image
+from dalle3_jax.serving.uploads import decode_base64_image, open_input
 
 __all__ = ["ROUTES", "ImageToImage", "TextToImage"]
 

@@ -10,7 +10,7 @@ from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.queue import DeviceCall, Job
 
-__all__ = ["read_json", "wait_for_job"]
+__all__ = ["MOST_JSON", "read_json", "wait_for_job"]
 
 
 MOST_JSON = 2**20

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dalle3_jax.pipeline.editing import carried_prompt, instructed_settings
-from dalle3_jax.pipeline.input_images import InputImage, open_input_image, open_input_mask
+from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.serving.bodies import wait_for_job
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.generation import plan_job
@@ -18,7 +18,7 @@ from dalle3_jax.serving.openai_api import answer_plan
 from dalle3_jax.serving.queue import DeviceCall
 from dalle3_jax.serving.schemas import MOST_PROMPT, CommonFields, Edits, Variations, parse_body, read_form_values
 from dalle3_jax.serving.service import Plan, Service
-from dalle3_jax.serving.uploads import open_image, read_form, transparent_part
+from dalle3_jax.serving.uploads import open_image, open_input, read_form, transparent_part
 
 __all__ = ["ROUTES", "read_form_call"]
 
@@ -49,7 +49,8 @@ async def read_form_call(request: Request, has_prompt: bool | None = None) -> tu
         check_instruction(call)
     service.engine.check_room(client_name(request))  # before anything is decoded
     images, notes = await asyncio.to_thread(open_inputs, files)
-    described = None if getattr(call, "prompt", None) else await describe_input(request, images["image"])
+    is_told = getattr(call, "prompt", None) or getattr(call, "by", None) == "image"
+    described = None if is_told else await describe_input(request, images["image"])
     make_values = edit_values if has_prompt else variation_values
     values, more = await asyncio.to_thread(make_values, service, call, images, described)
     plan = await plan_job(service, call, client_name(request), values)
@@ -100,18 +101,28 @@ def edit_values(
 def variation_values(
     service: Service, call: CommonFields, images: dict[str, InputImage], described: str | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values of a variation, and warnings: by the image's prompt or description, at 1 by that alone."""
+    """The values of a variation, and warnings: by the image's prompt or description, at 1 by that alone.
+
+    By the image itself it begins with noise, unless there is a strength.
+    """
     prompt, strength = getattr(call, "prompt", None), getattr(call, "strength", None)
-    values: dict[str, Any] = {} if strength == 1 else {**images, "strength": strength or VARIATION_STRENGTH}
-    values |= {"strength": None} if strength == 1 else {}
+    prompts = {name: image for name, image in images.items() if name == "image_prompt"}
+    if by_image := getattr(call, "by", None) == "image":
+        if not service.engine.pipeline.capabilities.takes_image_prompts:
+            raise ApiError(400, "by: this model has no part that reads images, use description", param="by")
+        prompts = {"image_prompt": images["image"]}
+    strength = (1 if by_image else VARIATION_STRENGTH) if strength is None else strength
+    values: dict[str, Any] = {"strength": None} if strength == 1 else {**images, "strength": strength}
+    values |= prompts
     if prompt:
         return values, []
-    shown = carried_prompt(images["image"]) or (described or "").strip()
-    return values | {"prompt": shown[:MOST_PROMPT], "upsample": "none"}, [] if shown else [UNSAID]
+    shown = "" if by_image else carried_prompt(images["image"]) or (described or "").strip()
+    notes = [] if shown or by_image else [UNSAID]
+    return values | {"prompt": shown[:MOST_PROMPT], "upsample": "none"}, notes
 
 
 def open_inputs(files: dict[str, list[bytes]]) -> tuple[dict[str, InputImage], list[str]]:
-    """The image and the mask of a form, and warnings; ApiError that names the one that cannot be used.
+    """The image, the mask and the image prompt of a form, and warnings; ApiError that names what cannot be used.
 
     Without a mask, what can be seen through in the image is what may change.
     """
@@ -121,16 +132,10 @@ def open_inputs(files: dict[str, list[bytes]]) -> tuple[dict[str, InputImage], l
     notes = [f"one image is edited: the first of these {len(contents)}"] if len(contents) > 1 else []
     image = open_image(contents[0], "image")
     mask: Any = open_image(files["mask"][0], "mask") if "mask" in files else transparent_part(image)
-    opened = {"image": open_input(image, "image")}
-    return opened | ({} if mask is None else {"mask": open_input(mask, "mask")}), notes
-
-
-def open_input(image: Any, param: str) -> InputImage:
-    """The image, or the mask, as a request has it; ApiError for one that is animated and such."""
-    try:
-        return open_input_mask(image) if param == "mask" else open_input_image(image)
-    except ValueError as error:
-        raise ApiError(400, f"{param}: {error}", param=param) from None
+    opened = {"image": open_input(image, "image")} | ({} if mask is None else {"mask": open_input(mask, "mask")})
+    if "image_prompt" in files:
+        opened["image_prompt"] = open_input(open_image(files["image_prompt"][0], "image_prompt"), "image_prompt")
+    return opened, notes
 
 
 ROUTES = [

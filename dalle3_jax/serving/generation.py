@@ -20,13 +20,16 @@ from dalle3_jax.prompting.aspect import choose_size
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.queue import Job, QueuedImage, output_size
 from dalle3_jax.serving.service import Plan, Service
+from dalle3_jax.serving.uploads import open_base64_input
 
 __all__ = ["answer_body", "encode_base64", "image_datum", "make_requests_of_prompt", "plan_job", "usage"]
 
 LOGGER = logging.getLogger("dalle3_jax.serving")
 QUALITIES = {"low": 0.5, "high": 2.0, "hd": 2.0, "xhigh": 3.0, "max": 4.0}
 """The steps of a quality, as multiples of the release's own."""
-EDITING = ("mask", "outpaint", "strength", "image")
+TILES = (0, 256, 512, 1024, 2048)
+"""Sides of windows in pixels, 0: the server's own choice. Each that a client names is a program that is compiled."""
+EDITING = ("image_prompt_scale", "image_prompt", "mask", "outpaint", "strength", "image")
 GPT_IMAGE, DALL_E = ("gpt-image", "chatgpt-image"), ("dall-e-2", "dall-e-3")
 
 
@@ -44,6 +47,8 @@ async def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[
     warnings = [f"{name!a} is unknown and was ignored" for name in (call.model_extra or {})][:20]
     if "style" in values:
         warnings.append("style has no effect: say in the prompt how it should look")
+    if isinstance(encoded := values.get("image_prompt"), str):  # never the path of a file
+        values["image_prompt"] = await asyncio.to_thread(open_base64_input, encoded, "image_prompt")
     prompt = values["prompt"]
     if service.logs_prompts:
         LOGGER.info("prompt %r", prompt)
@@ -148,11 +153,20 @@ def make_requests_of_prompt(
     except ValueError as error:
         param = wrong_parameter(service, {**values, "seed": seed + n - 1}, str(error))
         raise ApiError(400, str(error), param=param, code="invalid_value") from None
+    check_limits(service, first)
+    return [replace(first, seed=seed + index) for index in range(n)]
+
+
+def check_limits(service: Service, request: Request) -> None:
+    """ApiError for more steps than are made here, and for windows of a side that is not: each is a program."""
     for name in ("steps", "decoder_steps", "upscale_steps"):
-        if (steps := SETTINGS[name].value(first)) > service.limits.steps:
+        if (steps := SETTINGS[name].value(request)) > service.limits.steps:
             message = f"{name}: {steps} are too many, at most {service.limits.steps} are made here"
             raise ApiError(400, message, param=name, code="invalid_value")
-    return [replace(first, seed=seed + index) for index in range(n)]
+    for name in ("tile", "upscale_tile"):
+        if (side := SETTINGS[name].value(request)) not in TILES:
+            message = f"{name}: windows of {side} are not made here, use {', '.join(map(str, TILES))}"
+            raise ApiError(400, message, param=name, code="invalid_value")
 
 
 def request_size(
@@ -188,7 +202,8 @@ def wrong_parameter(service: Service, values: Mapping[str, Any], message: str) -
     """The first setting whose value alone cannot be used, or of those of an edit the one that the message names."""
     capabilities = service.engine.pipeline.capabilities
     wrong = [name for name, value in values.items() if SETTINGS[name].error(value, capabilities)]
-    return next(iter(wrong), next((name for name in EDITING if name in values and name in message), None))
+    said = (name for name in EDITING if name in values and (name in message or name.replace("_", " ") in message))
+    return next(iter(wrong), next(said, None))
 
 
 def prompt_notices(service: Service, prompt: str, requests: Sequence[Request]) -> list[str]:

@@ -32,7 +32,8 @@ async def create_job(request: Request) -> Response:
     if request.headers.get("content-type", "").startswith("multipart/"):
         plan, _ = await read_form_call(request)
     else:
-        plan = await plan_job(service, parse_body(Generation, await read_json(request)), client_name(request))
+        call = parse_body(Generation, await read_json(request, service.most_json))
+        plan = await plan_job(service, call, client_name(request))
     plan.job.on_image = service.store_file  # where there is a bound to what is kept
     service.engine.submit(plan.job)
     service.jobs.put(plan.job.id, plan)

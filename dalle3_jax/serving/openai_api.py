@@ -25,7 +25,7 @@ def base_url(request: Request) -> str:
 async def create_images(request: Request) -> Response:
     """POST /v1/images/generations."""
     service: Service = request.app.state.service
-    call = parse_body(Generation, await read_json(request))
+    call = parse_body(Generation, await read_json(request, service.most_json))
     plan = await plan_job(service, call, client_name(request))
     return await answer_plan(request, plan, "image_generation", stream=bool(getattr(call, "stream", False)))
 
@@ -74,6 +74,7 @@ def model_object(service: Service, name: str) -> dict[str, Any]:
         "upsample": pipeline.upsample,
         "upscale": list(capabilities.upscale_factors),
         "needs_mask": capabilities.needs_mask,
+        "image_prompts": capabilities.takes_image_prompts,
         **choices,
     }
 

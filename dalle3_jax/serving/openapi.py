@@ -94,7 +94,7 @@ def describe_operation(route: Route, path: str, method: str) -> dict[str, Any]:
 def form_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The fields of a form with the files that go along with them."""
     schema = model.model_json_schema()
-    files = {"image": FILE} | ({"mask": FILE} if model is Edits else {})
+    files = {"image": FILE, "image_prompt": FILE} | ({"mask": FILE} if model is Edits else {})
     return schema | {
         "properties": {**files, **schema["properties"]},
         "required": ["image", *schema.get("required", [])],

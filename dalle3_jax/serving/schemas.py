@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 MOST_IMAGES, MOST_PARTIAL, MOST_PROMPT = 10, 10, 32_000
-OWN = ("prompt", "size", "original_prompt", "image", "mask", "image_prompt", "image_prompt_scale")
+OWN = ("prompt", "size", "original_prompt", "image", "mask", "image_prompt")
 """Settings that OpenAI's fields, files of a form, or nobody decide: no body names a file of this machine."""
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -58,6 +58,9 @@ class PromptFields(CommonFields):
     """The fields of calls with a prompt."""
 
     prompt: str = Field(min_length=1, max_length=MOST_PROMPT)
+    image_prompt: str | None = Field(
+        None, description="an image in base64 whose content the new one is to show too, where the model reads images"
+    )
 
 
 class EditFields(CommonFields):
@@ -74,6 +77,9 @@ class VariationFields(CommonFields):
 
     prompt: str | None = Field(
         None, max_length=MOST_PROMPT, description="left out: the one of the image's metadata, or what it shows"
+    )
+    by: Literal["description", "image"] | None = Field(
+        None, description="image: prompted with the image itself, where the model reads images (default description)"
     )
 
 

@@ -9,6 +9,7 @@ from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.editing import Describe
 from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.prompting.aspect import SizeScorer
+from dalle3_jax.serving.bodies import MOST_JSON
 from dalle3_jax.serving.engine import MEDIA_TYPES, Engine
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.expiring_store import ExpiringStore
@@ -83,6 +84,11 @@ class Service:
         self.files = ExpiringStore(self.limits.keep_seconds, self.limits.keep_bytes)
         self.jobs = ExpiringStore(self.limits.keep_seconds, 10_000)
         self.sizes = candidate_sizes(self.engine.pipeline)
+
+    @property
+    def most_json(self) -> int | None:
+        """Bytes of a call's JSON: few where no call of this release has an image in it, else those of any body."""
+        return None if self.engine.pipeline.capabilities.takes_image_prompts else MOST_JSON
 
     @property
     def model_names(self) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from PIL import Image
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
-from dalle3_jax.pipeline.input_images import FORMATS, MOST_PIXELS
+from dalle3_jax.pipeline.input_images import FORMATS, MOST_PIXELS, InputImage, open_input_image, open_input_mask
 from dalle3_jax.serving.errors import ApiError
 
-__all__ = ["decode_base64_image", "open_image", "read_form", "transparent_part"]
+__all__ = ["decode_base64_image", "open_base64_input", "open_image", "open_input", "read_form", "transparent_part"]
 
 MOST_FILES, MOST_FIELDS = 20, 100
 FETCHES_NOTHING = "nothing is fetched from elsewhere, send the file itself"
@@ -40,7 +40,7 @@ async def _split_form(form: FormData) -> tuple[dict[str, str], dict[str, list[by
         name = name.removesuffix("[]")
         if isinstance(value, UploadFile):
             files.setdefault(name, []).append(await value.read())
-        elif name in ("image", "mask"):
+        elif name in ("image", "mask", "image_prompt"):
             raise ApiError(400, f"{name}: {FETCHES_NOTHING}", param=name, code="invalid_value")
         else:
             fields[name] = value
@@ -74,6 +74,19 @@ def decode_base64_image(text: Any, param: str) -> Image.Image:
     except ValueError as error:
         raise ApiError(400, f"{param}: this is no base64 ({error})", param=param) from None
     return open_image(content, param)
+
+
+def open_input(image: Any, param: str) -> InputImage:
+    """The image, or the mask, as a request has it; ApiError for one that is animated and such."""
+    try:
+        return open_input_mask(image) if param == "mask" else open_input_image(image)
+    except ValueError as error:
+        raise ApiError(400, f"{param}: {error}", param=param) from None
+
+
+def open_base64_input(text: Any, param: str) -> InputImage:
+    """The image of base64 as a request has it; ApiError as both."""
+    return open_input(decode_base64_image(text, param), param)
 
 
 def transparent_part(image: Image.Image) -> Image.Image | None:

@@ -191,6 +191,7 @@ def test_a_stream_ends_with_each_image(client):
         ({"prompt": "a", "size": "0x0"}, "size"),
         ({"prompt": "a", "steps": 0}, "steps"),
         ({"prompt": "a", "steps": 999}, "steps"),
+        ({"prompt": "a", "tile": 264}, "tile"),
         ({"prompt": "a", "outpaint": "16:9"}, "outpaint"),
         ({"prompt": "a", "strength": 0.5}, "strength"),
         ({"prompt": "a", "sampler": "nope"}, "sampler"),
