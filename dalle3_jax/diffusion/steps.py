@@ -118,7 +118,7 @@ def consistency(
     t: Time,
     s: Time,
     keys: Keys,
-    temperature: float | Float[Array, ""] = 1.0,
+    temperature: float = 1.0,
 ) -> SamplerState:
     """The consistency model's estimate of x0 at t, noised afresh to s (arXiv 2303.01469 algorithm 1).
 

@@ -302,12 +302,12 @@ def sample_decoder(
     """Images, or a refiner's latents, from latents normalised as the decoder wants them.
 
     An image's noise depends on its seed alone, and is other noise than that of its latents. Programs are compiled for
-    shapes, not for times and temperatures.
+    shapes and temperatures, one for a single step, which XLA rounds otherwise, and one for all other numbers of steps.
     """
-    times = pad_times(np.asarray((*decoder.times, 0.0), np.float32))
-    loop = times, np.int32(len(decoder.times)), np.float32(decoder.temperature)
-    decoder = dataclasses.replace(decoder, times=(), temperature=1.0)
-    return _sample_decoder(params, latents, seeds, *loop, decoder=decoder, tile=tile)
+    count, times = len(decoder.times), pad_times(np.asarray((*decoder.times, 0.0), np.float32))
+    loop = None if count == 1 else (times, np.int32(count))
+    decoder = dataclasses.replace(decoder, times=decoder.times[:1])
+    return _sample_decoder(params, latents, seeds, loop, decoder=decoder, tile=tile)
 
 
 @functools.partial(jax.jit, static_argnames=("decoder", "tile"))
@@ -315,9 +315,7 @@ def _sample_decoder(
     params: Params,
     latents: Float[Array, "b h w c"],
     seeds: Array,
-    times: Float[Array, " points"],
-    count: Int[Array, ""],
-    temperature: Float[Array, ""],
+    loop: tuple[Float[Array, " points"], Int[Array, ""]] | None,
     *,
     decoder: DecoderSpec,
     tile: int,
@@ -332,10 +330,13 @@ def _sample_decoder(
     height, width = (side * decoder.module.factor for side in latents.shape[1:3])
     noise = samplers.noise(fold_in_purpose(keys, INITIAL), (height, width, decoder.module.image_channels))
     denoise = prediction.denoiser(network, decoder.schedule, decoder.prediction, decoder.clamp)
+    times, count = loop or (jnp.asarray((*decoder.times, 0.0), jnp.float32), 1)
+    # Of the time and temperature that the program is compiled for: XLA multiplies them with the noise's own factor.
+    x = decoder.temperature * decoder.schedule.sigma(jnp.asarray(decoder.times[0], jnp.float32)) * noise
     step = samplers.SAMPLERS[decoder.sampler]
     if decoder.sampler == "consistency":
-        step = functools.partial(samplers.consistency, temperature=temperature)
-    state = samplers.initial_state(temperature * decoder.schedule.sigma(times[0]) * noise, samplers.past_outputs(step))
+        step = functools.partial(samplers.consistency, temperature=decoder.temperature)
+    state = samplers.initial_state(x, samplers.past_outputs(step))
     keys = fold_in_purpose(keys, LOOP)
     return samplers.advance(step, denoise, decoder.schedule, state, times, keys, 0, count).x
 

@@ -28,7 +28,8 @@ LOGGER = logging.getLogger("dalle3_jax.serving")
 QUALITIES = {"low": 0.5, "high": 2.0, "hd": 2.0, "xhigh": 3.0, "max": 4.0}
 """The steps of a quality, as multiples of the release's own."""
 TILES = (0, 256, 512, 1024, 2048)
-"""Sides of windows in pixels, 0: the server's own choice. Each that a client names is a program that is compiled."""
+COMPILED = {"tile": TILES, "upscale_tile": TILES, "decoder_temperature": (0, 0.25, 0.5, 0.75, 1)}
+"""The values of numbers for each of which a program is compiled: clients choose among few."""
 EDITING = ("image_prompt_scale", "image_prompt", "mask", "outpaint", "strength", "image")
 GPT_IMAGE, DALL_E = ("gpt-image", "chatgpt-image"), ("dall-e-2", "dall-e-3")
 
@@ -158,14 +159,15 @@ def make_requests_of_prompt(
 
 
 def check_limits(service: Service, request: Request) -> None:
-    """ApiError for more steps than are made here, and for windows of a side that is not: each is a program."""
+    """ApiError for more steps than are made here, and for values that are not and would each be a program."""
     for name in ("steps", "decoder_steps", "upscale_steps"):
         if (steps := SETTINGS[name].value(request)) > service.limits.steps:
             message = f"{name}: {steps} are too many, at most {service.limits.steps} are made here"
             raise ApiError(400, message, param=name, code="invalid_value")
-    for name in ("tile", "upscale_tile"):
-        if (side := SETTINGS[name].value(request)) not in TILES:
-            message = f"{name}: windows of {side} are not made here, use {', '.join(map(str, TILES))}"
+    for name, values in COMPILED.items():
+        value = SETTINGS[name].value(request)
+        if value is not None and value not in values:
+            message = f"{name}: {value} is not made here, use {', '.join(map(str, values))}"
             raise ApiError(400, message, param=name, code="invalid_value")
 
 

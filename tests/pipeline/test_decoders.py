@@ -70,13 +70,11 @@ def test_the_steps_of_a_decoder_can_be_chosen(decoding, latents):
     assert np.abs(np.asarray(own)).max() <= 1  # clamped
 
 
-def test_no_number_of_steps_and_no_temperature_of_a_decoder_compiles(decoding, latents):
-    decoding.codec.decode(latents, Decoding("consistency"), [0, 1])
+def test_no_number_of_steps_of_a_decoder_compiles(decoding, latents):
+    """But one: a single step is no loop."""
+    made = [np.asarray(decoding.codec.decode(latents, Decoding("consistency", steps), [0, 1])) for steps in (1, 2)]
     with counted_compilations() as compiled:
-        made = [
-            np.asarray(decoding.codec.decode(latents, Decoding("consistency", steps, warmth), [0, 1]))
-            for steps, warmth in ((0, 0.7), (1, None), (3, None), (5, 0.2))
-        ]
+        made += [np.asarray(decoding.codec.decode(latents, Decoding("consistency", steps), [0, 1])) for steps in (3, 5)]
     assert compiled == []
     assert min(np.abs(a - b).max() for a, b in itertools.combinations(made, 2)) > 1e-3
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dalle3_jax.pipeline.edits import nearest_size
-from dalle3_jax.pipeline.request import SETTINGS
-from dalle3_jax.serving.generation import datum_keys
+from dalle3_jax.pipeline.request import SETTINGS, make_request
+from dalle3_jax.serving.errors import ApiError
+from dalle3_jax.serving.generation import check_limits, datum_keys
 from dalle3_jax.serving.schemas import OWN, Generation
 
 URL = "/v1/images/generations"
@@ -215,6 +216,17 @@ def test_a_bad_value_is_named(client, body, param):
     assert answer.status_code == 400
     error = error_of(answer)
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fine"),
+    [("tile", 264, 256), ("upscale_tile", 520, 512), ("decoder_temperature", 0.3, 0.25), ("decoder_steps", 201, 200)],
+)
+def test_numbers_that_would_be_programs_are_chosen_among_few(service, name, value, fine):
+    check_limits(service, make_request("a", {"size": (16, 16), name: fine}))
+    with pytest.raises(ApiError, match=f"{name}: {value} ") as refused:
+        check_limits(service, make_request("a", {"size": (16, 16), name: value}))
+    assert (refused.value.status, refused.value.param) == (400, name)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b"[" * 100_000, b'"a"', b"null", b'{"prompt": "a",}'])
