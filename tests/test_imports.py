@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "releases": set(),
     "models": {"nn"},
     "training": {"nn", "diffusion"},
-    "checkpoints": {"nn", "models"},
+    "checkpoints": {"nn", "models", "runtime"},
     "convert": {"models", "checkpoints"},
     "loading": {"models", "text", "checkpoints", "convert"},
     "reading": {"models", "checkpoints", "data"},

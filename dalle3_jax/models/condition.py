@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import export
 
+from dalle3_jax.nn.attention import KV, PromptedKV
 from dalle3_jax.nn.transformer import ContextKeys
 from dalle3_jax.typing import Array, Bool, Float, Params
 
@@ -35,6 +37,10 @@ class ProjectedCondition(NamedTuple):
     mask: Bool[Array, "b m"]
     vector: Float[Array, "b v"]
     score: Float[Array, " b"] | None = None
+
+
+for record in (Condition, KV, ProjectedCondition, PromptedKV):  # programs that take or return them are kept in files
+    export.register_namedtuple_serialization(record, serialized_name=f"dalle3_jax.{record.__name__}")
 
 
 def encode_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping[str, Array]) -> Condition:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import export
 from jax.sharding import Mesh
 
 from dalle3_jax.diffusion import prediction, samplers
@@ -37,6 +38,7 @@ from dalle3_jax.pipeline.denoisers import (
 from dalle3_jax.pipeline.setting_values import HALO
 from dalle3_jax.pipeline.specs import DecoderSpec, PipelineSpec
 from dalle3_jax.pipeline.tiling import apply_in_tiles
+from dalle3_jax.runtime.persistent_jit import persistent_jit
 from dalle3_jax.typing import Array, Bool, Float, Int, Params
 
 __all__ = [
@@ -64,6 +66,9 @@ INITIAL, LOOP, DECODER = 0, 1, 2
 CORRECTIONS = 2
 """Fixed-point iterations of each step of an inversion."""
 
+for record in (GuidanceRows, KnownRows, samplers.SamplerState):
+    export.register_namedtuple_serialization(record, serialized_name=f"dalle3_jax.{record.__name__}")
+
 
 @contextlib.contextmanager
 def batch_over_mesh(mesh: Mesh | None, rows: int) -> Iterator[None]:
@@ -79,7 +84,7 @@ def batch_over_mesh(mesh: Mesh | None, rows: int) -> Iterator[None]:
         yield
 
 
-@functools.partial(jax.jit, static_argnames="system")
+@persistent_jit(("system",))
 def encode_prompts(
     params: Params,
     ids: Int[Array, "b l"],
@@ -95,7 +100,7 @@ def encode_prompts(
     return encode_text(system.text_modules, params, batch)
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "past"))
+@persistent_jit(("shape", "past"))
 def start(
     seeds: Array, std: Float[Array, ""], *, shape: tuple[int, int, int], past: int = 0
 ) -> tuple[samplers.SamplerState, Array]:
@@ -108,7 +113,7 @@ def start(
     return samplers.initial_state(std * samplers.noise(initial, shape), past), loop
 
 
-@functools.partial(jax.jit, static_argnames=("system", "past"))
+@persistent_jit(("system", "past"))
 def start_late(
     seeds: Array,
     std: Float[Array, ""],
@@ -130,7 +135,7 @@ def start_late(
     return samplers.initial_state(jnp.where(begin == 0, std * noise, noised), past), loop, noise
 
 
-@functools.partial(jax.jit, static_argnames=("system", "past"))
+@persistent_jit(("system", "past"))
 def start_inverted(
     params: Params,
     source: Condition,
@@ -151,7 +156,7 @@ def start_inverted(
     return samplers.initial_state(x, past), fold_in_purpose(image_keys(seeds), LOOP)
 
 
-@functools.partial(jax.jit, static_argnames="system")
+@persistent_jit(("system",))
 def project_rows(
     params: Params, condition: Condition, null: Condition | None, *, system: PipelineSpec
 ) -> ProjectedCondition:
@@ -170,7 +175,7 @@ def project_rows(
     return projected._replace(score=jnp.where(here, AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE))
 
 
-@functools.partial(jax.jit, static_argnames=("system", "sampler", "deep_cache"))
+@persistent_jit(("system", "sampler", "deep_cache"))
 def advance(
     params: Params,
     rows: ProjectedCondition,
@@ -205,7 +210,7 @@ def advance(
     )
 
 
-@functools.partial(jax.jit, static_argnames="system")
+@persistent_jit(("system",))
 def freeze_text(
     params: Params,
     rows: ProjectedCondition,
@@ -232,7 +237,7 @@ def freeze_text(
     return ProjectedCondition(keys, rows.mask[: len(x)], rows.vector[: len(x)], score)
 
 
-@functools.partial(jax.jit, static_argnames=("system", "steps"))
+@persistent_jit(("system", "steps"))
 def resample(
     params: Params,
     condition: Condition,
@@ -249,7 +254,7 @@ def resample(
     return sdedit(denoiser(params, condition, system=system), system.schedule, latents, fresh, times)
 
 
-@functools.partial(jax.jit, static_argnames=("vae", "tile"))
+@persistent_jit(("vae", "tile"))
 def encode_images(params: Params, images: Any, *, vae: nn.Module, tile: int = 0) -> Float[Array, "b h w c"]:
     """The mean of the VAE's own latents of images (b H W 3) in [-1, 1]; `params` are the VAE's.
 
@@ -268,7 +273,7 @@ def encode_images(params: Params, images: Any, *, vae: nn.Module, tile: int = 0)
     return folded(space_to_depth(images, module.factor))
 
 
-@functools.partial(jax.jit, static_argnames=("system", "tile"))
+@persistent_jit(("system", "tile"))
 def decode_latents(
     params: Params, latents: Float[Array, "b h w c"], *, system: PipelineSpec, tile: int = 0
 ) -> Float[Array, "b H W 3"]:
@@ -280,7 +285,7 @@ def decode_latents(
     return _in_tiles(decoded, tile)(system.latent.denormalise(latents))
 
 
-@functools.partial(jax.jit, static_argnames="system")
+@persistent_jit(("system",))
 def decode_sharded(
     params: Params, latents: Float[Array, "b h w c"], *, system: PipelineSpec
 ) -> Float[Array, "b H W 3"]:
@@ -310,7 +315,7 @@ def sample_decoder(
     return _sample_decoder(params, latents, seeds, loop, decoder=decoder, tile=tile)
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "tile"))
+@persistent_jit(("decoder", "tile"))
 def _sample_decoder(
     params: Params,
     latents: Float[Array, "b h w c"],

@@ -14,6 +14,11 @@ import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from PIL import Image
 
+from dalle3_jax.models.t5 import T5Encoder
+from dalle3_jax.models.unet import UNet
+from dalle3_jax.models.vae import VAE
+from dalle3_jax.models.xfnet import XFNet
+from dalle3_jax.pipeline import programs
 from dalle3_jax.pipeline.album import Album, slug
 from dalle3_jax.pipeline.png import read_metadata
 from dalle3_jax.pipeline.setting_values import parse_size
@@ -220,6 +225,20 @@ def test_a_second_start_takes_its_programs_from_the_cache(run, out, empty_cache)
         jax.monitoring.unregister_event_listener(listen)
     assert counts["/jax/compilation_cache/cache_hits"] >= 4
     assert counts["/jax/compilation_cache/cache_misses"] == 0
+
+
+def test_a_second_start_traces_no_network(run, out, empty_cache, monkeypatch):
+    run("--prompt", "a fox")
+    pictures = {path.name: path.read_bytes() for path in out.glob("*.png")}
+    for program in (programs.encode_prompts, programs.start, programs.project_rows, programs.advance):
+        monkeypatch.setattr(program, "_programs", {})  # as in another process
+    monkeypatch.setattr(programs.decode_latents, "_programs", {})
+    for network in (T5Encoder, XFNet, UNet, VAE):
+        monkeypatch.setattr(network, "apply", None)
+        monkeypatch.setattr(network, "init", None)
+    run("--prompt", "a fox", "--overwrite")
+    assert {path.name: path.read_bytes() for path in out.glob("*.png")} == pictures
+    assert len(pictures) == 1
 
 
 def test_sizes_are_width_by_height():
