@@ -214,7 +214,11 @@ def closure(start: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["pipeline", "pipeline.pipeline", "commands.sample", "models.build", "diffusion.samplers", "__main__"]
+    "name",
+    [
+        *("pipeline", "pipeline.pipeline", "pipeline.shared_album", "pipeline.contact_sheet", "commands.sample"),
+        *("models.build", "diffusion.samplers", "__main__"),
+    ],
 )
 def test_sampling_needs_no_extra(name):
     assert f"dalle3_jax.{name}" in modules()

@@ -1,63 +1,23 @@
 """Texts written token by token for many pictures: one jitted loop, whose rows may begin and end at different times."""
 
 import functools
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from dalle3_jax.captioning.choosing import beam_step, best_beam, greedy, sample_nucleus
+from dalle3_jax.captioning.decoding import CaptionDecoding
 from dalle3_jax.models.captioner import Captioner, CaptionerCache, empty_cache
 from dalle3_jax.typing import Array, Bool, Float, Int, Params
 
 __all__ = [
-    "CaptionDecoding",
     "DecodingState",
-    "Method",
     "best_texts",
     "decode_tokens",
     "pack_unfinished",
     "start_decoding",
 ]
-
-Method = Literal["greedy", "top_p", "beam"]
-METHODS = get_args(Method)
-
-
-@dataclass(frozen=True)
-class CaptionDecoding:
-    """Settings of writing captions.
-
-    greedy: the likeliest token each time. top_p: one drawn at `temperature` from the fewest tokens whose chances sum to
-    `top_p`. beam: the likeliest of `beams` texts, their log likelihood divided by length ** `length_penalty`.
-    `length`: tokens at most, 0 for as many as the captioner has positions. ValueError for what makes no sense.
-    """
-
-    method: str = "greedy"
-    temperature: float = 1.0
-    top_p: float = 0.9
-    beams: int = 4
-    length_penalty: float = 0.0
-    length: int = 0
-
-    def __post_init__(self) -> None:
-        errors = []
-        if self.method not in METHODS:
-            errors.append(f"method {self.method!r}: use {', '.join(METHODS)}")
-        if not self.temperature > 0:
-            errors.append(f"temperature {self.temperature}: it must be above 0 (greedy has none)")
-        if not 0 < self.top_p <= 1:
-            errors.append(f"top_p {self.top_p}: it must lie in (0, 1]")
-        if self.beams < 1 or self.length < 0:
-            errors.append(f"beams {self.beams}, length {self.length}: at least 1 beam, and no negative length")
-        if errors:
-            raise ValueError("; ".join(errors))
-
-    @property
-    def width(self) -> int:
-        """Texts that are written at once for each picture."""
-        return self.beams if self.method == "beam" else 1
 
 
 class DecodingState(NamedTuple):

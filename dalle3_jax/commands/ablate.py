@@ -3,13 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dalle3_jax.ablations import results
-from dalle3_jax.ablations import study as studies
-from dalle3_jax.ablations.run import run_study, write_ablation_report
 from dalle3_jax.commands.cli import CommandParser, bad_input, failures, print_command_errors
-from dalle3_jax.evaluation import plots
-from dalle3_jax.runtime.distributed import enable_compilation_cache
-from dalle3_jax.stages.config_files import find_config
 
 EXAMPLES = """examples:
   dalle3-jax ablate configs/ablations/prediction.py --workdir runs/prediction
@@ -31,12 +25,23 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--workdir", required=True, metavar="W", help="folder of the runs")
     parser.add_argument("--out", metavar="DIR", help="folder for another copy of the table and the plot")
     arguments = parser.parse_args(argv)
-    workdir = Path(arguments.workdir).absolute()
+    return run_ablation(arguments.config, Path(arguments.workdir).absolute(), arguments.out)
+
+
+def run_ablation(config: str, workdir: Path, out: str | None) -> int:
+    """Train and measure what is not yet; the libraries are imported here, so that help comes at once."""
+    from dalle3_jax.ablations import results
+    from dalle3_jax.ablations import study as studies
+    from dalle3_jax.ablations.run import run_study, write_ablation_report
+    from dalle3_jax.evaluation import plots
+    from dalle3_jax.runtime.distributed import enable_compilation_cache
+    from dalle3_jax.stages.config_files import find_config
+
     remark = "the same command goes on from what is saved"
     with failures(FloatingPointError, OSError, remark=remark), bad_input():
         if not plots.has_matplotlib():
             raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
-        study = studies.load_study(find_config(arguments.config, "ablations"), workdir)
+        study = studies.load_study(find_config(config, "ablations"), workdir)
         results.check_results(study, workdir)
         enable_compilation_cache()
         if code := run_study(study, workdir):
@@ -44,4 +49,4 @@ def main(argv: Sequence[str]) -> int:
         if lacking := results.missing_runs(study, workdir):
             print(f"other processes are still at {', '.join(lacking)}; the last one to end writes the table")
             return 0
-        return write_ablation_report(study, workdir, [workdir, *map(Path, filter(None, [arguments.out]))])
+        return write_ablation_report(study, workdir, [workdir, *map(Path, filter(None, [out]))])

@@ -12,15 +12,9 @@ all of them see. Settings of the config follow as train takes them: --config.dat
 
 import argparse
 
-import jax
-
 from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.commands.cli import CommandParser
 from dalle3_jax.runtime import cluster
-from dalle3_jax.runtime.distributed import initialize_distributed, run_job
-from dalle3_jax.stages import latents
-from dalle3_jax.stages.config import load_config
-from dalle3_jax.stages.dataset_cache import cache_summary, encode_dataset, encoding_config
 
 __all__ = ["main"]
 
@@ -36,15 +30,21 @@ def build_parser() -> argparse.ArgumentParser:
     text = "text features of every version of captions that data.captions draws from, for frozen text encoders"
     made.add_argument("--text", action="store_true", help=text)
     made.add_argument("--count", type=int, default=0, metavar="N", help="only the first N records (scenes need it)")
-    text = "rows that are encoded together, on all devices of a host (default: 32)"
-    made.add_argument("--batch-size", type=int, default=latents.LATENTS_BATCH, metavar="N", help=text)
+    text = "rows that are encoded together, on all devices of a host (default: %(default)s)"
+    made.add_argument("--batch-size", type=int, default=32, metavar="N", help=text)
     cluster.add_host_flags(made)
     return made
 
 
 def main(argv: list[str]) -> int:
-    """The command; errors are one line."""
+    """The command; errors are one line. Libraries are imported here, so that help comes at once."""
     arguments, rest = build_parser().parse_known_args(argv)
+
+    import jax
+
+    from dalle3_jax.runtime.distributed import initialize_distributed, run_job
+    from dalle3_jax.stages.config import load_config
+    from dalle3_jax.stages.dataset_cache import cache_summary, encode_dataset, encoding_config
 
     def job() -> int:
         processes = cluster.find_hosts(arguments)

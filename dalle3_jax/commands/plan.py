@@ -15,20 +15,15 @@ import argparse
 import sys
 from pathlib import Path
 
-import jax
-
 from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.setting_values import parse_size
 from dalle3_jax.planning.chips import parse_topology
-from dalle3_jax.planning.plan_report import plan_markdown
-from dalle3_jax.planning.sampling import plan_sampling
-from dalle3_jax.planning.training_step import INPUTS, plan_training
-from dalle3_jax.stages.config import load_config
-from dalle3_jax.stages.config_files import find_config
-from dalle3_jax.stages.initial_networks import add_initial_sections
 
 __all__ = ["main"]
+
+INPUTS = ("images", "latents", "features")
+"""What batches hold: pictures and token ids, cached latents and token ids, cached latents and text features."""
 
 SAMPLED = 2
 """Images that a chip samples at once: `sample` makes eight on a host of four chips."""
@@ -53,8 +48,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 @print_command_errors
 def main(argv: list[str]) -> int:
-    """The command; errors are one line."""
+    """The command; errors are one line. Libraries are imported here, so that help comes at once."""
     arguments, rest = build_parser().parse_known_args(argv)
+
+    import jax
+
+    from dalle3_jax.planning.plan_report import plan_markdown
+    from dalle3_jax.planning.sampling import plan_sampling
+    from dalle3_jax.planning.training_step import plan_training
+    from dalle3_jax.stages.config import load_config
+    from dalle3_jax.stages.config_files import find_config
+    from dalle3_jax.stages.initial_networks import add_initial_sections
+
     jax.config.update("jax_platforms", "cpu")
     with bad_input():
         where = parse_topology(arguments.topology)

@@ -15,25 +15,17 @@ import argparse
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-
-from dalle3_jax.captioning import CaptionDecoding, CaptionModel
-from dalle3_jax.captioning.loop import METHODS
-from dalle3_jax.captioning.recaption import Guards, RecaptionResult, captions_metadata, make_captioning, recaption
-from dalle3_jax.captioning.species import read_names
+from dalle3_jax.captioning import CaptionDecoding
+from dalle3_jax.captioning.decoding import METHODS
 from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.commands.cli import CommandParser, flag_name, parse_scene_size
-from dalle3_jax.data import batches, settings
-from dalle3_jax.data.caches import sidecars
 from dalle3_jax.data.scenes import SPLITS
-from dalle3_jax.data.scenes.worlds import parse_world
-from dalle3_jax.data.sources.scenes import ENDLESS
 from dalle3_jax.runtime import cluster
-from dalle3_jax.runtime.distributed import initialize_distributed, run_job
-from dalle3_jax.stages import inputs
-from dalle3_jax.stages.config import load_config
+
+if TYPE_CHECKING:
+    from dalle3_jax.captioning.recaption import Guards, RecaptionResult
 
 __all__ = ["main"]
 
@@ -84,8 +76,16 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """The command; errors are one line."""
+    """The command; errors are one line. Libraries are imported here, so that help comes at once."""
     arguments, rest = build_parser().parse_known_args(argv)
+
+    import jax
+
+    from dalle3_jax.captioning import CaptionModel
+    from dalle3_jax.captioning.recaption import captions_metadata, make_captioning, recaption
+    from dalle3_jax.data import batches
+    from dalle3_jax.data.sources.scenes import ENDLESS
+    from dalle3_jax.runtime.distributed import initialize_distributed, run_job
 
     def job() -> int:
         processes = cluster.find_hosts(arguments)
@@ -107,8 +107,10 @@ def main(argv: list[str]) -> int:
     return run_job(job, MEMORY_REMEDIES["recaption"])
 
 
-def parse_caption_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[CaptionDecoding, Guards]:
+def parse_caption_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> "tuple[CaptionDecoding, Guards]":
     """The decoding and the guards that the flags name; ValueError with all that is wrong with them."""
+    from dalle3_jax.data.caches import sidecars
+
     wrong, made = [], []
     makers = (decoding_from_flags, guards_from_flags, functools.partial(data_section_from_flags, rest=rest))
     if not sidecars.VERSION.fullmatch(arguments.version):
@@ -136,8 +138,11 @@ def decoding_from_flags(arguments: argparse.Namespace) -> CaptionDecoding:
     return CaptionDecoding(**{name: getattr(arguments, name) for name in names})
 
 
-def guards_from_flags(arguments: argparse.Namespace) -> Guards:
+def guards_from_flags(arguments: argparse.Namespace) -> "Guards":
     """The guards of captions that the flags name."""
+    from dalle3_jax.captioning.recaption import Guards
+    from dalle3_jax.captioning.species import read_names
+
     names = {}
     if arguments.species:
         try:
@@ -153,6 +158,11 @@ def data_section_from_flags(
     arguments: argparse.Namespace, rest: Sequence[str], scene_size: Sequence[int] = (128, 128)
 ) -> dict[str, Any]:
     """The data section that the flags or the config name, with its defaults; scenes are `scene_size` at that size."""
+    from dalle3_jax.data import settings
+    from dalle3_jax.data.scenes.worlds import parse_world
+    from dalle3_jax.stages import inputs
+    from dalle3_jax.stages.config import load_config
+
     if arguments.config:
         loaded = load_config([f"--config={arguments.config}", "--workdir=.", *rest])
         assert loaded is not None
@@ -167,7 +177,7 @@ def data_section_from_flags(
     return settings.resolve_settings(data | {name: value for name, value in given.items() if value is not None})
 
 
-def recaption_summary(folder: str, done: RecaptionResult) -> str:
+def recaption_summary(folder: str, done: "RecaptionResult") -> str:
     """The line that the command prints at its end."""
     record = done.record
     pace = f"{done.written / done.seconds:.1f} records/s" if done.written else "nothing was left to do"

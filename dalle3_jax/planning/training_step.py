@@ -32,7 +32,6 @@ from dalle3_jax.training.step import Step, compile_step, make_step
 from dalle3_jax.typing import LossFn, Params
 
 __all__ = [
-    "INPUTS",
     "TrainingProgram",
     "abstract_batch",
     "abstract_networks",
@@ -43,9 +42,6 @@ __all__ = [
     "unscaled_latent",
     "without_shardings",
 ]
-
-INPUTS = ("images", "latents", "features")
-"""What batches hold: pictures and token ids, cached latents and token ids, cached latents and text features."""
 
 SEE_IMAGES = ("inpaint", "image_prompt")
 """The stages whose batches hold images, whatever is cached."""

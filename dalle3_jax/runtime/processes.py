@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -37,6 +36,8 @@ _barriers = itertools.count()
 def barrier(name: str, seconds: int = WAIT_SECONDS) -> None:
     """Until all processes are here. No device takes part, so that minutes apart are no error."""
     if jax.process_count() > 1:
+        import orbax.checkpoint as ocp  # half a second, which sampling on one host need not wait for
+
         everyone = set(range(jax.process_count()))
         ocp.multihost.sync_global_processes(f"{name} {next(_barriers)}", timeout=seconds, processes=everyone)
 

@@ -53,7 +53,7 @@ class Double:
 @pytest.fixture(autouse=True)
 def double(monkeypatch):
     monkeypatch.setattr(sidecars, "CHUNK", 8)
-    monkeypatch.setattr(recaption, "CaptionModel", SimpleNamespace(load=lambda name: Double()))
+    monkeypatch.setattr("dalle3_jax.captioning.CaptionModel", SimpleNamespace(load=lambda name: Double()))
 
 
 def call(folder, *words, count=COUNT):
@@ -188,10 +188,11 @@ def test_flags_of_sources_and_an_absent_ocr_are_named(tmp_path, capsys, monkeypa
 def test_two_processes_write_the_files_of_one(tmp_path):
     port = free_port()
     code = (
-        "import sys\nfrom types import SimpleNamespace\nfrom dalle3_jax.commands import recaption\n"
+        "import sys\nfrom types import SimpleNamespace\nfrom dalle3_jax import captioning\n"
+        "from dalle3_jax.commands import recaption\n"
         "from dalle3_jax.data.caches import sidecars\n"
         "from tests.commands.test_recaption import Double\nsidecars.CHUNK = 8\n"
-        "recaption.CaptionModel = SimpleNamespace(load=lambda name: Double())\nsys.exit(recaption.main(sys.argv[1:]))"
+        "captioning.CaptionModel = SimpleNamespace(load=lambda name: Double())\nsys.exit(recaption.main(sys.argv[1:]))"
     )
     words = ["--captioner", "C", "--version", "mine", "--outdir", str(tmp_path / "two"), "--count", str(COUNT), *SCENES]
     words += ["--words", "keep", f"--coordinator=localhost:{port}", "--processes=2"]
@@ -214,7 +215,7 @@ def test_two_processes_write_the_files_of_one(tmp_path):
 
 
 def test_a_captioner_from_a_release_writes_what_it_says_of_each_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(recaption, "CaptionModel", CaptionModel)
+    monkeypatch.setattr("dalle3_jax.captioning.CaptionModel", CaptionModel)
     tower = Tower(8, 1, 2, 16, "gelu")
     module = Captioner(tower, tower, tower, 300, 6, image_size=(32, 32), patch=16, projection=4, queries=0, eos_id=1)
     params = randomised(module, jnp.zeros((1, 6), int), jnp.ones((1, 6), bool), jnp.zeros((1, 32, 32, 3)))
