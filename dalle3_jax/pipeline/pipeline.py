@@ -321,7 +321,8 @@ class Pipeline:
         quoted = (glyphs.encode_glyphs(prompts, length),) if (length := self.release.text.get("glyph_length")) else ()
         with programs.batch_over_mesh(self.mesh, len(prompts)):
             rows = shard_rows((*texts, *quoted), self.mesh)
-            return programs.encode_prompts(self.params, *rows, system=self.system)
+            params = {part: self.params[part] for part in self.system.text_modules}
+            return programs.encode_prompts(params, *rows, system=self.system)
 
     def drop_text_encoder(self, texts: Iterable[str], batch_size: int = MAX_BATCH) -> None:
         """Encodes these prompts and negative prompts, then lets go of the parameters that only encoding takes.

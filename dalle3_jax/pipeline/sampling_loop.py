@@ -86,20 +86,21 @@ def run_sampling_loop(
     spacing = system.with_spacing(sampling.spacing).spacing
     std = np.float32(initial_noise_std(system.schedule, steps, spacing, sampling.sampler))
     system = dataclasses.replace(system, spacing=Spacing())  # programs are given times, however they are spaced
-    state, keys, known = _start(params, requests, times, std, edit, system, mesh)
+    unet = {"unet": params["unet"]}  # programs are given what they read alone: each array is a part of what is kept
+    state, keys, known = _start(unet, requests, times, std, edit, system, mesh)
     guide = guidance_rows([request.guidance for request in requests])
     condition, null, guide, image = shard_rows((condition, null, guide, image), mesh)
 
     @functools.cache
     def rows_of(guided: bool) -> ProjectedCondition:
-        rows = programs.project_rows(params, condition, null if guided else None, system=system)
+        rows = programs.project_rows(unet, condition, null if guided else None, system=system)
         if image is None or system.image_prompt is None:
             return rows
         return add_image_rows(params["image_prompt"], rows, image, prompt=system.image_prompt)
 
     @functools.cache
     def frozen(guided: bool) -> ProjectedCondition:
-        return programs.freeze_text(params, rows_of(guided), state.x, times[piece.first], known, system=system)
+        return programs.freeze_text(unet, rows_of(guided), state.x, times[piece.first], known, system=system)
 
     padded = pad_times(times)
     reads_scale = system.unet.guidance_width > 0
@@ -107,7 +108,7 @@ def run_sampling_loop(
     for piece in pieces:
         with programs.batch_over_mesh(mesh, len(requests)):
             state = programs.advance(
-                params,
+                unet,
                 frozen(ever_guided) if piece.gated else rows_of(piece.guided),
                 guide if piece.guided or reads_scale else None,
                 state,
