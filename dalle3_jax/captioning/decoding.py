@@ -1,4 +1,4 @@
-"""How a captioner's texts are written, apart from the loop that does it: what asks for settings needs no networks."""
+"""Settings of the writing of captions, apart from the loop that does it: whoever asks for them needs no networks."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

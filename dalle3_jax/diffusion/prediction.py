@@ -85,41 +85,37 @@ def _skip_prediction(skip_std: float, out_std: float, snr_weight: Callable[[Rows
     return Prediction(target, x0, snr_weight, c_in, consistent=True)
 
 
-PREDICTIONS: Mapping[str, Prediction] = MappingProxyType(
-    {
-        "eps": Prediction(
-            target=lambda x0, eps, alpha, sigma: eps,
-            x0=lambda output, x_t, alpha, sigma: (x_t - sigma * output) / alpha,
-            snr_weight=lambda snr, gamma: jnp.minimum(1, gamma / snr),
-            divides_by_alpha=True,
-        ),
-        "v": Prediction(
-            target=lambda x0, eps, alpha, sigma: alpha * eps - sigma * x0,
-            x0=lambda output, x_t, alpha, sigma: alpha * x_t - sigma * output,
-            snr_weight=lambda snr, gamma: jnp.minimum(snr, gamma) / (snr + 1),
-            consistent=True,
-        ),
-        "x0": Prediction(
-            target=lambda x0, eps, alpha, sigma: x0,
-            x0=lambda output, x_t, alpha, sigma: output,
-            snr_weight=lambda snr, gamma: jnp.minimum(snr, gamma),
-        ),
-        "edm": _skip_prediction(
-            skip_std=SIGMA_DATA,
-            out_std=SIGMA_DATA,
-            snr_weight=lambda snr, gamma: jnp.minimum(snr, gamma) / (snr + 1 / SIGMA_DATA**2),
-        ),
-        "x0_skip": _skip_prediction(
-            skip_std=SKIPPED_STD,
-            out_std=1.0,
-            snr_weight=lambda snr, gamma: jnp.minimum(snr, gamma) / (1 + snr * SKIPPED_STD**2),
-        ),
-    }
-)
-"""Every prediction type by its name in configs and releases; a new one is a row here and nothing elsewhere.
-
-Nothing can be added while a program runs: what is compiled is kept by names, and by the package's sources.
-"""
+PREDICTIONS: Mapping[str, Prediction] = {
+    "eps": Prediction(
+        target=lambda x0, eps, alpha, sigma: eps,
+        x0=lambda output, x_t, alpha, sigma: (x_t - sigma * output) / alpha,
+        snr_weight=lambda snr, gamma: jnp.minimum(1, gamma / snr),
+        divides_by_alpha=True,
+    ),
+    "v": Prediction(
+        target=lambda x0, eps, alpha, sigma: alpha * eps - sigma * x0,
+        x0=lambda output, x_t, alpha, sigma: alpha * x_t - sigma * output,
+        snr_weight=lambda snr, gamma: jnp.minimum(snr, gamma) / (snr + 1),
+        consistent=True,
+    ),
+    "x0": Prediction(
+        target=lambda x0, eps, alpha, sigma: x0,
+        x0=lambda output, x_t, alpha, sigma: output,
+        snr_weight=lambda snr, gamma: jnp.minimum(snr, gamma),
+    ),
+    "edm": _skip_prediction(
+        skip_std=SIGMA_DATA,
+        out_std=SIGMA_DATA,
+        snr_weight=lambda snr, gamma: jnp.minimum(snr, gamma) / (snr + 1 / SIGMA_DATA**2),
+    ),
+    "x0_skip": _skip_prediction(
+        skip_std=SKIPPED_STD,
+        out_std=1.0,
+        snr_weight=lambda snr, gamma: jnp.minimum(snr, gamma) / (1 + snr * SKIPPED_STD**2),
+    ),
+}
+"""Every prediction type by its name in configs and releases; a new one is a row here and nothing elsewhere."""
+PREDICTIONS = MappingProxyType(PREDICTIONS)  # programs are kept by names and sources: nothing joins while one runs
 
 CONSISTENT_PREDICTIONS = tuple(name for name, record in PREDICTIONS.items() if record.consistent)
 """The names of those that hold the boundary condition of consistency models."""

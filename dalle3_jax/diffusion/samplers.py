@@ -38,26 +38,22 @@ __all__ = [
 DenoiseWithMemory = Callable[[Images, Float[Array, " b"], Array, Int[Array, ""]], tuple[Images, Array]]
 """(x_t, t, memory, index of the step) -> x0 and the memory of the next step."""
 
-SAMPLERS: Mapping[str, SamplerStep] = MappingProxyType(
-    {
-        "ddim": ddim,
-        "ddpm": functools.partial(ddim, eta=1.0),
-        "euler": ddim,
-        "euler_ancestral": functools.partial(ddim, eta=1.0),
-        "heun": heun,
-        "dpmsolver++": dpmsolver,
-        "dpmsolver++_sde": dpmsolver_sde,
-        "unipc": unipc,
-        "pndm": pndm,
-        "pndm_prk": functools.partial(pndm, runge_kutta=True),
-        "consistency": consistency,
-        "lcm": lcm,
-    }
-)
-"""Euler's two are DDIM's in these coordinates; what differs is how diffusers spaces their times (see `spacing`).
-
-Nothing can be added while a program runs: what is compiled is kept by names, and by the package's sources.
-"""
+SAMPLERS: Mapping[str, SamplerStep] = {
+    "ddim": ddim,
+    "ddpm": functools.partial(ddim, eta=1.0),
+    "euler": ddim,
+    "euler_ancestral": functools.partial(ddim, eta=1.0),
+    "heun": heun,
+    "dpmsolver++": dpmsolver,
+    "dpmsolver++_sde": dpmsolver_sde,
+    "unipc": unipc,
+    "pndm": pndm,
+    "pndm_prk": functools.partial(pndm, runge_kutta=True),
+    "consistency": consistency,
+    "lcm": lcm,
+}
+"""Euler's two are DDIM's in these coordinates; what differs is how diffusers spaces their times (see `spacing`)."""
+SAMPLERS = MappingProxyType(SAMPLERS)  # programs are kept by names and sources: nothing joins while one runs
 
 
 def find_step(sampler: str, prediction: str = "eps", clipping: Clipping | None = None) -> SamplerStep:
