@@ -14,6 +14,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from dalle3_jax.checkpoints.latents import DecoderSettings, Latent
 from dalle3_jax.checkpoints.releases import Release
+from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.data.scenes.tints import TINTS
@@ -135,7 +136,7 @@ def tiny_upscaler() -> Release:
 
 def randomised(module: Any, modules: dict[str, nn.Module], seed: int) -> Params:
     """Parameters of the right shapes, drawn with numpy: nothing is compiled."""
-    shapes = nn.unbox(jax.eval_shape(module.init, jax.random.key(0), *module.example_inputs(modules))["params"])
+    shapes = nn.unbox(abstract_params({**modules, "network": module}, ["network"])["network"])
     rng = np.random.default_rng(seed)
 
     def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -3,6 +3,7 @@
 Tracing a network's initialisation takes a second or two, so what it tells is kept beside JAX's compiled programs.
 """
 
+import functools
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -31,8 +32,9 @@ def _abstract_network(module: nn.Module, modules: Mapping[str, Any]) -> Any:
     path = _shapes_path(module, inputs)
     if path and (content := read_persistent(path)) is not None:
         return _from_json(json.loads(content))
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(module.init, key, *inputs)["params"]
+    leaves, structure = jax.tree.flatten(inputs)
+    leaves, boxes = _trace_shapes(module, tuple(leaves), structure, jax.sharding.get_abstract_mesh())
+    shapes = jax.tree.unflatten(boxes, leaves)
     if path and (values := _to_json(shapes)) is not None:
         write_persistent(path, json.dumps(values).encode())
     return shapes
@@ -67,3 +69,14 @@ def _from_json(rows: list) -> dict[str, Any]:
         value = jax.ShapeDtypeStruct(tuple(shape), dtype)
         leaves[tuple(path)] = value if axes is None else nn.LogicallyPartitioned(value, tuple(axes))
     return unflatten_dict(leaves)
+
+
+@functools.lru_cache(maxsize=128)
+def _trace_shapes(module: Any, inputs: tuple[Any, ...], structure: Any, mesh: Any) -> tuple[list[Any], Any]:
+    """The flattened shapes of a network's parameters, traced once: a UNet takes seconds, and a folder asks often.
+
+    Under the mesh that is set, of which shardings of shapes speak.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    boxed = jax.eval_shape(module.init, key, *jax.tree.unflatten(structure, inputs))["params"]
+    return jax.tree.flatten(boxed)
