@@ -96,9 +96,9 @@ class StageNetworks:
         return abstract_params(self.modules, self.trainable)
 
     def init(self, key: Key) -> dict[str, Any]:
-        """Fresh parameters of what learns; the loaded ones take their place afterwards."""
+        """Fresh parameters of what learns and is not loaded."""
         modules: dict[str, Any] = {name: self.modules[name] for name in self.trainable}
-        inputs = {name: module.example_inputs(self.modules) for name, module in modules.items()}
+        inputs = {name: modules[name].example_inputs(self.modules) for name in modules if name not in self.loaded}
         return nn.unbox(init_params(modules, inputs, key))
 
 

@@ -119,8 +119,9 @@ def prepare_run(context: Context, folder: Path, mesh: Mesh, stage: Stage) -> tup
     if restored is not None:
         return run, restored.state, restored.step
     init_key, run_key = jax.random.split(key)
-    params = jax.jit(networks.init, out_shardings=layout.params)(init_key)
-    params |= {name: loaded for name, loaded in networks.loaded.items() if name in networks.trainable}
+    loaded = {name: params for name, params in networks.loaded.items() if name in networks.trainable}
+    fresh = {name: shardings for name, shardings in layout.params.items() if name not in loaded}
+    params = loaded | jax.jit(networks.init, out_shardings=fresh)(init_key)
     state = jax.jit(lambda params, key: create_state(params, adamw, key), out_shardings=layout)(params, run_key)
     return run, state, 0
 

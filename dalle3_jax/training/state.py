@@ -32,14 +32,18 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def init_params(modules: Mapping[str, nn.Module], inputs: Mapping[str, Sequence[Any]], key: Key) -> dict[str, Any]:
-    """Boxed fresh parameters {component: tree}; `inputs` holds abstract arguments for each module's call."""
+    """Boxed fresh parameters {component: tree} of those that `inputs` holds abstract arguments for.
+
+    Each has its own part of the key, whichever of the modules are asked for.
+    """
 
     def init(name: str, key: Key) -> Any:
         zeros = [jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), argument) for argument in inputs[name]]
         return modules[name].init(key, *zeros)["params"]
 
     names = sorted(modules)
-    return {name: init(name, k) for name, k in zip(names, jax.random.split(key, len(names)), strict=True)}
+    keys = zip(names, jax.random.split(key, len(names)), strict=True)
+    return {name: init(name, k) for name, k in keys if name in inputs}
 
 
 def create_state(params: Params, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
