@@ -1,13 +1,35 @@
-"""Shapes of parameters: those that are read from a file are those that are traced."""
+"""Shapes of parameters: traced once, read from a file by the next process, a tree of their own for everyone who asks."""
 
 import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
 from dalle3_jax.checkpoints.shapes import abstract_params
 from tests.tiny import tiny_release
+
+traced = []
+
+
+class Layer(nn.Module):
+    width: int
+
+    def example_inputs(self, modules):
+        return (jax.ShapeDtypeStruct((1, modules["other"].width), jnp.float32),)
+
+    @nn.compact
+    def __call__(self, x):
+        traced.append(x.shape)
+        return nn.Dense(self.width)(x)
+
+
+def kernel(width: int, inputs: int) -> tuple[int, ...]:
+    """The shape of a kernel in a system whose other network has so many outputs."""
+    modules = {"layer": Layer(width), "other": Layer(inputs)}
+    return abstract_params(modules, ["layer"])["layer"]["Dense_0"]["kernel"].shape
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +62,17 @@ def test_a_network_of_other_fields_is_traced(folder):
     other = abstract_params({"vae": dataclasses.replace(vae, latent_channels=vae.latent_channels + 1)})
     assert first != other
     assert len(list(folder.iterdir())) == 3
+
+
+def test_a_network_is_traced_once_for_each_shape_of_its_inputs():
+    traced.clear()
+    for _ in range(2):
+        assert [kernel(3, 5), kernel(3, 7), kernel(4, 5)] == [(5, 3), (7, 3), (5, 4)]
+    assert traced == [(1, 5), (1, 7), (1, 5)]
+
+
+def test_what_one_does_to_its_tree_no_other_sees():
+    modules = {"layer": Layer(2), "other": Layer(2)}
+    first = abstract_params(modules, ["layer"])
+    del first["layer"]["Dense_0"]["kernel"]
+    assert abstract_params(modules, ["layer"])["layer"]["Dense_0"].keys() == {"kernel", "bias"}
