@@ -1,5 +1,7 @@
 """What the tests of blocks and networks share: random weights, abstract sizes, small inputs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,12 @@ def randomised(module: nn.Module, *args, seed: int = 0, **kwargs):
         return jnp.asarray(values + (path[-1].key == "scale"), jnp.float32)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(module: nn.Module, params, *args):
+    """A module's output as one program: operation by operation, each is compiled for itself."""
+    return module.apply({"params": params}, *args)
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:

@@ -75,7 +75,8 @@ def save_head(release_folder, tmp_path):
         encoders = load_release(release_folder, ["text_encoder"])
         width = encoders.modules["text_encoder"].width
         head = SizeHead(((16, 16), (16, 24)), width=width, hidden=4)
-        params = nn.unbox(head.init(jax.random.key(0), jnp.zeros((1, 3, width)), jnp.ones((1, 3), bool))["params"])
+        inputs = jnp.zeros((1, 3, width)), jnp.ones((1, 3), bool)
+        params = nn.unbox(jax.jit(head.init)(jax.random.key(0), *inputs)["params"])
         params["logits"]["bias"] = jnp.array([0.0, 30.0])
         told = {"length": 8, "encoder": encoder or weights_digest(encoders.params["text_encoder"])}
         save_release(tmp_path / "size_head" / "release", Release({"size_head": head}, {"size_head": params}, text=told))

@@ -36,7 +36,7 @@ def test_a_square_is_the_shared_map_of_its_token_and_its_own_mean():
 
 
 def test_a_new_head_expects_nothing():
-    params = nn.unbox(HEAD.init(jax.random.key(0), TOKENS)["params"])
+    params = nn.unbox(jax.jit(HEAD.init)(jax.random.key(0), TOKENS)["params"])
     np.testing.assert_array_equal(apply(params), 0.0)
 
 

@@ -133,7 +133,7 @@ def test_relative_bias_begins_with_its_own_deviation():
     inputs = jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool)
 
     def deviation(**more) -> float:
-        params = nn.unbox(T5Encoder(**fields, **more).init(jax.random.key(0), *inputs)["params"])
+        params = nn.unbox(jax.jit(T5Encoder(**fields, **more).init)(jax.random.key(0), *inputs)["params"])
         return float(params["relative_bias"]["embedding"].std())
 
     assert abs(deviation() - 64**-0.5) < 0.02

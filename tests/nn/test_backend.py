@@ -30,7 +30,7 @@ def mesh(devices: int) -> AbstractMesh:
 
 def gradient_of_stack(layers: int):
     stack = scan_layers(TransformerBlock, layers)(2, 4, cross=False)
-    params = nn.unbox(stack.init(jax.random.key(0), X)["params"])
+    params = nn.unbox(jax.jit(stack.init)(jax.random.key(0), X)["params"])
     function = jax.jit(jax.grad(lambda params: jnp.sum(jnp.square(stack.apply({"params": params}, X)[0]))))
     return function.lower(params).as_text(), function(params)
 

@@ -10,20 +10,20 @@ from dalle3_jax.nn.layers import ScaleShiftRMSNorm, conv, grid_sinusoids, sinuso
 from dalle3_jax.nn.norms import GroupNorm, RMSNorm
 from dalle3_jax.nn.resnet import Downsample, ResBlock, Upsample, downsample_mean, upsample_nearest
 from dalle3_jax.nn.transformer import SpatialTransformer, TransformerBlock, scan_layers
-from tests.networks import abstract, condition, normal, randomised, spoiled
+from tests.networks import abstract, apply, condition, normal, randomised, spoiled
 
 X, E = normal(2, 4, 6, 8), normal(2, 5, seed=1)
 
 
 def initial(module: nn.Module, *args):
-    return nn.unbox(module.init(jax.random.key(0), *args)["params"])
+    return nn.unbox(jax.jit(module.init)(jax.random.key(0), *args)["params"])
 
 
 @pytest.mark.parametrize("conditioning", ["add", "scale_shift"])
 def test_conditioned_blocks_start_as_the_identity_with_modulation_at_zero(conditioning):
     block = ResBlock(8, conditioning, modulate_first=True, groups=2)
     params = initial(block, X, E)
-    np.testing.assert_array_equal(block.apply({"params": params}, X, E), X)
+    np.testing.assert_array_equal(apply(block, params, X, E), X)
     if conditioning == "scale_shift":
         for norm in ("norm_1", "norm_2"):
             assert not any(leaf.any() for leaf in jax.tree.leaves(params[norm]["modulation"]))
@@ -32,7 +32,7 @@ def test_conditioned_blocks_start_as_the_identity_with_modulation_at_zero(condit
 def test_a_spatial_transformer_starts_as_the_identity():
     module, context = SpatialTransformer(1, 2, 4, groups=2), condition()
     params = initial(module, X, context.tokens, context.mask)
-    np.testing.assert_array_equal(module.apply({"params": params}, X, context.tokens, context.mask), X)
+    np.testing.assert_array_equal(apply(module, params, X, context.tokens, context.mask), X)
 
 
 @pytest.mark.parametrize("norm", ["norm_1", "norm_2"])
@@ -42,9 +42,9 @@ def test_every_modulated_norm_listens_to_the_embedding_and_nothing_else_does(nor
     listening = params[norm]["modulation"]
     for name in ("norm_1", "norm_2"):
         params[name]["modulation"] = jax.tree.map(jnp.zeros_like, params[name]["modulation"])
-    np.testing.assert_array_equal(block.apply({"params": params}, X, E), block.apply({"params": params}, X, E + 1))
+    np.testing.assert_array_equal(apply(block, params, X, E), apply(block, params, X, E + 1))
     params[norm]["modulation"] = listening
-    change = block.apply({"params": params}, X, E) - block.apply({"params": params}, X, E + 1)
+    change = apply(block, params, X, E) - apply(block, params, X, E + 1)
     assert jnp.abs(change).max() > 1e-3
 
 
@@ -60,8 +60,8 @@ def test_add_is_the_plain_block_with_a_constant_between_the_convolutions():
     added = nn.silu(E[:1]) @ params["embedding"]["kernel"] + params["embedding"]["bias"]
     plain = {name: dict(tree) for name, tree in params.items() if name != "embedding"}
     plain["conv_1"]["bias"] = plain["conv_1"]["bias"] + added[0]
-    expected = ResBlock(8, groups=2).apply({"params": plain}, X[:1])
-    np.testing.assert_allclose(block.apply({"params": params}, X[:1], E[:1]), expected, atol=1e-5)
+    expected = apply(ResBlock(8, groups=2), plain, X[:1])
+    np.testing.assert_allclose(apply(block, params, X[:1], E[:1]), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("conditioning", ["add", "scale_shift"])
@@ -79,14 +79,14 @@ def test_modulated_rms_norm_is_the_norm_times_one_plus_scale_plus_shift():
     params = randomised(ScaleShiftRMSNorm(), X, E)
     modulation = nn.silu(E) @ params["modulation"]["kernel"] + params["modulation"]["bias"]
     scale, shift = modulation[:, None, None, :8], modulation[:, None, None, 8:]
-    expected = RMSNorm(1e-5).apply({"params": params["norm"]}, X) * (1 + scale) + shift
-    np.testing.assert_allclose(ScaleShiftRMSNorm().apply({"params": params}, X, E), expected, atol=1e-5)
+    expected = apply(RMSNorm(1e-5), params["norm"], X) * (1 + scale) + shift
+    np.testing.assert_allclose(apply(ScaleShiftRMSNorm(), params, X, E), expected, atol=1e-5)
 
 
 def test_a_new_modulated_rms_norm_is_the_plain_one():
     params = initial(ScaleShiftRMSNorm(), X, E)
     plain = RMSNorm(1e-5).apply({"params": {"scale": jnp.ones(8)}}, X)
-    np.testing.assert_array_equal(ScaleShiftRMSNorm().apply({"params": params}, X, E), plain)
+    np.testing.assert_array_equal(apply(ScaleShiftRMSNorm(), params, X, E), plain)
 
 
 def test_rms_blocks_norm_each_pixel_alone():
@@ -95,7 +95,7 @@ def test_rms_blocks_norm_each_pixel_alone():
     assert set(shapes["norm_1"]) == set(shapes["norm_2"]["norm"]) == {"scale"}
     params = randomised(block, X, E)
     far = X.at[:, 0, 0].add(3.0)
-    change = jnp.abs(block.apply({"params": params}, far, E) - block.apply({"params": params}, X, E))
+    change = jnp.abs(apply(block, params, far, E) - apply(block, params, X, E))
     assert change[:, :3, :3].max() > 1e-2
     assert change[:, 3:].max() == change[:, :, 3:].max() == 0
 
@@ -115,7 +115,7 @@ def test_a_resampling_block_resizes_after_its_first_activation_and_on_the_way_pa
     params = randomised(block, X)
 
     def part(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
-        return module.apply({"params": params[name]}, jnp.asarray(x, jnp.float32))
+        return apply(module, params[name], jnp.asarray(x, jnp.float32))
 
     norm, wide, narrow = (
         GroupNorm(2),
@@ -125,7 +125,7 @@ def test_a_resampling_block_resizes_after_its_first_activation_and_on_the_way_pa
     h = part(wide, "conv_1", resized(nn.silu(part(norm, "norm_1", X))))
     h = part(wide, "conv_2", nn.silu(part(norm, "norm_2", h)))
     expected = part(narrow, "shortcut", resized(X)) + h
-    np.testing.assert_allclose(block.apply({"params": params}, X), expected, atol=1e-5)
+    np.testing.assert_allclose(apply(block, params, X), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("resample", ["down", "up"])
@@ -188,12 +188,12 @@ class TestStack:
         stack = scan_layers(TransformerBlock, depth)(2, 4)
         params = randomised(stack, self.x, self.context.tokens, self.context.mask)
         assert {leaf.shape[0] for leaf in jax.tree.leaves(params)} == {depth}
-        out, _ = stack.apply({"params": params}, self.x, self.context.tokens, self.context.mask)
+        out, _ = apply(stack, params, self.x, self.context.tokens, self.context.mask)
         expected = self.x
         for i in range(depth):
             layer = jax.tree.map(lambda leaf, i=i: leaf[i], params)
             arguments = (expected, self.context.tokens, self.context.mask)
-            expected, _ = TransformerBlock(2, 4).apply({"params": layer}, *arguments)
+            expected, _ = apply(TransformerBlock(2, 4), layer, *arguments)
         np.testing.assert_allclose(out, expected, atol=1e-5)
 
     def test_layers_start_different(self):
@@ -205,8 +205,8 @@ class TestStack:
         module = SpatialTransformer(1, 2, 4, groups=2)
         x = normal(2, 3, 2, 8)
         params = randomised(module, x, self.context.tokens, self.context.mask)
-        out = module.apply({"params": params}, x, *self.context[:2])
-        other = module.apply({"params": params}, x, spoiled(*self.context[:2]), self.context.mask)
+        out = apply(module, params, x, *self.context[:2])
+        other = apply(module, params, x, spoiled(*self.context[:2]), self.context.mask)
         np.testing.assert_array_equal(out, other)
-        unmasked = module.apply({"params": params}, x, self.context.tokens, jnp.ones_like(self.context.mask))
+        unmasked = apply(module, params, x, self.context.tokens, jnp.ones_like(self.context.mask))
         assert jnp.abs(unmasked - out)[1].max() > 1e-3

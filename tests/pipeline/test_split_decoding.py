@@ -27,7 +27,7 @@ devices = jax.device_count()
 for name, vae in VAES.items():
     side = 2 * devices
     latents = jax.random.normal(jax.random.key(0), (1, side, 12, 4))
-    params = {"vae": nn.unbox(vae.init(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))["params"])}
+    params = {"vae": nn.unbox(jax.jit(vae.init)(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))["params"])}
     params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), params)
     latent = Latent(4, vae.factor, (0.1,) * 4, (0.8,) * 4)
     system = PipelineSpec(None, None, vae, None, "v", latent)

@@ -58,7 +58,7 @@ def batch_of(context: Context, rows: int = 8) -> dict[str, jax.Array]:
 def test_it_learns_to_follow_images_and_nothing_else_learns(context):
     stage, frozen, batch = build_stage(context), context.networks.frozen_params, batch_of(context)
     adam = optax.adam(1e-2)
-    params = context.networks.init(jax.random.key(0))
+    params = jax.jit(context.networks.init)(jax.random.key(0))
     assert params.keys() == {"image_prompt"}
 
     @jax.jit

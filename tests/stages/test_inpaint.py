@@ -16,7 +16,7 @@ from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import add_unet_inputs, load_stage_networks
 from dalle3_jax.stages.table import build_stage
 from dalle3_jax.training import sharding
-from tests.networks import condition
+from tests.networks import apply, condition
 from tests.stages.untrained import run_stage, write_untrained
 from tests.tiny import randomised
 
@@ -63,10 +63,15 @@ def test_before_training_the_output_is_the_bases_whatever_it_is_shown(context):
     rng = np.random.default_rng(0)
     x, beside = (jnp.asarray(rng.normal(size=(2, 4, 4, n)), jnp.float32) for n in (4, 5))
     ids, mask = context.tokenizer(["a panda", "an owl"], 16)
-    condition = networks.encode_text(weights, {"ids": jnp.asarray(ids), "mask": jnp.asarray(mask)})
     t = jnp.asarray([300.0, 800.0])
-    wide = networks.unet(weights["unet"], jnp.concatenate([x, beside], axis=-1), t, condition, None)
-    narrow = base.modules["unet"].apply({"params": base.params["unet"]}, x, t, condition)
+
+    @jax.jit
+    def outputs(weights, narrow, x, beside, ids, mask):
+        condition = networks.encode_text(weights, {"ids": ids, "mask": mask})
+        wide = networks.unet(weights["unet"], jnp.concatenate([x, beside], axis=-1), t, condition, None)
+        return wide, base.modules["unet"].apply({"params": narrow}, x, t, condition)
+
+    wide, narrow = outputs(weights, base.params["unet"], x, beside, jnp.asarray(ids), jnp.asarray(mask))
     np.testing.assert_allclose(wide, narrow, atol=1e-6)
     assert float(jnp.abs(wide).max()) > 0.1
 
@@ -78,9 +83,9 @@ def test_channels_are_added_to_every_pixel_of_a_folded_cell():
     wide = build_models({"unet": {**FOLDED, "in_channels": 7}})["unet"]
     x, beside = (jnp.asarray(rng.normal(size=(1, 4, 4, n)), jnp.float32) for n in (3, 4))
     rest = jnp.ones(1), condition(1, 5, 6, 3)
-    before = modules["unet"].apply({"params": params}, x, *rest)
+    before = apply(modules["unet"], params, x, *rest)
     both = jnp.concatenate([x, beside], axis=-1)
-    after = wide.apply({"params": add_unet_inputs(wide, params, jnp.float32)}, both, *rest)
+    after = apply(wide, add_unet_inputs(wide, params, jnp.float32), both, *rest)
     np.testing.assert_allclose(after, before, atol=1e-6)
 
 

@@ -69,7 +69,7 @@ def test_kernels_are_split_along_their_inputs():
 
 
 THREE_STEPS = """
-import json, sys
+import json, math
 import jax, numpy as np
 from flax import linen as nn
 from dalle3_jax.training import sharding
@@ -77,10 +77,7 @@ from dalle3_jax.training.state import create_state, state_shardings
 from dalle3_jax.training.step import compile_step, make_step
 from tests.training import toy
 
-sizes = json.loads(sys.argv[1])
 adamw = toy.adamw()
-mesh = sharding.make_mesh(sizes)
-abstract, layout = state_shardings(toy.boxed(), adamw, mesh, jax.random.key(0))
 
 def loss(params, frozen, batch, key):
     value, metrics = toy.loss_fn(params, frozen, batch, key)
@@ -89,22 +86,19 @@ def loss(params, frozen, batch, key):
     jax.debug.inspect_array_sharding(rows, callback=show)
     return value + 0.0 * rows.sum(), metrics
 
-with jax.set_mesh(mesh):
-    step = compile_step(make_step(loss, adamw, ema=0.9, accumulate=2), layout, mesh)
-    state = jax.jit(lambda: toy.new_state(adamw), out_shardings=layout)()
-    for n in range(3):
-        state, metrics = step(state, toy.FROZEN, sharding.put_batch(toy.batch(n, rows=32), mesh))
-kernel = [tree["net"]["kernel"] for tree in (state.params, state.ema, state.opt_state[1].mu, state.opt_state[1].nu)]
-assert all(k.sharding.spec == layout.params["net"]["kernel"].spec for k in kernel), [k.sharding for k in kernel]
-result = {"loss": float(metrics["loss"]), "kernel": [np.asarray(k).tolist() for k in kernel]}
-print("result", json.dumps({**result, "spec": str(kernel[0].sharding.spec)}))
+for sizes in ({"data": 1}, {"data": 2, "fsdp": 2, "tensor": 2}):
+    mesh = sharding.make_mesh(sizes, jax.devices()[:math.prod(sizes.values())])
+    abstract, layout = state_shardings(toy.boxed(), adamw, mesh, jax.random.key(0))
+    with jax.set_mesh(mesh):
+        step = compile_step(make_step(loss, adamw, ema=0.9, accumulate=2), layout, mesh)
+        state = jax.jit(lambda: toy.new_state(adamw), out_shardings=layout)()
+        for n in range(3):
+            state, metrics = step(state, toy.FROZEN, sharding.put_batch(toy.batch(n, rows=32), mesh))
+    kernel = [tree["net"]["kernel"] for tree in (state.params, state.ema, state.opt_state[1].mu, state.opt_state[1].nu)]
+    assert all(k.sharding.spec == layout.params["net"]["kernel"].spec for k in kernel), [k.sharding for k in kernel]
+    result = {"loss": float(metrics["loss"]), "kernel": [np.asarray(k).tolist() for k in kernel]}
+    print("result", json.dumps({**result, "spec": str(kernel[0].sharding.spec)}))
 """
-
-
-def three_steps(devices: int, **mesh: int) -> tuple[dict, str]:
-    """The toy's state after three steps on virtual devices, and all that was printed."""
-    printed = run_on(devices, THREE_STEPS, json.dumps(mesh))
-    return json.loads(printed.split("result ")[1]), printed
 
 
 LAYERS = """
@@ -127,10 +121,10 @@ class Layers(nn.Module):
         return nn.with_logical_constraint(x, ("batch", None, None))
 
 x = jax.random.normal(jax.random.key(0), (8, 4, 4, 8))
-params = Layers().init(jax.random.key(1), x)["params"]
+params = jax.jit(Layers().init)(jax.random.key(1), x)["params"]
 loss = lambda params, x: jnp.sum(Layers().apply({"params": params}, x) ** 2)
-expected = jax.value_and_grad(loss, (0, 1))(nn.unbox(params), x)
-tangent = jax.jvp(lambda x: loss(nn.unbox(params), x), (x,), (x,))
+expected = jax.jit(jax.value_and_grad(loss, (0, 1)))(nn.unbox(params), x)
+tangent = jax.jit(lambda x: jax.jvp(lambda x: loss(nn.unbox(params), x), (x,), (x,)))(x)
 for sizes in ({"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"tensor": 8}, {"data": 8}):
     mesh = sharding.make_mesh(sizes)
     layout = sharding.param_shardings(params, mesh)
@@ -169,8 +163,8 @@ def test_split_layers_compute_what_whole_ones_do_and_scatter_their_gradients():
 
 
 def test_eight_devices_agree_with_one():
-    one, _ = three_steps(1, data=1)
-    eight, printed = three_steps(8, data=2, fsdp=2, tensor=2)
+    printed = run_on(8, THREE_STEPS)
+    one, eight = (json.loads(line.split(" ", 1)[1]) for line in printed.splitlines() if line.startswith("result "))
     np.testing.assert_allclose(eight["loss"], one["loss"], rtol=1e-5)
     np.testing.assert_allclose(eight["kernel"], one["kernel"], rtol=1e-4, atol=1e-6)
     assert "tensor" in eight["spec"]

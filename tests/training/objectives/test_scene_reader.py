@@ -219,7 +219,7 @@ def test_a_handful_of_pictures_is_learnt():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.uniform(-1, 1, (4, 32, 48, 3)), jnp.float32)
     batch = {**BATCH, "images": images}
-    params = {"reader": NETWORK.init(KEY, images)["params"]}
+    params = {"reader": jax.jit(NETWORK.init)(KEY, images)["params"]}
     loss_fn = scene_reader_loss({"reader": lambda params, *inputs: NETWORK.apply({"params": params}, *inputs)}, 8)
     optimizer = optax.adam(5e-3)
 
