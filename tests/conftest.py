@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook
 from tests.typecheck import check_types
 
 ROOT = Path(__file__).parents[1]
-MEGABYTES = 1400
+MEGABYTES = 1200
 """Resident memory of a process of tests beyond which it drops its compiled programs."""
 
 ROOM = 300
