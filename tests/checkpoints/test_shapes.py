@@ -1,4 +1,4 @@
-"""Shapes of parameters: traced once, read from a file by the next process, a tree of their own for everyone who asks."""
+"""Shapes of parameters: traced once, read from a file by the next process, and everyone has a tree of their own."""
 
 import dataclasses
 from pathlib import Path
