@@ -11,7 +11,7 @@ python train.py --config configs/demo.py:distill_upscaler --workdir W
 from ml_collections import ConfigDict
 
 from configs import common
-from configs.demo_world import PART, begin_with_base, caption_stage_config, read_captions
+from configs.demo_world import PART, begin_with_base, caption_stage_config, set_caption_data
 
 
 def decoder_config(stage):
@@ -73,7 +73,7 @@ def refiner():
     c = decoder_config("refiner")
     c.train.trainable = ("refiner",)
     begin_with_base(c)
-    read_captions(c)
+    set_caption_data(c)
     c.model.refiner = {
         "channels": (40, 48),
         "blocks": 1,

@@ -25,7 +25,7 @@ PART = {
 """The demo's world: all 429 things of the whole one in 3D, tinted or not, words of up to 8 letters, 15 backgrounds."""
 
 
-def read_captions(c):
+def set_caption_data(c):
     """The demo's world, and its captions as the text side reads them."""
     c.data.part = PART
     c.data.tokenizer = "typed"
@@ -44,7 +44,7 @@ def caption_stage_config(stage):
     c = common.get_config(stage)
     c.data.world = "whole"
     c.data.captions = {"descriptive": 0.45, "prompt": 0.50, "short": 0.05, "alt": 0.0}
-    read_captions(c)
+    set_caption_data(c)
     c.train.constant = 0.6
     c.train.ema = 0.998
     c.train.release_dtype = "int8"

@@ -8,13 +8,35 @@ The demo's networks and steps (configs/demo.py), for some ten thousand pictures 
 --config.train.dtype=bfloat16 and larger batches. One caption a picture, in KEY.txt beside it or in a metadata.jsonl.
 """
 
-from configs import demo
+from configs import common, demo
 from configs.demo_world import SHAPES
+
+
+def text():
+    """The demo's text side, which learns without labels what a picture of a caption looks like on the average."""
+    c = demo.layout()
+    common.set_stage(c, "text")
+    c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "latent_head")
+    del c.model["layout_head"]
+    c.model.latent_head = {"grid": (8, 8), "patch": 4, "channels": 3}
+    c.data.text_length = 96
+    c.train.steps = 2_400
+    c.sample.every = 800
+    return c
+
+
+def base():
+    """The demo's UNet, beside a text side that has more to learn than the demo's."""
+    c = demo.base()
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "text"
+    c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "unet")
+    c.train.rates = {"text_encoder": 0.5, "glyph_encoder": 0.5, "xfnet": 0.5}
+    return c
 
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": demo.vae, "text": demo.text, "base": demo.base}
+    stages = {"vae": demo.vae, "text": text, "base": base}
     if stage not in stages:
         raise ValueError(f"configs/own_pictures.py has no stage {stage!r}: use {', '.join(stages)}")
     c = stages[stage]()

@@ -41,10 +41,21 @@ def parameters(name: str) -> int:
 @pytest.mark.parametrize("name", [*DEMOS, "tiny"])
 def test_every_stage_builds_and_names_what_learns(name):
     config = importlib.import_module(f"configs.{name}")
-    for stage in STAGES + TAUGHT + tuple(name for name in CAPTIONERS + EDITS if hasattr(config, name)):
+    for stage in STAGES + TAUGHT + tuple(name for name in (*CAPTIONERS, *EDITS, "text") if hasattr(config, name)):
         found = config.get_config(stage)
         assert stage in (found.train.stage, found.train.name)
         assert set(found.train.trainable) <= set(build_models(plain_config(found.model))) | set(found.init)
+
+
+def test_own_pictures_begin_with_stages_of_their_own():
+    config = importlib.import_module("configs.own_pictures")
+    stages = [config.get_config(stage) for stage in ("vae", "text", "base")]
+    learnt = {name: stage.train.stage for stage in stages for name in stage.model if name != "diffusion"}
+    for stage in stages:
+        parts = set(build_models(plain_config(stage.model))) | set(stage.init)
+        assert set(stage.train.trainable) <= parts
+        assert set(stage.train.rates) <= set(stage.train.trainable)
+        assert all(learnt[name] == begins for name, begins in stage.init.items())
 
 
 @pytest.mark.parametrize("name", DEMOS)

@@ -27,17 +27,28 @@ def abstract_params(modules: Mapping[str, Any], names: Collection[str] | None = 
 
 
 def _abstract_network(module: nn.Module, modules: Mapping[str, Any]) -> Any:
-    """The shapes of one network, out of their file if there is one."""
-    inputs = module.example_inputs(modules)
-    path = _shapes_path(module, inputs)
+    """The shapes of one network, as a tree of the caller's own."""
+    inputs, structure = jax.tree.flatten(module.example_inputs(modules))
+    decisive = jax.sharding.get_abstract_mesh(), jax.config.values["jax_enable_x64"]
+    leaves, boxes = _network_shapes(module, tuple(inputs), structure, decisive)
+    return jax.tree.unflatten(boxes, leaves)
+
+
+@functools.lru_cache(maxsize=128)
+def _network_shapes(module: Any, inputs: tuple[Any, ...], structure: Any, decisive: Any) -> tuple[list[Any], Any]:
+    """The flattened shapes, out of their file if there is one: a folder asks often.
+
+    Under the mesh that is set, of which shardings of shapes speak.
+    """
+    arguments = jax.tree.unflatten(structure, inputs)
+    path = _shapes_path(module, arguments)
     if path and (content := read_persistent(path)) is not None:
-        return _from_json(json.loads(content))
-    leaves, structure = jax.tree.flatten(inputs)
-    leaves, boxes = _trace_shapes(module, tuple(leaves), structure, jax.sharding.get_abstract_mesh())
-    shapes = jax.tree.unflatten(boxes, leaves)
+        return jax.tree.flatten(_from_json(json.loads(content)))
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(module.init, key, *arguments)["params"]
     if path and (values := _to_json(shapes)) is not None:
         write_persistent(path, json.dumps(values).encode())
-    return shapes
+    return jax.tree.flatten(shapes)
 
 
 def _shapes_path(module: nn.Module, inputs: Any) -> Path | None:
@@ -69,14 +80,3 @@ def _from_json(rows: list) -> dict[str, Any]:
         value = jax.ShapeDtypeStruct(tuple(shape), dtype)
         leaves[tuple(path)] = value if axes is None else nn.LogicallyPartitioned(value, tuple(axes))
     return unflatten_dict(leaves)
-
-
-@functools.lru_cache(maxsize=128)
-def _trace_shapes(module: Any, inputs: tuple[Any, ...], structure: Any, mesh: Any) -> tuple[list[Any], Any]:
-    """The flattened shapes of a network's parameters, traced once: a UNet takes seconds, and a folder asks often.
-
-    Under the mesh that is set, of which shardings of shapes speak.
-    """
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    boxed = jax.eval_shape(module.init, key, *jax.tree.unflatten(structure, inputs))["params"]
-    return jax.tree.flatten(boxed)

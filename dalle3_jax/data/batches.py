@@ -54,17 +54,19 @@ def make_batches(
     process_index: int = 0,
     process_count: int = 1,
     source: Source | None = None,
+    images: bool = True,
     latents: Sequence[Any] | None = None,
     targets: Targets | None = None,
 ) -> "Batches":
     """An endless iterator over this process's batches of `batch_size` rows each.
 
-    A batch holds `images` float32 [b h w 3] in [-1, 1], or `latents` where a cache of them is given; with a tokenizer
-    also `ids`, `mask` and `sizes` (original height and width, crop top and left in the scaled picture, target height
-    and width), and with `glyphs` (the tokenizer of quoted text) `glyph_ids` and `glyph_mask` of the same captions; and
-    what `targets` makes of each record, always in the same shapes. All rows of a batch have one of the buckets' sizes,
-    the same on every process. Joined in the order of the processes, their batches are the batch of one process.
-    `source` stands in for the one that `data` names; with a tokenizer it has the captions of `data.sidecars` too.
+    A batch holds `images` float32 [b h w 3] in [-1, 1] (unless `images` is False), or `latents` where a cache of them
+    is given; with a tokenizer also `ids`, `mask` and `sizes` (original height and width, crop top and left in the
+    scaled picture, target height and width), and with `glyphs` (the tokenizer of quoted text) `glyph_ids` and
+    `glyph_mask` of the same captions; and what `targets` makes of each record, always in the same shapes. All rows of a
+    batch have one of the buckets' sizes, the same on every process. Joined in the order of the processes, their batches
+    are the batch of one process. `source` stands in for the one that `data` names; with a tokenizer it has the captions
+    of `data.sidecars` too.
     """
     settings = resolve_settings(data)
     if batch_size < 1 or not 0 <= process_index < process_count:
@@ -74,7 +76,7 @@ def make_batches(
     if tokenize is not None:
         settings["captions"] = usable_captions(read, settings["captions"])
     order = make_order(read, sizes, batch_size * process_count, int(seed), latents, settings["records"])
-    reader = RowReader(read, sizes, settings, int(seed), tokenize is not None, latents, targets)
+    reader = RowReader(read, sizes, settings, int(seed), tokenize is not None, images, latents, targets)
     ledger = BadRecordCounter(settings["max_bad"], settings["records"] or len(read if latents is None else latents))
 
     def row(position: int) -> dict[str, Any]:
@@ -150,6 +152,7 @@ class RowReader:
     settings: Mapping[str, Any]
     seed: int
     text: bool
+    images: bool
     latents: Sequence[Any] | None
     targets: Targets | None
 
@@ -161,7 +164,7 @@ class RowReader:
     def __call__(self, place: Place) -> dict[str, Any]:
         """The row; BadRecord where its record cannot be used."""
         key = (self.seed, place.epoch, place.record)
-        how = {"text": self.text, "latents": self.latents, "targets": self.targets}
+        how = {"text": self.text, "images": self.images, "latents": self.latents, "targets": self.targets}
         return make_row(
             self.bucket_sources[place.bucket], place.record, self.sizes[place.bucket], self.settings, key, **how
         )

@@ -29,18 +29,21 @@ def make_row(
     key: tuple,
     *,
     text: bool,
+    images: bool = True,
     latents: Sequence[Any] | None = None,
     targets: Targets | None = None,
 ) -> dict[str, Any]:
     """The row of the record at `index`, every draw keyed by `key`; BadRecord where the record cannot be used.
 
-    `latents` are those of the records, cached: arrays, or mappings that hold `latents`, the `sizes` they were made at
-    and, for every version of captions and "" for none, `features/VERSION` and `mask/VERSION`.
+    Without `images` it has none, nor latents. `latents` are those of the records, cached: arrays, or mappings that hold
+    `latents`, the `sizes` they were made at and, for every version of captions and "" for none, `features/VERSION` and
+    `mask/VERSION`.
     """
     record = source[index]
     row: dict[str, Any] = dict(targets(record)) if targets else {}
     cached: Mapping[str, Any] = {}
-    if latents is None:
+    sizes = [record.height, record.width, 0, 0, record.height, record.width]
+    if images and latents is None:
         pixels = decode_image(record.image, record.key, settings["background"])
         height, width = pixels.shape[:2]
         pixels, top, left = resize_and_crop(pixels, bucket, uniform(*key, "down"), uniform(*key, "across"))
@@ -51,11 +54,11 @@ def make_row(
         if settings["degradation"]:
             row["low_images"] = degrade_image(pixels, settings["degradation"], key)
         sizes = [height, width, top, left, *pixels.shape[:2]]
-    else:
+    elif latents is not None:
         entry = latents[index]
         cached = entry if isinstance(entry, Mapping) else {"latents": entry}
         row["latents"] = cached["latents"]
-        sizes = cached.get("sizes", [record.height, record.width, 0, 0, record.height, record.width])
+        sizes = cached.get("sizes", sizes)
     if text:
         row["sizes"] = np.array(sizes, np.float32)
         version = sample_caption_version(record, settings, key)

@@ -1,6 +1,7 @@
 """The program of a config's training step on devices that need not be here: networks, state and batch as shapes."""
 
 import importlib.resources
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ __all__ = [
 
 SEE_IMAGES = ("inpaint", "image_prompt")
 """The stages whose batches hold images, whatever is cached."""
-PLANNED = ("vae", "text", "base", "decoder", "refiner", "upscaler", *SEE_IMAGES)
+PLANNED = ("vae", "text", "layout", "base", "decoder", "refiner", "upscaler", *SEE_IMAGES)
 """The stages whose batches are known here; a distilling stage depends on what its teacher's release says as well."""
 
 
@@ -155,7 +156,10 @@ def abstract_batch(
     if vae is None and inputs != "images":
         raise ValueError(f"--inputs={inputs}: this stage has no VAE, so its batches hold images")
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
-    if inputs == "images" or vae is None:
+    if head := networks.modules.get("layout_head"):
+        cells = (math.prod(head.grid),), jnp.int32
+        shapes |= {"cells": cells, "tints": cells, "background": ((), jnp.int32)}
+    elif inputs == "images" or vae is None:
         shapes["images"] = (height, width, 3), jnp.float32
     else:
         shapes["latents"] = (height // vae.factor, width // vae.factor, vae.latent_channels), jnp.float32

@@ -1,7 +1,8 @@
 """Files beside JAX's compiled programs that spare a later process some tracing, and may be made again at any time.
 
 A name holds the digest of all that decides the content: what the caller says, the package's sources, the libraries. So
-nothing is ever out of date: what is not asked for any more goes when the folder is full.
+nothing is ever out of date, and nothing is kept where sources were edited under a process that may have read others.
+What is not asked for any more goes when the folder is full. Functions that a user has patched are not seen.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import functools
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ MAX_BYTES = 64 * 2**20
 """The bytes that the folder holds at most: the files that were used last."""
 DIGEST_BYTES = hashlib.sha256().digest_size
 PACKAGE = Path(__file__).parents[1]
+STARTED = time.time()
 
 
 def persistent_path(name: str, *decisive: str) -> Path | None:
@@ -60,11 +63,20 @@ def read_persistent(path: Path) -> bytes | None:
 
 def write_persistent(path: Path, content: bytes) -> None:
     """Writes the file, and removes those that were used longest ago beyond MAX_BYTES; a note says where it cannot."""
+    if len(content) > MAX_BYTES:
+        return
     try:
         write_whole(path, hashlib.sha256(content).digest() + content, parents=True)
-        _remove_oldest(path.parent, MAX_BYTES)
     except OSError as error:
-        print(f"note: traced programs are not kept in {path.parent}: {error.strerror}", file=sys.stderr)
+        _note_unwritable(path.parent, str(error))
+        return
+    _remove_oldest(path.parent, MAX_BYTES)
+
+
+@functools.cache
+def _note_unwritable(folder: Path, error: str) -> None:
+    """Say once what keeps files from being written."""
+    print(f"note: traced programs and shapes are not kept in {folder}: {error}", file=sys.stderr)
 
 
 def describe_static(value: Any) -> str:
@@ -92,24 +104,31 @@ def describe_static(value: Any) -> str:
 
 @functools.cache
 def _sources_digest(folder: Path) -> str:
-    """The SHA-256 of all sources in a folder; "" where they cannot be read."""
+    """The SHA-256 of all sources in a folder; "" where they cannot be read, or have changed since the start."""
     digest = hashlib.sha256()
-    paths = sorted(folder.rglob("*.py"))
-    for path in paths:
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    paths = [path for path in sorted(folder.rglob("*.py")) if not path.name.startswith(".")]  # an editor's
+    try:
+        for path in paths:
+            status = path.stat()
+            if status.st_mtime > STARTED:
+                return ""
+            digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0".encode() + path.read_bytes())
+    except OSError:
+        return ""
     return digest.hexdigest() if paths else ""
 
 
 def _remove_oldest(folder: Path, most: int) -> None:
     """Removes the files of a folder that were used longest ago until at most so many bytes are left."""
     files = []
-    for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+    for path in folder.glob("[!.]*"):  # not those that others are writing
+        with contextlib.suppress(OSError):  # another process has removed it
             status = path.stat()
             files.append((status.st_mtime, status.st_size, path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if total <= most:
             return
-        path.unlink(missing_ok=True)
-        total -= size
+        with contextlib.suppress(OSError):  # of another user
+            path.unlink(missing_ok=True)
+            total -= size

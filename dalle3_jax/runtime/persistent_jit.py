@@ -26,7 +26,8 @@ class PersistentProgram:
 
     The file's name follows from all that decides the program, so that it is never out of date. It is exported once, and
     what runs is the exported program, in the process that traced it too: the same numbers at every start. Under a mesh,
-    within another traced function, and on other devices than PLATFORMS' default it is `jax.jit`.
+    with arguments of another traced function, of trees that `jax.export` does not know, and on other devices than
+    PLATFORMS' default it is `jax.jit`.
     """
 
     def __init__(self, function: Callable[..., Any], static_argnames: tuple[str, ...]):
@@ -87,7 +88,10 @@ class PersistentProgram:
         from jax import export
 
         if (content := read_persistent(path)) is None:
-            content = bytes(export.export(self._jitted)(*args, **kwargs).serialize())
+            try:
+                content = bytes(export.export(self._jitted)(*args, **kwargs).serialize())
+            except ValueError:  # of trees and operations that export does not know
+                return self._jitted
             write_persistent(path, content)
         exported = export.deserialize(bytearray(content))
 

@@ -23,7 +23,7 @@ async def read_json(request: Request, most: int | None = MOST_JSON) -> dict[str,
     if most is not None and len(body) > most:
         raise ApiError(413, f"the body is too large: at most {most:,} bytes of JSON are read here")
     try:
-        values = json.loads(body or b"{}")
+        values = await asyncio.to_thread(json.loads, body) if len(body) > MOST_JSON else json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
         message = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ApiError(400, f"the body is no JSON: {message}", code="invalid_json") from None

@@ -1,7 +1,6 @@
 """OpenAI's edits and variations: forms with an image to begin with, and a mask of what of it may change."""
 
 import asyncio
-import functools
 from typing import Any
 
 from starlette.requests import Request
@@ -49,8 +48,8 @@ async def read_form_call(request: Request, has_prompt: bool | None = None) -> tu
         check_instruction(call)
     service.engine.check_room(client_name(request))  # before anything is decoded
     images, notes = await asyncio.to_thread(open_inputs, files)
-    is_told = getattr(call, "prompt", None) or getattr(call, "by", None) == "image"
-    described = None if is_told else await describe_input(request, images["image"])
+    needs_none = getattr(call, "prompt", None) or getattr(call, "by", None) == "image"
+    described = None if needs_none else await describe_input(request, images["image"])
     make_values = edit_values if has_prompt else variation_values
     values, more = await asyncio.to_thread(make_values, service, call, images, described)
     plan = await plan_job(service, call, client_name(request), values)
@@ -65,9 +64,10 @@ async def describe_input(request: Request, image: InputImage) -> str | None:
     None where the image says what it shows, or the server has nothing that describes. ApiError as of any job.
     """
     service: Service = request.app.state.service
-    if service.describer is None or carried_prompt(image):
+    describer = service.describer
+    if describer is None or carried_prompt(image):
         return None
-    call = DeviceCall(functools.partial(service.describer, image.pixels), client_name(request))
+    call = DeviceCall(lambda: describer(image.pixels), client_name(request))  # which are hashed and copied
     service.engine.submit(call)
     await wait_for_job(request, service.engine, call)
     return call.result
@@ -114,10 +114,12 @@ def variation_values(
     strength = (1 if by_image else VARIATION_STRENGTH) if strength is None else strength
     values: dict[str, Any] = {"strength": None} if strength == 1 else {**images, "strength": strength}
     values |= prompts
+    twice = by_image and "image_prompt" in images
+    ignored = ["image_prompt was ignored: by=image takes the image"] if twice else []
     if prompt:
-        return values, []
+        return values, ignored
     shown = "" if by_image else carried_prompt(images["image"]) or (described or "").strip()
-    notes = [] if shown or by_image else [UNSAID]
+    notes = ignored if shown or by_image else [UNSAID]
     return values | {"prompt": shown[:MOST_PROMPT], "upsample": "none"}, notes
 
 
@@ -134,6 +136,8 @@ def open_inputs(files: dict[str, list[bytes]]) -> tuple[dict[str, InputImage], l
     mask: Any = open_image(files["mask"][0], "mask") if "mask" in files else transparent_part(image)
     opened = {"image": open_input(image, "image")} | ({} if mask is None else {"mask": open_input(mask, "mask")})
     if "image_prompt" in files:
+        if (count := len(files["image_prompt"])) > 1:
+            notes.append(f"one image prompt is read: the first of these {count}")
         opened["image_prompt"] = open_input(open_image(files["image_prompt"][0], "image_prompt"), "image_prompt")
     return opened, notes
 

@@ -166,7 +166,7 @@ def check_limits(service: Service, request: Request) -> None:
             raise ApiError(400, message, param=name, code="invalid_value")
     for name, values in COMPILED.items():
         value = SETTINGS[name].value(request)
-        if value is not None and value not in values:
+        if value not in (*values, None, service.engine.pipeline.defaults.get(name)):
             message = f"{name}: {value} is not made here, use {', '.join(map(str, values))}"
             raise ApiError(400, message, param=name, code="invalid_value")
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from dalle3_jax.data.batches import Batches, Targets, Tokenize, make_batches, op
 from dalle3_jax.data.caches.latent_cache import LatentCache
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars
 from dalle3_jax.data.sources import Source
+from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.pipeline.request import make_request, request_errors
 from dalle3_jax.pipeline.setting_values import Capabilities
@@ -35,13 +37,22 @@ STATISTICS_BATCH = 16
 
 
 def batches(
-    context: Context, targets: Targets | None = None, *, captions: bool = True, cache: LatentCache | None = None
+    context: Context,
+    targets: Targets | None = None,
+    *,
+    captions: bool = True,
+    images: bool = True,
+    cache: LatentCache | None = None,
 ) -> Batches:
     """The endless training batches of this process: of images or, where a cache is given, of its latents.
 
-    With tokenized captions unless `captions` is False, and with what `targets` makes of each record.
+    With tokenized captions unless `captions` is False, and with what `targets` makes of each record. Without `images`
+    scenes are not rendered.
     """
     config = context.config
+    source = None if cache is None else cache.source
+    if not images and isinstance(scenes := open_source(data_section(config)), ScenesSource):
+        source = replace(scenes, render=False)
     return make_batches(
         data_section(config),
         tokenize=context.tokenizer if captions else None,
@@ -51,7 +62,8 @@ def batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         latents=cache,
-        source=None if cache is None else cache.source,
+        source=source,
+        images=images,
         targets=targets,
     )
 

@@ -1,6 +1,7 @@
 """The stage `layout`: text encoder and xfnet learn from labels what captions say, before any denoiser listens."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float
+from ml_collections import ConfigDict
 from PIL import Image
 
 from dalle3_jax.checkpoints.releases import Release
@@ -37,7 +39,8 @@ def layout_stage(context: Context) -> Stage:
     """
     config, networks, tokenizer = context.config, context.networks, context.tokenizer
     networks.require("text_encoder", "xfnet", "layout_head")
-    head = with_names(networks.modules["layout_head"], LayoutHead, config_world(config))
+    head = with_names("layout_head", networks.modules["layout_head"], LayoutHead, config_world(config))
+    check_layout_config(config, head, networks.modules["xfnet"])
     networks.modules["layout_head"] = head  # with its names it knows how many outputs it has
     parts = (*text_components(networks.modules), "layout_head")
 
@@ -67,10 +70,22 @@ def layout_stage(context: Context) -> Stage:
 
     return Stage(
         loss_fn=layout_loss(networks.encode_text, functools.partial(apply_network, head)),
-        data=functools.partial(inputs.batches, context, layout_targets(head)),
+        data=functools.partial(inputs.batches, context, layout_targets(head), images=False),
         preview=preview,
         release=release,
     )
+
+
+def check_layout_config(config: ConfigDict, head: LayoutHead, xfnet: Any) -> None:
+    """Raise ValueError unless xfnet has a token for every cell, and the data whole scenes."""
+    errors, cells = [], math.prod(head.grid)
+    if xfnet.kind != "resampler" or xfnet.queries != cells:
+        grid = tuple(head.grid)
+        errors.append(f"model.layout_head.grid {grid} wants an xfnet of kind resampler with {cells} queries")
+    if unused := [key for key in ("latents", "cache", "crop") if config.data[key]]:
+        errors.append(f"the stage reads labels of whole scenes: leave out {', '.join(f'data.{key}' for key in unused)}")
+    if errors:
+        raise ValueError(f"config: {'; '.join(errors)}")
 
 
 def layout_targets(head: LayoutHead) -> Callable[[Record], Mapping[str, np.ndarray]]:

@@ -50,7 +50,7 @@ def scene_reader_stage(context: Context) -> Stage:
     """The scene reader on pictures spoiled like those of generators; a VAE in config.init does a share of that."""
     config, networks = context.config, context.networks
     networks.require("reader")
-    module = with_names(networks.modules["reader"], SceneReader, config_world(config))
+    module = with_names("reader", networks.modules["reader"], SceneReader, config_world(config))
     networks.modules["reader"] = module  # with its names it knows how many outputs it has
     functions: dict[str, Callable[..., Any]] = {"reader": functools.partial(apply_network, module)}
     if "vae" in networks.modules:
@@ -99,16 +99,16 @@ def world_names(world: World) -> dict[str, tuple[str, ...]]:
     }
 
 
-def with_names(module: Any, network: type[Named], world: World) -> Named:
+def with_names(component: str, module: Any, network: type[Named], world: World) -> Named:
     """The network with the world's names where it has none; ValueError where it has others, or is another network."""
     if not isinstance(module, network):
-        raise ValueError(f"the section of {network.__name__} is a {type(module).__name__}: leave `network` out")
+        raise ValueError(f"config.model.{component} is a {type(module).__name__}: leave `network` out")
     names = world_names(world)
     wanted = {field: names[field] for field in names if field in module_fields(module)}
     module = replace(module, **{field: given for field, given in wanted.items() if not getattr(module, field)})
     lacking = {field: sorted({*given} - {*getattr(module, field)}) for field, given in wanted.items()}
     if missing := [f"{field} {given}" for field, given in lacking.items() if given]:
-        raise ValueError(f"the network has no names for {'; '.join(missing)} of {world.name!r}: train a new one")
+        raise ValueError(f"the {component} has no names for {'; '.join(missing)} of {world.name!r}: train a new one")
     return module
 
 

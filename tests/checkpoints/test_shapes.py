@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from dalle3_jax.checkpoints.shapes import abstract_params
+from dalle3_jax.checkpoints.shapes import _network_shapes, abstract_params
 from tests.tiny import tiny_release
 
 traced = []
@@ -36,6 +36,7 @@ def kernel(width: int, inputs: int) -> tuple[int, ...]:
 def folder(tmp_path: Path):
     before = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    _network_shapes.cache_clear()
     yield tmp_path / "traced"
     jax.config.update("jax_compilation_cache_dir", before)
 
@@ -44,6 +45,7 @@ def test_shapes_that_are_read_are_those_that_are_traced(folder, monkeypatch):
     modules = tiny_release().modules
     traced = abstract_params(modules)
     assert len(list(folder.iterdir())) == len(modules)
+    _network_shapes.cache_clear()
     with monkeypatch.context() as patch:
         for module in modules.values():
             patch.setattr(type(module), "init", None)
@@ -51,6 +53,7 @@ def test_shapes_that_are_read_are_those_that_are_traced(folder, monkeypatch):
     assert read == traced
     assert jax.tree.structure(read) == jax.tree.structure(traced)  # with the logical axes
     jax.config.update("jax_compilation_cache_dir", None)
+    _network_shapes.cache_clear()
     assert abstract_params(modules) == traced
 
 

@@ -14,6 +14,7 @@ import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from PIL import Image
 
+from dalle3_jax.checkpoints.shapes import _network_shapes
 from dalle3_jax.models.t5 import T5Encoder
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.vae import VAE
@@ -233,6 +234,7 @@ def test_a_second_start_traces_no_network(run, out, empty_cache, monkeypatch):
     for program in (programs.encode_prompts, programs.start, programs.project_rows, programs.advance):
         monkeypatch.setattr(program, "_programs", {})  # as in another process
     monkeypatch.setattr(programs.decode_latents, "_programs", {})
+    _network_shapes.cache_clear()
     for network in (T5Encoder, XFNet, UNet, VAE):
         monkeypatch.setattr(network, "apply", None)
         monkeypatch.setattr(network, "init", None)

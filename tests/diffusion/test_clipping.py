@@ -45,13 +45,17 @@ def test_other_samplers_take_the_step_that_they_take_without_bounds(name, clippi
     assert bool((ends[0] != ends[1]).any()) == clips
 
 
-@pytest.mark.parametrize("name", CLIPPED_SAMPLERS)
-def test_a_step_to_the_clean_image_ends_within_the_bounds(name):
-    step = samplers.find_step(name, "v", Clipping(0.25))
+BOUNDED = [(name, Clipping(0.25), 0.25) for name in CLIPPED_SAMPLERS]
+BOUNDED += [(name, Clipping(1.2, 0.9), 1.0) for name in THRESHOLDED_SAMPLERS]
+
+
+@pytest.mark.parametrize(("name", "clipping", "bound"), BOUNDED)
+def test_a_step_to_the_clean_image_ends_within_the_bounds(name, clipping, bound):
+    step = samplers.find_step(name, "v", clipping)
     state = samplers.initial_state(X, samplers.past_outputs(samplers.SAMPLERS[name]))
     t, s = jnp.float32(0.4), jnp.float32(0.0)
     end = jax.jit(lambda state: step(lambda x, t: 2 * x, SCHEDULE, state, t, t, s, KEYS))(state)
-    assert np.abs(end.x).max() <= (0.26 if name != "lcm" else 0.5)
+    assert np.abs(end.x).max() <= (1.04 if name != "lcm" else 2.0) * bound
 
 
 def test_ddim_keeps_the_noise_of_the_estimate_before_it_was_cut():

@@ -101,18 +101,39 @@ def test_other_sources_libraries_and_settings_have_another_file(process, monkeyp
     assert traces() == 0
 
 
-def test_sources_of_other_content_or_name_have_another_digest(tmp_path):
+@pytest.fixture
+def digest(tmp_path):
+    """The digest of the sources in a folder, as of a process that begins now."""
+
     def digest() -> str:
         persistent_files._sources_digest.cache_clear()
         return persistent_files._sources_digest(tmp_path)
 
+    yield digest
+    persistent_files._sources_digest.cache_clear()
+
+
+def test_nothing_is_kept_of_sources_that_cannot_be_read_or_were_edited_since_the_start(tmp_path, digest, monkeypatch):
+    (tmp_path / "a.py").write_text("1")
+    os.utime(tmp_path / "a.py", (0, 0))
+    assert (before := digest()) != ""
+    (tmp_path / ".#a.py").symlink_to("nowhere")  # an editor's lock
+    assert digest() == before
+    monkeypatch.setattr(persistent_files, "STARTED", -1.0)
+    assert digest() == ""
+    monkeypatch.setattr(persistent_files, "STARTED", 1.0)
+    (tmp_path / "b.py").symlink_to("nowhere")
+    assert digest() == ""
+
+
+def test_sources_of_other_content_or_name_have_another_digest(tmp_path, digest, monkeypatch):
+    monkeypatch.setattr(persistent_files, "STARTED", float("inf"))
     assert digest() == ""
     digests = set()
     for name, text in [("a.py", "1"), ("a.py", "2"), ("b.py", "2"), ("b.py", "")]:
         (tmp_path / name).write_text(text)
         digests.add(digest())
     assert len(digests) == 4
-    persistent_files._sources_digest.cache_clear()
 
 
 def test_programs_within_others_on_meshes_and_without_a_cache_are_jitted_as_ever(process, folder):

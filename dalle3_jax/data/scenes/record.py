@@ -11,12 +11,17 @@ from dalle3_jax.data.scenes.signs import sign_box
 from dalle3_jax.data.scenes.world import World
 
 
-def make_record(world: World, seed: int, index: int, height: int, width: int, split: str = "train") -> Record:
-    """The picture at `index`, its captions and its labels: a pure function of the arguments."""
+def make_record(
+    world: World, seed: int, index: int, height: int, width: int, split: str = "train", *, render: bool = True
+) -> Record:
+    """The picture at `index`, its captions and its labels: a pure function of the arguments.
+
+    Without `render` there is no picture: `image` is empty.
+    """
     shown = sample_scene(world, seed, index, split)
     return Record(
         key=f"{world.name}-{split}-{seed}-{index}",
-        image=render_scene(world, shown, height, width),
+        image=render_scene(world, shown, height, width) if render else b"",
         height=height,
         width=width,
         captions=make_captions(world, shown, seed, index),

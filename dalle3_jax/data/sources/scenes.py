@@ -29,6 +29,7 @@ class ScenesSource:
     frames: tuple[
         tuple[int, int], ...
     ] = ()  # (height, width): each scene at the one that suits it; (): all at one size
+    render: bool = True  # False: records hold captions and labels alone
 
     def __post_init__(self) -> None:
         """Refuses an unknown world, one without scenes of the split, and words that do not fit the pictures."""
@@ -53,7 +54,7 @@ class ScenesSource:
         """The record at `index`."""
         if not 0 <= index < self.length:
             raise IndexError(f"record {index} of {self.length}")
-        return make_record(self.resolved_world, self.seed, index, *self.size(index), self.split)
+        return make_record(self.resolved_world, self.seed, index, *self.size(index), self.split, render=self.render)
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of the record at `index`."""

@@ -24,7 +24,7 @@ from dalle3_jax.data.sources.captions_beside import PARTS
 from dalle3_jax.data.sources.tar_index import BLOCK, SEVERAL, index_tar
 from dalle3_jax.files import is_stray
 
-LOOKED_INTO = 3
+MOST_INNER_FOLDERS = 3
 """Folders beside tars that are listed to see whether tars in them are left out: all would take long on a network."""
 NEAR = 2**20
 """Bytes of headers and other members among a record's parts that are read with them rather than skipped."""
@@ -113,7 +113,8 @@ def list_tars(folder: str | Path) -> list[files.FileEntry]:
 @functools.cache
 def note_others(folder: str, count: int, folders: Sequence[str]) -> None:
     """Say once which of the folders beside `count` tars have tars that are left out; the first few are looked into."""
-    others = [inner for inner in folders[:LOOKED_INTO] if any(is_tar(entry.name) for entry in files.list_files(inner))]
+    listed = {inner: files.list_files(inner) for inner in folders[:MOST_INNER_FOLDERS]}
+    others = [inner for inner, entries in listed.items() if any(is_tar(entry.name) for entry in entries)]
     if others:
         print(f"note: of {folder} its own {count} tars are read, not those in {', '.join(others)}", file=sys.stderr)
 

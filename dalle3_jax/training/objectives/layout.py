@@ -24,7 +24,7 @@ def layout_loss(encode_text: EncodeText, layout_head: Apply) -> LossFn:
 
     layout_head(params, tokens, vector) gives `LayoutLogits`. A batch holds `cells` and `tints` (b m) and `background`
     (b) beside its captions. What a caption leaves open keeps its entropy, but a name is worth as much at any place: a
-    squared error of pictures would be owed to their backgrounds first, and a text side that earns that forgets names.
+    squared error of images would be owed to their backgrounds first, and a text side that earns that forgets names.
     """
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
