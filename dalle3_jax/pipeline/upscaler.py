@@ -164,7 +164,7 @@ class Upscaler:
         passes = 1 if how.factor == spec.factor else 2
         count, total = programs.steps_per_chunk(spec.steps), passes * spec.steps
         scale = np.full(len(seeds), self.guidance_scale(how), np.float32)
-        rows = shard_rows((condition, null, scale), self.mesh)
+        condition, null, scale = shard_rows((condition, null, scale), self.mesh)
         for number in range(passes):
             height, width = (spec.factor * side for side in images.shape[1:3])
             tile = how.tile or (TILE if max(height, width) > TILED_FROM else 0)
@@ -174,7 +174,9 @@ class Upscaler:
                 with self._over_mesh(len(seeds), split):
                     state = upscaling.advance_upscaling(
                         self.params["upscaler"],
-                        *rows,
+                        condition,
+                        null,
+                        scale,
                         state,
                         np.int32(first),
                         spec=spec,
