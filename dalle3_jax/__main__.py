@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from importlib.metadata import version
 
 from dalle3_jax.commands import COMMANDS, MEMORY_REMEDIES, RESUMABLE
 from dalle3_jax.runtime.device_errors import explain_device_error
-from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_error
+from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, print_error
 
 # Libraries that only some commands need -> the extra that brings them.
 EXTRAS = {
@@ -81,7 +82,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names, with the rest as its own arguments."""
     if argv is None:
         _print_whatever_comes()
-    name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        code = run_arguments(list(sys.argv[1:] if argv is None else argv) or ["--help"])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    if code == EXIT_INTERRUPTED and argv is None:  # a second Ctrl-C ends Python at once, not within its own clean-up
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return code
+
+
+def run_arguments(argv: Sequence[str]) -> int:
+    """Run the command that the first argument names, or say what there is."""
+    name, *rest = argv
     if name in ("-h", "--help", "help"):
         print(usage_text())
         return 0
@@ -90,10 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         return fail_unknown_command(name)
-    code = run_command(name, rest)
-    if code == EXIT_INTERRUPTED and argv is None:  # a second Ctrl-C ends Python at once, not within its own clean-up
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return code
+    return run_command(name, rest)
 
 
 if __name__ == "__main__":

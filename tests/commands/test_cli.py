@@ -1,7 +1,9 @@
 """Errors of commands: one line, and the exit code that says whose fault it was."""
 
 import io
+import os
 import signal
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -135,3 +137,14 @@ def test_a_second_ctrl_c_ends_the_program_at_once_and_leaves_a_caller_its_own(ar
     monkeypatch.setattr(front.signal, "signal", lambda *given: signals.append(given))
     assert front.main(argv) == 130
     assert signals == again
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_output_that_nobody_reads_ends_a_command_without_a_traceback(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        run = subprocess.run(
+            [sys.executable, "-m", "dalle3_jax", *words], stdout=closed, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    assert (run.returncode, run.stderr) == (1, b"")
