@@ -15,8 +15,8 @@ The autoencoder was begun with 16,000 steps, lengthened to 28,000 at step 6,978,
 what it should by then have been, and once more at its end to 56,000. Of held-out pictures of this world it keeps
 31.0 dB, of those without words 32.7, of those with words nine times in ten 28.2; of 179 words, nearly all of letters
 of 23 pixels, 97 % are read from its copies (of its pictures all). The text side was begun with 1,400 steps, at whose
-end the likeliest thing was in the picture of 91 % of the captions, and lengthened to 3,200 (94 %). The UNet that is being
-trained was begun with 4,776 steps beside two earlier text sides, of which the first had forgotten the things' names.
+end the likeliest thing was in the picture of 91 % of the captions, and lengthened to 3,200 (94 %). The UNet that is
+being trained was begun with 4,776 steps beside two earlier text sides, of which the first had forgotten things' names.
 
 `taskset -c 1` keeps a run on one core, with the same numbers.
 """
