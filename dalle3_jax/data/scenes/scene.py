@@ -59,7 +59,7 @@ def sample_scene(world: World, seed: int, index: int, split: str = "train") -> S
     `sample_suitable_contents` raises it.
     """
     key = (world.name, split, int(seed), int(index))  # a numpy integer would be another key
-    kind = weighted_choice(world.kinds, [kind.weight for kind in world.kinds], *key, "kind")
+    kind = weighted_choice(world.kinds, [split_weight(kind, split) for kind in world.kinds], *key, "kind")
     layout = choose(kind.layouts, *key, "layout")
     contents = sample_suitable_contents(world, kind, layout, split, *key)
     cells = jitter_cells(world, layout, contents.words, *key)
@@ -67,10 +67,17 @@ def sample_scene(world: World, seed: int, index: int, split: str = "train") -> S
     return Scene(kind.name, layout.name, placed, contents.background, contents.style, contents.words)
 
 
+def split_weight(kind: Kind, split: str) -> float:
+    """The weight of a kind in a split: 0 of bare backgrounds, which show nothing that could be held out, in that."""
+    return 0.0 if split == "held_out" and all(layout.silent for layout in kind.layouts) else kind.weight
+
+
 def check_scenes(world: World, split: str) -> None:
     """Raises ValueError where a layout that the world may draw has no scene of the split, or the split is unknown."""
+    if not any(split_weight(kind, split) for kind in world.kinds):
+        raise ValueError(f"the world {world.name!r} has no {split} scene of any kind: it shows bare backgrounds alone")
     for kind in world.kinds:
-        for layout in kind.layouts if kind.weight else ():
+        for layout in kind.layouts if split_weight(kind, split) else ():
             sample_suitable_contents(world, kind, layout, split, world.name, split, "check", kind.name, layout.name)
 
 

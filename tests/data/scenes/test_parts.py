@@ -13,6 +13,7 @@ from PIL import Image
 from configs import common
 from dalle3_jax.data.batches import open_source
 from dalle3_jax.data.scenes import FIRST, SCATTERED, WHOLE, make_record, sample_scene, world_of
+from dalle3_jax.data.scenes.scene import SPLITS, check_scenes
 from dalle3_jax.data.scenes.sprites import load_sprite
 
 
@@ -202,3 +203,13 @@ def test_the_example_of_the_docs_makes_scenes(pack):
     assert "packs" in c.data.part
     source = open_source({"world": c.data.world, "part": c.data.part.to_dict(), "size": (64, 64)})
     assert source[3].labels["background"] in c.data.part.backgrounds
+
+
+def test_bare_backgrounds_are_no_part_of_what_is_held_out():
+    part = world_of({"kinds": {"one": 1, "scenery": 1}, "words": 0})
+    check_scenes(part, "held_out")
+    kinds = {split: {sample_scene(part, 0, index, split).kind for index in range(40)} for split in SPLITS}
+    assert kinds == {"train": {"one", "scenery"}, "held_out": {"one"}}
+    assert [sample_scene(part, 0, i).kind for i in range(40)].count("scenery") > 10
+    with pytest.raises(ValueError, match="no held_out scene of any kind: it shows bare backgrounds alone"):
+        check_scenes(world_of({"kinds": {"scenery": 1}}), "held_out")
