@@ -1,7 +1,6 @@
 """The stage `layout`: text encoder and xfnet learn from labels what captions say, before any denoiser listens."""
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from dalle3_jax.stages import inputs
 from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.reader import config_world, with_names
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
+from dalle3_jax.stages.text import grid_errors
 from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.layout import NOTHING, layout_loss
 from dalle3_jax.typing import Params
@@ -78,10 +78,7 @@ def layout_stage(context: Context) -> Stage:
 
 def check_layout_config(config: ConfigDict, head: LayoutHead, xfnet: Any) -> None:
     """Raise ValueError unless xfnet has a token for every cell, and the data whole scenes."""
-    errors, cells = [], math.prod(head.grid)
-    if xfnet.kind != "resampler" or xfnet.queries != cells:
-        grid = tuple(head.grid)
-        errors.append(f"model.layout_head.grid {grid} wants an xfnet of kind resampler with {cells} queries")
+    errors = [f"model.layout_head: {error}" for error in grid_errors(head.grid, xfnet)]
     if unused := [key for key in ("latents", "cache", "crop") if config.data[key]]:
         errors.append(f"the stage reads labels of whole scenes: leave out {', '.join(f'data.{key}' for key in unused)}")
     if errors:

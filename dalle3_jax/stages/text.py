@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.text import expected_latents, text_loss
 from dalle3_jax.typing import Array, Params
 
-__all__ = ["text_stage"]
+__all__ = ["grid_errors", "text_stage"]
 
 
 def text_stage(context: Context) -> Stage:
@@ -86,7 +87,14 @@ def check_latent_head(config: ConfigDict, networks: StageNetworks, latent: Laten
         errors.append(f"grid and patch cover {grid} pixels, data.size is {tuple(config.data.size)}")
     if head.channels != latent.channels:
         errors.append(f"channels is {head.channels}, the {what} have {latent.channels}")
-    if xfnet.kind != "resampler" or xfnet.queries != math.prod(head.grid):
-        errors.append(f"grid {tuple(head.grid)} wants an xfnet of kind resampler with {math.prod(head.grid)} queries")
+    errors += grid_errors(head.grid, xfnet)
     if errors:
         raise ValueError(f"config.model.latent_head: {'; '.join(errors)}: make them agree")
+
+
+def grid_errors(grid: tuple[int, int], xfnet: Any) -> list[str]:
+    """The error of an xfnet that has not one token for every cell of a head's grid."""
+    cells = math.prod(grid)
+    if xfnet.kind == "resampler" and xfnet.queries == cells:
+        return []
+    return [f"grid {tuple(grid)} wants an xfnet of kind resampler with {cells} queries"]
