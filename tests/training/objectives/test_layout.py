@@ -7,7 +7,7 @@ import pytest
 
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.layout_head import LayoutLogits
-from dalle3_jax.training.objectives.layout import SHARE, layout_loss, named_share
+from dalle3_jax.training.objectives.layout import SHARE, bound_share, layout_loss, named_share
 
 CELLS = np.array([[0, 1, 2, 3], [0, 0, 0, 0]])  # nothing, two concepts, a word; nothing at all
 BATCH = {"cells": jnp.array(CELLS), "tints": jnp.array([[0, 1, 0, 1], [1, 1, 1, 1]]), "background": jnp.array([1, 0])}
@@ -54,3 +54,13 @@ def test_a_name_counts_wherever_it_is_thought_to_stand():
     another[another == 1] = 0
     assert named_share(elsewhere, jnp.asarray(another)) == 0.0
     assert named_share(elsewhere, jnp.zeros_like(CELLS)) == 0.0
+
+
+def test_a_text_side_that_takes_one_name_for_all_places_binds_half_of_two():
+    cells = jnp.array([[0, 1, 2, 3], [1, 1, 0, 0]])  # one concept in the second picture: nothing to bind there
+    assert bound_share(one_hot(cells, 4), cells) == 1.0
+    assert bound_share(one_hot(jnp.full_like(cells, 2), 4), cells) == 0.5
+    assert bound_share(one_hot(jnp.array([[0, 2, 1, 3], [1, 1, 0, 0]]), 4), cells) == 0.0
+    # that an object stands there at all is another question, so neither what is bare nor a word has a say
+    assert bound_share(one_hot(cells, 4).at[..., 0].set(99.0).at[..., 3].set(99.0), cells) == 1.0
+    assert bound_share(one_hot(cells, 4)[1:], cells[1:]) == 0.0
