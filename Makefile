@@ -64,6 +64,8 @@ bench: $(VENV)/.installed-parity
 
 demo: $(VENV)/.installed-$(DEMO)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):vae --workdir $(WORKDIR)
+	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):names --workdir $(WORKDIR)
+	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):places --workdir $(WORKDIR)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):layout --workdir $(WORKDIR)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):base --workdir $(WORKDIR)
 	$(MALLOC) $(DEVICES) $(RUN) train.py --config $(CONFIG):decoder --workdir $(WORKDIR)

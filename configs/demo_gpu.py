@@ -1,8 +1,10 @@
 """The demo model on one GPU: `make demo DEMO=gpu`, or
 
-python train.py --config configs/demo_gpu.py:vae  --workdir W
+python train.py --config configs/demo_gpu.py:vae    --workdir W
+python train.py --config configs/demo_gpu.py:names  --workdir W
+python train.py --config configs/demo_gpu.py:places --workdir W
 python train.py --config configs/demo_gpu.py:layout --workdir W
-python train.py --config configs/demo_gpu.py:base --workdir W
+python train.py --config configs/demo_gpu.py:base   --workdir W
 
 and so on through the stages of configs/demo.py. What differs from it: bfloat16, large batches, and more of them.
 Sized for about half an hour on an H200-class GPU by estimate; not yet run on one.
@@ -22,12 +24,15 @@ def vae():
     return c
 
 
-def layout():
-    """The text side of the CPU demo on more captions."""
-    c = demo.layout()
-    c.train.steps = 6_000
+def read_more(stage):
+    """A stage of the CPU demo's text side on four times as many captions a step."""
+    c = stage()
     c.train.batch_size = 256
     return c
+
+
+names, places = functools.partial(read_more, demo.names), functools.partial(read_more, demo.places)
+layout = functools.partial(read_more, demo.layout)
 
 
 def base():
@@ -62,8 +67,9 @@ distill_upscaler = functools.partial(enlarge_stage, demo.distill_upscaler)
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "layout": layout, "base": base, "decoder": decoder, "distill": distill, "refiner": refiner}
-    stages |= {"distill_refiner": distill_refiner, "distill_base": distill_base}
+    stages = {"vae": vae, "names": names, "places": places, "layout": layout, "base": base}
+    stages |= {"decoder": decoder, "distill": distill, "distill_base": distill_base}
+    stages |= {"refiner": refiner, "distill_refiner": distill_refiner}
     stages |= {"upscaler": upscaler, "distill_upscaler": distill_upscaler}
     if stage not in stages:
         raise ValueError(f"configs/demo_gpu.py has no stage {stage!r}: use {', '.join(stages)}")

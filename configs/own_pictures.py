@@ -14,8 +14,9 @@ from configs.demo_world import SHAPES
 
 def text():
     """The demo's text side, which learns without labels what a picture of a caption looks like on the average."""
-    c = demo.layout()
+    c = demo.names()
     common.set_stage(c, "text")
+    c.train.name = ""
     c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "latent_head")
     del c.model["layout_head"]
     c.model.latent_head = {"grid": (8, 8), "patch": 4, "channels": 3}

@@ -23,6 +23,7 @@ RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
 STAGES = ("vae", "layout", "base", "decoder", "refiner", "upscaler")
 CAPTIONERS = ("captioner", "captioner_short", "captioner_descriptive")
+TEXT = ("text", "names", "places")
 EDITS = ("inpaint", "image_prompt")
 TAUGHT = ("distill", "distill_refiner", "distill_base", "distill_upscaler")
 
@@ -31,7 +32,7 @@ def parameters(name: str) -> int:
     """The number of parameters that a config's stages lead to."""
     config = importlib.import_module(f"configs.{name}")
     modules = {}
-    for stage in STAGES:
+    for stage in ("names", *STAGES):
         modules |= build_models(plain_config(config.get_config(stage).model))
     modules.pop("layout_head")  # it teaches, and is not shipped
     assert {"decoder", "refiner"} <= modules.keys()
@@ -41,7 +42,7 @@ def parameters(name: str) -> int:
 @pytest.mark.parametrize("name", [*DEMOS, "tiny"])
 def test_every_stage_builds_and_names_what_learns(name):
     config = importlib.import_module(f"configs.{name}")
-    for stage in STAGES + TAUGHT + tuple(name for name in (*CAPTIONERS, *EDITS, "text") if hasattr(config, name)):
+    for stage in STAGES + TAUGHT + tuple(name for name in (*CAPTIONERS, *EDITS, *TEXT) if hasattr(config, name)):
         found = config.get_config(stage)
         assert stage in (found.train.stage, found.train.name)
         assert set(found.train.trainable) <= set(build_models(plain_config(found.model))) | set(found.init)
