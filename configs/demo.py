@@ -145,6 +145,23 @@ def layout():
     return c
 
 
+def appearance():
+    """The same networks learn what things look like: the mean latents of a caption, so that a UNet needn't."""
+    c = layout_from("appearance", "layout")
+    c.init.vae = "vae"
+    c.train.trainable = (*c.train.trainable, "latent_head")
+    c.model.latent_head = {"grid": (8, 8), "patch": 2, "channels": 16}
+    c.train.objective.latents = 10.0
+    c.train.objective.objects = 4.0
+    kinds = {"one": 0.3, "two": 0.24, "count": 0.1, "single": 0.14, "row": 0.1, "between": 0.05}
+    c.data.part = {**PART, "kinds": {**kinds, "sign": 0.04, "scenery": 0.03}}
+    c.data.captions = {"descriptive": 0.3, "prompt": 0.65, "short": 0.05, "alt": 0.0}
+    c.data.text_length = 80
+    c.train.steps = 6_000
+    c.sample.every = 500
+    return c
+
+
 def base():
     """The UNet learns to draw in the latents, and the text side but for its encoder goes on learning beside it.
 
@@ -153,7 +170,7 @@ def base():
     c = caption_stage_config("base")
     c.train.trainable = ("glyph_encoder", "xfnet", "unet")
     c.init.vae = "vae"
-    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "layout"
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "appearance"
     c.model.unet = {
         "in_channels": 16,
         "out_channels": 16,
@@ -200,7 +217,8 @@ def inpaint():
 
 
 STAGES = {
-    **{"vae": vae, "names": names, "places": places, "layout": layout, "base": base},
+    **{"vae": vae, "names": names, "places": places, "layout": layout, "appearance": appearance},
+    **{"base": base},
     **{"decoder": decoder, "distill": distill, "refiner": refiner},
     **{"captioner": captioner, "captioner_short": captioner_short, "captioner_descriptive": captioner_descriptive},
     **{"size_head": size_head, "distill_refiner": distill_refiner, "distill_base": distill_base},

@@ -1,10 +1,11 @@
 """The demo model on one GPU: `make demo DEMO=gpu`, or
 
-python train.py --config configs/demo_gpu.py:vae    --workdir W
-python train.py --config configs/demo_gpu.py:names  --workdir W
-python train.py --config configs/demo_gpu.py:places --workdir W
-python train.py --config configs/demo_gpu.py:layout --workdir W
-python train.py --config configs/demo_gpu.py:base   --workdir W
+python train.py --config configs/demo_gpu.py:vae          --workdir W
+python train.py --config configs/demo_gpu.py:names        --workdir W
+python train.py --config configs/demo_gpu.py:places       --workdir W
+python train.py --config configs/demo_gpu.py:layout       --workdir W
+python train.py --config configs/demo_gpu.py:appearance   --workdir W
+python train.py --config configs/demo_gpu.py:base         --workdir W
 
 and so on through the stages of configs/demo.py. What differs from it: bfloat16, large batches, and more of them.
 Sized for about half an hour on an H200-class GPU by estimate; not yet run on one.
@@ -32,7 +33,7 @@ def read_more(stage):
 
 
 names, places = functools.partial(read_more, demo.names), functools.partial(read_more, demo.places)
-layout = functools.partial(read_more, demo.layout)
+layout, appearance = functools.partial(read_more, demo.layout), functools.partial(read_more, demo.appearance)
 
 
 def base():
@@ -67,8 +68,8 @@ distill_upscaler = functools.partial(enlarge_stage, demo.distill_upscaler)
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "names": names, "places": places, "layout": layout, "base": base}
-    stages |= {"decoder": decoder, "distill": distill, "distill_base": distill_base}
+    stages = {"vae": vae, "names": names, "places": places, "layout": layout, "appearance": appearance}
+    stages |= {"base": base, "decoder": decoder, "distill": distill, "distill_base": distill_base}
     stages |= {"refiner": refiner, "distill_refiner": distill_refiner}
     stages |= {"upscaler": upscaler, "distill_upscaler": distill_upscaler}
     if stage not in stages:

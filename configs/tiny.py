@@ -1,7 +1,7 @@
 """Networks of a few thousand parameters on 32-px scenes: the same stages as the demo in seconds, for tests and tryouts.
 
 python train.py --config configs/tiny.py:vae  --workdir W
-python train.py --config configs/tiny.py:text --workdir W    (or layout, from labels)
+python train.py --config configs/tiny.py:text --workdir W    (or layout, from labels; appearance, from both)
 python train.py --config configs/tiny.py:base --workdir W
 python train.py --config configs/tiny.py:glyphs --workdir W    (base that also reads quoted text byte by byte)
 
@@ -91,6 +91,16 @@ def layout():
     c.train.trainable = ("text_encoder", "xfnet", "layout_head")
     del c.init["vae"], c.model["latent_head"]
     c.model.layout_head = {"grid": (2, 2)}
+    return c
+
+
+def appearance():
+    """The same resampler, taught by labels and latents."""
+    c = layout()
+    c.train.name = "appearance"
+    c.train.trainable = (*c.train.trainable, "latent_head")
+    c.init.vae = "vae"
+    c.model.latent_head = text().model.latent_head
     return c
 
 
@@ -281,7 +291,7 @@ def captioner_short():
 
 
 STAGES = {
-    **{"vae": vae, "text": text, "layout": layout, "base": base, "glyphs": glyphs},
+    **{"vae": vae, "text": text, "layout": layout, "appearance": appearance, "base": base, "glyphs": glyphs},
     **{"decoder": decoder, "distill": distill},
     **{"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base},
     **{"inpaint": inpaint, "image_prompt": image_prompt},

@@ -23,7 +23,7 @@ RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
 STAGES = ("vae", "layout", "base", "decoder", "refiner", "upscaler")
 CAPTIONERS = ("captioner", "captioner_short", "captioner_descriptive")
-TEXT = ("text", "names", "places")
+TEXT = ("text", "names", "places", "appearance")
 EDITS = ("inpaint", "image_prompt")
 TAUGHT = ("distill", "distill_refiner", "distill_base", "distill_upscaler")
 

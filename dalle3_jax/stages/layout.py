@@ -16,14 +16,16 @@ from dalle3_jax.data.records import Record
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.models.layout_head import LayoutHead
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
+from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.reading.scene_reader import NATURAL
 from dalle3_jax.stages import inputs
 from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.reader import config_world, with_names
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
-from dalle3_jax.stages.text import grid_errors
+from dalle3_jax.stages.text import check_latent_head, grid_errors
 from dalle3_jax.training import logging
-from dalle3_jax.training.objectives.layout import NOTHING, layout_loss
+from dalle3_jax.training.objectives.layout import NOTHING, Appearance, layout_loss
+from dalle3_jax.training.objectives.text import expected_latents
 from dalle3_jax.typing import Params
 
 __all__ = ["layout_stage", "layout_targets"]
@@ -32,10 +34,12 @@ SIDE, NAMED = 128, 3
 """Of a preview: pixels of a map, and concepts named below it."""
 
 
-def layout_stage(context: Context) -> Stage:
+def layout_stage(context: Context, *, latents: float = 1.0, objects: float = 1.0) -> Stage:
     """Text encoder and xfnet learn to say what stands where in a scene, from its caption alone.
 
-    A text encoder that comes pretrained has no need of it.
+    With a `latent_head` also what it looks like: the latents of config.init.vae, whose squared error has the weight
+    `latents`, and a cell in it that shows an object the weight `objects`. A text encoder that comes pretrained has no
+    need of any of it.
     """
     config, networks, tokenizer = context.config, context.networks, context.tokenizer
     networks.require("text_encoder", "xfnet", "layout_head")
@@ -43,6 +47,13 @@ def layout_stage(context: Context) -> Stage:
     check_layout_config(config, head, networks.modules["xfnet"])
     networks.modules["layout_head"] = head  # with its names it knows how many outputs it has
     parts = (*text_components(networks.modules), "layout_head")
+    appearance = None
+    if "latent_head" in networks.modules:
+        networks.require("vae")
+        check_latent_head(config, networks, networks.latent())
+        latent_head = functools.partial(apply_network, networks.modules["latent_head"])
+        appearance = Appearance(networks.encode_latents, latent_head, latents, objects)
+        parts += ("latent_head",)
 
     @jax.jit
     def read(params: Params, captions: Mapping[str, Any]) -> Any:
@@ -50,15 +61,21 @@ def layout_stage(context: Context) -> Stage:
         logits = apply_network(head, params["layout_head"], condition.tokens, condition.vector)
         return jax.nn.softmax(logits.classes), jax.nn.softmax(logits.backgrounds)
 
+    @jax.jit
+    def picture(params: Params, captions: Mapping[str, Any]) -> Any:
+        mean = networks.latent().denormalise(expected_latents(networks.encode_text, latent_head, params, captions))
+        return apply_network(networks.modules["vae"], params["vae"], mean, method="decode")
+
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
-        if config.sample.prompts:
-            captions = inputs.tokenize_captions(config, tokenizer, config.sample.prompts)
-            classes, backgrounds = map(np.asarray, read({**networks.loaded, **ema}, captions))
+        if prompts := config.sample.prompts:
+            weights, captions = {**networks.loaded, **ema}, inputs.tokenize_captions(config, tokenizer, prompts)
+            classes, backgrounds = map(np.asarray, read(weights, captions))
+            images = [draw_map(head, each) for each in classes]
+            if appearance:
+                images = [Image.fromarray(each) for each in to_pixels(picture(weights, captions))]
             cells = [
-                SheetCell(
-                    draw_map(head, classes[i]), (SheetLine(prompt), *name_likeliest(head, classes[i], backgrounds[i]))
-                )
-                for i, prompt in enumerate(config.sample.prompts)
+                SheetCell(images[i], (SheetLine(prompt), *name_likeliest(head, classes[i], backgrounds[i])))
+                for i, prompt in enumerate(prompts)
             ]
             logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
         return {}
@@ -66,11 +83,13 @@ def layout_stage(context: Context) -> Stage:
     def release(ema: Params, step: int) -> Release:
         weights = {**networks.loaded, **ema}
         chosen, params = {part: networks.modules[part] for part in parts}, {part: weights[part] for part in parts}
-        return Release(chosen, params, training=training_metadata(config, step), tokenizer=tokenizer.to_json())
+        latent = networks.latent() if appearance else None
+        training = training_metadata(config, step)
+        return Release(chosen, params, latent, training=training, tokenizer=tokenizer.to_json())
 
     return Stage(
-        loss_fn=layout_loss(networks.encode_text, functools.partial(apply_network, head)),
-        data=functools.partial(inputs.batches, context, layout_targets(head), images=False),
+        loss_fn=layout_loss(networks.encode_text, functools.partial(apply_network, head), appearance),
+        data=functools.partial(inputs.batches, context, layout_targets(head), images=appearance is not None),
         preview=preview,
         release=release,
     )

@@ -54,6 +54,8 @@ def is_range(value: Any) -> bool:
 OBJECTIVE_RULES: Mapping[str, ValueCheck] = {
     **{key: NOT_NEGATIVE for key in ("kl_weight", "gradient_weight", "contrastive", "caption", "guidance_scale")},
     "time_shift": ABOVE_ZERO,
+    "latents": NOT_NEGATIVE,
+    "objects": ABOVE_ZERO,
     "crop": (integer_from(0), "it must be a whole number, 0 for none"),
     "perturbation.noise": NOT_NEGATIVE,
     "perturbation.resampled": SHARE,

@@ -12,6 +12,7 @@ from dalle3_jax.models.layout_head import LayoutHead
 from dalle3_jax.stages.layout import covered_cells, layout_targets
 from dalle3_jax.stages.reader import with_names, world_names
 from tests.stages.test_train import ROOT, failing, metrics
+from tests.stages.untrained import run_stage, write_untrained
 
 NAMES = world_names(WHOLE)
 HEAD = LayoutHead((4, 4), NAMES["concepts"], NAMES["tints"], NAMES["backgrounds"])
@@ -57,6 +58,26 @@ def test_the_text_side_learns_in_a_run_and_is_released_with_its_head(tmp_path):
     release = load_release(tmp_path / "layout" / "release")
     assert set(release.modules) == {"text_encoder", "xfnet", "layout_head"}
     assert release.modules["layout_head"].concepts == NAMES["concepts"][:48]
+
+
+def test_what_things_look_like_is_learnt_beside_the_labels(tmp_path):
+    write_untrained(tmp_path)
+    error = failing(
+        "--config", f"{ROOT / 'configs/tiny.py'}:appearance", "--workdir", str(tmp_path), "--config.init.vae="
+    )
+    assert "vae" in error
+    code, error = run_stage(tmp_path, "appearance", "--config.sample.every=2")
+    assert code == 0, error
+    [_, last] = [line for line in metrics(tmp_path / "appearance") if "loss" in line]
+    parts = ("cells", "tints", "background", "latents")
+    assert last["loss"] == pytest.approx(sum(last[f"loss_{part}"] for part in parts), rel=1e-5)
+    release = load_release(tmp_path / "appearance" / "release")
+    assert set(release.modules) == {"text_encoder", "xfnet", "layout_head", "latent_head"}
+    assert release.latent is not None
+    assert (release.latent.channels, release.latent.factor) == (4, 8)
+    with Image.open(tmp_path / "appearance" / "samples" / "00000002.png") as sheet:
+        colours = np.asarray(sheet.convert("RGB"), np.int16)
+    assert np.ptp(colours, axis=2).max() > 8, "pictures, not the grey maps of labels alone"
 
 
 def test_what_cannot_be_learnt_from_is_refused_at_once(tmp_path):

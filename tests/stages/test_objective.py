@@ -15,6 +15,7 @@ from dalle3_jax.training.objectives.captioner import captioner_loss
 from dalle3_jax.training.objectives.consistency import consistency_loss
 from dalle3_jax.training.objectives.continuous_consistency import continuous_consistency_loss
 from dalle3_jax.training.objectives.diffusion import diffusion_loss
+from dalle3_jax.training.objectives.layout import Appearance
 from dalle3_jax.training.objectives.vae import vae_loss
 from dalle3_jax.training.tasks import Perturbation, latent_decoder, upscale
 
@@ -56,7 +57,7 @@ def test_the_defaults_of_stages_are_those_of_their_objectives():
         inspect.signature(part).parameters for part in (vae_loss, diffusion_loss, consistency_loss, captioner_loss)
     ]
     parts += [inspect.signature(part).parameters for part in (latent_decoder, upscale, continuous_consistency_loss)]
-    parts += [inspect.signature(paint_into_masks).parameters]
+    parts += [inspect.signature(part).parameters for part in (paint_into_masks, Appearance)]
     renamed = {"image_dropout": inspect.signature(follow_images).parameters["dropout"]}
     for stage in STAGES.values():
         for name, parameter in objective.objective_parameters(stage).items():

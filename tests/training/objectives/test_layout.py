@@ -7,7 +7,14 @@ import pytest
 
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.models.layout_head import LayoutLogits
-from dalle3_jax.training.objectives.layout import SHARE, bound_share, layout_loss, named_share
+from dalle3_jax.training.objectives.layout import (
+    SHARE,
+    Appearance,
+    appearance_error,
+    bound_share,
+    layout_loss,
+    named_share,
+)
 
 CELLS = np.array([[0, 1, 2, 3], [0, 0, 0, 0]])  # nothing, two concepts, a word; nothing at all
 BATCH = {"cells": jnp.array(CELLS), "tints": jnp.array([[0, 1, 0, 1], [1, 1, 1, 1]]), "background": jnp.array([1, 0])}
@@ -64,3 +71,27 @@ def test_a_text_side_that_takes_one_name_for_all_places_binds_half_of_two():
     # that an object stands there at all is another question, so neither what is bare nor a word has a say
     assert bound_share(one_hot(cells, 4).at[..., 0].set(99.0).at[..., 3].set(99.0), cells) == 1.0
     assert bound_share(one_hot(cells, 4)[1:], cells[1:]) == 0.0
+
+
+def test_what_things_look_like_is_added_to_the_labels():
+    def encode(weights, batch):
+        return Condition(jnp.zeros((2, 4, 3)), jnp.ones((2, 4), bool), jnp.zeros((2, 3)))
+
+    x0, tokens = jax.random.normal(jax.random.key(1), (2, 4, 4, 3)), []
+    appearance = Appearance(
+        lambda weights, batch: x0, lambda params, each: tokens.append(each) or x0 + params, latents=3.0, objects=1.0
+    )
+    loss_fn = layout_loss(encode, lambda params, tokens, vector: RIGHT, appearance)
+    loss, metrics = loss_fn({"layout_head": {}, "latent_head": 0.5}, {}, BATCH, jax.random.key(0))
+    assert loss == pytest.approx(3.0 * 0.25, rel=1e-5)
+    assert metrics["loss_latents"] == pytest.approx(0.75, rel=1e-5)
+    assert tokens[0].shape == (2, 4, 3)
+
+
+def test_cells_that_show_an_object_count_more_in_the_error_of_latents():
+    x0 = jnp.zeros((1, 4, 4, 2))
+    wrong = x0.at[0, 2:, :2].set(1.0)  # the four latents of the third cell of 2 x 2
+    shows = jnp.array([[False, False, True, False]])
+    assert appearance_error(wrong, x0, shows, 1.0) == pytest.approx(0.25)
+    assert appearance_error(wrong, x0, shows, 5.0) == pytest.approx(5 / 8)
+    assert appearance_error(wrong, x0, jnp.roll(shows, 1), 5.0) == pytest.approx(1 / 8)
