@@ -10,9 +10,12 @@ from dalle3_jax.checkpoints.weights import sha256
 
 __all__ = ["format_version", "is_release", "read_record", "seal_record"]
 
-FORMAT_VERSION, INT8_VERSION, CLIPPING_VERSION = VERSIONS = 1, 2, 3
-"""Of a release, of one with a component in 8 bits, and of one whose samplers clip: readers that know only those before
-refuse it by its version. Some of versions 1 and 2 say of clipping too, from before it had its own."""
+FORMAT_VERSION, INT8_VERSION, SAMPLING_VERSION = VERSIONS = 1, 2, 3
+"""Of a release, of one with a component in 8 bits, and of one whose samplers clip or rescale another output than v:
+readers that know only those before refuse it by its version. Some of versions 1 and 2 say of either too, from before it
+had its own."""
+DIFFUSION = ("schedule", "prediction", "spacing", "clipping", "guidance_rescale_of")
+"""The keys that the section `diffusion` may have. Readers refuse any other, so that a new one needs no new version."""
 FIELDS = {
     "format_version": int,
     "components": dict,
@@ -35,9 +38,14 @@ def is_release(folder: Path) -> bool:
 
 
 def format_version(components: Mapping[str, Mapping[str, Any]], diffusion: Mapping[str, Any]) -> int:
-    """The lowest version whose readers can read a release of these components and this section `diffusion`."""
-    if "clipping" in diffusion:
-        return CLIPPING_VERSION
+    """The lowest version whose readers can read a release of these components and this section `diffusion`.
+
+    ValueError for a key of the section that none could.
+    """
+    if unknown := _unknown_diffusion(diffusion):
+        raise ValueError(f"a release's diffusion has no {', '.join(unknown)}: it has {', '.join(DIFFUSION)}")
+    if "clipping" in diffusion or diffusion.get("guidance_rescale_of", "v") != "v":
+        return SAMPLING_VERSION
     return INT8_VERSION if _int8(components) else FORMAT_VERSION
 
 
@@ -50,7 +58,7 @@ def seal_record(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The content of the release's model.json; ValueError when it is missing, damaged, or of another format."""
+    """The content of the release's model.json; ValueError when it is missing, damaged, or of a newer version."""
     path = folder / "model.json"
     try:
         record = json.loads(path.read_bytes())
@@ -62,7 +70,17 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: {error}; copy or export the release again") from None
     if errors := _record_errors(record):
         raise ValueError(f"{path} is damaged: {'; '.join(errors)}; copy or export the release again")
+    if unknown := _unknown_diffusion(record["diffusion"]):
+        raise ValueError(
+            f"{path} was made by a newer version of dalle3_jax: its diffusion has {', '.join(unknown)}, which this one "
+            "does not know and would not sample by; upgrade dalle3_jax"
+        )
     return record
+
+
+def _unknown_diffusion(diffusion: Mapping[str, Any]) -> list[str]:
+    """The keys of a section `diffusion` that mean nothing here."""
+    return sorted(set(diffusion) - set(DIFFUSION))
 
 
 def _record_errors(record: Any) -> list[str]:

@@ -42,11 +42,16 @@ class Clipping:
         return jnp.clip(x0, -cut, cut) / cut
 
 
-def build_clipping(bound: float = 1.0, quantile: float = 0.0) -> Clipping:
-    """The clipping of these fields, as a release names them; ValueError for values that are no bounds."""
+def build_clipping(**fields: float) -> Clipping:
+    """The clipping of these fields, as a release names them; ValueError for one unknown, or values that are no bounds."""
+    known = [field.name for field in dataclasses.fields(Clipping)]
+    if unknown := sorted(set(fields) - set(known)):
+        raise ValueError(f"clipping has no field {', '.join(unknown)}: it has {', '.join(known)}")
+    clipping = Clipping(**fields)
+    bound, quantile = clipping.bound, clipping.quantile
     if not (0 < bound < math.inf and 0 <= quantile <= 1):
         raise ValueError(f"clipping at {bound} by the quantile {quantile}: a bound above 0, and a quantile in [0, 1]")
-    return Clipping(bound, quantile)
+    return clipping
 
 
 def clip_step(step: SamplerStep, clipping: Clipping) -> SamplerStep:

@@ -81,19 +81,38 @@ def test_another_dtype_is_for_parameters_and_computation(release_folder):
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {jnp.dtype(jnp.bfloat16)}
 
 
-def test_a_release_whose_samplers_clip_is_refused_by_readers_that_would_not(vae, tmp_path):
-    clips = {"schedule": {"name": "cosine"}, "prediction": "v", "clipping": {"bound": 1.0}}
-    for name, diffusion in {"clips": clips, "plain": {**clips, "clipping": {}}}.items():
-        section = {key: value for key, value in diffusion.items() if value}
-        save_release(tmp_path / name, dataclasses.replace(vae, diffusion=section))
-    versions = {
-        name: json.loads((tmp_path / name / "model.json").read_text())["format_version"] for name in ("clips", "plain")
-    }
-    assert versions == {"clips": 3, "plain": 1}
-    assert load_release(tmp_path / "clips").diffusion == clips
-    for before in (1, 2):  # as they were written before clipping had a version
-        reseal(tmp_path / "clips", lambda record, before=before: record.update(format_version=before))
-        assert load_release(tmp_path / "clips").diffusion == clips
+PLAIN = {"schedule": {"name": "cosine"}, "prediction": "v"}
+
+
+@pytest.mark.parametrize(
+    ("further", "version"),
+    [
+        ({"clipping": {"bound": 1.0}}, 3),
+        ({"guidance_rescale_of": "eps"}, 3),
+        ({"guidance_rescale_of": "v"}, 1),  # as every reader does it
+        ({"spacing": {"kind": "leading"}}, 1),
+        ({}, 1),
+    ],
+)
+def test_a_release_that_samples_in_a_newer_way_is_refused_by_readers_that_would_not(vae, tmp_path, further, version):
+    folder, diffusion = tmp_path / "r", PLAIN | further
+    save_release(folder, dataclasses.replace(vae, diffusion=diffusion))
+    assert json.loads((folder / "model.json").read_text())["format_version"] == version
+    assert load_release(folder).diffusion == diffusion
+    for before in (1, 2):  # as they were written before it had a version
+        reseal(folder, lambda record, before=before: record.update(format_version=before))
+        assert load_release(folder).diffusion == diffusion
+
+
+def test_a_key_of_diffusion_that_nobody_reads_is_refused_by_name(vae, tmp_path):
+    folder = tmp_path / "r"
+    with pytest.raises(ValueError, match="a release's diffusion has no flow"):
+        save_release(folder, dataclasses.replace(vae, diffusion=PLAIN | {"flow": 1}))
+    assert not folder.exists()
+    save_release(folder, dataclasses.replace(vae, diffusion=PLAIN))
+    reseal(folder, lambda record: record["diffusion"].update(flow=1))
+    with pytest.raises(ValueError, match=r"newer version of dalle3_jax: its diffusion has flow, .*upgrade"):
+        load_release(folder)
 
 
 def test_some_components_can_be_read_alone(release_folder):

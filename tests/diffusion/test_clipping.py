@@ -71,3 +71,8 @@ def test_ddim_keeps_the_noise_of_the_estimate_before_it_was_cut():
 def test_what_is_no_bound_is_refused(fields):
     with pytest.raises(ValueError, match="a bound above 0"):
         build_clipping(**fields)
+
+
+def test_a_field_that_clipping_lacks_is_named():
+    with pytest.raises(ValueError, match="clipping has no field floor: it has bound, quantile"):
+        build_clipping(bound=1.0, floor=0.1)
