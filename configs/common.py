@@ -136,3 +136,27 @@ def get_config(stage: str = "") -> ConfigDict:
     c.train.rates.unlock()
     set_stage(c, stage)
     return c
+
+
+PLAIN_DECODER = {"blocks": 1, "time_entries": 0, "embedding_ratio": 2, "norm": "rms"}
+"""Fields of decoders and refiners that take no statistics over space, which tiles would change."""
+
+
+def set_pixel_upscaler(c: ConfigDict, *levels: ConfigDict) -> None:
+    """An upscaler to twice the side, in pixels folded 4 x 4, without statistics or attention over space."""
+    c.train.trainable = ("upscaler",)
+    c.model.upscaler = {
+        "in_channels": 6,
+        "out_channels": 3,
+        "patch": 4,
+        "norm": "rms",
+        "level_entries": 0,
+        "embedding_ratio": 2,
+        "middle_self_attend": False,
+        "levels": levels,
+    }
+    c.model.diffusion.prediction = "x0_skip"
+    c.data.degradation = {"factor": 2}
+    c.sample.sampler = "ddim"
+    c.sample.guidance_scale = 1.0
+    c.sample.clamp = True

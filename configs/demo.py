@@ -32,7 +32,7 @@ from configs import common
 from configs.demo_captioner import captioner, captioner_descriptive, captioner_short, size_head
 from configs.demo_decoders import decoder, distill, distill_refiner, distill_upscaler, refiner, upscaler
 from configs.demo_edits import image_prompt, inpaint_from
-from configs.demo_world import PART, SHAPES, begin_with_base, caption_stage_config
+from configs.demo_world import PART, base_stage_config, begin_with_base, caption_stage_config
 
 
 def vae():
@@ -167,7 +167,7 @@ def base():
 
     Letters are learnt here first, by the glyph encoder and xfnet: the stage before asks only where a word stands.
     """
-    c = caption_stage_config("base")
+    c = base_stage_config("base")
     c.train.trainable = ("glyph_encoder", "xfnet", "unet")
     c.init.vae = "vae"
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "appearance"
@@ -184,12 +184,8 @@ def base():
         ),
     }
     c.model.diffusion.schedule.time_scale = 20.0  # smooth enough for the tangents of distill_base
-    c.data.frames = c.data.buckets = SHAPES
     c.train.steps = 40_000
-    c.train.batch_size = 16
-    c.train.learning_rate = 1e-3
     c.train.rates.glyph_encoder = c.train.rates.xfnet = 0.5
-    c.train.objective.time_shift = 1.5
     c.sample.every = 4_000
     return c
 
@@ -204,7 +200,6 @@ def distill_base():
     c.train.objective.guidance_scales = (1.0, 5.0)
     c.train.objective.warmup = 500
     c.train.steps = 2_000
-    c.train.batch_size = 16
     c.train.learning_rate = 3e-4
     c.train.ema = 0.99
     c.sample.steps = 2

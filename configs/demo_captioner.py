@@ -86,7 +86,6 @@ def captioner_descriptive():
     c = fine_tune("descriptive")
     c.data.records = 40_000
     c.train.steps = 1_600
-    c.train.learning_rate = 1e-3
     return c
 
 

@@ -21,7 +21,6 @@ def decoder_config(stage):
     c.data.world = "whole"
     c.data.part = {"words": 0.9}
     c.model.diffusion.prediction = "x0_skip"
-    c.train.batch_size = 16
     c.train.learning_rate = 2e-3
     c.train.weight_decay = 0.0
     c.train.constant = 0.5
@@ -36,14 +35,11 @@ def decoder():
     c = decoder_config("decoder")
     c.train.trainable = ("decoder",)
     c.model.decoder = {
+        **common.PLAIN_DECODER,
         "channels": (80, 112),
-        "blocks": 1,
         "latent_channels": 16,
         "out_channels": 3,
         "patch": 4,
-        "time_entries": 0,
-        "embedding_ratio": 2,
-        "norm": "rms",
     }
     c.data.crop = 64
     c.train.objective.perturbation.noise = 0.1
@@ -75,15 +71,12 @@ def refiner():
     begin_with_base(c)
     set_caption_data(c)
     c.model.refiner = {
+        **common.PLAIN_DECODER,
         "channels": (40, 48),
-        "blocks": 1,
         "image_channels": 16,
         "latent_channels": 16,
         "out_channels": 16,
         "factor": 1,
-        "time_entries": 0,
-        "embedding_ratio": 2,
-        "norm": "rms",
     }
     c.data.captions = {"descriptive": 1.0}
     c.train.objective.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
@@ -99,28 +92,14 @@ def distill_refiner():
 
 
 def upscaler():
-    """From 128 to 256 pixels, in pixels folded 4 x 4: 3.2 M parameters, without statistics or attention over space."""
+    """From 128 to 256 pixels: 3.2 M parameters."""
     c = caption_stage_config("upscaler")
-    c.train.trainable = ("upscaler",)
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "base"
-    c.model.upscaler = {
-        "in_channels": 6,
-        "out_channels": 3,
-        "patch": 4,
-        "norm": "rms",
-        "level_entries": 0,
-        "embedding_ratio": 2,
-        "middle_self_attend": False,
-        "levels": (
-            ConfigDict({"channels": 96, "blocks": 1, "heads": 4}),
-            ConfigDict({"channels": 96, "blocks": 1, "heads": 4}),
-        ),
-    }
-    c.model.diffusion.prediction = "x0_skip"
+    level = ConfigDict({"channels": 96, "blocks": 1, "heads": 4})
+    common.set_pixel_upscaler(c, level, level)
     c.data.part = {**PART, "words": 0.7}
     c.data.size = (256, 256)
     c.data.crop = 128
-    c.data.degradation = {"factor": 2}
     c.train.steps = 3_000
     c.train.batch_size = 8
     c.train.learning_rate = 2e-3
@@ -129,9 +108,6 @@ def upscaler():
     c.sample.every = 1_000
     c.sample.count = 4
     c.sample.steps = 10
-    c.sample.sampler = "ddim"
-    c.sample.guidance_scale = 1.0
-    c.sample.clamp = True
     return c
 
 

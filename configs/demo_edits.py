@@ -8,18 +8,14 @@ dalle3-jax sample --checkpoint W/image_prompt --image-prompt picture.png --promp
 They have not been trained in this world yet.
 """
 
-from configs.demo_world import SHAPES, begin_with_base, caption_stage_config
+from configs.demo_world import base_stage_config, begin_with_base
 
 
 def edit_stage_config(stage):
-    """What they share: the text side and the UNet of the base model, in its three shapes."""
-    c = caption_stage_config(stage)
+    """What they share: the text side and the UNet of the base model."""
+    c = base_stage_config(stage)
     begin_with_base(c)
-    c.data.frames = c.data.buckets = SHAPES
     c.train.steps = 4_000
-    c.train.batch_size = 16
-    c.train.objective.time_shift = 1.5
-    c.sample.every = 1_000
     return c
 
 

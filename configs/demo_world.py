@@ -33,6 +33,14 @@ def set_caption_data(c):
     c.data.glyph_length = 24
 
 
+def base_stage_config(stage):
+    """What the base model shares with stages that go on with it in its three shapes."""
+    c = caption_stage_config(stage)
+    c.data.frames = c.data.buckets = SHAPES
+    c.train.objective.time_shift = 1.5
+    return c
+
+
 def begin_with_base(c):
     """The autoencoder, and text side and UNet of the base model."""
     c.init.vae = "vae"

@@ -133,14 +133,11 @@ def decoder():
     c.train.trainable = ("decoder",)
     c.init.vae = "vae"
     c.model.decoder = {
+        **common.PLAIN_DECODER,
         "channels": (8,),
-        "blocks": 1,
         "latent_channels": 4,
         "out_channels": 3,
         "patch": 8,
-        "time_entries": 0,
-        "embedding_ratio": 2,
-        "norm": "rms",
     }
     c.model.diffusion.prediction = "x0_skip"
     c.train.objective.crop = 16
@@ -166,14 +163,11 @@ def refiner():
     c = further_stage_config("refiner")
     c.train.trainable = ("refiner",)
     c.model.refiner = {
+        **common.PLAIN_DECODER,
         "channels": (8,),
-        "blocks": 1,
         "image_channels": 4,
         "out_channels": 4,
         "factor": 1,
-        "time_entries": 0,
-        "embedding_ratio": 2,
-        "norm": "rms",
     }
     c.train.objective.perturbation = ConfigDict({"noise": 0.3, "resampled": 0.5, "strength": 0.3, "steps": 2})
     return c
@@ -214,25 +208,10 @@ def image_prompt():
 def upscaler():
     """An upscaler of one level, in pixels, from 16 to 32 on a side."""
     c = further_stage_config("upscaler")
-    c.train.trainable = ("upscaler",)
     del c.init.vae, c.init.unet
-    c.model.upscaler = {
-        "in_channels": 6,
-        "out_channels": 3,
-        "patch": 4,
-        "norm": "rms",
-        "level_entries": 0,
-        "embedding_ratio": 2,
-        "middle_self_attend": False,
-        "levels": (ConfigDict({"channels": 8, "blocks": 1, "heads": 2}),),
-    }
-    c.model.diffusion.prediction = "x0_skip"
-    c.data.degradation = {"factor": 2}
+    common.set_pixel_upscaler(c, ConfigDict({"channels": 8, "blocks": 1, "heads": 2}))
     c.data.crop = 16
-    c.sample.sampler = "ddim"
-    c.sample.guidance_scale = 1.0
     c.sample.decoder_steps = 2
-    c.sample.clamp = True
     return c
 
 
