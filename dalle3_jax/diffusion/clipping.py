@@ -43,7 +43,7 @@ class Clipping:
 
 
 def build_clipping(**fields: float) -> Clipping:
-    """The clipping of these fields, as a release names them; ValueError for one unknown, or values that are no bounds."""
+    """The clipping of these fields, as a release names them; ValueError for others, and for no bounds."""
     known = [field.name for field in dataclasses.fields(Clipping)]
     if unknown := sorted(set(fields) - set(known)):
         raise ValueError(f"clipping has no field {', '.join(unknown)}: it has {', '.join(known)}")

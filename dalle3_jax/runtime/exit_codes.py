@@ -22,6 +22,7 @@ EXIT_INTERRUPTED = 130
 
 
 def print_error(error: object, code: int) -> int:
-    """Print the error in one line, and return the code."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    """Print the error, and the notes on it, in one line, and return the code."""
+    line = "; ".join([str(error), *getattr(error, "__notes__", ())])
+    print(f"error: {line}", file=sys.stderr, flush=True)
     return code

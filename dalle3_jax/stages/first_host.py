@@ -25,19 +25,25 @@ def on_first_host(context: Context, stage: Stage, ema: Params, use: Callable[[St
     """`use(stage, ema)`; of several processes the first alone calls it, and the others wait and get None.
 
     All of them give their parts of the parameters; the first lays them over its own devices, and builds a stage of
-    what lies there. All processes must call this at the same step.
+    what lies there. All processes must call this at the same step. What fails on the first is raised there, and an
+    OSError on the others.
     """
     if jax.process_count() == 1:
         return use(stage, ema)
     networks = context.networks
     loaded, average = processes.gather_params(networks.loaded), processes.gather_params(ema)
-    result = None
+    result, error = None, None
     if jax.process_index() == 0:
         mesh = sharding.make_mesh({"fsdp": -1}, jax.local_devices())
-        with jax.set_mesh(mesh):
-            own = replace(networks, loaded=place_params(loaded, networks, mesh))
-            result = use(build_stage(replace(context, networks=own)), place_params(average, networks, mesh))
+        try:
+            with jax.set_mesh(mesh):
+                own = replace(networks, loaded=place_params(loaded, networks, mesh))
+                result = use(build_stage(replace(context, networks=own)), place_params(average, networks, mesh))
+        except Exception as caught:
+            error = caught
     processes.barrier("the first host has done its work")
+    if processes.from_first_process(error is not None):
+        raise error or OSError("process 0 failed at what it does alone: its log says why")
     return result
 
 

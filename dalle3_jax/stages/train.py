@@ -137,6 +137,8 @@ def train_loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, boo
     watch = Watchdog(60 * c.hang_minutes, f"process {jax.process_index()}")
     programs: dict[Any, Step] = {}
     with report_bad_records(data), contextlib.closing(bar), contextlib.closing(watch), stop_requests() as stop:
+        if sample.every and first == 0:
+            write_first_preview(run, state, writer)
         if c.compile_first:
             for example in inputs.with_progress(iter(data.examples), len(data.examples), "compiling buckets"):
                 compiled_step(run, state, sharding.put_batch(example(), run.mesh), watch, programs)
@@ -152,7 +154,7 @@ def train_loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, boo
             if stopping and not last:
                 return state, True
             if sample.every and (last or step % sample.every == 0):
-                with watch.pause():
+                with watch.pause(), save_on_failure(run, state, step, data):
                     write_preview(run, state, step, writer)
         bar.flush()
     return state, False
@@ -184,6 +186,27 @@ def is_save_due(config: ConfigDict, step: int, saved_at: float) -> bool:
     if step % c.save_every == 0 or (jax.process_count() > 1 and step % c.log_every):
         return step % c.save_every == 0
     return hosts.from_first_process(time.monotonic() - saved_at > 60 * c.save_minutes)
+
+
+def write_first_preview(run: Run, state: TrainState, writer: logging.MetricsWriter) -> None:
+    """Preview what the run begins with; ValueError where that cannot be, hours before the first that is due."""
+    try:
+        write_preview(run, state, 0, writer)
+    except ValueError as error:
+        remedy = "mend config.sample, or do without previews by --config.sample.every=0"
+        raise ValueError(f"the preview of step 0 cannot be made: {error}; {remedy}") from None
+
+
+@contextlib.contextmanager
+def save_on_failure(run: Run, state: TrainState, step: int, data: Any) -> Iterator[None]:
+    """Save the step where what is done within fails, so that no step is lost by it; the error says so, and goes on."""
+    try:
+        yield
+    except Exception as error:
+        run.checkpointer.save(step, state, data.get_state())
+        run.checkpointer.wait()
+        error.add_note(f"step {step} is saved, the same command goes on from there")
+        raise
 
 
 def write_preview(run: Run, state: TrainState, step: int, writer: logging.MetricsWriter) -> None:

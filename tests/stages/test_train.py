@@ -1,5 +1,6 @@
 """The train command on the tiny config: what users and operators see."""
 
+import errno
 import functools
 import io
 import json
@@ -23,9 +24,10 @@ from dalle3_jax.commands.train import main
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.runtime.distributed import lock_folder
-from dalle3_jax.runtime.exit_codes import EXIT_SAVED
+from dalle3_jax.runtime.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_SAVED
 from dalle3_jax.stages import base as drawing
 from dalle3_jax.text.glyphs import encode_glyphs
+from dalle3_jax.training import logging
 from scripts.faults.trainings import saved_arrays
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +128,7 @@ def test_run_leaves_release_metrics_samples_and_records(whole):
     lines = metrics(folder)
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     assert {"loss", "psnr", "grad_norm", "learning_rate", "images_per_second", "skipped"} <= lines[0].keys()
-    assert [path.name for path in sorted((folder / "samples").iterdir())] == ["00000004.png", "00000008.png"]
+    assert [path.stem for path in sorted((folder / "samples").iterdir())] == ["00000000", "00000004", "00000008"]
     assert json.loads((folder / "config.json").read_text())["train"]["stage"] == "vae"
     assert "jax" in json.loads((folder / "versions.json").read_text())
 
@@ -149,6 +151,38 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process.communicate()
     assert main(arguments(workdir, "--config.train.release_dtype=int8")) == 0
     return workdir
+
+
+def fail_at(call: int, error: Exception):
+    """A stand-in for what writes a preview, of which one call fails."""
+    calls = iter(range(1, call + 1))
+
+    def save(*_):
+        if next(calls) == call:
+            raise error
+
+    return save
+
+
+def test_a_preview_that_cannot_be_made_ends_the_run_before_its_first_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logging, "save_image_rows", fail_at(1, ValueError("no such font")))
+    assert main(arguments(tmp_path, "--config.sample.every=4")) == EXIT_BAD_INPUT
+    error = capsys.readouterr().err
+    assert "error: the preview of step 0 cannot be made: no such font; mend config.sample" in error
+    assert not (tmp_path / "vae" / "checkpoints").exists()
+
+
+def test_a_preview_that_fails_later_costs_no_step(whole, tmp_path, monkeypatch, capsys):
+    words = arguments(tmp_path, "--config.sample.every=3", "--config.train.save_every=100")
+    with monkeypatch.context() as patch:
+        patch.setattr(logging, "save_image_rows", fail_at(2, OSError(errno.ENOSPC, "No space left on device")))
+        assert main(words) == EXIT_FAILED
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith("No space left on device; step 3 is saved, the same command goes on from there")
+    assert finished_steps(tmp_path / "vae" / "checkpoints") == [3]
+    assert main(words) == 0
+    assert [path.stem for path in sorted((tmp_path / "vae" / "samples").iterdir())] == ["00000006", "00000008"]
+    assert_same(end(tmp_path), end(whole))
 
 
 def test_sigkill_then_resume_ends_as_the_uninterrupted_run(whole, resumed):
@@ -252,7 +286,7 @@ def lettered(whole, reader_folder, tmp_path_factory) -> Path:
 def test_the_text_stage_teaches_every_part_of_the_text_side(lettered):
     folder = lettered / "text"
     assert metrics(folder)[-1]["explained"] < 1
-    assert [path.name for path in (folder / "samples").iterdir()] == ["00000003.png"]
+    assert {path.name for path in (folder / "samples").iterdir()} == {"00000000.png", "00000003.png"}
     assert set(load_release(folder / "release").modules) == {"text_encoder", "glyph_encoder", "xfnet", "latent_head"}
 
 
@@ -267,7 +301,7 @@ def test_base_goes_on_from_the_text_stage_and_leaves_what_is_not_trainable_alone
 
 def test_a_base_stage_is_scored_by_the_suite_that_it_names(lettered):
     figures = [line for line in metrics(lettered / "base") if "held_out/all prompts" in line]
-    assert [line["step"] for line in figures] == [3]
+    assert [line["step"] for line in figures] == [0, 3]
     assert all(0 <= share <= 1 for name, share in figures[0].items() if name != "step")
 
 
@@ -275,7 +309,7 @@ def test_a_glyph_encoder_learns_and_is_released(lettered):
     folder = lettered / "base"
     release = load_release(folder / "release")
     assert release.text == {"length": 16, "glyph_length": 12}
-    assert [path.name for path in (folder / "samples").iterdir()] == ["00000003.png"]
+    assert {path.name for path in (folder / "samples").iterdir()} == {"00000000.png", "00000003.png"}
     saved = saved_arrays(folder / "checkpoints" / "00000003")
     bias = saved["['params']['xfnet']['project_glyphs']['bias']"]
     assert np.abs(bias).max() > 0
