@@ -11,7 +11,8 @@ name. The two flows through the package, and the rooms that they pass:
     generate   prompt -> revised prompt, size (prompting) -> token ids, mask (text)
                -> T5: text features (b l d) -> xfnet: tokens (b m d), vector (b v) (models)
                -> UNet inside one jitted sampling loop -> latents (b h w c) (diffusion, joined in pipeline)
-               -> decoder: vae | consistency | refiner + vae -> image (b 8h 8w 3) -> PNG + metadata (pipeline)
+               -> decoder: vae | consistency | refiner + vae -> image (b 8h 8w 3)
+               -> upscaler, where asked for -> PNG + metadata (pipeline)
 
     train      records (image, captions, size) -> caption choice, bucket, crop -> batch (data)
                -> task -> objective -> TrainState (training, run by stages) -> checkpoint -> release (checkpoints)

@@ -1,6 +1,7 @@
 """What the prose names exists: files, modules, commands, and what its examples import."""
 
 import ast
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,12 @@ from pathlib import Path
 import pytest
 
 from dalle3_jax.commands import COMMANDS
+from dalle3_jax.models.build import NETWORKS, NOT_FIELDS
+from dalle3_jax.models.decoder import DecoderUNet
+from dalle3_jax.models.t5 import T5Encoder
+from dalle3_jax.models.unet import UNet
+from dalle3_jax.models.vae import VAE
+from dalle3_jax.models.xfnet import XFNet
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -83,6 +90,14 @@ def test_what_a_page_names_exists(page):
     if page.name == "CHANGELOG.md":  # what is new in it, without the table of what things were called before
         text = "\n".join(line for line in text.split("\n## [")[1].splitlines() if not line.startswith("  |"))
     assert sorted(set(missing(text, page.parent))) == []
+
+
+def test_the_page_of_networks_names_every_kind_and_every_field_of_those_with_a_table():
+    page = (ROOT / "docs" / "networks.md").read_text()
+    names = set(NETWORKS)
+    for network in (T5Encoder, XFNet, UNet, VAE, DecoderUNet):
+        names |= {field.name for field in dataclasses.fields(network)} - set(NOT_FIELDS)
+    assert sorted(name for name in names if not re.search(rf"`{name}[`=]", page)) == []
 
 
 @pytest.mark.parametrize(
