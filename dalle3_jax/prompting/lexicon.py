@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from dalle3_jax.data.scenes.layouts import OVER, PHRASES, TO_THE_LEFT, TO_THE_RIGHT, UNDER
 from dalle3_jax.prompting.ordinary_words import ADJECTIVES
 
 __all__ = ["KNOWN", "NUMBERS", "ONE", "PLACES", "RELATIONS", "Lexicon", "Paraphrases", "phrase_pattern"]
@@ -19,21 +20,17 @@ COLOURS = (
     *("gray", "golden", "silver", "turquoise", "teal", "beige", "crimson", "cyan", "magenta"),
 )
 PLACES: Mapping[str, tuple[str, ...]] = {
-    "centre": ("in the centre", "in the middle", "in the center"),
-    "left": ("on the left", "on the left side", "at the left", "on the left hand side"),
-    "right": ("on the right", "on the right side", "at the right", "on the right hand side"),
-    "top": ("at the top", "near the top", "at the upper edge"),
-    "bottom": ("at the bottom", "near the bottom", "at the lower edge"),
-    "top left": ("in the top left corner", "in the upper left corner", "at the top left"),
-    "top right": ("in the top right corner", "in the upper right corner", "at the top right"),
-    "bottom left": ("in the bottom left corner", "in the lower left corner", "at the bottom left"),
-    "bottom right": ("in the bottom right corner", "in the lower right corner", "at the bottom right"),
+    **PHRASES,
+    "left": (*PHRASES["left"], "on the left hand side"),
+    "right": (*PHRASES["right"], "on the right hand side"),
 }
+"""What scenes say of a place, and more that people do."""
+
 RELATIONS: Mapping[str, tuple[str, ...]] = {
-    "left of": ("to the left of", "on the left of", "left of"),
-    "right of": ("to the right of", "on the right of", "right of"),
-    "above": ("above", "over", "on top of"),
-    "below": ("below", "under", "underneath", "beneath"),
+    "left of": TO_THE_LEFT,
+    "right of": TO_THE_RIGHT,
+    "above": OVER,
+    "below": (*UNDER, "beneath"),
     "behind": ("behind",),
     "in front of": ("in front of",),
     "beside": ("next to", "beside", "alongside"),
