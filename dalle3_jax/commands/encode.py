@@ -14,6 +14,7 @@ import argparse
 
 from dalle3_jax.commands import MEMORY_REMEDIES
 from dalle3_jax.commands.cli import CommandParser
+from dalle3_jax.data.caches import LATENTS_BATCH
 from dalle3_jax.runtime import cluster
 
 __all__ = ["main"]
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("--text", action="store_true", help=text)
     made.add_argument("--count", type=int, default=0, metavar="N", help="only the first N records (scenes need it)")
     text = "rows that are encoded together, on all devices of a host (default: %(default)s)"
-    made.add_argument("--batch-size", type=int, default=32, metavar="N", help=text)
+    made.add_argument("--batch-size", type=int, default=LATENTS_BATCH, metavar="N", help=text)
     cluster.add_host_flags(made)
     return made
 

@@ -11,7 +11,7 @@ from dalle3_jax.nn.attention import KV, PromptedKV
 from dalle3_jax.nn.transformer import ContextKeys
 from dalle3_jax.typing import Array, Bool, Float, Params
 
-__all__ = ["Condition", "ProjectedCondition", "encode_text"]
+__all__ = ["Condition", "ProjectedCondition", "encode_text", "serialize_records"]
 
 
 class Condition(NamedTuple):
@@ -39,8 +39,13 @@ class ProjectedCondition(NamedTuple):
     score: Float[Array, " b"] | None = None
 
 
-for record in (Condition, KV, ProjectedCondition, PromptedKV):  # programs that take or return them are kept in files
-    export.register_namedtuple_serialization(record, serialized_name=f"dalle3_jax.{record.__name__}")
+def serialize_records(*records: type) -> None:
+    """Give records (NamedTuples) names under which programs that take or return them are kept in files."""
+    for record in records:
+        export.register_namedtuple_serialization(record, serialized_name=f"dalle3_jax.{record.__name__}")
+
+
+serialize_records(Condition, KV, ProjectedCondition, PromptedKV)
 
 
 def encode_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping[str, Array]) -> Condition:

@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax import export
 from jax.sharding import Mesh
 
 from dalle3_jax.diffusion import prediction, samplers
 from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.diffusion.spacing import pad_times
-from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text
+from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text, serialize_records
 from dalle3_jax.models.unet_call import (
     AESTHETIC_SCORE,
     NEGATIVE_AESTHETIC_SCORE,
@@ -66,8 +65,7 @@ INITIAL, LOOP, DECODER = 0, 1, 2
 CORRECTIONS = 2
 """Fixed-point iterations of each step of an inversion."""
 
-for record in (GuidanceRows, KnownRows, samplers.SamplerState):
-    export.register_namedtuple_serialization(record, serialized_name=f"dalle3_jax.{record.__name__}")
+serialize_records(GuidanceRows, KnownRows, samplers.SamplerState)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.data import batches, files
 from dalle3_jax.data.bad_records import describe_bad
-from dalle3_jax.data.caches import latent_cache
+from dalle3_jax.data.caches import LATENTS_BATCH, latent_cache
 from dalle3_jax.data.sources.scenes import ENDLESS
 from dalle3_jax.runtime import processes
 from dalle3_jax.runtime.distributed import enable_compilation_cache
@@ -36,7 +36,12 @@ def encoding_config(config: ConfigDict, text: bool, checkpoint: str | None = Non
 
 
 def encode_dataset(
-    config: ConfigDict, workdir: Path, folder: str, text: bool = False, count: int = 0, batch_size: int = 32
+    config: ConfigDict,
+    workdir: Path,
+    folder: str,
+    text: bool = False,
+    count: int = 0,
+    batch_size: int = LATENTS_BATCH,
 ) -> latent_cache.LatentCache:
     """Writes the cache of the config's data, or what is missing of it; `count` records, 0: all of them."""
     enable_compilation_cache()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dalle3_jax.data import settings
 from dalle3_jax.data.batches import Batches, open_source
-from dalle3_jax.data.caches import latent_cache, latent_writer
+from dalle3_jax.data.caches import LATENTS_BATCH, latent_cache, latent_writer
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars
 from dalle3_jax.data.caption_versions import usable_captions
 from dalle3_jax.data.sources import Source
@@ -38,8 +38,6 @@ __all__ = [
     "text_lengths",
     "vae_encoder",
 ]
-
-LATENTS_BATCH = 32
 
 EncodeImages = Callable[[np.ndarray], Array]
 

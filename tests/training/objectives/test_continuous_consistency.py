@@ -178,11 +178,6 @@ def test_a_student_samples_in_one_and_two_steps_what_its_guided_teacher_does_in_
         exact, blurred = sample(trained, scale, "ddim", 200), sample(trained, scale, "ddim", 2)
         one, two = (sample(trained, scale, "consistency", steps) for steps in (1, 2))
         assert jnp.mean(jnp.abs(one - exact)) < 0.4 * jnp.mean(jnp.abs(blurred - exact))  # image by image
-        print(
-            jnp.mean(jnp.abs(one - exact)),
-            jnp.mean(jnp.abs(blurred - exact)),
-            [jnp.mean(jnp.abs(jnp.sort(x) - jnp.sort(exact))) for x in (one, two, blurred)],
-        )
         far, near = (jnp.mean(jnp.abs(jnp.sort(x) - jnp.sort(exact))) for x in (blurred, two))
         assert near < 0.4 * far  # as a distribution: the second step has noise of its own
 
