@@ -8,9 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dalle3_jax.checkpoints.releases import Release
-from dalle3_jax.data.settings import bucket_sizes
-from dalle3_jax.diffusion import prediction, schedules
+from dalle3_jax.diffusion import schedules
 from dalle3_jax.evaluation.prompts import shorten_errors
 from dalle3_jax.evaluation.report import Report
 from dalle3_jax.evaluation.score import PROTOCOLS, ocr_for, score_model, usable_prompts
@@ -22,18 +20,15 @@ from dalle3_jax.reading.scene_reader import Reader
 from dalle3_jax.stages import distillation, inputs
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.context import Context
-from dalle3_jax.stages.latents import latent_batches, text_lengths
+from dalle3_jax.stages.denoising import assemble_stage, denoising_loss
+from dalle3_jax.stages.latents import latent_batches
 from dalle3_jax.stages.networks import StageNetworks
-from dalle3_jax.stages.stage import Stage, training_metadata
+from dalle3_jax.stages.stage import Stage
 from dalle3_jax.training import logging, tasks
 from dalle3_jax.training.objectives.continuous_consistency import continuous_consistency_loss
-from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.typing import LossFn, Params
 
-__all__ = ["assemble_stage", "base_stage", "denoising_loss", "distill_base_stage"]
-
-Preview = Callable[[Pipeline, Path, int], Mapping[str, float]]
-"""(pipeline, file, step) -> figures by name; leaves a picture in the file."""
+__all__ = ["base_stage", "distill_base_stage"]
 
 
 def base_stage(context: Context, *, time_shift: float = 1.0) -> Stage:
@@ -99,22 +94,6 @@ def is_same_process(diffusion: Mapping[str, Any], other: Mapping[str, Any]) -> b
     return schedules.build_schedule(**diffusion["schedule"]) == schedules.build_schedule(**other["schedule"])
 
 
-def denoising_loss(
-    context: Context, task: tasks.MakeTask, component: str, diffusion: Mapping[str, Any], time_shift: float
-) -> LossFn:
-    """The loss of a component that learns a task of the base model, of this schedule and prediction."""
-    schedule = schedules.build_schedule(**diffusion["schedule"])
-    prediction.check_prediction(schedule, diffusion["prediction"])
-    return diffusion_loss(
-        task,
-        component,
-        schedule=schedule,
-        predict=diffusion["prediction"],
-        weighting=context.config.model.diffusion.weighting,
-        time_shift=time_shift,
-    )
-
-
 def assemble_base_stage(
     context: Context,
     loss_fn: LossFn,
@@ -128,27 +107,6 @@ def assemble_base_stage(
     return assemble_stage(context, loss_fn, diffusion, preview, data, sampling, frozen)
 
 
-def assemble_stage(
-    context: Context,
-    loss_fn: LossFn,
-    diffusion: Mapping[str, Any],
-    preview: Preview,
-    data: Callable[[], Any],
-    sampling: Mapping[str, Any] = MappingProxyType({}),
-    frozen: Params = MappingProxyType({}),
-) -> Stage:
-    """The stage of a model that samples as this section `diffusion` says, whose previews are made by its pipeline."""
-    config = context.config
-    inputs.check_preview_prompts(config, context.networks.latent().factor)
-    defaults = {key: config.sample[key] for key in ("steps", "sampler", "guidance_scale")}
-    release = release_builder(context, diffusion, {**defaults, **sampling})
-
-    def preview_ema(ema: Params, path: Path, step: int) -> Mapping[str, float]:
-        return preview(Pipeline(release(ema, step)), path, step)
-
-    return Stage(loss_fn=loss_fn, data=data, preview=preview_ema, release=release, frozen=frozen)
-
-
 def preview_prompts(
     config: ConfigDict, score: Callable[[Pipeline], Report] | None, pipeline: Pipeline, path: Path, step: int
 ) -> Mapping[str, float]:
@@ -158,34 +116,6 @@ def preview_prompts(
     if cells:
         logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
     return score(pipeline).shares() if score else {}
-
-
-def release_builder(
-    context: Context, diffusion: Mapping[str, Any], sampling: Mapping[str, Any]
-) -> Callable[[Params, int], Release]:
-    """Makes the release of a base model, of its averaged parameters and the steps taken.
-
-    It samples as the section `diffusion` says, whose `weighting` is of the training alone; it has no text where the
-    release that its UNet is from has none (zeros, for SDXL).
-    """
-    config, networks, tokenizer, latent = context.config, context.networks, context.tokenizer, context.networks.latent()
-    begun = networks.releases.get("unet")
-    null = {"zero_null": True} if begun and begun.text.get("zero_null") else {}
-
-    def release(ema: Params, step: int) -> Release:
-        return Release(
-            dict(networks.modules),
-            {**networks.loaded, **ema},
-            latent,
-            diffusion={key: value for key, value in diffusion.items() if key != "weighting"},
-            text=text_lengths(config) | null,
-            sizes=bucket_sizes(inputs.data_section(config)),
-            sampling=dict(sampling),
-            training=training_metadata(config, step),
-            tokenizer=tokenizer.to_json(),
-        )
-
-    return release
 
 
 def suite_scorer(config: ConfigDict) -> Callable[[Pipeline], Report] | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dalle3_jax.checkpoints.latents import DecoderSettings
 from dalle3_jax.checkpoints.releases import Release
-from dalle3_jax.diffusion import prediction, schedules
+from dalle3_jax.diffusion import schedules
 from dalle3_jax.evaluation.decoders.fidelity import psnr
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import text_components
@@ -21,11 +21,11 @@ from dalle3_jax.pipeline.specs import DecoderSpec
 from dalle3_jax.stages import distillation, inputs
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.denoising import denoising_loss
 from dalle3_jax.stages.distillation import DECODERS
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.training import logging, tasks
 from dalle3_jax.training.objectives.consistency import consistency_loss
-from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.training.tasks import NO_PERTURBATION
 from dalle3_jax.typing import Array, LossFn, Params
 
@@ -44,16 +44,7 @@ def decoder_stage(
     task = decoder_task(context, component, crop, perturbation)
     settings = {"steps": config.sample.steps, "clamp": config.sample.clamp, **schedule_and_prediction(diffusion)}
     decoding = DecoderSettings("diffusion", context.networks.latent(), **settings)
-    schedule = schedules.build_schedule(**decoding.schedule)
-    prediction.check_prediction(schedule, decoding.prediction)
-    loss_fn = diffusion_loss(
-        task,
-        component,
-        schedule=schedule,
-        predict=decoding.prediction,
-        weighting=diffusion["weighting"],
-        time_shift=time_shift,
-    )
+    loss_fn = denoising_loss(context, task, component, vars(decoding), time_shift)
     return assemble_decoder_stage(context, component, loss_fn, decoding, captions=bool(perturbation.resampled))
 
 

@@ -11,16 +11,15 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dalle3_jax.models.captioner import Captioner
-from dalle3_jax.models.glyph import text_components
 from dalle3_jax.models.image_prompt import add_image_keys
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.unet_call import apply_unet, project_condition
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.png import to_pixels
-from dalle3_jax.stages import distillation, inputs
-from dalle3_jax.stages.base import assemble_stage, denoising_loss
+from dalle3_jax.stages import inputs
 from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.denoising import assemble_further_stage
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.stage import Stage, apply_network
 from dalle3_jax.training import logging
@@ -36,12 +35,7 @@ def image_prompt_stage(context: Context, *, time_shift: float = 1.0, image_dropo
     `image_dropout` is the share of images whose features are zeros, as those of no image are in sampling; captions are
     dropped as config.data.dropout says. Its schedule, prediction, spacing and clipping are the base model's.
     """
-    config, networks = context.config, context.networks
-    networks.require(*text_components(networks.modules), "unet", "vae", "captioner")
-    distillation.trained_component(config, ("image_prompt",))
-    if config.data.latents or config.data.cache:
-        raise ValueError("data.latents, or data.cache, keep no images for the captioner to see: use neither")
-    diffusion = distillation.teacher_release(networks, "unet").diffusion
+    networks = context.networks
     task = follow_images(
         networks.encode_latents,
         networks.encode_text,
@@ -49,9 +43,7 @@ def image_prompt_stage(context: Context, *, time_shift: float = 1.0, image_dropo
         functools.partial(prompted_unet, networks),
         dropout=image_dropout,
     )
-    loss_fn = denoising_loss(context, task, "image_prompt", diffusion, time_shift)
-    data = functools.partial(inputs.batches, context)
-    return assemble_stage(context, loss_fn, diffusion, functools.partial(preview_variations, context.config), data)
+    return assemble_further_stage(context, "image_prompt", task, preview_variations, time_shift, ("captioner",))
 
 
 def preview_variations(config: ConfigDict, pipeline: Pipeline, path: Path, step: int) -> Mapping[str, float]:

@@ -1,6 +1,5 @@
 """The stage of the inpainting UNet: the base model's, shown a mask and what is around it."""
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,13 +8,12 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.png import to_pixels
-from dalle3_jax.stages import distillation, inputs
-from dalle3_jax.stages.base import assemble_stage, denoising_loss
+from dalle3_jax.stages import inputs
 from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.denoising import assemble_further_stage
 from dalle3_jax.stages.stage import Stage
 from dalle3_jax.training import logging
 from dalle3_jax.training.edit_tasks import paint_into_masks
@@ -30,16 +28,9 @@ def inpaint_stage(context: Context, *, time_shift: float = 1.0, whole: float = 0
     `whole` is the share of masks that cover the image: those keep it able to make images of text alone. Its schedule,
     prediction, spacing and clipping are the base model's, its defaults of sampling config.sample's.
     """
-    config, networks = context.config, context.networks
-    networks.require(*text_components(networks.modules), "unet", "vae")
-    distillation.trained_component(config, ("unet",))
-    if config.data.latents or config.data.cache:
-        raise ValueError("data.latents, or data.cache, keep no images for masks to be laid over: use neither")
-    diffusion = distillation.teacher_release(networks, "unet").diffusion
+    networks = context.networks
     task = paint_into_masks(networks.encode_latents, networks.encode_text, networks.unet, whole=whole)
-    loss_fn = denoising_loss(context, task, "unet", diffusion, time_shift)
-    data = functools.partial(inputs.batches, context)
-    return assemble_stage(context, loss_fn, diffusion, functools.partial(preview_edits, context.config), data)
+    return assemble_further_stage(context, "unet", task, preview_edits, time_shift)
 
 
 def preview_edits(config: ConfigDict, pipeline: Pipeline, path: Path, step: int) -> Mapping[str, float]:

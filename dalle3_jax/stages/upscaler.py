@@ -15,7 +15,7 @@ from dalle3_jax.checkpoints.latents import Latent
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.checkpoints.upscaler_settings import UpscalerSettings
 from dalle3_jax.data.batches import make_batches
-from dalle3_jax.diffusion import prediction, schedules
+from dalle3_jax.diffusion import schedules
 from dalle3_jax.evaluation.decoders.fidelity import psnr
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.models.unet import UNet
@@ -25,11 +25,11 @@ from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.stages import distillation, inputs
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.denoising import denoising_loss
 from dalle3_jax.stages.latents import text_lengths
 from dalle3_jax.stages.stage import Stage, training_metadata
 from dalle3_jax.training import logging, tasks
 from dalle3_jax.training.objectives.consistency import consistency_loss
-from dalle3_jax.training.objectives.diffusion import diffusion_loss
 from dalle3_jax.typing import LossFn, Params
 
 __all__ = ["distill_upscaler_stage", "shrink_mean", "upscaler_stage"]
@@ -45,16 +45,7 @@ def upscaler_stage(context: Context, *, time_shift: float = 1.0, most_noise: flo
     diffusion = plain_config(config.model.diffusion)
     sampling = {key: config.sample[key] for key in ("sampler", "guidance_scale")}
     settings = upscaler_settings(context, diffusion, most_noise, steps=config.sample.steps, **sampling)
-    schedule = schedules.build_schedule(**settings.schedule)
-    prediction.check_prediction(schedule, settings.prediction)
-    loss_fn = diffusion_loss(
-        upscaler_task(context, settings),
-        "upscaler",
-        schedule=schedule,
-        predict=settings.prediction,
-        weighting=diffusion["weighting"],
-        time_shift=time_shift,
-    )
+    loss_fn = denoising_loss(context, upscaler_task(context, settings), "upscaler", vars(settings), time_shift)
     return assemble_upscaler_stage(context, loss_fn, settings)
 
 

@@ -114,7 +114,7 @@ def test_a_preview_shows_every_prompt(workdir):
 @pytest.mark.parametrize(
     ("overrides", "error"),
     [
-        (["--config.data.latents=8"], "keep no images for the captioner to see"),
+        (["--config.data.latents=8"], "keep no images, which this stage looks at"),
         (["--config.train.objective.image_dropout=2"], "image_dropout is 2"),
         (["--config.train.trainable=('image_prompt','unet')"], "this stage trains image_prompt alone"),
         (["--config.init.captioner=base"], "config.init.captioner"),

@@ -134,7 +134,7 @@ def test_a_preview_shows_every_prompt(workdir):
     ("overrides", "error"),
     [
         (["--config.model.unet.in_channels=8"], "config.model.unet differs from the network in"),
-        (["--config.data.latents=8"], "keep no images for masks to be laid over"),
+        (["--config.data.latents=8"], "keep no images, which this stage looks at"),
         (["--config.train.objective.whole=1.5"], "whole is 1.5"),
         (["--config.train.trainable=('unet','xfnet')"], "this stage trains unet alone"),
     ],
