@@ -17,17 +17,34 @@ from dalle3_jax.ablations.caption_study import CaptionPrompts, write_captions
 from dalle3_jax.ablations.study import CURVES, SHIPPED, Study, stage_folder_name
 from dalle3_jax.ablations.summary import RunResult, ablation_figure, ablation_markdown
 from dalle3_jax.checkpoints.training import finished_steps, verify_step
+from dalle3_jax.evaluation import plots
 from dalle3_jax.files import write_whole
 from dalle3_jax.loading.locate import DEMO
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.album import slug
-from dalle3_jax.runtime.distributed import lock_folder
+from dalle3_jax.runtime.distributed import enable_compilation_cache, lock_folder
 from dalle3_jax.stages.config import plain_config
+from dalle3_jax.stages.config_files import find_config
 from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import load_stage_networks
 from dalle3_jax.stages.table import build_stage
 from dalle3_jax.stages.train import prepare_run, train_stage
 from dalle3_jax.training import sharding
+
+
+def run_ablation(config: str, workdir: Path, out: str | None = None) -> int:
+    """Trains and measures what is not yet, and writes the report into the workdir and `out`; returns the exit code."""
+    if not plots.has_matplotlib():
+        raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
+    study = studies.load_study(find_config(config, "ablations"), workdir)
+    results.check_results(study, workdir)
+    enable_compilation_cache()
+    if code := run_study(study, workdir):
+        return code
+    if lacking := results.missing_runs(study, workdir):
+        print(f"other processes are still at {', '.join(lacking)}; the last one to end writes the table")
+        return 0
+    return write_ablation_report(study, workdir, [workdir, *map(Path, filter(None, [out]))])
 
 
 def run_study(study: Study, workdir: Path) -> int:

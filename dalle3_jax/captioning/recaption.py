@@ -15,18 +15,19 @@ from tqdm import tqdm
 from dalle3_jax.captioning import CaptionDecoding, guards
 from dalle3_jax.captioning.species import General, generalise_species, names_digest
 from dalle3_jax.data import files
+from dalle3_jax.data.batches import open_source
 from dalle3_jax.data.caches import sidecar_writer, sidecars
 from dalle3_jax.data.image_files import WHITE
 from dalle3_jax.data.records import BadRecord
 from dalle3_jax.data.sources import Source
-from dalle3_jax.data.sources.scenes import ScenesSource
+from dalle3_jax.data.sources.scenes import ENDLESS, ScenesSource
 from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.reading import ocr
 from dalle3_jax.runtime import processes
 from dalle3_jax.runtime.distributed import enable_compilation_cache
 from dalle3_jax.runtime.versions import versions
 
-__all__ = ["Guards", "RecaptionResult", "captions_metadata", "make_captioning", "recaption"]
+__all__ = ["Guards", "RecaptionResult", "captions_metadata", "make_captioning", "recaption", "recaption_dataset"]
 
 LOOKED_AT = 100
 """Records among which the first good one shows what versions of captions there are."""
@@ -81,6 +82,15 @@ class RecaptionResult:
     written: int
     seconds: float
 
+    def summary(self, folder: str) -> str:
+        """A line on the folder: its records, the pace, and what was changed or left out."""
+        pace = f"{self.written / self.seconds:.1f} records/s" if self.written else "nothing was left to do"
+        flags, bad = (
+            ", ".join(f"{n} {name}" for name, n in self.record[part].items()) or "none" for part in ("flags", "bad")
+        )
+        counts = f"{self.record['count']} records, captions {self.record['version']!r}; {pace}"
+        return f"{folder}: {counts}; guards: {flags}; left out: {bad}"
+
 
 def captions_metadata(
     source: Source, version: str, captioner: Any, decoding: CaptionDecoding, guards: Guards
@@ -122,6 +132,29 @@ def check_new_version(source: Source, version: str) -> None:
         if version in known:
             raise ValueError(f"the records have captions {version!r} already: give another --version")
         return
+
+
+def recaption_dataset(
+    folder: str,
+    data: Mapping[str, Any],
+    captioner: Any,
+    version: str,
+    decoding: CaptionDecoding,
+    guards: Guards,
+    count: int = 0,
+    batch_size: int = 64,
+) -> RecaptionResult:
+    """Writes new captions of the records of a data section (`data.settings`), or what is missing of them.
+
+    `count` records, 0: all of them.
+    """
+    source = open_source(data)
+    if not count and len(source) == ENDLESS:
+        raise ValueError("scenes have no end: say by --count how many records are to be captioned")
+    metadata = captions_metadata(source, version, captioner, decoding, guards)
+    reading = data["threads"], data["background"]
+    captioning = make_captioning(source, captioner, decoding, guards, batch_size, *reading)
+    return recaption(folder, source, metadata, captioning, count or len(source), most_bad=data["max_bad"])
 
 
 def recaption(

@@ -25,28 +25,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--workdir", required=True, metavar="W", help="folder of the runs")
     parser.add_argument("--out", metavar="DIR", help="folder for another copy of the table and the plot")
     arguments = parser.parse_args(argv)
-    return run_ablation(arguments.config, Path(arguments.workdir).absolute(), arguments.out)
+    with failures(FloatingPointError, OSError, remark="the same command goes on from what is saved"), bad_input():
+        from dalle3_jax.ablations.run import run_ablation  # which brings jax, and help comes at once
 
-
-def run_ablation(config: str, workdir: Path, out: str | None) -> int:
-    """Train and measure what is not yet; the libraries are imported here, so that help comes at once."""
-    from dalle3_jax.ablations import results
-    from dalle3_jax.ablations import study as studies
-    from dalle3_jax.ablations.run import run_study, write_ablation_report
-    from dalle3_jax.evaluation import plots
-    from dalle3_jax.runtime.distributed import enable_compilation_cache
-    from dalle3_jax.stages.config_files import find_config
-
-    remark = "the same command goes on from what is saved"
-    with failures(FloatingPointError, OSError, remark=remark), bad_input():
-        if not plots.has_matplotlib():
-            raise ValueError('the plot at the end needs matplotlib: pip install "dalle3_jax[eval]"')
-        study = studies.load_study(find_config(config, "ablations"), workdir)
-        results.check_results(study, workdir)
-        enable_compilation_cache()
-        if code := run_study(study, workdir):
-            return code
-        if lacking := results.missing_runs(study, workdir):
-            print(f"other processes are still at {', '.join(lacking)}; the last one to end writes the table")
-            return 0
-        return write_ablation_report(study, workdir, [workdir, *map(Path, filter(None, [out]))])
+        return run_ablation(arguments.config, Path(arguments.workdir).absolute(), arguments.out)

@@ -110,6 +110,16 @@ def flag_name(name: str) -> str:
     return "-n" if name == "n" else "--" + name.replace("_", "-")
 
 
+def number_errors(arguments: argparse.Namespace, least: Mapping[str, int]) -> list[str]:
+    """Errors of those of the arguments that are below the least number that each may be."""
+    values = {name: getattr(arguments, name, None) for name in least}
+    return [
+        f"{flag_name(name)} {value} must be at least {least[name]}"
+        for name, value in values.items()
+        if value is not None and value < least[name]
+    ]
+
+
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given on the command line; ValueError for one that cannot be read."""
     given = {name: getattr(arguments, name, None) for name, setting in SETTINGS.items() if setting.has_flag}
@@ -234,13 +244,3 @@ def open_pipeline(
         how["mesh"] = jax.sharding.Mesh(jax.local_devices(), "data")
     with warnings_as_notes():
         return Pipeline.load(checkpoint, decoders=decoders, adapter=adapter[0], adapter_encoder=adapter[1], **how)
-
-
-def parse_scene_size(text: str) -> tuple[int, int]:
-    """(width, height) of "WIDTHxHEIGHT"."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ValueError(f"size {text!r}: write WIDTHxHEIGHT, as in 128x128")
-    if min(int(width), int(height)) < 32 or int(width) % 8 or int(height) % 8:
-        raise ValueError(f"size {text!r}: both sides must be multiples of 8 and at least 32")
-    return int(width), int(height)

@@ -31,39 +31,9 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     with bad_input():
+        from dalle3_jax.stages.run_release import export_release
+
         given = Path(arguments.workdir), Path(arguments.folder), arguments.dtype, arguments.add, arguments.decoder
         for line in export_release(*given, format=arguments.format):
             print(line)
     return 0
-
-
-def export_release(
-    workdir: Path,
-    folder: Path,
-    dtype: str | None = None,
-    add: Sequence[str] = (),
-    decoder: str | None = None,
-    format: str = "release",
-) -> list[str]:
-    """Writes the release and returns what to say of it; ValueError when there is no checkpoint that is good."""
-    from dalle3_jax.checkpoints.release_record import is_release
-    from dalle3_jax.checkpoints.releases import load_release, save_release
-    from dalle3_jax.checkpoints.weights import check_release_type, parse_dtype
-    from dalle3_jax.loading.export_diffusers import export_diffusers
-    from dalle3_jax.loading.open import float_type, stored_dtype
-    from dalle3_jax.pipeline.joined_release import join_decoders
-    from dalle3_jax.stages.run_release import checkpoint_release
-
-    if is_release(workdir):
-        dtype = dtype or (stored_dtype(workdir) if format == "release" else float_type(workdir))
-        release = load_release(workdir)
-        step = int(release.training.get("steps", 0))
-    else:
-        release, step = checkpoint_release(workdir)
-    check = check_release_type if format == "release" else parse_dtype
-    release, stored = join_decoders(release, add, decoder), check(dtype or "float16").name
-    if format == "release":
-        save_release(folder, release, stored)
-        return [f"{folder}: the release of step {step}"]
-    written, left = export_diffusers(release, folder, stored)
-    return [f"{folder}: {', '.join(written)}", *(f"not written, {reason}" for reason in left)]

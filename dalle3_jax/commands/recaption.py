@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from dalle3_jax.captioning import CaptionDecoding
 from dalle3_jax.captioning.decoding import METHODS
 from dalle3_jax.commands import MEMORY_REMEDIES
-from dalle3_jax.commands.cli import CommandParser, flag_name, parse_scene_size
+from dalle3_jax.commands.cli import CommandParser, flag_name
 from dalle3_jax.data.scenes import SPLITS
 from dalle3_jax.runtime import cluster
 
 if TYPE_CHECKING:
-    from dalle3_jax.captioning.recaption import Guards, RecaptionResult
+    from dalle3_jax.captioning.recaption import Guards
 
 __all__ = ["main"]
 
@@ -82,9 +82,7 @@ def main(argv: list[str]) -> int:
     import jax
 
     from dalle3_jax.captioning import CaptionModel
-    from dalle3_jax.captioning.recaption import captions_metadata, make_captioning, recaption
-    from dalle3_jax.data import batches
-    from dalle3_jax.data.sources.scenes import ENDLESS
+    from dalle3_jax.captioning.recaption import recaption_dataset
     from dalle3_jax.runtime.distributed import initialize_distributed, run_job
 
     def job() -> int:
@@ -93,15 +91,10 @@ def main(argv: list[str]) -> int:
         initialize_distributed(processes)
         captioner = CaptionModel.load(arguments.captioner)
         data = data_section_from_flags(arguments, rest, captioner.module.image_size)
-        source, threads, most_bad = batches.open_source(data), data["threads"], data["max_bad"]
-        if not arguments.count and len(source) == ENDLESS:
-            raise ValueError("scenes have no end: say by --count how many records are to be captioned")
-        made = captions_metadata(source, arguments.version, captioner, decoding, guards)
-        ground = data["background"]
-        captioning = make_captioning(source, captioner, decoding, guards, arguments.batch_size, threads, ground)
-        done = recaption(arguments.outdir, source, made, captioning, arguments.count or len(source), most_bad=most_bad)
+        writing = captioner, arguments.version, decoding, guards
+        done = recaption_dataset(arguments.outdir, data, *writing, arguments.count, arguments.batch_size)
         if jax.process_index() == 0:
-            print(recaption_summary(arguments.outdir, done))
+            print(done.summary(arguments.outdir))
         return 0
 
     return run_job(job, MEMORY_REMEDIES["recaption"])
@@ -159,7 +152,7 @@ def data_section_from_flags(
 ) -> dict[str, Any]:
     """The data section that the flags or the config name, with its defaults; scenes are `scene_size` at that size."""
     from dalle3_jax.data import settings
-    from dalle3_jax.data.scenes.worlds import parse_world
+    from dalle3_jax.data.scenes.worlds import parse_scene_size, parse_world
     from dalle3_jax.stages import inputs
     from dalle3_jax.stages.config import load_config
 
@@ -175,12 +168,3 @@ def data_section_from_flags(
         data["size"] = parse_scene_size(arguments.size)[::-1]
     given = {name: getattr(arguments, name) for name in ("split", "seed", "max_bad")}
     return settings.resolve_settings(data | {name: value for name, value in given.items() if value is not None})
-
-
-def recaption_summary(folder: str, done: "RecaptionResult") -> str:
-    """The line that the command prints at its end."""
-    record = done.record
-    pace = f"{done.written / done.seconds:.1f} records/s" if done.written else "nothing was left to do"
-    counts = [", ".join(f"{n} {name}" for name, n in record[part].items()) or "none" for part in ("flags", "bad")]
-    said = f"{record['count']} records, captions {record['version']!r}; {pace}"
-    return f"{folder}: {said}; guards: {counts[0]}; left out: {counts[1]}"

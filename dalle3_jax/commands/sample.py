@@ -21,6 +21,7 @@ from dalle3_jax.commands.cli import (
     failures,
     flag_name,
     given_settings,
+    number_errors,
     pipeline_from_flags,
     print_command_errors,
 )
@@ -29,7 +30,14 @@ from dalle3_jax.pipeline.album import Album
 from dalle3_jax.pipeline.edit_settings import INPUTS, check_edit
 from dalle3_jax.pipeline.image_formats import FORMATS
 from dalle3_jax.pipeline.input_images import InputImage
-from dalle3_jax.pipeline.jobs import AUTO, PromptLine, make_requests, parse_size_or_auto, read_prompt_lines
+from dalle3_jax.pipeline.jobs import (
+    AUTO,
+    PromptLine,
+    check_shared_settings,
+    make_requests,
+    parse_size_or_auto,
+    read_prompt_lines,
+)
 from dalle3_jax.pipeline.png import jpeg_errors
 from dalle3_jax.pipeline.request import SETTINGS, Request, ordered_settings, shorten
 from dalle3_jax.prompting.chat import Chat
@@ -149,12 +157,12 @@ def prepare_sampling(arguments: argparse.Namespace) -> Callable[[], int]:
     image = take_image(arguments, options)
     if "image" in options:
         check_edit(options)
-    if arguments.batch_size is not None and arguments.batch_size < 1:
-        raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
+    if errors := number_errors(arguments, {"batch_size": 1}):
+        raise ValueError("; ".join(errors))
     pipeline = pipeline_from_flags(arguments)
     if described and image is not None:
         lines = [describe_line(arguments, image, options, pipeline, chat)]
-    check_options(pipeline, options)
+    check_shared_settings(pipeline, options)
     sized = auto_size.size_assigner(lines, pipeline, size, arguments.size_head, chat)
     training = pipeline.release.training
     for note in revision.unknown_notes([line.settings["prompt"] for line in lines], training):
@@ -222,14 +230,6 @@ def check_edit_flags(arguments: argparse.Namespace) -> None:
         raise ValueError("--edit changes an image: give --image FILE")
     if arguments.captioner is not None and arguments.edit is None and arguments.variations is None:
         raise ValueError("--captioner describes an image for --edit or --variations: give one of them")
-
-
-def check_options(pipeline: "Pipeline", options: dict[str, Any]) -> None:
-    """ValueError for what no line could change, before any prompt is revised; a line may bring the image."""
-    if "image" in options:
-        pipeline.request("", **options)
-    elif pipeline.capabilities.reads_text and not pipeline.capabilities.needs_mask:
-        pipeline.request("", **{name: value for name, value in options.items() if SETTINGS[name].part != "edit"})
 
 
 def take_image(arguments: argparse.Namespace, options: dict[str, Any]) -> InputImage | None:

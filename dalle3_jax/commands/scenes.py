@@ -6,19 +6,19 @@ dalle3-jax scenes --tfds folder --count 10000 --split held_out
 """
 
 import argparse
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from dalle3_jax.commands.cli import CommandParser, bad_input, parse_scene_size, print_command_errors
+from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import SPLITS, WORLDS
-from dalle3_jax.data.scenes.worlds import parse_world
+from dalle3_jax.data.scenes.worlds import parse_scene_size, parse_world
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
+from dalle3_jax.pipeline.png import encode_png
 
 FONT = 12
 
@@ -62,7 +62,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(write_dataset(arguments.tfds, source, arguments.count))
         return
     records = [source[index] for index in range(arguments.rows * arguments.columns)]
-    save_sheet(scene_sheet(records, arguments.columns, arguments.caption), arguments.out)
+    if arguments.out.suffix.lower() != ".png":
+        raise ValueError(f"{arguments.out}: the contact sheet is a PNG, name it .png")
+    write_whole(arguments.out, encode_png(scene_sheet(records, arguments.columns, arguments.caption)))
     print(arguments.out)
 
 
@@ -73,12 +75,3 @@ def scene_sheet(records: list[Record], columns: int, caption: str) -> Image.Imag
         for record in records
     ]
     return draw_sheet(cells, columns=columns, width=max(records[0].width, 128), font_size=FONT)
-
-
-def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Writes the sheet."""
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path}: the contact sheet is a PNG, name it .png")
-    encoded = BytesIO()
-    sheet.save(encoded, "PNG", optimize=True)
-    write_whole(path, encoded.getvalue())

@@ -12,6 +12,7 @@ from dalle3_jax.commands.cli import (
     add_checkpoint_flags,
     bad_input,
     failures,
+    number_errors,
     pipeline_from_flags,
     print_command_errors,
 )
@@ -148,15 +149,7 @@ def load_guards(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def check_arguments(arguments: argparse.Namespace) -> None:
     """ValueError naming everything that cannot be."""
-    errors = [
-        f"{flag} {value} must be at least 1"
-        for flag, value in (
-            ("--batch-size", arguments.batch_size),
-            ("--queue", arguments.queue),
-            ("--max-steps", arguments.max_steps),
-        )
-        if value < 1
-    ]
+    errors = number_errors(arguments, {"batch_size": 1, "queue": 1, "max_steps": 1})
     if not 0 <= arguments.port < 65536:
         errors.append(f"--port {arguments.port} must be from 0 (any free one) to 65535")
     if not arguments.keep > 0:

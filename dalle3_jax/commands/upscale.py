@@ -13,6 +13,7 @@ from dalle3_jax.commands.cli import (
     bad_input,
     failures,
     given_settings,
+    number_errors,
     print_command_errors,
 )
 from dalle3_jax.pipeline.progress_bar import progress_bar
@@ -72,8 +73,8 @@ def prepare_upscaling(arguments: argparse.Namespace) -> "tuple[Upscaler, list[Up
     from dalle3_jax.pipeline.upscaler import Upscaler
     from dalle3_jax.runtime.distributed import enable_compilation_cache
 
-    if arguments.batch_size < 1:
-        raise ValueError(f"--batch-size {arguments.batch_size} must be at least 1")
+    if errors := number_errors(arguments, {"batch_size": 1}):
+        raise ValueError("; ".join(errors))
     dtype = parse_dtype(arguments.dtype or "float32")
     texts = {"prompts": arguments.prompt, "seed": arguments.seed, "negative_prompt": arguments.negative_prompt}
     how = upscaling_of(arguments, arguments.factor or 0)

@@ -1,7 +1,9 @@
 """Two models on the same prompts and the same noise: how much better the second follows them, pair by pair."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -11,7 +13,9 @@ from dalle3_jax.evaluation.outcomes import hit_matrix as hits
 from dalle3_jax.evaluation.report import Report, namedtuple_to_dict
 from dalle3_jax.evaluation.statistics import Difference, Rate, paired_difference
 from dalle3_jax.evaluation.tables import format_control, format_percent, markdown_table
+from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
+from dalle3_jax.pipeline.png import encode_png
 
 SHOWN = 12  # pairs on the sheet
 Pair = tuple[Outcome, Outcome]
@@ -118,3 +122,17 @@ def outcome_cell(outcome: Outcome, name: str) -> SheetCell:
         SheetLine(str(outcome.sight.reading), GREEN if outcome.right else RED),
     )
     return SheetCell(Image.fromarray(outcome.image), lines)
+
+
+def short_names(first: str, second: str) -> tuple[str, str]:
+    """Short names for two checkpoints that differ."""
+    one, two = Path(first).name, Path(second).name
+    return (one, two) if one != two else (first, second)
+
+
+def write_comparison(compared: Comparison, folder: Path) -> None:
+    """Writes the table, its values, and the pairs that differ into the folder."""
+    write_whole(folder / "comparison.md", compared.markdown().encode())
+    write_whole(folder / "comparison.json", (json.dumps(compared.to_dict(), indent=1) + "\n").encode())
+    if (page := compared.sheet()) is not None:
+        write_whole(folder / "comparison.png", encode_png(page))

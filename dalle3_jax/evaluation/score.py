@@ -11,7 +11,7 @@ print(score_model(Pipeline.load("demo"), load_suite(), Reader.load()).markdown()
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from dalle3_jax.data.scenes import WHOLE, World, render_scene
 from dalle3_jax.evaluation.checks import ImageReading, applicable_checks, run_checks
 from dalle3_jax.evaluation.outcomes import Outcome, Truth
 from dalle3_jax.evaluation.prompts import Prompt, shorten_errors, unknown_names
+from dalle3_jax.evaluation.questions import QuestionPrompt
 from dalle3_jax.evaluation.report import Report
 from dalle3_jax.evaluation.row_bars import Bar, hide_progress
 from dalle3_jax.pipeline import Pipeline
@@ -38,6 +39,7 @@ PROTOCOLS = ("short", "upsampled")
 
 GRID = 16  # pixels: sides of pictures are multiples of it
 ImageArray = UInt8[np.ndarray, "h w 3"]
+AnyPrompt = TypeVar("AnyPrompt", Prompt, QuestionPrompt)
 
 
 def score_model(
@@ -97,20 +99,20 @@ def ocr_for(prompts: Sequence[Prompt]) -> Ocr | None:
 
 def plan_requests(
     pipeline: Pipeline,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[AnyPrompt],
     protocols: Sequence[str],
     seeds: int,
     seed: int,
     settings: Mapping[str, Any],
-) -> list[tuple[Prompt, str, int, Any]]:
-    """(prompt, protocol, round, request) of every picture."""
+) -> list[tuple[AnyPrompt, str, int, Any]]:
+    """(prompt, protocol, round, request) of every picture; only a `Prompt` has a text for the protocol "upsampled"."""
     plan = []
     for protocol in protocols:
         for round_ in range(seeds):
             for i, prompt in enumerate(prompts):
-                text = prompt.upsampled or prompt.text if protocol == "upsampled" else prompt.text
+                at_length = protocol == "upsampled" and isinstance(prompt, Prompt) and prompt.upsampled
                 own = {**settings, "size": size_for_aspect(pipeline, prompt.aspect, settings)}
-                request = pipeline.request(text, seed=seed + round_ * len(prompts) + i, **own)
+                request = pipeline.request(at_length or prompt.text, seed=seed + round_ * len(prompts) + i, **own)
                 plan.append((prompt, protocol, round_, request))
     return plan
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dalle3_jax.pipeline.prompts_file import read_prompts_file
 from dalle3_jax.pipeline.request import SETTINGS, Request, Setting
 from dalle3_jax.pipeline.setting_values import INTEGER, parse_size
 
-__all__ = ["AUTO", "PromptLine", "make_requests", "parse_size_or_auto", "read_prompt_lines"]
+if TYPE_CHECKING:
+    from dalle3_jax.pipeline import Pipeline
+
+__all__ = ["AUTO", "PromptLine", "check_shared_settings", "make_requests", "parse_size_or_auto", "read_prompt_lines"]
 
 MAX_PICTURES = 1_000_000
 SHOWN = 8
@@ -48,6 +51,14 @@ def read_prompt_lines(prompts: Sequence[str], file: str | None) -> list[PromptLi
         where = f"{file} holds no prompts" if file else "there is no prompt"
         raise ValueError(f"{where}: give --prompt TEXT, or --prompts-file FILE with one prompt a line")
     return lines
+
+
+def check_shared_settings(pipeline: "Pipeline", settings: Mapping[str, Any]) -> None:
+    """ValueError for settings of all lines that no line could change; a line may bring the image."""
+    if "image" in settings:
+        pipeline.request("", **settings)
+    elif pipeline.capabilities.reads_text and not pipeline.capabilities.needs_mask:
+        pipeline.request("", **{name: value for name, value in settings.items() if SETTINGS[name].part != "edit"})
 
 
 def make_requests(lines: Sequence[PromptLine], make: Callable[..., Request], *, seed: int, n: int) -> list[Request]:

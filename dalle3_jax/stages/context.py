@@ -12,7 +12,7 @@ from dalle3_jax.models.glyph import check_glyphs
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
 
-__all__ = ["Context", "config_tokenizer"]
+__all__ = ["Context", "config_tokenizer", "named_tokenizer"]
 
 EMBEDDED = {"scenes": "tokenizer.json", "whole": "tokenizer_whole.json", "typed": "tokenizer_typed.json"}
 
@@ -53,8 +53,12 @@ def find_tokenizer(config: ConfigDict, networks: StageNetworks) -> Tokenizer:
 
 
 def config_tokenizer(config: ConfigDict) -> Tokenizer:
-    """The tokenizer that config.data.tokenizer names: an embedded one, a file, or a folder of transformers."""
-    name = config.data.tokenizer
+    """The tokenizer that config.data.tokenizer names."""
+    return named_tokenizer(config.data.tokenizer)
+
+
+def named_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of a name: an embedded one, a file, or a folder of transformers."""
     if name in EMBEDDED:
         file = importlib.resources.files("dalle3_jax.data.scenes") / EMBEDDED[name]
         return Tokenizer.from_json(file.read_text(encoding="utf-8"), str(file))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dalle3_jax.checkpoints.releases import load_release
-from dalle3_jax.commands.export import export_release
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.request import Guidance, Sampling
+from dalle3_jax.stages.run_release import export_release
 from tests.stages.untrained import run_stage, write_untrained
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections 1.1

@@ -1,12 +1,10 @@
 """`dalle3-jax captions report`: how the captions of any source are written."""
 
 import argparse
-import json
 from collections.abc import Sequence
-from importlib.resources import files as resources
 from pathlib import Path
 
-from dalle3_jax.commands.cli import CommandParser, bad_input, print_command_errors
+from dalle3_jax.commands.cli import CommandParser, bad_input, number_errors, print_command_errors
 from dalle3_jax.evaluation import plots
 from dalle3_jax.evaluation.captions import style_plots
 from dalle3_jax.evaluation.captions.caption_texts import (
@@ -18,10 +16,8 @@ from dalle3_jax.evaluation.captions.caption_texts import (
 )
 from dalle3_jax.evaluation.captions.style import measure_style
 from dalle3_jax.evaluation.captions.style_distance import prompt_distance
-from dalle3_jax.evaluation.captions.style_report import styles_as_json, styles_markdown
-from dalle3_jax.files import write_whole
-from dalle3_jax.stages.context import EMBEDDED
-from dalle3_jax.text.tokenizers import Tokenizer, read_folder_tokenizer
+from dalle3_jax.evaluation.captions.style_report import styles_as_json, styles_markdown, write_style_report
+from dalle3_jax.stages.context import named_tokenizer
 
 EXAMPLES = """examples:
   dalle3-jax captions report scenes --count 2000
@@ -61,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Reads, reports, and with --out writes."""
     check_report_arguments(arguments)
-    tokenizer = load_tokenizer(arguments.tokenizer)
+    tokenizer = named_tokenizer(arguments.tokenizer)
     prompts = read_texts(Path(arguments.prompts), arguments.count) if arguments.prompts else []
     sources = {source: read_captions(source, arguments.count) for source in arguments.source}
     captions = select_versions(merge_versions(sources), arguments.versions)
@@ -70,32 +66,20 @@ def run(arguments: argparse.Namespace) -> int:
     text = styles_markdown(styles, distances) + origins_note(sources)
     print(text)
     if arguments.out:
-        folder = Path(arguments.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "report.md", text.encode())
-        write_whole(folder / "report.json", (json.dumps(styles_as_json(styles, distances), indent=1) + "\n").encode())
-        write_whole(folder / "report.png", style_plots.caption_style_figure(captions, styles, tokenizer.count))
-        print(f"wrote {folder}/report.md, report.json and report.png")
+        figure = style_plots.caption_style_figure(captions, styles, tokenizer.count)
+        write_style_report(Path(arguments.out), text, styles_as_json(styles, distances), figure)
+        print(f"wrote {Path(arguments.out)}/report.md, report.json and report.png")
     return 0
 
 
 def check_report_arguments(arguments: argparse.Namespace) -> None:
     """ValueError where the arguments make no sense, all of it at once."""
-    said = [
-        f"--{name} {value} must be at least 1" for name in ("count", "length") if (value := vars(arguments)[name]) < 1
-    ]
+    errors = number_errors(arguments, {"count": 1, "length": 1})
     if double := sorted({name for name in arguments.source if arguments.source.count(name) > 1}):
-        said.append(f"{', '.join(double)} is given twice: leave it out once")
+        errors.append(f"{', '.join(double)} is given twice: leave it out once")
     if arguments.out and not plots.has_matplotlib():
-        said.append('--out draws with matplotlib: pip install "dalle3_jax[eval]"')
+        errors.append('--out draws with matplotlib: pip install "dalle3_jax[eval]"')
     if arguments.out and Path(arguments.out).exists() and not Path(arguments.out).is_dir():
-        said.append(f"--out {arguments.out} is a file: name a folder")
-    if said:
-        raise ValueError("; ".join(said))
-
-
-def load_tokenizer(name: str) -> Tokenizer:
-    """An embedded tokenizer, or one of a file or a folder."""
-    if name in EMBEDDED:
-        return Tokenizer.from_json((resources("dalle3_jax.data.scenes") / EMBEDDED[name]).read_text(encoding="utf-8"))
-    return Tokenizer.from_json(read_folder_tokenizer(name), name) if Path(name).is_dir() else Tokenizer.load(name)
+        errors.append(f"--out {arguments.out} is a file: name a folder")
+    if errors:
+        raise ValueError("; ".join(errors))

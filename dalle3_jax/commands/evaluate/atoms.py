@@ -13,12 +13,12 @@ from dalle3_jax.commands.cli import (
     bad_input,
     failures,
     given_settings,
+    number_errors,
     open_pipeline,
     print_command_errors,
 )
-from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, argument_errors
+from dalle3_jax.commands.evaluate.cli import FAILURES, LEAST, LEFT, make_pictures
 from dalle3_jax.pipeline.album import Album
-from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import ordered_settings
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def main(argv: Sequence[str]) -> int:
     from dalle3_jax.evaluation.row_bars import show_progress
 
     with failures(*FAILURES, remark="nothing was measured"):
-        with progress_bar() as (_, progress):
-            made = dict(pipeline.generate(requests, batch_size=arguments.batch_size, progress=progress))
-        pictures = [made[i] for i in range(len(requests))]
+        pictures = make_pictures(pipeline, requests, arguments.batch_size)
         for picture in pictures:
             album.add(picture)
         images = [picture.image for picture in pictures]
@@ -94,26 +92,16 @@ def prepare_judging(
 ) -> tuple["Pipeline", list["QuestionPrompt"], list["Request"], Album, list[str]]:
     """Checks everything; returns the pipeline, each picture's prompt and request, the folder, and what is left out."""
     from dalle3_jax.evaluation.questions import load_questions
-    from dalle3_jax.evaluation.score import size_for_aspect
+    from dalle3_jax.evaluation.score import plan_requests
 
-    errors = argument_errors(arguments)
-    if arguments.judge_threads < 1:
-        errors.append(f"--judge-threads {arguments.judge_threads} must be at least 1")
-    if errors:
+    if errors := number_errors(arguments, {**LEAST, "judge_threads": 1}):
         raise ValueError("; ".join(errors))
     prompts, notes = load_questions(arguments.suite, arguments.count)
     pipeline = open_pipeline(arguments.checkpoint)
     settings = given_settings(arguments)
     seed = settings.pop("seed")
-    rows = [prompt for _ in range(arguments.seeds) for prompt in prompts]
-    requests = [
-        pipeline.request(
-            prompt.text,
-            seed=seed + i,
-            **{**settings, "size": size_for_aspect(pipeline, prompt.aspect, settings)},
-        )
-        for i, prompt in enumerate(rows)
-    ]
+    plan = plan_requests(pipeline, prompts, ("short",), arguments.seeds, seed, settings)
+    rows, requests = [prompt for prompt, *_ in plan], [request for *_, request in plan]
     return pipeline, rows, requests, Album(arguments.outdir), notes
 
 

@@ -7,16 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dalle3_jax.commands.cli import CommandParser, add_setting_flags, flag_name, given_settings
+from dalle3_jax.commands.cli import CommandParser, add_setting_flags, given_settings, number_errors
 from dalle3_jax.data.scenes import SCATTERED, WORLDS
 from dalle3_jax.data.scenes.scene import SPLITS
 from dalle3_jax.pipeline.album import Album
+from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import ordered_settings
 from dalle3_jax.pipeline.setting_values import format_size
 
 if TYPE_CHECKING:
     from dalle3_jax.data.scenes import World
     from dalle3_jax.pipeline import Pipeline
+    from dalle3_jax.pipeline.png import GeneratedImage
+    from dalle3_jax.pipeline.request import Request
+
+LEAST = {"count": 1, "seeds": 1, "batch_size": 1, "seed": 0, "neighbours": 0}
+"""The least numbers that what makes pictures takes."""
 
 LEAST_SIDE = 32  # pixels; sprites of smaller pictures cannot be told apart
 FAILURES = (ValueError, OSError, FloatingPointError)
@@ -59,7 +65,7 @@ def prepare_scoring(
     """Checks everything; returns what makes a pipeline's report, the folder, which can be written, and the world."""
     settings = given_settings(arguments)
     seed = settings.pop("seed")
-    errors = [*argument_errors(arguments), *_setting_errors(pipelines, settings)]
+    errors = [*number_errors(arguments, LEAST), *_setting_errors(pipelines, settings)]
     if errors:
         raise ValueError("; ".join(dict.fromkeys(errors)))
     from dalle3_jax.evaluation.row_bars import show_progress
@@ -85,14 +91,13 @@ def prepare_scoring(
     return functools.partial(make, bar=show_progress, **given, **settings), folder, world
 
 
-def argument_errors(arguments: argparse.Namespace) -> list[str]:
-    """Errors of the numbers."""
-    least = {"count": 1, "seeds": 1, "batch_size": 1, "seed": 0, "neighbours": 0}
-    return [
-        f"{flag_name(name)} {value} must be at least {low}"
-        for name, low in least.items()
-        if (value := getattr(arguments, name, None)) is not None and value < low
-    ]
+def make_pictures(
+    pipeline: "Pipeline", requests: Sequence["Request"], batch_size: int | None
+) -> "list[GeneratedImage]":
+    """Makes the pictures under a bar, in the order of their requests."""
+    with progress_bar() as (_, progress):
+        made = dict(pipeline.generate(requests, batch_size=batch_size, progress=progress))
+    return [made[i] for i in range(len(requests))]
 
 
 def _setting_errors(pipelines: Sequence["Pipeline"], settings: Mapping[str, Any]) -> list[str]:

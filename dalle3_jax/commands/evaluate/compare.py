@@ -1,8 +1,6 @@
 """`dalle3-jax evaluate compare A B`: two checkpoints on the same prompts and the same noise."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from dalle3_jax.commands.cli import (
     CommandParser,
@@ -13,7 +11,6 @@ from dalle3_jax.commands.cli import (
 )
 from dalle3_jax.commands.evaluate.cli import FAILURES, LEFT, add_scoring_flags, prepare_scoring
 from dalle3_jax.files import write_whole
-from dalle3_jax.pipeline.png import encode_png
 from dalle3_jax.pipeline.progress_bar import progress_bar
 
 
@@ -35,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     with bad_input():
         pipelines = [open_pipeline(arguments.first), open_pipeline(arguments.second)]
         evaluate, folder, _ = prepare_scoring(arguments, pipelines)
-    from dalle3_jax.evaluation.comparison import Comparison
+    from dalle3_jax.evaluation.comparison import Comparison, short_names, write_comparison
 
     reports = []
     with failures(*FAILURES, remark=f"what was measured before is in {folder}"):
@@ -46,15 +43,6 @@ def main(argv: Sequence[str]) -> int:
         compared = Comparison(short_names(arguments.first, arguments.second), *reports)
     print(compared.markdown())
     with failures(OSError, remark=LEFT):
-        write_whole(folder / "comparison.md", compared.markdown().encode())
-        write_whole(folder / "comparison.json", (json.dumps(compared.to_dict(), indent=1) + "\n").encode())
-        if (page := compared.sheet()) is not None:
-            write_whole(folder / "comparison.png", encode_png(page))
+        write_comparison(compared, folder)
     print(f"wrote {folder}/comparison.md, comparison.json, comparison.png (where they differ), first.md and second.md")
     return 0
-
-
-def short_names(first: str, second: str) -> tuple[str, str]:
-    """Short names for two checkpoints that differ."""
-    one, two = Path(first).name, Path(second).name
-    return (one, two) if one != two else (first, second)

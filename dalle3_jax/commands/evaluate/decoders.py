@@ -9,7 +9,7 @@ from dalle3_jax.commands.cli import (
     CommandError,
     CommandParser,
     bad_input,
-    flag_name,
+    number_errors,
     open_pipeline,
     print_command_errors,
 )
@@ -89,9 +89,8 @@ def main(argv: Sequence[str]) -> int:
 def check_decoder_arguments(arguments: argparse.Namespace) -> None:
     """Raises ValueError with all that is wrong with the numbers."""
     least = {"count": 6, "teacher_steps": 2, "teacher_count": 0, "seed": 0, "batch_size": 1}
-    given = [(name, getattr(arguments, name), low) for name, low in least.items()]
-    given += [("steps", steps, 1) for steps in arguments.steps]
-    errors = [f"{flag_name(name)} {value} must be at least {low}" for name, value, low in given if value < low]
+    errors = number_errors(arguments, least)
+    errors += [f"--steps {steps} must be at least 1" for steps in arguments.steps if steps < 1]
     if arguments.seed > (last := 2**32 - arguments.count):
         errors.append(f"--seed {arguments.seed} must be at most {last}, for the pictures that follow")
     errors += [f"--sizes {side}: at most {MAX_SIDE}" for side in arguments.sizes if side > MAX_SIDE]

@@ -12,12 +12,12 @@ from dalle3_jax.commands.cli import (
     bad_input,
     failures,
     given_settings,
+    number_errors,
     open_pipeline,
     print_command_errors,
 )
-from dalle3_jax.commands.evaluate.cli import FAILURES, argument_errors
+from dalle3_jax.commands.evaluate.cli import FAILURES, LEAST, make_pictures
 from dalle3_jax.pipeline.album import Album
-from dalle3_jax.pipeline.progress_bar import progress_bar
 from dalle3_jax.pipeline.request import SETTINGS
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ def main(argv: Sequence[str]) -> int:
     pictures = {}
     with failures(*FAILURES, remark="no page was made"):
         for name, (pipeline, requests) in jobs.items():
-            with progress_bar() as (_, progress):
-                made = dict(pipeline.generate(requests, batch_size=arguments.batch_size, progress=progress))
-            pictures[name] = [made[i].image for i in range(len(made))]
+            pictures[name] = [made.image for made in make_pictures(pipeline, requests, arguments.batch_size)]
         page = write_vote_page(folder, pictures, [(prompt.id, prompt.text) for prompt in prompts], seed=arguments.seed)
     print(f"wrote {page}: open it in a browser and vote")
     return 0
@@ -73,7 +71,7 @@ def prepare_votes(
     from dalle3_jax.evaluation.score import plan_requests
     from dalle3_jax.evaluation.suites import load_named_prompts
 
-    if errors := [*argument_errors(arguments), *_checkpoint_errors(arguments.checkpoints)]:
+    if errors := [*number_errors(arguments, LEAST), *_checkpoint_errors(arguments.checkpoints)]:
         raise ValueError("; ".join(errors))
     folder = Path(arguments.outdir)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

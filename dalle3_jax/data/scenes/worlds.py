@@ -106,3 +106,13 @@ def parse_world(text: str) -> str | dict[str, Any]:
         return json.loads(described)
     except json.JSONDecodeError as error:
         raise ValueError(f"--world {text}: {error}; write JSON, as in '{{\"words\": 0}}'") from None
+
+
+def parse_scene_size(text: str) -> tuple[int, int]:
+    """(width, height) of "WIDTHxHEIGHT"."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ValueError(f"size {text!r}: write WIDTHxHEIGHT, as in 128x128")
+    if min(int(width), int(height)) < 32 or int(width) % 8 or int(height) % 8:
+        raise ValueError(f"size {text!r}: both sides must be multiples of 8 and at least 32")
+    return int(width), int(height)

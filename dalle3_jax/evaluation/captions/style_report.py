@@ -4,15 +4,18 @@ A captioner's texts are regular where people's are not: they all begin with "a",
 model learns that too, and meets prompts that are not so; some human captions in the blend are the remedy.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from dalle3_jax.evaluation.captions.style import SAMPLE, Style
 from dalle3_jax.evaluation.captions.style_distance import PromptDistance
 from dalle3_jax.evaluation.tables import format_percent, markdown_table
+from dalle3_jax.files import write_whole
 
-__all__ = ["style_warnings", "styles_as_json", "styles_markdown"]
+__all__ = ["style_warnings", "styles_as_json", "styles_markdown", "write_style_report"]
 
 WARNINGS: tuple[tuple[Callable[[Style], float], float, str], ...] = (
     (lambda s: s.articles, 0.6, "{0} begin with an article: prompts often do not"),
@@ -98,3 +101,11 @@ def styles_as_json(styles: Mapping[str, Style], distances: Mapping[str, PromptDi
         "distances": {name: asdict(one) for name, one in distances.items()},
         "warnings": [line for name, one in styles.items() for line in style_warnings(name, one)],
     }
+
+
+def write_style_report(folder: Path, text: str, values: Mapping[str, Any], figure: bytes) -> None:
+    """Writes the tables, all values and the figure into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "report.md", text.encode())
+    write_whole(folder / "report.json", (json.dumps(values, indent=1) + "\n").encode())
+    write_whole(folder / "report.png", figure)
