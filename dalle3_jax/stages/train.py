@@ -189,12 +189,12 @@ def is_save_due(config: ConfigDict, step: int, saved_at: float) -> bool:
 
 
 def write_first_preview(run: Run, state: TrainState, writer: logging.MetricsWriter) -> None:
-    """Preview what the run begins with; ValueError where that cannot be, hours before the first that is due."""
+    """Preview what the run begins with: an error of it comes now, and not hours later, and says what it is of."""
     try:
         write_preview(run, state, 0, writer)
-    except ValueError as error:
-        remedy = "mend config.sample, or do without previews by --config.sample.every=0"
-        raise ValueError(f"the preview of step 0 cannot be made: {error}; {remedy}") from None
+    except Exception as error:
+        error.add_note("so no preview can be made: mend config.sample, or do without by --config.sample.every=0")
+        raise
 
 
 @contextlib.contextmanager

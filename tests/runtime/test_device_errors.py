@@ -42,6 +42,15 @@ def test_memory_that_does_not_suffice_is_a_failure_with_the_commands_own_remedy(
     assert all(line.startswith("error: ") and "--batch-size" in line for line in lines)
 
 
+@pytest.mark.parametrize("error", [ValueError("bad"), OSError("full"), MemoryError("12 GiB")], ids=str)
+def test_notes_on_an_error_stand_behind_it(capsys, error):
+    error.add_note("step 3 is saved")
+    assert run_job(raises(error)) in (1, 2)
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert line.endswith("; step 3 is saved\n")
+
+
 def test_a_backend_that_another_process_holds_is_bad_input_that_says_so():
     said = "Unable to initialize backend 'tpu': ABORTED: The TPU is already in use by process with pid 4711. Not owned"
     line, code = explain_device_error(RuntimeError(said))

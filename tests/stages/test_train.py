@@ -168,7 +168,7 @@ def test_a_preview_that_cannot_be_made_ends_the_run_before_its_first_step(tmp_pa
     monkeypatch.setattr(logging, "save_image_rows", fail_at(1, ValueError("no such font")))
     assert main(arguments(tmp_path, "--config.sample.every=4")) == EXIT_BAD_INPUT
     error = capsys.readouterr().err
-    assert "error: the preview of step 0 cannot be made: no such font; mend config.sample" in error
+    assert "error: no such font; so no preview can be made: mend config.sample" in error
     assert not (tmp_path / "vae" / "checkpoints").exists()
 
 
