@@ -213,19 +213,19 @@ class Engine:
             self._seconds_per_image += (seconds / images - self._seconds_per_image) / 2
 
     def _report_step(
-        self, loop: asyncio.AbstractEventLoop, batch: list[QueuedImage], shown: dict[int, int], step: int, x0: Any
+        self, loop: asyncio.AbstractEventLoop, batch: list[QueuedImage], counts: dict[int, int], step: int, x0: Any
     ) -> None:
-        """Called on the device's thread after each piece of the loop; `shown` counts previews by row."""
+        """Called on the device's thread after each piece of the loop; `counts` are the previews by row."""
         if all(image.job.finished.is_set() for image in batch):
             raise BatchAbandoned
-        rows = [row for row, image in enumerate(batch) if wants_preview(image, step, shown.get(row, 0))]
+        rows = [row for row, image in enumerate(batch) if wants_preview(image, step, counts.get(row, 0))]
         previews: dict[int, Image.Image | None] = {}
         if rows:  # by the VAE alone, whatever decoder makes the image itself
             pixels = to_pixels(gather_rows(self.pipeline.codec.decode(x0), self.pipeline.mesh))
             images = {row: Image.fromarray(pixels[row]) for row in rows}
             previews = {row: None if self._check and self._check(image) else image for row, image in images.items()}
-        shown |= {row: shown.get(row, 0) + 1 for row in rows}
-        loop.call_soon_threadsafe(publish_step, batch, step, previews, dict(shown))
+        counts |= {row: counts.get(row, 0) + 1 for row in rows}
+        loop.call_soon_threadsafe(publish_step, batch, step, previews, dict(counts))
 
     async def _finish(self, image: QueuedImage, made: GeneratedImage) -> None:
         """Writes the image's file, on another thread."""

@@ -54,8 +54,8 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     """The answer to what the framework refuses: paths and methods that are not there, bodies that are no forms."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.url.path[:200]
-    said = {404: f"no such URL: {method} {path}", 405: f"{method} is not allowed for {path}"}
-    message = said.get(error.status_code, str(error.detail))
+    messages = {404: f"no such URL: {method} {path}", 405: f"{method} is not allowed for {path}"}
+    message = messages.get(error.status_code, str(error.detail))
     code = {404: "unknown_url", 405: "method_not_allowed"}.get(error.status_code)
     return ApiError(error.status_code, message, code=code, headers=error.headers).response
 

@@ -204,8 +204,8 @@ def wrong_parameter(service: Service, values: Mapping[str, Any], message: str) -
     """The first setting whose value alone cannot be used, or of those of an edit the one that the message names."""
     capabilities = service.engine.pipeline.capabilities
     wrong = [name for name, value in values.items() if SETTINGS[name].error(value, capabilities)]
-    said = (name for name in EDITING if name in values and (name in message or name.replace("_", " ") in message))
-    return next(iter(wrong), next(said, None))
+    named = [name for name in EDITING if name in values and (name in message or name.replace("_", " ") in message)]
+    return next(iter(wrong + named), None)
 
 
 def prompt_notices(service: Service, prompt: str, requests: Sequence[Request]) -> list[str]:

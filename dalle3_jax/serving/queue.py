@@ -229,10 +229,12 @@ class Queue:
         return [*dict.fromkeys(image.job for images in self._waiting.values() for image in images)]
 
     def remove(self, job: Job | DeviceCall) -> None:
-        """Takes out what waits of a job."""
-        rest = deque(image for image in self._waiting.pop(job.client, ()) if image.job is not job)
+        """Takes out what waits of a job; its client keeps its turn while anything else of it waits."""
+        rest = deque(image for image in self._waiting.get(job.client, ()) if image.job is not job)
         if rest:
             self._waiting[job.client] = rest
+        else:
+            self._waiting.pop(job.client, None)
 
     def count_before(self, job: Job) -> int:
         """The number of images before the first that waits of this job, at most: each client gives one a round."""

@@ -9,12 +9,15 @@ from dalle3_jax.serving.queue import QueuedImage, Update
 __all__ = ["publish_compilation", "publish_step", "wants_preview"]
 
 
-def wants_preview(image: QueuedImage, step: int, shown: int) -> bool:
-    """Whether a preview is due after so many steps: the job's number of them, evenly over the steps, or one now."""
+def wants_preview(image: QueuedImage, step: int, previews: int) -> bool:
+    """Whether a preview is due after so many steps: the job's number of them, evenly over the steps, or one now.
+
+    `previews` is how many it has had.
+    """
     job, steps = image.job, image.steps
     if job.finished.is_set() or step >= steps:
         return False
-    due = shown < job.partial_images and step * (job.partial_images + 1) >= (shown + 1) * steps
+    due = previews < job.partial_images and step * (job.partial_images + 1) >= (previews + 1) * steps
     return due or job.wants_preview
 
 
@@ -27,9 +30,12 @@ def publish_compilation(batch: list[QueuedImage], begins: bool) -> None:
 
 
 def publish_step(
-    batch: list[QueuedImage], step: int, previews: Mapping[int, Image.Image | None], shown: Mapping[int, int]
+    batch: list[QueuedImage], step: int, previews: Mapping[int, Image.Image | None], counts: Mapping[int, int]
 ) -> None:
-    """Tells the jobs of a batch how far it is; a preview that is None is withheld, and not made again."""
+    """Tells the jobs of a batch how far it is; a preview that is None is withheld, and not made again.
+
+    `counts` are the previews of each row so far.
+    """
     for row, image in enumerate(batch):
         if image.job.finished.is_set():
             continue
@@ -40,4 +46,4 @@ def publish_step(
             image.job.publish(Update("progress", image))
         else:
             image.preview = preview
-            image.job.publish(Update("preview", image, preview, shown[row] - 1))
+            image.job.publish(Update("preview", image, preview, counts[row] - 1))

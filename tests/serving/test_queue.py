@@ -88,6 +88,16 @@ def test_what_is_taken_or_removed_frees_its_place():
     assert [len(queue), len(queue.jobs())] == [1, 1]
 
 
+def test_a_client_that_stops_one_of_its_jobs_keeps_its_turn():
+    queue = Queue(100)
+    stopped = job("a")
+    for one in (stopped, job("a"), job("b")):
+        queue.add(one)
+    queue.remove(stopped)
+    assert takers(queue, 1) == ["a"]
+    assert takers(queue, 1) == ["b"]
+
+
 def test_the_images_before_a_job_count_one_of_each_client_a_round():
     queue = Queue(100)
     jobs = [job("a", 3), job("b", 2), job("a"), job("c")]
