@@ -123,7 +123,8 @@ async def answer_images(request: Request, body: TextToImage, images: dict[str, I
     service: Service = request.app.state.service
     values, notes = generation_values(service, body)
     try:
-        plan = await plan_job(service, parse_body(Generation, values), client_name(request), images)
+        call = parse_body(Generation, values)
+        plan = await asyncio.to_thread(plan_job, service, call, client_name(request), images)
     except ApiError as error:
         error.param = NAMES.get(error.param or "", error.param)
         raise

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.errors import ApiError
-from dalle3_jax.serving.queue import DeviceCall, Job
+from dalle3_jax.serving.queue import Job
 
 __all__ = ["MOST_JSON", "read_json", "wait_for_job"]
 
@@ -32,7 +32,7 @@ async def read_json(request: Request, most: int | None = MOST_JSON) -> dict[str,
     return values
 
 
-async def wait_for_job(request: Request, engine: Engine, job: Job | DeviceCall) -> None:
+async def wait_for_job(request: Request, engine: Engine, job: Job) -> None:
     """Returns when the job is completed, and cancels it where the client leaves; ApiError where it failed."""
     finished = asyncio.create_task(job.finished.wait())
     gone = asyncio.create_task(wait_for_disconnect(request))

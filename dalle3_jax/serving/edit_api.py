@@ -7,14 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dalle3_jax.pipeline.editing import carried_prompt, instructed_settings
+from dalle3_jax.pipeline.editing import carried_prompt, carried_seed, instructed_settings
 from dalle3_jax.pipeline.input_images import InputImage
-from dalle3_jax.serving.bodies import wait_for_job
+from dalle3_jax.pipeline.request import Request as PipelineRequest
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.generation import plan_job
 from dalle3_jax.serving.limits import client_name
 from dalle3_jax.serving.openai_api import answer_plan
-from dalle3_jax.serving.queue import DeviceCall
+from dalle3_jax.serving.queue import Preparation
 from dalle3_jax.serving.schemas import MOST_PROMPT, CommonFields, Edits, Variations, parse_body, read_form_values
 from dalle3_jax.serving.service import Plan, Service
 from dalle3_jax.serving.uploads import open_image, open_input, read_form, transparent_part
@@ -47,30 +47,35 @@ async def read_form_call(request: Request, has_prompt: bool | None = None) -> tu
     if has_prompt:
         check_instruction(call)
     service.engine.check_room(client_name(request))  # before anything is decoded
-    images, notes = await asyncio.to_thread(open_inputs, files)
-    needs_none = getattr(call, "prompt", None) or getattr(call, "by", None) == "image"
-    described = None if needs_none else await describe_input(request, images["image"])
-    make_values = edit_values if has_prompt else variation_values
-    values, more = await asyncio.to_thread(make_values, service, call, images, described)
-    plan = await plan_job(service, call, client_name(request), values)
-    plan.job.has_waited = described is not None
-    plan.warnings[:0] = notes + more
-    return plan, call
+    return await asyncio.to_thread(plan_form, service, call, files, client_name(request)), call
 
 
-async def describe_input(request: Request, image: InputImage) -> str | None:
-    """The description of an image that carries no prompt, which the device makes in the client's turn.
+def plan_form(service: Service, call: CommonFields, files: dict[str, list[bytes]], client: str) -> Plan:
+    """The job of a form's fields and files; ApiError, before anything is computed, for what cannot be made.
 
-    None where the image says what it shows, or the server has nothing that describes. ApiError as of any job.
+    An image that carries no prompt, where one is needed, is described as the job's preparation.
     """
-    service: Service = request.app.state.service
-    describer = service.describer
-    if describer is None or carried_prompt(image):
-        return None
-    call = DeviceCall(lambda: describer(image.pixels), client_name(request))  # which are hashed and copied
-    service.engine.submit(call)
-    await wait_for_job(request, service.engine, call)
-    return call.result
+    images, notes = open_inputs(files)
+    needs_none = getattr(call, "prompt", None) or getattr(call, "by", None) == "image"
+    describes = service.describer is not None and not needs_none and not carried_prompt(images["image"])
+    make_values = edit_values if isinstance(call, Edits) else variation_values
+    values, more = (undescribed_values if describes else make_values)(service, call, images)
+    plan = plan_job(service, call, client, values)
+    plan.warnings[:0] = notes + more
+
+    def describe() -> list[PipelineRequest]:
+        """The requests of the job's images, by what the image shows."""
+        assert service.describer is not None
+        description = service.describer(images["image"].pixels)
+        values, more = make_values(service, call, images, description)
+        seed = {"seed": plan.job.images[0].request.seed}
+        described = plan_job(service, call, client, values | seed)
+        plan.warnings[:] = [*notes, *more, *described.warnings]
+        return [image.request for image in described.job.images]
+
+    if describes:
+        plan.job.preparation = Preparation(plan.job, describe)
+    return plan
 
 
 def check_instruction(call: CommonFields) -> None:
@@ -82,13 +87,13 @@ def check_instruction(call: CommonFields) -> None:
 
 
 def edit_values(
-    service: Service, call: CommonFields, images: dict[str, InputImage], described: str | None = None
+    service: Service, call: CommonFields, images: dict[str, InputImage], description: str | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """The values of an edit; with an instruction the prompt is what becomes of the image's own, or its description."""
     if (instruction := getattr(call, "instruction", None)) is None:
         return {**images}, []
     pipeline, image = service.engine.pipeline, images["image"]
-    describe = None if described is None else lambda pixels: described
+    describe = None if description is None else lambda pixels: description
     own = {name: getattr(call, name) for name in ("seed", "outpaint", "source_prompt")}
     reads = pipeline.release.training, pipeline.can_read
     try:
@@ -99,7 +104,7 @@ def edit_values(
 
 
 def variation_values(
-    service: Service, call: CommonFields, images: dict[str, InputImage], described: str | None = None
+    service: Service, call: CommonFields, images: dict[str, InputImage], description: str | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """The values of a variation, and warnings: by the image's prompt or description, at 1 by that alone.
 
@@ -118,9 +123,23 @@ def variation_values(
     ignored = ["image_prompt was ignored: by=image takes the image"] if twice else []
     if prompt:
         return values, ignored
-    shown = "" if by_image else carried_prompt(images["image"]) or (described or "").strip()
-    notes = ignored if shown or by_image else [UNSAID]
-    return values | {"prompt": shown[:MOST_PROMPT], "upsample": "none"}, notes
+    contents = "" if by_image else carried_prompt(images["image"]) or (description or "").strip()
+    notes = ignored if contents or by_image else [UNSAID]
+    return values | {"prompt": contents[:MOST_PROMPT], "upsample": "none"}, notes
+
+
+def undescribed_values(
+    service: Service, call: CommonFields, images: dict[str, InputImage]
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of a call whose image is still to be described: all but the words that say what it shows."""
+    if (instruction := getattr(call, "instruction", None)) is None:
+        return variation_values(service, call, images)[0], []
+    seed, source, outpaint = (getattr(call, name) for name in ("seed", "source_prompt", "outpaint"))
+    values = {**images, "prompt": instruction, "original_prompt": instruction, "upsample": "none"}
+    values["seed"] = carried_seed(images["image"]) if seed is None else seed
+    if not ("mask" in images or outpaint or source):
+        values["source_prompt"] = instruction  # whose place the description takes
+    return values, []
 
 
 def open_inputs(files: dict[str, list[bytes]]) -> tuple[dict[str, InputImage], list[str]]:

@@ -21,7 +21,7 @@ from dalle3_jax.runtime.device_errors import explain_device_error
 from dalle3_jax.serving.compilations import watch_compilations
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.metrics import Metrics
-from dalle3_jax.serving.queue import DeviceCall, Job, Queue, QueuedImage, QueueFull, Update
+from dalle3_jax.serving.queue import Job, Preparation, Queue, QueuedImage, QueueFull, Update
 from dalle3_jax.serving.safety import ImageCheck
 from dalle3_jax.serving.step_reports import publish_compilation, publish_step, wants_preview
 
@@ -74,34 +74,30 @@ class Engine:
         self.metrics.watch_queue(self.queue)
         self.sizes = batch_sizes(batch_size, pipeline.mesh.size if pipeline.mesh else 1)
         self.running: list[QueuedImage] = []
-        self._call: DeviceCall | None = None
+        self._preparing: Job | None = None
         self.warm: list[dict[str, Any]] = []
         self.is_ready = self.is_draining = False
         self._seconds_per_image = 1.0
         self._device = ThreadPoolExecutor(1, "device")
         self._encodings: set[asyncio.Task[None]] = set()
 
-    def submit(self, job: Job | DeviceCall) -> None:
+    def submit(self, job: Job) -> None:
         """Puts a job into the queue; ApiError as `check_room`."""
-        self.check_room(None if job.has_waited else job.client)
+        self.check_room(job.client)
         self.queue.add(job)
 
-    def check_room(self, client: str | None) -> None:
-        """ApiError 429 where the queue has no place for a job of this client (None: one that has waited already).
-
-        503 where the server is about to end.
-        """
+    def check_room(self, client: str) -> None:
+        """ApiError 429 where the queue has no place for a job of this client, 503 where the server is about to end."""
         if self.is_draining:
             raise ApiError(503, "the server is about to end", code="server_stopping", headers={"Retry-After": "10"})
         try:
-            if client is not None:
-                self.queue.check_room(client)
+            self.queue.check_room(client)
         except QueueFull as full:
             seconds = min(max(math.ceil(self.seconds_for(len(self.queue) + len(self.running))), 1), MOST_RETRY_SECONDS)
             headers = {"Retry-After": str(seconds)}
             raise ApiError(429, f"{full}: try again in {seconds} s", headers=headers) from None
 
-    def cancel(self, job: Job | DeviceCall) -> None:
+    def cancel(self, job: Job) -> None:
         """Ends a job: what waits of it is dropped now, what runs within one piece of the sampling loop."""
         self.queue.remove(job)
         job.finish("cancelled", ApiError(499, "the job was cancelled", code="cancelled"))
@@ -126,11 +122,11 @@ class Engine:
         while True:
             await self.queue.wait()
             batch = self.queue.take(self.sizes[-1])
-            await (self._run_call(batch) if isinstance(batch, DeviceCall) else self._run_batch(batch))
+            await (self._prepare(batch) if isinstance(batch, Preparation) else self._run_batch(batch))
 
     async def stop(self) -> None:
         """Waits for what runs, and lets go of the thread."""
-        while self.running or self._call or len(self.queue):
+        while self.running or self._preparing or len(self.queue):
             await asyncio.sleep(0.01)
         await asyncio.gather(*self._encodings)
         self._device.shutdown(cancel_futures=True)
@@ -159,16 +155,21 @@ class Engine:
     async def _compute(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._device, work)
 
-    async def _run_call(self, call: DeviceCall) -> None:
-        """Computes a call's result; what goes wrong is its own answer."""
-        self._call, call.status = call, "running"
+    async def _prepare(self, preparation: Preparation) -> None:
+        """Computes of what the images of a job are made, and lets them wait; what goes wrong is the job's answer."""
+        self._preparing = job = preparation.job
+        job.status = "running"
+        job.publish(Update("progress"))
         try:
-            call.result = await self._compute(call.function)
-            call.finish("completed")
+            requests = await self._compute(preparation.compute)
         except Exception as error:
-            self._fail([call], error)
+            self._fail([preparation], error)
+        else:
+            if not job.finished.is_set():
+                job.begin_images(requests)
+                self.queue.add_prepared(job)
         finally:
-            self._call = None
+            self._preparing = None
 
     async def _run_batch(self, batch: list[QueuedImage]) -> None:
         """Makes the images of a batch; what goes wrong is the answer of its jobs alone."""
@@ -252,7 +253,9 @@ class Engine:
         content = encode_image(made.image, made.texts, job.suffix, job.quality, made.source_type)
         return content if self._sign is None else self._sign(content, MEDIA_TYPES[job.suffix], made.source_type)
 
-    def _fail(self, batch: Sequence[QueuedImage | DeviceCall], error: Exception) -> None:
+    def _fail(self, batch: Sequence[QueuedImage | Preparation], error: Exception) -> None:
+        if isinstance(error, ApiError):  # of a preparation: what the client asked for cannot be done
+            return self._finish_jobs(batch, error)
         if isinstance(error, ImageWithheld):
             self.metrics.withheld.inc()
             answer = ApiError(400, f"this image is withheld: it shows {error}", code="content_policy_violation")
@@ -266,7 +269,7 @@ class Engine:
             answer = ApiError(503, explanation[0], code="out_of_memory", headers={"x-should-retry": "false"})
         self._finish_jobs(batch, answer)
 
-    def _finish_jobs(self, batch: Sequence[QueuedImage | DeviceCall], answer: ApiError) -> None:
+    def _finish_jobs(self, batch: Sequence[QueuedImage | Preparation], answer: ApiError) -> None:
         """Ends the jobs of these images, which failed."""
         for job in dict.fromkeys(image.job for image in batch):
             self.queue.remove(job)

@@ -1,6 +1,5 @@
 """From the fields of a call to a job, and from a job to OpenAI's answer: both shapes, and what we say beyond them."""
 
-import asyncio
 import base64
 import logging
 import secrets
@@ -34,10 +33,11 @@ EDITING = ("image_prompt_scale", "image_prompt", "mask", "outpaint", "strength",
 GPT_IMAGE, DALL_E = ("gpt-image", "chatgpt-image"), ("dall-e-2", "dall-e-3")
 
 
-async def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[str, Any] = {}) -> Plan:
+def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[str, Any] = {}) -> Plan:
     """The job of a call; ApiError, before anything is computed, for what cannot be made.
 
-    `own` are values that take the place of the call's: of an edit, the images too.
+    `own` are values that take the place of the call's: of an edit, the images too. Takes milliseconds, with images
+    more: not for the event loop.
     """
     fields = type(call).model_fields
     values: dict[str, Any] = {name: value for name in fields if (value := getattr(call, name)) is not None}
@@ -49,7 +49,7 @@ async def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[
     if "style" in values:
         warnings.append("style has no effect: say in the prompt how it should look")
     if isinstance(encoded := values.get("image_prompt"), str):  # never the path of a file
-        values["image_prompt"] = await asyncio.to_thread(open_base64_input, encoded, "image_prompt")
+        values["image_prompt"] = open_base64_input(encoded, "image_prompt")
     prompt = values["prompt"]
     if service.logs_prompts:
         LOGGER.info("prompt %r", prompt)
@@ -58,8 +58,7 @@ async def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[
     quality = values.get("quality", "auto")
     settings |= quality_steps(service, quality) if "steps" not in settings else {}
     asked = None if size in ("", "auto") else read_size(size)
-    requests = await asyncio.to_thread(
-        make_requests_of_prompt,
+    requests = make_requests_of_prompt(
         service,
         prompt,
         settings,
@@ -74,7 +73,7 @@ async def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[
     made = output_size(requests[0])
     if asked is not None and asked != made:
         warnings.append(f"{format_size(asked)} was asked for, and {format_size(made)} is what can be had")
-    warnings += await asyncio.to_thread(prompt_notices, service, prompt, requests)
+    warnings += prompt_notices(service, prompt, requests)
     job = Job(
         requests,
         client,

@@ -4,6 +4,7 @@ POST /v1/images/jobs takes the body of /v1/images/generations, or the form of ed
 answers at once; whoever knows the id, 128 random bits, sees how far the job is, its images, and may stop it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -33,7 +34,7 @@ async def create_job(request: Request) -> Response:
         plan, _ = await read_form_call(request)
     else:
         call = parse_body(Generation, await read_json(request, service.most_json))
-        plan = await plan_job(service, call, client_name(request))
+        plan = await asyncio.to_thread(plan_job, service, call, client_name(request))
     plan.job.on_image = service.store_file  # where there is a bound to what is kept
     service.engine.submit(plan.job)
     service.jobs.put(plan.job.id, plan)

@@ -1,5 +1,6 @@
 """OpenAI's Images API: generations, models, and the files that its URLs lead to."""
 
+import asyncio
 from typing import Any
 
 from starlette.requests import Request
@@ -26,7 +27,7 @@ async def create_images(request: Request) -> Response:
     """POST /v1/images/generations."""
     service: Service = request.app.state.service
     call = parse_body(Generation, await read_json(request, service.most_json))
-    plan = await plan_job(service, call, client_name(request))
+    plan = await asyncio.to_thread(plan_job, service, call, client_name(request))
     return await answer_plan(request, plan, "image_generation", stream=bool(getattr(call, "stream", False)))
 
 

@@ -15,7 +15,7 @@ from dalle3_jax.pipeline.edit_settings import begin_step, canvas_size
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.serving.errors import ApiError
 
-__all__ = ["DeviceCall", "Job", "Queue", "QueueFull", "QueuedImage", "Update", "output_size"]
+__all__ = ["Job", "Preparation", "Queue", "QueueFull", "QueuedImage", "Update", "output_size"]
 
 
 BEAT_SECONDS = 10
@@ -73,7 +73,10 @@ def forget_inputs(request: Request) -> Request:
 
 
 class Update(NamedTuple):
-    """News of a job: `kind` is progress, preview or image (one is done), what became of the job, or waiting (none)."""
+    """News of a job: `kind` is progress, preview or image (one is done), what became of the job, or waiting (none).
+
+    Progress without an image is that of its preparation.
+    """
 
     kind: str
     image: QueuedImage | None = None
@@ -108,8 +111,8 @@ class Job:
         """Called with each image that is done, before anybody else hears of it."""
         self.label = ""
         """Which part of the API it is of, where that counts."""
-        self.has_waited = False
-        """Whether its client has waited for a place already, for what it is made of: it needs no free one."""
+        self.preparation: Preparation | None = None
+        """What comes before its images, whose requests it replaces."""
         self.is_compiling = False
         """Whether a program is compiled for it now, which no other image had needed yet."""
         self.wants_preview = False
@@ -127,11 +130,18 @@ class Job:
         for listener in self._listeners:
             listener.put_nowait(update)
 
+    def begin_images(self, requests: Sequence[Request]) -> None:
+        """Replaces the requests of its images by those that its preparation has computed."""
+        self.preparation = None
+        for image, request in zip(self.images, requests, strict=True):
+            image.request = request
+        self.publish(Update("progress"))
+
     def finish(self, status: str, error: ApiError | None = None) -> None:
         """Ends the job, unless it has ended."""
         if self.finished.is_set():
             return
-        self.status, self.error, self.is_compiling = status, error, False
+        self.status, self.error, self.is_compiling, self.preparation = status, error, False, None
         for image in self.images:
             image.preview, image.request = None, forget_inputs(image.request)
         self.finished.set()
@@ -159,50 +169,28 @@ class Job:
             self._listeners.remove(listener)
 
 
-class DeviceCall:
-    """A computation of the device that makes no image, such as the description of one: a job that is its own only part.
+@dataclass(eq=False)
+class Preparation:
+    """The computation of the requests of a job's images, before these: by the description of an image, say."""
 
-    `status` and `error` are those of a job; `result` is there when it is completed.
-    """
-
-    batch_size, has_waited, label = None, False, ""
-
-    def __init__(self, function: Callable[[], Any], client: str = ""):
-        self.function, self.client, self.result = function, client, None
-        self.status, self.error = "queued", None
-        self.finished = asyncio.Event()
-
-    @property
-    def job(self) -> "DeviceCall":
-        """Itself."""
-        return self
-
-    @property
-    def images(self) -> "list[DeviceCall]":
-        """Itself alone."""
-        return [self]
+    job: Job
+    compute: Callable[[], Sequence[Request]]
 
     @property
     def batch_key(self) -> Hashable:
         """Equal to no other's: it shares no batch."""
         return id(self)
 
-    def finish(self, status: str, error: ApiError | None = None) -> None:
-        """Ends the call, unless it has ended."""
-        if not self.finished.is_set():
-            self.status, self.error = status, error
-            self.finished.set()
-
 
 class Queue:
-    """The images and calls that wait, by client, first in first out; the clients take turns.
+    """The images and preparations that wait, by client, first in first out; the clients take turns.
 
     It has places for `places` jobs that have not begun, of which one client takes at most half.
     """
 
     def __init__(self, places: int):
         self.places = places
-        self._waiting: dict[str, deque[QueuedImage | DeviceCall]] = {}
+        self._waiting: dict[str, deque[QueuedImage | Preparation]] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
@@ -217,18 +205,22 @@ class Queue:
         if len(self.jobs()) >= self.places:
             raise QueueFull(f"all {self.places} places of the queue are taken")
 
-    def add(self, job: Job | DeviceCall) -> None:
-        """Takes a job in; QueueFull where there is no place."""
-        if not job.has_waited:
-            self.check_room(job.client)
-        self._waiting.setdefault(job.client, deque()).extend(job.images)
+    def add(self, job: Job) -> None:
+        """Takes a job in, its preparation or its images; QueueFull where there is no place."""
+        self.check_room(job.client)
+        self._waiting.setdefault(job.client, deque()).extend([job.preparation] if job.preparation else job.images)
         self._filled.set()
 
-    def jobs(self) -> list[Job | DeviceCall]:
+    def add_prepared(self, job: Job) -> None:
+        """Takes the images of a job in whose preparation has been computed, before all else of its client."""
+        self._waiting.setdefault(job.client, deque()).extendleft(reversed(job.images))
+        self._filled.set()
+
+    def jobs(self) -> list[Job]:
         """The jobs of which an image waits."""
         return [*dict.fromkeys(image.job for images in self._waiting.values() for image in images)]
 
-    def remove(self, job: Job | DeviceCall) -> None:
+    def remove(self, job: Job) -> None:
         """Takes out what waits of a job; its client keeps its turn while anything else of it waits."""
         rest = deque(image for image in self._waiting.get(job.client, ()) if image.job is not job)
         if rest:
@@ -251,11 +243,11 @@ class Queue:
             self._filled.clear()
             await self._filled.wait()
 
-    def take(self, most: int) -> list[QueuedImage] | DeviceCall:
+    def take(self, most: int) -> list[QueuedImage] | Preparation:
         """Takes out the next batch: the first image of the client whose turn it is, and others of the same program.
 
-        Of each client in turn one image, until there are `most`, or as many as the batch size that they ask for. A call
-        whose turn it is comes alone.
+        Of each client in turn one image, until there are `most`, or as many as the batch size that they ask for. A
+        preparation whose turn it is comes alone.
         """
         first = next(iter(self._waiting.values()))[0]
         most, batch = first.job.batch_size or most, []
@@ -264,14 +256,14 @@ class Queue:
             client = clients.popleft()
             if (image := self._take_one(client, first.batch_key)) is None:
                 continue
-            if isinstance(image, DeviceCall):
+            if isinstance(image, Preparation):
                 return image
             batch.append(image)
             if client in self._waiting:
                 clients.append(client)
         return batch
 
-    def _take_one(self, client: str, key: Hashable) -> QueuedImage | DeviceCall | None:
+    def _take_one(self, client: str, key: Hashable) -> QueuedImage | Preparation | None:
         """Takes out a client's first image of this program, and moves the client to the end of the row."""
         images = self._waiting[client]
         image = next((image for image in images if image.batch_key == key), None)

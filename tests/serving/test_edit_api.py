@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import struct
+import threading
 import zlib
 from dataclasses import replace
 
@@ -135,6 +136,49 @@ def test_a_describer_that_breaks_is_an_error_of_the_server(client, monkeypatch):
     for url, fields in ((VARIATIONS, {}), (EDITS, {"instruction": "make it night"})):
         answer = client.post(url, data=fields, files={"image": PICTURE})
         assert (answer.status_code, error_of(answer)["type"]) == (500, "server_error")
+
+
+def test_a_job_is_answered_before_its_image_is_described(client, monkeypatch):
+    """It says what the image shows as soon as it is known; the images are those of a call that waits."""
+    seen = threading.Event()
+    monkeypatch.setattr(client.app.state.service, "describer", lambda pixels: seen.wait(60) and "a red apple")
+    job = client.post("/v1/images/jobs", data={"strength": "1"}, files={"image": PICTURE}).json()
+    assert (job["revised_prompt"], job["progress"], job["warnings"]) == ("", 0, [])
+    seen.set()
+    last = events(client.get(f"/v1/images/jobs/{job['id']}/events").text)[-1]
+    assert (last["revised_prompt"], last["seed"]) == ("a red apple", job["seed"])
+    form = {"strength": "1", "seed": str(job["seed"])}
+    [direct] = client.post(VARIATIONS, data=form, files={"image": PICTURE}).json()["data"]
+    assert client.get(last["data"][0]["url"]).content == base64.b64decode(direct["b64_json"])
+
+
+@pytest.mark.parametrize(
+    ("url", "fields", "param"),
+    [
+        (VARIATIONS, {"sampler": "none"}, "sampler"),
+        (VARIATIONS, {"batch_size": "3"}, "batch_size"),
+        (EDITS, {"instruction": "make it night", "steps": "0"}, "steps"),
+        (EDITS, {"instruction": "make it night", "outpaint": "up"}, "outpaint"),
+        (EDITS, {"instruction": "make it night", "source_prompt": "a", "outpaint": "2:1"}, "outpaint"),
+    ],
+)
+def test_settings_are_checked_before_an_image_is_described(client, monkeypatch, url, fields, param):
+    described = []
+    monkeypatch.setattr(client.app.state.service, "describer", described.append)
+    answer = client.post(url, data=fields, files={"image": PICTURE})
+    assert (answer.status_code, error_of(answer)["param"], described) == (400, param, [])
+
+
+def test_an_instruction_that_cannot_be_done_to_what_the_image_shows_is_told(client, monkeypatch):
+    """The tiny model knows no words of scenes: as the answer, and of a job as what became of it."""
+    monkeypatch.setattr(client.app.state.service, "describer", lambda pixels: "a red apple")
+    form, files = {"instruction": "make it night"}, {"image": PICTURE}
+    answer = client.post(EDITS, data=form, files=files)
+    assert (answer.status_code, error_of(answer)["param"]) == (400, "instruction")
+    job = client.post("/v1/images/jobs", data=form, files=files).json()
+    assert job["prompt"] == "make it night"
+    last = events(client.get(f"/v1/images/jobs/{job['id']}/events").text)[-1]
+    assert (last["type"], last["error"]["param"]) == ("image_job.failed", "instruction")
 
 
 def test_an_instruction_is_done_to_the_prompt_that_the_image_tells(service, monkeypatch):

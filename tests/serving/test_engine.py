@@ -9,7 +9,7 @@ import pytest
 
 from dalle3_jax.serving.engine import Engine, batch_sizes
 from dalle3_jax.serving.errors import ApiError
-from dalle3_jax.serving.queue import DeviceCall, Job
+from dalle3_jax.serving.queue import Job, Preparation
 from dalle3_jax.serving.step_reports import wants_preview
 
 
@@ -134,58 +134,83 @@ def test_what_runs_is_finished_and_what_waits_is_refused_at_the_end(pipeline, ga
     run(engine, script)
 
 
-def test_a_call_of_the_device_is_bounded_takes_its_turn_and_may_be_cancelled(pipeline, gate):
-    """It waits like an image, alone in its batch; one that is cancelled is never made."""
+def prepared_job(pipeline, compute: Callable[[], list], client: str = "b") -> Job:
+    """A job whose request the device computes first."""
+    [job] = jobs_of(pipeline, "unknown", client=client)
+    job.preparation = Preparation(job, compute)
+    return job
+
+
+def test_a_preparation_takes_its_turn_and_its_images_come_before_those_of_later_jobs(pipeline, gate):
+    """It waits like an image, alone in its batch; one that is cancelled is never computed."""
     engine, made = Engine(pipeline, batch_size=2, places=4), []
+
+    def prepare(name: str) -> list:
+        made.append(name)
+        return [pipeline.request(name)]
 
     async def script() -> None:
         [blocking] = jobs_of(pipeline, "blocking", client="a")
         engine.submit(blocking)
         await until(lambda: len(gate.batches) == 1)
-        first, second = (DeviceCall(lambda n=n: made.append(n) or n, "b") for n in (1, 2))
-        behind, [after] = Job([pipeline.request("behind")] * 3, "a"), jobs_of(pipeline, "after", client="b")
-        for job in (first, second, behind):
+        behind = Job([pipeline.request("behind")] * 3, "a")
+        first, stopped = (prepared_job(pipeline, lambda name=name: prepare(name)) for name in ("first", "stopped"))
+        for job in (first, stopped, behind):
             engine.submit(job)
+        [late] = jobs_of(pipeline, "late", client="b")
         with pytest.raises(ApiError) as refused:
-            engine.submit(after)
+            engine.submit(late)
         assert refused.value.status == 429
-        after.has_waited = True  # for one of these, say
-        engine.submit(after)
-        engine.cancel(second)
+        engine.cancel(stopped)
+        engine.submit(late)
+        assert (engine.queue.count_before(first), first.progress) == (1, 0)
         gate.let_through(4)
-        await first.finished.wait()
-        assert (first.status, first.result, second.status, made) == ("completed", 1, "cancelled", [1])
-        await until(lambda: gate.batches[1:] == [["behind", "after"]])
+        await until(lambda: gate.batches[1:] == [["behind", "first"]])
+        assert (first.status, made) == ("running", ["first"])
         gate.let_through()
+        await late.finished.wait()
         await behind.finished.wait()
+        assert [job.status for job in (first, stopped, late)] == ["completed", "cancelled", "completed"]
+        assert (made, gate.batches[2:]) == (["first"], [["behind", "late"], ["behind"]])
 
     run(engine, script)
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError("bug"), 500), (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), 503)]
+    ("error", "status"),
+    [
+        (ValueError("bug"), 500),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), 503),
+        (ApiError(400, "cannot be done"), 400),
+    ],
 )
-def test_a_call_that_fails_is_answered_so_and_the_engine_goes_on(pipeline, gate, error, status):
+def test_a_preparation_that_fails_is_answered_so_and_the_engine_goes_on(pipeline, gate, error, status):
     engine = Engine(pipeline, batch_size=1)
+    gate.let_through()
 
-    def fail() -> None:
+    def fail() -> list:
         raise error
 
     async def script() -> None:
-        bad, good = DeviceCall(fail), DeviceCall(lambda: "good")
+        bad, good = prepared_job(pipeline, fail), prepared_job(pipeline, lambda: [pipeline.request("good")])
         engine.submit(bad)
         engine.submit(good)
         await good.finished.wait()
-        assert (bad.status, bad.error.status, good.result) == ("failed", status, "good")
+        assert (bad.status, bad.error.status, good.status) == ("failed", status, "completed")
+        assert gate.batches == [["good"]]
+        assert engine.metrics.failures._value.get() == (status != 400)
 
     run(engine, script)
 
 
-def test_a_call_that_runs_is_finished_and_one_that_waits_is_refused_at_the_end(pipeline):
-    engine, gate = Engine(pipeline, batch_size=1), threading.Event()
+def test_a_job_whose_preparation_runs_is_finished_at_the_end_and_one_that_waits_is_refused(pipeline, gate):
+    engine, prepares = Engine(pipeline, batch_size=1), threading.Event()
+    gate.let_through()
 
     async def script() -> None:
-        runs, waits = DeviceCall(gate.wait), DeviceCall(gate.wait)
+        runs, waits = (
+            prepared_job(pipeline, lambda: prepares.wait(60) and [pipeline.request("prepared")]) for _ in range(2)
+        )
         engine.submit(runs)
         engine.submit(waits)
         await until(lambda: runs.status == "running")
@@ -194,9 +219,27 @@ def test_a_call_that_runs_is_finished_and_one_that_waits_is_refused_at_the_end(p
         stopping = asyncio.create_task(engine.stop())
         await asyncio.sleep(0.05)
         assert not stopping.done()
-        gate.set()
+        prepares.set()
         await stopping
-        assert (runs.status, runs.result) == ("completed", True)
+        assert (runs.status, bool(runs.images[0].content)) == ("completed", True)
+
+    run(engine, script)
+
+
+def test_a_job_that_is_stopped_while_it_is_prepared_makes_no_image(pipeline, gate):
+    engine, prepares = Engine(pipeline, batch_size=1), threading.Event()
+    gate.let_through()
+
+    async def script() -> None:
+        stopped = prepared_job(pipeline, lambda: prepares.wait(60) and [pipeline.request("prepared")])
+        [after] = jobs_of(pipeline, "after")
+        engine.submit(stopped)
+        await until(lambda: stopped.status == "running")
+        engine.cancel(stopped)
+        engine.submit(after)
+        prepares.set()
+        await after.finished.wait()
+        assert (stopped.status, stopped.preparation, gate.batches) == ("cancelled", None, [["after"]])
 
     run(engine, script)
 
