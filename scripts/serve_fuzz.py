@@ -81,7 +81,8 @@ def main() -> int:
     parser.add_argument("--checkpoint", default="demo")
     arguments = parser.parse_args()
     engines.run_batch = blank_batch
-    app = build_app(Service(Engine(Pipeline.load(arguments.checkpoint), batch_size=2), name="fuzzed"))
+    engine = Engine(Pipeline.load(arguments.checkpoint), batch_size=2)
+    app = build_app(Service(engine, name="fuzzed", describer=lambda pixels: "a panda"))
     tally: Counter = Counter()
     errors: list[str] = []
     with TestClient(app, raise_server_exceptions=False) as client:

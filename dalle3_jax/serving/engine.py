@@ -18,6 +18,7 @@ from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.runtime.device_errors import explain_device_error
+from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch
 from dalle3_jax.serving.compilations import watch_compilations
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.metrics import Metrics
@@ -28,7 +29,7 @@ from dalle3_jax.serving.step_reports import publish_compilation, publish_step, w
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
 
-__all__ = ["MEDIA_TYPES", "BatchAbandoned", "Engine", "ImageWithheld", "batch_sizes"]
+__all__ = ["MEDIA_TYPES", "BatchAbandoned", "Engine", "ImageWithheld"]
 
 LOGGER = logging.getLogger("dalle3_jax.serving")
 MEDIA_TYPES = {".png": "image/png", ".jpeg": "image/jpeg", ".webp": "image/webp"}
@@ -44,12 +45,6 @@ class BatchAbandoned(Exception):
 
 class ImageWithheld(Exception):
     """An image shows what is not to be shown; the message says what."""
-
-
-def batch_sizes(most: int, devices: int = 1) -> tuple[int, ...]:
-    """The sizes of batches that are compiled: powers of two up to `most`, and it, as multiples of the devices."""
-    powers = [1 << power for power in range(most.bit_length()) if 1 << power < most]
-    return tuple(dict.fromkeys(-(-size // devices) * devices for size in (*powers, most)))
 
 
 class Engine:
@@ -78,6 +73,7 @@ class Engine:
         self.warm: list[dict[str, Any]] = []
         self.is_ready = self.is_draining = False
         self._seconds_per_image = 1.0
+        self._batch_seconds: dict[int, float] = {}
         self._device = ThreadPoolExecutor(1, "device")
         self._encodings: set[asyncio.Task[None]] = set()
 
@@ -121,7 +117,8 @@ class Engine:
         self.is_ready = True
         while True:
             await self.queue.wait()
-            batch = self.queue.take(self.sizes[-1])
+            most = fill_batch(self.queue.count_next(), self.sizes, self._batch_seconds)
+            batch = self.queue.take(most)
             await (self._prepare(batch) if isinstance(batch, Preparation) else self._run_batch(batch))
 
     async def stop(self) -> None:
@@ -134,23 +131,31 @@ class Engine:
     async def _warm_up(self, request: Request) -> None:
         """Makes an image in a batch of each size; what does not fit into the device is not used from then on."""
         for size in self.sizes:
-            work = functools.partial(run_batch, self.pipeline, [request], size, ignore_step)
-            started = time.monotonic()
             try:
-                await self._compute(work)
+                seconds = await self._time_batch(request, size)
             except Exception as error:
                 if size == self.sizes[0]:
                     raise
                 LOGGER.error("batches of %d images and more cannot be made", size, exc_info=error)
                 self.sizes = self.sizes[: self.sizes.index(size)]
                 break
-            seconds, steps = round(time.monotonic() - started, 3), request.sampling.steps
             self.warm.append(
-                {"size": format_size(request.size), "steps": steps, "batch_size": size, "seconds": seconds}
+                {
+                    "size": format_size(request.size),
+                    "steps": request.sampling.steps,
+                    "batch_size": size,
+                    "seconds": round(seconds, 3),
+                }
             )
-        size, started = self.sizes[-1], time.monotonic()  # of what is compiled now
+        for size in self.sizes:  # of what is compiled now
+            self._batch_seconds[size] = self._batch_seconds.get(size, 0) + await self._time_batch(request, size)
+        self._seconds_per_image = self._batch_seconds[self.sizes[-1]] / self.sizes[-1]
+
+    async def _time_batch(self, request: Request, size: int) -> float:
+        """Seconds in which a batch of this size, of one request, is made."""
+        started = time.monotonic()
         await self._compute(functools.partial(run_batch, self.pipeline, [request], size, ignore_step))
-        self._seconds_per_image = (time.monotonic() - started) / size
+        return time.monotonic() - started
 
     async def _compute(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._device, work)

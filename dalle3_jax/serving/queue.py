@@ -243,6 +243,11 @@ class Queue:
             self._filled.clear()
             await self._filled.wait()
 
+    def count_next(self) -> int:
+        """The number of images of which the next batch may be, if it is of any size: all of the first one's program."""
+        first = next(iter(self._waiting.values()))[0]
+        return sum(image.batch_key == first.batch_key for images in self._waiting.values() for image in images)
+
     def take(self, most: int) -> list[QueuedImage] | Preparation:
         """Takes out the next batch: the first image of the client whose turn it is, and others of the same program.
 

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from dalle3_jax.serving.engine import Engine, batch_sizes
+from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch
+from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.queue import Job, Preparation
 from dalle3_jax.serving.step_reports import wants_preview
@@ -42,6 +43,46 @@ def jobs_of(pipeline, *prompts: str, client: str = "a", **options) -> list[Job]:
 )
 def test_batches_are_powers_of_two_and_multiples_of_the_devices(most, devices, sizes):
     assert batch_sizes(most, devices) == sizes
+
+
+SIZES = (1, 2, 4, 8)
+FULL = {1: 1.0, 2: 2.0, 4: 3.9, 8: 7.0}
+"""Seconds of batches on a device that one image nearly fills, such as one core."""
+WIDE = {1: 1.0, 2: 1.0, 4: 1.1, 8: 1.2}
+"""And on one that eight images do not fill."""
+
+
+@pytest.mark.parametrize(
+    ("waiting", "seconds", "most"),
+    [
+        *((waiting, WIDE, size) for waiting, size in ((1, 1), (2, 2), (3, 4), (5, 8), (7, 8), (8, 8), (30, 8))),
+        *((waiting, FULL, size) for waiting, size in ((1, 1), (3, 1), (4, 4), (5, 4), (7, 4), (8, 8), (30, 8))),
+        *((waiting, {}, size) for waiting, size in ((1, 1), (3, 4), (5, 8), (9, 8))),
+        (5, {1: 1.0, 2: 0.1}, 8),
+        (8, {1: 0.1, 2: 9.0, 4: 9.0, 8: 9.0}, 8),
+    ],
+)
+def test_a_batch_is_as_large_as_makes_most_images_a_second(waiting, seconds, most):
+    assert fill_batch(waiting, SIZES, seconds) == most
+
+
+def test_too_few_for_a_full_batch_are_made_in_smaller_ones_where_that_is_quicker(pipeline, gate):
+    async def made_together(seconds: dict[int, float]) -> list[int]:
+        engine = Engine(pipeline, batch_size=8)
+        engine._batch_seconds = seconds
+        jobs = jobs_of(pipeline, *"abcde")
+        for job in jobs:
+            engine.submit(job)
+        gate.batches.clear()
+        gate.let_through()
+        task = asyncio.create_task(engine.run())
+        for job in jobs:
+            await job.finished.wait()
+        task.cancel()
+        return [len(batch) for batch in gate.batches]
+
+    assert asyncio.run(made_together(FULL)) == [4, 1]
+    assert asyncio.run(made_together(WIDE)) == [5]
 
 
 def test_a_client_that_leaves_frees_the_device_within_one_step(pipeline, gate):
@@ -285,6 +326,7 @@ def test_warming_up_fits_the_batches_to_the_memory(pipeline, monkeypatch):
     asyncio.run(script())
     assert engine.sizes == (1, 2)
     assert [entry["batch_size"] for entry in engine.warm] == [1, 2]
+    assert [*engine._batch_seconds] == [1, 2]
 
 
 def test_a_job_says_while_a_program_is_compiled_for_it(pipeline):

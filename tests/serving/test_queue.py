@@ -33,7 +33,9 @@ def test_a_batch_holds_one_program_and_the_other_comes_next():
     queue.add(job("a", 1, WIDE))
     queue.add(job("a", 3))
     queue.add(job("b", 2))
+    assert queue.count_next() == 1
     assert [image.request.size for image in queue.take(8)] == [(16, 32)]
+    assert queue.count_next() == 5
     assert takers(queue, 8) == ["b", "a", "b", "a", "a"]
 
 
