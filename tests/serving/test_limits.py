@@ -130,6 +130,21 @@ def test_a_body_that_does_not_come_ends(pipeline):
     assert sent[0]["status"] == 408
 
 
+@pytest.mark.parametrize("logs_prompts", [False, True])
+def test_the_log_has_prompts_where_asked_for_and_keys_never(pipeline, caplog, logs_prompts):
+    caplog.set_level("INFO")
+    app = build_app(Service(Engine(pipeline), logs_prompts=logs_prompts), keys=(b"opensesame",))
+    client = TestClient(app, raise_server_exceptions=False)
+    for key, status in (("opensesame", 202), ("wrongsesame", 401)):
+        answer = client.post(
+            "/v1/images/jobs", json={"prompt": "a secret panda"}, headers={"Authorization": f"Bearer {key}"}
+        )
+        assert answer.status_code == status
+    assert "POST /v1/images/jobs 202" in caplog.text
+    assert ("a secret panda" in caplog.text) == logs_prompts
+    assert "sesame" not in caplog.text
+
+
 def test_a_strict_server_knows_its_names_alone(pipeline):
     answer = client_of(pipeline, strict=True).post(URL, json={"prompt": "a", "model": "other"})
     assert (answer.status_code, error_of(answer)["code"]) == (404, "model_not_found")
