@@ -17,6 +17,7 @@ from typing import Any
 import hypothesis
 import requests
 import schemathesis
+from hypothesis import HealthCheck
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -54,7 +55,7 @@ def fuzz_operation(operation: Any, client: TestClient, count: int, seed: int, ta
         max_examples=count,
         deadline=None,
         database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large),
         phases=[hypothesis.Phase.generate],
     )
     @hypothesis.given(case=operation.as_strategy())
