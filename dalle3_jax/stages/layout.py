@@ -20,13 +20,15 @@ from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.reading.scene_reader import NATURAL
 from dalle3_jax.stages import inputs
 from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.reader import config_world, with_names
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.stages.text import check_latent_head, grid_errors
 from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.layout import NOTHING, Appearance, layout_loss
 from dalle3_jax.training.objectives.text import expected_latents
-from dalle3_jax.typing import Params
+from dalle3_jax.training.tasks import Apply
+from dalle3_jax.typing import Array, Params
 
 __all__ = ["layout_stage", "layout_targets"]
 
@@ -47,12 +49,13 @@ def layout_stage(context: Context, *, latents: float = 1.0, objects: float = 1.0
     check_layout_config(config, head, networks.modules["xfnet"])
     networks.modules["layout_head"] = head  # with its names it knows how many outputs it has
     parts = (*text_components(networks.modules), "layout_head")
-    appearance = None
+    appearance, draw_images = None, None
     if "latent_head" in networks.modules:
         networks.require("vae")
         check_latent_head(config, networks, networks.latent())
         latent_head = functools.partial(apply_network, networks.modules["latent_head"])
         appearance = Appearance(networks.encode_latents, latent_head, latents, objects)
+        draw_images = mean_images(networks, latent_head)
         parts += ("latent_head",)
 
     @jax.jit
@@ -61,18 +64,14 @@ def layout_stage(context: Context, *, latents: float = 1.0, objects: float = 1.0
         logits = apply_network(head, params["layout_head"], condition.tokens, condition.vector)
         return jax.nn.softmax(logits.classes), jax.nn.softmax(logits.backgrounds)
 
-    @jax.jit
-    def picture(params: Params, captions: Mapping[str, Any]) -> Any:
-        mean = networks.latent().denormalise(expected_latents(networks.encode_text, latent_head, params, captions))
-        return apply_network(networks.modules["vae"], params["vae"], mean, method="decode")
-
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
         if prompts := config.sample.prompts:
             weights, captions = {**networks.loaded, **ema}, inputs.tokenize_captions(config, tokenizer, prompts)
             classes, backgrounds = map(np.asarray, read(weights, captions))
-            images = [draw_map(head, each) for each in classes]
-            if appearance:
-                images = [Image.fromarray(each) for each in to_pixels(picture(weights, captions))]
+            if draw_images:
+                images = [Image.fromarray(pixels) for pixels in to_pixels(draw_images(weights, captions))]
+            else:
+                images = [draw_map(head, each) for each in classes]
             cells = [
                 SheetCell(images[i], (SheetLine(prompt), *name_likeliest(head, classes[i], backgrounds[i])))
                 for i, prompt in enumerate(prompts)
@@ -135,6 +134,18 @@ def covered_cells(box: Any, grid: tuple[int, int]) -> tuple[slice, slice]:
         middle = min(int((low + high) / 2 * count), count - 1)
         spans.append(slice(first, last) if last > first else slice(middle, middle + 1))
     return spans[0], spans[1]
+
+
+def mean_images(networks: StageNetworks, latent_head: Apply) -> Callable[[Params, Mapping[str, Any]], Array]:
+    """A compiled function from parameters and captions to the images of the mean latents (b h w 3), in [-1, 1]."""
+
+    @jax.jit
+    def draw(params: Params, captions: Mapping[str, Any]) -> Array:
+        latents = expected_latents(networks.encode_text, latent_head, params, captions)
+        latents = networks.latent().denormalise(latents)
+        return apply_network(networks.modules["vae"], params["vae"], latents, method="decode")
+
+    return draw
 
 
 def draw_map(head: LayoutHead, classes: Float[np.ndarray, "m k"]) -> Image.Image:

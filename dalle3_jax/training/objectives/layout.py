@@ -25,8 +25,8 @@ SHARE = 8.0
 class Appearance:
     """Latents of pictures, from which the text side learns what things look like beside what stands where.
 
-    latent_head(params, tokens) gives latents. `latents` is the weight of their squared error in the loss, `objects` that
-    of a cell that shows an object in the error, beside 1 of any other.
+    latent_head(params, tokens) gives latents. `latents` is the weight of their squared error in the loss, `objects`
+    that of a cell that shows an object in the error, beside 1 of any other.
     """
 
     encode_latents: EncodeLatents
