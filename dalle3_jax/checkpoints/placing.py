@@ -42,7 +42,8 @@ def place_arrays(
 
     Those that `float32` names are of that type instead.
 
-    A stacked parameter is made once and filled slice by slice in place. The pieces are read in their order, one ahead.
+    A stacked parameter is made once and filled slice by slice in place; one slice alone is the stack, and nothing is
+    compiled for it. The pieces are read in their order, one ahead.
     Nothing refers to the views afterwards. Raises ValueError naming a parameter with values too large for `dtype`.
     """
     arrays: dict[str, Array] = {}
@@ -51,12 +52,13 @@ def place_arrays(
     def kind(target: str) -> Any:
         return jnp.dtype(jnp.float32 if target in float32 else dtype)
 
-    def read(piece: Piece) -> tuple[Piece, Array]:
-        sharding = shardings[piece.target]
-        sharding = sharding if piece.layer is None else _slice_sharding(sharding)
-        return piece, _put_piece(piece, kind(piece.target), sharding)
+    def read(piece: Piece) -> tuple[str, int | None, Array]:
+        target, layer, _ = piece
+        alone = layer is not None and shapes[target][0] == 1
+        sharding = shardings[target] if layer is None or alone else _slice_sharding(shardings[target])
+        return target, None if alone else layer, _put_piece(piece, kind(target), sharding, alone)
 
-    for (target, index, _), array in map_ahead(read, pieces):
+    for target, index, array in map_ahead(read, pieces):
         sharding = shardings[target]
         if index is None:
             arrays[target] = array
@@ -94,8 +96,13 @@ def map_ahead(function: Callable[[T], U], items: Iterable[T], depth: int = 1) ->
             yield result.pop()
 
 
-def _put_piece(piece: Piece, dtype: Any, sharding: Sharding | None) -> Array:
+def _put_piece(piece: Piece, dtype: Any, sharding: Sharding | None, alone: bool) -> Array:
+    """The piece on its sharding; one that is `alone` as the stack of one that it is."""
+
     def part(index: Any = ()) -> np.ndarray:
+        return values_at(index[1:])[None] if alone else values_at(index)
+
+    def values_at(index: Any) -> np.ndarray:
         values = piece.view[(*index, ...)]  # with the dots a single number stays an array
         if values.dtype != dtype:
             return _cast(values, dtype, piece.target)
@@ -105,7 +112,7 @@ def _put_piece(piece: Piece, dtype: Any, sharding: Sharding | None) -> Array:
 
     if sharding is None:
         return jax.device_put(part())
-    return jax.make_array_from_callback(piece.view.shape, sharding, part)
+    return jax.make_array_from_callback((1,) * alone + piece.view.shape, sharding, part)
 
 
 def _cast(values: np.ndarray, dtype: Any, name: str) -> np.ndarray:

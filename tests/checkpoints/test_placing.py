@@ -12,6 +12,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from dalle3_jax.checkpoints import placing
+from dalle3_jax.checkpoints.int8 import quantize
 from dalle3_jax.checkpoints.placing import Piece, place_arrays
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,19 @@ def test_layers_are_stacked_by_their_numbers(layout):
     np.testing.assert_array_equal(found["b"], layers[0])
     if layouts()[layout]:
         assert {array.sharding for array in found.values()} == {layouts()[layout]}
+
+
+@pytest.mark.parametrize("layout", range(3))
+def test_a_stack_of_one_slice_is_that_slice_and_no_program(layout, monkeypatch):
+    monkeypatch.delattr(placing, "_fill")
+    values, sharding = RNG.normal(size=(4, 3)).astype(np.float32), layouts()[layout]
+    for view in (values, values.T, quantize(values, (0,))):
+        shape = (1, *view.shape)
+        found = place_arrays([Piece("a", 0, view)], {"a": shape}, F32, {"a": sharding})["a"]
+        assert found.shape == shape
+        np.testing.assert_array_equal(found[0], view[...])
+        if sharding:
+            assert found.sharding == sharding
 
 
 def test_the_reader_is_at_most_two_pieces_ahead(monkeypatch):
