@@ -5,7 +5,7 @@ import gc
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import jax
@@ -53,6 +53,16 @@ def pytest_configure(config: pytest.Config) -> None:
         for name, value in settings.items():
             os.environ[f"JAX_{name.upper()}"] = str(value)  # for workers
             jax.config.update(f"jax_{name}", value)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays: it is searched for garbage once, when all is, and not a thousand times."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
