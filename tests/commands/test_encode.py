@@ -64,7 +64,7 @@ def failing(capsys, *words):
 
 def test_a_cache_holds_what_the_networks_make_of_the_data(tars, release_folder, cache):
     release, source = load_release(release_folder), open_folder_source(str(tars))
-    vae, text = release.modules["vae"], release.modules["text_encoder"]
+    vae, encode_text = release.modules["vae"], jax.jit(release.modules["text_encoder"].apply)
     found = latent_cache.open_cache(str(cache), latent_cache.read_cache_metadata(str(cache)))
     bad = {int(index): reason for index, reason in json.loads((tars / "bad.json").read_text()).items()}
     assert {index: rest[0] for index, rest in found.bad_records.items()} == bad
@@ -74,7 +74,7 @@ def test_a_cache_holds_what_the_networks_make_of_the_data(tars, release_folder, 
         means = programs.encode_images(release.params["vae"], images, vae=vae)[0]
         np.testing.assert_allclose(entry["latents"], means, atol=4e-3)
         ids, mask = Tokenizer.from_json(release.tokenizer)([record.captions["alt"], ""], 16)
-        features = text.apply({"params": release.params["text_encoder"]}, jnp.asarray(ids), jnp.asarray(mask))
+        features = encode_text({"params": release.params["text_encoder"]}, jnp.asarray(ids), jnp.asarray(mask))
         for row, version in enumerate(("alt", "")):
             assert (entry[f"mask/{version}"] == mask[row]).all()
             wanted = features[row] * mask[row][:, None]
@@ -107,7 +107,7 @@ def test_training_on_a_cache_learns_what_training_on_the_data_does(tars, release
             batch = next(build_stage(Context(config, workdir, networks)).data())
             kinds.append(set(batch))
             x0, condition = (
-                encode(networks.loaded, jax.device_put(batch))
+                jax.jit(encode)(networks.loaded, jax.device_put(batch))
                 for encode in (networks.encode_latents, networks.encode_text)
             )
             learnt.append((x0, condition.vector, condition.tokens[batch["mask"]], batch["sizes"]))
