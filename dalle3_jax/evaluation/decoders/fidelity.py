@@ -3,7 +3,6 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
-from scipy.ndimage import gaussian_filter
 
 __all__ = ["decibels", "edge_error", "psnr", "ssim"]
 
@@ -58,6 +57,8 @@ def image_ssim(x: Float[np.ndarray, "h w 3"], truth: UInt8[np.ndarray, "h w 3"])
 
 def gaussian_mean(values: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2 3"]:
     """The mean under the window, where all of it lies in the picture."""
+    from scipy.ndimage import gaussian_filter  # a tenth of the time in which training's modules are imported
+
     blurred = gaussian_filter(values, SIGMA, axes=(0, 1), radius=RADIUS)
     return blurred[RADIUS:-RADIUS, RADIUS:-RADIUS]
 
