@@ -45,8 +45,9 @@ serve: $(VENV)/.installed-serve
 QUICK_COMPILATION := JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
   XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
+# Sources are compiled once for all of its processes, also where the environment asks that none be kept.
 test: $(VENV)/.installed-dev
-	$(QUICK_COMPILATION) JAX_PLATFORMS=cpu $(RUN) -m pytest $(WORKERS) $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(QUICK_COMPILATION) JAX_PLATFORMS=cpu $(RUN) -m pytest $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
