@@ -27,7 +27,8 @@ def randomised(module: nn.Module, *args, seed: int = 0, **kwargs):
     def draw(path, leaf):
         fan_in = max(1, np.prod(leaf.shape[-len(leaf.shape) : -1][-3:])) if len(leaf.shape) > 1 else 4
         values = rng.normal(size=leaf.shape) / np.sqrt(fan_in)
-        return jnp.asarray(values + (path[-1].key == "scale"), jnp.float32)
+        with jax.ensure_compile_time_eval():  # whoever asks, a function that is being traced too
+            return jax.device_put(np.float32(values + (path[-1].key == "scale")))
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
@@ -39,13 +40,16 @@ def apply(module: nn.Module, params, *args):
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+    """Normal numbers as they are put on the device: `jnp.asarray` compiles a program for every shape."""
+    return jax.device_put(np.float32(np.random.default_rng(seed).normal(size=shape)))
 
 
 def condition(batch: int = 2, tokens: int = 5, width: int = 6, vector: int = 3, seed: int = 0) -> Condition:
     """A random condition; in every row but the first only the first two tokens count."""
-    mask = jnp.arange(tokens)[None] < jnp.array([tokens, *[2] * (batch - 1)])[:, None]
-    return Condition(normal(batch, tokens, width, seed=seed), mask, normal(batch, vector, seed=seed + 1))
+    mask = np.arange(tokens)[None] < np.array([tokens, *[2] * (batch - 1)])[:, None]
+    return Condition(
+        normal(batch, tokens, width, seed=seed), jax.device_put(mask), normal(batch, vector, seed=seed + 1)
+    )
 
 
 def spoiled(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -23,13 +23,17 @@ CAPTIONER = Captioner(
     TOWER, TOWER, TOWER, VOCAB, LENGTH, image_size=(8, 8), patch=4, projection=4, queries=0, eos_id=EOS
 )
 INPUTS = jnp.zeros((1, LENGTH), int), jnp.ones((1, LENGTH), bool), jnp.zeros((1, 8, 8, 3))
-PARAMS = jax.tree.map(lambda x: 1.5 * x, randomised(CAPTIONER, *INPUTS))
 PICTURES = np.random.default_rng(0).normal(size=(9, 8, 8, 3)).astype(np.float32)
+
+
+@functools.cache
+def random_params():
+    return jax.tree.map(lambda x: np.float32(1.5) * np.asarray(x), randomised(CAPTIONER, *INPUTS))
 
 
 @jax.jit
 def logits_of(ids, images):
-    return CAPTIONER.apply({"params": PARAMS}, ids, jnp.ones_like(ids, bool), images).logits
+    return CAPTIONER.apply({"params": random_params()}, ids, jnp.ones_like(ids, bool), images).logits
 
 
 def likelihood(text, image):
@@ -43,9 +47,9 @@ def likelihood(text, image):
 def written(decoding, images=PICTURES, seeds=None, steps=LENGTH):
     keys = jax.vmap(jax.random.key)(np.arange(len(images), dtype=np.uint32) if seeds is None else seeds)
     how = {"module": CAPTIONER, "decoding": decoding}
-    state = start_decoding(PARAMS, images, keys, np.arange(len(images), dtype=np.int32), np.int32(0), **how)
+    state = start_decoding(random_params(), images, keys, np.arange(len(images), dtype=np.int32), np.int32(0), **how)
     for _ in range(0, LENGTH, steps):
-        state = decode_tokens(PARAMS, state, np.int32(steps), **how)
+        state = decode_tokens(random_params(), state, np.int32(steps), **how)
     tokens, lengths = map(np.asarray, best_texts(state, decoding=decoding))
     return [tuple(row[:n].tolist()) for row, n in zip(tokens, lengths, strict=True)], state
 
@@ -123,7 +127,7 @@ def test_the_nucleus_holds_the_fewest_tokens_of_that_chance():
 @pytest.fixture(scope="module")
 def model():
     captioner = CAPTIONER.clone(vocab_size=300)
-    params = jax.tree.map(lambda x: 1.5 * x, randomised(captioner, *INPUTS))
+    params = jax.tree.map(lambda x: np.float32(1.5) * np.asarray(x), randomised(captioner, *INPUTS))
     return CaptionModel(Release({"captioner": captioner}, {"captioner": params}, tokenizer=tokenizer_json()))
 
 

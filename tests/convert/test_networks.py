@@ -1,5 +1,6 @@
 """Folders of one network: written and read back bit for bit, and every kind of bad folder refused by name."""
 
+import functools
 import json
 import os
 import pickle
@@ -28,7 +29,6 @@ ROOT = Path(__file__).parents[2]
 ENCODER = T5Encoder(
     vocab_size=30, width=8, layers=3, heads=2, head_size=5, mlp_width=12, relative_buckets=8, relative_max_distance=16
 )
-PARAMS = randomised(ENCODER, jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool))
 FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 NORM = "encoder.block.1.layer.0.layer_norm.weight"
@@ -36,16 +36,21 @@ NORM = "encoder.block.1.layer.0.layer_norm.weight"
 Tensors = dict[str, np.ndarray]
 
 
+@functools.cache
+def random_params():
+    return randomised(ENCODER, jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool))
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    convert.save(tmp_path / "t5", ENCODER, PARAMS)
+    convert.save(tmp_path / "t5", ENCODER, random_params())
     return tmp_path / "t5"
 
 
 @pytest.fixture
 def sharded(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(networks, "SHARD", 4000)
-    convert.save(tmp_path / "sharded", ENCODER, PARAMS)
+    convert.save(tmp_path / "sharded", ENCODER, random_params())
     return tmp_path / "sharded"
 
 
@@ -76,7 +81,7 @@ def assert_same(params, expected) -> None:
 @pytest.mark.parametrize("limit", [10**9, 3000])
 def test_what_was_written_is_read_bit_for_bit(dtype, limit, tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "SHARD", limit)
-    stored = jax.tree.map(lambda leaf: np.asarray(leaf).astype(getattr(ml_dtypes, dtype, dtype)), PARAMS)
+    stored = jax.tree.map(lambda leaf: np.asarray(leaf).astype(getattr(ml_dtypes, dtype, dtype)), random_params())
     convert.save(tmp_path / "t5", ENCODER, stored, dtype=dtype)
     module, params = convert.load(tmp_path / "t5", dtype=dtype)
     assert module == ENCODER.clone(dtype=jnp.dtype(dtype))
@@ -106,7 +111,7 @@ def test_the_files_are_as_the_public_library_names_them(folder, sharded):
 def test_shards_and_one_file_are_the_same_network(folder, sharded):
     assert_same(convert.load(sharded)[1], convert.load(folder)[1])
     (sharded / INDEX).unlink()
-    assert_same(convert.load(sharded)[1], PARAMS)
+    assert_same(convert.load(sharded)[1], random_params())
 
 
 def test_a_missing_shard_is_named(sharded):
@@ -140,26 +145,26 @@ def test_a_tensor_in_two_shards_is_refused(sharded):
 
 def test_copies_must_be_copies(folder):
     edit(folder / FILE, lambda tensors: tensors.update({"encoder.embed_tokens.weight": tensors["shared.weight"]}))
-    assert_same(convert.load(folder)[1], PARAMS)
+    assert_same(convert.load(folder)[1], random_params())
     edit(folder / FILE, lambda tensors: tensors["encoder.embed_tokens.weight"].__setitem__((-1, -1), 7))
     refused(folder, "encoder.embed_tokens.weight differs from shared.weight")
 
 
 def test_the_embedding_alone_under_the_name_of_its_copy_is_read(folder):
     edit(folder / FILE, lambda tensors: tensors.update({"encoder.embed_tokens.weight": tensors.pop("shared.weight")}))
-    assert_same(convert.load(folder)[1], PARAMS)
+    assert_same(convert.load(folder)[1], random_params())
 
 
 @pytest.mark.parametrize("kept", ["decoder.embed_tokens.weight", "lm_head.weight"])
 def test_a_t5_whose_file_kept_another_name_of_its_table_is_read(folder, kept):
     edit_json(folder / "config.json", tie_word_embeddings=True)
     edit(folder / FILE, lambda tensors: tensors.update({kept: tensors.pop("shared.weight")}))
-    assert_same(convert.load(folder)[1], PARAMS)
+    assert_same(convert.load(folder)[1], random_params())
     edit_json(folder / "config.json", tie_word_embeddings=False)
     if kept == "lm_head.weight":  # which is another table then
         refused(folder, "it lacks shared.weight or", "lm_head.weight cannot stand for it")
     else:
-        assert_same(convert.load(folder)[1], PARAMS)
+        assert_same(convert.load(folder)[1], random_params())
 
 
 def test_in_float16_t5_adds_up_and_projects_back_in_float32(folder):
@@ -190,7 +195,7 @@ def test_the_decoder_is_ignored_whatever_it_holds(folder):
         "lm_head.weight": np.zeros((30, 8), np.float32),
     }
     edit(folder / FILE, lambda tensors: tensors.update(others))
-    assert_same(convert.load(folder)[1], PARAMS)
+    assert_same(convert.load(folder)[1], random_params())
 
 
 def test_every_misfit_is_named_at_once(folder):
@@ -288,7 +293,7 @@ def test_a_pickle_under_any_name_is_refused_with_advice_and_never_executed(name,
 
 def test_a_file_that_is_a_pickle_beside_good_ones_does_not_matter(folder):
     (folder / "pytorch_model.bin").write_bytes(b"\x80\2")
-    assert_same(convert.load(folder)[1], PARAMS)
+    assert_same(convert.load(folder)[1], random_params())
 
 
 @pytest.mark.parametrize("name", ["none", "config.json"])
@@ -307,7 +312,7 @@ def test_shardings_say_where_every_parameter_goes(folder):
     for shardings in (everywhere, by_axes):
         _, params = convert.load(folder, shardings=shardings)
         assert {leaf.sharding for leaf in jax.tree.leaves(params)} == {everywhere}
-        assert_same(params, PARAMS)
+        assert_same(params, random_params())
 
 
 SHARES = """
@@ -336,7 +341,7 @@ def test_every_device_holds_its_share_of_the_stacked_parameters_too(folder):
     done = subprocess.run(command, env={**os.environ, **flags}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     shares = {name: int(count) for _, name, count in (line.split() for line in done.stdout.splitlines())}
-    assert shares.keys() == flatten_dict(PARAMS, sep=".").keys()
+    assert shares.keys() == flatten_dict(random_params(), sep=".").keys()
     split = {"attention.query": 4, "attention.out": 2, "feed_forward.wi_0": 4, "feed_forward.wo": 4}
     assert {name: shares[f"layers.{name}.kernel"] for name in split} == split
     assert shares["token_embedding.embedding"] > 1
@@ -345,20 +350,20 @@ def test_every_device_holds_its_share_of_the_stacked_parameters_too(folder):
 @pytest.mark.parametrize("limit", [10**9, 3000])
 def test_a_failing_save_leaves_nothing_behind(limit, tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "SHARD", limit)
-    broken = jax.tree.map(np.array, PARAMS)
+    broken = jax.tree.map(np.array, random_params())
     broken["final_norm"]["scale"][0] = np.nan
     with pytest.raises(ValueError, match=r"encoder\.final_layer_norm\.weight is not finite"):
         convert.save(tmp_path / "t5", ENCODER, broken)
-    large = jax.tree.map(np.array, PARAMS)
+    large = jax.tree.map(np.array, random_params())
     large["layers"]["norm_1"]["scale"][1, 2] = 1e6
     with pytest.raises(ValueError, match=rf"{NORM} is not finite as float16"):
         convert.save(tmp_path / "t5", ENCODER, large, dtype="fp16")
     with pytest.raises(ValueError, match=r"parameter extra \(1,\) is not filled"):
-        convert.save(tmp_path / "t5", ENCODER, PARAMS | {"extra": np.ones(1, np.float32)})
+        convert.save(tmp_path / "t5", ENCODER, random_params() | {"extra": np.ones(1, np.float32)})
     with pytest.raises(ValueError, match="cannot be stored as 'int8'"):
-        convert.save(tmp_path / "t5", ENCODER, PARAMS, dtype="int8")
+        convert.save(tmp_path / "t5", ENCODER, random_params(), dtype="int8")
     with pytest.raises(ValueError, match="a XFNet is in no public layout"):
-        convert.save(tmp_path / "t5", XFNet("mlp", 8, 8), PARAMS)
+        convert.save(tmp_path / "t5", XFNet("mlp", 8, 8), random_params())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -366,6 +371,6 @@ def test_nothing_is_written_over(folder):
     before = (folder / FILE).read_bytes()
     for path in (folder, folder / FILE):
         with pytest.raises(ValueError, match=f"{path} exists and is not empty"):
-            convert.save(path, ENCODER, PARAMS)
+            convert.save(path, ENCODER, random_params())
     assert (folder / FILE).read_bytes() == before
     assert len(list(folder.iterdir())) == 2

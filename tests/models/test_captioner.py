@@ -29,12 +29,16 @@ MASK = jnp.arange(7)[None] < jnp.array([7, 3])[:, None]
 IMAGES = normal(2, 16, 8, 3)
 MODULES = {"pooled": CAPTIONER, "patches": CAPTIONER.clone(queries=0)}
 MODULES["placed"] = MODULES["patches"].clone(patch_positions=0.5, token_positions=0.5)
-PARAMS = {name: randomised(module, IDS, MASK, IMAGES) for name, module in MODULES.items()}
+
+
+@functools.cache
+def random_params():
+    return {name: randomised(module, IDS, MASK, IMAGES) for name, module in MODULES.items()}
 
 
 @functools.partial(jax.jit, static_argnames=("name", "method"))
 def apply(*args, name="pooled", method=None):
-    return MODULES[name].apply({"params": PARAMS[name]}, *args, method=method)
+    return MODULES[name].apply({"params": random_params()[name]}, *args, method=method)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -49,15 +53,16 @@ def test_step_by_step_is_all_at_once(name):
 
 
 def test_fixed_positions_tell_alike_patches_apart_and_add_no_parameters():
-    params = dict(PARAMS["patches"])
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, PARAMS["placed"])
+    params = dict(random_params()["patches"])
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, random_params()["placed"])
     tower = dict(params["image_tower"])
     tower["position_embedding"] = jax.tree.map(jnp.zeros_like, tower["position_embedding"])  # as weak as they begin
     blank = jnp.full((1, 16, 8, 3), 0.3)  # eight patches that are the same
 
     def features(**fields):
         module = MODULES["patches"].clone(**fields)
-        return module.apply({"params": params | {"image_tower": tower}}, blank, method=lambda m, x: m.image_tower(x))
+        weights = {"params": params | {"image_tower": tower}}
+        return jax.jit(lambda images: module.apply(weights, images, method=lambda m, x: m.image_tower(x)))(blank)
 
     plain, patches, tokens = features(), features(patch_positions=0.5), features(token_positions=0.5)
     np.testing.assert_allclose(plain.tokens, jnp.broadcast_to(plain.tokens[:, :1], plain.tokens.shape), atol=1e-6)

@@ -16,13 +16,21 @@ END = 29
 ENCODER = CLIPTextEncoder(vocab_size=30, width=8, layers=3, heads=2, mlp_width=12, positions=7, projection=5)
 IDS = jnp.asarray([[28, 3, 4, 5, 6, 7, END], [28, 3, 9, END, END, END, END]])
 MASK = jnp.arange(7)[None] < jnp.array([7, 4])[:, None]
-PARAMS = randomised(ENCODER, IDS, MASK)
 
 SCORER = CLIP(
     Tower(8, 1, 2, 12), Tower(12, 2, 3, 20, "gelu"), vocab_size=30, projection=6, positions=7, image_size=8, patch=4
 )
 IMAGES = normal(3, 8, 8, 3)
-BOTH = randomised(SCORER, IDS, MASK, IMAGES)
+
+
+@functools.cache
+def random_scorer():
+    return randomised(SCORER, IDS, MASK, IMAGES)
+
+
+@functools.cache
+def random_params():
+    return randomised(ENCODER, IDS, MASK)
 
 
 @functools.partial(jax.jit, static_argnames=("module", "method"))
@@ -34,22 +42,22 @@ def encode(params, ids, mask=MASK):
     return apply(ENCODER, params, ids, mask)
 
 
-def called(params=PARAMS, ids=IDS, mask=MASK, **fields):
+def called(params=None, ids=IDS, mask=MASK, **fields):
     """The encoder with other fields on the same parameters."""
-    return apply(ENCODER.clone(**fields), params, ids, mask)
+    return apply(ENCODER.clone(**fields), random_params() if params is None else params, ids, mask)
 
 
 def test_a_token_sees_nothing_behind_it():
-    before, after = encode(PARAMS, IDS), encode(PARAMS, IDS.at[:, 4].set(11))
+    before, after = encode(random_params(), IDS), encode(random_params(), IDS.at[:, 4].set(11))
     np.testing.assert_array_equal(before.tokens[:, :4], after.tokens[:, :4])
     assert jnp.abs(before.tokens - after.tokens)[:, 4:].max(-1).min() > 1e-3
 
 
 def test_padding_is_attended_to_unless_it_is_replaced():
     """Stable Diffusion's networks read the features of padding, so the mask hides nothing and every token counts."""
-    seen = encode(PARAMS, IDS)
+    seen = encode(random_params(), IDS)
     assert seen.mask.all()
-    np.testing.assert_array_equal(seen.tokens, encode(PARAMS, IDS, jnp.ones_like(MASK)).tokens)
+    np.testing.assert_array_equal(seen.tokens, encode(random_params(), IDS, jnp.ones_like(MASK)).tokens)
     replaced = called(pad_id=0)
     np.testing.assert_allclose(replaced.tokens, called(ids=jnp.where(MASK, IDS, 0)).tokens, atol=1e-6)
     assert jnp.abs(replaced.tokens - seen.tokens)[1, 4:].max(-1).min() > 1e-3
@@ -62,24 +70,24 @@ def test_a_text_ends_at_its_first_end_token_or_its_largest_id(eos_id, expected):
 
 
 def test_the_vector_is_the_projected_last_layer_at_the_end():
-    plain = called({name: tree for name, tree in PARAMS.items() if name != "projection"}, projection=0)
+    plain = called({name: tree for name, tree in random_params().items() if name != "projection"}, projection=0)
     at_end = jnp.stack([plain.tokens[0, 6], plain.tokens[1, 3]])
     np.testing.assert_allclose(plain.vector, at_end, atol=1e-6)
-    expected = at_end @ PARAMS["projection"]["kernel"]
-    np.testing.assert_allclose(encode(PARAMS, IDS).vector, expected, atol=1e-5)
+    expected = at_end @ random_params()["projection"]["kernel"]
+    np.testing.assert_allclose(encode(random_params(), IDS).vector, expected, atol=1e-5)
     np.testing.assert_allclose(called(skip=1, normed=False).vector, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("skip", [0, 1, 2])
 def test_skipped_layers_are_those_that_a_shorter_encoder_lacks(skip):
-    layers = jax.tree.map(lambda leaf: leaf[: 3 - skip], PARAMS["layers"])
-    shorter = called(PARAMS | {"layers": layers}, layers=3 - skip)
+    layers = jax.tree.map(lambda leaf: leaf[: 3 - skip], random_params()["layers"])
+    shorter = called(random_params() | {"layers": layers}, layers=3 - skip)
     np.testing.assert_allclose(called(skip=skip).tokens, shorter.tokens, atol=1e-6)
 
 
 def test_features_without_the_norm_are_what_is_normed():
     raw = called(skip=1, normed=False).tokens
-    norm = PARAMS["final_norm"]
+    norm = random_params()["final_norm"]
     mean, deviation = raw.mean(-1, keepdims=True), raw.std(-1, keepdims=True)
     expected = (raw - mean) / jnp.sqrt(deviation**2 + 1e-5) * norm["scale"] + norm["bias"]
     np.testing.assert_allclose(called(skip=1).tokens, expected, atol=1e-5)
@@ -89,7 +97,7 @@ def test_activations_are_the_published_formulas():
     x = jnp.asarray([-3.0, -1.0, 0.0, 0.5, 2.0])
     np.testing.assert_allclose(activate("quick_gelu", x), x / (1 + jnp.exp(-1.702 * x)), rtol=1e-6)
     np.testing.assert_allclose(activate("gelu", x), [v / 2 * (1 + math.erf(v / math.sqrt(2))) for v in x], atol=1e-6)
-    assert jnp.abs(called(activation="gelu").tokens - encode(PARAMS, IDS).tokens).max() > 1e-3
+    assert jnp.abs(called(activation="gelu").tokens - encode(random_params(), IDS).tokens).max() > 1e-3
 
 
 def test_one_layer_is_stacked_like_many():
@@ -127,12 +135,12 @@ def test_remat_gives_equal_values_and_gradients():
     def loss(module):
         return jax.jit(jax.value_and_grad(lambda p: jnp.sum(module.apply({"params": p}, IDS, MASK).tokens ** 2)))
 
-    plain, remat = loss(ENCODER)(PARAMS), loss(ENCODER.clone(remat=True))(PARAMS)
+    plain, remat = loss(ENCODER)(random_params()), loss(ENCODER.clone(remat=True))(random_params())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), plain, remat)
 
 
 def test_bfloat16_is_close():
-    exact, rounded = encode(PARAMS, IDS), called(dtype=jnp.bfloat16)
+    exact, rounded = encode(random_params(), IDS), called(dtype=jnp.bfloat16)
     for ours, theirs in ((rounded.tokens, exact.tokens), (rounded.vector, exact.vector)):
         assert ours.dtype == jnp.bfloat16
         assert jnp.abs(ours - theirs).max() < 0.06 * jnp.abs(theirs).max()
@@ -150,18 +158,18 @@ def test_what_cannot_be_encoded_is_named():
 
 
 def test_towers_give_unit_vectors_and_their_product_is_scaled_cosine():
-    texts = apply(SCORER, BOTH, IDS, MASK, method="encode_text")
-    images = apply(SCORER, BOTH, IMAGES, method="encode_image")
+    texts = apply(SCORER, random_scorer(), IDS, MASK, method="encode_text")
+    images = apply(SCORER, random_scorer(), IMAGES, method="encode_image")
     for vectors in (texts, images):
         np.testing.assert_allclose(jnp.linalg.norm(vectors, axis=-1), 1.0, rtol=1e-5)
     assert jnp.abs(images - images[:1]).max() > 1e-2
-    scores = apply(SCORER, BOTH, IDS, MASK, IMAGES)
-    np.testing.assert_allclose(scores, jnp.exp(BOTH["logit_scale"]) * texts @ images.T, rtol=1e-5)
+    scores = apply(SCORER, random_scorer(), IDS, MASK, IMAGES)
+    np.testing.assert_allclose(scores, jnp.exp(random_scorer()["logit_scale"]) * texts @ images.T, rtol=1e-5)
 
 
 def test_the_image_is_read_at_the_class_token_after_all_patches():
     tower = CLIPVisionEncoder(Tower(12, 2, 3, 20), image_size=8, patch=4)
-    params = BOTH["vision_encoder"]
+    params = random_scorer()["vision_encoder"]
     out, tokens = apply(tower, params, IMAGES)
     assert tokens.shape == (3, 5, 12)
     assert out.shape == (3, 12)

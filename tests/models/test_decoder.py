@@ -41,10 +41,14 @@ TINY = DecoderUNet(
     channels=(4, 6), blocks=1, image_channels=4, latent_channels=2, out_channels=5, factor=2, time_entries=8, groups=2
 )
 X, T, LATENTS = normal(2, 8, 6, 4), jnp.array([3.0, 6.0]), normal(2, 4, 3, 2, seed=1)
-PARAMS = randomised(TINY, X, T, LATENTS)
 
 REFINER = TINY.clone(image_channels=2, out_channels=2, factor=1, time_entries=0, norm="rms")
 LINE = normal(1, 5, 106, 2), normal(1, 5, 106, 2, seed=1)  # x and latents
+
+
+@functools.cache
+def random_params():
+    return randomised(TINY, X, T, LATENTS)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -99,31 +103,33 @@ def test_compute_dtype_and_remat_leave_the_tree_alone():
 
 def test_first_guess_is_zero():
     new = jax.jit(lambda: TINY.init(jax.random.key(0), X, T, LATENTS)["params"]["conv_out"])()
-    np.testing.assert_array_equal(forward(PARAMS | {"conv_out": nn.unbox(new)}), 0.0)
+    np.testing.assert_array_equal(forward(random_params() | {"conv_out": nn.unbox(new)}), 0.0)
 
 
 @pytest.mark.parametrize("change", [{"x": X + 1}, {"t": T - 2}, {"latents": LATENTS + 1}], ids=["x", "t", "latents"])
 def test_every_input_matters(change):
-    assert jnp.abs(forward(PARAMS, **change) - forward(PARAMS)).max(axis=(1, 2, 3)).min() > 1e-2
+    assert jnp.abs(forward(random_params(), **change) - forward(random_params())).max(axis=(1, 2, 3)).min() > 1e-2
 
 
 def test_outputs_beyond_the_image_are_not_used():
-    spoiled = PARAMS | {"conv_out": jax.tree.map(lambda leaf: leaf.at[..., 4:].add(1.0), PARAMS["conv_out"])}
-    np.testing.assert_array_equal(forward(spoiled), forward(PARAMS))
+    spoiled = random_params() | {
+        "conv_out": jax.tree.map(lambda leaf: leaf.at[..., 4:].add(1.0), random_params()["conv_out"])
+    }
+    np.testing.assert_array_equal(forward(spoiled), forward(random_params()))
 
 
 def test_rows_do_not_see_each_other():
-    swapped = forward(PARAMS, X[::-1], T[::-1], LATENTS[::-1])
-    np.testing.assert_allclose(swapped[::-1], forward(PARAMS), atol=1e-5)
+    swapped = forward(random_params(), X[::-1], T[::-1], LATENTS[::-1])
+    np.testing.assert_allclose(swapped[::-1], forward(random_params()), atol=1e-5)
 
 
 def test_times_take_the_nearest_entry_of_the_table():
-    whole = forward(PARAMS, t=jnp.array([3.0, 7.0]))
-    np.testing.assert_array_equal(forward(PARAMS, t=jnp.array([3.4, 6.6])), whole)
-    np.testing.assert_array_equal(forward(PARAMS, t=jnp.array([2.6, 900.0])), whole)
-    assert jnp.abs(forward(PARAMS, t=jnp.array([3.6, 6.4])) - whole).max(axis=(1, 2, 3)).min() > 1e-2
-    first = forward(PARAMS, t=jnp.array([0.0, 4.0]))
-    np.testing.assert_array_equal(forward(PARAMS, t=jnp.array([-1.0, 3.6])), first)
+    whole = forward(random_params(), t=jnp.array([3.0, 7.0]))
+    np.testing.assert_array_equal(forward(random_params(), t=jnp.array([3.4, 6.6])), whole)
+    np.testing.assert_array_equal(forward(random_params(), t=jnp.array([2.6, 900.0])), whole)
+    assert jnp.abs(forward(random_params(), t=jnp.array([3.6, 6.4])) - whole).max(axis=(1, 2, 3)).min() > 1e-2
+    first = forward(random_params(), t=jnp.array([0.0, 4.0]))
+    np.testing.assert_array_equal(forward(random_params(), t=jnp.array([-1.0, 3.6])), first)
 
 
 @pytest.mark.parametrize(
@@ -147,10 +153,10 @@ def test_patch_is_the_network_of_folded_images():
     x = depth_to_space(X, 2)
     np.testing.assert_array_equal(space_to_depth(x, 2), X)
     # Of a pixel's two outputs the second is not the image's.
-    conv_out = jax.tree.map(lambda leaf: jnp.repeat(leaf[..., :4], 2, axis=-1), PARAMS["conv_out"])
+    conv_out = jax.tree.map(lambda leaf: jnp.repeat(leaf[..., :4], 2, axis=-1), random_params()["conv_out"])
     folding = TINY.clone(image_channels=1, out_channels=2, patch=2, factor=4)
-    out = run(folding, PARAMS | {"conv_out": conv_out}, x, T, LATENTS)
-    np.testing.assert_allclose(out, depth_to_space(forward(PARAMS), 2), atol=1e-5)
+    out = run(folding, random_params() | {"conv_out": conv_out}, x, T, LATENTS)
+    np.testing.assert_allclose(out, depth_to_space(forward(random_params()), 2), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (13, 8)])
@@ -185,7 +191,7 @@ def test_rms_norm_makes_a_crop_of_the_output_the_output_of_a_crop(norm, local):
 
 
 def test_bfloat16_and_remat_are_close_and_return_float32():
-    exact = forward(PARAMS)
-    rounded = run(TINY.clone(dtype=jnp.bfloat16, remat=True), PARAMS, X, T, LATENTS)
+    exact = forward(random_params())
+    rounded = run(TINY.clone(dtype=jnp.bfloat16, remat=True), random_params(), X, T, LATENTS)
     assert rounded.dtype == jnp.float32
     assert 0 < jnp.abs(rounded - exact).max() < 0.05 * jnp.abs(exact).max()

@@ -1,5 +1,7 @@
 """The network of the scene reader: its grid, its budget, and that nothing looks where it should not."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +18,15 @@ SHIPPED = SceneReader(
     backgrounds=tuple(map(str, range(15))),
 )
 IMAGES = normal(2, 32, 48, 3)
-PARAMS = randomised(TINY, IMAGES)
+
+
+@functools.cache
+def random_params():
+    return randomised(TINY, IMAGES)
 
 
 def look(images, cells=None):
-    return TINY.apply({"params": PARAMS}, images, cells)
+    return TINY.apply({"params": random_params()}, images, cells)
 
 
 def test_outputs_have_a_cell_for_eight_pixels_and_a_number_for_each_name():

@@ -1,5 +1,7 @@
 """The size head: padding plays no part, every token may; its loss against a closed form."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +12,15 @@ from tests.networks import normal, randomised, spoiled
 
 HEAD = SizeHead(((8, 8), (8, 16), (16, 8)), width=6, hidden=5)
 FEATURES, MASK = normal(2, 4, 6), jnp.arange(4)[None] < jnp.array([4, 2])[:, None]
-PARAMS = randomised(HEAD, FEATURES, MASK)
+
+
+@functools.cache
+def random_params():
+    return randomised(HEAD, FEATURES, MASK)
 
 
 def logits(features=FEATURES, mask=MASK):
-    return HEAD.apply({"params": PARAMS}, features, mask)
+    return HEAD.apply({"params": random_params()}, features, mask)
 
 
 def test_there_is_a_logit_for_each_size():
@@ -36,7 +42,9 @@ def test_the_loss_is_the_cross_entropy_on_frozen_features():
     }
     batch = {"ids": jnp.zeros((2, 4), int), "mask": MASK, "bucket": jnp.array([2, 0])}
     loss_fn = size_head_loss(networks)
-    loss, metrics = loss_fn({"size_head": PARAMS}, {"text_encoder": jnp.float32(1.0)}, batch, jax.random.key(0))
+    loss, metrics = loss_fn(
+        {"size_head": random_params()}, {"text_encoder": jnp.float32(1.0)}, batch, jax.random.key(0)
+    )
     each = jax.nn.log_softmax(logits())
     np.testing.assert_allclose(loss, -(each[0, 2] + each[1, 0]) / 2, rtol=1e-5)
     assert metrics["right"] == np.mean(np.asarray(logits().argmax(-1)) == [2, 0])

@@ -1,5 +1,7 @@
 """The T5 encoder: positions, masks and the shared relative bias."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,11 @@ ENCODER = T5Encoder(
 )
 IDS = jnp.asarray(np.random.default_rng(0).integers(0, 30, (2, 7)))
 MASK = jnp.arange(7)[None] < jnp.array([7, 4])[:, None]
-PARAMS = randomised(ENCODER, IDS, MASK)
+
+
+@functools.cache
+def random_params():
+    return randomised(ENCODER, IDS, MASK)
 
 
 @jax.jit
@@ -54,39 +60,41 @@ def test_one_bias_table_serves_all_blocks():
 
 def test_bias_tells_direction():
     """Without a bias, or with one by distance alone, reversing the text would only reverse the features."""
-    forward, backward = (encode(PARAMS, ids, jnp.ones_like(MASK)) for ids in (IDS, IDS[:, ::-1]))
+    forward, backward = (encode(random_params(), ids, jnp.ones_like(MASK)) for ids in (IDS, IDS[:, ::-1]))
     assert jnp.abs(forward - backward[:, ::-1]).max() > 1e-2
-    table = PARAMS["relative_bias"]["embedding"]
-    symmetric = PARAMS | {"relative_bias": {"embedding": table.at[4:].set(table[:4])}}
+    table = random_params()["relative_bias"]["embedding"]
+    symmetric = random_params() | {"relative_bias": {"embedding": table.at[4:].set(table[:4])}}
     forward, backward = (encode(symmetric, ids, jnp.ones_like(MASK)) for ids in (IDS, IDS[:, ::-1]))
     np.testing.assert_allclose(forward, backward[:, ::-1], atol=1e-5)
 
 
 def test_every_layer_feels_the_bias():
     """With the first block switched off, what changes with the bias is the second block's doing."""
-    layers = jax.tree.map(lambda leaf: leaf, PARAMS["layers"])
+    layers = jax.tree.map(lambda leaf: leaf, random_params()["layers"])
     for part, name in (("attention", "out"), ("feed_forward", "wo")):
         layers[part][name]["kernel"] = layers[part][name]["kernel"].at[0].set(0.0)
-    params = PARAMS | {"layers": layers}
-    other = params | {"relative_bias": {"embedding": -PARAMS["relative_bias"]["embedding"]}}
+    params = random_params() | {"layers": layers}
+    other = params | {"relative_bias": {"embedding": -random_params()["relative_bias"]["embedding"]}}
     assert jnp.abs(encode(params, IDS, MASK) - encode(other, IDS, MASK)).max() > 1e-2
 
 
 def test_masked_tokens_never_change_the_others():
     spoiled = jnp.where(MASK, IDS, (IDS + 11) % 30)
-    np.testing.assert_array_equal(encode(PARAMS, IDS, MASK)[MASK], encode(PARAMS, spoiled, MASK)[MASK])
-    unmasked = encode(PARAMS, IDS, jnp.ones_like(MASK))
-    assert jnp.abs(unmasked - encode(PARAMS, IDS, MASK))[1, :4].max() > 1e-2
+    np.testing.assert_array_equal(
+        encode(random_params(), IDS, MASK)[MASK], encode(random_params(), spoiled, MASK)[MASK]
+    )
+    unmasked = encode(random_params(), IDS, jnp.ones_like(MASK))
+    assert jnp.abs(unmasked - encode(random_params(), IDS, MASK))[1, :4].max() > 1e-2
 
 
 def test_only_relative_positions_count():
     """Padding before or after a text leaves its features as they are."""
     text = IDS[:1, :4]
-    alone = encode(PARAMS, text, jnp.ones((1, 4), bool))
+    alone = encode(random_params(), text, jnp.ones((1, 4), bool))
     for before in (0, 3):
         ids = jnp.zeros((1, 7), int).at[:, before : before + 4].set(text)
         mask = jnp.zeros((1, 7), bool).at[:, before : before + 4].set(True)
-        np.testing.assert_allclose(encode(PARAMS, ids, mask)[:, before : before + 4], alone, atol=1e-5)
+        np.testing.assert_allclose(encode(random_params(), ids, mask)[:, before : before + 4], alone, atol=1e-5)
 
 
 def test_one_layer_is_the_published_formula():
@@ -117,13 +125,13 @@ def test_remat_gives_equal_values_and_gradients():
     def loss(module):
         return jax.jit(jax.value_and_grad(lambda p: jnp.sum(module.apply({"params": p}, IDS, MASK)[MASK] ** 2)))
 
-    plain, remat = loss(ENCODER)(PARAMS), loss(ENCODER.clone(remat=True))(PARAMS)
+    plain, remat = loss(ENCODER)(random_params()), loss(ENCODER.clone(remat=True))(random_params())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), plain, remat)
 
 
 def test_bfloat16_is_close():
-    exact = encode(PARAMS, IDS, MASK)[MASK]
-    rounded = ENCODER.clone(dtype=jnp.bfloat16).apply({"params": PARAMS}, IDS, MASK)
+    exact = encode(random_params(), IDS, MASK)[MASK]
+    rounded = ENCODER.clone(dtype=jnp.bfloat16).apply({"params": random_params()}, IDS, MASK)
     assert rounded.dtype == jnp.bfloat16
     assert jnp.abs(rounded[MASK] - exact).max() < 0.05 * jnp.abs(exact).max()
 

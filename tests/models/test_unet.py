@@ -11,23 +11,27 @@ from flax import linen as nn
 from dalle3_jax.models.unet import Level, UNet
 from dalle3_jax.models.unet_call import apply_unet, apply_unet_with_features, project_condition, whole_image_sizes
 from dalle3_jax.nn.layers import guidance_sinusoids
-from tests.networks import abstract, condition, normal, randomised, spoiled
+from tests.networks import abstract, apply, condition, normal, randomised, spoiled
 
 UNET = UNet(levels=(Level(8, 1), Level(12, 1, depth=1, heads=2)), groups=4, size_ids=2)
 X, T, SIZES = normal(2, 5, 7, 4), jnp.array([3.0, 700.0]), jnp.array([[64.0, 32.0], [128.0, 0.0]])
 CONDITION = condition()
-PARAMS = randomised(UNET, X, T, CONDITION, SIZES)
 
 
-@jax.jit
+@functools.cache
+def random_params():
+    return randomised(UNET, X, T, CONDITION, SIZES)
+
+
 def forward(params, x=X, t=T, condition=CONDITION, sizes=SIZES):
-    return UNET.apply({"params": params}, x, t, condition, sizes)
+    """One program, whichever arguments are given: to `jax.jit` those left out would be another."""
+    return apply(UNET, params, x, t, condition, sizes)
 
 
 def test_first_guess_is_zero():
     """Whatever the other layers give the last one: only that one's initial parameters are computed here."""
     last = jax.jit(lambda: nn.unbox(UNET.init(jax.random.key(0), X, T, CONDITION, SIZES)["params"])["conv_out"])()
-    np.testing.assert_array_equal(forward(PARAMS | {"conv_out": last}), 0.0)
+    np.testing.assert_array_equal(forward(random_params() | {"conv_out": last}), 0.0)
 
 
 @functools.cache
@@ -37,8 +41,10 @@ def unet_of(levels):
     return unet, nn.unbox(abstract(unet, jnp.zeros((1, 8, 8, 4)), jnp.zeros(1), condition(1)))
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3, 4])
-@pytest.mark.parametrize("size", [(1, 1), (5, 7), (9, 16), (13, 6)])
+@pytest.mark.parametrize(
+    ("size", "levels"),
+    [*((size, 4) for size in ((1, 1), (5, 7), (9, 16))), *(((13, 6), levels) for levels in range(1, 5))],
+)
 def test_any_latent_size_is_kept(size, levels):
     unet, params = unet_of(levels)
     x = jnp.zeros((1, *size, 4))
@@ -59,12 +65,12 @@ def test_any_latent_size_is_kept(size, levels):
     ids=["x", "t", "sizes", "tokens", "vector", "mask"],
 )
 def test_every_input_matters(change):
-    assert jnp.abs(forward(PARAMS, **change) - forward(PARAMS))[1].max() > 1e-3
+    assert jnp.abs(forward(random_params(), **change) - forward(random_params()))[1].max() > 1e-3
 
 
 def test_masked_tokens_have_no_influence():
     other = CONDITION._replace(tokens=spoiled(CONDITION.tokens, CONDITION.mask))
-    np.testing.assert_array_equal(forward(PARAMS, condition=other), forward(PARAMS))
+    np.testing.assert_array_equal(forward(random_params(), condition=other), forward(random_params()))
 
 
 def test_projected_text_gives_the_same_output_and_is_all_that_it_reads_of_the_text():
@@ -115,12 +121,12 @@ def test_kept_features_stand_for_what_they_were_kept_of():
 
 def test_text_of_another_width_is_not_projected():
     with pytest.raises(ValueError, match="tokens of 9, not 6"):
-        project_condition(UNET.clone(context_width=9), PARAMS, CONDITION)
+        project_condition(UNET.clone(context_width=9), random_params(), CONDITION)
 
 
 def test_rows_do_not_see_each_other():
-    swapped = forward(PARAMS, X[::-1], T[::-1], jax.tree.map(lambda a: a[::-1], CONDITION), SIZES[::-1])
-    np.testing.assert_allclose(swapped[::-1], forward(PARAMS), atol=1e-5)
+    swapped = forward(random_params(), X[::-1], T[::-1], jax.tree.map(lambda a: a[::-1], CONDITION), SIZES[::-1])
+    np.testing.assert_allclose(swapped[::-1], forward(random_params()), atol=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [None, jnp.zeros((2, 3))])
@@ -191,8 +197,8 @@ def test_remat_gives_equal_values_and_gradients():
 
 
 def test_bfloat16_is_close_and_returns_float32():
-    exact = forward(PARAMS)
-    rounded = jax.jit(UNET.clone(dtype=jnp.bfloat16).apply)({"params": PARAMS}, X, T, CONDITION, SIZES)
+    exact = forward(random_params())
+    rounded = jax.jit(UNET.clone(dtype=jnp.bfloat16).apply)({"params": random_params()}, X, T, CONDITION, SIZES)
     assert rounded.dtype == jnp.float32
     assert 0 < jnp.abs(rounded - exact).max() < 0.05 * jnp.abs(exact).max()
 
@@ -201,9 +207,9 @@ def test_a_guidance_scale_changes_nothing_before_training_and_everything_after()
     unet = UNET.clone(guidance_width=8)
     inputs = X, T, CONDITION, SIZES, None, jnp.ones(2)
     projection = jax.jit(lambda: nn.unbox(unet.init(jax.random.key(0), *inputs)["params"])["guidance_projection"])()
-    student = PARAMS | {"guidance_projection": projection}
+    student = random_params() | {"guidance_projection": projection}
     run = jax.jit(lambda params, scale: unet.apply({"params": params}, X, T, CONDITION, SIZES, None, scale))
-    np.testing.assert_allclose(run(student, jnp.array([1.0, 4.0])), forward(PARAMS), atol=1e-6)
+    np.testing.assert_allclose(run(student, jnp.array([1.0, 4.0])), forward(random_params()), atol=1e-6)
     student["guidance_projection"] = jax.tree.map(lambda kernel: kernel + 0.1, projection)
     apart = jnp.abs(run(student, jnp.array([1.0, 4.0])) - run(student, jnp.array([1.0, 3.0]))).max((1, 2, 3))
     assert apart[0] == 0

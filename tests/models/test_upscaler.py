@@ -23,7 +23,11 @@ LOCAL = UNet(
 )
 T, LEVEL, CONDITION = jnp.array([3.0, 700.0]), jnp.array([20.0, 200.0]), condition()
 X, LOW = normal(2, 16, 24, 3), normal(2, 8, 12, 3, seed=1)
-PARAMS = randomised(LOCAL, join_low_resolution(X, LOW), T, CONDITION, None, LEVEL)
+
+
+@functools.cache
+def random_params():
+    return randomised(LOCAL, join_low_resolution(X, LOW), T, CONDITION, None, LEVEL)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -32,7 +36,7 @@ def run(module, params, x, t, low, level, rows):
 
 
 def forward(x=X, t=T, low=LOW, level=LEVEL, rows=CONDITION):
-    return run(LOCAL, PARAMS, x, t, low, level, rows)
+    return run(LOCAL, random_params(), x, t, low, level, rows)
 
 
 def test_the_low_image_stands_beside_x_at_the_same_place():
@@ -91,7 +95,7 @@ def test_the_noise_level_is_required():
 
 def test_a_table_has_one_entry_for_each_level_and_adds_it_to_the_time():
     table = LOCAL.clone(level_entries=1000)
-    params = {**PARAMS, "level_table": {"embedding": normal(1000, 32, seed=3)}}
+    params = {**random_params(), "level_table": {"embedding": normal(1000, 32, seed=3)}}
     del params["level_embedding"]
     out = run(table, params, X, T, LOW, LEVEL, CONDITION)
     near = run(table, params, X, T, LOW, LEVEL + 0.4, CONDITION)
@@ -104,7 +108,7 @@ def test_a_table_has_one_entry_for_each_level_and_adds_it_to_the_time():
 def test_patch_is_the_network_of_folded_images():
     joined = space_to_depth(join_low_resolution(X, LOW), 2)
     unfolded = LOCAL.clone(patch=1, in_channels=24, out_channels=12)
-    out = jax.jit(unfolded.apply)({"params": PARAMS}, joined, T, CONDITION, None, LEVEL)
+    out = jax.jit(unfolded.apply)({"params": random_params()}, joined, T, CONDITION, None, LEVEL)
     np.testing.assert_allclose(depth_to_space(out, 2), forward(), atol=1e-5)
 
 

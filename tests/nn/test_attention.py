@@ -139,7 +139,7 @@ class TestModule:
 
 def test_what_is_differentiated_forwards_takes_no_fused_kernel(monkeypatch):
     """The kernel of a TPU has no rule for `jax.jvp`: within `plain_attention` it is not asked, and after it again."""
-    q, k, v = (jnp.asarray(np.random.default_rng(i).normal(size=(1, 128, 1, 64)), jnp.float32) for i in range(3))
+    q, k, v = (normal(1, 128, 1, 64, seed=i) for i in range(3))
     monkeypatch.setattr(attention, "target_platform", lambda: "tpu")
     monkeypatch.setattr(attention, "suits_flash", lambda q, k: True)
     monkeypatch.setattr(attention, "flash_attention", lambda *inputs, **how: asked.append(how) or inputs[0])

@@ -12,9 +12,10 @@ from jax.sharding import PartitionSpec as P
 from dalle3_jax.nn import backend, transformer
 from dalle3_jax.nn.backend import dense_product
 from dalle3_jax.nn.transformer import TransformerBlock, scan_layers
+from tests.networks import normal
 
-X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 8)), jnp.float32)
-KERNEL = jnp.asarray(np.random.default_rng(1).normal(size=(8, 10)), jnp.float32)
+X = normal(4, 6, 8)
+KERNEL = normal(8, 10, seed=1)
 LAST = (((2,), (0,)), ((), ()))
 
 

@@ -111,7 +111,7 @@ def test_the_loop_computes_no_keys_and_values_of_the_text(pipeline):
     modules, x = pipeline.release.modules, jnp.zeros((1, 2, 2, 2))
     unet: UNet = modules["unet"].clone(levels=(Level(8, 1, depth=1, heads=2),))
     system = dataclasses.replace(pipeline.system, unet=unet)
-    params = jax.tree.map(jnp.asarray, {**pipeline.params, "unet": randomised(unet, modules, 0)})
+    params = jax.device_put({**pipeline.params, "unet": randomised(unet, modules, 0)})
     (few_projected, few), (more_projected, more) = flops(8), flops(16)
     layers, channels, width, pixels = 4, 8, 16, 4  # transformers of the UNet: one down, two up, the middle
     assert sum(1 for _ in unet.transformers()) == layers

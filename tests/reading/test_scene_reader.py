@@ -1,5 +1,6 @@
 """The reader of scenes: what the network says becomes what the picture shows, no more and no less."""
 
+import functools
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -26,7 +27,11 @@ from tests.networks import normal, randomised
 MODULE = SceneReader(
     ("cat", "dog", "hat"), (NATURAL, "red", "blue"), ("3d", "flat"), ("beach", "snow"), channels=(4, 8, 8), hidden=8
 )
-READER = Reader(MODULE, randomised(MODULE, normal(1, 16, 16, 3)))
+
+
+@functools.cache
+def random_reader():
+    return Reader(MODULE, randomised(MODULE, normal(1, 16, 16, 3)))
 
 
 def image(*shape: int, seed: int = 0) -> np.ndarray:
@@ -225,26 +230,28 @@ def test_pictures_are_read_at_a_shorter_side_of_128(size, read_at):
 
 def test_any_number_of_pictures_runs_one_program_and_neighbours_do_not_matter():
     images = image(BATCH + 3, 32, 32)
-    whole = READER.features(images)
+    whole = random_reader().features(images)
     assert whole.shape == (BATCH + 3, MODULE.width)
     before = scene_reader.run_scene_reader._cache_size()
-    np.testing.assert_allclose(READER.features(images[5:7]), whole[5:7], rtol=1e-4, atol=1e-4)
-    assert len(READER.read(images)) == BATCH + 3
+    np.testing.assert_allclose(random_reader().features(images[5:7]), whole[5:7], rtol=1e-4, atol=1e-4)
+    assert len(random_reader().read(images)) == BATCH + 3
     assert scene_reader.run_scene_reader._cache_size() == before
-    assert READER.features(images[:0]).shape == (0, MODULE.width)
-    assert READER.read(images[:0]) == []
+    assert random_reader().features(images[:0]).shape == (0, MODULE.width)
+    assert random_reader().read(images[:0]) == []
     assert np.abs(whole[0] - whole[1]).max() > 1e-3
 
 
 def test_pixels_reach_the_network_in_its_range():
     levels = np.broadcast_to(np.array([0, 255], np.uint8)[:, None, None, None], (2, 128, 128, 3))
-    given = MODULE.apply({"params": READER.params}, jnp.stack([-jnp.ones((128, 128, 3)), jnp.ones((128, 128, 3))]))
-    np.testing.assert_allclose(READER.features(levels), given.features, rtol=1e-4, atol=1e-4)
+    given = MODULE.apply(
+        {"params": random_reader().params}, jnp.stack([-jnp.ones((128, 128, 3)), jnp.ones((128, 128, 3))])
+    )
+    np.testing.assert_allclose(random_reader().features(levels), given.features, rtol=1e-4, atol=1e-4)
 
 
 def test_a_release_is_loaded_with_its_names(tmp_path):
-    save_release(tmp_path / "reader", Release({"reader": MODULE}, {"reader": READER.params}), "float32")
+    save_release(tmp_path / "reader", Release({"reader": MODULE}, {"reader": random_reader().params}), "float32")
     reader = Reader.load(tmp_path / "reader")
     assert reader.module == MODULE
     images = image(2, 32, 32)
-    np.testing.assert_allclose(reader.features(images), READER.features(images), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(reader.features(images), random_reader().features(images), rtol=1e-5, atol=1e-5)

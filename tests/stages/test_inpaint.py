@@ -61,7 +61,7 @@ def test_before_training_the_output_is_the_bases_whatever_it_is_shown(context):
     networks, weights = context.networks, context.networks.loaded
     base = load_release(context.workdir / "base" / "release")
     rng = np.random.default_rng(0)
-    x, beside = (jnp.asarray(rng.normal(size=(2, 4, 4, n)), jnp.float32) for n in (4, 5))
+    x, beside = (jax.device_put(np.float32(rng.normal(size=(2, 4, 4, n)))) for n in (4, 5))
     ids, mask = context.tokenizer(["a panda", "an owl"], 16)
     t = jnp.asarray([300.0, 800.0])
 
@@ -78,10 +78,10 @@ def test_before_training_the_output_is_the_bases_whatever_it_is_shown(context):
 
 def test_channels_are_added_to_every_pixel_of_a_folded_cell():
     modules = build_models({"unet": {**FOLDED, "in_channels": 3}})
-    params = jax.tree.map(jnp.asarray, randomised(modules["unet"], modules, 0))
+    params = jax.device_put(randomised(modules["unet"], modules, 0))
     rng = np.random.default_rng(0)
     wide = build_models({"unet": {**FOLDED, "in_channels": 7}})["unet"]
-    x, beside = (jnp.asarray(rng.normal(size=(1, 4, 4, n)), jnp.float32) for n in (3, 4))
+    x, beside = (jax.device_put(np.float32(rng.normal(size=(1, 4, 4, n)))) for n in (3, 4))
     rest = jnp.ones(1), condition(1, 5, 6, 3)
     before = apply(modules["unet"], params, x, *rest)
     both = jnp.concatenate([x, beside], axis=-1)

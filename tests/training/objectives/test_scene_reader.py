@@ -169,7 +169,7 @@ def kinds(key: jax.Array, b: int) -> np.ndarray:
 
 
 def test_a_fifth_of_the_pictures_stays_and_the_rest_changes_within_the_range_of_pixels():
-    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (100, 16, 24, 3)), jnp.float32)
+    images = jax.device_put(np.float32(np.random.default_rng(0).uniform(-1, 1, (100, 16, 24, 3))))
     found = np.asarray(degrade_images(images, KEY))
     changed = np.abs(found - images).max(axis=(1, 2, 3))
     kind = kinds(KEY, 100)
@@ -209,7 +209,7 @@ def test_one_picture_in_eight_goes_through_the_autoencoder(monkeypatch):
         seen["images"] = images
         return sight_of()
 
-    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, 32, 48, 3)), jnp.float32)
+    images = jax.device_put(np.float32(np.random.default_rng(0).uniform(-1, 1, (4, 32, 48, 3))))
     networks = {"reader": read, "vae": lambda weight, images: weight * images}
     scene_reader_loss(networks, 8)({"reader": {}}, {"vae": jnp.float32(0.5)}, {**BATCH, "images": images}, KEY)
     np.testing.assert_array_equal(seen["images"], images.at[0].multiply(0.5))
@@ -217,7 +217,7 @@ def test_one_picture_in_eight_goes_through_the_autoencoder(monkeypatch):
 
 def test_a_handful_of_pictures_is_learnt():
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.uniform(-1, 1, (4, 32, 48, 3)), jnp.float32)
+    images = jax.device_put(np.float32(rng.uniform(-1, 1, (4, 32, 48, 3))))
     batch = {**BATCH, "images": images}
     params = {"reader": jax.jit(NETWORK.init)(KEY, images)["params"]}
     loss_fn = scene_reader_loss({"reader": lambda params, *inputs: NETWORK.apply({"params": params}, *inputs)}, 8)
