@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from dalle3_jax.models.scene_reader import SceneReader
-from tests.networks import abstract, count, normal, randomised
+from tests.networks import abstract, apply, count, normal, randomised
 
 NAMES = {"concepts": tuple("abcde"), "tints": ("natural", "red"), "styles": ("flat",), "backgrounds": tuple("xyz")}
 TINY = SceneReader(**NAMES, channels=(4, 8, 8), hidden=8)
@@ -26,7 +26,7 @@ def random_params():
 
 
 def look(images, cells=None):
-    return TINY.apply({"params": random_params()}, images, cells)
+    return apply(TINY, random_params(), images, cells)
 
 
 def test_outputs_have_a_cell_for_eight_pixels_and_a_number_for_each_name():

@@ -8,7 +8,7 @@ import numpy as np
 
 from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.training.objectives.size_head import size_head_loss
-from tests.networks import normal, randomised, spoiled
+from tests.networks import apply, normal, randomised, spoiled
 
 HEAD = SizeHead(((8, 8), (8, 16), (16, 8)), width=6, hidden=5)
 FEATURES, MASK = normal(2, 4, 6), jnp.arange(4)[None] < jnp.array([4, 2])[:, None]
@@ -20,7 +20,7 @@ def random_params():
 
 
 def logits(features=FEATURES, mask=MASK):
-    return HEAD.apply({"params": random_params()}, features, mask)
+    return apply(HEAD, random_params(), features, mask)
 
 
 def test_there_is_a_logit_for_each_size():
@@ -41,7 +41,7 @@ def test_the_loss_is_the_cross_entropy_on_frozen_features():
         "size_head": lambda p, f, m: HEAD.apply({"params": p}, f, m),
     }
     batch = {"ids": jnp.zeros((2, 4), int), "mask": MASK, "bucket": jnp.array([2, 0])}
-    loss_fn = size_head_loss(networks)
+    loss_fn = jax.jit(size_head_loss(networks))
     loss, metrics = loss_fn(
         {"size_head": random_params()}, {"text_encoder": jnp.float32(1.0)}, batch, jax.random.key(0)
     )

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from dalle3_jax.reading.scene_reader import (
     true_reading,
 )
 from dalle3_jax.training.objectives.scene_reader import box_targets, centre_cells, heat_targets
-from tests.networks import normal, randomised
+from tests.networks import apply, normal, randomised
 
 MODULE = SceneReader(
     ("cat", "dog", "hat"), (NATURAL, "red", "blue"), ("3d", "flat"), ("beach", "snow"), channels=(4, 8, 8), hidden=8
@@ -38,17 +39,21 @@ def image(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def all_targets(centres, sides, rows, columns):
+    """Cells, heat and boxes of objects; no heat where there are none."""
+    cells = centre_cells(centres, rows, columns)
+    valid = jnp.ones(cells.shape, bool)
+    heat = heat_targets(cells, sides, valid, rows, columns) if cells.size else jnp.zeros((1, rows, columns))
+    return cells, heat, box_targets(centres, sides, rows, columns)
+
+
 def said(reading: SceneReading, rows: int = 16, columns: int = 16, certainty: float = 9.0) -> SceneLogits:
     """What a faultless network says of a picture that shows this."""
     objects = reading.objects
-    centres = jnp.array([[[seen.x, seen.y] for seen in objects]]).reshape(1, -1, 2)
-    sides = jnp.array([[seen.size for seen in objects]])
-    cells = centre_cells(centres, rows, columns)
-    heat = (
-        heat_targets(cells, sides, jnp.ones(cells.shape, bool), rows, columns)
-        if objects
-        else jnp.zeros((1, rows, columns))
-    )
+    centres = np.array([[[seen.x, seen.y] for seen in objects]], np.float32).reshape(1, -1, 2)
+    sides = np.array([[seen.size for seen in objects]], np.float32)
+    cells, heat, targets = map(np.asarray, all_targets(centres, sides, rows, columns))
     outputs = {
         "concepts": [MODULE.concepts.index(seen.concept) for seen in objects],
         "tints": [MODULE.tints.index(seen.tint or NATURAL) for seen in objects],
@@ -59,7 +64,7 @@ def said(reading: SceneReading, rows: int = 16, columns: int = 16, certainty: fl
         rest[name] = np.zeros((1, rows * columns, size), np.float32)
         rest[name][0, cells[0], outputs[name]] = certainty
     boxes = np.zeros((1, rows * columns, 3), np.float32)
-    boxes[0, cells[0]] = box_targets(centres, sides, rows, columns)[0]
+    boxes[0, cells[0]] = targets[0]
     backgrounds = certainty * np.eye(2, dtype=np.float32)[[MODULE.backgrounds.index(reading.background)]]
     logits = np.array(certainty * (2.0 * heat - 1.0), np.float32)
     return SceneLogits(
@@ -243,9 +248,7 @@ def test_any_number_of_pictures_runs_one_program_and_neighbours_do_not_matter():
 
 def test_pixels_reach_the_network_in_its_range():
     levels = np.broadcast_to(np.array([0, 255], np.uint8)[:, None, None, None], (2, 128, 128, 3))
-    given = MODULE.apply(
-        {"params": random_reader().params}, jnp.stack([-jnp.ones((128, 128, 3)), jnp.ones((128, 128, 3))])
-    )
+    given = apply(MODULE, random_reader().params, np.float32(levels / 127.5 - 1.0))
     np.testing.assert_allclose(random_reader().features(levels), given.features, rtol=1e-4, atol=1e-4)
 
 
