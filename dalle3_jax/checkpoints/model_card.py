@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dalle3_jax.checkpoints.origins import foreign_components
+
 __all__ = ["model_card"]
 
 SPRITES = (
@@ -97,18 +99,12 @@ def _limits(record: Mapping[str, Any]) -> list[str]:
 def _licence(training: Mapping[str, Any]) -> str:
     if imported := training.get("imported"):
         return f"That of {imported}, whose terms hold for what is made of its weights."
-    config = training.get("config", {})
-    if _data(training).get("source") == "scenes" and not config.get("init_digests", {}).keys() - _own_parts(config):
+    if _data(training).get("source") == "scenes" and not foreign_components(training):
         return f"{SPRITES}; whoever trained the weights says theirs, and those shipped with dalle3_jax are Apache-2.0."
     return (
         "Whoever trained these weights says it. Terms of the images that they were trained on, and of the weights that "
         "they began with, hold beside it."
     )
-
-
-def _own_parts(config: Mapping[str, Any]) -> set[str]:
-    """The components that began with an earlier stage of the same run, or with the demo."""
-    return {part for part, where in config.get("init", {}).items() if "/" not in str(where)}
 
 
 def _component_table(components: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dalle3_jax.checkpoints.origins import foreign_components
 from dalle3_jax.files import user_cache_folder, write_whole
 from dalle3_jax.pipeline.input_images import InputImage
 from dalle3_jax.pipeline.jobs import PromptLine
@@ -119,7 +120,7 @@ def unknown_notes(prompts: Iterable[str], training: Mapping[str, Any]) -> list[s
     None where a training began with weights from elsewhere: what those have seen, nobody knows.
     """
     lexicon = training_lexicon(training)
-    if lexicon is None or any(training["config"].get("init", {}).values()):
+    if lexicon is None or foreign_components(training):
         return []
     notes = ((prompt, describe_unknown(unknown_words(prompt, lexicon))) for prompt in dict.fromkeys(prompts))
     return [f"{printable_prompt(prompt)!r}: {note}" for prompt, note in notes if note]

@@ -1,11 +1,13 @@
 """Prompts that are revised because the release asks for it, and words that it has never seen."""
 
 import dataclasses
+import json
 import warnings
 
 import pytest
 from PIL import Image
 
+from dalle3_jax.loading.locate import DEMO
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.revision import unknown_notes
@@ -80,5 +82,17 @@ def test_words_that_training_never_showed_are_named_once(monkeypatch):
     assert unknown_notes(["a panda on a beach", "a panda on a beach"], SCENES) == []
     assert len(unknown_notes(["a wizard", "a wizard"], SCENES)) == 1
     assert unknown_notes(["a wizard"], {"config": {"data": {"source": "gs://photos"}}}) == []
-    begun = {"config": {**SCENES["config"], "init": {"unet": "public"}}}
-    assert unknown_notes(["a wizard"], begun) == []
+
+
+@pytest.mark.parametrize(
+    ("init", "notes"),
+    [({"unet": "/weights/public"}, 0), ({"unet": "org/name"}, 0), ({"vae": "vae", "text_encoder": "text"}, 1)],
+)
+def test_words_that_weights_from_elsewhere_may_know_are_not_named(init, notes):
+    begun = {"config": {**SCENES["config"], "init": init, "init_digests": dict.fromkeys(init, "0")}}
+    assert len(unknown_notes(["a wizard"], begun)) == notes
+
+
+def test_the_demo_names_what_it_has_never_seen():
+    [note] = unknown_notes(["a cat beside a red apple"], json.loads((DEMO / "model.json").read_text())["training"])
+    assert "cat" in note
