@@ -7,6 +7,7 @@ described before it was laid out anew: `git log -p configs/demo.py` has its stag
     python train.py --config configs/demo.py:names        --workdir W    # 1 hour
     python train.py --config configs/demo.py:places       --workdir W    # 12 minutes
     python train.py --config configs/demo.py:layout       --workdir W    # 29 minutes
+    python train.py --config configs/demo.py:appearance   --workdir W
     python train.py --config configs/demo.py:base         --workdir W
     python train.py --config configs/demo.py:distill_base --workdir W
 

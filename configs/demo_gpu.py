@@ -8,7 +8,7 @@ python train.py --config configs/demo_gpu.py:appearance   --workdir W
 python train.py --config configs/demo_gpu.py:base         --workdir W
 
 and so on through the stages of configs/demo.py. What differs from it: bfloat16, large batches, and more of them.
-Sized for about half an hour on an H200-class GPU by estimate; not yet run on one.
+Not yet run on one.
 """
 
 import functools

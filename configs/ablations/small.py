@@ -88,8 +88,8 @@ def words():
     c.data.text_length = 128  # 99.9 % of the descriptive captions have at most 123 tokens
     c.data.latents = 100_000
     c.data.threads = 8
-    c.model.text_encoder = {**demo.layout().model.text_encoder, "vocab_size": 3072}
-    c.model.xfnet = {**demo.layout().model.xfnet, "queries": 32}
+    c.model.text_encoder = {**demo.names().model.text_encoder, "vocab_size": 3072}
+    c.model.xfnet = {**demo.names().model.xfnet, "queries": 32}
     c.train.trainable = ("text_encoder", "xfnet", "unet")
     c.train.dtype = "bfloat16"
     c.train.steps = 20_000

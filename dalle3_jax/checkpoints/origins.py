@@ -5,13 +5,16 @@ from typing import Any
 
 __all__ = ["foreign_components"]
 
+SHIPPED = "dalle3_jax/releases/"
+
 
 def foreign_components(training: Mapping[str, Any]) -> set[str]:
-    """Components that began with neither nothing nor an earlier stage of the same run nor the demo.
+    """Components whose weights come from outside the run and the releases shipped with this package.
 
-    Of those a config's `init` gives a plain name; a path or an id of the hub has a slash. Records from before
-    `init_digests` tell of none.
+    A config's `init` names an earlier stage of its run by a plain name, other weights by a path or an id of the hub,
+    with a slash. What an earlier stage began with is in that stage's own record alone.
     """
     config = training.get("config", {})
-    own = {name for name, where in config.get("init", {}).items() if "/" not in str(where)}
-    return {*config.get("init_digests", {})} - own
+    init = {name: str(where) for name, where in config.get("init", {}).items() if where}
+    own = {name for name, where in init.items() if "/" not in where or where.startswith(SHIPPED)}
+    return {*config.get("init_digests", init)} - own

@@ -6,6 +6,7 @@ dalle3-jax scenes --tfds folder --count 10000 --split held_out
 """
 
 import argparse
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from dalle3_jax.data.scenes.worlds import parse_scene_size, parse_world
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.files import write_whole
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
-from dalle3_jax.pipeline.png import encode_png
 
 FONT = 12
 
@@ -64,7 +64,9 @@ def run(arguments: argparse.Namespace) -> None:
     records = [source[index] for index in range(arguments.rows * arguments.columns)]
     if arguments.out.suffix.lower() != ".png":
         raise ValueError(f"{arguments.out}: the contact sheet is a PNG, name it .png")
-    write_whole(arguments.out, encode_png(scene_sheet(records, arguments.columns, arguments.caption)))
+    encoded = BytesIO()  # not by encode_png, which says that a model made the image
+    scene_sheet(records, arguments.columns, arguments.caption).save(encoded, "PNG", optimize=True)
+    write_whole(arguments.out, encoded.getvalue())
     print(arguments.out)
 
 

@@ -159,9 +159,11 @@ def abstract_batch(
     if head := networks.modules.get("layout_head"):
         cells = (math.prod(head.grid),), jnp.int32
         shapes |= {"cells": cells, "tints": cells, "background": ((), jnp.int32)}
-    elif inputs == "images" or vae is None:
+        if vae is not None and inputs != "images":
+            raise ValueError(f"--inputs={inputs}: this stage learns from labels and images together")
+    if inputs == "images" if vae is not None else head is None:
         shapes["images"] = (height, width, 3), jnp.float32
-    else:
+    elif vae is not None:
         shapes["latents"] = (height // vae.factor, width // vae.factor, vae.latent_channels), jnp.float32
     if factor := config.data.degradation.get("factor", 0):
         shapes["low_images"] = (height // factor, width // factor, 3), jnp.float32

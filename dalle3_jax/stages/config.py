@@ -10,6 +10,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from dalle3_jax.checkpoints.release_record import DIFFUSION
 from dalle3_jax.data.settings import DEFAULTS, resolve_settings
 from dalle3_jax.diffusion import prediction, schedules
 from dalle3_jax.diffusion.samplers import SAMPLERS
@@ -270,8 +271,10 @@ def network_errors(config: ConfigDict) -> Iterator[str]:
 
 
 def diffusion_errors(config: ConfigDict) -> Iterator[str]:
-    """A schedule, a prediction or a weighting that there is not, or that do not go together."""
+    """Unknown keys, and a schedule, a prediction or a weighting that there is not, or that do not go together."""
     section = plain_config(config.model.diffusion)
+    if unknown := section.keys() - {*DIFFUSION, "weighting"}:
+        yield f"model.diffusion has {', '.join(sorted(unknown))}: it has {', '.join((*DIFFUSION, 'weighting'))}"
     try:
         schedule = schedules.build_schedule(**section["schedule"])
         prediction.check_prediction(schedule, section["prediction"])

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float
-from ml_collections import ConfigDict
 from PIL import Image
 
 from dalle3_jax.checkpoints.releases import Release
@@ -46,7 +45,7 @@ def layout_stage(context: Context, *, latents: float = 1.0, objects: float = 1.0
     config, networks, tokenizer = context.config, context.networks, context.tokenizer
     networks.require("text_encoder", "xfnet", "layout_head")
     head = with_names("layout_head", networks.modules["layout_head"], LayoutHead, config_world(config))
-    check_layout_config(config, head, networks.modules["xfnet"])
+    check_layout_config(context, head)
     networks.modules["layout_head"] = head  # with its names it knows how many outputs it has
     parts = (*text_components(networks.modules), "layout_head")
     appearance, draw_images = None, None
@@ -94,11 +93,15 @@ def layout_stage(context: Context, *, latents: float = 1.0, objects: float = 1.0
     )
 
 
-def check_layout_config(config: ConfigDict, head: LayoutHead, xfnet: Any) -> None:
-    """Raise ValueError unless xfnet has a token for every cell, and the data whole scenes."""
+def check_layout_config(context: Context, head: LayoutHead) -> None:
+    """Raise ValueError unless xfnet has a token for every cell, the data whole scenes, and heads the same cells."""
+    config, xfnet = context.config, context.networks.modules["xfnet"]
     errors = [f"model.layout_head: {error}" for error in grid_errors(head.grid, xfnet)]
     if unused := [key for key in ("latents", "cache", "crop") if config.data[key]]:
         errors.append(f"the stage reads labels of whole scenes: leave out {', '.join(f'data.{key}' for key in unused)}")
+    latent_head = context.networks.modules.get("latent_head")
+    if latent_head and latent_head.grid != head.grid:
+        errors.append(f"model.latent_head.grid is {latent_head.grid}, of layout_head {head.grid}: make them agree")
     if errors:
         raise ValueError(f"config: {'; '.join(errors)}")
 

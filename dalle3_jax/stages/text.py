@@ -85,6 +85,8 @@ def check_latent_head(config: ConfigDict, networks: StageNetworks, latent: Laten
     errors, grid = [], tuple(side * head.patch * latent.factor for side in head.grid)
     if grid != tuple(config.data.size):
         errors.append(f"grid and patch cover {grid} pixels, data.size is {tuple(config.data.size)}")
+    if config.data.frames or config.data.buckets:
+        errors.append(f"it reads one size, data.size {tuple(config.data.size)}: leave out data.frames and data.buckets")
     if head.channels != latent.channels:
         errors.append(f"channels is {head.channels}, the {what} have {latent.channels}")
     errors += grid_errors(head.grid, xfnet)

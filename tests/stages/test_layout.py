@@ -66,6 +66,10 @@ def test_what_things_look_like_is_learnt_beside_the_labels(tmp_path):
         "--config", f"{ROOT / 'configs/tiny.py'}:appearance", "--workdir", str(tmp_path), "--config.init.vae="
     )
     assert "vae" in error
+    wrong = ("--config.model.layout_head.grid=(1, 4)", "--config.data.buckets=((32, 32), (32, 64))")
+    error = run_stage(tmp_path, "appearance", wrong[0])[1]
+    assert "model.latent_head.grid is (2, 2), of layout_head (1, 4)" in error
+    assert "leave out data.frames and data.buckets" in run_stage(tmp_path, "appearance", wrong[1])[1]
     code, error = run_stage(tmp_path, "appearance", "--config.sample.every=2")
     assert code == 0, error
     [_, last] = [line for line in metrics(tmp_path / "appearance") if "loss" in line]
