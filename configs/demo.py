@@ -17,11 +17,11 @@ they share.
 The autoencoder was begun with 16,000 steps, lengthened to 28,000 at step 6,978, where its learning rate was 30 % below
 what it should by then have been, and once more at its end to 56,000. Of held-out pictures of this world it keeps
 31.0 dB, of those without words 32.7, of those with words nine times in ten 28.2; of 179 words, nearly all of letters
-of 23 pixels, 97 % are read from its copies (of its pictures all). The text side ran in the three stages below; `names`
-was lengthened from 1,400 steps, and the last two, written for runs of 3,000, were stopped at 844 and 1,252. After the
-three the likeliest thing is in the picture of 94 % of the captions, and of the cells that show one of several things
-three in four have the right one likeliest (captions leave some places open); after `names` it was two in five. The UNet
-that is being trained was begun with 4,776 steps beside two earlier text sides, of which the first had forgotten things'
+of 23 pixels, 97 % are read from its copies (of its pictures all). Of the text side's stages `names` was lengthened
+from 1,400 steps, and `places` and `layout`, begun for 3,000 each, were stopped at 844 and 1,252. After those three the
+likeliest thing is in the picture of 94 % of the captions, and of the cells that show one of several things three in
+four have the right one likeliest (captions leave some places open); after `names` it was two in five. `appearance` and
+`base` are being trained, the UNet after 4,776 steps beside two earlier text sides, of which the first had forgotten
 names.
 
 `taskset -c 1` keeps a run on one core, with the same numbers.
