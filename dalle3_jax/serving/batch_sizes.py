@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-__all__ = ["batch_sizes", "fill_batch"]
+__all__ = ["batch_sizes", "fill_batch", "learn_seconds"]
+
+FADING = 0.99
+"""What is left of the seconds of a size after a batch of another: ten times too many are forgotten in 230 batches."""
 
 
 def batch_sizes(most: int, devices: int = 1) -> tuple[int, ...]:
@@ -23,3 +26,14 @@ def fill_batch(waiting: int, sizes: Sequence[int], seconds: Mapping[int, float])
     enough = next(size for size in sizes if size >= waiting)
     choices = [size for size in sizes if size <= enough and size in seconds] if enough in seconds else [enough]
     return max(choices, key=lambda size: min(size, waiting) / seconds.get(size, 1))
+
+
+def learn_seconds(seconds: dict[int, float], size: int, measured: float) -> None:
+    """Replaces the seconds of a batch of this size by those that one took.
+
+    The other sizes are taken for a little quicker from then on: so one that is passed over since a single batch of it
+    was slow is made again some day, and measured.
+    """
+    for other in seconds:
+        seconds[other] *= FADING
+    seconds[size] = measured

@@ -5,7 +5,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.runtime.device_errors import explain_device_error
-from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch
+from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch, learn_seconds
 from dalle3_jax.serving.compilations import watch_compilations
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.metrics import Metrics
@@ -73,7 +73,8 @@ class Engine:
         self.warm: list[dict[str, Any]] = []
         self.is_ready = self.is_draining = False
         self._seconds_per_image = 1.0
-        self._batch_seconds: dict[int, float] = {}
+        self._batch_seconds: dict[Hashable, dict[int, float]] = {}
+        """By the key of a batch and its size, of the programs that the warm-up has compiled."""
         self._device = ThreadPoolExecutor(1, "device")
         self._encodings: set[asyncio.Task[None]] = set()
 
@@ -117,9 +118,7 @@ class Engine:
         self.is_ready = True
         while True:
             await self.queue.wait()
-            most = fill_batch(self.queue.count_next(), self.sizes, self._batch_seconds)
-            batch = self.queue.take(most)
-            await (self._prepare(batch) if isinstance(batch, Preparation) else self._run_batch(batch))
+            await self._run_next()
 
     async def stop(self) -> None:
         """Waits for what runs, and lets go of the thread."""
@@ -128,13 +127,27 @@ class Engine:
         await asyncio.gather(*self._encodings)
         self._device.shutdown(cancel_futures=True)
 
+    async def _run_next(self) -> None:
+        """Makes what comes next; a method, so that nothing of it is held while the engine waits for more."""
+        seconds = self._batch_seconds.get(self.queue.first.batch_key, {})
+        batch = self.queue.take(fill_batch(self.queue.count_next(), self.sizes, seconds))
+        await (self._prepare(batch) if isinstance(batch, Preparation) else self._run_batch(batch))
+
     async def _warm_up(self, request: Request) -> None:
-        """Makes an image in a batch of each size; what does not fit into the device is not used from then on."""
+        """Makes an image in a batch of each size; what does not fit into the device is not used from then on.
+
+        Where there is a choice of sizes each makes a second one, which tells how long it takes without compilation.
+        """
+        times = self._batch_seconds[Job([request]).images[0].batch_key] = dict[int, float]()
+        smallest, *larger = self.sizes
         for size in self.sizes:
             try:
                 seconds = await self._time_batch(request, size)
+                if larger:
+                    times[size] = await self._time_batch(request, size)
+                    self._seconds_per_image = times[size] / size
             except Exception as error:
-                if size == self.sizes[0]:
+                if size == smallest:
                     raise
                 LOGGER.error("batches of %d images and more cannot be made", size, exc_info=error)
                 self.sizes = self.sizes[: self.sizes.index(size)]
@@ -147,9 +160,6 @@ class Engine:
                     "seconds": round(seconds, 3),
                 }
             )
-        for size in self.sizes:  # of what is compiled now
-            self._batch_seconds[size] = self._batch_seconds.get(size, 0) + await self._time_batch(request, size)
-        self._seconds_per_image = self._batch_seconds[self.sizes[-1]] / self.sizes[-1]
 
     async def _time_batch(self, request: Request, size: int) -> float:
         """Seconds in which a batch of this size, of one request, is made."""
@@ -204,7 +214,7 @@ class Engine:
         except Exception as error:
             self._fail(batch, error)
         else:
-            self._count_images(len(batch), time.monotonic() - started, compiled=bool(compilations))
+            self._count_batch(batch, size, time.monotonic() - started, compiled=bool(compilations))
             for image, one in zip(batch, made, strict=True):
                 task = asyncio.create_task(self._finish(image, one))
                 self._encodings.add(task)
@@ -212,11 +222,13 @@ class Engine:
         finally:
             self.running = []
 
-    def _count_images(self, images: int, seconds: float, *, compiled: bool) -> None:
-        """Learns how long an image takes, from batches that had nothing to compile."""
-        self.metrics.count_batch(images, seconds)
+    def _count_batch(self, batch: list[QueuedImage], size: int, seconds: float, *, compiled: bool) -> None:
+        """Learns how long an image takes, and a batch of this size, from batches that had nothing to compile."""
+        self.metrics.count_batch(len(batch), seconds)
         if not compiled:
-            self._seconds_per_image += (seconds / images - self._seconds_per_image) / 2
+            self._seconds_per_image += (seconds / len(batch) - self._seconds_per_image) / 2
+            if times := self._batch_seconds.get(batch[0].batch_key):
+                learn_seconds(times, size, seconds)
 
     def _report_step(
         self, loop: asyncio.AbstractEventLoop, batch: list[QueuedImage], counts: dict[int, int], step: int, x0: Any

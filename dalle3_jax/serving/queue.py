@@ -243,9 +243,14 @@ class Queue:
             self._filled.clear()
             await self._filled.wait()
 
+    @property
+    def first(self) -> QueuedImage | Preparation:
+        """The first that waits of the client whose turn it is; something must wait."""
+        return next(iter(self._waiting.values()))[0]
+
     def count_next(self) -> int:
         """The number of images of which the next batch may be, if it is of any size: all of the first one's program."""
-        first = next(iter(self._waiting.values()))[0]
+        first = self.first
         return sum(image.batch_key == first.batch_key for images in self._waiting.values() for image in images)
 
     def take(self, most: int) -> list[QueuedImage] | Preparation:
@@ -254,7 +259,7 @@ class Queue:
         Of each client in turn one image, until there are `most`, or as many as the batch size that they ask for. A
         preparation whose turn it is comes alone.
         """
-        first = next(iter(self._waiting.values()))[0]
+        first = self.first
         most, batch = first.job.batch_size or most, []
         clients = deque(self._waiting)
         while clients and len(batch) < most:

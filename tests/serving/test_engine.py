@@ -3,11 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch
+from dalle3_jax.pipeline.png import GeneratedImage
+from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch, learn_seconds
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.queue import Job, Preparation
@@ -66,23 +69,72 @@ def test_a_batch_is_as_large_as_makes_most_images_a_second(waiting, seconds, mos
     assert fill_batch(waiting, SIZES, seconds) == most
 
 
-def test_too_few_for_a_full_batch_are_made_in_smaller_ones_where_that_is_quicker(pipeline, gate):
-    async def made_together(seconds: dict[int, float]) -> list[int]:
-        engine = Engine(pipeline, batch_size=8)
-        engine._batch_seconds = seconds
-        jobs = jobs_of(pipeline, *"abcde")
+@pytest.mark.parametrize(
+    ("warm_up", "seconds", "best"),
+    [
+        (WIDE | {8: 12.0}, WIDE, 1.2),
+        (FULL | {4: 39.0}, FULL, 4.9),
+        (FULL | {1: 9.0, 2: 9.0, 8: 0.1}, FULL, 4.9),
+        (FULL, WIDE, 1.2),
+        (WIDE, FULL, 4.9),
+    ],
+)
+def test_seconds_that_were_wrong_at_the_start_do_not_stay(warm_up, seconds, best):
+    """Five that wait, again and again, come to take little longer than in the best batches."""
+    known, rounds = dict(warm_up), []
+    for _ in range(300):
+        waiting, total = 5, 0.0
+        while waiting > 0:
+            size = fill_batch(waiting, SIZES, known)
+            learn_seconds(known, size, seconds[size])
+            waiting, total = waiting - size, total + seconds[size]
+        rounds.append(total)
+    assert np.mean(rounds[-150:]) <= 1.06 * best
+
+
+@pytest.fixture
+def device(monkeypatch) -> SimpleNamespace:
+    """A device whose batches take the `seconds` of their size, by its own clock; `made` is how many images each had."""
+    device = SimpleNamespace(seconds=FULL, made=[], clock=0.0)
+
+    def run_batch(pipeline, requests, size, progress) -> list[GeneratedImage]:
+        device.made.append(len(requests))
+        device.clock += device.seconds[size]
+        return [GeneratedImage(Image.new("RGB", (16, 16)), request, "digest", size) for request in requests]
+
+    monkeypatch.setattr("dalle3_jax.serving.engine.run_batch", run_batch)
+    monkeypatch.setattr("dalle3_jax.serving.engine.time", SimpleNamespace(monotonic=lambda: device.clock))
+    return device
+
+
+@pytest.mark.parametrize(("seconds", "batches"), [(FULL, [4, 1]), (WIDE, [5])])
+def test_too_few_for_a_full_batch_are_made_in_smaller_ones_where_that_is_quicker(pipeline, device, seconds, batches):
+    """Of a program that the warm-up has compiled; of any other in one batch, for which one program is compiled."""
+    device.seconds = seconds
+    engine = Engine(pipeline, batch_size=8)
+
+    async def make_five(**settings) -> list[int]:
+        device.made.clear()
+        jobs = [Job([pipeline.request(prompt, **settings)], "a") for prompt in "abcde"]
         for job in jobs:
             engine.submit(job)
-        gate.batches.clear()
-        gate.let_through()
-        task = asyncio.create_task(engine.run())
         for job in jobs:
             await job.finished.wait()
-        task.cancel()
-        return [len(batch) for batch in gate.batches]
+        return [*device.made]
 
-    assert asyncio.run(made_together(FULL)) == [4, 1]
-    assert asyncio.run(made_together(WIDE)) == [5]
+    async def script() -> None:
+        task = asyncio.create_task(engine.run([pipeline.request("")]))
+        await until(lambda: engine.is_ready)
+        assert engine.seconds_for(8) == pytest.approx(seconds[8])
+        assert await make_five(seed=3) == batches
+        assert await make_five(steps=7) == await make_five(size=(24, 40)) == [5]
+        [times] = engine._batch_seconds.values()
+        known, device.seconds = times[4], {size: 0.1 for size in SIZES}
+        assert await make_five() == batches
+        assert (times[4] < 0.9 * known) == (batches == [4, 1])
+        task.cancel()
+
+    asyncio.run(script())
 
 
 def test_a_client_that_leaves_frees_the_device_within_one_step(pipeline, gate):
@@ -310,23 +362,30 @@ def test_previews_come_evenly_and_never_of_the_last_step(pipeline):
     assert not wants_preview(job.images[0], 20, 0)
 
 
-def test_warming_up_fits_the_batches_to_the_memory(pipeline, monkeypatch):
+@pytest.mark.parametrize(
+    ("most", "fails", "sizes", "made"),
+    [(8, 1, (1, 2), [1, 1, 2, 2, 4]), (8, 2, (1, 2), [1, 1, 2, 2, 4, 4]), (1, 1, (1,), [1])],
+)
+def test_warming_up_fits_the_batches_to_the_memory(pipeline, monkeypatch, most, fails, sizes, made):
+    """Where the first or the second batch of a size finds none; one size alone needs no second."""
+    batches = []
+
     def batch(pipeline, requests, size, progress):
-        if size > 2:
+        batches.append(size)
+        if size > 2 and batches.count(size) == fails:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     monkeypatch.setattr("dalle3_jax.serving.engine.run_batch", batch)
-    engine = Engine(pipeline, batch_size=8)
+    engine = Engine(pipeline, batch_size=most)
 
     async def script() -> None:
         task = asyncio.create_task(engine.run([pipeline.request("")]))
-        await until(lambda: engine.is_ready)
+        await until(lambda: engine.is_ready or task.done())
         task.cancel()
 
     asyncio.run(script())
-    assert engine.sizes == (1, 2)
-    assert [entry["batch_size"] for entry in engine.warm] == [1, 2]
-    assert [*engine._batch_seconds] == [1, 2]
+    assert (engine.is_ready, engine.sizes, batches) == (True, sizes, made)
+    assert tuple(entry["batch_size"] for entry in engine.warm) == sizes
 
 
 def test_a_job_says_while_a_program_is_compiled_for_it(pipeline):
