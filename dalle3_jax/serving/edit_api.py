@@ -60,7 +60,7 @@ def plan_form(service: Service, call: CommonFields, files: dict[str, list[bytes]
     describes = service.describer is not None and not needs_none and not carried_prompt(images["image"])
     make_values = edit_values if isinstance(call, Edits) else variation_values
     values, more = (undescribed_values if describes else make_values)(service, call, images)
-    plan = plan_job(service, call, client, values)
+    plan = plan_job(service, call, client, values, knows_prompt=not describes)
     plan.warnings[:0] = notes + more
 
     def describe() -> list[PipelineRequest]:

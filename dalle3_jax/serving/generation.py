@@ -33,11 +33,14 @@ EDITING = ("image_prompt_scale", "image_prompt", "mask", "outpaint", "strength",
 GPT_IMAGE, DALL_E = ("gpt-image", "chatgpt-image"), ("dall-e-2", "dall-e-3")
 
 
-def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[str, Any] = {}) -> Plan:
+def plan_job(
+    service: Service, call: BaseModel, client: str, own: Mapping[str, Any] = {}, *, knows_prompt: bool = True
+) -> Plan:
     """The job of a call; ApiError, before anything is computed, for what cannot be made.
 
-    `own` are values that take the place of the call's: of an edit, the images too. Takes milliseconds, with images
-    more: not for the event loop.
+    `own` are values that take the place of the call's: of an edit, the images too. Where the prompt is still to be
+    found (`knows_prompt` is False), neither the log nor the warnings speak of the one that stands for it. Takes
+    milliseconds, with images more: not for the event loop.
     """
     fields = type(call).model_fields
     values: dict[str, Any] = {name: value for name in fields if (value := getattr(call, name)) is not None}
@@ -51,7 +54,7 @@ def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[str, A
     if isinstance(encoded := values.get("image_prompt"), str):  # never the path of a file
         values["image_prompt"] = open_base64_input(encoded, "image_prompt")
     prompt = values["prompt"]
-    if service.logs_prompts:
+    if knows_prompt and service.logs_prompts:
         LOGGER.info("prompt %r", prompt)
     size = values.get("size", "")
     settings = {name: value for name, value in values.items() if name in SETTINGS and name not in ("prompt", "size")}
@@ -73,7 +76,8 @@ def plan_job(service: Service, call: BaseModel, client: str, own: Mapping[str, A
     made = output_size(requests[0])
     if asked is not None and asked != made:
         warnings.append(f"{format_size(asked)} was asked for, and {format_size(made)} is what can be had")
-    warnings += prompt_notices(service, prompt, requests)
+    warnings += prompt_notices(service, requests[0]) if knows_prompt else []
+    warnings += size_notices(requests[:1], service.engine.pipeline.capabilities.sizes)
     job = Job(
         requests,
         client,
@@ -207,14 +211,10 @@ def wrong_parameter(service: Service, values: Mapping[str, Any], message: str) -
     return next(iter(wrong + named), None)
 
 
-def prompt_notices(service: Service, prompt: str, requests: Sequence[Request]) -> list[str]:
-    """Notices of words that the model does not read, does not know, or was not trained on."""
-    pipeline = service.engine.pipeline
-    return [
-        *unknown_notes([requests[0].prompt], pipeline.release.training),
-        *truncation_notices(requests[:1], pipeline.release.text, pipeline.tokenizer),
-        *size_notices(requests[:1], pipeline.capabilities.sizes),
-    ]
+def prompt_notices(service: Service, request: Request) -> list[str]:
+    """Notices of words that the model does not know or does not read."""
+    release, tokenizer = service.engine.pipeline.release, service.engine.pipeline.tokenizer
+    return [*unknown_notes([request.prompt], release.training), *truncation_notices([request], release.text, tokenizer)]
 
 
 def usage(service: Service, requests: Sequence[Request]) -> dict[str, Any]:

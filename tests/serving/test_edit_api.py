@@ -181,6 +181,20 @@ def test_an_instruction_that_cannot_be_done_to_what_the_image_shows_is_told(clie
     assert (last["type"], last["error"]["param"]) == ("image_job.failed", "instruction")
 
 
+def test_the_log_and_the_warnings_speak_of_a_prompt_that_is_described_once_it_is_known(service, monkeypatch, caplog):
+    monkeypatch.setattr(service, "describer", lambda pixels: "a red apple")
+    monkeypatch.setattr(service, "logs_prompts", True)
+    monkeypatch.setattr(editing, "follow_instruction", lambda *_: "night " * 50)
+    caplog.set_level("INFO")
+    call = parse_body(Edits, {"instruction": "make it night " * 50, "colour": "red"})
+    plan = edit_api.plan_form(service, call, {"image": [PICTURE]}, "a")
+    assert (len(plan.warnings), "colour" in plan.warnings[0], caplog.messages) == (1, True, [])
+    assert plan.job.preparation is not None
+    plan.job.preparation.compute()
+    assert [("colour" in one, "the rest is cut" in one) for one in plan.warnings] == [(True, False), (False, True)]
+    assert caplog.messages == [f"prompt {'night ' * 50!r}"]
+
+
 def test_an_instruction_is_done_to_the_prompt_that_the_image_tells(service, monkeypatch):
     training = {"data": "scenes"}
     asked = []
