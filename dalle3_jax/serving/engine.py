@@ -271,26 +271,29 @@ class Engine:
         return content if self._sign is None else self._sign(content, MEDIA_TYPES[job.suffix], made.source_type)
 
     def _fail(self, batch: Sequence[QueuedImage | Preparation], error: Exception) -> None:
-        if isinstance(error, ApiError):  # of a preparation: what the client asked for cannot be done
-            return self._finish_jobs(batch, error)
+        """Ends the jobs of these images, and logs and counts what is no fault of theirs."""
+        answer = answer_failure(error)
         if isinstance(error, ImageWithheld):
             self.metrics.withheld.inc()
-            answer = ApiError(400, f"this image is withheld: it shows {error}", code="content_policy_violation")
-            return self._finish_jobs(batch, answer)
-        LOGGER.error("a batch of %d failed", len(batch), exc_info=error)
-        self.metrics.failures.inc()
-        answer = ApiError(500, "the server had an error while it computed this; its log says more")
-        if isinstance(error, FloatingPointError):
-            answer = ApiError(500, "the image holds no finite numbers: lower guidance_scale", param="guidance_scale")
-        elif explanation := explain_device_error(error, "ask for fewer or smaller images"):
-            answer = ApiError(503, explanation[0], code="out_of_memory", headers={"x-should-retry": "false"})
-        self._finish_jobs(batch, answer)
-
-    def _finish_jobs(self, batch: Sequence[QueuedImage | Preparation], answer: ApiError) -> None:
-        """Ends the jobs of these images, which failed."""
+        elif answer.status >= 500:
+            LOGGER.error("a batch of %d failed", len(batch), exc_info=error)
+            self.metrics.failures.inc()
         for job in dict.fromkeys(image.job for image in batch):
             self.queue.remove(job)
             job.finish("failed", answer)
+
+
+def answer_failure(error: Exception) -> ApiError:
+    """The answer to the clients of a batch or a preparation that failed so."""
+    if isinstance(error, ApiError):  # a new one: the frames of its traceback hold images, and a job stays long
+        return ApiError(error.status, error.message, param=error.param, code=error.code, headers=error.headers)
+    if isinstance(error, ImageWithheld):
+        return ApiError(400, f"this image is withheld: it shows {error}", code="content_policy_violation")
+    if isinstance(error, FloatingPointError):
+        return ApiError(500, "the image holds no finite numbers: lower guidance_scale", param="guidance_scale")
+    if explanation := explain_device_error(error, "ask for fewer or smaller images"):
+        return ApiError(503, explanation[0], code="out_of_memory", headers={"x-should-retry": "false"})
+    return ApiError(500, "the server had an error while it computed this; its log says more")
 
 
 def ignore_step(step: int, x0: Any) -> None:

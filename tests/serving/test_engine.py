@@ -1,7 +1,9 @@
 """What a client that leaves frees, what an error reaches, how the engine ends, and that batching changes nothing."""
 
 import asyncio
+import functools
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
@@ -275,9 +277,10 @@ def test_a_preparation_takes_its_turn_and_its_images_come_before_those_of_later_
         (ValueError("bug"), 500),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), 503),
         (ApiError(400, "cannot be done"), 400),
+        (ApiError(503, "cannot be reached"), 503),
     ],
 )
-def test_a_preparation_that_fails_is_answered_so_and_the_engine_goes_on(pipeline, gate, error, status):
+def test_a_preparation_that_fails_is_answered_so_and_the_engine_goes_on(pipeline, gate, caplog, error, status):
     engine = Engine(pipeline, batch_size=1)
     gate.let_through()
 
@@ -291,7 +294,30 @@ def test_a_preparation_that_fails_is_answered_so_and_the_engine_goes_on(pipeline
         await good.finished.wait()
         assert (bad.status, bad.error.status, good.status) == ("failed", status, "completed")
         assert gate.batches == [["good"]]
-        assert engine.metrics.failures._value.get() == (status != 400)
+        assert engine.metrics.failures._value.get() == len(caplog.records) == (status != 400)
+
+    run(engine, script)
+
+
+def test_nothing_is_held_of_a_preparation_that_failed(pipeline, gate):
+    """Neither by the engine, though no other batch comes, nor by what the job, which clients may ask for long, says."""
+    engine = Engine(pipeline, batch_size=1)
+
+    class Pixels:
+        """Those of an upload."""
+
+    def fail(pixels: Pixels) -> list:
+        raise ApiError(400, "cannot be done")
+
+    async def script() -> None:
+        pixels = Pixels()
+        job, held = prepared_job(pipeline, functools.partial(fail, pixels)), weakref.ref(pixels)
+        del pixels
+        engine.submit(job)
+        await job.finished.wait()
+        assert str(job.error) == "cannot be done"
+        async with asyncio.timeout(5):
+            await until(lambda: held() is None)
 
     run(engine, script)
 
