@@ -67,7 +67,8 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except (RuntimeError, MemoryError, AssertionError) as error:
         if explained := explain_device_error(error, MEMORY_REMEDIES.get(name, "")):
-            return print_error(*explained)
+            line, code = explained
+            return print_error(error, code, line)
         raise
 
 

@@ -22,13 +22,12 @@ def explain_device_error(error: BaseException, memory_remedy: str = "") -> tuple
     """(The line to print, the exit code) of an error of JAX whose cause is known; None for all others.
 
     A device that has not memory enough is a failure, and `memory_remedy` says what helps; a backend that JAX_PLATFORMS
-    asks for and that is not there, or that another process holds, is bad input. Notes on the error stand behind it.
+    asks for and that is not there, or that another process holds, is bad input.
     """
     said = str(error).lower() if isinstance(error, RuntimeError) else ""
     if isinstance(error, MemoryError) or any(text in said for text in OUT_OF_MEMORY):
         where = "this machine" if isinstance(error, MemoryError) else "the device"
         remedy = memory_remedy or "compute less at once, or see what else holds its memory"
-        remedy = "; ".join([remedy, *getattr(error, "__notes__", ())])
         return f"{where} has not memory enough ({first_line(error)}): {remedy}", EXIT_FAILED
     if any(text in said for text in NO_BACKEND):
         remedy = "unset JAX_PLATFORMS to take what is there, or set JAX_PLATFORMS=cpu"

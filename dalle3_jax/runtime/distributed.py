@@ -93,11 +93,12 @@ def run_job(job: Callable[[], int], memory_remedy: str = "") -> int:
         return exit_distributed(print_error(error, EXIT_FAILED))
     except BaseException as error:
         if explained := explain_device_error(error, memory_remedy):
-            return exit_distributed(print_error(*explained))
+            line, code = explained
+            return exit_distributed(print_error(error, code, line))
         if not jax.distributed.is_initialized():
             raise
         if isinstance(error, jax.errors.JaxRuntimeError):
-            return exit_distributed(print_error(lost_peer_message(error), EXIT_PEER))
+            return exit_distributed(print_error(error, EXIT_PEER, lost_peer_message(error)))
         traceback.print_exc()
         return exit_distributed(EXIT_FAILED)
 

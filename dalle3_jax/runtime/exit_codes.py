@@ -21,8 +21,8 @@ EXIT_INTERRUPTED = 130
 """Ctrl-C, as shells count it."""
 
 
-def print_error(error: object, code: int) -> int:
-    """Print the error, and the notes on it, in one line, and return the code."""
-    line = "; ".join([str(error), *getattr(error, "__notes__", ())])
-    print(f"error: {line}", file=sys.stderr, flush=True)
+def print_error(error: object, code: int, explanation: str = "") -> int:
+    """Print the error, or what explains it, and the notes on it in one line, and return the code."""
+    notes = (note for note in getattr(error, "__notes__", ()) if "\n" not in note)  # JAX's on its tracebacks has lines
+    print("error: " + "; ".join([explanation or str(error), *notes]), file=sys.stderr, flush=True)
     return code

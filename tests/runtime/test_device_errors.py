@@ -10,8 +10,10 @@ import pytest
 
 from dalle3_jax import __main__ as front
 from dalle3_jax.commands import COMMANDS, MEMORY_REMEDIES
+from dalle3_jax.runtime import distributed
 from dalle3_jax.runtime.device_errors import explain_device_error
 from dalle3_jax.runtime.distributed import run_job
+from dalle3_jax.runtime.exit_codes import EXIT_PEER
 
 ROOT = Path(__file__).parents[2]
 MEMORY = (
@@ -42,13 +44,33 @@ def test_memory_that_does_not_suffice_is_a_failure_with_the_commands_own_remedy(
     assert all(line.startswith("error: ") and "--batch-size" in line for line in lines)
 
 
-@pytest.mark.parametrize("error", [ValueError("bad"), OSError("full"), MemoryError("12 GiB")], ids=str)
-def test_notes_on_an_error_stand_behind_it(capsys, error):
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("bad"), 2),
+        (OSError("full"), 1),
+        (MemoryError("12 GiB"), 1),
+        (RuntimeError("Unable to initialize backend 'tpu'"), 2),
+        (jax.errors.JaxRuntimeError("connection closed"), EXIT_PEER),
+    ],
+    ids=str,
+)
+def test_notes_on_an_error_stand_behind_it(capsys, monkeypatch, error, code):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "exit_distributed", lambda code: code)
     error.add_note("step 3 is saved")
-    assert run_job(raises(error)) in (1, 2)
+    assert run_job(raises(error)) == code
     line = capsys.readouterr().err
     assert line.startswith("error: ")
     assert line.endswith("; step 3 is saved\n")
+    assert line.count("\n") == 1
+
+
+def test_the_note_of_jax_on_its_traceback_is_left_out(capsys):
+    error = ValueError("bad")
+    assert run_job(jax.jit(raises(error))) == 2
+    assert error.__notes__
+    assert capsys.readouterr().err == "error: bad\n"
 
 
 def test_a_backend_that_another_process_holds_is_bad_input_that_says_so():
