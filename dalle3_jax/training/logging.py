@@ -22,7 +22,8 @@ __all__ = ["MetricsWriter", "save_image", "save_image_rows", "write_json"]
 class MetricsWriter:
     """Appends to FOLDER/metrics.jsonl and FOLDER/tensorboard; on processes other than the first it does nothing.
 
-    Lines from beyond `first_step`, written before the run was killed, are dropped: those steps are taken again.
+    Lines from beyond `first_step`, written before the run was killed, are dropped: those steps are taken again. A run
+    that begins again at step 0 drops all lines, that of its first preview too.
     """
 
     def __init__(self, folder: Path, first_step: int, wandb: str = "", config: Mapping[str, Any] | None = None):
@@ -31,9 +32,10 @@ class MetricsWriter:
         if not self._active:
             return
         path = folder / "metrics.jsonl"
-        _truncate_metrics(path, first_step)
+        drop_from = first_step + 1 if first_step else 0
+        _truncate_metrics(path, drop_from)
         self._file = path.open("a")
-        self._mirrors: dict[str, Any] = {"tensorboard": _start_tensorboard(folder, first_step)}
+        self._mirrors: dict[str, Any] = {"tensorboard": _start_tensorboard(folder, drop_from)}
         if wandb:
             self._mirrors["wandb"] = _start_wandb(wandb, folder, config)
 
@@ -65,9 +67,9 @@ class MetricsWriter:
             note_lost(name, error)
 
 
-def _truncate_metrics(path: Path, step: int) -> None:
+def _truncate_metrics(path: Path, drop_from: int) -> None:
     if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _line_step(line) <= step]
+        kept = [line for line in path.read_text().splitlines() if _line_step(line) < drop_from]
         write_whole(path, "".join(f"{line}\n" for line in kept).encode())
 
 
@@ -83,11 +85,11 @@ def note_lost(name: str, error: Exception) -> None:
     print(f"note: nothing goes to {name} ({type(error).__name__}: {error}); metrics.jsonl has it all", file=sys.stderr)
 
 
-def _start_tensorboard(folder: Path, first_step: int) -> Any:
+def _start_tensorboard(folder: Path, drop_from: int) -> Any:
     from tensorboardX import SummaryWriter
 
     try:
-        return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        return SummaryWriter(str(folder / "tensorboard"), purge_step=drop_from)
     except OSError as error:
         note_lost("tensorboard", error)
         return None

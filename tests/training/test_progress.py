@@ -74,6 +74,16 @@ def test_lines_after_the_restored_step_are_dropped(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [2, 4]
 
 
+def test_a_run_that_begins_again_keeps_no_line_of_its_first_preview(tmp_path):
+    for _ in range(2):
+        writer = logging.MetricsWriter(tmp_path, 0)
+        writer.write(0, {"held_out/psnr": 8.0})
+        writer.close()
+    assert lines(tmp_path) == [{"step": 0, "held_out/psnr": 8.0}]
+    logging.MetricsWriter(tmp_path, 2).close()
+    assert [line["step"] for line in lines(tmp_path)] == [0]
+
+
 def test_rows_of_pictures_are_written_whole(tmp_path):
     rows = [np.full((3, 8, 8, 3), -1.0), np.full((3, 8, 8, 3), 1.0)]
     logging.save_image_rows(tmp_path / "samples" / "1.png", rows, gap=2)
