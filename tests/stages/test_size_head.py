@@ -34,6 +34,7 @@ def stage(tmp_path_factory):
 def test_it_learns_more_than_the_commonest_size_and_than_captions_of_others(stage):
     lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
     found = [line for line in lines if "held_out/right" in line][-1]
+    assert found["step"] == 60
     assert found["held_out/right"] > max(found["held_out/commonest"], found["held_out/shuffled"]) + 0.1
     assert (stage / "samples" / "00000060.png").exists()
 

@@ -45,6 +45,7 @@ def test_a_preview_compares_with_a_bicubic_filter_and_with_its_input(workdir):
     assert (workdir / "upscaler" / "samples" / "00000002.png").stat().st_size > 0
     lines = [json.loads(line) for line in (workdir / "upscaler" / "metrics.jsonl").read_text().splitlines()]
     figures = [line for line in lines if "held_out/psnr" in line][-1]
+    assert figures["step"] == 2
     assert figures["held_out/bicubic_psnr"] > 15
     assert figures["held_out/consistency"] > 0
 
