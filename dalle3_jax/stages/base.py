@@ -110,12 +110,12 @@ def assemble_base_stage(
 def preview_prompts(
     config: ConfigDict, score: Callable[[Pipeline], Report] | None, pipeline: Pipeline, path: Path, step: int
 ) -> Mapping[str, float]:
-    """Draws the prompts of config.sample into a sheet; the figures of its suite, where it has one."""
+    """Draws the prompts of config.sample into a sheet; the figures of its suite, where it has one and took steps."""
     pictures = pipeline(list(config.sample.prompts)) if config.sample.prompts else []
     cells = [SheetCell(picture.image, (SheetLine(picture.prompt),)) for picture in pictures]
     if cells:
         logging.save_image(path, draw_sheet(cells, columns=min(len(cells), 6), title=f"step {step:,}"))
-    return score(pipeline).shares() if score else {}
+    return score(pipeline).shares() if score and step else {}
 
 
 def suite_scorer(config: ConfigDict) -> Callable[[Pipeline], Report] | None:
