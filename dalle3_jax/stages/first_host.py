@@ -21,30 +21,47 @@ __all__ = ["on_first_host"]
 T = TypeVar("T")
 
 
-def on_first_host(context: Context, stage: Stage, ema: Params, use: Callable[[Stage, Params], T]) -> T | None:
+def on_first_host(
+    context: Context,
+    stage: Stage,
+    ema: Params,
+    use: Callable[[Stage, Params], T],
+    handle: Callable[[Exception], Exception] = lambda error: error,
+) -> T | None:
     """`use(stage, ema)`; of several processes the first alone calls it, and the others wait and get None.
 
     All of them give their parts of the parameters; the first lays them over its own devices, and builds a stage of
-    what lies there. All processes must call this at the same step. What fails on the first is raised there, and an
-    OSError on the others.
+    what lies there. All processes must call this at the same step. What fails in the first one's work is an error on
+    all of them, elsewhere one that refers to its log: all call `handle` with it, together, and raise what that returns.
+    What fails before, as they gather, is raised on the process where it fails, and not handled.
     """
-    if jax.process_count() == 1:
-        return use(stage, ema)
-    networks = context.networks
-    loaded, average = processes.gather_params(networks.loaded), processes.gather_params(ema)
+    loaded, average = processes.gather_params(context.networks.loaded), processes.gather_params(ema)
     result, error = None, None
     if jax.process_index() == 0:
-        mesh = sharding.make_mesh({"fsdp": -1}, jax.local_devices())
         try:
-            with jax.set_mesh(mesh):
-                own = replace(networks, loaded=place_params(loaded, networks, mesh))
-                result = use(build_stage(replace(context, networks=own)), place_params(average, networks, mesh))
+            alone = jax.process_count() == 1
+            result = use(stage, ema) if alone else use_on_own_devices(context, loaded, average, use)
         except Exception as caught:
             error = caught
     processes.barrier("the first host has done its work")
-    if processes.from_first_process(error is not None):
-        raise error or OSError("process 0 failed at what it does alone: its log says why")
+    if error := share_error(error):
+        raise handle(error)
     return result
+
+
+def use_on_own_devices(context: Context, loaded: Params, ema: Params, use: Callable[[Stage, Params], T]) -> T:
+    """`use` of a stage and parameters, given in memory, that lie on this process's devices alone."""
+    networks, mesh = context.networks, sharding.make_mesh({"fsdp": -1}, jax.local_devices())
+    with jax.set_mesh(mesh):
+        own = replace(networks, loaded=place_params(loaded, networks, mesh))
+        return use(build_stage(replace(context, networks=own)), place_params(ema, networks, mesh))
+
+
+def share_error(error: Exception | None) -> Exception | None:
+    """The first process's error there; on the others one that ends them with the same code; None where it has none."""
+    failed = processes.from_first_process(error is not None)
+    kind = ValueError if processes.from_first_process(isinstance(error, ValueError)) else OSError
+    return error or (kind("process 0 failed at what it does alone: its log says why") if failed else None)
 
 
 def place_params(params: Params, networks: StageNetworks, mesh: Mesh) -> Params:

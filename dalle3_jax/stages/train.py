@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,7 +138,7 @@ def train_loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, boo
     programs: dict[Any, Step] = {}
     with report_bad_records(data), contextlib.closing(bar), contextlib.closing(watch), stop_requests() as stop:
         if sample.every and first == 0:
-            write_first_preview(run, state, writer)
+            write_preview(run, state, 0, writer, add_preview_remedy)
         if c.compile_first:
             for example in inputs.with_progress(iter(data.examples), len(data.examples), "compiling buckets"):
                 compiled_step(run, state, sharding.put_batch(example(), run.mesh), watch, programs)
@@ -154,8 +154,9 @@ def train_loop(run: Run, state: TrainState, first: int) -> tuple[TrainState, boo
             if stopping and not last:
                 return state, True
             if sample.every and (last or step % sample.every == 0):
-                with watch.pause(), save_on_failure(run, state, step, data):
-                    write_preview(run, state, step, writer)
+                with watch.pause():
+                    save = functools.partial(save_after_error, run, state, step, data)
+                    write_preview(run, state, step, writer, save)
         bar.flush()
     return state, False
 
@@ -188,33 +189,40 @@ def is_save_due(config: ConfigDict, step: int, saved_at: float) -> bool:
     return hosts.from_first_process(time.monotonic() - saved_at > 60 * c.save_minutes)
 
 
-def write_first_preview(run: Run, state: TrainState, writer: logging.MetricsWriter) -> None:
-    """Preview what the run begins with: an error of it comes now, and not hours later, and says what it is of."""
-    try:
-        write_preview(run, state, 0, writer)
-    except Exception as error:
-        error.add_note("so no preview can be made: mend config.sample, or do without by --config.sample.every=0")
-        raise
+def write_preview(
+    run: Run,
+    state: TrainState,
+    step: int,
+    writer: logging.MetricsWriter,
+    handle: Callable[[Exception], Exception],
+) -> None:
+    """Draw what was learnt, and write the figures of it; `handle` as `on_first_host` says."""
+    path = run.folder / "samples" / f"{step:08d}.png"
+
+    def draw(stage: Stage, ema: Params) -> None:
+        if figures := stage.preview(ema, path, step):
+            writer.write(step, {f"held_out/{name}": value for name, value in figures.items()})
+
+    on_first_host(run.context, run.stage, state.ema, draw, handle)
 
 
-@contextlib.contextmanager
-def save_on_failure(run: Run, state: TrainState, step: int, data: Any) -> Iterator[None]:
-    """Save the step where what is done within fails, so that no step is lost by it; the error says so, and goes on."""
+def add_preview_remedy(error: Exception) -> Exception:
+    """The error of the preview before the first step, which comes now and not hours later, and says what it is of."""
+    error.add_note("so no preview can be made: mend config.sample, or do without by --config.sample.every=0")
+    return error
+
+
+def save_after_error(run: Run, state: TrainState, step: int, data: Any, error: Exception) -> Exception:
+    """The error of a later preview, which is a failure whatever its kind and says whether its step was saved here."""
+    if isinstance(error, ValueError):
+        error = OSError(f"the preview of step {step} failed: {error}")
     try:
-        yield
-    except Exception as error:
         run.checkpointer.save(step, state, data.get_state())
         run.checkpointer.wait()
         error.add_note(f"step {step} is saved, the same command goes on from there")
-        raise
-
-
-def write_preview(run: Run, state: TrainState, step: int, writer: logging.MetricsWriter) -> None:
-    """Draw what was learnt, and write the figures of it."""
-    path = run.folder / "samples" / f"{step:08d}.png"
-    figures = on_first_host(run.context, run.stage, state.ema, lambda stage, ema: stage.preview(ema, path, step))
-    if figures:
-        writer.write(step, {f"held_out/{name}": value for name, value in figures.items()})
+    except Exception as unsaved:
+        error.add_note(f"step {step} is not saved: {unsaved}")
+    return error
 
 
 def make_optimizer(config: ConfigDict, boxed: Any) -> tuple[optax.GradientTransformation, optax.Schedule]:

@@ -1,6 +1,5 @@
 """The train command on the tiny config: what users and operators see."""
 
-import errno
 import functools
 import io
 import json
@@ -175,10 +174,12 @@ def test_a_preview_that_cannot_be_made_ends_the_run_before_its_first_step(tmp_pa
 def test_a_preview_that_fails_later_costs_no_step(whole, tmp_path, monkeypatch, capsys):
     words = arguments(tmp_path, "--config.sample.every=3", "--config.train.save_every=100")
     with monkeypatch.context() as patch:
-        patch.setattr(logging, "save_image_rows", fail_at(2, OSError(errno.ENOSPC, "No space left on device")))
+        patch.setattr(logging, "save_image_rows", fail_at(2, ValueError("no such font")))
         assert main(words) == EXIT_FAILED
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.endswith("No space left on device; step 3 is saved, the same command goes on from there")
+    assert error.endswith(
+        "the preview of step 3 failed: no such font; step 3 is saved, the same command goes on from there"
+    )
     assert finished_steps(tmp_path / "vae" / "checkpoints") == [3]
     assert main(words) == 0
     assert [path.stem for path in sorted((tmp_path / "vae" / "samples").iterdir())] == ["00000006", "00000008"]
