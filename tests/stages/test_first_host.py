@@ -102,7 +102,7 @@ def test_writing_the_figures_is_part_of_what_the_first_host_does_alone(handle, h
         (FULL, raises(OSError("the store is gone")), "step 3 is not saved: the store is gone"),
         (TypeError("a bug"), raises(ValueError("no arrays")), "step 3 is not saved: no arrays"),
     ],
-    ids=str,
+    ids=["saved", "saved out of memory", "store gone", "no arrays"],
 )
 def test_the_error_of_a_later_preview_stays_and_says_whether_its_step_is_saved(error, save, said):
     run = Mock(train.Run, checkpointer=Mock(Checkpointer, save=save))
