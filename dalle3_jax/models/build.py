@@ -57,7 +57,7 @@ COMPONENT_NETWORKS = {component: kind for kind, (_, components) in NETWORKS.item
 
 NOT_FIELDS = ("parent", "name", "dtype")
 LATER_FIELDS: dict[type[nn.Module], tuple[str, ...]] = {
-    UNet: ("eps", "size_id_width", "conv_in_kernel", "conv_out_kernel", "guidance_width")
+    UNet: ("eps", "size_id_width", "conv_in_kernel", "conv_out_kernel", "guidance_width", "grid")
 }
 """Fields that records of before do not have: unless they differ from the default they are not written."""
 

@@ -30,13 +30,15 @@ class ProjectedCondition(NamedTuple):
     """The same with the keys and values that each transformer of a UNet, by its name, has of the tokens.
 
     They are of the text alone: a sampling loop computes them once (see `unet_call.project_condition`). The `score` is
-    the last size id of SDXL's refiner, in place of that of good images.
+    the last size id of SDXL's refiner, in place of that of good images; `grids` are the tokens on the grid of a UNet
+    that has one, as each of its levels adds them.
     """
 
     keys: Mapping[str, ContextKeys]
     mask: Bool[Array, "b m"]
     vector: Float[Array, "b v"]
     score: Float[Array, " b"] | None = None
+    grids: tuple[Float[Array, "b rows columns f"], ...] = ()
 
 
 def serialize_records(*records: type) -> None:

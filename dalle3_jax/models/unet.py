@@ -1,6 +1,7 @@
 """The latent diffusion UNet: DALL-E 3's scale-shift conditioning; Stable Diffusion's and SDXL's are fields."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from flax import linen as nn
 
 from dalle3_jax.models.condition import Condition, ProjectedCondition
 from dalle3_jax.models.examples import floats, require_component, text_mask
+from dalle3_jax.models.token_grid import TokenGrid, add_at_places
 from dalle3_jax.models.vae import depth_to_space, space_to_depth
 from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import EmbeddingMLP, conv, dense, embedding, guidance_sinusoids, sinusoids
@@ -51,6 +53,9 @@ class UNet(nn.Module):
     embedding added to that of the time: of sinusoids (`level_entries=0`) or a learned table of so many entries.
     A model distilled with guidance is given its scale (1: none) as an input instead of a null pass: as `guidance_width`
     sinusoids, added to those of the time by a linear map (diffusers' `time_cond_proj_dim`; 0: no such input).
+    With a `grid` of (rows, columns) the condition's tokens are not only attended to: token i is that of the i-th cell,
+    row by row, and a linear map of it is added to every level's first features at its place, whatever the picture's
+    shape. Our choice: a name then says what is drawn where it stands without attention having first to learn that.
     `patch` folds pixels into channels before the first convolution. `norm="rms"` has no statistics over space.
     `eps` is that of the norms outside the transformers, `size_id_width` the number of sinusoids of a size id.
     """
@@ -78,6 +83,7 @@ class UNet(nn.Module):
     conv_in_kernel: int = 3
     conv_out_kernel: int = 3
     guidance_width: int = 0
+    grid: tuple[int, int] | None = None
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -103,6 +109,7 @@ class UNet(nn.Module):
         top = self.levels[0].channels
         x = space_to_depth(x, self.patch).astype(self.dtype)
         first = conv(top, self.conv_in_kernel, dtype=self.dtype, name="conv_in")(x)
+        first = self._add_grid(first, condition, 0)
         if deep is None:
             deep = self._deep_features(first, e, condition)
             self.sow("intermediates", "deep", deep)
@@ -125,6 +132,7 @@ class UNet(nn.Module):
                 skips.append(x)
             if i < len(self.levels) - 1:
                 x = Downsample(level.channels, dtype=self.dtype, name=f"down_{i}_downsample")(x)
+                x = self._add_grid(x, condition, i + 1)
                 skips.append(x)
 
         bottom = self.levels[-1]
@@ -149,6 +157,13 @@ class UNet(nn.Module):
             yield from ((f"{name}_transformer", self._transformer(level, None)) for name in names if level.depth)
         if self.middle_depth:
             yield "middle_transformer", self._transformer(self._middle_level(), None)
+
+    @nn.nowrap
+    def token_grids(self) -> Iterator[tuple[str, TokenGrid]]:
+        """Every level's map of the tokens onto the grid by its name, apart from the network."""
+        if self.grid:
+            for i, level in enumerate((self.levels[0], *self.levels[:-1])):
+                yield f"grid_{i}", TokenGrid(self.grid, level.channels, self.dtype, parent=None)
 
     def _middle_level(self) -> Level:
         return dataclasses.replace(self.levels[-1], depth=self.middle_depth, self_attend=self.middle_self_attend)
@@ -203,6 +218,14 @@ class UNet(nn.Module):
         rows = jnp.clip(jnp.round(noise_level), 0, self.level_entries - 1).astype(jnp.int32)
         return embedding(self.level_entries, width, dtype=self.dtype, name="level_table")(rows)
 
+    def _add_grid(self, x: Array, condition: Condition | ProjectedCondition, level: int) -> Array:
+        if not self.grid:
+            return x
+        if isinstance(condition, ProjectedCondition):
+            return add_at_places(x, condition.grids[level])
+        place = TokenGrid(self.grid, x.shape[-1], self.dtype, name=f"grid_{level}")
+        return add_at_places(x, place(condition.tokens))
+
     def _layer(self, x: Array, e: Array, condition: Condition | ProjectedCondition, level: Level, name: str) -> Array:
         x = self._block(level.channels, f"{name}_block")(x, e)
         return self._attend(x, condition, level, f"{name}_transformer")
@@ -253,7 +276,8 @@ class UNet(nn.Module):
         if not context:
             adapter = require_component("xfnet", modules, self)
             context, vector = adapter.width, adapter.vector_width
-        condition = Condition(floats(1, 8, context), text_mask(), floats(1, max(vector, 1)))
+        tokens = math.prod(self.grid) if self.grid else 8
+        condition = Condition(floats(1, tokens, context), text_mask(tokens), floats(1, max(vector, 1)))
         sizes = floats(1, self.size_ids) if self.size_ids else None
         noise_level = None if self.level_entries is None else floats(1)
         guidance = floats(1) if self.guidance_width else None

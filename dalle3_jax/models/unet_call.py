@@ -80,16 +80,18 @@ def _unet_inputs(
 
 
 def project_condition(module: UNet, params: Params, condition: Condition) -> ProjectedCondition:
-    """The condition with its tokens' keys and values in every transformer: what `apply_unet` else computes each time.
+    """The condition with its tokens' keys and values in every transformer, and on the grid of a UNet that has one.
 
-    ValueError for tokens of another width than the UNet's.
+    `apply_unet` else computes them each time. ValueError for tokens of another width than the UNet's.
     """
     module.check_condition(condition)
     keys = {
         name: project_context(transformer, params[name], condition.tokens)
         for name, transformer in module.transformers()
     }
-    return ProjectedCondition(keys, condition.mask, condition.vector)
+    maps = dict(module.token_grids())
+    grids: Any = tuple(grid.apply({"params": params[name]}, condition.tokens) for name, grid in maps.items())
+    return ProjectedCondition(keys, condition.mask, condition.vector, grids=grids)
 
 
 def whole_image_sizes(rows: int, height: int, width: int, count: int = 6) -> Float[Array, "b s"]:

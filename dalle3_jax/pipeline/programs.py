@@ -232,7 +232,8 @@ def freeze_text(
     first = jax.tree.map(lambda leaf: leaf[:, : len(x)], rows.keys)
     keys = {name: {**own, "cross_attention": frozen[name]} for name, own in first.items()}
     score = None if rows.score is None else rows.score[: len(x)]
-    return ProjectedCondition(keys, rows.mask[: len(x)], rows.vector[: len(x)], score)
+    grids = tuple(jnp.mean(jnp.stack(jnp.split(each, copies)), axis=0) for each in rows.grids)
+    return ProjectedCondition(keys, rows.mask[: len(x)], rows.vector[: len(x)], score, grids)
 
 
 @persistent_jit(("system", "steps"))

@@ -14,6 +14,7 @@ from dalle3_jax.evaluation.report import Report
 from dalle3_jax.evaluation.score import PROTOCOLS, ocr_for, score_model, usable_prompts
 from dalle3_jax.evaluation.suites import load_named_prompts
 from dalle3_jax.models.glyph import text_components
+from dalle3_jax.models.token_grid import grid_errors
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.reading.scene_reader import Reader
@@ -39,11 +40,19 @@ def base_stage(context: Context, *, time_shift: float = 1.0) -> Stage:
     """
     networks = context.networks
     networks.require(*text_components(networks.modules), "unet", "vae")
+    check_grid(networks)
     diffusion = plain_config(context.config.model.diffusion)
     if begun := networks.releases.get("unet"):
         diffusion = {**begun.diffusion, **diffusion} if is_same_process(begun.diffusion, diffusion) else diffusion
     loss_fn = denoising_loss(context, base_task(networks), "unet", diffusion, time_shift)
     return assemble_base_stage(context, loss_fn, diffusion)
+
+
+def check_grid(networks: StageNetworks) -> None:
+    """Raise ValueError unless xfnet has a token for every cell of a UNet's grid."""
+    unet: Any = networks.modules["unet"]
+    if unet.grid and (errors := grid_errors(unet.grid, networks.modules["xfnet"])):
+        raise ValueError(f"config.model.unet: {'; '.join(errors)}")
 
 
 def distill_base_stage(

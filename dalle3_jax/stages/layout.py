@@ -14,6 +14,7 @@ from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.data.records import Record
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.models.layout_head import LayoutHead
+from dalle3_jax.models.token_grid import grid_errors
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.reading.scene_reader import NATURAL
@@ -22,7 +23,7 @@ from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.reader import config_world, with_names
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
-from dalle3_jax.stages.text import check_latent_head, grid_errors
+from dalle3_jax.stages.text import check_latent_head
 from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.layout import NOTHING, Appearance, layout_loss
 from dalle3_jax.training.objectives.text import expected_latents

@@ -1,10 +1,8 @@
 """The stage `text`: text encoder and xfnet learn from captions and latents, before any denoiser."""
 
 import functools
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +10,7 @@ from ml_collections import ConfigDict
 
 from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.models.glyph import text_components
+from dalle3_jax.models.token_grid import grid_errors
 from dalle3_jax.stages import inputs
 from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.latents import latent_batches
@@ -21,7 +20,7 @@ from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.text import expected_latents, text_loss
 from dalle3_jax.typing import Array, Params
 
-__all__ = ["grid_errors", "text_stage"]
+__all__ = ["text_stage"]
 
 
 def text_stage(context: Context) -> Stage:
@@ -92,11 +91,3 @@ def check_latent_head(config: ConfigDict, networks: StageNetworks, latent: Laten
     errors += grid_errors(head.grid, xfnet)
     if errors:
         raise ValueError(f"config.model.latent_head: {'; '.join(errors)}: make them agree")
-
-
-def grid_errors(grid: tuple[int, int], xfnet: Any) -> list[str]:
-    """The error of an xfnet that has not one token for every cell of a head's grid."""
-    cells = math.prod(grid)
-    if xfnet.kind == "resampler" and xfnet.queries == cells:
-        return []
-    return [f"grid {tuple(grid)} wants an xfnet of kind resampler with {cells} queries"]

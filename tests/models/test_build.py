@@ -34,7 +34,7 @@ MODULES = [
     T5Encoder(30, 8, 2, 2, 4, 12, "relu", relative_buckets=8, remat=True),
     XFNet("resampler", 8, 3, layers=2, queries=4, glyphs=True),
     UNet(levels=(Level(8, 1), Level(12, 2, depth=1, heads=2)), time_conditioning="add", size_ids=6),
-    UNet((Level(8, self_attend=False),), patch=2, norm="rms", level_entries=0, middle_self_attend=False),
+    UNet((Level(8, self_attend=False),), patch=2, norm="rms", level_entries=0, middle_self_attend=False, grid=(2, 2)),
     VAE(channels=(4, 8), decoder_channels=(8, 8), patch=2, norm="rms"),
     LatentHead(grid=(2, 2), patch=2, channels=4),
     LayoutHead((2, 2), ("cat", "dog"), ("natural", "red"), ("beach",)),

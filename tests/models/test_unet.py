@@ -74,8 +74,9 @@ def test_masked_tokens_have_no_influence():
 
 
 def test_projected_text_gives_the_same_output_and_is_all_that_it_reads_of_the_text():
-    """Both attentions of the level are to the text alone, the middle attends to the image too."""
-    unet = UNET.clone(levels=(Level(8, 1, depth=2, heads=2, self_attend=False),), qk_norm=True)
+    """Both attentions of a level are to the text alone, the middle attends to the image too; tokens lie on a grid."""
+    levels = (Level(8, 1, depth=2, heads=2, self_attend=False), Level(12, 1, heads=2))
+    unet = UNET.clone(levels=levels, qk_norm=True, grid=(5, 1))
     params = randomised(unet, X, T, CONDITION, SIZES)
 
     def reads_text(path):
@@ -83,7 +84,9 @@ def test_projected_text_gives_the_same_output_and_is_all_that_it_reads_of_the_te
         return "cross_attention" in names or ("self_attention" in names and path[0].key != "middle_transformer")
 
     def blind(path, leaf):
-        return 0 * leaf if reads_text(path) and {part.key for part in path} & {"key", "value"} else leaf
+        lies_on_grid = path[0].key in ("grid_0", "grid_1")
+        keys = reads_text(path) and {part.key for part in path} & {"key", "value"}
+        return 0 * leaf if lies_on_grid or keys else leaf
 
     @jax.jit
     def run(params):
