@@ -6,7 +6,7 @@ PERTURBATION = {"noise": 0.0, "resampled": 0.0, "strength": 0.5, "steps": 2}
 """Latents corrupted as the base model corrupts its own (dalle3_jax.training.tasks.Perturbation)."""
 
 OBJECTIVES = {
-    "vae": {"kl_weight": 1e-6, "gradient_weight": 0.5},
+    "vae": {"kl_weight": 1e-6, "gradient_weight": 0.5, "scale": "deviation"},
     # of a latent_head's error in the loss, and in that of cells that show objects
     "layout": {"latents": 1.0, "objects": 1.0},
     "base": {"time_shift": 1.0},  # above 1: more noisy times

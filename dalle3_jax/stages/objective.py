@@ -53,6 +53,7 @@ def is_range(value: Any) -> bool:
 
 OBJECTIVE_RULES: Mapping[str, ValueCheck] = {
     **{key: NOT_NEGATIVE for key in ("kl_weight", "gradient_weight", "contrastive", "caption", "guidance_scale")},
+    "scale": (one_of("deviation", "pixels"), 'use "deviation" or "pixels"'),
     "time_shift": ABOVE_ZERO,
     "latents": NOT_NEGATIVE,
     "objects": ABOVE_ZERO,

@@ -1,10 +1,11 @@
 """The stage `vae`: the autoencoder, and the statistics of its latents."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dalle3_jax.checkpoints.releases import Latent, Release
@@ -14,16 +15,26 @@ from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.vae import vae_loss
-from dalle3_jax.typing import Array, Params
+from dalle3_jax.typing import Array, Float, Params
 
-__all__ = ["measure_latent_statistics", "vae_stage"]
+__all__ = ["measure_latent_scales", "measure_latent_statistics", "vae_stage"]
 
 STATISTICS = 1024
 """Pictures over which the VAE stage measures its latents."""
 
+LEAST = 0.25
+"""The least deviation of a channel, beside 1 of all together: what pixels hardly show is still to be denoised."""
 
-def vae_stage(context: Context, *, kl_weight: float = 1e-6, gradient_weight: float = 0.5) -> Stage:
-    """The autoencoder on crops; its release knows mean and standard deviation of every latent channel."""
+
+def vae_stage(
+    context: Context, *, kl_weight: float = 1e-6, gradient_weight: float = 0.5, scale: str = "deviation"
+) -> Stage:
+    """The autoencoder on crops; its release knows mean and scale of every latent channel.
+
+    By `scale="deviation"` every channel has a standard deviation of 1. By "pixels" it has more the more of it the
+    decoded pixels show (see `pixel_deviations`): a denoiser then spends its loss on what is seen, and finds colours and
+    shapes at higher noise than what is hardly visible. Our choice; the published models scale all channels alike.
+    """
     config, networks = context.config, context.networks
     networks.require("vae")
     module = networks.modules["vae"]
@@ -41,7 +52,10 @@ def vae_stage(context: Context, *, kl_weight: float = 1e-6, gradient_weight: flo
         shift, deviation = measure_latent_statistics(
             functools.partial(programs.encode_images, ema["vae"], vae=module), images
         )
-        latent = Latent(module.latent_channels, module.factor, shift, tuple(1.0 / value for value in deviation))
+        images = next(inputs.image_batches(config, inputs.STATISTICS_BATCH, "train"))
+        latents = programs.encode_images(ema["vae"], images, vae=module)
+        scales = measure_latent_scales(lambda z: decode(ema["vae"], z), latents, deviation, scale)
+        latent = Latent(module.latent_channels, module.factor, shift, scales)
         return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=training_metadata(config, step))
 
     return Stage(
@@ -59,3 +73,39 @@ def measure_latent_statistics(
     latents = np.concatenate([jax.device_get(encode(images)) for images in batches]).astype(np.float64)
     mean, deviation = latents.mean(axis=(0, 1, 2)), latents.std(axis=(0, 1, 2))
     return tuple(mean.tolist()), tuple(deviation.tolist())
+
+
+def measure_latent_scales(
+    decode: Callable[[Array], Array], own: Float[Array, "b h w c"], deviation: Sequence[float], scale: str
+) -> tuple[float, ...]:
+    """The factor of each channel of a VAE's own latents that have these standard deviations.
+
+    `scale` is that of `vae_stage`.
+    """
+    wanted: Sequence[float] = (1.0,) * len(deviation)
+    if scale == "pixels":
+        wanted = pixel_deviations(measure_pixel_effects(jax.jit(decode), own, deviation))
+    return tuple(want / have for want, have in zip(wanted, deviation, strict=True))
+
+
+def measure_pixel_effects(
+    decode: Callable[[Array], Array], latents: Float[Array, "b h w c"], deviation: Sequence[float]
+) -> tuple[float, ...]:
+    """The root mean square by which decoded pixels change with noise of one standard deviation in each channel.
+
+    Measured at a tenth of that, where the decoder is close to linear.
+    """
+    noise = 0.1 * jax.random.normal(jax.random.key(0), latents.shape[:3])
+    images = decode(latents)
+    steps = (latents.at[..., channel].add(each * noise) for channel, each in enumerate(deviation))
+    return tuple(10.0 * float(jnp.sqrt(jnp.mean(jnp.square(decode(step) - images)))) for step in steps)
+
+
+def pixel_deviations(effects: Sequence[float]) -> tuple[float, ...]:
+    """A standard deviation for each channel in proportion to its effect on pixels, LEAST at least.
+
+    Their mean square, but for those raised to LEAST, is 1: a squared error of latents is then, to first order, one of
+    pixels, and the noise schedule's signal has the variance that it is made for.
+    """
+    unit = np.sqrt(np.mean(np.square(effects)))
+    return tuple(np.maximum(np.asarray(effects) / unit, LEAST).tolist())

@@ -18,11 +18,12 @@ def world_of(config: str | Mapping[str, Any]) -> World:
     """The world that a config names ("whole"), or the part of one that it describes.
 
     Keys: `of` (the world it is a part of, "whole"), `name`, `concepts`, `styles` and `backgrounds` (names to keep),
-    `kinds` (names to keep, or name -> weight), `words` (the chance that a scene is to have drawn words, which are left
-    out where they leave objects no room; 0: none), `longest_word` (letters), `invented` (the share of
-    words that are random letters), `tinted` (a chance), `packs` (folders of
-    further sprites, which `scripts/add_sprites.py` writes: their styles join ours). What is held out of a world is held
-    out of its parts. Raises ValueError with everything that makes no sense.
+    `kinds` (names to keep, or name -> weight), `words` (the chance that a scene is to have drawn words, which are
+    left out where they leave objects no room; 0: none), `longest_word` (letters), `invented` (the share of words
+    that are random letters), `tinted` (a chance), `snap` and `step` (pixels: the grid on which things stand, and
+    that of their sides), `sizes` (the smallest and the largest factor of a side: equal, each layout has one),
+    `packs` (folders of further sprites, which `scripts/add_sprites.py` writes: their styles join ours). What is
+    held out of a world is held out of its parts. Raises ValueError with everything that makes no sense.
     """
     described = loads(dumps(config, default=to_plain), parse_int=float)  # 1 and 1.0 are one number
     if isinstance(described, dict):
@@ -78,8 +79,14 @@ def are_kinds(value: Any) -> bool:
 
 
 def is_length(value: Any) -> bool:
-    """Whether it is a number of letters."""
+    """Whether it is a number of letters or pixels."""
     return isinstance(value, float) and value >= 1 and value.is_integer()
+
+
+def are_factors(value: Any) -> bool:
+    """Whether it is a smallest and a largest factor that leave things inside their cells."""
+    numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(each, float) for each in value)
+    return numbers and 0 < value[0] <= value[1] <= 1
 
 
 def is_chance(value: Any) -> bool:
@@ -99,6 +106,9 @@ KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "longest_word": (is_length, "write a number of letters"),
     "invented": (is_chance, "write a share in [0, 1]"),
     "tinted": (is_chance, "write a chance in [0, 1]"),
+    "snap": (is_length, "write a whole number of pixels"),
+    "step": (is_length, "write a whole number of pixels"),
+    "sizes": (are_factors, "write the smallest and the largest factor, both in (0, 1]"),
 }
 """What a description may say: whether a value of JSON suits the key, and what would."""
 
@@ -155,6 +165,9 @@ def select_part(world: World, config: Mapping[str, Any]) -> World:
         backgrounds=tuple(world.background(name) for name in wanted["backgrounds"]),
         kinds=tuple(with_weight(world.kind(name), weights.get(name)) for name in wanted["kinds"]),
         tinted=config.get("tinted", world.tinted),
+        snap=int(config.get("snap", world.snap)),
+        step=int(config.get("step", world.step)),
+        sizes=tuple(config.get("sizes", world.sizes)),
         lettering=world.lettering and select_lettering(world.lettering, config),
     )
 

@@ -35,8 +35,9 @@ class ScenesSource:
         """Refuses an unknown world, one without scenes of the split, and words that do not fit the pictures."""
         sizes = self.frames or ((self.height, self.width),)
         for height, width in sizes:
-            if min(height, width) < 8:
-                raise ValueError(f"pictures of {width}x{height}: both sides must be at least 8")
+            least = max(8, self.resolved_world.step)
+            if min(height, width) < least:
+                raise ValueError(f"pictures of {width}x{height}: both sides must be at least {least}")
         # Of several frames the widest takes the words that are too long for the others.
         check_words(self.resolved_world, *max(sizes, key=lambda size: size[1]))
         check_scenes(self.resolved_world, self.split)

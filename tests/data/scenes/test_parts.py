@@ -13,8 +13,9 @@ from PIL import Image
 from configs import common
 from dalle3_jax.data.batches import open_source
 from dalle3_jax.data.scenes import FIRST, SCATTERED, WHOLE, make_record, sample_scene, world_of
-from dalle3_jax.data.scenes.scene import SPLITS, check_scenes
+from dalle3_jax.data.scenes.scene import SPLITS, check_scenes, pixel_box
 from dalle3_jax.data.scenes.sprites import load_sprite
+from dalle3_jax.data.sources.scenes import ScenesSource
 
 
 def scenes(part, count=300, split="train"):
@@ -50,6 +51,16 @@ def test_words_are_drawn_as_often_as_asked_and_no_longer():
     numbers = [len(each.words) for each in always if each.layout.startswith("row")]
     assert min(numbers) == 1
     assert numbers.count(2) / len(numbers) == pytest.approx(0.4 * 0.81 / (0.4 * 0.81 + 0.6 * 0.9), abs=0.1)
+
+
+def test_things_stand_on_a_grid_in_sizes_of_its_own():
+    world = world_of({"snap": 8, "step": 16, "sizes": [1.0, 1.0], "kinds": ["one", "two"], "words": 0})
+    boxes = [pixel_box(world, p.cell, 128, 128) for i in range(200) for p in sample_scene(world, 0, i).objects]
+    margin = round(64 * world.margin)
+    assert {(right - left, bottom - top) for left, top, right, bottom in boxes} == {(64 - 2 * margin,) * 2}
+    assert {(left - margin) % 8 for left, *_ in boxes} == {(top - margin) % 8 for _, top, *_ in boxes} == {0}
+    with pytest.raises(ValueError, match="pictures of 128x24: both sides must be at least 32"):
+        ScenesSource({"step": 32, "words": 0}, height=24)
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
@@ -91,7 +102,10 @@ def test_nothing_said_leaves_everything():
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"colours": 1, "sizes": 2}, "no colours: its keys are of, name, .*no sizes"),
+        ({"colours": 1, "shapes": 2}, "no colours: its keys are of, name, .*no shapes"),
+        ({"snap": 0, "step": 1.5}, "snap is 0.0: write a whole number.*step is 1.5: write a whole"),
+        ({"sizes": [1.0, 0.5]}, r"sizes is \[1.0, 0.5\]: write the smallest and the largest"),
+        ({"sizes": [0.5, 1.5]}, r"sizes is \[0.5, 1.5\]: write .* in \(0, 1\]"),
         ({"of": "second"}, r"'second': choose one of \['first'"),
         ({"of": ["first"]}, r"of is \['first'\]: choose one"),
         (

@@ -1,0 +1,34 @@
+"""The scale of a VAE's latents by what pixels show of each channel."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalle3_jax.stages.vae import LEAST, measure_latent_scales, measure_pixel_effects, pixel_deviations
+from tests.networks import normal
+
+
+def test_the_effect_of_a_channel_is_that_of_its_deviation_on_pixels():
+    """Of a linear decoder it is the norm of the channel's row, whatever the latents are."""
+    rows = np.array([[3.0, 4.0], [0.0, 0.0], [0.5, 0.0]])
+    effects = measure_pixel_effects(lambda z: z @ jnp.asarray(rows) + 7.0, normal(8, 16, 16, 3), (1.0, 2.0, 4.0))
+    np.testing.assert_allclose(effects, np.sqrt([25 / 2, 0.0, 16 * 0.25 / 2]), rtol=0.1, atol=1e-5)
+
+
+def test_channels_get_deviations_in_proportion_to_their_effects():
+    wanted = np.asarray(pixel_deviations((0.2, 0.1, 0.15)))
+    np.testing.assert_allclose(wanted / wanted[1], [2.0, 1.0, 1.5])
+    assert np.mean(wanted**2) == pytest.approx(1.0)
+
+
+def test_scales_turn_the_deviations_into_those_that_are_wanted():
+    latents, rows = normal(4, 16, 16, 2), jnp.array([[1.0], [0.5]])
+    deviation = (2.0, 8.0)  # a deviation is worth 2 and 4 in pixels
+    assert measure_latent_scales(lambda z: z @ rows, latents, deviation, "deviation") == (0.5, 0.125)
+    scales = measure_latent_scales(lambda z: z @ rows, latents, deviation, "pixels")
+    np.testing.assert_allclose(np.multiply(scales, deviation), np.sqrt([0.4, 1.6]), rtol=1e-3)
+
+
+def test_what_pixels_hardly_show_is_not_lost():
+    first, second = pixel_deviations((1.0, 0.0))
+    assert (first, second) == (pytest.approx(np.sqrt(2)), LEAST)
