@@ -8,6 +8,7 @@ described before it was laid out anew: `git log -p configs/demo.py` has its stag
     python train.py --config configs/demo.py:places       --workdir W    # 12 minutes
     python train.py --config configs/demo.py:layout       --workdir W    # 29 minutes
     python train.py --config configs/demo.py:appearance   --workdir W
+    python train.py --config configs/demo.py:things       --workdir W
     python train.py --config configs/demo.py:base         --workdir W
     python train.py --config configs/demo.py:distill_base --workdir W
 
@@ -20,9 +21,9 @@ what it should by then have been, and once more at its end to 56,000. Of held-ou
 of 23 pixels, 97 % are read from its copies (of its pictures all). Of the text side's stages `names` was lengthened
 from 1,400 steps, and `places` and `layout`, begun for 3,000 each, were stopped at 844 and 1,252. After those three the
 likeliest thing is in the picture of 94 % of the captions, and of the cells that show one of several things three in
-four have the right one likeliest (captions leave some places open); after `names` it was two in five. `appearance` and
-`base` are being trained, the UNet after 4,776 steps beside two earlier text sides, of which the first had forgotten
-names.
+four have the right one likeliest (captions leave some places open); after `names` it was two in five. `appearance` was
+stopped at 1,283. `things` is being trained: a UNet of its own after all, since one of 4,776 steps beside two earlier
+text sides drew backgrounds only.
 
 `taskset -c 1` keeps a run on one core, with the same numbers.
 """
@@ -33,7 +34,7 @@ from configs import common
 from configs.demo_captioner import captioner, captioner_descriptive, captioner_short, size_head
 from configs.demo_decoders import decoder, distill, distill_refiner, distill_upscaler, refiner, upscaler
 from configs.demo_edits import image_prompt, inpaint_from
-from configs.demo_world import PART, base_stage_config, begin_with_base, caption_stage_config
+from configs.demo_world import DRAWN, PART, SHAPES, base_stage_config, begin_with_base, caption_stage_config
 
 
 def vae():
@@ -54,6 +55,7 @@ def vae():
     c.data.world = "whole"
     c.data.part = {"styles": ("3d", "3d", "flat", "noto")}
     c.data.crop = 64
+    c.train.objective.scale = "pixels"
     c.train.steps = 56_000
     c.train.batch_size = 8
     c.train.learning_rate = 2e-3
@@ -163,12 +165,14 @@ def appearance():
     return c
 
 
-def base():
-    """The UNet learns to draw in the latents, and the text side but for its encoder goes on learning beside it.
+def things():
+    """The UNet learns to draw what is named where it is said to be: one thing or two, a few at most, without words.
 
-    Letters are learnt here first, by the glyph encoder and xfnet: the stage before asks only where a word stands.
+    xfnet goes on learning beside it. With its tokens on a grid the UNet reads names from the first steps on; without,
+    it drew backgrounds alone for thousands.
     """
     c = base_stage_config("base")
+    c.train.name = "things"
     c.train.trainable = ("glyph_encoder", "xfnet", "unet")
     c.init.vae = "vae"
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "appearance"
@@ -178,6 +182,7 @@ def base():
         "groups": 16,
         "embedding_ratio": 2,
         "size_ids": 6,
+        "grid": (8, 8),
         "levels": (
             ConfigDict({"channels": 64, "blocks": 1, "depth": 0}),
             ConfigDict({"channels": 128, "blocks": 1, "depth": 1, "heads": 4}),
@@ -185,7 +190,28 @@ def base():
         ),
     }
     c.model.diffusion.schedule.time_scale = 20.0  # smooth enough for the tangents of distill_base
-    c.train.steps = 40_000
+    c.data.frames = c.data.buckets = SHAPES[:1]
+    c.data.part = {**DRAWN, "kinds": {"one": 0.45, "two": 0.3, "single": 0.1, "count": 0.15}, "words": 0.0}
+    c.data.captions = {"descriptive": 0.0, "prompt": 0.85, "short": 0.15, "alt": 0.0}
+    c.data.text_length = 40
+    c.train.steps = 20_000
+    c.train.constant = 1.0
+    c.train.rates.glyph_encoder = c.train.rates.xfnet = 0.5
+    c.sample.every = 1_000
+    return c
+
+
+def base():
+    """The same UNet learns the whole world in three shapes, and all its captions.
+
+    Letters are learnt here first, by the glyph encoder and xfnet: the stages before ask only where a word stands.
+    """
+    c = base_stage_config("base")
+    c.train.trainable = ("glyph_encoder", "xfnet", "unet")
+    c.init.vae = "vae"
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "things"
+    c.model.diffusion.schedule.time_scale = 20.0
+    c.train.steps = 20_000
     c.train.rates.glyph_encoder = c.train.rates.xfnet = 0.5
     c.sample.every = 4_000
     return c
@@ -194,9 +220,10 @@ def base():
 def distill_base():
     """The base model in one, two or four steps, with the guidance scale as an input."""
     c = caption_stage_config("distill_base")
+    c.data.part = DRAWN
     c.train.trainable = ("unet",)
     begin_with_base(c)
-    c.model.unet = ConfigDict({**base().model.unet, "guidance_width": 64})
+    c.model.unet = ConfigDict({**things().model.unet, "guidance_width": 64})
     c.data.latents = 8_000
     c.train.objective.guidance_scales = (1.0, 5.0)
     c.train.objective.warmup = 500
@@ -209,12 +236,12 @@ def distill_base():
 
 def inpaint():
     """The base's UNet, shown a mask and what is around it."""
-    return inpaint_from(base().model.unet)
+    return inpaint_from(things().model.unet)
 
 
 STAGES = {
     **{"vae": vae, "names": names, "places": places, "layout": layout, "appearance": appearance},
-    **{"base": base},
+    **{"things": things, "base": base},
     **{"decoder": decoder, "distill": distill, "refiner": refiner},
     **{"captioner": captioner, "captioner_short": captioner_short, "captioner_descriptive": captioner_descriptive},
     **{"size_head": size_head, "distill_refiner": distill_refiner, "distill_base": distill_base},

@@ -5,6 +5,7 @@ python train.py --config configs/demo_gpu.py:names        --workdir W
 python train.py --config configs/demo_gpu.py:places       --workdir W
 python train.py --config configs/demo_gpu.py:layout       --workdir W
 python train.py --config configs/demo_gpu.py:appearance   --workdir W
+python train.py --config configs/demo_gpu.py:things       --workdir W
 python train.py --config configs/demo_gpu.py:base         --workdir W
 
 and so on through the stages of configs/demo.py. What differs from it: bfloat16, large batches, and more of them.
@@ -36,15 +37,18 @@ names, places = functools.partial(read_more, demo.names), functools.partial(read
 layout, appearance = functools.partial(read_more, demo.layout), functools.partial(read_more, demo.appearance)
 
 
-def base():
+def draw_more(stage):
     """The UNet of the CPU demo on more pictures: with the decoders there is no room for a wider one in 30 MB."""
-    c = demo.base()
+    c = stage()
     c.data.latents = 200_000
     c.train.steps = 25_000
     c.train.batch_size = 512
     c.train.learning_rate = 6e-4
     c.train.ema = 0.999
     return c
+
+
+things, base = functools.partial(draw_more, demo.things), functools.partial(draw_more, demo.base)
 
 
 def enlarge_stage(stage):
@@ -69,7 +73,7 @@ distill_upscaler = functools.partial(enlarge_stage, demo.distill_upscaler)
 def get_config(stage: str = "base"):
     """The config of one stage."""
     stages = {"vae": vae, "names": names, "places": places, "layout": layout, "appearance": appearance}
-    stages |= {"base": base, "decoder": decoder, "distill": distill, "distill_base": distill_base}
+    stages |= {"things": things, "base": base, "decoder": decoder, "distill": distill, "distill_base": distill_base}
     stages |= {"refiner": refiner, "distill_refiner": distill_refiner}
     stages |= {"upscaler": upscaler, "distill_upscaler": distill_upscaler}
     if stage not in stages:

@@ -23,7 +23,7 @@ RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
 STAGES = ("vae", "layout", "base", "decoder", "refiner", "upscaler")
 CAPTIONERS = ("captioner", "captioner_short", "captioner_descriptive")
-TEXT = ("text", "names", "places", "appearance")
+TEXT = ("text", "names", "places", "appearance", "things")
 EDITS = ("inpaint", "image_prompt")
 TAUGHT = ("distill", "distill_refiner", "distill_base", "distill_upscaler")
 
@@ -32,7 +32,7 @@ def parameters(name: str) -> int:
     """The number of parameters that a config's stages lead to."""
     config = importlib.import_module(f"configs.{name}")
     modules = {}
-    for stage in ("names", *STAGES):
+    for stage in ("names", "things", *STAGES):
         modules |= build_models(plain_config(config.get_config(stage).model))
     modules.pop("layout_head")  # it teaches, and is not shipped
     assert {"decoder", "refiner"} <= modules.keys()
