@@ -133,6 +133,23 @@ def test_shortcuts_are_near_the_full_loop_and_the_same_in_pieces(pipeline):
     assert 1e-3 < np.abs(both - full).mean() < 0.3 * np.abs(full - full.mean()).mean()
 
 
+def test_frozen_text_keeps_the_mean_of_conditional_and_null_tokens_on_the_grid(pipeline):
+    unet: UNet = pipeline.release.modules["unet"].clone(levels=(Level(8, 1, depth=1, heads=2),), grid=(1, 6))
+    system = dataclasses.replace(pipeline.system, unet=unet)
+    xfnet = pipeline.release.modules["xfnet"].clone(kind="resampler", queries=6)
+    params = jax.device_put({"unet": randomised(unet, {**pipeline.release.modules, "xfnet": xfnet}, 0)})
+    text = pipeline.encode(["a fox"])
+    condition, null = (
+        text._replace(tokens=jnp.full((1, 6, text.tokens.shape[-1]), value), mask=jnp.ones((1, 6), bool))
+        for value in (1.0, -0.5)
+    )
+    rows = programs.project_rows(params, condition, null, system=system)
+    frozen = programs.freeze_text(params, rows, jnp.zeros((1, 2, 2, 2)), jnp.float32(0.5), system=system)
+    (grid,), (pair,) = frozen.grids, rows.grids
+    assert jnp.abs(pair[0] - pair[1]).max() > 1e-2
+    np.testing.assert_allclose(grid, pair.mean(axis=0, keepdims=True), atol=1e-6)
+
+
 def test_samplers_that_evaluate_several_times_a_step_keep_no_features(pipeline):
     with pytest.raises(ValueError, match="deep_cache with heun, which evaluates several times a step"):
         pipeline.request("a fox", sampler="heun", deep_cache=2)
