@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-__all__ = ["batch_sizes", "fill_batch", "learn_seconds"]
-
-FADING = 0.99
-"""What is left of the seconds of a size after a batch of another: ten times too many are forgotten in 230 batches."""
+__all__ = ["batch_sizes", "fill_batch"]
 
 
 def batch_sizes(most: int, devices: int = 1) -> tuple[int, ...]:
@@ -15,25 +12,12 @@ def batch_sizes(most: int, devices: int = 1) -> tuple[int, ...]:
 
 
 def fill_batch(waiting: int, sizes: Sequence[int], seconds: Mapping[int, float]) -> int:
-    """The most images to make at once where so many wait: one of the sizes, in rising order, of batches.
+    """The size of the next batch where so many images wait: of the sizes, in rising order, the one above or below.
 
-    A batch that is not full takes as long as a full one. So too few for a full one may be quicker as a smaller batch
-    and the rest after it, above all on a device that one image fills: of those sizes it is the one that makes most
-    images a second. `seconds` are those of a batch of each size; where they are not known it is the next size above.
+    A batch that is not full takes as long as a full one. So it may be quicker to fill the size below and to leave the
+    rest to another batch, above all on a device that one image fills. `seconds` are those of a batch of each size; one
+    that is not in it counts as the quicker one, so that it is measured, and of two the larger.
     """
-    if waiting >= sizes[-1]:
-        return sizes[-1]
-    enough = next(size for size in sizes if size >= waiting)
-    choices = [size for size in sizes if size <= enough and size in seconds] if enough in seconds else [enough]
-    return max(choices, key=lambda size: min(size, waiting) / seconds.get(size, 1))
-
-
-def learn_seconds(seconds: dict[int, float], size: int, measured: float) -> None:
-    """Replaces the seconds of a batch of this size by those that one took.
-
-    The other sizes are taken for a little quicker from then on: so one that is passed over since a single batch of it
-    was slow is made again some day, and measured.
-    """
-    for other in seconds:
-        seconds[other] *= FADING
-    seconds[size] = measured
+    above = next((size for size in sizes if size >= waiting), sizes[-1])
+    below = max((size for size in sizes if size <= waiting), default=above)
+    return below if seconds.get(below, 0) / below < seconds.get(above, 0) / waiting else above

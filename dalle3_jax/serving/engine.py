@@ -18,13 +18,14 @@ from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.runtime.device_errors import explain_device_error
-from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch, learn_seconds
+from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch
 from dalle3_jax.serving.compilations import watch_compilations
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.metrics import Metrics
 from dalle3_jax.serving.queue import Job, Preparation, Queue, QueuedImage, QueueFull, Update
 from dalle3_jax.serving.safety import ImageCheck
 from dalle3_jax.serving.step_reports import publish_compilation, publish_step, wants_preview
+from dalle3_jax.serving.warm_up import time_sizes
 
 if TYPE_CHECKING:
     from dalle3_jax.pipeline import Pipeline
@@ -37,6 +38,8 @@ Sign = Callable[[bytes, str, str], bytes]
 """(the file of an image, its media type, its digital source type) -> the signed file."""
 MOST_RETRY_SECONDS = 120
 """Clients wait no longer than this."""
+TIMED_BATCHES = 200
+"""After so many batches the seconds of each size are measured anew: what one slow batch said does not stay."""
 
 
 class BatchAbandoned(Exception):
@@ -74,7 +77,8 @@ class Engine:
         self.is_ready = self.is_draining = False
         self._seconds_per_image = 1.0
         self._batch_seconds: dict[Hashable, dict[int, float]] = {}
-        """By the key of a batch and its size, of the programs that the warm-up has compiled."""
+        """Those of the last batch by its key and size, of the programs that the warm-up has compiled."""
+        self._timed_batches = 0
         self._device = ThreadPoolExecutor(1, "device")
         self._encodings: set[asyncio.Task[None]] = set()
 
@@ -129,43 +133,23 @@ class Engine:
 
     async def _run_next(self) -> None:
         """Makes what comes next; a method, so that nothing of it is held while the engine waits for more."""
-        seconds = self._batch_seconds.get(self.queue.first.batch_key, {})
-        batch = self.queue.take(fill_batch(self.queue.count_next(), self.sizes, seconds))
+        seconds = self._batch_seconds.get(self.queue.first.batch_key)
+        most = self.sizes[-1] if seconds is None else fill_batch(self.queue.count_next(), self.sizes, seconds)
+        batch = self.queue.take(most)
         await (self._prepare(batch) if isinstance(batch, Preparation) else self._run_batch(batch))
 
     async def _warm_up(self, request: Request) -> None:
-        """Makes an image in a batch of each size; what does not fit into the device is not used from then on.
+        """Compiles the programs of a request; what does not fit into the device is not used from then on."""
 
-        Where there is a choice of sizes each makes a second one, which tells how long it takes without compilation.
-        """
+        async def make_batch(size: int) -> None:
+            await self._compute(functools.partial(run_batch, self.pipeline, [request], size, ignore_step))
+
         times = self._batch_seconds[Job([request]).images[0].batch_key] = dict[int, float]()
-        smallest, *larger = self.sizes
-        for size in self.sizes:
-            try:
-                seconds = await self._time_batch(request, size)
-                if larger:
-                    times[size] = await self._time_batch(request, size)
-                    self._seconds_per_image = times[size] / size
-            except Exception as error:
-                if size == smallest:
-                    raise
-                LOGGER.error("batches of %d images and more cannot be made", size, exc_info=error)
-                self.sizes = self.sizes[: self.sizes.index(size)]
-                break
-            self.warm.append(
-                {
-                    "size": format_size(request.size),
-                    "steps": request.sampling.steps,
-                    "batch_size": size,
-                    "seconds": round(seconds, 3),
-                }
-            )
-
-    async def _time_batch(self, request: Request, size: int) -> float:
-        """Seconds in which a batch of this size, of one request, is made."""
-        started = time.monotonic()
-        await self._compute(functools.partial(run_batch, self.pipeline, [request], size, ignore_step))
-        return time.monotonic() - started
+        async for size, first_seconds, seconds in time_sizes(make_batch, self.sizes):
+            times[size], self._seconds_per_image = seconds, seconds / size
+            shown = {"size": format_size(request.size), "steps": request.sampling.steps}
+            self.warm.append({**shown, "batch_size": size, "seconds": round(first_seconds, 3)})
+        self.sizes = tuple(times)
 
     async def _compute(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._device, work)
@@ -227,8 +211,12 @@ class Engine:
         self.metrics.count_batch(len(batch), seconds)
         if not compiled:
             self._seconds_per_image += (seconds / len(batch) - self._seconds_per_image) / 2
-            if times := self._batch_seconds.get(batch[0].batch_key):
-                learn_seconds(times, size, seconds)
+            self._timed_batches += 1
+            if self._timed_batches % TIMED_BATCHES == 0:
+                for times in self._batch_seconds.values():
+                    times.clear()
+            if (times := self._batch_seconds.get(batch[0].batch_key)) is not None:
+                times[size] = seconds
 
     def _report_step(
         self, loop: asyncio.AbstractEventLoop, batch: list[QueuedImage], counts: dict[int, int], step: int, x0: Any

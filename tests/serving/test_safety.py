@@ -11,7 +11,7 @@ from PIL import Image
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.queue import Job
 from dalle3_jax.serving.safety import load_check
-from tests.serving.test_engine import run, until
+from tests.serving.engines import run, until
 
 
 def test_an_image_that_is_withheld_is_an_error_of_its_job_alone(pipeline, gate):

@@ -1,0 +1,89 @@
+"""What an error reaches: the jobs of its batch or its preparation, and nothing is held of them."""
+
+import asyncio
+import functools
+import weakref
+
+import pytest
+
+from dalle3_jax.serving.engine import Engine
+from dalle3_jax.serving.errors import ApiError
+from tests.serving.engines import jobs_of, prepared_job, run, until
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), 503, "out_of_memory"),
+        (FloatingPointError("nan"), 500, None),
+        (KeyError("bug"), 500, None),
+    ],
+)
+def test_an_error_is_the_answer_of_its_batch_alone(pipeline, gate, error, status, code):
+    engine = Engine(pipeline, batch_size=1)
+
+    async def script() -> None:
+        bad, good = jobs_of(pipeline, "bad", "good")
+        gate.error = error
+        engine.submit(bad)
+        gate.let_through(1)
+        await bad.finished.wait()
+        gate.error = None
+        gate.let_through()
+        engine.submit(good)
+        await good.finished.wait()
+        assert (bad.status, bad.error.status, bad.error.code) == ("failed", status, code)
+        assert good.status == "completed"
+
+    run(engine, script)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("bug"), 500),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), 503),
+        (ApiError(400, "cannot be done"), 400),
+        (ApiError(503, "cannot be reached"), 503),
+    ],
+)
+def test_a_preparation_that_fails_is_answered_so_and_the_engine_goes_on(pipeline, gate, caplog, error, status):
+    engine = Engine(pipeline, batch_size=1)
+    gate.let_through()
+
+    def fail() -> list:
+        raise error
+
+    async def script() -> None:
+        bad, good = prepared_job(pipeline, fail), prepared_job(pipeline, lambda: [pipeline.request("good")])
+        engine.submit(bad)
+        engine.submit(good)
+        await good.finished.wait()
+        assert (bad.status, bad.error.status, good.status) == ("failed", status, "completed")
+        assert gate.batches == [["good"]]
+        assert engine.metrics.failures._value.get() == len(caplog.records) == (status != 400)
+
+    run(engine, script)
+
+
+def test_nothing_is_held_of_a_preparation_that_failed(pipeline, gate):
+    """Neither by the engine, though no other batch comes, nor by what the job, which clients may ask for long, says."""
+    engine = Engine(pipeline, batch_size=1)
+
+    class Pixels:
+        """Those of an upload."""
+
+    def fail(pixels: Pixels) -> list:
+        raise ApiError(400, "cannot be done")
+
+    async def script() -> None:
+        pixels = Pixels()
+        job, held = prepared_job(pipeline, functools.partial(fail, pixels)), weakref.ref(pixels)
+        del pixels
+        engine.submit(job)
+        await job.finished.wait()
+        assert str(job.error) == "cannot be done"
+        async with asyncio.timeout(5):
+            await until(lambda: held() is None)
+
+    run(engine, script)
