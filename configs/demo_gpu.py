@@ -1,15 +1,6 @@
-"""The demo model on one GPU: `make demo DEMO=gpu`, or
+"""The demo model on one GPU: `make demo DEMO=gpu`, or the commands of configs/demo.py with this file's name.
 
-python train.py --config configs/demo_gpu.py:vae          --workdir W
-python train.py --config configs/demo_gpu.py:names        --workdir W
-python train.py --config configs/demo_gpu.py:places       --workdir W
-python train.py --config configs/demo_gpu.py:layout       --workdir W
-python train.py --config configs/demo_gpu.py:appearance   --workdir W
-python train.py --config configs/demo_gpu.py:things       --workdir W
-python train.py --config configs/demo_gpu.py:base         --workdir W
-
-and so on through the stages of configs/demo.py. What differs from it: bfloat16, large batches, and more of them.
-Not yet run on one.
+What differs from it: bfloat16, large batches, and more of them. Not yet run on one.
 """
 
 import functools
