@@ -41,10 +41,8 @@ def unet_of(levels):
     return unet, nn.unbox(abstract(unet, jnp.zeros((1, 8, 8, 4)), jnp.zeros(1), condition(1)))
 
 
-@pytest.mark.parametrize(
-    ("size", "levels"),
-    [*((size, 4) for size in ((1, 1), (5, 7), (9, 16))), *(((13, 6), levels) for levels in range(1, 5))],
-)
+@pytest.mark.parametrize("levels", range(1, 5))
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (9, 16), (13, 6)])
 def test_any_latent_size_is_kept(size, levels):
     unet, params = unet_of(levels)
     x = jnp.zeros((1, *size, 4))

@@ -75,9 +75,14 @@ def layout_loss(encode_text: EncodeText, layout_head: Apply, appearance: Appeara
 def appearance_error(
     latents: Float[Array, "b h w c"], x0: Float[Array, "b h w c"], shows: Bool[Array, "b m"], objects: float
 ) -> Float[Array, ""]:
-    """Mean squared error over cells, those that show an object counted `objects` times: m cells of whole squares."""
-    b, height, width, channels = x0.shape
-    side = math.isqrt(height * width // shows.shape[1])
+    """Mean squared error over cells, those that show an object counted `objects` times.
+
+    The cells are squares of latents, row by row over a grid of any shape; ValueError for m that are none.
+    """
+    (b, height, width, channels), cells = x0.shape, shows.shape[1]
+    side = math.isqrt(height * width // cells)
+    if not side or height % side or width % side or (height // side) * (width // side) != cells:
+        raise ValueError(f"{cells} cells are no squares of {height} x {width} latents: mend the layout head's grid")
     squared = jnp.square(latents - x0).reshape(b, height // side, side, width // side, side, channels)
     counted = jnp.where(shows, objects, 1.0)
     return jnp.sum(counted * squared.mean(axis=(2, 4, 5)).reshape(b, -1)) / jnp.sum(counted)

@@ -95,3 +95,18 @@ def test_cells_that_show_an_object_count_more_in_the_error_of_latents():
     assert appearance_error(wrong, x0, shows, 1.0) == pytest.approx(0.25)
     assert appearance_error(wrong, x0, shows, 5.0) == pytest.approx(5 / 8)
     assert appearance_error(wrong, x0, jnp.roll(shows, 1), 5.0) == pytest.approx(1 / 8)
+
+
+def test_cells_are_squares_of_a_grid_of_any_shape():
+    x0, shows = jnp.zeros((1, 4, 8, 1)), jnp.zeros((1, 8), bool)  # 2 x 4 cells of 2 x 2 latents
+    for cell in range(8):
+        row, column = divmod(cell, 4)
+        wrong = x0.at[0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].set(1.0)
+        assert appearance_error(wrong, x0, shows.at[0, cell].set(True), 5.0) == pytest.approx(5 / 12)
+
+
+@pytest.mark.parametrize(("size", "cells"), [((4, 8), 4), ((4, 6), 4), ((4, 4), 17), ((3, 12), 9)])
+def test_cells_that_are_no_squares_are_refused(size, cells):
+    x0 = jnp.zeros((1, *size, 1))
+    with pytest.raises(ValueError, match=f"{cells} cells are no squares of {size[0]} x {size[1]} latents"):
+        appearance_error(x0, x0, jnp.zeros((1, cells), bool), 1.0)
