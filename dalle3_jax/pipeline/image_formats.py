@@ -91,5 +91,5 @@ def read_metadata_text(image: Image.Image) -> str | None:
     text = image.getexif().get(DESCRIPTION)
     try:
         return json.dumps(json.loads(text)[METADATA_CHUNK]) if isinstance(text, str) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -139,7 +139,7 @@ def _read_metadata(image: Image.Image) -> Mapping[str, Any]:
     """The metadata of an opened image, on how it was made; nothing where that is damaged or not there."""
     try:
         made = json.loads(read_metadata_text(image) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return made if isinstance(made, dict) else {}
 

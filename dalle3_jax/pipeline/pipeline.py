@@ -251,7 +251,8 @@ class Pipeline:
             alone = "" if self.system.reads_text else " of a model that reads images alone"
             raise ValueError(f"variations by {by!r}{alone}: use {' or '.join(map(repr, ways))}")
         if by == "image":
-            settings, prompt, strength = {"image_prompt": opened, **settings}, prompt or "", strength or 1
+            settings, prompt = {"image_prompt": opened, **settings}, prompt or ""
+            strength = 1 if strength is None else strength
         described = describe_image(opened, describe) if prompt is None else prompt
         how = {
             "n": n,

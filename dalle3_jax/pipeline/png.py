@@ -169,7 +169,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} does not say how it was made: it has no {METADATA_CHUNK} chunk")
     try:
         made = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the {METADATA_CHUNK} chunk of {path} is damaged: {error}") from None
     if not isinstance(made, dict):
         raise ValueError(f"the {METADATA_CHUNK} chunk of {path} is damaged: it is not an object")

@@ -15,7 +15,7 @@ from dalle3_jax.pipeline.batching import MAX_BATCH, run_batch
 from dalle3_jax.pipeline.image_formats import encode_image
 from dalle3_jax.pipeline.mesh_rows import gather_rows
 from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
-from dalle3_jax.pipeline.request import Request
+from dalle3_jax.pipeline.request import Decoding, Request
 from dalle3_jax.pipeline.setting_values import format_size
 from dalle3_jax.runtime.device_errors import explain_device_error
 from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch
@@ -103,11 +103,11 @@ class Engine:
         self.queue.remove(job)
         job.finish("cancelled", ApiError(499, "the job was cancelled", code="cancelled"))
 
-    def drain(self) -> None:
-        """From now on nothing is taken in; jobs that wait are refused, those that have begun go on to their end."""
+    def drain(self, *, goes_on: bool = True) -> None:
+        """Takes in nothing from now on; jobs that wait are refused, unless it `goes_on` those that have begun too."""
         self.is_draining = True
         for job in self.queue.jobs():
-            if job.status == "queued":
+            if job.status == "queued" or not goes_on:
                 self.queue.remove(job)
                 job.finish("failed", ApiError(503, "the server is about to end", code="server_stopping"))
 
@@ -116,13 +116,20 @@ class Engine:
         return images * self._seconds_per_image
 
     async def run(self, warm_up: Sequence[Request] = ()) -> None:
-        """Compiles the programs of the `warm_up` requests at each size of batch, then makes what comes, for ever."""
-        for request in warm_up:
-            await self._warm_up(request)
-        self.is_ready = True
-        while True:
-            await self.queue.wait()
-            await self._run_next()
+        """Compiles the programs of the `warm_up` requests at each size of batch, then makes what comes, for ever.
+
+        Where it cannot go on, nobody is left waiting: what waits is refused.
+        """
+        try:
+            for request in warm_up:
+                await self._warm_up(request)
+            self.is_ready = True
+            while True:
+                await self.queue.wait()
+                await self._run_next()
+        except Exception:
+            self.drain(goes_on=False)
+            raise
 
     async def stop(self) -> None:
         """Waits for what runs, and lets go of the thread."""
@@ -178,8 +185,7 @@ class Engine:
             if image.job.status == "queued":
                 image.job.status = "running"
                 image.job.publish(Update("progress", image))
-        size = min(one for one in self.sizes if one >= len(batch))
-        size = batch[0].job.batch_size or size
+        size = batch[0].job.batch_size or min(one for one in self.sizes if one >= len(batch))
         loop, compilations = asyncio.get_running_loop(), list[bool]()
         progress = functools.partial(self._report_step, loop, batch, {})
 
@@ -226,8 +232,9 @@ class Engine:
             raise BatchAbandoned
         rows = [row for row, image in enumerate(batch) if wants_preview(image, step, counts.get(row, 0))]
         previews: dict[int, Image.Image | None] = {}
-        if rows:  # by the VAE alone, whatever decoder makes the image itself
-            pixels = to_pixels(gather_rows(self.pipeline.codec.decode(x0), self.pipeline.mesh))
+        if rows:  # by the VAE alone, whatever decoder makes the image itself, in the windows that fit into the memory
+            windows = Decoding(tile=batch[0].request.decoding.tile)
+            pixels = to_pixels(gather_rows(self.pipeline.codec.decode(x0, windows), self.pipeline.mesh))
             images = {row: Image.fromarray(pixels[row]) for row in rows}
             previews = {row: None if self._check and self._check(image) else image for row, image in images.items()}
         counts |= {row: counts.get(row, 0) + 1 for row in rows}
@@ -239,17 +246,18 @@ class Engine:
         if job.finished.is_set():
             return
         try:
-            image.content = await asyncio.to_thread(self._write_file, job, made)
+            content = await asyncio.to_thread(self._write_file, job, made)
         except Exception as error:
             return self._fail([image], error)
-        image.metadata, image.preview = made.metadata, None
-        if not job.finished.is_set():
-            if job.on_image is not None:
-                job.on_image(image)
-            job.publish(Update("image", image))
-            self.metrics.images.inc()
-            if all(one.is_done for one in job.images):
-                job.finish("completed")
+        if job.finished.is_set():
+            return
+        image.content, image.metadata, image.preview = content, made.metadata, None
+        if job.on_image is not None:
+            job.on_image(image)
+        job.publish(Update("image", image))
+        self.metrics.images.inc()
+        if all(one.is_done for one in job.images):
+            job.finish("completed")
 
     def _write_file(self, job: Job, made: GeneratedImage) -> bytes:
         """The file of an image; ImageWithheld for one that is not to be shown."""

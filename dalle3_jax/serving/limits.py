@@ -27,7 +27,7 @@ def read_keys(keys: Sequence[str], path: str | None) -> tuple[bytes, ...]:
     lines = list(keys)
     if path is not None:
         text = Path(path).read_text(encoding="utf-8-sig")
-        own = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        own = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
         if not own:
             raise ValueError(f"{path} holds no key: write one a line, or leave --api-key-file out")
         lines += own

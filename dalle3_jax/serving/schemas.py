@@ -120,6 +120,6 @@ def read_form_values(values: Mapping[str, str]) -> dict[str, Any]:
         if name in SETTINGS and SETTINGS[name].type.annotation is not str:
             try:
                 read[name] = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # the model says what is wrong with it
     return read

@@ -112,3 +112,8 @@ def test_an_encoder_without_its_adapter_is_refused():
 def test_variations_are_by_one_of_two_things(pipeline):
     with pytest.raises(ValueError, match="variations by 'magic': use 'description' or 'image'"):
         pipeline.variations(ONE, by="magic")
+
+
+def test_a_variation_by_an_image_says_that_no_strength_is_none(pipeline):
+    with pytest.raises(ValueError, match=r"strength 0.* above 0"):
+        pipeline.variations(ONE, by="image", strength=0)

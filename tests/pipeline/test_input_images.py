@@ -5,8 +5,11 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from dalle3_jax.pipeline.input_images import MOST_PIXELS, read_input_image
+from dalle3_jax.pipeline.image_formats import METADATA_CHUNK
+from dalle3_jax.pipeline.input_images import MOST_PIXELS, open_input_image, read_input_image
+from dalle3_jax.pipeline.png import read_metadata
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -60,6 +63,18 @@ def test_a_photograph_with_previews_or_damaged_metadata_is_read(tmp_path):
         saved(tmp_path, image, "damaged.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
     ):
         assert abs(read_input_image(path).astype(int) - (200, 30, 60)).max() < 8, path.name
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.webp"])
+def test_damaged_metadata_are_none_however_deep_they_are(tmp_path, name):
+    nested, exif, texts = "[" * 20_000, Image.Exif(), PngInfo()
+    exif[0x010E] = nested
+    texts.add_text(METADATA_CHUNK, nested)
+    options = {"pnginfo": texts} if name == "image.png" else {"exif": exif}
+    path = saved(tmp_path, Image.fromarray(PIXELS), name, **options)
+    assert open_input_image(path).metadata == {}
+    with pytest.raises(ValueError, match=r"is damaged|does not say"):
+        read_metadata(path)
 
 
 def test_what_cannot_be_read_is_named(tmp_path):

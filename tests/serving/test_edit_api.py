@@ -371,6 +371,11 @@ def test_a_full_disk_is_told(client, monkeypatch):
     assert edit(client, image=PICTURE).status_code == 200
 
 
+def test_a_setting_that_is_nested_without_end_is_named(client):
+    answer = client.post(EDITS, data={"prompt": "a", "guidance_scale": "[" * 20_000}, files={"image": b""})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "guidance_scale")
+
+
 def test_metadata_that_are_no_text_count_for_nothing(client):
     info = PngImagePlugin.PngInfo()
     info.add_text("dalle3_jax", json.dumps({"prompt": ["a"]}))

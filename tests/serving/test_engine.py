@@ -1,12 +1,17 @@
 """What a client that leaves frees, how the engine ends, and what jobs say while they are made."""
 
-import pytest
+import threading
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from dalle3_jax.pipeline.request import Decoding
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.errors import ApiError
 from dalle3_jax.serving.queue import Job
 from dalle3_jax.serving.step_reports import wants_preview
-from tests.serving.engines import jobs_of, run, until
+from tests.serving.engines import finish, jobs_of, run, until
 
 
 def test_a_client_that_leaves_frees_the_device_within_one_step(pipeline, gate):
@@ -48,6 +53,49 @@ def test_the_neighbour_in_the_batch_of_one_who_leaves_gets_its_image(pipeline, g
         assert leaving.images[0].content is None
 
     run(engine, script)
+
+
+def test_a_job_that_is_stopped_while_its_file_is_written_has_no_image(pipeline, gate):
+    """What is said of it, and kept for it, does not change once it has ended."""
+    begins, ends = threading.Event(), threading.Event()
+    gate.let_through()
+
+    def check(image: Image.Image) -> list[str]:
+        begins.set()
+        ends.wait(60)
+        return []
+
+    engine = Engine(pipeline, batch_size=1, check=check)
+
+    async def script() -> None:
+        [job] = jobs_of(pipeline, "a")
+        engine.submit(job)
+        await until(begins.is_set)
+        engine.cancel(job)
+        ends.set()
+        await engine.stop()
+        assert (job.status, job.images[0].is_done, job.images[0].content) == ("cancelled", False, None)
+
+    run(engine, script)
+
+
+def test_a_preview_is_decoded_in_the_windows_of_its_image(pipeline, gate, monkeypatch):
+    """Where an image needs them for the memory, so do its previews."""
+    tiles = []
+
+    def decode(latents: np.ndarray, decoding: Decoding) -> np.ndarray:
+        tiles.append(decoding.tile)
+        return np.zeros((len(latents), 16, 16, 3), np.float32)
+
+    monkeypatch.setattr(pipeline.codec, "decode", decode)
+    engine = Engine(pipeline, batch_size=1)
+    gate.let_through()
+
+    async def script() -> None:
+        await finish(engine, *(Job([pipeline.request("a", tile=tile)], partial_images=1) for tile in (0, 256)))
+
+    run(engine, script)
+    assert tiles == [0, 256]
 
 
 def test_what_runs_is_finished_and_what_waits_is_refused_at_the_end(pipeline, gate):

@@ -8,7 +8,8 @@ import pytest
 
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.errors import ApiError
-from tests.serving.engines import jobs_of, prepared_job, run, until
+from dalle3_jax.serving.queue import Job
+from tests.serving.engines import finish, jobs_of, prepared_job, run, until
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,41 @@ def test_nothing_is_held_of_a_preparation_that_failed(pipeline, gate):
             await until(lambda: held() is None)
 
     run(engine, script)
+
+
+def test_nobody_waits_for_an_engine_that_cannot_begin(pipeline, gate):
+    """What waits is refused, and what comes after it."""
+    engine, gate.error = Engine(pipeline, batch_size=1), RuntimeError("no device")
+
+    async def script() -> None:
+        early, late = jobs_of(pipeline, "early", "late")
+        engine.submit(early)
+        running = asyncio.create_task(engine.run([pipeline.request("")]))
+        gate.let_through(1)
+        with pytest.raises(RuntimeError, match="no device"):
+            await running
+        assert (early.status, early.error.status, engine.is_ready) == ("failed", 503, False)
+        with pytest.raises(ApiError) as refused:
+            engine.submit(late)
+        assert refused.value.status == 503
+
+    asyncio.run(script())
+
+
+def test_a_batch_of_a_size_that_was_found_not_to_fit_is_tried_all_the_same(pipeline, gate):
+    """A job may have asked for it before the warm-up found that out."""
+    engine = Engine(pipeline, batch_size=4)
+    gate.let_through()
+
+    async def script() -> None:
+        asked = Job([pipeline.request("a")] * 3, "a", batch_size=4)
+        engine.submit(asked)
+        engine.sizes = (1, 2)
+        [after] = jobs_of(pipeline, "after")
+        running = asyncio.create_task(engine.run())
+        await finish(engine, after)
+        await asked.finished.wait()
+        assert (asked.status, after.status) == ("completed", "completed")
+        running.cancel()
+
+    asyncio.run(script())

@@ -45,7 +45,7 @@ def test_without_the_key_everything_but_health_and_files_is_closed(pipeline, hea
 
 def test_keys_of_a_file(tmp_path):
     file = tmp_path / "keys"
-    file.write_text("# ours\n one \n\ntwo\n")
+    file.write_text("# ours\n one \n\n  # another\ntwo\n")
     assert read_keys(["three"], str(file)) == (b"three", b"one", b"two")
     file.write_text("# none\n")
     with pytest.raises(ValueError, match="holds no key"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dalle3_jax.pipeline.request import Decoding
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.queue import Job
 from dalle3_jax.serving.safety import load_check
@@ -60,7 +61,7 @@ def test_a_preview_that_is_withheld_is_not_sent(pipeline, gate):
 def test_a_withheld_preview_that_was_asked_for_is_not_made_again(pipeline, gate, monkeypatch):
     decoded = []
 
-    def decode(latents: np.ndarray) -> np.ndarray:
+    def decode(latents: np.ndarray, windows: Decoding) -> np.ndarray:
         decoded.append(len(latents))
         return np.zeros((len(latents), 16, 16, 3), np.float32)
 
