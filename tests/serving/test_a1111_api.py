@@ -100,7 +100,7 @@ def test_lists_are_there(client, name):
 def test_progress_shows_the_image_as_it_is_and_interrupt_ends_it(client, gate, monkeypatch):
     engine = client.app.state.service.engine
     black = np.zeros((1, 16, 16, 3), np.float32)
-    monkeypatch.setattr(engine.pipeline.codec, "decode", lambda latents: np.repeat(black, len(latents), axis=0))
+    monkeypatch.setattr(engine.pipeline.codec, "decode", lambda latents, _: np.repeat(black, len(latents), axis=0))
     answers = []
     idle = client.get(f"{API}/progress").json()
     assert (idle["progress"], idle["current_image"]) == (0.0, None)
