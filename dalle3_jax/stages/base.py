@@ -29,7 +29,7 @@ from dalle3_jax.training import logging, tasks
 from dalle3_jax.training.objectives.continuous_consistency import continuous_consistency_loss
 from dalle3_jax.typing import LossFn, Params
 
-__all__ = ["base_stage", "distill_base_stage"]
+__all__ = ["base_stage", "check_grid", "distill_base_stage"]
 
 
 def base_stage(context: Context, *, time_shift: float = 1.0) -> Stage:
@@ -51,7 +51,10 @@ def base_stage(context: Context, *, time_shift: float = 1.0) -> Stage:
 def check_grid(networks: StageNetworks) -> None:
     """Raise ValueError unless xfnet has a token for every cell of a UNet's grid."""
     unet: Any = networks.modules["unet"]
-    if unet.grid and (errors := grid_errors(unet.grid, networks.modules["xfnet"])):
+    if not unet.grid:
+        return
+    networks.require("xfnet")
+    if errors := grid_errors(unet.grid, networks.modules["xfnet"]):
         raise ValueError(f"config.model.unet: {'; '.join(errors)}")
 
 
