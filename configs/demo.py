@@ -36,7 +36,7 @@ from configs import common
 from configs.demo_captioner import captioner, captioner_descriptive, captioner_short, size_head
 from configs.demo_decoders import decoder, distill, distill_refiner, distill_upscaler, refiner, upscaler
 from configs.demo_edits import image_prompt, inpaint_from
-from configs.demo_world import DRAWN, PART, SHAPES, base_stage_config, begin_with_base, caption_stage_config
+from configs.demo_world import GRID_PART, PART, SHAPES, base_stage_config, begin_with_base, caption_stage_config
 
 
 def vae():
@@ -167,16 +167,24 @@ def appearance():
     return c
 
 
+def draw_config():
+    """What the stages share in which the UNet learns to draw in the latents, and xfnet goes on learning beside it."""
+    c = base_stage_config("base")
+    c.train.trainable = ("glyph_encoder", "xfnet", "unet")
+    c.init.vae = "vae"
+    c.model.diffusion.schedule.time_scale = 20.0  # smooth enough for the tangents of distill_base
+    c.train.steps = 20_000
+    c.train.rates.glyph_encoder = c.train.rates.xfnet = 0.5
+    return c
+
+
 def things():
     """The UNet learns to draw what is named where it is said to be: one thing or two, a few at most, without words.
 
-    xfnet goes on learning beside it. With its tokens on a grid the UNet reads names from the first steps on; without,
-    it drew backgrounds alone for thousands.
+    With xfnet's tokens on a grid it reads names from the first steps on; without, it drew backgrounds for thousands.
     """
-    c = base_stage_config("base")
+    c = draw_config()
     c.train.name = "things"
-    c.train.trainable = ("glyph_encoder", "xfnet", "unet")
-    c.init.vae = "vae"
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "appearance"
     c.model.unet = {
         "in_channels": 16,
@@ -191,14 +199,11 @@ def things():
             ConfigDict({"channels": 192, "blocks": 1, "depth": 1, "heads": 4}),
         ),
     }
-    c.model.diffusion.schedule.time_scale = 20.0  # smooth enough for the tangents of distill_base
     c.data.frames = c.data.buckets = SHAPES[:1]
-    c.data.part = {**DRAWN, "kinds": {"one": 0.45, "two": 0.3, "single": 0.1, "count": 0.15}, "words": 0.0}
+    c.data.part = {**GRID_PART, "kinds": {"one": 0.45, "two": 0.3, "single": 0.1, "count": 0.15}, "words": 0.0}
     c.data.captions = {"descriptive": 0.0, "prompt": 0.85, "short": 0.15, "alt": 0.0}
     c.data.text_length = 40
-    c.train.steps = 20_000
     c.train.constant = 1.0
-    c.train.rates.glyph_encoder = c.train.rates.xfnet = 0.5
     c.train.objective.time_shift = 2.5  # names are worth most where little else is seen
     c.sample.every = 1_000
     return c
@@ -209,13 +214,8 @@ def base():
 
     Letters are learnt here first, by the glyph encoder and xfnet: the stages before ask only where a word stands.
     """
-    c = base_stage_config("base")
-    c.train.trainable = ("glyph_encoder", "xfnet", "unet")
-    c.init.vae = "vae"
+    c = draw_config()
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "things"
-    c.model.diffusion.schedule.time_scale = 20.0
-    c.train.steps = 20_000
-    c.train.rates.glyph_encoder = c.train.rates.xfnet = 0.5
     c.sample.every = 4_000
     return c
 
@@ -223,7 +223,7 @@ def base():
 def distill_base():
     """The base model in one, two or four steps, with the guidance scale as an input."""
     c = caption_stage_config("distill_base")
-    c.data.part = DRAWN
+    c.data.part = GRID_PART
     c.train.trainable = ("unet",)
     begin_with_base(c)
     c.model.unet = ConfigDict({**things().model.unet, "guidance_width": 64})

@@ -11,7 +11,7 @@ python train.py --config configs/demo.py:distill_upscaler --workdir W
 from ml_collections import ConfigDict
 
 from configs import common
-from configs.demo_world import DRAWN, begin_with_base, caption_stage_config, set_caption_data
+from configs.demo_world import GRID_PART, begin_with_base, caption_stage_config, set_caption_data
 
 
 def decoder_config(stage):
@@ -97,7 +97,7 @@ def upscaler():
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "base"
     level = ConfigDict({"channels": 96, "blocks": 1, "heads": 4})
     common.set_pixel_upscaler(c, level, level)
-    c.data.part = {**DRAWN, "words": 0.7}
+    c.data.part = {**GRID_PART, "words": 0.7}
     c.data.size = (256, 256)
     c.data.crop = 128
     c.train.steps = 3_000

@@ -24,7 +24,7 @@ PART = {
 }
 """The demo's world: all 429 things of the whole one in 3D, tinted or not, words of up to 8 letters, 15 backgrounds."""
 
-DRAWN = {**PART, "snap": 8, "step": 16, "sizes": (1.0, 1.0)}
+GRID_PART = {**PART, "snap": 8, "step": 16, "sizes": (1.0, 1.0)}
 """The same as the UNet learns to draw it: things stand on the grid of the latents, and each layout has one size.
 
 A name then means nearly the same latents wherever it stands, and most things that are alone or two are of 64 pixels.
@@ -42,7 +42,7 @@ def set_caption_data(c):
 def base_stage_config(stage):
     """What the base model shares with stages that go on with it in its three shapes."""
     c = caption_stage_config(stage)
-    c.data.part = DRAWN
+    c.data.part = GRID_PART
     c.data.frames = c.data.buckets = SHAPES
     c.train.objective.time_shift = 1.5
     return c

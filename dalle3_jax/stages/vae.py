@@ -17,7 +17,7 @@ from dalle3_jax.training import logging
 from dalle3_jax.training.objectives.vae import vae_loss
 from dalle3_jax.typing import Array, Float, Params
 
-__all__ = ["measure_latent_scales", "measure_latent_statistics", "vae_stage"]
+__all__ = ["latent_scales", "measure_latent_statistics", "vae_stage"]
 
 STATISTICS = 1024
 """Pictures over which the VAE stage measures its latents."""
@@ -52,10 +52,13 @@ def vae_stage(
         shift, deviation = measure_latent_statistics(
             functools.partial(programs.encode_images, ema["vae"], vae=module), images
         )
-        images = next(inputs.image_batches(config, inputs.STATISTICS_BATCH, "train"))
-        latents = programs.encode_images(ema["vae"], images, vae=module)
-        scales = measure_latent_scales(lambda z: decode(ema["vae"], z), latents, deviation, scale)
-        latent = Latent(module.latent_channels, module.factor, shift, scales)
+
+        def effects() -> tuple[float, ...]:
+            images = next(inputs.image_batches(config, inputs.STATISTICS_BATCH, "train"))
+            latents = programs.encode_images(ema["vae"], images, vae=module)
+            return measure_pixel_effects(jax.jit(functools.partial(decode, ema["vae"])), latents, deviation)
+
+        latent = Latent(module.latent_channels, module.factor, shift, latent_scales(deviation, effects, scale))
         return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=training_metadata(config, step))
 
     return Stage(
@@ -75,16 +78,12 @@ def measure_latent_statistics(
     return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
-def measure_latent_scales(
-    decode: Callable[[Array], Array], own: Float[Array, "b h w c"], deviation: Sequence[float], scale: str
-) -> tuple[float, ...]:
+def latent_scales(deviation: Sequence[float], effects: Callable[[], Sequence[float]], scale: str) -> tuple[float, ...]:
     """The factor of each channel of a VAE's own latents that have these standard deviations.
 
-    `scale` is that of `vae_stage`.
+    `scale` is that of `vae_stage`; `effects` measures those of the channels on pixels, where they are asked for.
     """
-    wanted: Sequence[float] = (1.0,) * len(deviation)
-    if scale == "pixels":
-        wanted = pixel_deviations(measure_pixel_effects(jax.jit(decode), own, deviation))
+    wanted = pixel_deviations(effects()) if scale == "pixels" else (1.0,) * len(deviation)
     return tuple(want / have for want, have in zip(wanted, deviation, strict=True))
 
 
