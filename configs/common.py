@@ -7,8 +7,7 @@ PERTURBATION = {"noise": 0.0, "resampled": 0.0, "strength": 0.5, "steps": 2}
 
 OBJECTIVES = {
     "vae": {"kl_weight": 1e-6, "gradient_weight": 0.5, "scale": "deviation"},
-    # of a latent_head's error in the loss, and in that of cells that show objects
-    "layout": {"latents": 1.0, "objects": 1.0},
+    "drawing": {"time_shift": 1.0, "blurred": 0.5},  # blurred: share of pictures whose places are said more or less
     "base": {"time_shift": 1.0},  # above 1: more noisy times
     "decoder": {
         "time_shift": 1.0,

@@ -7,8 +7,7 @@ described before it was laid out anew: `git log -p configs/demo.py` has its stag
     python train.py --config configs/demo.py:names        --workdir W    # 1 hour
     python train.py --config configs/demo.py:places       --workdir W    # 12 minutes
     python train.py --config configs/demo.py:layout       --workdir W    # 29 minutes
-    python train.py --config configs/demo.py:appearance   --workdir W
-    python train.py --config configs/demo.py:things       --workdir W
+    python train.py --config configs/demo.py:drawing      --workdir W
     python train.py --config configs/demo.py:base         --workdir W
     python train.py --config configs/demo.py:distill_base --workdir W
 
@@ -36,7 +35,7 @@ from configs import common
 from configs.demo_captioner import captioner, captioner_descriptive, captioner_short, size_head
 from configs.demo_decoders import decoder, distill, distill_refiner, distill_upscaler, refiner, upscaler
 from configs.demo_edits import image_prompt, inpaint_from
-from configs.demo_world import GRID_PART, PART, SHAPES, base_stage_config, begin_with_base, caption_stage_config
+from configs.demo_world import GRID_PART, SHAPES, base_stage_config, begin_with_base, caption_stage_config
 
 
 def vae():
@@ -70,6 +69,7 @@ def vae():
 def layout_config(stage):
     """What the stages of the text side share: it learns from labels what stands where in a picture of a caption."""
     c = caption_stage_config("layout")
+    c.data.part = GRID_PART
     c.train.name = stage
     c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "layout_head")
     c.data.dropout = 0.05
@@ -106,6 +106,7 @@ def names():
         "head_size": 32,
         "mlp_width": 256,
         "relative_std": 2.0,
+        "word_positions": 8,
     }
     c.model.xfnet = {
         "kind": "resampler",
@@ -131,7 +132,7 @@ def places():
     picture was said to show the likeliest thing of it. Here they began to within 300.
     """
     c = layout_from("places", "names")
-    c.data.part = {**PART, "kinds": {"two": 0.6, "row": 0.2, "between": 0.2}}
+    c.data.part = {**GRID_PART, "kinds": {"two": 0.5, "row": 0.2, "between": 0.15, "corners": 0.15}}
     c.data.captions = {"descriptive": 0.0, "prompt": 1.0, "short": 0.0, "alt": 0.0}
     c.data.text_length = 40
     c.train.steps = 850
@@ -141,8 +142,8 @@ def places():
 def layout():
     """The same networks learn all of the demo's scenes and captions."""
     c = layout_from("layout", "places")
-    kinds = {"one": 0.12, "two": 0.32, "count": 0.14, "single": 0.04, "row": 0.18, "between": 0.1}
-    c.data.part = {**PART, "kinds": {**kinds, "sign": 0.05, "scenery": 0.05}}
+    kinds = {"one": 0.12, "two": 0.28, "count": 0.14, "single": 0.04, "row": 0.16, "between": 0.1, "corners": 0.04}
+    c.data.part = {**GRID_PART, "kinds": {**kinds, "sign": 0.08, "scenery": 0.04}}
     c.data.captions = {"descriptive": 0.4, "prompt": 0.55, "short": 0.05, "alt": 0.0}
     c.data.text_length = 96
     c.train.steps = 1_250
@@ -150,42 +151,13 @@ def layout():
     return c
 
 
-def appearance():
-    """The same networks learn what things look like: the mean latents of a caption, so that a UNet needn't."""
-    c = layout_from("appearance", "layout")
+def drawing():
+    """The UNet learns from labels what every thing looks like, four in most of its pictures; no text is read yet."""
+    c = base_stage_config("drawing")
+    c.train.trainable = ("layout_encoder", "unet")
     c.init.vae = "vae"
-    c.train.trainable = (*c.train.trainable, "latent_head")
-    c.model.latent_head = {"grid": (8, 8), "patch": 2, "channels": 16}
-    c.train.objective.latents = 10.0
-    c.train.objective.objects = 4.0
-    kinds = {"one": 0.3, "two": 0.24, "count": 0.1, "single": 0.14, "row": 0.1, "between": 0.05}
-    c.data.part = {**PART, "kinds": {**kinds, "sign": 0.04, "scenery": 0.03}}
-    c.data.captions = {"descriptive": 0.3, "prompt": 0.65, "short": 0.05, "alt": 0.0}
-    c.data.text_length = 80
-    c.train.steps = 6_000
-    c.sample.every = 500
-    return c
-
-
-def draw_config():
-    """What the stages share in which the UNet learns to draw in the latents, and xfnet goes on learning beside it."""
-    c = base_stage_config("base")
-    c.train.trainable = ("glyph_encoder", "xfnet", "unet")
-    c.init.vae = "vae"
+    c.model.layout_encoder = {"width": 128, "vector_width": 128, "code_width": 192, "grid": (8, 8)}
     c.model.diffusion.schedule.time_scale = 20.0  # smooth enough for the tangents of distill_base
-    c.train.steps = 20_000
-    c.train.rates.glyph_encoder = c.train.rates.xfnet = 0.5
-    return c
-
-
-def things():
-    """The UNet learns to draw what is named where it is said to be: one thing or two, a few at most, without words.
-
-    With xfnet's tokens on a grid it reads names from the first steps on; without, it drew backgrounds for thousands.
-    """
-    c = draw_config()
-    c.train.name = "things"
-    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "appearance"
     c.model.unet = {
         "in_channels": 16,
         "out_channels": 16,
@@ -195,28 +167,33 @@ def things():
         "grid": (8, 8),
         "levels": (
             ConfigDict({"channels": 64, "blocks": 1, "depth": 0}),
-            ConfigDict({"channels": 128, "blocks": 1, "depth": 1, "heads": 4}),
+            ConfigDict({"channels": 128, "blocks": 1, "depth": 0}),
             ConfigDict({"channels": 192, "blocks": 1, "depth": 1, "heads": 4}),
         ),
     }
     c.data.frames = c.data.buckets = SHAPES[:1]
-    c.data.part = {**GRID_PART, "kinds": {"one": 0.45, "two": 0.3, "single": 0.1, "count": 0.15}, "words": 0.0}
-    c.data.captions = {"descriptive": 0.0, "prompt": 0.85, "short": 0.15, "alt": 0.0}
-    c.data.text_length = 40
+    kinds = {"corners": 0.5, "two": 0.16, "one": 0.1, "count": 0.09, "row": 0.05, "between": 0.05, "sign": 0.05}
+    c.data.part = {**GRID_PART, "kinds": kinds, "words": 0.3}
     c.train.constant = 1.0
-    c.train.objective.time_shift = 2.5  # names are worth most where little else is seen
+    c.train.rates.layout_encoder = 2.0
+    c.train.objective.time_shift = 2.0
+    c.train.steps = 40_000
+    c.sample.sampler = "ddpm"
     c.sample.every = 1_000
     return c
 
 
 def base():
-    """The same UNet learns the whole world in three shapes, and all its captions.
-
-    Letters are learnt here first, by the glyph encoder and xfnet: the stages before ask only where a word stands.
-    """
-    c = draw_config()
-    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "things"
-    c.sample.every = 4_000
+    """The same UNet reads captions, of the whole world in three shapes, through what `layout` makes of them."""
+    c = base_stage_config("base")
+    c.train.trainable = ("layout_encoder", "unet")
+    c.init.vae = "vae"
+    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.layout_head = "layout"
+    c.init.layout_encoder = c.init.unet = "drawing"
+    c.model.diffusion.schedule = drawing().model.diffusion.schedule
+    c.train.steps = 20_000
+    c.sample.sampler = "ddpm"
+    c.sample.every = 2_000
     return c
 
 
@@ -226,7 +203,7 @@ def distill_base():
     c.data.part = GRID_PART
     c.train.trainable = ("unet",)
     begin_with_base(c)
-    c.model.unet = ConfigDict({**things().model.unet, "guidance_width": 64})
+    c.model.unet = ConfigDict({**drawing().model.unet, "guidance_width": 64})
     c.data.latents = 8_000
     c.train.objective.guidance_scales = (1.0, 5.0)
     c.train.objective.warmup = 500
@@ -239,12 +216,11 @@ def distill_base():
 
 def inpaint():
     """The base's UNet, shown a mask and what is around it."""
-    return inpaint_from(things().model.unet)
+    return inpaint_from(drawing().model.unet)
 
 
 STAGES = {
-    **{"vae": vae, "names": names, "places": places, "layout": layout, "appearance": appearance},
-    **{"things": things, "base": base},
+    **{"vae": vae, "names": names, "places": places, "layout": layout, "drawing": drawing, "base": base},
     **{"decoder": decoder, "distill": distill, "refiner": refiner},
     **{"captioner": captioner, "captioner_short": captioner_short, "captioner_descriptive": captioner_descriptive},
     **{"size_head": size_head, "distill_refiner": distill_refiner, "distill_base": distill_base},

@@ -25,7 +25,7 @@ def read_more(stage):
 
 
 names, places = functools.partial(read_more, demo.names), functools.partial(read_more, demo.places)
-layout, appearance = functools.partial(read_more, demo.layout), functools.partial(read_more, demo.appearance)
+layout = functools.partial(read_more, demo.layout)
 
 
 def draw_more(stage):
@@ -39,7 +39,7 @@ def draw_more(stage):
     return c
 
 
-things, base = functools.partial(draw_more, demo.things), functools.partial(draw_more, demo.base)
+drawing, base = functools.partial(draw_more, demo.drawing), functools.partial(draw_more, demo.base)
 
 
 def enlarge_stage(stage):
@@ -63,8 +63,8 @@ distill_upscaler = functools.partial(enlarge_stage, demo.distill_upscaler)
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "names": names, "places": places, "layout": layout, "appearance": appearance}
-    stages |= {"things": things, "base": base, "decoder": decoder, "distill": distill, "distill_base": distill_base}
+    stages = {"vae": vae, "names": names, "places": places, "layout": layout, "drawing": drawing}
+    stages |= {"base": base, "decoder": decoder, "distill": distill, "distill_base": distill_base}
     stages |= {"refiner": refiner, "distill_refiner": distill_refiner}
     stages |= {"upscaler": upscaler, "distill_upscaler": distill_upscaler}
     if stage not in stages:

@@ -51,7 +51,8 @@ def base_stage_config(stage):
 def begin_with_base(c):
     """The autoencoder, and text side and UNet of the base model."""
     c.init.vae = "vae"
-    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.unet = "base"
+    for part in ("text_encoder", "glyph_encoder", "xfnet", "layout_head", "layout_encoder", "unet"):
+        c.init[part] = "base"
 
 
 def caption_stage_config(stage):

@@ -29,8 +29,9 @@ def text():
 def base():
     """The demo's UNet, beside a text side that has more to learn than the demo's."""
     c = demo.base()
-    del c.init["unet"]
-    c.model.unet = demo.things().model.unet
+    for part in ("unet", "layout_encoder", "layout_head"):
+        del c.init[part]
+    c.model.unet = demo.drawing().model.unet
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "text"
     c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "unet")
     c.train.rates = {"text_encoder": 0.5, "glyph_encoder": 0.5, "xfnet": 0.5}

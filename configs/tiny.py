@@ -1,7 +1,7 @@
 """Networks of a few thousand parameters on 32-px scenes: the same stages as the demo in seconds, for tests and tryouts.
 
 python train.py --config configs/tiny.py:vae  --workdir W
-python train.py --config configs/tiny.py:text --workdir W    (or layout, from labels; appearance, from both)
+python train.py --config configs/tiny.py:text --workdir W    (or layout, from labels)
 python train.py --config configs/tiny.py:base --workdir W
 python train.py --config configs/tiny.py:glyphs --workdir W    (base that also reads quoted text byte by byte)
 
@@ -94,13 +94,24 @@ def layout():
     return c
 
 
-def appearance():
-    """The same resampler, taught by labels and latents."""
-    c = layout()
-    c.train.name = "appearance"
-    c.train.trainable = (*c.train.trainable, "latent_head")
+def drawing():
+    """The base's UNet with a grid, and a layout encoder, taught by labels instead of captions."""
+    c = tiny_config("drawing")
+    c.train.trainable = ("layout_encoder", "unet")
     c.init.vae = "vae"
-    c.model.latent_head = text().model.latent_head
+    c.model.layout_encoder = {"width": 16, "vector_width": 16, "code_width": 8, "grid": (2, 2)}
+    c.model.unet = {**base().model.unet, "grid": (2, 2)}
+    c.sample.steps = 2
+    return c
+
+
+def captioned():
+    """The base stage that goes on with that UNet, and reads captions through what the stage `layout` learnt."""
+    c = caption_stage_config("base")
+    del c.model.text_encoder
+    c.train.trainable = ("layout_encoder", "unet")
+    c.init.text_encoder = c.init.xfnet = c.init.layout_head = "layout"
+    c.init.layout_encoder = c.init.unet = "drawing"
     return c
 
 
@@ -270,7 +281,8 @@ def captioner_short():
 
 
 STAGES = {
-    **{"vae": vae, "text": text, "layout": layout, "appearance": appearance, "base": base, "glyphs": glyphs},
+    **{"vae": vae, "text": text, "layout": layout, "base": base, "glyphs": glyphs},
+    **{"drawing": drawing, "captioned": captioned},
     **{"decoder": decoder, "distill": distill},
     **{"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base},
     **{"inpaint": inpaint, "image_prompt": image_prompt},

@@ -1,5 +1,6 @@
 """The committed configs: every stage builds, and a demo fits where it is shipped."""
 
+import dataclasses
 import importlib
 import math
 from pathlib import Path
@@ -14,16 +15,18 @@ from jax.sharding import AbstractMesh
 import dalle3_jax
 from dalle3_jax.checkpoints.releases import Release, save_release
 from dalle3_jax.checkpoints.shapes import abstract_params
+from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.models.build import build_models
 from dalle3_jax.models.upscaler import low_resolution_channels
 from dalle3_jax.stages.config import plain_config
+from dalle3_jax.stages.reader import world_names
 from dalle3_jax.training import sharding
 
 RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
 STAGES = ("vae", "layout", "base", "decoder", "refiner", "upscaler")
 CAPTIONERS = ("captioner", "captioner_short", "captioner_descriptive")
-TEXT = ("text", "names", "places", "appearance", "things")
+TEXT = ("text", "names", "places", "appearance", "drawing")
 EDITS = ("inpaint", "image_prompt")
 TAUGHT = ("distill", "distill_refiner", "distill_base", "distill_upscaler")
 
@@ -32,9 +35,11 @@ def parameters(name: str) -> int:
     """The number of parameters that a config's stages lead to."""
     config = importlib.import_module(f"configs.{name}")
     modules = {}
-    for stage in ("names", "things", *STAGES):
+    for stage in ("names", "drawing", *STAGES):
         modules |= build_models(plain_config(config.get_config(stage).model))
-    modules.pop("layout_head")  # it teaches, and is not shipped
+    names = world_names(WHOLE)
+    del names["styles"]
+    modules |= {name: dataclasses.replace(modules[name], **names) for name in ("layout_head", "layout_encoder")}
     assert {"decoder", "refiner"} <= modules.keys()
     return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(modules)))
 

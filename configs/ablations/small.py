@@ -90,7 +90,7 @@ def words():
     c.data.threads = 8
     c.model.text_encoder = {**demo.names().model.text_encoder, "vocab_size": 3072}
     c.model.xfnet = {**demo.names().model.xfnet, "queries": 32}
-    c.model.unet = {name: field for name, field in demo.things().model.unet.items() if name != "grid"}
+    c.model.unet = {name: field for name, field in demo.drawing().model.unet.items() if name != "grid"}
     c.train.trainable = ("text_encoder", "xfnet", "unet")
     c.train.dtype = "bfloat16"
     c.train.steps = 20_000

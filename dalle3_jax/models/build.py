@@ -12,6 +12,7 @@ from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.image_prompt import ImagePrompt
 from dalle3_jax.models.latent_head import LatentHead
+from dalle3_jax.models.layout_encoder import LayoutEncoder
 from dalle3_jax.models.layout_head import LayoutHead
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.size_head import SizeHead
@@ -40,6 +41,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "xfnet": (XFNet, ("xfnet",)),
     "latent_head": (LatentHead, ("latent_head",)),
     "layout_head": (LayoutHead, ("layout_head",)),
+    "layout_encoder": (LayoutEncoder, ("layout_encoder",)),
     "unet": (UNet, ("unet", "upscaler")),
     "vae": (VAE, ("vae",)),
     "decoder_unet": (DecoderUNet, ("decoder", "refiner")),
@@ -57,7 +59,8 @@ COMPONENT_NETWORKS = {component: kind for kind, (_, components) in NETWORKS.item
 
 NOT_FIELDS = ("parent", "name", "dtype")
 LATER_FIELDS: dict[type[nn.Module], tuple[str, ...]] = {
-    UNet: ("eps", "size_id_width", "conv_in_kernel", "conv_out_kernel", "guidance_width", "grid")
+    T5Encoder: ("word_positions",),
+    UNet: ("eps", "size_id_width", "conv_in_kernel", "conv_out_kernel", "guidance_width", "grid"),
 }
 """Fields that records of before do not have: unless they differ from the default they are not written."""
 

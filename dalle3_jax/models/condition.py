@@ -11,7 +11,10 @@ from dalle3_jax.nn.attention import KV, PromptedKV
 from dalle3_jax.nn.transformer import ContextKeys
 from dalle3_jax.typing import Array, Bool, Float, Params
 
-__all__ = ["Condition", "ProjectedCondition", "encode_text", "serialize_records"]
+__all__ = ["TEXT_COMPONENTS", "Condition", "ProjectedCondition", "encode_text", "serialize_records"]
+
+TEXT_COMPONENTS = ("text_encoder", "text_encoder_2", "glyph_encoder", "xfnet", "layout_head", "layout_encoder")
+"""The components that turn text into a condition, of which a system has some."""
 
 
 class Condition(NamedTuple):
@@ -54,7 +57,8 @@ def encode_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping
     """The condition of a batch of tokenized text, in training and in sampling.
 
     A batch holds `ids` [b l] or the text encoder's `features` [b l d], and their `mask` [b l]; for a system with a
-    `glyph_encoder` also `glyph_ids` and `glyph_mask` [b g], the bytes of quoted text. Without an `xfnet` the text
+    `glyph_encoder` also `glyph_ids` and `glyph_mask` [b g], the bytes of quoted text. A `layout_encoder` is given what
+    the `layout_head` reads from xfnet's output, and that beside it. Without an `xfnet` the text
     encoder (CLIP's) gives the condition itself, beside that of a `text_encoder_2` where there is one.
     """
 
@@ -67,7 +71,11 @@ def encode_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping
         return features.concatenate(apply("text_encoder_2", batch["ids"], mask))
     if "xfnet" not in modules:
         return features
-    if "glyph_encoder" not in modules or "glyph_ids" not in batch:
-        return apply("xfnet", features, mask)
-    glyphs = apply("glyph_encoder", batch["glyph_ids"], batch["glyph_mask"])
-    return apply("xfnet", features, mask, (glyphs, batch["glyph_mask"]))
+    glyphs: tuple[Any, ...] = ()
+    if "glyph_encoder" in modules and "glyph_ids" in batch:
+        bytes_mask = batch["glyph_mask"]
+        glyphs = ((apply("glyph_encoder", batch["glyph_ids"], bytes_mask), bytes_mask),)
+    condition = apply("xfnet", features, mask, *glyphs)
+    if "layout_encoder" not in modules:
+        return condition
+    return apply("layout_encoder", apply("layout_head", condition.tokens, condition.vector), condition)

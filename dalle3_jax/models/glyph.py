@@ -20,9 +20,11 @@ BYTE_IDS = 3 + 256
 
 def text_components(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
     """The components that turn text into a condition: CLIP's text encoders do so by themselves, one or two of them."""
-    alone = isinstance(modules.get("text_encoder"), CLIPTextEncoder)
-    further = ("text_encoder_2",) if alone else ("glyph_encoder",)
-    return ("text_encoder", *(part for part in further if part in modules), *(() if alone else ("xfnet",)))
+    if isinstance(modules.get("text_encoder"), CLIPTextEncoder):
+        return ("text_encoder", *(("text_encoder_2",) if "text_encoder_2" in modules else ()))
+    glyphs = ("glyph_encoder",) if "glyph_encoder" in modules else ()
+    layout = ("layout_head", "layout_encoder") if "layout_encoder" in modules else ()
+    return ("text_encoder", *glyphs, "xfnet", *layout)
 
 
 def check_glyphs(modules: Mapping[str, nn.Module], length: int) -> None:

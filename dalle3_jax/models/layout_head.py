@@ -1,5 +1,7 @@
 """A head that reads from xfnet's output what stands where, by which a text side from nothing is trained first."""
 
+import math
+import string
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,17 +13,28 @@ from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.typing import Array, DTypeLike, Float
 
-__all__ = ["LayoutHead", "LayoutLogits"]
+__all__ = ["HALVES", "LETTERS", "PATCHES", "LayoutHead", "LayoutLogits"]
+
+PATCHES = (4, 4)
+"""Rows and columns into which an object's box is divided, to say which part of it a cell shows."""
+LETTERS = string.ascii_letters
+"""Letters of words by their classes, from the second on: the first is of none."""
+HALVES = 2
+"""Places in a cell, side by side, of which each shows one letter at most."""
 
 
 class LayoutLogits(NamedTuple):
-    """Logits of the m cells of a picture: the class of each, the tint of each; and the background of the whole.
+    """Logits of the m cells of a picture: class, tint, patch and letters of each; and the background of the whole.
 
-    The first class is of a cell that shows the background, the last one of a word, those between are the concepts.
+    The first class is of a cell that shows the background, the last one of a word, those between are the concepts. A
+    patch is a part of the object that the cell shows, row by row over `PATCHES`; letters are those of the cell's
+    halves, none first and then `LETTERS`.
     """
 
     classes: Float[Array, "b m k"]
     tints: Float[Array, "b m t"]
+    patches: Float[Array, "b m p"]
+    letters: Float[Array, "b m 2 l"]
     backgrounds: Float[Array, "b g"]
 
 
@@ -50,6 +63,10 @@ class LayoutHead(nn.Module):
         logits = (
             dense(len(self.concepts) + 2, dtype=self.dtype, name="classes")(tokens),
             dense(len(self.tints), dtype=self.dtype, name="tints")(tokens),
+            dense(math.prod(PATCHES), dtype=self.dtype, name="patches")(tokens),
+            dense(HALVES * (len(LETTERS) + 1), dtype=self.dtype, name="letters")(tokens).reshape(
+                *tokens.shape[:2], HALVES, -1
+            ),
             dense(len(self.backgrounds), dtype=self.dtype, name="backgrounds")(vector),
         )
         return LayoutLogits(*(part.astype(jnp.float32) for part in logits))

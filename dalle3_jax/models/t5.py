@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -19,8 +20,10 @@ from dalle3_jax.nn.norms import RMSNorm
 from dalle3_jax.nn.transformer import scan_layers
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Int
 
-__all__ = ["Activation", "T5Block", "T5Encoder", "relative_buckets"]
+__all__ = ["Activation", "T5Block", "T5Encoder", "relative_buckets", "word_places"]
 
+WORD_END = 1
+"""The id that ends a word of bytes (see `text.glyphs`)."""
 Activation = Literal["gated_gelu", "gated_silu", "relu"]
 
 
@@ -36,6 +39,17 @@ def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[Array,
     bucket = jnp.asarray(np.where(offset > 0, half, 0) + np.where(distance < exact, distance, far))
     position = jnp.arange(length)
     return bucket[position[None, :] - position[:, None] + length - 1]
+
+
+def word_places(ids: Int[Array, "b l"]) -> tuple[Int[Array, "b l"], Int[Array, "b l"]]:
+    """The place of every byte in its word, from its start and from its end, which the id `WORD_END` marks."""
+    length = ids.shape[1]
+    index = jnp.arange(length)
+    ends = ids == WORD_END
+    starts = jnp.pad(ends[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    start = jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
+    end = jax.lax.cummin(jnp.where(ends, index, length - 1), axis=1, reverse=True)
+    return index - start, end - index
 
 
 def residual_dtype(dtype: DTypeLike) -> DTypeLike:
@@ -109,6 +123,9 @@ class T5Encoder(nn.Module):
     `relative_std` is the deviation with which the relative bias begins (None: T5's, width^-0.5). A small encoder that
     learns from nothing wants about 2: heads that look at different neighbours from the start, so that "a left of b" is
     told from "b left of a" within hundreds of steps instead of not at all.
+    A glyph encoder with `word_positions` adds to a byte what it has learnt of the byte's place in its word, counted
+    from the start and from the end up to so many (0: nothing is added): which letter stands where in a centred word
+    follows from both.
     """
 
     vocab_size: int
@@ -121,6 +138,7 @@ class T5Encoder(nn.Module):
     relative_buckets: int = 32
     relative_max_distance: int = 128
     relative_std: float | None = None
+    word_positions: int = 0
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -128,6 +146,10 @@ class T5Encoder(nn.Module):
     def __call__(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
         """Encode; features at masked positions are finite and mean nothing."""
         x = embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding")(ids)
+        for name, places in zip(("from_start", "from_end"), word_places(ids), strict=True):
+            if self.word_positions:
+                table = embedding(self.word_positions, self.width, dtype=self.dtype, name=name)
+                x += table(jnp.minimum(places, self.word_positions - 1))
         x = x.astype(residual_dtype(self.dtype))
         std = self.width**-0.5 if self.relative_std is None else self.relative_std
         table = embedding(self.relative_buckets, self.heads, dtype=jnp.float32, std=std, name="relative_bias")

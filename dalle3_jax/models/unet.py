@@ -274,7 +274,7 @@ class UNet(nn.Module):
         """Abstract arguments of `__call__` within a system of these modules."""
         context, vector = self.context_width, self.vector_width
         if not context:
-            adapter = require_component("xfnet", modules, self)
+            adapter = modules.get("layout_encoder") or require_component("xfnet", modules, self)
             context, vector = adapter.width, adapter.vector_width
         tokens = math.prod(self.grid) if self.grid else 8
         condition = Condition(floats(1, tokens, context), text_mask(tokens), floats(1, max(vector, 1)))

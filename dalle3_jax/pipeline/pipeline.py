@@ -22,7 +22,7 @@ from dalle3_jax.checkpoints.placing import automatic_mesh, on_automatic_axes
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.loading.ip_adapter import add_adapter
 from dalle3_jax.loading.open import open_release
-from dalle3_jax.models.condition import Condition
+from dalle3_jax.models.condition import TEXT_COMPONENTS, Condition
 from dalle3_jax.pipeline import programs, revision
 from dalle3_jax.pipeline.auto_size import candidate_sizes
 from dalle3_jax.pipeline.batching import MAX_BATCH, Progress, generate_images
@@ -35,7 +35,7 @@ from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.mesh_rows import shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.progress_bar import progress_bar
-from dalle3_jax.pipeline.prompt_cache import TEXT_COMPONENTS, PromptCache
+from dalle3_jax.pipeline.prompt_cache import PromptCache
 from dalle3_jax.pipeline.request import SETTINGS, Request, document_settings, make_request, request_errors
 from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress, run_sampling_loop
 from dalle3_jax.pipeline.setting_notices import setting_notices

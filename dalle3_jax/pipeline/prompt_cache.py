@@ -10,10 +10,8 @@ from jax.sharding import Mesh
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.pipeline.mesh_rows import gather_rows
 
-__all__ = ["TEXT_COMPONENTS", "EncodeTexts", "PromptCache"]
+__all__ = ["EncodeTexts", "PromptCache"]
 
-TEXT_COMPONENTS = ("text_encoder", "text_encoder_2", "glyph_encoder", "xfnet")
-"""The components that only encoding takes."""
 CACHED_TEXTS = 512
 
 EncodeTexts = Callable[[Sequence[str]], Condition]

@@ -15,6 +15,7 @@ from dalle3_jax.diffusion import spacing as spacings
 from dalle3_jax.diffusion.clipping import Clipping, build_clipping
 from dalle3_jax.diffusion.samplers import SAMPLERS, evaluates_between
 from dalle3_jax.models.captioner import Captioner
+from dalle3_jax.models.condition import TEXT_COMPONENTS
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.glyph import check_glyphs, text_components
 from dalle3_jax.models.image_prompt import ImagePrompt, image_prompt_errors
@@ -44,6 +45,8 @@ class PipelineSpec:
     xfnet: nn.Module | None = None  # text encoders that give a condition themselves, CLIP's, have none
     text_encoder_2: nn.Module | None = None
     glyph_encoder: nn.Module | None = None
+    layout_head: nn.Module | None = None
+    layout_encoder: nn.Module | None = None
     image_prompt: ImagePrompt | None = None
     image_encoder: nn.Module | None = None  # what it reads: a captioner or CLIP; without it, in place of all text
     spacing: spacings.Spacing = field(default_factory=spacings.Spacing)
@@ -53,8 +56,7 @@ class PipelineSpec:
     @property
     def text_modules(self) -> dict[str, nn.Module]:
         """The networks that turn text into a condition, by component."""
-        names = ("text_encoder", "text_encoder_2", "glyph_encoder", "xfnet")
-        return {name: module for name in names if (module := getattr(self, name)) is not None}
+        return {name: module for name in TEXT_COMPONENTS if (module := getattr(self, name)) is not None}
 
     @property
     def reads_text(self) -> bool:

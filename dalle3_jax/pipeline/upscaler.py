@@ -20,11 +20,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.loading.open import open_release
-from dalle3_jax.models.condition import Condition, encode_text
+from dalle3_jax.models.condition import TEXT_COMPONENTS, Condition, encode_text
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.pipeline import programs, upscaling
 from dalle3_jax.pipeline.mesh_rows import shard_rows
-from dalle3_jax.pipeline.prompt_cache import TEXT_COMPONENTS
 from dalle3_jax.pipeline.request import Upscaling
 from dalle3_jax.pipeline.upscaling import UpscalerSpec
 from dalle3_jax.text import glyphs

@@ -18,6 +18,7 @@ from dalle3_jax.checkpoints.releases import Latent, Release
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.models.build import build_models
 from dalle3_jax.models.image_prompt import ImagePrompt, fit_image_prompt
+from dalle3_jax.models.layout_head import HALVES
 from dalle3_jax.planning import costs, estimate, hlo
 from dalle3_jax.planning.chips import Topology
 from dalle3_jax.planning.flops import jaxpr_flops
@@ -46,7 +47,7 @@ __all__ = [
 
 SEE_IMAGES = ("inpaint", "image_prompt")
 """The stages whose batches hold images, whatever is cached."""
-PLANNED = ("vae", "text", "layout", "base", "decoder", "refiner", "upscaler", *SEE_IMAGES)
+PLANNED = ("vae", "text", "layout", "drawing", "base", "decoder", "refiner", "upscaler", *SEE_IMAGES)
 """The stages whose batches are known here; a distilling stage depends on what its teacher's release says as well."""
 
 
@@ -156,12 +157,15 @@ def abstract_batch(
     if vae is None and inputs != "images":
         raise ValueError(f"--inputs={inputs}: this stage has no VAE, so its batches hold images")
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
-    if head := networks.modules.get("layout_head"):
-        cells = (math.prod(head.grid),), jnp.int32
-        shapes |= {"cells": cells, "tints": cells, "background": ((), jnp.int32)}
+    labels = config.train.stage in ("layout", "drawing")
+    if labels:
+        grid = networks.modules["layout_head" if text is not None else "layout_encoder"].grid
+        cells = (math.prod(grid),), jnp.int32
+        shapes |= {"cells": cells, "tints": cells, "patches": cells, "background": ((), jnp.int32)}
+        shapes["letters"] = (*cells[0], HALVES), jnp.int32
         if vae is not None and inputs != "images":
             raise ValueError(f"--inputs={inputs}: this stage learns from labels and images together")
-    if inputs == "images" if vae is not None else head is None:
+    if inputs == "images" if vae is not None else not labels:
         shapes["images"] = (height, width, 3), jnp.float32
     elif vae is not None:
         shapes["latents"] = (height // vae.factor, width // vae.factor, vae.latent_channels), jnp.float32

@@ -14,6 +14,7 @@ from dalle3_jax.evaluation.report import Report
 from dalle3_jax.evaluation.score import PROTOCOLS, ocr_for, score_model, usable_prompts
 from dalle3_jax.evaluation.suites import load_named_prompts
 from dalle3_jax.models.glyph import text_components
+from dalle3_jax.models.layout_encoder import layout_errors
 from dalle3_jax.models.token_grid import grid_errors
 from dalle3_jax.pipeline import Pipeline
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
@@ -49,13 +50,14 @@ def base_stage(context: Context, *, time_shift: float = 1.0) -> Stage:
 
 
 def check_grid(networks: StageNetworks) -> None:
-    """Raise ValueError unless xfnet has a token for every cell of a UNet's grid."""
+    """Raise ValueError unless every cell of a UNet's grid has a token, and a layout encoder its layout."""
     unet: Any = networks.modules["unet"]
-    if not unet.grid:
-        return
-    networks.require("xfnet")
-    if errors := grid_errors(unet.grid, networks.modules["xfnet"]):
-        raise ValueError(f"config.model.unet: {'; '.join(errors)}")
+    errors = layout_errors(networks.modules)
+    if unet.grid and "layout_encoder" not in networks.modules:
+        networks.require("xfnet")
+        errors = [f"unet.{error}" for error in grid_errors(unet.grid, networks.modules["xfnet"])]
+    if errors:
+        raise ValueError(f"config.model: {'; '.join(errors)}")
 
 
 def distill_base_stage(

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dalle3_jax.data import settings
-from dalle3_jax.data.batches import Batches, open_source
+from dalle3_jax.data.batches import Batches, Targets, open_source
 from dalle3_jax.data.caches import LATENTS_BATCH, latent_cache, latent_writer
 from dalle3_jax.data.caches.sidecars import CaptionedSource, add_sidecars
 from dalle3_jax.data.caption_versions import usable_captions
@@ -48,14 +48,17 @@ def text_lengths(config: ConfigDict) -> dict[str, int]:
     return {"length": config.data.text_length} | ({"glyph_length": glyphs} if glyphs else {})
 
 
-def latent_batches(context: Context) -> Batches:
-    """The training batches of a stage that works in latents, from their cache where the config asks for one."""
+def latent_batches(context: Context, targets: Targets | None = None, *, captions: bool = True) -> Batches:
+    """The training batches of a stage that works in latents, from their cache where the config asks for one.
+
+    `targets` and `captions` are those of `inputs.batches`.
+    """
     cache = None
     if context.config.data.cache:
         cache = open_config_cache(context)
     elif context.config.data.latents:
         cache = ensure_latents_cache(context)
-    return inputs.batches(context, cache=cache)
+    return inputs.batches(context, targets, captions=captions, cache=cache)
 
 
 def vae_encoder(networks: StageNetworks) -> EncodeImages:

@@ -7,28 +7,24 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.data.records import Record
 from dalle3_jax.models.glyph import text_components
-from dalle3_jax.models.layout_head import LayoutHead
+from dalle3_jax.models.layout_encoder import LayoutEncoder
+from dalle3_jax.models.layout_head import HALVES, LETTERS, PATCHES, LayoutHead
 from dalle3_jax.models.token_grid import grid_errors
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
-from dalle3_jax.pipeline.png import to_pixels
 from dalle3_jax.reading.scene_reader import NATURAL
 from dalle3_jax.stages import inputs
 from dalle3_jax.stages.context import Context
-from dalle3_jax.stages.networks import StageNetworks
 from dalle3_jax.stages.reader import config_world, with_names
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
-from dalle3_jax.stages.text import check_latent_head
 from dalle3_jax.training import logging
-from dalle3_jax.training.objectives.layout import NOTHING, Appearance, layout_loss
-from dalle3_jax.training.objectives.text import expected_latents
-from dalle3_jax.training.tasks import Apply
-from dalle3_jax.typing import Array, Params
+from dalle3_jax.training.objectives.layout import NOTHING, layout_loss
+from dalle3_jax.typing import Params
 
 __all__ = ["layout_stage", "layout_targets"]
 
@@ -36,27 +32,14 @@ SIDE, NAMED = 128, 3
 """Of a preview: pixels of a map, and concepts named below it."""
 
 
-def layout_stage(context: Context, *, latents: float = 1.0, objects: float = 1.0) -> Stage:
-    """Text encoder and xfnet learn to say what stands where in a scene, from its caption alone.
-
-    With a `latent_head` also what it looks like: the latents of config.init.vae, whose squared error has the weight
-    `latents`, and a cell in it that shows an object the weight `objects`. A text encoder that comes pretrained has no
-    need of any of it.
-    """
+def layout_stage(context: Context) -> Stage:
+    """Text encoder and xfnet learn to say what stands where in a scene, from its caption alone."""
     config, networks, tokenizer = context.config, context.networks, context.tokenizer
     networks.require("text_encoder", "xfnet", "layout_head")
     head = with_names("layout_head", networks.modules["layout_head"], LayoutHead, config_world(config))
     check_layout_config(context, head)
     networks.modules["layout_head"] = head  # with its names it knows how many outputs it has
     parts = (*text_components(networks.modules), "layout_head")
-    appearance, draw_images = None, None
-    if "latent_head" in networks.modules:
-        networks.require("vae")
-        check_latent_head(config, networks, networks.latent())
-        latent_head = functools.partial(apply_network, networks.modules["latent_head"])
-        appearance = Appearance(networks.encode_latents, latent_head, latents, objects)
-        draw_images = mean_images(networks, latent_head)
-        parts += ("latent_head",)
 
     @jax.jit
     def read(params: Params, captions: Mapping[str, Any]) -> Any:
@@ -68,10 +51,7 @@ def layout_stage(context: Context, *, latents: float = 1.0, objects: float = 1.0
         if prompts := config.sample.prompts:
             weights, captions = {**networks.loaded, **ema}, inputs.tokenize_captions(config, tokenizer, prompts)
             classes, backgrounds = map(np.asarray, read(weights, captions))
-            if draw_images:
-                images = [Image.fromarray(pixels) for pixels in to_pixels(draw_images(weights, captions))]
-            else:
-                images = [draw_map(head, each) for each in classes]
+            images = [draw_map(head, each) for each in classes]
             cells = [
                 SheetCell(images[i], (SheetLine(prompt), *name_likeliest(head, classes[i], backgrounds[i])))
                 for i, prompt in enumerate(prompts)
@@ -82,13 +62,11 @@ def layout_stage(context: Context, *, latents: float = 1.0, objects: float = 1.0
     def release(ema: Params, step: int) -> Release:
         weights = {**networks.loaded, **ema}
         chosen, params = {part: networks.modules[part] for part in parts}, {part: weights[part] for part in parts}
-        latent = networks.latent() if appearance else None
-        training = training_metadata(config, step)
-        return Release(chosen, params, latent, training=training, tokenizer=tokenizer.to_json())
+        return Release(chosen, params, training=training_metadata(config, step), tokenizer=tokenizer.to_json())
 
     return Stage(
-        loss_fn=layout_loss(networks.encode_text, functools.partial(apply_network, head), appearance),
-        data=functools.partial(inputs.batches, context, layout_targets(head), images=appearance is not None),
+        loss_fn=layout_loss(networks.encode_text, functools.partial(apply_network, head)),
+        data=functools.partial(inputs.batches, context, layout_targets(head), images=False),
         preview=preview,
         release=release,
     )
@@ -100,14 +78,11 @@ def check_layout_config(context: Context, head: LayoutHead) -> None:
     errors = [f"model.layout_head: {error}" for error in grid_errors(head.grid, xfnet)]
     if unused := [key for key in ("latents", "cache", "crop") if config.data[key]]:
         errors.append(f"the stage reads labels of whole scenes: leave out {', '.join(f'data.{key}' for key in unused)}")
-    latent_head = context.networks.modules.get("latent_head")
-    if latent_head and latent_head.grid != head.grid:
-        errors.append(f"model.latent_head.grid is {latent_head.grid}, of layout_head {head.grid}: make them agree")
     if errors:
         raise ValueError(f"config: {'; '.join(errors)}")
 
 
-def layout_targets(head: LayoutHead) -> Callable[[Record], Mapping[str, np.ndarray]]:
+def layout_targets(head: LayoutHead | LayoutEncoder) -> Callable[[Record], Mapping[str, np.ndarray]]:
     """From a record to what `training.objectives.layout` wants of it: a later object hides an earlier one."""
     classes = {name: NOTHING + 1 + i for i, name in enumerate(head.concepts)}
     tints, backgrounds = ({name: i for i, name in enumerate(names)} for names in (head.tints, head.backgrounds))
@@ -115,13 +90,20 @@ def layout_targets(head: LayoutHead) -> Callable[[Record], Mapping[str, np.ndarr
 
     def targets(record: Record) -> dict[str, np.ndarray]:
         cells, colours = np.full(head.grid, NOTHING, np.int32), np.zeros(head.grid, np.int32)
+        patches = np.zeros(head.grid, np.int32)
         for placed in record.labels["objects"]:
             area = covered_cells(placed["box"], head.grid)
             cells[area], colours[area] = classes[placed["concept"]], tints[placed.get("tint") or NATURAL]
-        for placed in record.labels["words"]:
-            cells[covered_cells(placed["box"], head.grid)] = word
+            patches[area] = covered_patches(placed["box"], area, head.grid)
+        letters = np.zeros((*head.grid, HALVES), np.int32)
+        for written in record.labels["words"]:
+            rows, columns = covered_cells(written["box"], head.grid)
+            cells[rows, columns] = word
+            letters[rows] = letters_of_halves(written, head.grid[1])
         background = np.array(backgrounds[record.labels["background"]], np.int32)
-        return {"cells": cells.reshape(-1), "tints": colours.reshape(-1), "background": background}
+        maps = {"cells": cells, "tints": colours, "patches": patches}
+        flat = {name: each.reshape(-1) for name, each in maps.items()}
+        return {**flat, "letters": letters.reshape(-1, HALVES), "background": background}
 
     return targets
 
@@ -140,16 +122,21 @@ def covered_cells(box: Any, grid: tuple[int, int]) -> tuple[slice, slice]:
     return spans[0], spans[1]
 
 
-def mean_images(networks: StageNetworks, latent_head: Apply) -> Callable[[Params, Mapping[str, Any]], Array]:
-    """A compiled function from parameters and captions to the images of the mean latents (b h w 3), in [-1, 1]."""
+def covered_patches(box: Any, area: tuple[slice, slice], grid: tuple[int, int]) -> Int[np.ndarray, "r c"]:
+    """The patch of the box, row by row over `PATCHES`, in which the centre of each cell of an area lies."""
+    left, top, right, bottom = box
+    within = []
+    for span, low, high, cells, patches in zip(area, (top, left), (bottom, right), grid, PATCHES, strict=True):
+        centres = (np.arange(span.start, span.stop) + 0.5) / cells
+        within.append(np.clip((centres - low) / (high - low) * patches, 0, patches - 1).astype(np.int32))
+    return within[0][:, None] * PATCHES[1] + within[1]
 
-    @jax.jit
-    def draw(params: Params, captions: Mapping[str, Any]) -> Array:
-        latents = expected_latents(networks.encode_text, latent_head, params, captions)
-        latents = networks.latent().denormalise(latents)
-        return apply_network(networks.modules["vae"], params["vae"], latents, method="decode")
 
-    return draw
+def letters_of_halves(word: Mapping[str, Any], columns: int) -> Int[np.ndarray, "columns 2"]:
+    """The class of the letter that each half of a cell shows in its middle, 0 beside the word."""
+    middles = (np.arange(HALVES * columns) + 0.5) / (HALVES * columns)
+    classes = np.array([0, *(LETTERS.find(letter) + 1 for letter in word["text"]), 0], np.int32)
+    return classes[np.searchsorted(word["edges"], middles, side="right")].reshape(columns, HALVES)
 
 
 def draw_map(head: LayoutHead, classes: Float[np.ndarray, "m k"]) -> Image.Image:

@@ -19,6 +19,7 @@ from dalle3_jax.data.scenes.tints import TINTS
 from dalle3_jax.data.sources.scenes import ScenesSource
 from dalle3_jax.data.transforms import decode_image
 from dalle3_jax.models.build import module_fields
+from dalle3_jax.models.layout_encoder import LayoutEncoder
 from dalle3_jax.models.layout_head import LayoutHead
 from dalle3_jax.models.scene_reader import STRIDE, SceneReader
 from dalle3_jax.pipeline.contact_sheet import GREEN, RED, SheetCell, SheetLine, draw_sheet
@@ -32,7 +33,7 @@ from dalle3_jax.typing import Params
 
 __all__ = ["record_targets", "scene_reader_stage", "world_names"]
 
-Named = TypeVar("Named", SceneReader, LayoutHead)
+Named = TypeVar("Named", SceneReader, LayoutHead, LayoutEncoder)
 SLOTS = 9  # objects in a picture, at most
 COLUMNS: Mapping[str, tuple[tuple[int, ...], type]] = {
     "valid": ((), np.bool_),

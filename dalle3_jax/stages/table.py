@@ -6,6 +6,7 @@ from dalle3_jax.stages.base import base_stage, distill_base_stage
 from dalle3_jax.stages.captioner import captioner_stage
 from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.decoder import decoder_stage, distill_decoder_stage
+from dalle3_jax.stages.drawing import drawing_stage
 from dalle3_jax.stages.image_prompt import image_prompt_stage
 from dalle3_jax.stages.inpaint import inpaint_stage
 from dalle3_jax.stages.layout import layout_stage
@@ -23,6 +24,7 @@ STAGES: Mapping[str, Callable[..., Stage]] = {
     "vae": vae_stage,
     "text": text_stage,
     "layout": layout_stage,
+    "drawing": drawing_stage,
     "base": base_stage,
     "decoder": decoder_stage,
     "refiner": decoder_stage,

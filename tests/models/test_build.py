@@ -22,6 +22,7 @@ from dalle3_jax.models.clip import CLIP, CLIPTextEncoder, CLIPVisionEncoder, Tow
 from dalle3_jax.models.decoder import DecoderUNet
 from dalle3_jax.models.image_prompt import ImageAttention, ImagePrompt
 from dalle3_jax.models.latent_head import LatentHead
+from dalle3_jax.models.layout_encoder import LayoutEncoder
 from dalle3_jax.models.layout_head import LayoutHead
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.size_head import SizeHead
@@ -38,6 +39,7 @@ MODULES = [
     VAE(channels=(4, 8), decoder_channels=(8, 8), patch=2, norm="rms"),
     LatentHead(grid=(2, 2), patch=2, channels=4),
     LayoutHead((2, 2), ("cat", "dog"), ("natural", "red"), ("beach",)),
+    LayoutEncoder(8, 3, 4, (2, 2), ("cat", "dog"), ("natural", "red"), ("beach",)),
     CLIPVisionEncoder(Tower(8, 2, 2, 12), image_size=8, patch=4, projection=6),
     ImagePrompt((ImageAttention("middle", 1, 2, 4),), features=6, width=8, layers=1, heads=2, head_size=4, inner=8),
     DecoderUNet((4, 8), 1, factor=4, patch=2, time_entries=0, norm="rms"),

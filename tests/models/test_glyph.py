@@ -8,7 +8,7 @@ import pytest
 from dalle3_jax.checkpoints.shapes import abstract_params
 from dalle3_jax.models.build import build_models
 from dalle3_jax.models.glyph import check_glyphs, text_components
-from dalle3_jax.models.t5 import T5Encoder
+from dalle3_jax.models.t5 import T5Encoder, word_places
 from dalle3_jax.models.xfnet import XFNet
 from tests.networks import randomised
 
@@ -90,3 +90,17 @@ def test_no_bytes_at_all_give_finite_features_and_gradients():
     assert jnp.abs(some[68]).max() > 1e-5
     np.testing.assert_array_equal(some[0], 0.0)  # padding teaches nothing
     np.testing.assert_array_equal(none, 0.0)
+
+
+def test_a_byte_knows_its_place_in_its_word_from_both_ends():
+    ids = jnp.array([[70, 71, 72, 1, 80, 1, 0, 0], [90, 1, 70, 71, 72, 73, 74, 75]])
+    start, end = jax.jit(word_places)(ids)
+    np.testing.assert_array_equal(start, [[0, 1, 2, 3, 0, 1, 0, 1], [0, 1, 0, 1, 2, 3, 4, 5]])
+    np.testing.assert_array_equal(end, [[3, 2, 1, 0, 1, 0, 1, 0], [1, 0, 5, 4, 3, 2, 1, 0]])
+    encoder, mask = T5Encoder(**GLYPHS, word_positions=3), ids != 0
+    params = randomised(encoder, ids, mask)
+    changed = {**params, "from_end": {"embedding": params["from_end"]["embedding"].at[2].add(1.0)}}
+    one, other = (np.asarray(encoder.apply({"params": tree}, ids, mask)) for tree in (params, changed))
+    assert (one != other)[mask].any()
+    plain = T5Encoder(**GLYPHS)
+    assert set(params) - set(randomised(plain, ids, mask)) == {"from_start", "from_end"}

@@ -15,10 +15,12 @@ def test_a_token_speaks_for_its_cell_alone_and_the_vector_for_the_background():
     params = randomised(HEAD, TOKENS, VECTOR)
     read = jax.jit(lambda tokens, vector: HEAD.apply({"params": params}, tokens, vector))
     before = read(TOKENS, VECTOR)
-    assert [part.shape for part in before] == [(2, 6, 4), (2, 6, 3), (2, 1)]  # nothing, two concepts, a word
+    # nothing, two concepts, a word; 4 x 4 patches; the letters of two halves, or none
+    assert [part.shape for part in before] == [(2, 6, 4), (2, 6, 3), (2, 6, 16), (2, 6, 2, 53), (2, 1)]
     after = read(TOKENS.at[:, 4].add(1.0), VECTOR)
-    for old, new in zip(before[:2], after[:2], strict=True):
-        np.testing.assert_array_equal(np.any(old != new, axis=(0, 2)), np.arange(6) == 4)
+    for old, new in zip(before[:4], after[:4], strict=True):
+        changed = np.asarray(old != new).reshape(2, 6, -1)
+        np.testing.assert_array_equal(np.any(changed, axis=(0, 2)), np.arange(6) == 4)
     np.testing.assert_array_equal(before.backgrounds, after.backgrounds)
     assert (read(TOKENS, VECTOR + 1.0).backgrounds != before.backgrounds).all()
 

@@ -17,8 +17,8 @@ def load(stage):
     return given[0]
 
 
-@pytest.mark.parametrize("stage", ["text", "layout", "appearance"])
-def test_a_text_side_is_planned_with_what_its_loss_reads(stage):
+@pytest.mark.parametrize("stage", ["text", "layout", "drawing"])
+def test_a_stage_is_planned_with_what_its_loss_reads(stage):
     config = load(stage)
     mesh = sharding.make_mesh({})
     with jax.set_mesh(mesh):
@@ -29,6 +29,6 @@ def test_a_text_side_is_planned_with_what_its_loss_reads(stage):
 
 
 def test_a_stage_of_labels_and_images_takes_no_latents_in_their_place():
-    config, mesh = load("appearance"), sharding.make_mesh({})
+    config, mesh = load("drawing"), sharding.make_mesh({})
     with jax.set_mesh(mesh), pytest.raises(ValueError, match="labels and images together"):
         training_step.training_program(config, mesh, (32, 32), "latents")

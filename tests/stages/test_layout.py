@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from dalle3_jax.checkpoints.releases import load_release
 from dalle3_jax.commands.train import main
@@ -11,28 +10,34 @@ from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.models.layout_head import LayoutHead
 from dalle3_jax.stages.layout import covered_cells, layout_targets
 from dalle3_jax.stages.reader import with_names, world_names
-from tests.stages.test_train import ROOT, failing, metrics
-from tests.stages.untrained import run_stage, write_untrained
+from tests.stages.test_train import ROOT, metrics
 
 NAMES = world_names(WHOLE)
 HEAD = LayoutHead((4, 4), NAMES["concepts"], NAMES["tints"], NAMES["backgrounds"])
 
 
 def record(objects, words=()):
-    labels = {"objects": objects, "words": [{"box": box} for box in words], "background": "beach"}
+    labels = {"objects": objects, "words": list(words), "background": "beach"}
     return Record(key="0", image=np.zeros((8, 8, 3), np.uint8), height=8, width=8, captions={}, labels=labels)
 
 
 def test_cells_show_what_covers_their_centres_and_what_stands_in_front():
     fox = {"concept": "fox", "tint": "", "box": [0.0, 0.0, 0.5, 0.5]}
     owl = {"concept": "owl", "tint": "red", "box": [0.25, 0.25, 0.75, 0.75]}
-    row = layout_targets(HEAD)(record([fox, owl], words=[[0.0, 0.8, 1.0, 1.0]]))
+    word = {"box": [0.0, 0.8, 1.0, 1.0], "text": "aZ!", "edges": [0.2, 0.5, 0.7, 0.9]}
+    row = layout_targets(HEAD)(record([fox, owl], words=[word]))
     a, b, word = 1 + NAMES["concepts"].index("fox"), 1 + NAMES["concepts"].index("owl"), 1 + len(NAMES["concepts"])
     expected = [[a, a, 0, 0], [a, b, b, 0], [0, b, b, 0], [word] * 4]
     np.testing.assert_array_equal(row["cells"].reshape(4, 4), expected)
     red = NAMES["tints"].index("red")
     np.testing.assert_array_equal(row["tints"].reshape(4, 4) == red, np.array(expected) == b)
     assert row["background"] == NAMES["backgrounds"].index("beach")
+    # centres of two cells lie a quarter and three quarters into a box: in the second and in the last of four patches
+    patches = row["patches"].reshape(4, 4)
+    np.testing.assert_array_equal(patches[[0, 0, 1, 1, 2], [0, 1, 0, 1, 2]], [5, 7, 13, 5, 15])
+    # middles of halves at 1/16, 3/16, ...: none, "a", "Z", none for what is no letter
+    expected = [0, 0, 1, 1, 52, 52, 0, 0]
+    np.testing.assert_array_equal(row["letters"].reshape(4, 8), [[0] * 8] * 3 + [expected])
 
 
 @pytest.mark.parametrize(
@@ -58,45 +63,3 @@ def test_the_text_side_learns_in_a_run_and_is_released_with_its_head(tmp_path):
     release = load_release(tmp_path / "layout" / "release")
     assert set(release.modules) == {"text_encoder", "xfnet", "layout_head"}
     assert release.modules["layout_head"].concepts == NAMES["concepts"][:48]
-
-
-def test_what_things_look_like_is_learnt_beside_the_labels(tmp_path):
-    write_untrained(tmp_path)
-    error = failing(
-        "--config", f"{ROOT / 'configs/tiny.py'}:appearance", "--workdir", str(tmp_path), "--config.init.vae="
-    )
-    assert "vae" in error
-    wrong = ("--config.model.layout_head.grid=(1, 4)", "--config.data.buckets=((32, 32), (32, 64))")
-    error = run_stage(tmp_path, "appearance", wrong[0])[1]
-    assert "model.latent_head.grid is (2, 2), of layout_head (1, 4)" in error
-    assert "leave out data.frames and data.buckets" in run_stage(tmp_path, "appearance", wrong[1])[1]
-    code, error = run_stage(tmp_path, "appearance", "--config.sample.every=2")
-    assert code == 0, error
-    [_, last] = [line for line in metrics(tmp_path / "appearance") if "loss" in line]
-    parts = ("cells", "tints", "background", "latents")
-    assert last["loss"] == pytest.approx(sum(last[f"loss_{part}"] for part in parts), rel=1e-5)
-    release = load_release(tmp_path / "appearance" / "release")
-    assert set(release.modules) == {"text_encoder", "xfnet", "layout_head", "latent_head"}
-    assert release.latent is not None
-    assert (release.latent.channels, release.latent.factor) == (4, 8)
-    with Image.open(tmp_path / "appearance" / "samples" / "00000002.png") as sheet:
-        colours = np.asarray(sheet.convert("RGB"), np.int16)
-    assert np.ptp(colours, axis=2).max() > 8, "pictures, not the grey maps of labels alone"
-
-
-def test_what_cannot_be_learnt_from_is_refused_at_once(tmp_path):
-    words = ("--config.model.xfnet.queries=3", "--config.data.crop=16", "--config.data.latents=8")
-    error = failing("--config", f"{ROOT / 'configs/tiny.py'}:layout", "--workdir", str(tmp_path), *words)
-    assert "grid (2, 2) wants an xfnet of kind resampler with 4 queries" in error
-    assert "leave out data.latents, data.crop" in error
-    assert not (tmp_path / "layout" / "checkpoints").exists()
-
-
-def test_a_source_without_labels_is_refused(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    for number in range(8):
-        Image.new("RGB", (32, 32)).save(tmp_path / "pictures" / f"{number}.png")
-        (tmp_path / "pictures" / f"{number}.txt").write_text("a fox")
-    source = f"--config.data.source={tmp_path / 'pictures'}"
-    error = failing("--config", f"{ROOT / 'configs/tiny.py'}:layout", "--workdir", str(tmp_path), source)
-    assert "pictures': the stage learns on records that it draws" in error

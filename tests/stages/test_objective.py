@@ -12,11 +12,11 @@ from dalle3_jax.stages.config import check_stage_config, check_unchanged, load_c
 from dalle3_jax.stages.table import STAGES
 from dalle3_jax.stages.vae import latent_scales
 from dalle3_jax.training.edit_tasks import follow_images, paint_into_masks
+from dalle3_jax.training.layout_tasks import layout_to_image
 from dalle3_jax.training.objectives.captioner import captioner_loss
 from dalle3_jax.training.objectives.consistency import consistency_loss
 from dalle3_jax.training.objectives.continuous_consistency import continuous_consistency_loss
 from dalle3_jax.training.objectives.diffusion import diffusion_loss
-from dalle3_jax.training.objectives.layout import Appearance
 from dalle3_jax.training.objectives.vae import vae_loss
 from dalle3_jax.training.tasks import Perturbation, latent_decoder, upscale
 
@@ -58,7 +58,7 @@ def test_the_defaults_of_stages_are_those_of_their_objectives():
         inspect.signature(part).parameters for part in (vae_loss, diffusion_loss, consistency_loss, captioner_loss)
     ]
     parts += [inspect.signature(part).parameters for part in (latent_decoder, upscale, continuous_consistency_loss)]
-    parts += [inspect.signature(part).parameters for part in (paint_into_masks, Appearance, latent_scales)]
+    parts += [inspect.signature(part).parameters for part in (paint_into_masks, layout_to_image, latent_scales)]
     renamed = {"image_dropout": inspect.signature(follow_images).parameters["dropout"]}
     for stage in STAGES.values():
         for name, parameter in objective.objective_parameters(stage).items():

@@ -159,6 +159,13 @@ ROW: Patterns = {
         "{the_list}: that is their order {arrangement}.",
     )
 }
+CORNERS: Patterns = {
+    "positions": (
+        "there is one in each corner: {the_list}, {arrangement}.",
+        "{the_list} stand in the four corners, {arrangement}.",
+        "the corners show {the_list}, {arrangement}.",
+    )
+}
 BETWEEN: Patterns = {
     "positions": (
         "the {x} is between the {y} {side_b} and the {z} {side_c}.",

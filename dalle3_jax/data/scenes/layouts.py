@@ -135,6 +135,12 @@ def between_layouts() -> tuple[Layout, ...]:
     return tuple(layouts)
 
 
+def corner_layouts(size: float) -> tuple[Layout, ...]:
+    """Four different concepts, one in each corner."""
+    cells = tuple(cell_at(place, size) for place in ("top left", "top right", "bottom left", "bottom right"))
+    return (Layout("corners", cells, ("from the top left to the bottom right",), (0, 1, 2, 3), tiers=2),)
+
+
 SIGN = (Layout("lone sign", (), ("by itself",), (), sign=True),)
 """Nothing but a word in the middle."""
 SCENERY = (Layout("scenery", (), ("by itself",), (), silent=True),)

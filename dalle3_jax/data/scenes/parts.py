@@ -200,6 +200,11 @@ def select_lettering(lettering: Lettering, config: Mapping[str, Any]) -> Letteri
 
 def world_errors(world: World) -> list[str]:
     """Errors that keep scenes of the world from being rendered."""
+    if not any(kind.weight for kind in world.kinds):
+        names = ", ".join(kind.name for kind in world.kinds)
+        return [
+            f"its kinds ({names}) are never shown: give one a weight, as in kinds = {{{world.kinds[0].name!r}: 1.0}}"
+        ]
     most = max(layout.concepts for kind in world.kinds if kind.weight for layout in kind.layouts)
     errors = [
         f"the style {style!r} has {len(rows)} concepts, and a scene may show {most} different ones"

@@ -7,7 +7,7 @@ from dalle3_jax.data.scenes.captions import make_captions
 from dalle3_jax.data.scenes.layouts import place_at
 from dalle3_jax.data.scenes.render import render_scene
 from dalle3_jax.data.scenes.scene import Scene, pixel_box, sample_scene
-from dalle3_jax.data.scenes.signs import sign_box
+from dalle3_jax.data.scenes.signs import letter_edges, sign_box
 from dalle3_jax.data.scenes.world import World
 
 
@@ -33,8 +33,9 @@ def record_labels(world: World, scene: Scene, height: int, width: int) -> dict[s
     """The labels of a picture, all that it shows, as plain JSON values.
 
     A box is (left, top, right, bottom) in fractions of the frame: the square that the sprite's longer side fills, or
-    what a word covers. `place` is where the object stands, words or not; `relation` is that of the first of two
-    different objects to the second, and "" in other kinds of scene.
+    what a word covers, whose letters begin and end at `edges` (fractions of the width). `place` is where the object
+    stands, words or not; `relation` is that of the first of two different objects to the second, and "" in other kinds
+    of scene.
     """
     objects = [
         {"concept": placed.concept, "tint": placed.tint, "place": place_at(placed.cell.x, placed.cell.y)}
@@ -44,6 +45,7 @@ def record_labels(world: World, scene: Scene, height: int, width: int) -> dict[s
     words = [
         {"text": word.text, "on": word.on, "colour": word.colour, "slot": word.slot}
         | {"box": box_fractions(sign_box(word, height, width), height, width)}
+        | {"edges": letter_edges(word, height, width)}
         for word in scene.words
     ]
     relation = scene.layout if scene.kind == "two" else ""

@@ -83,6 +83,14 @@ def sign_box(word: Word, height: int, width: int) -> tuple[int, int, int, int]:
     return left, max(middle - half_height, 0), right, min(middle + half_height, height)
 
 
+def letter_edges(word: Word, height: int, width: int) -> list[float]:
+    """The left edges of a word's letters, and the right one of the last: fractions of the frame's width."""
+    size = font_size(word.text, word.font, height, width, word.slot)
+    left, _, right, _ = sign_box(word, height, width)
+    begins = [pixel_width(word.text[:count], word.font, size) for count in range(len(word.text) + 1)]
+    return [((left + right - begins[-1]) / 2 + begin) / width for begin in begins]
+
+
 def paint_words(picture: UInt8[np.ndarray, "h w 3"], words: Sequence[Word]) -> UInt8[np.ndarray, "h w 3"]:
     """The picture with its words on it."""
     if not words:

@@ -105,6 +105,7 @@ CORES = {
         *("{a} between {b} and {c}", "{a} between {b} and {c}", "{a} in between {b} and {c}"),
         *("{b} and {c} with {a} between them", "{b}, {c} and {a} in the middle", "between {b} and {c}, {a}"),
     ),
+    "corners": ("{list}", "{list}", "{names}", "{list} in the corners", "{list}, one in each corner"),
     "anywhere": ("{list}", "{names}"),
     "sign": (
         *('a sign that says "{text}"', 'a sign saying "{text}"', 'the word "{text}"', '"{text}"', 'sign with "{text}"'),

@@ -17,6 +17,7 @@ from dalle3_jax.data.scenes.layouts import (
     SIGN,
     Layout,
     between_layouts,
+    corner_layouts,
     count_layouts,
     first_count_layouts,
     place_layouts,
@@ -62,9 +63,10 @@ WHOLE = World(
         whole_kind("single", 0.03, count_layouts()[:1], grammar.SINGLE),
         whole_kind("row", 0.15, row_layouts(3, 4, 5), grammar.ROW),
         whole_kind("between", 0.10, between_layouts(), grammar.BETWEEN),
-        # Of the whole world's parts only: what stands at an index of the whole hangs on these two weights.
+        # Of the whole world's parts only: what stands at an index of the whole hangs on these weights.
         Kind("sign", 0.0, SIGN, grammar.BARE),
         Kind("scenery", 0.0, SCENERY, grammar.BARE),
+        whole_kind("corners", 0.0, corner_layouts(0.48), grammar.CORNERS),
     ),
     places=place_layouts(0.56),
     held_out=read_held_out(FOLDER / "held_out_whole.json"),

@@ -1,17 +1,15 @@
 """The loss that trains a text side on labels first: what stands where is to be read from the text alone."""
 
-import dataclasses
-import math
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from dalle3_jax.training.tasks import Apply, EncodeLatents, EncodeText
-from dalle3_jax.typing import Array, Bool, Float, Int, Key, LossFn, Params
+from dalle3_jax.training.tasks import Apply, EncodeText
+from dalle3_jax.typing import Array, Float, Int, Key, LossFn, Params
 
-__all__ = ["NOTHING", "Appearance", "appearance_error", "bound_share", "layout_loss", "named_share"]
+__all__ = ["NOTHING", "bound_share", "layout_loss", "named_share"]
 
 
 NOTHING = 0
@@ -21,71 +19,45 @@ SHARE = 8.0
 """Of all cells together, beside one background: most of them show it."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Appearance:
-    """Latents of pictures, from which the text side learns what things look like beside what stands where.
+def layout_loss(encode_text: EncodeText, layout_head: Apply) -> LossFn:
+    """Cross entropy of every cell's class, of its tint and patch or of its letters, and of the background.
 
-    latent_head(params, tokens) gives latents. `latents` is the weight of their squared error in the loss, `objects`
-    that of a cell that shows an object in the error, beside 1 of any other.
-    """
-
-    encode_latents: EncodeLatents
-    latent_head: Apply
-    latents: float
-    objects: float
-
-
-def layout_loss(encode_text: EncodeText, layout_head: Apply, appearance: Appearance | None = None) -> LossFn:
-    """Cross entropy of every cell's class, of its tint where it shows an object, and of the background.
-
-    layout_head(params, tokens, vector) gives `LayoutLogits`. A batch holds `cells` and `tints` (b m) and `background`
-    (b) beside its captions. What a caption leaves open keeps its entropy, but a name is worth as much at any place: a
-    squared error of images would be owed to their backgrounds first, and a text side that earns that forgets names:
-    with `appearance` it is added to the labels, whose loss keeps them.
+    layout_head(params, tokens, vector) gives `LayoutLogits`. A batch holds `cells`, `tints` and `patches` (b m),
+    `letters` (b m 2) and `background` (b) beside its captions. What a caption leaves open keeps its entropy, but a name
+    is worth as much at any place: a squared error of images would be owed to their backgrounds first, and a text side
+    that earns that forgets names.
     """
 
     def loss_fn(params: Params, frozen: Params, batch: Mapping[str, Array], key: Key) -> tuple[Array, dict[str, Array]]:
         weights = {**frozen, **params}
         condition = encode_text(weights, batch)
         logits = layout_head(weights["layout_head"], condition.tokens, condition.vector)
-        shows = (batch["cells"] > NOTHING) & (batch["cells"] < logits.classes.shape[-1] - 1)
+        word = logits.classes.shape[-1] - 1
+        shows, reads = (batch["cells"] > NOTHING) & (batch["cells"] < word), batch["cells"] == word
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels
         share = SHARE / batch["cells"].shape[1]
         parts = {
             "cells": share * jnp.sum(cross_entropy(logits.classes, batch["cells"]), axis=1).mean(),
             "tints": share * jnp.sum(shows * cross_entropy(logits.tints, batch["tints"]), axis=1).mean(),
+            "patches": share * jnp.sum(shows * cross_entropy(logits.patches, batch["patches"]), axis=1).mean(),
+            "letters": share
+            * jnp.sum(reads[..., None] * cross_entropy(logits.letters, batch["letters"]), axis=(1, 2)).mean(),
             "background": cross_entropy(logits.backgrounds, batch["background"]).mean(),
         }
-        if appearance:
-            x0 = appearance.encode_latents(weights, batch)
-            latents = appearance.latent_head(weights["latent_head"], condition.tokens)
-            parts["latents"] = appearance.latents * appearance_error(latents, x0, shows, appearance.objects)
         shares = {
             "named": named_share(logits.classes, batch["cells"]),
             "bound": bound_share(logits.classes, batch["cells"]),
             "cells": jnp.mean(logits.classes.argmax(-1) == batch["cells"]),
             "backgrounds": jnp.mean(logits.backgrounds.argmax(-1) == batch["background"]),
         }
+        spelt = reads[..., None] & (batch["letters"] > 0)
+        shares["letters"] = jnp.sum(spelt & (logits.letters.argmax(-1) == batch["letters"])) / jnp.maximum(
+            spelt.sum(), 1
+        )
         losses = {f"loss_{name}": part for name, part in parts.items()}
         return sum(parts.values(), jnp.zeros((), jnp.float32)), {**losses, **shares}
 
     return loss_fn
-
-
-def appearance_error(
-    latents: Float[Array, "b h w c"], x0: Float[Array, "b h w c"], shows: Bool[Array, "b m"], objects: float
-) -> Float[Array, ""]:
-    """Mean squared error over cells, those that show an object counted `objects` times.
-
-    The cells are squares of latents, row by row over a grid of any shape; ValueError for m that are none.
-    """
-    (b, height, width, channels), cells = x0.shape, shows.shape[1]
-    side = math.isqrt(height * width // cells)
-    if not side or height % side or width % side or (height // side) * (width // side) != cells:
-        raise ValueError(f"{cells} cells are no squares of {height} x {width} latents: mend the layout head's grid")
-    squared = jnp.square(latents - x0).reshape(b, height // side, side, width // side, side, channels)
-    counted = jnp.where(shows, objects, 1.0)
-    return jnp.sum(counted * squared.mean(axis=(2, 4, 5)).reshape(b, -1)) / jnp.sum(counted)
 
 
 def named_share(logits: Float[Array, "b m k"], cells: Int[Array, "b m"]) -> Float[Array, ""]:

@@ -124,6 +124,7 @@ def test_nothing_said_leaves_everything():
         ),
         ({"kinds": ["crowd"], "backgrounds": ["moon"]}, "'moon' among its backgrounds.*'crowd' among its kinds"),
         ({"concepts": ["dog", "cat"]}, "the style '3d' has 2 concepts, and a scene may show 5 different ones"),
+        ({"kinds": ["sign"]}, r"its kinds \(sign\) are never shown: give one a weight, as in kinds = {'sign': 1.0}"),
         ({"kinds": {"one": 0}}, "kinds is .*none negative, not all zero"),
         ({"kinds": {"one": 2, "two": -1}}, "kinds is .*none negative, not all zero"),
         ({"words": 1.5, "tinted": -0.1}, r"tinted is -0.1: write a chance.*words is 1.5: write a chance in \[0, 1\]"),
@@ -227,3 +228,15 @@ def test_bare_backgrounds_are_no_part_of_what_is_held_out():
     assert [sample_scene(part, 0, i).kind for i in range(40)].count("scenery") > 10
     with pytest.raises(ValueError, match="no held_out scene of any kind: it shows bare backgrounds alone"):
         check_scenes(world_of({"kinds": {"scenery": 1}}), "held_out")
+
+
+def test_four_different_things_stand_in_the_corners_where_a_part_asks_for_them():
+    part = world_of({"kinds": {"corners": 1.0}, "words": 0, "snap": 8, "step": 16, "sizes": (1.0, 1.0)})
+    assert WHOLE.kind("corners").weight == 0
+    for index in range(20):
+        record = make_record(part, 0, index, 128, 128, render=False)
+        objects = record.labels["objects"]
+        assert [each["place"] for each in objects] == ["top left", "top right", "bottom left", "bottom right"]
+        assert len({each["concept"] for each in objects}) == 4
+        said = record.captions["descriptive"].lower()
+        assert all(each["concept"].lower() in said for each in objects), said

@@ -7,7 +7,7 @@ import pytest
 
 from dalle3_jax.data.scenes import FIRST, WHOLE, check_words, record_labels, render_scene, sample_scene, world_of
 from dalle3_jax.data.scenes.lettering import FONTS, INKS, SLOTS, Word, choose_case, sample_words
-from dalle3_jax.data.scenes.signs import COLOURS, font_size, paint_words, sign_box
+from dalle3_jax.data.scenes.signs import COLOURS, font_size, letter_edges, paint_words, sign_box
 
 SIZES = [(128, 128), (128, 224), (224, 128), (256, 256)]
 SPOKEN = [shown for index in range(300) if (shown := sample_scene(WHOLE, 5, index)).words]
@@ -110,3 +110,17 @@ def test_words_come_in_capitals_with_a_capital_and_small():
     drawn = [choose_case("tea", index) for index in range(1_000)]
     shares = {text: drawn.count(text) / 1_000 for text in set(drawn)}
     assert shares == pytest.approx({"TEA": 0.5, "Tea": 0.25, "tea": 0.25}, abs=0.05)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_a_letter_is_inked_between_its_edges(index):
+    word, other = (
+        Word(text, "top", "sign", "black", "SpaceMono") for text in ("MMMM", "MMMM"[:index] + "i" + "MMM"[index:])
+    )
+    blank = np.full((128, 128, 3), 200, np.uint8)
+    changed = (paint_words(blank, [word]) != paint_words(blank, [other])).any(axis=(0, 2))
+    edges = np.array(letter_edges(word, 128, 128)) * 128
+    assert len(edges) == 5
+    columns = np.flatnonzero(changed)
+    assert edges[index] - 1 <= columns[0] < columns[-1] <= edges[index + 1] + 1
+    np.testing.assert_allclose((edges[0] + edges[-1]) / 2, 64, atol=1)

@@ -1,0 +1,43 @@
+"""The stage `drawing`, and a base model that goes on with it: labels first, then the captions that say the same."""
+
+import numpy as np
+
+from dalle3_jax.checkpoints.releases import load_release
+from dalle3_jax.pipeline import Pipeline
+from tests.stages.test_train import metrics
+from tests.stages.untrained import run_stage, write_untrained
+
+
+def test_a_unet_learns_from_labels_and_then_reads_captions_through_the_layout_head(tmp_path):
+    write_untrained(tmp_path)
+    steps = ("--config.train.steps=60", "--config.train.log_every=10", "--config.train.learning_rate=0.01")
+    code, error = run_stage(tmp_path, "drawing", *steps, "--config.data.records=8", "--config.sample.every=60")
+    assert code == 0, error
+    figures = [line["loss"] for line in metrics(tmp_path / "drawing") if "loss" in line]
+    assert figures[-1] < figures[0]
+    assert {path.name for path in (tmp_path / "drawing" / "samples").iterdir()} == {"00000000.png", "00000060.png"}
+    release = load_release(tmp_path / "drawing" / "release")
+    assert set(release.modules) == {"unet", "layout_encoder", "vae"}
+    assert len(release.modules["layout_encoder"].concepts) == 48
+    assert np.abs(release.params["layout_encoder"]["text_tokens"]["kernel"]).max() == 0
+
+    code, error = run_stage(tmp_path, "captioned")
+    assert (code, "init names 'layout'" in error) == (2, True)
+    assert run_stage(tmp_path, "layout")[0] == 0
+    code, error = run_stage(tmp_path, "captioned", "--config.train.learning_rate=0.01")
+    assert code == 0, error
+    pipeline = Pipeline.load(tmp_path / "base" / "release")
+    assert {"layout_head", "layout_encoder"} <= set(pipeline.release.modules)
+    assert np.abs(pipeline.release.params["layout_encoder"]["text_tokens"]["kernel"]).max() > 0
+    one, other = (np.asarray(pipeline([prompt], seed=1)[0].image) for prompt in ("a panda", "two owls"))
+    assert (one != other).any()
+
+
+def test_what_the_stage_lacks_is_named_before_anything_is_trained(tmp_path):
+    write_untrained(tmp_path)
+    code, error = run_stage(tmp_path, "drawing", "--config.model.layout_encoder.grid=(1, 4)")
+    assert code == 2
+    assert "layout_encoder.grid is (1, 4), unet.grid (2, 2)" in error
+    code, error = run_stage(tmp_path, "drawing", "--config.train.objective.blurred=1.5")
+    assert code == 2
+    assert "blurred is 1.5" in error
