@@ -120,7 +120,7 @@ def names():
     c.model.layout_head = {"grid": (8, 8)}
     c.data.text_length = 64
     c.data.captions = {"descriptive": 0.3, "prompt": 0.6, "short": 0.1, "alt": 0.0}
-    c.train.steps = 3_200
+    c.train.steps = 1_700
     c.sample.every = 400
     return c
 

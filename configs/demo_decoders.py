@@ -70,6 +70,7 @@ def refiner():
     c.train.trainable = ("refiner",)
     begin_with_base(c)
     set_caption_data(c)
+    c.data.part = GRID_PART
     c.model.refiner = {
         **common.PLAIN_DECODER,
         "channels": (40, 48),

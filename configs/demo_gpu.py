@@ -1,6 +1,7 @@
-"""The demo model on one GPU: `make demo DEMO=gpu`, or the commands of configs/demo.py with this file's name.
+"""The demo model on one GPU: `make demo DEMO=gpu`, or commands of configs/demo.py with this file's name.
 
-What differs from it: bfloat16, large batches, and more of them. Not yet run on one.
+It has the stages of the base model, of the decoders and of the upscaler. What differs from the CPU's:
+bfloat16, large batches, and more of them. Not yet run on one.
 """
 
 import functools

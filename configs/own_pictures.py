@@ -34,6 +34,7 @@ def base():
     c.model.unet = demo.drawing().model.unet
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "text"
     c.train.trainable = ("text_encoder", "glyph_encoder", "xfnet", "unet")
+    c.train.steps = 40_000
     c.train.rates = {"text_encoder": 0.5, "glyph_encoder": 0.5, "xfnet": 0.5}
     return c
 

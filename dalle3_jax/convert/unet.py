@@ -284,7 +284,7 @@ def _read_embedding_ratio(options: Mapping[str, Any], top: int, errors: list[str
 def _inexpressible_fields(unet: UNet) -> Sequence[str]:
     """The fields that diffusers has no option for."""
     supported: dict[str, Any] = {"qk_norm": False, "size_ids": (0, SIZE_IDS, REFINER_SIZE_IDS) if unet.pooled else 0}
-    supported |= {"patch": 1, "norm": "group"}
+    supported |= {"patch": 1, "norm": "group", "grid": None}
     if unet.time_conditioning == "scale_shift":
         supported |= {"modulate_first": False, "affine": True}
     if depth := unet.levels[-1].depth:

@@ -266,8 +266,16 @@ def network_errors(config: ConfigDict) -> Iterator[str]:
                     yield f"model.unet level {place} has {level.channels} channels, no multiple of its {parts} {field}"
         if not unet.levels:
             yield "model.unet.levels is empty: give at least one level"
+    for component, module in modules.items():
+        if (grid := getattr(module, "grid", None)) is not None and not is_grid(grid):
+            yield f"model.{component}.grid is {grid!r}: give its rows and columns, two whole numbers of at least 1"
     if (xfnet := modules.get("xfnet")) and xfnet.width % xfnet.heads:
         yield f"model.xfnet.width is {xfnet.width}: it must be a multiple of its {xfnet.heads} heads"
+
+
+def is_grid(value: Any) -> bool:
+    """Whether it is a number of rows and one of columns."""
+    return isinstance(value, tuple) and len(value) == 2 and all(map(integer_from(1), value))
 
 
 def diffusion_errors(config: ConfigDict) -> Iterator[str]:

@@ -112,6 +112,8 @@ def check_upscaler_network(module: Any, factor: int, latent: Latent | None) -> N
     channels, cells = (latent.channels, latent.factor) if latent else (3, 1)
     wanted = {"in_channels": channels + low_resolution_channels(factor, cells), "out_channels": channels}
     wrong = [f"{name} is {getattr(module, name)}, not {n}" for name, n in wanted.items() if getattr(module, name) != n]
+    if module.grid:
+        wrong.append(f"grid is {module.grid}, not None: it enlarges parts of pictures")
     if module.level_entries is None:
         wrong.append("level_entries is None, not 0 (noise levels as sinusoids) or the length of a table")
     if wrong:

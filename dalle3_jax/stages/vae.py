@@ -39,6 +39,7 @@ def vae_stage(
     networks.require("vae")
     module = networks.modules["vae"]
     encode, decode = (functools.partial(apply_network, module, method=method) for method in ("encode", "decode"))
+    compiled_decode = jax.jit(decode)
     reconstruct = jax.jit(lambda params, images: apply_network(module, params, images)[0])
 
     def preview(ema: Params, path: Path, step: int) -> Mapping[str, float]:
@@ -56,7 +57,7 @@ def vae_stage(
         def effects() -> tuple[float, ...]:
             images = next(inputs.image_batches(config, inputs.STATISTICS_BATCH, "train"))
             latents = programs.encode_images(ema["vae"], images, vae=module)
-            return measure_pixel_effects(jax.jit(functools.partial(decode, ema["vae"])), latents, deviation)
+            return measure_pixel_effects(functools.partial(compiled_decode, ema["vae"]), latents, deviation)
 
         latent = Latent(module.latent_channels, module.factor, shift, latent_scales(deviation, effects, scale))
         return Release({"vae": module}, {"vae": ema["vae"]}, latent, training=training_metadata(config, step))

@@ -261,9 +261,9 @@ def test_options_that_do_not_go_together_are_named(options, named):
 
 
 def test_what_diffusers_cannot_express_is_named_at_once():
-    module = UNet((Level(32, depth=2),), qk_norm=True, size_ids=4, middle_depth=1, patch=2, norm="rms")
+    module = UNet((Level(32, depth=2),), qk_norm=True, size_ids=4, middle_depth=1, patch=2, norm="rms", grid=(2, 2))
     with pytest.raises(ValueError, match="as UNet2DConditionModel") as error:
         unet.LAYOUT.config(module)
     names = ("qk_norm=True", "size_ids=4", "modulate_first=True", "affine=False", "middle_depth=1 (supported: 2)")
-    for named in (*names, "context_width=0", "vector_width=0", "patch=2", "norm='rms'"):
+    for named in (*names, "context_width=0", "vector_width=0", "patch=2", "norm='rms'", "grid=(2, 2)"):
         assert named in str(error.value)

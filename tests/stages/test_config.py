@@ -6,7 +6,7 @@ import pytest
 
 from configs import tiny
 from dalle3_jax.loading.locate import find_release
-from dalle3_jax.stages.config import check_unchanged, load_config, plain_config
+from dalle3_jax.stages.config import check_unchanged, is_grid, load_config, plain_config
 
 
 def test_a_key_of_the_data_that_an_older_run_did_not_have_counts_as_its_default(tmp_path):
@@ -33,3 +33,9 @@ def test_a_home_folder_is_meant_by_its_sign_behind_an_equals_sign_too(tmp_path, 
     (tmp_path / "release").mkdir()
     (tmp_path / "release" / "model.json").write_text("{}")
     assert find_release("~/release") == tmp_path / "release"
+
+
+@pytest.mark.parametrize("value", [8, (2, 2, 1), (4,), (2.0, 2.0), (True, 2), (0, 4), "ab"])
+def test_a_grid_is_rows_and_columns(value):
+    assert is_grid((2, 3))
+    assert not is_grid(value)

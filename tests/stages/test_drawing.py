@@ -38,6 +38,13 @@ def test_what_the_stage_lacks_is_named_before_anything_is_trained(tmp_path):
     code, error = run_stage(tmp_path, "drawing", "--config.model.layout_encoder.grid=(1, 4)")
     assert code == 2
     assert "layout_encoder.grid is (1, 4), unet.grid (2, 2)" in error
+    for wrong in ("(-2, -2)", "(0, 4)"):
+        code, error = run_stage(tmp_path, "drawing", f"--config.model.unet.grid={wrong}")
+        assert code == 2
+        assert f"model.unet.grid is {wrong}: give its rows and columns" in error
+    code, error = run_stage(tmp_path, "base", "--config.model.unet.grid=(2, 2)")
+    assert code == 2
+    assert "unet.grid (2, 2) wants an xfnet of kind resampler with 4 queries" in error
     code, error = run_stage(tmp_path, "drawing", "--config.train.objective.blurred=1.5")
     assert code == 2
     assert "blurred is 1.5" in error

@@ -21,9 +21,10 @@ def world_of(config: str | Mapping[str, Any]) -> World:
     `kinds` (names to keep, or name -> weight), `words` (the chance that a scene is to have drawn words, which are
     left out where they leave objects no room; 0: none), `longest_word` (letters), `invented` (the share of words
     that are random letters), `tinted` (a chance), `snap` and `step` (pixels: the grid on which things stand, and
-    that of their sides), `sizes` (the smallest and the largest factor of a side: equal, each layout has one),
-    `packs` (folders of further sprites, which `scripts/add_sprites.py` writes: their styles join ours). What is
-    held out of a world is held out of its parts. Raises ValueError with everything that makes no sense.
+    that of their sides), `excess` (the fraction by which a side may be too large for the sake of that), `sizes` (the
+    smallest and the largest factor of a side: equal, each layout has one), `packs` (folders of further sprites, which
+    `scripts/add_sprites.py` writes: their styles join ours). What is held out of a world is held out of its parts.
+    Raises ValueError with everything that makes no sense.
     """
     described = loads(dumps(config, default=to_plain), parse_int=float)  # 1 and 1.0 are one number
     if isinstance(described, dict):
@@ -108,6 +109,7 @@ KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "tinted": (is_chance, "write a chance in [0, 1]"),
     "snap": (is_length, "write a whole number of pixels"),
     "step": (is_length, "write a whole number of pixels"),
+    "excess": (is_chance, "write a fraction in [0, 1]"),
     "sizes": (are_factors, "write the smallest and the largest factor, both in (0, 1]"),
 }
 """What a description may say: whether a value of JSON suits the key, and what would."""
@@ -167,6 +169,7 @@ def select_part(world: World, config: Mapping[str, Any]) -> World:
         tinted=config.get("tinted", world.tinted),
         snap=int(config.get("snap", world.snap)),
         step=int(config.get("step", world.step)),
+        excess=config.get("excess", world.excess),
         sizes=tuple(config.get("sizes", world.sizes)),
         lettering=world.lettering and select_lettering(world.lettering, config),
     )

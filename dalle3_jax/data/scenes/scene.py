@@ -146,7 +146,7 @@ def jitter_cells(world: World, layout: Layout, words: tuple[Word, ...], *key: ob
     top, bottom = free_band(words)
     height = bottom - top
     smallest, largest = world.sizes
-    factor = smallest + (largest - smallest) * uniform(*key, "size") if largest > smallest else 1.0
+    factor = smallest + (largest - smallest) * uniform(*key, "size") if largest > smallest else smallest
     for i, cell in enumerate(layout.cells):
         if words:
             cell = replace(cell, y=top + cell.y * height, size=min(cell.size, height / layout.tiers))
@@ -169,8 +169,10 @@ def pixel_box(world: World, cell: Cell, height: int, width: int) -> Box:
 
     The cell lies on the world's grid and inside the frame; the sprite keeps the world's margin within it.
     """
-    snap, step = world.snap, world.step
-    side = max(step, round(cell.size * min(height, width) / step) * step)
+    snap, step, wanted = world.snap, world.step, cell.size * min(height, width)
+    side = max(step, round(wanted / step) * step)
+    if side > (1.0 + world.excess) * wanted:
+        side = max(snap, round(wanted / snap) * snap)
     left = min(max(round((cell.x * width - side / 2) / snap) * snap, 0), max(width - side, 0))
     top = min(max(round((cell.y * height - side / 2) / snap) * snap, 0), max(height - side, 0))
     margin = round(side * world.margin)

@@ -84,7 +84,8 @@ class Lettering:
 class World:
     """All that a scene may be.
 
-    `snap` is the grid of the cells in pixels and `step` that of their sides; `margin` what a sprite leaves free on each
+    `snap` is the grid of the cells in pixels and `step` that of their sides; where a side would be larger by more than
+    `excess` (a fraction) for that, it is one of the grid of the cells. `margin` what a sprite leaves free on each
     side of its cell (a fraction of the cell), `jitter` how far a cell may stray (a fraction of the frame), `sizes` the
     factors between which its side may change, `tinted` how often an object that can have a colour of its own gets one,
     `places` the ways to name a place and `grammar` the sentences that all kinds share. `digest` tells a part of a world
@@ -103,6 +104,7 @@ class World:
     grammar: Patterns = field(default_factory=dict, hash=False)
     snap: int = 8
     step: int = 8
+    excess: float = 1.0
     margin: float = 1 / 16
     jitter: float = 0.0
     sizes: tuple[float, float] = (1.0, 1.0)

@@ -35,9 +35,10 @@ class ScenesSource:
         """Refuses an unknown world, one without scenes of the split, and words that do not fit the pictures."""
         sizes = self.frames or ((self.height, self.width),)
         for height, width in sizes:
-            least = max(8, self.resolved_world.step)
-            if min(height, width) < least:
-                raise ValueError(f"pictures of {width}x{height}: both sides must be at least {least}")
+            step = self.resolved_world.step
+            if min(height, width) < max(8, step):
+                cause = f" {step}, the step in which its things are sized" if step > 8 else " 8"
+                raise ValueError(f"pictures of {width}x{height}: both sides must be at least{cause}")
         # Of several frames the widest takes the words that are too long for the others.
         check_words(self.resolved_world, *max(sizes, key=lambda size: size[1]))
         check_scenes(self.resolved_world, self.split)

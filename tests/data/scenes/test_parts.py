@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import common
+from configs.demo_world import GRID_PART, PART
 from dalle3_jax.data.batches import open_source
 from dalle3_jax.data.scenes import FIRST, SCATTERED, WHOLE, make_record, sample_scene, world_of
 from dalle3_jax.data.scenes.scene import SPLITS, check_scenes, pixel_box
@@ -59,8 +60,28 @@ def test_things_stand_on_a_grid_in_sizes_of_its_own():
     margin = round(64 * world.margin)
     assert {(right - left, bottom - top) for left, top, right, bottom in boxes} == {(64 - 2 * margin,) * 2}
     assert {(left - margin) % 8 for left, *_ in boxes} == {(top - margin) % 8 for _, top, *_ in boxes} == {0}
-    with pytest.raises(ValueError, match="pictures of 128x24: both sides must be at least 32"):
+    with pytest.raises(ValueError, match="pictures of 128x24: both sides must be at least 32, the step in which its"):
         ScenesSource({"step": 32, "words": 0}, height=24)
+    with pytest.raises(ValueError, match="pictures of 128x4: both sides must be at least 8"):
+        ScenesSource({"words": 0}, height=4)
+
+
+def test_a_smaller_size_that_all_layouts_share_is_that_of_their_things():
+    whole, half = (world_of({"sizes": [size, size], "kinds": ["one"], "words": 0}) for size in (1.0, 0.5))
+    sides = [{p.cell.size for i in range(20) for p in sample_scene(world, 0, i).objects} for world in (whole, half)]
+    assert sides == [{0.56}, {0.28}]
+
+
+@pytest.mark.parametrize("part", [GRID_PART, PART], ids=["grid", "part"])
+def test_things_in_lines_do_not_cover_each_other(part):
+    """But for the noise of their places, which the grid leaves none of."""
+    world = world_of({**part, "kinds": {"row": 1.0, "between": 1.0, "corners": 1.0}, "words": 0})
+    for index in range(200):
+        boxes = [pixel_box(world, each.cell, 128, 128) for each in sample_scene(world, 0, index).objects]
+        for i, (left, top, right, bottom) in enumerate(boxes):
+            for other in boxes[:i]:
+                covered = min(right, other[2]) - max(left, other[0]), min(bottom, other[3]) - max(top, other[1])
+                assert min(covered) <= 2, boxes
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
