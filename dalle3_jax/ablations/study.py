@@ -189,7 +189,7 @@ def stage_errors(config: ConfigDict, workdir: Path, earlier: list[str]) -> list[
 
     def diffusion() -> None:
         section = plain_config(config.model.diffusion)
-        prediction.check_prediction(schedules.build_schedule(**section["schedule"]), section["prediction"])
+        prediction.check_prediction(schedules.build_schedule(section["schedule"]), section["prediction"])
 
     checks: list[Callable[[], Any]] = [
         lambda: check_stage_config(config, STAGES),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 
@@ -42,7 +43,7 @@ class Clipping:
         return jnp.clip(x0, -cut, cut) / cut
 
 
-def build_clipping(**fields: float) -> Clipping:
+def build_clipping(fields: Mapping[str, float]) -> Clipping:
     """The clipping of these fields, as a release names them; ValueError for others, and for no bounds."""
     known = [field.name for field in dataclasses.fields(Clipping)]
     if unknown := sorted(set(fields) - set(known)):

@@ -7,7 +7,8 @@ At t = 0 every schedule is clean: alpha 1, sigma 0, logsnr +inf. At t = 1 logsnr
 import dataclasses
 import itertools
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -160,10 +161,11 @@ class ScaledLinear:
 Schedule = Cosine | ScaledLinear
 
 
-def build_schedule(name: str, **fields: float | int) -> Schedule:
-    """Return the schedule called `name`, "cosine" or "scaled_linear"; ValueError if name or a field is unknown."""
+def build_schedule(section: Mapping[str, Any]) -> Schedule:
+    """The schedule of a section: its `name`, "cosine" or "scaled_linear", and its fields; ValueError for any other."""
     schedules = {"cosine": Cosine, "scaled_linear": ScaledLinear}
-    if name not in schedules:
+    fields = {key: value for key, value in section.items() if key != "name"}
+    if (name := section.get("name")) not in schedules:
         raise ValueError(f"unknown schedule {name!r}: choose one of {', '.join(schedules)}")
     known = [field.name for field in dataclasses.fields(schedules[name])]
     if unknown := sorted(set(fields) - set(known)):

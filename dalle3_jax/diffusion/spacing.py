@@ -4,6 +4,8 @@ A schedule with a table of N entries has entry i at t = (i + 1) / N; where it ha
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,12 +52,12 @@ class Spacing:
     original_steps: int = 50
 
 
-def build_spacing(**fields: str | int | bool) -> Spacing:
+def build_spacing(fields: Mapping[str, Any]) -> Spacing:
     """The spacing with these fields, as a release names them; ValueError if a field or a kind is unknown."""
     known = [field.name for field in dataclasses.fields(Spacing)]
     if unknown := sorted(set(fields) - set(known)):
         raise ValueError(f"a spacing has no field {', '.join(unknown)}: it has {', '.join(known)}")
-    spacing = Spacing(**fields)  # pyright: ignore[reportArgumentType]
+    spacing = Spacing(**fields)
     for kind, kinds in ((spacing.kind, SPACINGS), (spacing.within, ("leading", "linspace", "trailing"))):
         if kind not in kinds:
             raise ValueError(f"unknown spacing {kind!r}: choose one of {', '.join(kinds)}")

@@ -89,11 +89,11 @@ class PipelineSpec:
         tokens = release.tokenizer and release.text.get("length")
         if release.latent is None or not release.diffusion or not (tokens or not reads_text(release.modules)):
             raise ValueError("this release makes no pictures: it lacks latent, diffusion, text length or tokenizer")
-        schedule = schedules.build_schedule(**release.diffusion["schedule"])
+        schedule = schedules.build_schedule(release.diffusion["schedule"])
         prediction.check_prediction(schedule, release.diffusion["prediction"])
         modules: dict[str, Any] = {part: release.modules[part] for part in parts}
         check_glyphs(modules, release.text.get("glyph_length", 0))
-        spacing = spacings.build_spacing(**release.diffusion.get("spacing", {}))
+        spacing = spacings.build_spacing(release.diffusion.get("spacing", {}))
         modules |= {"text_encoder": modules.get("text_encoder"), **image_prompt_modules(release)}
         return cls(
             **modules,
@@ -102,7 +102,7 @@ class PipelineSpec:
             latent=release.latent,
             spacing=spacing,
             rescaled=guidance.check_rescaled(release.diffusion.get("guidance_rescale_of", "v")),
-            clipping=build_clipping(**clipping) if (clipping := release.diffusion.get("clipping")) else None,
+            clipping=build_clipping(clipping) if (clipping := release.diffusion.get("clipping")) else None,
         )
 
     def capabilities(
@@ -193,7 +193,7 @@ class DecoderSpec:
         own = decoding.times if steps in (None, len(decoding.times)) else ()
         times = own or consistency.consistency_times(decoding.top, steps or decoding.steps)
         consistency.check_consistency_times(times, decoding.top)
-        schedule = schedules.build_schedule(**decoding.schedule)
+        schedule = schedules.build_schedule(decoding.schedule)
         prediction.check_prediction(schedule, decoding.prediction)
         sampler = {"consistency": "consistency", "diffusion": "ddim"}[decoding.kind]
         rest = decoding.clamp, decoding.temperature, decoding.network_latent

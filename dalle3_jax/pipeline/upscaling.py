@@ -69,7 +69,7 @@ class UpscalerSpec:
         """
         if settings.latent and vae is None:
             raise ValueError("this upscaler works in latents, and the VAE that decodes them is missing")
-        schedule = schedules.build_schedule(**settings.schedule)
+        schedule = schedules.build_schedule(settings.schedule)
         prediction.check_prediction(schedule, settings.prediction)
         steps, times, sampler, spacing = steps or settings.steps, (), settings.sampler, spacings.Spacing()
         if settings.kind == "consistency":
@@ -77,7 +77,7 @@ class UpscalerSpec:
             times, sampler = own or consistency.consistency_times(settings.top, steps), "consistency"
             consistency.check_consistency_times(times, settings.top)
         else:
-            spacing = spacings.build_spacing(**settings.spacing)
+            spacing = spacings.build_spacing(settings.spacing)
             if errors := spacings.spacing_errors(schedule, steps, spacing, sampler):
                 raise ValueError("; ".join(errors))
         return cls(
@@ -85,7 +85,7 @@ class UpscalerSpec:
             settings.factor,
             schedule,
             settings.prediction,
-            schedules.build_schedule(**settings.noise_schedule),
+            schedules.build_schedule(settings.noise_schedule),
             sampler,
             steps,
             spacing,

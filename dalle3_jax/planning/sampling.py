@@ -136,7 +136,7 @@ def sampling_programs(
     used: dict[str, Any] = {name: modules[name] for name in names}
     system = PipelineSpec(
         **used,
-        schedule=schedules.build_schedule(**plain_config(config.model.diffusion.schedule)),
+        schedule=schedules.build_schedule(plain_config(config.model.diffusion.schedule)),
         prediction=config.model.diffusion.prediction,
         latent=latent,
     )

@@ -83,7 +83,7 @@ def distill_base_stage(
     loss_fn = continuous_consistency_loss(
         base_task(networks, null),
         "unet",
-        schedule=schedules.build_schedule(**diffusion["schedule"]),
+        schedule=schedules.build_schedule(diffusion["schedule"]),
         predict=diffusion["prediction"],
         guidance_scales=guidance_scales,
         reads_scale=unet.guidance_width > 0,
@@ -105,7 +105,7 @@ def is_same_process(diffusion: Mapping[str, Any], other: Mapping[str, Any]) -> b
     """Whether two sections `diffusion` have the same schedule and prediction; one may be empty."""
     if not diffusion or diffusion["prediction"] != other["prediction"]:
         return False
-    return schedules.build_schedule(**diffusion["schedule"]) == schedules.build_schedule(**other["schedule"])
+    return schedules.build_schedule(diffusion["schedule"]) == schedules.build_schedule(other["schedule"])
 
 
 def assemble_base_stage(

@@ -284,7 +284,7 @@ def diffusion_errors(config: ConfigDict) -> Iterator[str]:
     if unknown := section.keys() - {*DIFFUSION, "weighting"}:
         yield f"model.diffusion has {', '.join(sorted(unknown))}: it has {', '.join((*DIFFUSION, 'weighting'))}"
     try:
-        schedule = schedules.build_schedule(**section["schedule"])
+        schedule = schedules.build_schedule(section["schedule"])
         prediction.check_prediction(schedule, section["prediction"])
     except (ValueError, TypeError, KeyError) as error:
         yield f"model.diffusion: {error}"

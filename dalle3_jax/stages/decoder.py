@@ -70,7 +70,7 @@ def distill_decoder_stage(
     loss_fn = consistency_loss(
         task,
         component,
-        schedule=schedules.build_schedule(**decoding.schedule),
+        schedule=schedules.build_schedule(decoding.schedule),
         predict=decoding.prediction,
         top=top,
         parts=parts,
@@ -96,7 +96,7 @@ def decoder_task(context: Context, component: str, crop: int, perturbation: task
     base = None
     if perturbation.resampled:
         diffusion = networks.releases["unet"].diffusion
-        schedule = schedules.build_schedule(**diffusion["schedule"])
+        schedule = schedules.build_schedule(diffusion["schedule"])
         base = tasks.BaseModel(networks.encode_text, networks.unet, schedule, diffusion["prediction"])
     return tasks.latent_decoder(
         networks.encode_latents,

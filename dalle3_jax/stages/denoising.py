@@ -31,7 +31,7 @@ def denoising_loss(
     context: Context, task: tasks.MakeTask, component: str, diffusion: Mapping[str, Any], time_shift: float
 ) -> LossFn:
     """The loss of a component that learns a task, of the schedule and the prediction that `diffusion` names."""
-    schedule = schedules.build_schedule(**diffusion["schedule"])
+    schedule = schedules.build_schedule(diffusion["schedule"])
     prediction.check_prediction(schedule, diffusion["prediction"])
     return diffusion_loss(
         task,

@@ -50,7 +50,7 @@ def drawing_stage(context: Context, *, time_shift: float = 1.0, blurred: float =
         blurred=blurred,
         forgotten=config.data.dropout,
     )
-    schedule = schedules.build_schedule(**diffusion["schedule"])
+    schedule = schedules.build_schedule(diffusion["schedule"])
     step = samplers.find_step(config.sample.sampler, diffusion["prediction"])
     times = sampling_times(schedule, config.sample.steps, sampler=config.sample.sampler)
 

@@ -69,7 +69,7 @@ def distill_upscaler_stage(
     loss_fn = consistency_loss(
         upscaler_task(context, settings, null),
         "upscaler",
-        schedule=schedules.build_schedule(**settings.schedule),
+        schedule=schedules.build_schedule(settings.schedule),
         predict=settings.prediction,
         top=top,
         parts=parts,
@@ -139,7 +139,7 @@ def upscaler_task(
     return tasks.upscale(
         networks.encode_text,
         functools.partial(apply_upscaler, module),
-        noise_schedule=schedules.build_schedule(**settings.noise_schedule),
+        noise_schedule=schedules.build_schedule(settings.noise_schedule),
         most_noise=settings.most_noise / 1000,
         encode_latents=networks.encode_latents if settings.latent else None,
         null=null,

@@ -93,7 +93,7 @@ def unet(release: Release, apply: Apply, given: Arrays, folder: Path) -> Arrays:
     if not (folder / "scheduler_config.json").is_file():
         return {"output": apply(given["x"], given["t"], condition, sizes)}
     diffusion, _ = schedulers.read_scheduler(read_json(folder / "scheduler_config.json"))
-    schedule = schedules.build_schedule(**diffusion["schedule"])
+    schedule = schedules.build_schedule(diffusion["schedule"])
     denoise = prediction.denoiser(lambda x, t: apply(x, t, condition, sizes), schedule, diffusion["prediction"])
     return {"x0": denoise(given["x"], (given["t"] + 1) / 1000)}
 
@@ -103,7 +103,7 @@ def consistency(release: Release, apply: Apply, given: Arrays, folder: Path) -> 
     decoding = release.decoders["decoder"]
     latents, schedule = (
         decoding.network_latent.normalise(given["latents"]),
-        schedules.build_schedule(**decoding.schedule),
+        schedules.build_schedule(decoding.schedule),
     )
     denoise = prediction.denoiser(lambda x, t: apply(x, t, latents), schedule, decoding.prediction)
     first, second = (jnp.full(1, t) for t in decoding.times)

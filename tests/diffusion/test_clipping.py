@@ -9,7 +9,7 @@ from dalle3_jax.convert.scheduler_options import SCHEDULERS
 from dalle3_jax.diffusion import samplers, schedules
 from dalle3_jax.diffusion.clipping import CLIPPED_SAMPLERS, THRESHOLDED_SAMPLERS, Clipping, build_clipping
 
-SCHEDULE = schedules.build_schedule(name="cosine")
+SCHEDULE = schedules.build_schedule({"name": "cosine"})
 KEYS = jax.random.split(jax.random.key(1), 2)
 X = jax.random.normal(jax.random.key(0), (2, 3, 4, 2)) * jnp.array([0.2, 3.0])[:, None, None, None]
 
@@ -70,9 +70,9 @@ def test_ddim_keeps_the_noise_of_the_estimate_before_it_was_cut():
 @pytest.mark.parametrize("fields", [{"bound": 0.0}, {"bound": float("inf")}, {"quantile": 1.5}, {"quantile": -0.1}])
 def test_what_is_no_bound_is_refused(fields):
     with pytest.raises(ValueError, match="a bound above 0"):
-        build_clipping(**fields)
+        build_clipping(fields)
 
 
 def test_a_field_that_clipping_lacks_is_named():
     with pytest.raises(ValueError, match="clipping has no field floor: it has bound, quantile"):
-        build_clipping(bound=1.0, floor=0.1)
+        build_clipping({"bound": 1.0, "floor": 0.1})

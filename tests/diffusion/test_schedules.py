@@ -112,16 +112,18 @@ def test_every_shape_of_t_and_jit_agree(schedule):
 
 
 def test_build_makes_what_a_release_names():
-    assert schedules.build_schedule("cosine") == Cosine()
-    assert schedules.build_schedule("scaled_linear", beta_end=0.02) == ScaledLinear(beta_end=0.02)
-    assert hash(ScaledLinear(beta_end=0.02)) == hash(schedules.build_schedule("scaled_linear", beta_end=0.02))
+    assert schedules.build_schedule({"name": "cosine"}) == Cosine()
+    assert schedules.build_schedule({"name": "scaled_linear", "beta_end": 0.02}) == ScaledLinear(beta_end=0.02)
+    assert hash(ScaledLinear(beta_end=0.02)) == hash(
+        schedules.build_schedule({"name": "scaled_linear", "beta_end": 0.02})
+    )
 
 
 def test_build_refuses_what_it_does_not_know():
     with pytest.raises(ValueError, match=r"'linear'.*cosine, scaled_linear"):
-        schedules.build_schedule("linear")
+        schedules.build_schedule({"name": "linear"})
     with pytest.raises(ValueError, match=r"beta_begin, betas.*beta_start, beta_end"):
-        schedules.build_schedule("scaled_linear", betas=1, beta_begin=0.1)
+        schedules.build_schedule({"name": "scaled_linear", "betas": 1, "beta_begin": 0.1})
 
 
 def test_a_cosine_schedule_tells_networks_times_of_its_scale():

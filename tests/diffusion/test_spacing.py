@@ -119,11 +119,11 @@ def test_bad_times_are_refused():
 
 
 def test_build_makes_what_a_release_names_and_refuses_the_rest():
-    assert laid.build_spacing() == Spacing()
-    assert laid.build_spacing(kind="leading", offset=1, clean=False) == Spacing("leading", 1, clean=False)
+    assert laid.build_spacing({}) == Spacing()
+    assert laid.build_spacing({"kind": "leading", "offset": 1, "clean": False}) == Spacing("leading", 1, clean=False)
     with pytest.raises(ValueError, match=r"no field rho.*kind, offset, clean, within"):
-        laid.build_spacing(kind="karras", rho=7)
+        laid.build_spacing({"kind": "karras", "rho": 7})
     with pytest.raises(ValueError, match=r"'karras'.*leading, linspace, trailing"):
-        laid.build_spacing(kind="karras", within="karras")
+        laid.build_spacing({"kind": "karras", "within": "karras"})
     with pytest.raises(ValueError, match="'even'"):
-        laid.build_spacing(kind="even")
+        laid.build_spacing({"kind": "even"})

@@ -118,7 +118,7 @@ def compare(sampler, steps, agree, monkeypatch, limit=1e-4, told_within=1e-3, cl
     scheduler = scheduler_of(sampler, **options)
     diffusion, sampling = schedulers.read_scheduler(json.loads(scheduler.to_json_string()))
     assert sampling == {"sampler": sampler}
-    schedule, spacing = schedules.build_schedule(**diffusion["schedule"]), laid.build_spacing(**diffusion["spacing"])
+    schedule, spacing = schedules.build_schedule(diffusion["schedule"]), laid.build_spacing(diffusion["spacing"])
     times = laid.sampling_times(schedule, steps, spacing, sampler)
     keys = jax.random.split(jax.random.key(0), 2)
     fresh = [keys, *(jax.vmap(jax.random.fold_in, (0, None))(keys, index) for index in range(steps))]
@@ -129,7 +129,7 @@ def compare(sampler, steps, agree, monkeypatch, limit=1e-4, told_within=1e-3, cl
     state = samplers.initial_state(laid.initial_noise_std(schedule, steps, spacing, sampler) * fresh[0])
     padded = jnp.pad(times, (0, MOST + 1 - len(times)))
     clipping = clipping or diffusion.get("clipping")
-    step = samplers.find_step(sampler, diffusion["prediction"], build_clipping(**clipping) if clipping else None)
+    step = samplers.find_step(sampler, diffusion["prediction"], build_clipping(clipping) if clipping else None)
     for index, x in enumerate(states):
         agree(state.x, x, limit)
         if index < steps:
@@ -228,7 +228,7 @@ def test_pndm_that_begins_by_runge_kutta(kind, spacing, steps, agree):
 def compare_pndm(own, kind, spacing, steps, agree):
     scheduler = PNDMScheduler(**BETAS, **KINDS[kind], **SPACINGS[spacing], **own)
     diffusion, sampling = schedulers.read_scheduler(json.loads(scheduler.to_json_string()))
-    schedule, spaced = schedules.build_schedule(**diffusion["schedule"]), laid.build_spacing(**diffusion["spacing"])
+    schedule, spaced = schedules.build_schedule(diffusion["schedule"]), laid.build_spacing(diffusion["spacing"])
     assert sampling == {"sampler": "pndm" if own else "pndm_prk"}
     keys = jax.random.split(jax.random.key(0), 2)
     first = samplers.noise(keys, SHAPE)
