@@ -12,6 +12,7 @@ from PIL import Image
 
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.data.records import Record
+from dalle3_jax.data.scenes.record import squared_labels
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.models.layout_encoder import LayoutEncoder
 from dalle3_jax.models.layout_head import HALVES, LETTERS, PATCHES, LayoutHead
@@ -83,7 +84,10 @@ def check_layout_config(context: Context, head: LayoutHead) -> None:
 
 
 def layout_targets(head: LayoutHead | LayoutEncoder) -> Callable[[Record], Mapping[str, np.ndarray]]:
-    """From a record to what `training.objectives.layout` wants of it: a later object hides an earlier one."""
+    """From a record to what `training.objectives.layout` wants of it, in a square frame whatever the record's is.
+
+    A later object hides an earlier one.
+    """
     classes = {name: NOTHING + 1 + i for i, name in enumerate(head.concepts)}
     tints, backgrounds = ({name: i for i, name in enumerate(names)} for names in (head.tints, head.backgrounds))
     word = len(head.concepts) + 1
@@ -91,16 +95,17 @@ def layout_targets(head: LayoutHead | LayoutEncoder) -> Callable[[Record], Mappi
     def targets(record: Record) -> dict[str, np.ndarray]:
         cells, colours = np.full(head.grid, NOTHING, np.int32), np.zeros(head.grid, np.int32)
         patches = np.zeros(head.grid, np.int32)
-        for placed in record.labels["objects"]:
+        labels = squared_labels(record.labels, record.height, record.width)
+        for placed in labels["objects"]:
             area = covered_cells(placed["box"], head.grid)
             cells[area], colours[area] = classes[placed["concept"]], tints[placed.get("tint") or NATURAL]
             patches[area] = covered_patches(placed["box"], area, head.grid)
         letters = np.zeros((*head.grid, HALVES), np.int32)
-        for written in record.labels["words"]:
+        for written in labels["words"]:
             rows, columns = covered_cells(written["box"], head.grid)
             cells[rows, columns] = word
             letters[rows] = letters_of_halves(written, head.grid[1])
-        background = np.array(backgrounds[record.labels["background"]], np.int32)
+        background = np.array(backgrounds[labels["background"]], np.int32)
         maps = {"cells": cells, "tints": colours, "patches": patches}
         flat = {name: each.reshape(-1) for name, each in maps.items()}
         return {**flat, "letters": letters.reshape(-1, HALVES), "background": background}

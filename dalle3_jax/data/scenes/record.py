@@ -1,5 +1,6 @@
 """The record at an index of a world."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from dalle3_jax.data.records import Record
@@ -7,7 +8,7 @@ from dalle3_jax.data.scenes.captions import make_captions
 from dalle3_jax.data.scenes.layouts import place_at
 from dalle3_jax.data.scenes.render import render_scene
 from dalle3_jax.data.scenes.scene import Scene, pixel_box, sample_scene
-from dalle3_jax.data.scenes.signs import letter_edges, sign_box
+from dalle3_jax.data.scenes.signs import letter_edges, sign_box, square_word
 from dalle3_jax.data.scenes.world import World
 
 
@@ -57,3 +58,23 @@ def box_fractions(box: tuple[int, int, int, int], height: int, width: int) -> li
     """A box in pixels as fractions of the frame."""
     left, top, right, bottom = box
     return [left / width, top / height, right / width, bottom / height]
+
+
+def squared_labels(labels: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+    """The labels of the same scene in a square frame, from those of a frame of any shape (height, width).
+
+    Centres are fractions of the frame and stay; sides are fractions of its smaller side, and the size of a word's
+    letters is what its band and the width allow. A caption says nothing of the frame: a text side learns this one
+    layout of it. Exact up to the world's grid.
+    """
+    if height == width:
+        return dict(labels)
+    least = min(height, width)
+
+    def squared(placed: Mapping[str, Any]) -> dict[str, Any]:
+        left, top, right, bottom = placed["box"]
+        x, y, half = (left + right) / 2, (top + bottom) / 2, (right - left) * width / least / 2
+        return {**placed, "box": [x - half, y - half, x + half, y + half]}
+
+    words = [square_word(word, height, width) for word in labels["words"]]
+    return {**labels, "objects": [squared(placed) for placed in labels["objects"]], "words": words}

@@ -1,9 +1,10 @@
 """Paints drawn words: a plate, a banner or bare letters in the band of the frame that a word has."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -73,12 +74,17 @@ def check_words(world: World, height: int, width: int) -> None:
         )
 
 
+TALL, BESIDE = 0.68, 0.2  # of the font's size: half the height of a word's box, and what is left free beside letters
+
+
 def sign_box(word: Word, height: int, width: int) -> tuple[int, int, int, int]:
     """The box that a word covers (left, top, right, bottom) in pixels: its plate or banner, or its letters."""
     size = font_size(word.text, word.font, height, width, word.slot)
     middle = round(height * sum(band(word.slot)) / 2)
-    half_height = round(0.68 * size)
-    half_width = round(pixel_width(word.text, word.font, size) / 2 + 0.2 * size) if word.on != "banner" else width // 2
+    half_height = round(TALL * size)
+    half_width = (
+        round(pixel_width(word.text, word.font, size) / 2 + BESIDE * size) if word.on != "banner" else width // 2
+    )
     left, right = max(width // 2 - half_width, 0), min(width // 2 + half_width, width)
     return left, max(middle - half_height, 0), right, min(middle + half_height, height)
 
@@ -89,6 +95,19 @@ def letter_edges(word: Word, height: int, width: int) -> list[float]:
     left, _, right, _ = sign_box(word, height, width)
     begins = [pixel_width(word.text[:count], word.font, size) for count in range(len(word.text) + 1)]
     return [((left + right - begins[-1]) / 2 + begin) / width for begin in begins]
+
+
+def square_word(word: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+    """A word's label in a square frame, from that in one of another shape: its box and edges, as fractions."""
+    left, top, right, bottom = word["box"]
+    edges = np.asarray(word["edges"])
+    x, y, size = (left + right) / 2, (top + bottom) / 2, (bottom - top) * height / (2 * TALL)
+    spread = (edges - x) * width / size  # in units of the font's size
+    low, high = band(word["slot"])
+    size = min(HEIGHT * (high - low), WIDTH / (spread[-1] - spread[0]))
+    half = 0.5 if word["on"] == "banner" else (spread[-1] - spread[0]) / 2 * size + BESIDE * size
+    box = [max(x - half, 0.0), max(y - TALL * size, 0.0), min(x + half, 1.0), min(y + TALL * size, 1.0)]
+    return {**word, "box": box, "edges": [float(edge) for edge in x + spread * size]}
 
 
 def paint_words(picture: UInt8[np.ndarray, "h w 3"], words: Sequence[Word]) -> UInt8[np.ndarray, "h w 3"]:

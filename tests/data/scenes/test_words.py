@@ -7,6 +7,7 @@ import pytest
 
 from dalle3_jax.data.scenes import FIRST, WHOLE, check_words, record_labels, render_scene, sample_scene, world_of
 from dalle3_jax.data.scenes.lettering import FONTS, INKS, SLOTS, Word, choose_case, sample_words
+from dalle3_jax.data.scenes.record import squared_labels
 from dalle3_jax.data.scenes.signs import COLOURS, font_size, letter_edges, paint_words, sign_box
 
 SIZES = [(128, 128), (128, 224), (224, 128), (256, 256)]
@@ -124,3 +125,19 @@ def test_a_letter_is_inked_between_its_edges(index):
     columns = np.flatnonzero(changed)
     assert edges[index] - 1 <= columns[0] < columns[-1] <= edges[index + 1] + 1
     np.testing.assert_allclose((edges[0] + edges[-1]) / 2, 64, atol=1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 176), (176, 96), (256, 512), (128, 128)])
+def test_labels_of_any_frame_say_where_things_stand_in_a_square_one(height, width):
+    side = 128
+    grid = 8 / side + 8 / min(height, width)  # boxes are whole pixels, and stand and end on the worlds' grids
+    for shown in SPOKEN[:60]:
+        expected = record_labels(WHOLE, shown, side, side)
+        squared = squared_labels(record_labels(WHOLE, shown, height, width), height, width)
+        assert squared.keys() == expected.keys()
+        for kind in ("objects", "words"):
+            for one, other in zip(squared[kind], expected[kind], strict=True):
+                np.testing.assert_allclose(one["box"], other["box"], atol=grid)
+                assert {**one, "box": 0, "edges": 0} == {**other, "box": 0, "edges": 0}
+        for one, other in zip(squared["words"], expected["words"], strict=True):
+            np.testing.assert_allclose(one["edges"], other["edges"], atol=grid)
