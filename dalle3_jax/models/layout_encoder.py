@@ -1,4 +1,4 @@
-"""What stands where in a picture -> the tokens and the vector that a UNet is conditioned on."""
+"""The layout encoder: tokens and a vector, on which a UNet is conditioned, of what stands where in a picture."""
 
 import math
 from collections.abc import Mapping
