@@ -5,7 +5,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -18,6 +22,27 @@ from tests.serving.conftest import address_of, bearer, until
 from tests.serving.test_edit_api import PICTURE
 
 BODY = {"prompt": "a panda", "seed": 5}
+ENDLESS = """
+import sys, threading
+from dalle3_jax.pipeline import Pipeline
+from dalle3_jax.serving import engine
+from dalle3_jax.serving.app import build_app
+from dalle3_jax.serving.server import open_socket, run_server
+from dalle3_jax.serving.service import Service
+
+def run_batch(*arguments):
+    print("begun", flush=True)
+    threading.Event().wait()
+
+engine.run_batch = run_batch
+pipeline = Pipeline.load(sys.argv[1])
+service = Service(engine.Engine(pipeline))
+warm_up = [pipeline.request("")] if sys.argv[2] == "warm-up" else []
+with open_socket("127.0.0.1", 0) as listener:
+    print(listener.getsockname()[1], flush=True)
+    run_server(lambda fail: build_app(service, warm_up=warm_up, on_failure=fail), service, listener)
+"""
+"""A server whose batches have no end: arguments are the release's folder, and "warm-up" where that has none either."""
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -66,6 +91,7 @@ def test_an_image_is_described_in_turn_and_for_no_client_that_has_left(server, g
 def test_a_signal_ends_what_waits_and_not_what_runs(pipeline, gate):
     service = Service(Engine(pipeline, batch_size=1))
     statuses: dict[str, int] = {}
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
     def post(name: str) -> None:
         statuses[name] = httpx2.post(f"{address}/v1/images/generations", json=BODY, timeout=60).status_code
@@ -86,6 +112,34 @@ def test_a_signal_ends_what_waits_and_not_what_runs(pipeline, gate):
         assert run_server(lambda fail: build_app(service), service, listener) is None
         beside.join(60)
     assert statuses == {"waits": 503, "runs": 200}
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+@pytest.mark.parametrize(("batch", "second"), [("job", signal.SIGTERM), ("warm-up", signal.SIGINT)])
+def test_a_second_signal_ends_the_process_within_a_batch(release_folder, batch, second):
+    command = [sys.executable, "-c", ENDLESS, str(release_folder), batch]
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            if batch == "job":
+                httpx2.post(f"http://127.0.0.1:{port}/v1/images/jobs", json=BODY, timeout=60).raise_for_status()
+            assert process.stdout.readline() == "begun\n"
+            process.send_signal(signal.SIGTERM)
+            until(lambda: not is_open(port))
+            time.sleep(0.5)  # until it waits for nothing but the batch
+            assert process.poll() is None
+            process.send_signal(second)
+            assert process.wait(20) == 128 + second
+        finally:
+            process.kill()
+
+
+def is_open(port: int) -> bool:
+    """Whether anybody listens on a port of this machine."""
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_an_engine_that_cannot_go_on_ends_the_server(pipeline, monkeypatch):
