@@ -20,10 +20,16 @@ class ExpiringStore(Generic[Value]):
         """`capacity` is in the unit of the sizes that `put` is given: bytes, or values."""
         self._seconds, self._capacity, self._clock = seconds, capacity, clock
         self._values: OrderedDict[str, tuple[float, int, Value]] = OrderedDict()
+        self._held: dict[str, Value] = {}
         self.size = 0
 
+    def hold(self, name: str, value: Value) -> None:
+        """Keeps a value for as long as it is not put or removed; it takes no room."""
+        self.remove(name)
+        self._held[name] = value
+
     def put(self, name: str, value: Value, size: int = 1) -> None:
-        """Keeps a value."""
+        """Keeps a value for its time, from now on."""
         self.remove(name)
         self._values[name] = self._clock() + self._seconds, size, value
         self.size += size
@@ -35,10 +41,11 @@ class ExpiringStore(Generic[Value]):
         """The value of this name; None where there is none, or no more."""
         self._drop_expired()
         entry = self._values.get(name)
-        return None if entry is None else entry[2]
+        return self._held.get(name) if entry is None else entry[2]
 
     def remove(self, name: str) -> None:
         """Lets go of a value, if it is there."""
+        self._held.pop(name, None)
         if entry := self._values.pop(name, None):
             self.size -= entry[1]
 

@@ -87,8 +87,8 @@ class Update(NamedTuple):
 class Job:
     """The images that one call asks for.
 
-    `status` is queued, running, completed, failed (`error` says why) or cancelled. `batch_size` asks for a batch of
-    just this size, for the same bits as in an earlier one of it; None takes any.
+    `status` is queued, running, completed, failed (`error` says why; a copy of it is raised) or cancelled. `batch_size`
+    asks for a batch of just this size, for the same bits as in an earlier one of it; None takes any.
     """
 
     def __init__(
@@ -109,6 +109,8 @@ class Job:
         self.finished = asyncio.Event()
         self.on_image: Callable[[QueuedImage], object] | None = None
         """Called with each image that is done, before anybody else hears of it."""
+        self.on_finish: Callable[[], object] | None = None
+        """Called when it has ended."""
         self.label = ""
         """Which part of the API it is of, where that counts."""
         self.preparation: Preparation | None = None
@@ -146,6 +148,8 @@ class Job:
             image.preview, image.request = None, forget_inputs(image.request)
         self.finished.set()
         self.publish(Update(status))
+        if self.on_finish is not None:
+            self.on_finish()
 
     async def updates(self) -> AsyncGenerator[Update, None]:
         """Updates of a job: all so far in short, then each as it happens, to the end of the job."""

@@ -31,3 +31,20 @@ def test_a_name_is_counted_once_and_may_be_removed():
     store.remove("a")
     store.remove("a")
     assert (store.get("a"), store.size) == (None, 0)
+
+
+def test_what_is_held_stays_until_it_is_put_and_then_for_its_time():
+    now = [0.0]
+    store = ExpiringStore[str](10, 1, lambda: now[0])
+    store.hold("a", "x")
+    store.put("b", "y")
+    now[0] = 100.0
+    assert (store.get("a"), store.get("b"), store.size) == ("x", None, 0)
+    store.put("a", "x")
+    now[0] = 109.0
+    assert store.get("a") == "x"
+    now[0] = 110.0
+    assert store.get("a") is None
+    store.hold("a", "z")
+    store.remove("a")
+    assert store.get("a") is None

@@ -3,7 +3,12 @@
 import base64
 
 import pytest
+from starlette.testclient import TestClient
 
+from dalle3_jax.serving.app import build_app
+from dalle3_jax.serving.engine import Engine
+from dalle3_jax.serving.service import Limits, Service
+from tests.serving.conftest import until
 from tests.serving.test_openai_api import error_of, events
 
 URL = "/v1/images/jobs"
@@ -59,6 +64,24 @@ def test_a_job_is_stopped(client, gate):
     assert (stopped["status"], stopped["error"]["code"]) == ("cancelled", "cancelled")
     gate.let_through()
     assert events(client.get(f"{URL}/{job['id']}/events").text)[-1]["type"] == "image_job.cancelled"
+
+
+def test_a_job_expires_after_its_end_and_not_while_it_waits_or_runs(pipeline, gate, monkeypatch):
+    now = [0.0]
+    service = Service(Engine(pipeline, batch_size=1), limits=Limits(keep_seconds=10))
+    monkeypatch.setattr(service.jobs, "_clock", lambda: now[0])
+    with TestClient(build_app(service), raise_server_exceptions=False) as client:
+        runs, waits = (f"{URL}/{client.post(URL, json={'prompt': 'a panda'}).json()['id']}" for _ in range(2))
+        until(lambda: len(gate.batches) == 1)
+        now[0] = 100.0
+        assert [client.get(url).json().get("status") for url in (runs, waits)] == ["running", "queued"]
+        gate.let_through()
+        for url in (runs, waits):
+            events(client.get(f"{url}/events").text)
+        now[0] = 109.0
+        assert [client.get(url).json()["status"] for url in (runs, waits)] == ["completed"] * 2
+        now[0] = 110.0
+        assert [client.get(url).status_code for url in (runs, waits)] == [404] * 2
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
