@@ -244,8 +244,9 @@ async def get_progress(request: Request) -> Response:
         state |= {"job": job.id, "sampling_step": image.step, "sampling_steps": image.steps}
         answer |= {"progress": job.progress, "eta_relative": round(service.engine.seconds_for(left), 2)}
         if request.query_params.get("skip_current_image", "").lower() not in ("true", "1"):
-            answer["current_image"] = image.preview and encode_base64(encode_png(image.preview))
             job.wants_preview = True
+            if image.preview is not None:
+                answer["current_image"] = encode_base64(await asyncio.to_thread(encode_png, image.preview))
     compiling = any(job.is_compiling for job in jobs)
     return JSONResponse(answer | {"textinfo": "Compiling for this size, once" if compiling else None})
 

@@ -1,5 +1,6 @@
 """stable-diffusion-webui's API as Open WebUI, SillyTavern and LibreChat call it."""
 
+import asyncio
 import base64
 import io
 import json
@@ -12,6 +13,7 @@ from PIL import Image
 from dalle3_jax.diffusion.samplers import SAMPLERS
 from dalle3_jax.diffusion.spacing import SPACINGS
 from dalle3_jax.pipeline.image_formats import encode_png
+from dalle3_jax.serving import a1111_api
 from dalle3_jax.serving.a1111_names import split_sampler
 from tests.serving.conftest import until
 from tests.serving.test_openai_api import error_of
@@ -97,10 +99,18 @@ def test_lists_are_there(client, name):
     assert isinstance(client.get(f"{API}/{name}").json(), list)
 
 
+def encode_off_the_loop(image: Image.Image) -> bytes:
+    """The PNG of an image; fails where an event loop waits for it."""
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.get_running_loop()
+    return encode_png(image)
+
+
 def test_progress_shows_the_image_as_it_is_and_interrupt_ends_it(client, gate, monkeypatch):
     engine = client.app.state.service.engine
     black = np.zeros((1, 16, 16, 3), np.float32)
     monkeypatch.setattr(engine.pipeline.codec, "decode", lambda latents, _: np.repeat(black, len(latents), axis=0))
+    monkeypatch.setattr(a1111_api, "encode_png", encode_off_the_loop)
     answers = []
     idle = client.get(f"{API}/progress").json()
     assert (idle["progress"], idle["current_image"]) == (0.0, None)
