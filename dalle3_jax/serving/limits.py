@@ -23,16 +23,22 @@ OPEN_FOLDERS = ("/files/",)
 
 
 def read_keys(keys: Sequence[str], path: str | None) -> tuple[bytes, ...]:
-    """The keys of the command line and of a file, one a line; # begins a comment. ValueError for a file of none."""
+    """The keys of the command line and of a file, one a line; # begins a comment.
+
+    Raises ValueError for a file of none, and for keys that clients cannot send.
+    """
     lines = list(keys)
     if path is not None:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
         own = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
         if not own:
             raise ValueError(f"{path} holds no key: write one a line, or leave --api-key-file out")
         lines += own
     if "" in lines:
         raise ValueError("an empty --api-key is none: leave it out, or give one")
+    if not all(line.isascii() and line.isprintable() for line in lines):
+        where = "--api-key" if path is None else f"--api-key or {path}"
+        raise ValueError(f"a key of {where} has characters that not every client can send: use printable ASCII alone")
     return tuple(line.encode() for line in lines)
 
 
@@ -87,7 +93,7 @@ def given_key(authorization: str) -> bytes:
     """The key of an Authorization header; nothing where there is none."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        return value.strip().encode()
+        return value.encode("latin-1").strip()  # its bytes as they came
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).partition(b":")[2]

@@ -31,7 +31,18 @@ def test_a_key_opens_every_route(pipeline, header):
     assert client.get("/v1/models", headers={"Authorization": header}).status_code == 200
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer secon", "Bearer second2", "Basic %%", "Basic", "\xff"])
+def test_a_key_is_compared_byte_for_byte_with_what_was_sent(pipeline):
+    """Beyond ASCII too, where a program that builds the application has such keys."""
+    client = client_of(pipeline, keys=("clé à".encode(),))
+    for header, status in (("Bearer clé à", 200), ("Bearer cle a", 401)):
+        assert client.get("/v1/models", headers={"Authorization": header.encode()}).status_code == status
+
+
+WRONG = (None, "", "Bearer", "Bearer secon", "Bearer second2", "Basic %%", "Basic", "\xff")
+BEYOND_ASCII = ("Bearer s\xe9cond", "Basic \xff")
+
+
+@pytest.mark.parametrize("header", WRONG + BEYOND_ASCII)
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/v1/images/jobs/1", "/nope", "/files"])
 def test_without_the_key_everything_but_health_and_files_is_closed(pipeline, header, path):
     client = client_of(pipeline, keys=(b"first", b"second"))
@@ -52,6 +63,16 @@ def test_keys_of_a_file(tmp_path):
         read_keys([], str(file))
     with pytest.raises(ValueError, match="empty"):
         read_keys([""], None)
+
+
+@pytest.mark.parametrize("content", ["clé".encode(), "clé".encode("latin-1"), "key".encode("utf-16"), b"a\0key"])
+def test_keys_that_not_every_client_can_send_are_refused_at_the_start(tmp_path, content):
+    file = tmp_path / "keys"
+    file.write_bytes(b"one\n" + content)
+    with pytest.raises(ValueError, match="keys has characters that not every client can send"):
+        read_keys([], str(file))
+    with pytest.raises(ValueError, match="--api-key has characters"):
+        read_keys(["clé"], None)
 
 
 @pytest.mark.parametrize(
