@@ -44,7 +44,7 @@ async def wait_for_job(request: Request, engine: Engine, job: Job) -> None:
         if not job.finished.is_set():
             engine.cancel(job)
     if job.error is not None:
-        raise job.error
+        raise job.error.copy()
 
 
 async def wait_for_disconnect(request: Request) -> None:

@@ -103,13 +103,20 @@ class Engine:
         self.queue.remove(job)
         job.finish("cancelled", ApiError(499, "the job was cancelled", code="cancelled"))
 
-    def drain(self, *, goes_on: bool = True) -> None:
-        """Takes in nothing from now on; jobs that wait are refused, unless it `goes_on` those that have begun too."""
+    def drain(self) -> None:
+        """Takes in nothing from now on, and refuses the jobs that wait; those that have begun are finished."""
         self.is_draining = True
-        for job in self.queue.jobs():
-            if job.status == "queued" or not goes_on:
-                self.queue.remove(job)
-                job.finish("failed", ApiError(503, "the server is about to end", code="server_stopping"))
+        self._refuse([job for job in self.queue.jobs() if job.status == "queued"])
+
+    def _abandon_queue(self) -> None:
+        """Takes in nothing from now on, and refuses every job of which anything waits, begun or not."""
+        self.is_draining = True
+        self._refuse(self.queue.jobs())
+
+    def _refuse(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.queue.remove(job)
+            job.finish("failed", ApiError(503, "the server is about to end", code="server_stopping"))
 
     def seconds_for(self, images: int | float) -> float:
         """About how long so many images take, as batches went lately."""
@@ -128,7 +135,7 @@ class Engine:
                 await self.queue.wait()
                 await self._run_next()
         except Exception:
-            self.drain(goes_on=False)
+            self._abandon_queue()
             raise
 
     async def stop(self) -> None:
@@ -247,13 +254,14 @@ class Engine:
             return
         try:
             content = await asyncio.to_thread(self._write_file, job, made)
+            if job.finished.is_set():
+                return
+            image.content, image.metadata, image.preview = content, made.metadata, None
+            if job.on_image is not None:
+                job.on_image(image)
         except Exception as error:
+            image.content, image.metadata = None, {}
             return self._fail([image], error)
-        if job.finished.is_set():
-            return
-        image.content, image.metadata, image.preview = content, made.metadata, None
-        if job.on_image is not None:
-            job.on_image(image)
         job.publish(Update("image", image))
         self.metrics.images.inc()
         if all(one.is_done for one in job.images):
@@ -281,8 +289,8 @@ class Engine:
 
 def answer_failure(error: Exception) -> ApiError:
     """The answer to the clients of a batch or a preparation that failed so."""
-    if isinstance(error, ApiError):  # a new one: the frames of its traceback hold images, and a job stays long
-        return ApiError(error.status, error.message, param=error.param, code=error.code, headers=error.headers)
+    if isinstance(error, ApiError):
+        return error.copy()
     if isinstance(error, ImageWithheld):
         return ApiError(400, f"this image is withheld: it shows {error}", code="content_policy_violation")
     if isinstance(error, FloatingPointError):

@@ -30,6 +30,10 @@ class ApiError(Exception):
         self.status, self.message, self.param = status, message, param
         self.code, self.headers = code or CODES.get(status), dict(headers or {})
 
+    def copy(self) -> "ApiError":
+        """The same answer, to be raised: the frames of a traceback hold images, and a job keeps its error for long."""
+        return ApiError(self.status, self.message, param=self.param, code=self.code, headers=self.headers)
+
     @property
     def body(self) -> dict[str, Any]:
         """The JSON of the answer."""

@@ -5,10 +5,13 @@ import functools
 import weakref
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
+from dalle3_jax.serving.bodies import wait_for_job
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.errors import ApiError
-from dalle3_jax.serving.queue import Job
+from dalle3_jax.serving.queue import Job, QueuedImage
 from tests.serving.engines import finish, jobs_of, prepared_job, run, until
 
 
@@ -86,6 +89,52 @@ def test_nothing_is_held_of_a_preparation_that_failed(pipeline, gate):
         assert str(job.error) == "cannot be done"
         async with asyncio.timeout(5):
             await until(lambda: held() is None)
+
+    run(engine, script)
+
+
+def test_an_error_of_whoever_takes_an_image_fails_its_job_alone(pipeline, gate, caplog):
+    engine = Engine(pipeline, batch_size=2)
+    gate.let_through()
+
+    def fail(image: QueuedImage) -> None:
+        raise OSError("no room")
+
+    async def script() -> None:
+        bad, good = jobs_of(pipeline, "bad", "good")
+        [later] = jobs_of(pipeline, "later", client="b")
+        bad.on_image = fail
+        async with asyncio.timeout(60):
+            await finish(engine, bad, good, later)
+            await engine.stop()
+        assert (bad.status, bad.error.status, bad.images[0].is_done) == ("failed", 500, False)
+        assert (good.status, later.status) == ("completed", "completed")
+        assert "no room" in caplog.text
+
+    run(engine, script)
+
+
+def test_an_error_that_many_wait_for_is_raised_anew_to_each(pipeline, gate):
+    """What they were doing, bodies with images among it, is not held by the error of a job that stays."""
+    engine, gate.error = Engine(pipeline, batch_size=2), KeyError("bug")
+    gate.let_through()
+
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        return {}
+
+    async def wait(job: Job) -> ApiError:
+        with pytest.raises(ApiError) as failure:
+            await wait_for_job(Request({"type": "http"}, never), engine, job)
+        return failure.value
+
+    async def script() -> None:
+        job = Job([pipeline.request("a")] * 2)
+        engine.submit(job)
+        first, second = await asyncio.gather(wait(job), wait(job))
+        assert len({id(error) for error in (first, second, job.error)}) == 3
+        assert first.body == second.body == job.error.body
+        assert job.error.__traceback__ is None
 
     run(engine, script)
 
