@@ -151,6 +151,17 @@ def layout():
     return c
 
 
+def recall():
+    """The same networks learn to go on with a layout of which they know some cells, so that layouts can be sampled."""
+    c = layout()
+    c.train.name = "recall"
+    c.train.trainable = (*c.train.trainable, "layout_memory")
+    c.model.layout_memory = {"width": 192}
+    for part in ("text_encoder", "glyph_encoder", "xfnet", "layout_head"):
+        c.init[part] = "layout"
+    return c
+
+
 def drawing():
     """The UNet learns from labels what every thing looks like, four in most of its pictures; no text is read yet."""
     c = base_stage_config("drawing")
@@ -220,7 +231,15 @@ def inpaint():
 
 
 STAGES = {
-    **{"vae": vae, "names": names, "places": places, "layout": layout, "drawing": drawing, "base": base},
+    **{
+        "vae": vae,
+        "names": names,
+        "places": places,
+        "layout": layout,
+        "recall": recall,
+        "drawing": drawing,
+        "base": base,
+    },
     **{"decoder": decoder, "distill": distill, "refiner": refiner},
     **{"captioner": captioner, "captioner_short": captioner_short, "captioner_descriptive": captioner_descriptive},
     **{"size_head": size_head, "distill_refiner": distill_refiner, "distill_base": distill_base},

@@ -94,6 +94,17 @@ def layout():
     return c
 
 
+def recall():
+    """The same networks learn to go on with a layout of which they know some cells."""
+    c = layout()
+    c.train.name = "recall"
+    c.train.trainable = (*c.train.trainable, "layout_memory")
+    del c.model["text_encoder"], c.model["xfnet"], c.model["layout_head"]
+    c.init.text_encoder = c.init.xfnet = c.init.layout_head = "layout"
+    c.model.layout_memory = {"width": 16}
+    return c
+
+
 def drawing():
     """The base's UNet with a grid, and a layout encoder, taught by labels instead of captions."""
     c = tiny_config("drawing")
@@ -281,7 +292,7 @@ def captioner_short():
 
 
 STAGES = {
-    **{"vae": vae, "text": text, "layout": layout, "base": base, "glyphs": glyphs},
+    **{"vae": vae, "text": text, "layout": layout, "recall": recall, "base": base, "glyphs": glyphs},
     **{"drawing": drawing, "captioned": captioned},
     **{"decoder": decoder, "distill": distill},
     **{"refiner": refiner, "distill_refiner": distill_refiner, "distill_base": distill_base},

@@ -14,6 +14,7 @@ from dalle3_jax.models.image_prompt import ImagePrompt
 from dalle3_jax.models.latent_head import LatentHead
 from dalle3_jax.models.layout_encoder import LayoutEncoder
 from dalle3_jax.models.layout_head import LayoutHead
+from dalle3_jax.models.layout_memory import LayoutMemory
 from dalle3_jax.models.scene_reader import SceneReader
 from dalle3_jax.models.size_head import SizeHead
 from dalle3_jax.models.t5 import T5Encoder
@@ -42,6 +43,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "latent_head": (LatentHead, ("latent_head",)),
     "layout_head": (LayoutHead, ("layout_head",)),
     "layout_encoder": (LayoutEncoder, ("layout_encoder",)),
+    "layout_memory": (LayoutMemory, ("layout_memory",)),
     "unet": (UNet, ("unet", "upscaler")),
     "vae": (VAE, ("vae",)),
     "decoder_unet": (DecoderUNet, ("decoder", "refiner")),

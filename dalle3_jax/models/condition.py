@@ -11,7 +11,7 @@ from dalle3_jax.nn.attention import KV, PromptedKV
 from dalle3_jax.nn.transformer import ContextKeys
 from dalle3_jax.typing import Array, Bool, Float, Params
 
-__all__ = ["TEXT_COMPONENTS", "Condition", "ProjectedCondition", "encode_text", "serialize_records"]
+__all__ = ["TEXT_COMPONENTS", "Condition", "ProjectedCondition", "encode_text", "encode_words", "serialize_records"]
 
 TEXT_COMPONENTS = ("text_encoder", "text_encoder_2", "glyph_encoder", "xfnet", "layout_head", "layout_encoder")
 """The components that turn text into a condition, of which a system has some."""
@@ -65,17 +65,26 @@ def encode_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping
     def apply(name: str, *inputs: Any) -> Any:
         return modules[name].apply({"params": params[name]}, *inputs)
 
-    mask = batch["mask"]
-    features: Any = batch["features"] if "features" in batch else apply("text_encoder", batch["ids"], mask)
-    if "text_encoder_2" in modules:
-        return features.concatenate(apply("text_encoder_2", batch["ids"], mask))
     if "xfnet" not in modules:
-        return features
-    glyphs: tuple[Any, ...] = ()
-    if "glyph_encoder" in modules and "glyph_ids" in batch:
-        bytes_mask = batch["glyph_mask"]
-        glyphs = ((apply("glyph_encoder", batch["glyph_ids"], bytes_mask), bytes_mask),)
-    condition = apply("xfnet", features, mask, *glyphs)
+        features: Any = batch["features"] if "features" in batch else apply("text_encoder", batch["ids"], batch["mask"])
+        if "text_encoder_2" not in modules:
+            return features
+        return features.concatenate(apply("text_encoder_2", batch["ids"], batch["mask"]))
+    condition = apply("xfnet", *encode_words(modules, params, batch))
     if "layout_encoder" not in modules:
         return condition
     return apply("layout_encoder", apply("layout_head", condition.tokens, condition.vector), condition)
+
+
+def encode_words(modules: Mapping[str, nn.Module], params: Params, batch: Mapping[str, Array]) -> tuple[Any, ...]:
+    """The inputs of xfnet of a batch of tokenized text: features and mask, and both of its quoted text if it has any."""
+
+    def apply(name: str, ids: Array, mask: Array) -> Any:
+        return modules[name].apply({"params": params[name]}, ids, mask)
+
+    mask = batch["mask"]
+    features = batch["features"] if "features" in batch else apply("text_encoder", batch["ids"], mask)
+    if "glyph_encoder" not in modules or "glyph_ids" not in batch:
+        return features, mask
+    letters = batch["glyph_mask"]
+    return features, mask, (apply("glyph_encoder", batch["glyph_ids"], letters), letters)

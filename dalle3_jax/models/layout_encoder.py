@@ -15,7 +15,7 @@ from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.typing import Array, DTypeLike, Float
 
-__all__ = ["Layout", "LayoutEncoder", "labelled_layout", "layout_errors", "likely_layout"]
+__all__ = ["Layout", "LayoutEncoder", "empty_layout", "labelled_layout", "layout_errors", "likely_layout"]
 
 
 class Layout(NamedTuple):
@@ -54,6 +54,18 @@ def labelled_layout(labels: Mapping[str, Array], names: "LayoutEncoder") -> Layo
         shows * one_hot(labels["patches"], math.prod(PATCHES)),
         reads * one_hot(labels["letters"], len(LETTERS) + 1),
         one_hot(labels["background"], len(names.backgrounds)),
+    )
+
+
+def empty_layout(names: Any, count: int) -> Layout:
+    """Layouts of `count` pictures of which nothing is said, for the grid and the names of a layout head or encoder."""
+    cells = math.prod(names.grid)
+    return Layout(
+        jnp.zeros((count, cells, len(names.concepts) + 2)),
+        jnp.zeros((count, cells, len(names.tints))),
+        jnp.zeros((count, cells, math.prod(PATCHES))),
+        jnp.zeros((count, cells, HALVES, len(LETTERS) + 1)),
+        jnp.zeros((count, len(names.backgrounds))),
     )
 
 
@@ -120,11 +132,5 @@ class LayoutEncoder(nn.Module):
         """Abstract arguments of `__call__` within a system of these modules."""
         cells = math.prod(self.grid)
         adapter: Any = modules.get("xfnet", self)
-        layout = Layout(
-            floats(1, cells, len(self.concepts) + 2),
-            floats(1, cells, len(self.tints)),
-            floats(1, cells, math.prod(PATCHES)),
-            floats(1, cells, HALVES, len(LETTERS) + 1),
-            floats(1, len(self.backgrounds)),
-        )
+        layout = jax.eval_shape(lambda: empty_layout(self, 1))
         return layout, Condition(floats(1, cells, adapter.width), text_mask(cells), floats(1, adapter.vector_width))

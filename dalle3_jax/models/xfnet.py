@@ -83,10 +83,12 @@ class XFNet(nn.Module):
         features: Float[Array, "b l d_text"],
         mask: Bool[Array, "b l"],
         glyphs: tuple[Float[Array, "b g d_glyph"], Bool[Array, "b g"]] | None = None,
+        known: Float[Array, "b m d"] | None = None,
     ) -> Condition:
         """Adapt text features, and with the field `glyphs` those of the quoted text behind them.
 
-        Masked tokens reach neither the tokens' attention nor the vector.
+        Masked tokens reach neither the tokens' attention nor the vector. What is `known` already of the picture's cells
+        (see `LayoutMemory`) is added to a resampler's queries.
         """
         if self.width % self.heads:
             raise ValueError(f"xfnet width {self.width} is not a multiple of its {self.heads} heads")
@@ -108,17 +110,18 @@ class XFNet(nn.Module):
                     x, None, mask
                 )
             case "resampler":
-                x, mask = self._resample(x, mask)
+                x, mask = self._resample(x, mask, known)
             case _:
                 raise ValueError(f"unknown xfnet kind {self.kind!r}: use linear, mlp, transformer or resampler")
         tokens = layer_norm(dtype=self.dtype, name="final_norm")(x)
         vector = AttentionPool(self.vector_width, self.heads, self.dtype, name="pool")(tokens, mask)
         return Condition(tokens, mask, vector)
 
-    def _resample(self, x: Array, mask: Array) -> tuple[Array, Array]:
+    def _resample(self, x: Array, mask: Array, known: Array | None) -> tuple[Array, Array]:
         shape = (self.queries, self.width)
         queries = self.param("queries", kernel_init((None, "out"), std=self.width**-0.5), shape)
         queries = jnp.broadcast_to(queries[None].astype(x.dtype), (x.shape[0], *shape))
+        queries = queries if known is None else queries + known.astype(x.dtype)
         blocks = scan_layers(ResamplerBlock, self.layers, remat=self.remat)
         queries, _ = blocks(self.heads, self.width // self.heads, dtype=self.dtype, name="layers")(queries, x, mask)
         return queries, jnp.ones(queries.shape[:2], bool)

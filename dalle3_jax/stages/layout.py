@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
@@ -13,9 +14,11 @@ from PIL import Image
 from dalle3_jax.checkpoints.releases import Release
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes.record import squared_labels
+from dalle3_jax.models.condition import Condition, encode_words
 from dalle3_jax.models.glyph import text_components
-from dalle3_jax.models.layout_encoder import LayoutEncoder
+from dalle3_jax.models.layout_encoder import LayoutEncoder, labelled_layout
 from dalle3_jax.models.layout_head import HALVES, LETTERS, PATCHES, LayoutHead
+from dalle3_jax.models.layout_memory import read_beside, sample_layout
 from dalle3_jax.models.token_grid import grid_errors
 from dalle3_jax.pipeline.contact_sheet import SheetCell, SheetLine, draw_sheet
 from dalle3_jax.reading.scene_reader import NATURAL
@@ -34,16 +37,28 @@ SIDE, NAMED = 128, 3
 
 
 def layout_stage(context: Context) -> Stage:
-    """Text encoder and xfnet learn to say what stands where in a scene, from its caption alone."""
+    """Text encoder and xfnet learn to say what stands where in a scene, from its caption alone.
+
+    With a `layout_memory` also from some of its cells, so that whole layouts can be sampled; previews then show such.
+    """
     config, networks, tokenizer = context.config, context.networks, context.tokenizer
     networks.require("text_encoder", "xfnet", "layout_head")
     head = with_names("layout_head", networks.modules["layout_head"], LayoutHead, config_world(config))
     check_layout_config(context, head)
     networks.modules["layout_head"] = head  # with its names it knows how many outputs it has
-    parts = (*text_components(networks.modules), "layout_head")
+    memory = networks.modules.get("layout_memory")
+    parts = (*text_components(networks.modules), "layout_head", *(("layout_memory",) if memory else ()))
+
+    def recall(params: Params, batch: Mapping[str, Any], known: Any) -> Condition:
+        assert memory is not None
+        cells = apply_network(memory, params["layout_memory"], labelled_layout(batch, head), known)
+        return read_beside(networks.modules, params, encode_words(networks.modules, params, batch), cells)
 
     @jax.jit
     def read(params: Params, captions: Mapping[str, Any]) -> Any:
+        if memory is not None:
+            layout, _ = sample_layout(networks.modules, params, captions, jnp.arange(len(captions["mask"])))
+            return layout.classes, layout.backgrounds
         condition = networks.encode_text(params, captions)
         logits = apply_network(head, params["layout_head"], condition.tokens, condition.vector)
         return jax.nn.softmax(logits.classes), jax.nn.softmax(logits.backgrounds)
@@ -66,7 +81,7 @@ def layout_stage(context: Context) -> Stage:
         return Release(chosen, params, training=training_metadata(config, step), tokenizer=tokenizer.to_json())
 
     return Stage(
-        loss_fn=layout_loss(networks.encode_text, functools.partial(apply_network, head)),
+        loss_fn=layout_loss(networks.encode_text, functools.partial(apply_network, head), recall if memory else None),
         data=functools.partial(inputs.batches, context, layout_targets(head), images=False),
         preview=preview,
         release=release,

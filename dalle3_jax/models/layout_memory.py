@@ -1,0 +1,125 @@
+"""Layouts chosen cell by cell: what is known of a picture's cells already, for the next one to go with it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dalle3_jax.models.condition import Condition, encode_words
+from dalle3_jax.models.examples import require_component
+from dalle3_jax.models.layout_encoder import Layout, empty_layout
+from dalle3_jax.models.layout_head import LayoutLogits
+from dalle3_jax.nn.explicit_axes import accept_explicit_axes
+from dalle3_jax.nn.layers import dense
+from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Params
+
+__all__ = ["LayoutMemory", "choose_layout", "read_beside", "sample_layout"]
+
+TEMPERATURE = 0.7
+"""Of the sampling of layouts: a stray cell in sixty-four would spoil a picture."""
+
+
+@accept_explicit_axes
+class LayoutMemory(nn.Module):
+    """What is known of the cells -> what is added to xfnet's queries, one of which speaks for each cell.
+
+    A caption leaves places open: cell by cell it says what is likely, and not that one panda stands in one place. With
+    the cells that are known already beside it, the text side says what goes with them, and layouts are sampled cell by
+    cell, in any order (arXiv 2110.02037). Nothing is added by a new network.
+    """
+
+    width: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, layout: Layout, known: Bool[Array, "b m"]) -> Float[Array, "b m d"]:
+        """The sum of linear maps of the known cells' layout."""
+        parts = (layout.classes, layout.tints, layout.patches, layout.letters.reshape(*known.shape, -1))
+        cells = jnp.concatenate([known[..., None], *parts], axis=-1) * known[..., None]
+        return dense(self.width, use_bias=False, zero=True, dtype=self.dtype, name="cells")(cells)
+
+    @nn.nowrap
+    def example_inputs(self, modules: Mapping[str, nn.Module]) -> tuple[Any, ...]:
+        """Abstract arguments of `__call__` within a system of these modules."""
+        layout = jax.eval_shape(lambda: empty_layout(require_component("layout_head", modules, self), 1))
+        return layout, jax.ShapeDtypeStruct(layout.classes.shape[:2], jnp.bool_)
+
+
+def read_beside(modules: Mapping[str, nn.Module], params: Params, words: tuple[Any, ...], known: Array) -> Condition:
+    """xfnet's condition of the words (see `condition.encode_words`) beside what is known of the cells."""
+    condition: Any = modules["xfnet"].apply({"params": params["xfnet"]}, *words, known=known)
+    return condition
+
+
+def sample_layout(
+    modules: Mapping[str, nn.Module],
+    params: Params,
+    batch: Mapping[str, Array],
+    seeds: Array,
+    temperature: float = TEMPERATURE,
+) -> tuple[Layout, Condition]:
+    """A layout of each row of tokenized text, by its seed, and xfnet's condition beside it (see `choose_layout`)."""
+    head: Any = modules["layout_head"]
+    words = encode_words(modules, params, batch)
+
+    def read(layout: Layout, known: Array) -> tuple[Condition, LayoutLogits]:
+        cells: Any = modules["layout_memory"].apply({"params": params["layout_memory"]}, layout, known)
+        condition = read_beside(modules, params, words, cells)
+        logits: Any = head.apply({"params": params["layout_head"]}, condition.tokens, condition.vector)
+        return condition, logits
+
+    keys = jax.vmap(jax.random.key)(seeds)
+    return choose_layout(read, empty_layout(head, len(seeds)), keys, temperature)
+
+
+def choose_layout(
+    read: Callable[[Layout, Bool[Array, "b m"]], tuple[Condition, LayoutLogits]],
+    empty: Layout,
+    keys: Any,
+    temperature: float = 1.0,
+) -> tuple[Layout, Condition]:
+    """Layouts sampled cell by cell, each picture's in an order of its own, and the text's condition at the end.
+
+    read(layout, known) gives xfnet's condition and the head's logits with these cells known; `empty` is a layout of
+    nothing. A picture's layout depends on its key alone. Below 1 the `temperature` makes likely classes likelier.
+    """
+    b, m, _ = empty.classes.shape
+    split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+    order = jax.vmap(lambda key: jax.random.permutation(key, m))(split[:, 0])
+    rows = jnp.arange(b)
+
+    def one(step: Array, state: tuple[Layout, Array]) -> tuple[Layout, Array]:
+        layout, known = state
+        _, logits = read(layout, known)
+        cell = order[:, step]
+        here = jax.vmap(jax.random.fold_in, (0, None))(split[:, 1], step)
+        chosen = sample_cells(
+            LayoutLogits(*(part[rows, cell] for part in logits[:-1]), logits.backgrounds), here, temperature
+        )
+        written = (old.at[rows, cell].set(new) for old, new in zip(layout[:-1], chosen, strict=True))
+        return Layout(*written, layout.backgrounds), known.at[rows, cell].set(True)
+
+    layout, known = jax.lax.fori_loop(0, m, one, (empty, jnp.zeros((b, m), bool)))
+    condition, logits = read(layout, known)
+    background = jax.vmap(jax.random.categorical)(split[:, 2], logits.backgrounds / temperature)
+    return layout._replace(backgrounds=jax.nn.one_hot(background, logits.backgrounds.shape[-1])), condition
+
+
+def sample_cells(logits: LayoutLogits, keys: Any, temperature: float) -> tuple[Array, ...]:
+    """One cell of every picture: its class, tint, patch and letters, one-hot, or 0 where there are none."""
+    keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
+
+    def one_hot(part: Array, number: int) -> Array:
+        draw = jax.vmap(lambda key, row: jax.random.categorical(key, row / temperature, axis=-1))
+        return jax.nn.one_hot(draw(keys[:, number], part), part.shape[-1])
+
+    classes = one_hot(logits.classes, 0)
+    shows, reads = jnp.sum(classes[:, 1:-1], axis=-1, keepdims=True), classes[:, -1:, None]
+    return (
+        classes,
+        shows * one_hot(logits.tints, 1),
+        shows * one_hot(logits.patches, 2),
+        reads * one_hot(logits.letters, 3),
+    )
