@@ -197,6 +197,9 @@ def check_requests(arguments: argparse.Namespace, pipeline: "Pipeline", requests
         others = " or ".join(pipeline.codec.decoders[1:])
         note = f"--decoder-checkpoint has no effect while the decoder is vae: give --decoder {others}"
         print(f"note: {note}", file=sys.stderr)
+    if arguments.drop_text_encoder and pipeline.samples_layouts:
+        note = "--drop-text-encoder has no effect: this model reads the text anew for every image"
+        print(f"note: {note}", file=sys.stderr)
 
 
 def make_images(album: Album, pipeline: "Pipeline", requests: list[Request], arguments: argparse.Namespace) -> int:

@@ -13,7 +13,10 @@ from dalle3_jax.typing import Array, Bool, Float, Params
 
 __all__ = ["TEXT_COMPONENTS", "Condition", "ProjectedCondition", "encode_text", "encode_words", "serialize_records"]
 
-TEXT_COMPONENTS = ("text_encoder", "text_encoder_2", "glyph_encoder", "xfnet", "layout_head", "layout_encoder")
+TEXT_COMPONENTS = (
+    *("text_encoder", "text_encoder_2", "glyph_encoder", "xfnet"),
+    *("layout_head", "layout_encoder", "layout_memory"),
+)
 """The components that turn text into a condition, of which a system has some."""
 
 
@@ -77,7 +80,7 @@ def encode_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping
 
 
 def encode_words(modules: Mapping[str, nn.Module], params: Params, batch: Mapping[str, Array]) -> tuple[Any, ...]:
-    """The inputs of xfnet of a batch of tokenized text: features and mask, and both of its quoted text if it has any."""
+    """The inputs of xfnet of a batch of tokenized text: features and mask, and those of its quoted text."""
 
     def apply(name: str, ids: Array, mask: Array) -> Any:
         return modules[name].apply({"params": params[name]}, ids, mask)

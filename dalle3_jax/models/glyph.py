@@ -24,7 +24,8 @@ def text_components(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
         return ("text_encoder", *(("text_encoder_2",) if "text_encoder_2" in modules else ()))
     glyphs = ("glyph_encoder",) if "glyph_encoder" in modules else ()
     layout = ("layout_head", "layout_encoder") if "layout_encoder" in modules else ()
-    return ("text_encoder", *glyphs, "xfnet", *layout)
+    memory = ("layout_memory",) if layout and "layout_memory" in modules else ()
+    return ("text_encoder", *glyphs, "xfnet", *layout, *memory)
 
 
 def check_glyphs(modules: Mapping[str, nn.Module], length: int) -> None:

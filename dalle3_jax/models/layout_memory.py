@@ -57,10 +57,10 @@ def sample_layout(
     modules: Mapping[str, nn.Module],
     params: Params,
     batch: Mapping[str, Array],
-    seeds: Array,
+    keys: Any,
     temperature: float = TEMPERATURE,
 ) -> tuple[Layout, Condition]:
-    """A layout of each row of tokenized text, by its seed, and xfnet's condition beside it (see `choose_layout`)."""
+    """A layout of each row of tokenized text, by its key, and xfnet's condition beside it (see `choose_layout`)."""
     head: Any = modules["layout_head"]
     words = encode_words(modules, params, batch)
 
@@ -70,8 +70,7 @@ def sample_layout(
         logits: Any = head.apply({"params": params["layout_head"]}, condition.tokens, condition.vector)
         return condition, logits
 
-    keys = jax.vmap(jax.random.key)(seeds)
-    return choose_layout(read, empty_layout(head, len(seeds)), keys, temperature)
+    return choose_layout(read, empty_layout(head, len(keys)), keys, temperature)
 
 
 def choose_layout(

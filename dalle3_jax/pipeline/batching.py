@@ -11,6 +11,7 @@ from dalle3_jax.pipeline.edits import edit_rows, paste_edit
 from dalle3_jax.pipeline.image_prompts import ImageRows, image_conditions, read_image_rows
 from dalle3_jax.pipeline.mesh_rows import gather_rows, shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage, to_pixels
+from dalle3_jax.pipeline.prompt_cache import PromptKey, SeededPrompt
 from dalle3_jax.pipeline.request import Request
 from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress
 from dalle3_jax.typing import Array, Float
@@ -75,7 +76,7 @@ def run_batch(
     if image is not None and not pipeline.system.reads_text:
         condition, null = image_conditions(image)
     else:
-        condition = pipeline.prompts.get([row.prompt for row in rows])
+        condition = pipeline.prompts.get([prompt_key(pipeline, row) for row in rows])
         null = pipeline.prompts.get_null([row.negative_prompt for row in rows])
     edit = encode_edits(pipeline, rows) if rows[0].edit.kind else None
     latents = pipeline.sample_latents(condition, null, rows, progress=progress, edit=edit, image=image)
@@ -89,6 +90,11 @@ def run_batch(
         GeneratedImage(Image.fromarray(image), request, pipeline.release.digest, size)
         for image, request in zip(pixels, requests, strict=False)
     ]
+
+
+def prompt_key(pipeline: "Pipeline", request: Request) -> PromptKey:
+    """A request's prompt as the cache knows it: with the seed, where each image has a layout of its own."""
+    return SeededPrompt(request.prompt, request.seed) if pipeline.samples_layouts else request.prompt
 
 
 def encode_image_prompts(pipeline: "Pipeline", requests: Sequence[Request]) -> ImageRows:

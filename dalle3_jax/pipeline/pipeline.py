@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dalle3_jax.checkpoints.placing import automatic_mesh, on_automatic_axes
@@ -35,7 +36,7 @@ from dalle3_jax.pipeline.input_images import open_input_image, open_input_mask
 from dalle3_jax.pipeline.mesh_rows import shard_rows
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.pipeline.progress_bar import progress_bar
-from dalle3_jax.pipeline.prompt_cache import PromptCache
+from dalle3_jax.pipeline.prompt_cache import PromptCache, PromptKey, SeededPrompt
 from dalle3_jax.pipeline.request import SETTINGS, Request, document_settings, make_request, request_errors
 from dalle3_jax.pipeline.sampling_loop import EditInputs, StepProgress, run_sampling_loop
 from dalle3_jax.pipeline.setting_notices import setting_notices
@@ -94,7 +95,7 @@ class Pipeline:
             release = dataclasses.replace(release, digest=hashlib.sha256(together.encode()).hexdigest())
         self.release, self.mesh = release, mesh
         self.params = {part: release.params[part] for part in self.system.components}
-        self.prompts = PromptCache(self.encode, mesh, bool(release.text.get("zero_null")))
+        self.prompts = PromptCache(self._encode_keys, mesh, bool(release.text.get("zero_null")))
         fitting = {name: decoder for part in (release, *decoders) for name, decoder in fitting_decoders(part, release)}
         self.codec = ImageCodec(self.system, self.params["vae"], fitting, mesh)
         self.capabilities = self.system.capabilities(release.sizes, self.codec.decoders, self.upscaler)
@@ -313,25 +314,40 @@ class Pipeline:
         self.check_requests(requests)
         return generate_images(self, requests, batch_size, progress)
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
-        """The UNet's condition of each prompt; "" is the null condition. ValueError once the encoder was dropped."""
+    def encode(self, prompts: Sequence[str], seeds: Sequence[int] | None = None) -> Condition:
+        """The UNet's condition of each prompt; "" is the null condition. ValueError once the encoder was dropped.
+
+        With `seeds` a model that samples layouts (`samples_layouts`) conditions each on one of its own.
+        """
         tokenizer = self.tokenizer
         if "text_encoder" not in self.params:
             raise ValueError("the text encoder was dropped: load the pipeline again to encode further texts")
         texts = tokenizer(prompts, self.release.text["length"])
         quoted = (glyphs.encode_glyphs(prompts, length),) if (length := self.release.text.get("glyph_length")) else ()
+        if seeds is not None:
+            quoted = (*(quoted or (None,)), np.asarray(seeds, np.uint32))
         with programs.batch_over_mesh(self.mesh, len(prompts)):
             rows = shard_rows((*texts, *quoted), self.mesh)
             params = {part: self.params[part] for part in self.system.text_modules}
             return programs.encode_prompts(params, *rows, system=self.system)
 
+    def _encode_keys(self, keys: Sequence[PromptKey]) -> Condition:
+        seeds = [key.seed for key in keys if isinstance(key, SeededPrompt)]
+        return self.encode([key.text if isinstance(key, SeededPrompt) else key for key in keys], seeds or None)
+
+    @property
+    def samples_layouts(self) -> bool:
+        """Whether every image has a layout of its own, by its seed, and the text is read anew for it."""
+        return self.system.layout_memory is not None
+
     def drop_text_encoder(self, texts: Iterable[str], batch_size: int = MAX_BATCH) -> None:
         """Encodes these prompts and negative prompts, then lets go of the parameters that only encoding takes.
 
         From then on pictures of these texts can be made, and of no others; the memory is free as soon as nobody else
-        holds the parameters (a release that the pipeline was made of does). A model that reads images alone has none.
+        holds the parameters (a release that the pipeline was made of does). A model that reads images alone has none,
+        and one that samples layouts goes on reading the text.
         """
-        if not self.system.reads_text:
+        if not self.system.reads_text or self.samples_layouts:
             return
         self.prompts.keep(texts, batch_size)
         self.capabilities = dataclasses.replace(self.capabilities, texts=self.prompts.kept_texts)

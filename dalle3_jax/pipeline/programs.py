@@ -17,6 +17,7 @@ from dalle3_jax.diffusion.inversion import invert
 from dalle3_jax.diffusion.sdedit import sdedit
 from dalle3_jax.diffusion.spacing import pad_times
 from dalle3_jax.models.condition import Condition, ProjectedCondition, encode_text, serialize_records
+from dalle3_jax.models.layout_memory import sample_layout
 from dalle3_jax.models.unet_call import (
     AESTHETIC_SCORE,
     NEGATIVE_AESTHETIC_SCORE,
@@ -61,7 +62,7 @@ __all__ = [
 ]
 
 # What of an image's noise a key is for: fold_in(key, INITIAL), ...; a decoder's own key is folded likewise.
-INITIAL, LOOP, DECODER = 0, 1, 2
+INITIAL, LOOP, DECODER, LAYOUT = 0, 1, 2, 3
 CORRECTIONS = 2
 """Fixed-point iterations of each step of an inversion."""
 
@@ -88,14 +89,22 @@ def encode_prompts(
     ids: Int[Array, "b l"],
     mask: Bool[Array, "b l"],
     glyphs: tuple[Int[Array, "b g"], Bool[Array, "b g"]] | None = None,
+    seeds: Array | None = None,
     *,
     system: PipelineSpec,
 ) -> Condition:
-    """The UNet's condition of tokenized prompts, and of the bytes that they quote where the system reads those."""
+    """The UNet's condition of tokenized prompts, and of the bytes that they quote where the system reads those.
+
+    With seeds, for a system with a layout memory, a layout of each is sampled.
+    """
     batch = {"ids": ids, "mask": mask}
     if glyphs is not None:
         batch |= {"glyph_ids": glyphs[0], "glyph_mask": glyphs[1]}
-    return encode_text(system.text_modules, params, batch)
+    if seeds is None:
+        return encode_text(system.text_modules, params, batch)
+    layout, text = sample_layout(system.text_modules, params, batch, fold_in_purpose(image_keys(seeds), LAYOUT))
+    condition: Any = system.text_modules["layout_encoder"].apply({"params": params["layout_encoder"]}, layout, text)
+    return condition
 
 
 @persistent_jit(("shape", "past"))

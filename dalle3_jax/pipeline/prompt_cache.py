@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,12 +11,21 @@ from jax.sharding import Mesh
 from dalle3_jax.models.condition import Condition
 from dalle3_jax.pipeline.mesh_rows import gather_rows
 
-__all__ = ["EncodeTexts", "PromptCache"]
+__all__ = ["EncodeTexts", "PromptCache", "PromptKey", "SeededPrompt"]
 
 CACHED_TEXTS = 512
 
-EncodeTexts = Callable[[Sequence[str]], Condition]
-"""Texts -> their conditions, on devices."""
+
+class SeededPrompt(NamedTuple):
+    """A text and the seed of an image, of a model that samples a layout for each."""
+
+    text: str
+    seed: int
+
+
+PromptKey = str | SeededPrompt
+EncodeTexts = Callable[[Sequence[PromptKey]], Condition]
+"""Texts, all with seeds or none -> their conditions, on devices."""
 
 
 class PromptCache:
@@ -29,15 +39,15 @@ class PromptCache:
     def __init__(self, encode: EncodeTexts, mesh: Mesh | None = None, zero_null: bool = False):
         """With `zero_null` the null condition of "" is zeros: what SDXL was trained with where there is no text."""
         self.encode, self._mesh, self._zero_null = encode, mesh, zero_null
-        self._recent: dict[tuple[int, str], Condition] = {}
-        self._kept: dict[str, Condition] = {}
+        self._recent: dict[tuple[int, PromptKey], Condition] = {}
+        self._kept: dict[PromptKey, Condition] = {}
 
     @property
-    def kept_texts(self) -> frozenset[str]:
+    def kept_texts(self) -> frozenset[PromptKey]:
         """The texts that stay for good."""
         return frozenset(self._kept)
 
-    def get(self, texts: Sequence[str]) -> Condition:
+    def get(self, texts: Sequence[PromptKey]) -> Condition:
         """The conditions of a batch of texts, as one; those that are not known are encoded in a batch of its size."""
         missing = [text for text in texts if text not in self._kept and (len(texts), text) not in self._recent]
         new = self._encode_batches(missing, len(texts))
@@ -59,12 +69,12 @@ class PromptCache:
         """Encodes what is not kept yet, `batch_size` at a time."""
         self._kept |= self._encode_batches([text for text in texts if text not in self._kept], batch_size)
 
-    def _use(self, size: int, text: str) -> Condition:
+    def _use(self, size: int, text: PromptKey) -> Condition:
         """The condition of a known text, which moves to the end of the queue."""
         condition = self._recent[size, text] = self._recent.pop((size, text))
         return condition
 
-    def _encode_batches(self, texts: Sequence[str], batch_size: int) -> dict[str, Condition]:
+    def _encode_batches(self, texts: Sequence[PromptKey], batch_size: int) -> dict[PromptKey, Condition]:
         """Each text's condition; a short last batch repeats its last text."""
         distinct, conditions = [*dict.fromkeys(texts)], {}
         for i in range(0, len(distinct), batch_size):

@@ -47,6 +47,7 @@ class PipelineSpec:
     glyph_encoder: nn.Module | None = None
     layout_head: nn.Module | None = None
     layout_encoder: nn.Module | None = None
+    layout_memory: nn.Module | None = None  # with it every image has a layout of its own, sampled by its seed
     image_prompt: ImagePrompt | None = None
     image_encoder: nn.Module | None = None  # what it reads: a captioner or CLIP; without it, in place of all text
     spacing: spacings.Spacing = field(default_factory=spacings.Spacing)

@@ -57,7 +57,8 @@ def layout_stage(context: Context) -> Stage:
     @jax.jit
     def read(params: Params, captions: Mapping[str, Any]) -> Any:
         if memory is not None:
-            layout, _ = sample_layout(networks.modules, params, captions, jnp.arange(len(captions["mask"])))
+            keys = jax.vmap(jax.random.key)(jnp.arange(len(captions["mask"])))
+            layout, _ = sample_layout(networks.modules, params, captions, keys)
             return layout.classes, layout.backgrounds
         condition = networks.encode_text(params, captions)
         logits = apply_network(head, params["layout_head"], condition.tokens, condition.vector)

@@ -33,6 +33,31 @@ def test_a_unet_learns_from_labels_and_then_reads_captions_through_the_layout_he
     assert (one != other).any()
 
 
+def test_a_model_with_a_memory_samples_a_layout_for_every_image(tmp_path):
+    write_untrained(tmp_path)
+    for stage in ("layout", "recall", "drawing"):
+        code, error = run_stage(tmp_path, stage, "--config.train.learning_rate=0.01")
+        assert code == 0, error
+    assert set(load_release(tmp_path / "recall" / "release").modules) == {
+        *("text_encoder", "xfnet", "layout_head", "layout_memory")
+    }
+    code, error = run_stage(tmp_path, "captioned", "--config.init.layout_memory=recall")
+    assert code == 0, error
+    pipeline = Pipeline.load(tmp_path / "base" / "release")
+    assert pipeline.samples_layouts
+    first, second = (pipeline.encode(["a panda"] * 3, seeds) for seeds in ([1, 2, 1], [2, 7, 1]))
+    tokens = np.asarray(first.tokens), np.asarray(second.tokens)
+    np.testing.assert_array_equal(tokens[0][0], tokens[0][2])  # a layout hangs on the text and the seed alone
+    np.testing.assert_array_equal(tokens[0][1], tokens[1][0])
+    assert (tokens[0][0] != tokens[0][1]).any()
+    pictures = pipeline(["a panda"] * 2, seed=5)
+    assert [picture.request.seed for picture in pictures] == [5, 6]
+    [again] = pipeline(["a panda"], seed=6, batch_size=2)
+    np.testing.assert_array_equal(pictures[1].image, again.image)
+    pipeline.drop_text_encoder(["a panda"])
+    assert pipeline(["two owls"], seed=5)
+
+
 def test_what_the_stage_lacks_is_named_before_anything_is_trained(tmp_path):
     write_untrained(tmp_path)
     code, error = run_stage(tmp_path, "drawing", "--config.model.layout_encoder.grid=(1, 4)")

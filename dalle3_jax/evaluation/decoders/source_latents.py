@@ -129,7 +129,8 @@ def sample_prompt_latents(
     made, name = [], "generated"
     for part in show_progress(list(index_batches(len(prompts), batch_size)), f"{name}: base model"):
         requests = [pipeline.request(prompts[i].text, seed=seed + int(i)) for i in part]
-        condition, null = pipeline.encode([r.prompt for r in requests]), pipeline.encode([""] * len(requests))
+        seeds = [request.seed for request in requests] if pipeline.samples_layouts else None
+        condition, null = pipeline.encode([r.prompt for r in requests], seeds), pipeline.encode([""] * len(requests))
         made.append(pipeline.sample_latents(condition, null, requests))
     return SourceLatents(
         name, np.concatenate(made)[: len(prompts)], consecutive_seeds(seed, len(prompts)), prompts=prompts
