@@ -78,3 +78,25 @@ def test_a_text_side_that_takes_one_name_for_all_places_binds_half_of_two():
     # that an object stands there at all is another question, so neither what is bare nor a word has a say
     assert bound_share(one_hot(cells, 4).at[..., 0].set(99.0).at[..., 3].set(99.0), cells) == 1.0
     assert bound_share(one_hot(cells, 4)[1:], cells[1:]) == 0.0
+
+
+def test_cells_that_are_known_are_not_learnt():
+    seen = []
+
+    def recall(weights, batch, known):
+        seen.append(known)
+        return Condition(jnp.zeros((64, 16, 3)), known, jnp.zeros((64, 3)))
+
+    batch = {"cells": jnp.ones((64, 16), int), "tints": jnp.ones((64, 16), int), "patches": jnp.ones((64, 16), int)}
+    batch |= {"letters": jnp.zeros((64, 16, 2), int), "background": jnp.zeros(64, int)}
+    unsure = LayoutLogits(*(jnp.zeros((64, 16, *shape)) for shape in ((4,), (2,), (3,), (2, 5))), jnp.zeros((64, 2)))
+    loss_fn = layout_loss(lambda *_: pytest.fail("the text alone is not read"), lambda *_: unsure, recall)
+    _, metrics = loss_fn({"layout_head": {}}, {}, batch, jax.random.key(0))
+    [known] = map(np.asarray, seen)
+    share = known.mean(axis=1)
+    assert 16 < (share == 0).sum() < 48  # none of half of them, and some or nearly all of the others
+    assert share.max() > 0.8
+    left = 1 - known.mean()
+    assert metrics["loss_cells"] == pytest.approx(SHARE * np.log(4) * left, rel=1e-4)
+    assert metrics["loss_tints"] == pytest.approx(SHARE * np.log(2) * left, rel=1e-4)
+    assert metrics["loss_patches"] == pytest.approx(SHARE * np.log(3) * left, rel=1e-4)
