@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.serving import engine as engines
+from dalle3_jax.serving import warm_up
 from dalle3_jax.serving.app import build_app
 from dalle3_jax.serving.connections import configure_server
 from dalle3_jax.serving.engine import Engine
@@ -63,6 +64,42 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+COMPILATION = 100.0
+"""Seconds that the first batch of a size takes more than those after it."""
+
+
+class Device:
+    """Stands for `run_batch`: batches take the `seconds` of their size, by its own clock, the first one more.
+
+    `made` is how many images each had.
+    """
+
+    def __init__(self):
+        self.seconds = {1: 1.0, 2: 1.5, 4: 2.5, 8: 4.5}
+        self.made: list[int] = []
+        self.clock = 0.0
+        self._compiled = set[int]()
+
+    def monotonic(self) -> float:
+        return self.clock
+
+    def __call__(self, pipeline, requests, size, progress):
+        self.made.append(len(requests))
+        self.clock += self.seconds[size] + (0.0 if size in self._compiled else COMPILATION)
+        self._compiled.add(size)
+        return [GeneratedImage(Image.new("RGB", (16, 16)), request, "digest", size) for request in requests]
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    """Every batch of every engine is made here, and takes no time but that of its clock."""
+    device = Device()
+    monkeypatch.setattr(engines, "run_batch", device)
+    for module in (engines, warm_up):
+        monkeypatch.setattr(module, "time", device)
+    return device
 
 
 class Gate:

@@ -1,16 +1,15 @@
 """Sizes of batches, how those that wait are divided into them, and that an image is the same in each."""
 
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dalle3_jax.pipeline.png import GeneratedImage
 from dalle3_jax.serving.batch_sizes import batch_sizes, fill_batch
 from dalle3_jax.serving.engine import Engine
 from dalle3_jax.serving.queue import Job
+from tests.serving.conftest import Device
 from tests.serving.engines import finish, run
 
 
@@ -49,23 +48,7 @@ def test_fewer_images_than_devices_are_one_batch_of_as_many():
     assert [fill_batch(waiting, (4, 8), {4: 1.0, 8: 9.0}) for waiting in (1, 4, 5, 8)] == [4, 4, 4, 8]
 
 
-@pytest.fixture
-def device(monkeypatch) -> SimpleNamespace:
-    """A device whose batches take the `seconds` of their size, by its own clock; `made` is how many images each had."""
-    device = SimpleNamespace(seconds=FULL, made=[], clock=0.0)
-
-    def run_batch(pipeline, requests, size, progress) -> list[GeneratedImage]:
-        device.made.append(len(requests))
-        device.clock += device.seconds[size]
-        return [GeneratedImage(Image.new("RGB", (16, 16)), request, "digest", size) for request in requests]
-
-    monkeypatch.setattr("dalle3_jax.serving.engine.run_batch", run_batch)
-    for module in ("engine", "warm_up"):
-        monkeypatch.setattr(f"dalle3_jax.serving.{module}.time", SimpleNamespace(monotonic=lambda: device.clock))
-    return device
-
-
-async def make_five(engine: Engine, device: SimpleNamespace, **settings) -> list[int]:
+async def make_five(engine: Engine, device: Device, **settings) -> list[int]:
     """The batches in which five images are made."""
     device.made.clear()
     await finish(engine, *(Job([engine.pipeline.request(prompt, **settings)], "a") for prompt in "abcde"))
@@ -79,7 +62,6 @@ def test_too_few_for_a_full_batch_are_made_in_smaller_ones_where_that_is_quicker
     engine = Engine(pipeline, batch_size=8)
 
     async def script() -> None:
-        assert engine.seconds_for(8) == pytest.approx(seconds[8])
         assert await make_five(engine, device, seed=3) == batches
         assert await make_five(engine, device, steps=7) == await make_five(engine, device, size=(24, 40)) == [5]
         assert await make_five(engine, device) == batches

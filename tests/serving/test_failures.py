@@ -158,6 +158,36 @@ def test_nobody_waits_for_an_engine_that_cannot_begin(pipeline, gate):
     asyncio.run(script())
 
 
+def test_nobody_waits_for_an_engine_that_cannot_go_on(pipeline, gate, monkeypatch):
+    """Neither for the rest of a job that has begun, though what is made of it stays, nor for one that has not."""
+    engine = Engine(pipeline, batch_size=1)
+    gate.let_through()
+
+    async def script() -> None:
+        begun, waiting = Job([pipeline.request("a")] * 2), Job([pipeline.request("b")])
+        run_next = engine._run_next
+
+        async def run_once() -> None:
+            if gate.batches:
+                await until(lambda: begun.images[0].is_done)
+                assert [job.status for job in engine.queue.jobs()] == ["running", "queued"]
+                raise RuntimeError("bug")
+            await run_next()
+
+        monkeypatch.setattr(engine, "_run_next", run_once)
+        engine.submit(begun)
+        engine.submit(waiting)
+        with pytest.raises(RuntimeError, match="bug"):
+            await engine.run()
+        assert [(job.status, job.error and job.error.status) for job in (begun, waiting)] == [("failed", 503)] * 2
+        assert [image.is_done for image in begun.images] == [True, False]
+        async with asyncio.timeout(60):
+            assert [update.kind async for update in begun.updates()] == ["image", "failed"]
+            await engine.stop()
+
+    asyncio.run(script())
+
+
 def test_a_batch_of_a_size_that_was_found_not_to_fit_is_tried_all_the_same(pipeline, gate):
     """A job may have asked for it before the warm-up found that out."""
     engine = Engine(pipeline, batch_size=4)

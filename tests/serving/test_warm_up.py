@@ -3,6 +3,7 @@
 import pytest
 
 from dalle3_jax.serving.engine import Engine
+from tests.serving.conftest import COMPILATION
 from tests.serving.engines import run
 
 
@@ -25,5 +26,16 @@ def test_warming_up_fits_the_batches_to_the_memory(pipeline, monkeypatch, most, 
     async def script() -> None:
         assert (engine.is_ready, engine.sizes, batches) == (True, sizes, made)
         assert tuple(entry["batch_size"] for entry in engine.warm) == sizes
+
+    run(engine, script, [pipeline.request("")])
+
+
+def test_compilation_counts_in_what_the_warm_up_took_and_not_in_what_is_expected(pipeline, device):
+    engine = Engine(pipeline, batch_size=8)
+
+    async def script() -> None:
+        took = {entry["batch_size"]: entry["seconds"] for entry in engine.warm}
+        assert took == {size: COMPILATION + seconds for size, seconds in device.seconds.items()}
+        assert engine.seconds_for(8) == pytest.approx(device.seconds[8])
 
     run(engine, script, [pipeline.request("")])
