@@ -56,7 +56,7 @@ def build_parser() -> CommandParser:
     remark = "compile this size before /readyz says yes; may be given several times (default: the release's first)"
     work.add_argument("--warm-up", action="append", metavar="WIDTHxHEIGHT", help=remark)
     work.add_argument("--no-warm-up", action="store_true", help="compile each program when it is first needed")
-    remark = "of files, and of jobs from their end (default %(default)s)"
+    remark = "of jobs and their files, from the end of the job (default %(default)s)"
     work.add_argument("--keep", type=float, default=60, metavar="MINUTES", help=remark)
     door = parser.add_argument_group("who may use it")
     door.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default %(default)s)")

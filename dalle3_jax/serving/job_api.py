@@ -35,10 +35,8 @@ async def create_job(request: Request) -> Response:
     else:
         call = parse_body(Generation, await read_json(request, service.most_json))
         plan = await asyncio.to_thread(plan_job, service, call, client_name(request))
-    plan.job.on_image = service.store_file  # where there is a bound to what is kept
-    plan.job.on_finish = lambda: service.jobs.put(plan.job.id, plan)
     service.engine.submit(plan.job)
-    service.jobs.hold(plan.job.id, plan)
+    service.hold_job(plan)
     return JSONResponse(job_object(service, plan, base_url(request)), 202)
 
 

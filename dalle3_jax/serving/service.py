@@ -1,5 +1,6 @@
 """The state that the routes of a server share: its engine, its files, its jobs, its names and its bounds."""
 
+import functools
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds: bytes of a body, steps of an image, seconds that files and jobs stay, bytes of all files together."""
+    """Bounds: bytes of a body, steps of an image, seconds that ended jobs and their files stay, bytes of such files."""
 
     body_bytes: int = 64 * 2**20
     steps: int = 200
@@ -102,13 +103,27 @@ class Service:
             raise ApiError(404, f"no model {name!r}: use {known}", param="model", code="model_not_found")
 
     def store_file(self, image: QueuedImage) -> str:
-        """Moves the image's file to where a URL leads to it; its name. Twice gives the same."""
+        """Moves the image's file to where a URL leads to it, until its job ends and its time after; its name.
+
+        Twice gives the same. Before the end only for a job that `hold_job` keeps.
+        """
         if not image.file and image.content is not None:
             suffix = image.job.suffix
             image.file = f"{secrets.token_hex(16)}{suffix}"
-            self.files.put(image.file, StoredFile(image.content, MEDIA_TYPES[suffix]), len(image.content))
+            store = self.files.put if image.job.finished.is_set() else self.files.hold
+            store(image.file, StoredFile(image.content, MEDIA_TYPES[suffix]), len(image.content))
             image.content = None
         return image.file
+
+    def hold_job(self, plan: Plan) -> None:
+        """Keeps a job that was submitted just now, and each file that it makes, until its end and their time after."""
+        plan.job.on_image, plan.job.on_finish = self.store_file, functools.partial(self._begin_expiry, plan.job)
+        self.jobs.hold(plan.job.id, plan)
+
+    def _begin_expiry(self, job: Job) -> None:
+        self.jobs.begin_expiry(job.id)
+        for image in job.images:
+            self.files.begin_expiry(image.file)
 
     def file_url(self, image: QueuedImage, base_url: str) -> str:
         """The absolute URL of the image's file."""

@@ -33,18 +33,20 @@ def test_a_name_is_counted_once_and_may_be_removed():
     assert (store.get("a"), store.size) == (None, 0)
 
 
-def test_what_is_held_stays_until_it_is_put_and_then_for_its_time():
+def test_what_is_held_stays_until_its_expiry_begins_and_then_for_its_time():
     now = [0.0]
-    store = ExpiringStore[str](10, 1, lambda: now[0])
-    store.hold("a", "x")
+    store = ExpiringStore[str](10, 3, lambda: now[0])
+    store.hold("a", "x", 3)
     store.put("b", "y")
     now[0] = 100.0
     assert (store.get("a"), store.get("b"), store.size) == ("x", None, 0)
-    store.put("a", "x")
+    store.begin_expiry("a")
     now[0] = 109.0
-    assert store.get("a") == "x"
+    store.begin_expiry("a")
+    assert (store.get("a"), store.size) == ("x", 3)
     now[0] = 110.0
-    assert store.get("a") is None
+    assert (store.get("a"), store.size) == (None, 0)
     store.hold("a", "z")
     store.remove("a")
+    store.begin_expiry("a")
     assert store.get("a") is None

@@ -66,11 +66,23 @@ def test_a_job_is_stopped(client, gate):
     assert events(client.get(f"{URL}/{job['id']}/events").text)[-1]["type"] == "image_job.cancelled"
 
 
-def test_a_job_expires_after_its_end_and_not_while_it_waits_or_runs(pipeline, gate, monkeypatch):
-    now = [0.0]
+@pytest.fixture
+def now() -> list[float]:
+    """The time by which jobs and files of `short_service` expire."""
+    return [0.0]
+
+
+@pytest.fixture
+def short_service(pipeline, now, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A service that keeps jobs and files for 10 seconds, and makes one image at a time."""
     service = Service(Engine(pipeline, batch_size=1), limits=Limits(keep_seconds=10))
-    monkeypatch.setattr(service.jobs, "_clock", lambda: now[0])
-    with TestClient(build_app(service), raise_server_exceptions=False) as client:
+    for store in (service.jobs, service.files):
+        monkeypatch.setattr(store, "_clock", lambda: now[0])
+    return service
+
+
+def test_a_job_expires_after_its_end_and_not_while_it_waits_or_runs(short_service, gate, now):
+    with TestClient(build_app(short_service), raise_server_exceptions=False) as client:
         runs, waits = (f"{URL}/{client.post(URL, json={'prompt': 'a panda'}).json()['id']}" for _ in range(2))
         until(lambda: len(gate.batches) == 1)
         now[0] = 100.0
@@ -82,6 +94,29 @@ def test_a_job_expires_after_its_end_and_not_while_it_waits_or_runs(pipeline, ga
         assert [client.get(url).json()["status"] for url in (runs, waits)] == ["completed"] * 2
         now[0] = 110.0
         assert [client.get(url).status_code for url in (runs, waits)] == [404] * 2
+
+
+@pytest.mark.parametrize("end", ["completed", "cancelled"])
+def test_files_of_a_job_expire_with_it_however_early_they_were_made(short_service, gate, now, end):
+    with TestClient(build_app(short_service), raise_server_exceptions=False) as client:
+        url = f"{URL}/{client.post(URL, json={**BODY, 'steps': 2}).json()['id']}"
+        gate.let_through(2)
+        until(lambda: len(client.get(url).json()["data"]) == 1)
+        now[0] = 100.0
+        [early] = client.get(url).json()["data"]
+        assert client.get(early["url"]).status_code == 200
+        if end == "cancelled":
+            client.delete(url)
+        gate.let_through()
+        [*_, last] = events(client.get(f"{url}/events").text)
+        assert last["status"] == end
+        now[0] = 109.0
+        urls = [datum["url"] for datum in client.get(url).json()["data"]]
+        assert urls[0] == early["url"]
+        assert [client.get(file).status_code for file in urls] == [200] * (2 if end == "completed" else 1)
+        now[0] = 110.0
+        assert [client.get(file).status_code for file in urls] == [404] * len(urls)
+        assert client.get(url).status_code == 404
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
