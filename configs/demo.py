@@ -7,6 +7,7 @@ described before it was laid out anew: `git log -p configs/demo.py` has its stag
     python train.py --config configs/demo.py:names        --workdir W    # 1 hour
     python train.py --config configs/demo.py:places       --workdir W    # 12 minutes
     python train.py --config configs/demo.py:layout       --workdir W    # 29 minutes
+    python train.py --config configs/demo.py:recall       --workdir W
     python train.py --config configs/demo.py:drawing      --workdir W
     python train.py --config configs/demo.py:base         --workdir W
     python train.py --config configs/demo.py:distill_base --workdir W
@@ -199,7 +200,8 @@ def base():
     c = base_stage_config("base")
     c.train.trainable = ("layout_encoder", "unet")
     c.init.vae = "vae"
-    c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = c.init.layout_head = "layout"
+    for part in ("text_encoder", "glyph_encoder", "xfnet", "layout_head", "layout_memory"):
+        c.init[part] = "recall"
     c.init.layout_encoder = c.init.unet = "drawing"
     c.model.diffusion.schedule = drawing().model.diffusion.schedule
     c.train.steps = 20_000

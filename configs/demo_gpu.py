@@ -26,7 +26,7 @@ def read_more(stage):
 
 
 names, places = functools.partial(read_more, demo.names), functools.partial(read_more, demo.places)
-layout = functools.partial(read_more, demo.layout)
+layout, recall = functools.partial(read_more, demo.layout), functools.partial(read_more, demo.recall)
 
 
 def draw_more(stage):
@@ -64,7 +64,7 @@ distill_upscaler = functools.partial(enlarge_stage, demo.distill_upscaler)
 
 def get_config(stage: str = "base"):
     """The config of one stage."""
-    stages = {"vae": vae, "names": names, "places": places, "layout": layout, "drawing": drawing}
+    stages = {"vae": vae, "names": names, "places": places, "layout": layout, "recall": recall, "drawing": drawing}
     stages |= {"base": base, "decoder": decoder, "distill": distill, "distill_base": distill_base}
     stages |= {"refiner": refiner, "distill_refiner": distill_refiner}
     stages |= {"upscaler": upscaler, "distill_upscaler": distill_upscaler}

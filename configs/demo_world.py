@@ -52,7 +52,7 @@ def base_stage_config(stage):
 def begin_with_base(c):
     """The autoencoder, and text side and UNet of the base model."""
     c.init.vae = "vae"
-    for part in ("text_encoder", "glyph_encoder", "xfnet", "layout_head", "layout_encoder", "unet"):
+    for part in ("text_encoder", "glyph_encoder", "xfnet", "layout_head", "layout_encoder", "layout_memory", "unet"):
         c.init[part] = "base"
 
 

@@ -29,7 +29,7 @@ def text():
 def base():
     """The demo's UNet, beside a text side that has more to learn than the demo's."""
     c = demo.base()
-    for part in ("unet", "layout_encoder", "layout_head"):
+    for part in ("unet", "layout_encoder", "layout_head", "layout_memory"):
         del c.init[part]
     c.model.unet = demo.drawing().model.unet
     c.init.text_encoder = c.init.glyph_encoder = c.init.xfnet = "text"

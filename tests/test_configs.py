@@ -26,7 +26,7 @@ RELEASES = Path(dalle3_jax.__file__).with_name("releases")
 DEMOS = ("demo", "demo_gpu")
 STAGES = ("vae", "layout", "base", "decoder", "refiner", "upscaler")
 CAPTIONERS = ("captioner", "captioner_short", "captioner_descriptive")
-TEXT = ("text", "names", "places", "appearance", "drawing")
+TEXT = ("text", "names", "places", "recall", "drawing")
 EDITS = ("inpaint", "image_prompt")
 TAUGHT = ("distill", "distill_refiner", "distill_base", "distill_upscaler")
 
@@ -35,7 +35,7 @@ def parameters(name: str) -> int:
     """The number of parameters that a config's stages lead to."""
     config = importlib.import_module(f"configs.{name}")
     modules = {}
-    for stage in ("names", "drawing", *STAGES):
+    for stage in ("names", "recall", "drawing", *STAGES):
         modules |= build_models(plain_config(config.get_config(stage).model))
     names = world_names(WHOLE)
     del names["styles"]

@@ -39,11 +39,11 @@ def likely_layout(logits: LayoutLogits) -> Layout:
     return Layout(classes, shows * tints, shows * patches, reads * letters, backgrounds)
 
 
-def labelled_layout(labels: Mapping[str, Array], names: "LayoutEncoder") -> Layout:
-    """The layout that labels say for sure, in the classes that an encoder's names stand for.
+def labelled_layout(labels: Mapping[str, Array], names: Any) -> Layout:
+    """The layout that labels say for sure, in the classes that the names of a layout head or encoder stand for.
 
-    Labels are `cells`, `tints` and `patches` (b m), `letters` (b m 2) and `background` (b), as `stages.layout` reads
-    them from records.
+    Labels are `cells`, `tints` and `patches` (b m), `letters` (b m 2) and `background` (b), as `stages.layout_labels`
+    reads them from records.
     """
     cells, word = labels["cells"], len(names.concepts) + 1
     shows, one_hot = ((cells > 0) & (cells < word))[..., None], jax.nn.one_hot

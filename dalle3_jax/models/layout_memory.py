@@ -9,13 +9,13 @@ from flax import linen as nn
 
 from dalle3_jax.models.condition import Condition, encode_words
 from dalle3_jax.models.examples import require_component
-from dalle3_jax.models.layout_encoder import Layout, empty_layout
+from dalle3_jax.models.layout_encoder import Layout, empty_layout, labelled_layout, likely_layout
 from dalle3_jax.models.layout_head import LayoutLogits
 from dalle3_jax.nn.explicit_axes import accept_explicit_axes
 from dalle3_jax.nn.layers import dense
 from dalle3_jax.typing import Array, Bool, DTypeLike, Float, Params
 
-__all__ = ["LayoutMemory", "choose_layout", "read_beside", "sample_layout"]
+__all__ = ["LayoutMemory", "choose_layout", "encode_labelled_text", "read_beside", "sample_layout"]
 
 TEMPERATURE = 0.7
 """Of the sampling of layouts: a stray cell in sixty-four would spoil a picture."""
@@ -71,6 +71,29 @@ def sample_layout(
         return condition, logits
 
     return choose_layout(read, empty_layout(head, len(keys)), keys, temperature)
+
+
+def encode_labelled_text(modules: Mapping[str, nn.Module], params: Params, batch: Mapping[str, Array]) -> Condition:
+    """The condition of captions of pictures whose layouts are known, as it is in sampling beside a layout.
+
+    A batch has the labels of `labelled_layout` beside its text. A caption of one token, its end, says nothing: its
+    layout is what is likely, as of the null condition.
+    """
+
+    def apply(name: str, *inputs: Any) -> Any:
+        return modules[name].apply({"params": params[name]}, *inputs)
+
+    words, layout = encode_words(modules, params, batch), labelled_layout(batch, modules["layout_head"])
+    text = read_beside(modules, params, words, apply("layout_memory", layout, jnp.ones_like(batch["cells"], bool)))
+    null = apply("xfnet", *words)
+    said = batch["mask"].sum(axis=1) > 1
+
+    def choose(one: Array, other: Array) -> Array:
+        return jnp.where(said.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+
+    layout = jax.tree.map(choose, layout, likely_layout(apply("layout_head", null.tokens, null.vector)))
+    condition: Condition = apply("layout_encoder", layout, jax.tree.map(choose, text, null))
+    return condition
 
 
 def choose_layout(

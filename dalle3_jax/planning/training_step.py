@@ -158,12 +158,12 @@ def abstract_batch(
         raise ValueError(f"--inputs={inputs}: this stage has no VAE, so its batches hold images")
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
     labels = config.train.stage in ("layout", "drawing")
-    if labels:
+    if labels or {"layout_memory", "layout_encoder"} <= networks.modules.keys():
         grid = networks.modules["layout_head" if text is not None else "layout_encoder"].grid
         cells = (math.prod(grid),), jnp.int32
         shapes |= {"cells": cells, "tints": cells, "patches": cells, "background": ((), jnp.int32)}
         shapes["letters"] = (*cells[0], HALVES), jnp.int32
-        if vae is not None and inputs != "images":
+        if labels and vae is not None and inputs != "images":
             raise ValueError(f"--inputs={inputs}: this stage learns from labels and images together")
     if inputs == "images" if vae is not None else not labels:
         shapes["images"] = (height, width, 3), jnp.float32

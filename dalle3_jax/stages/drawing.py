@@ -18,7 +18,7 @@ from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.context import Context
 from dalle3_jax.stages.denoising import denoising_loss
 from dalle3_jax.stages.latents import latent_batches
-from dalle3_jax.stages.layout import layout_targets
+from dalle3_jax.stages.layout_labels import layout_targets
 from dalle3_jax.stages.reader import config_world, with_names
 from dalle3_jax.stages.stage import Stage, apply_network, training_metadata
 from dalle3_jax.training import logging

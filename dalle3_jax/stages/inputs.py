@@ -20,6 +20,7 @@ from dalle3_jax.pipeline.request import make_request, request_errors
 from dalle3_jax.pipeline.setting_values import Capabilities
 from dalle3_jax.stages.config import plain_config
 from dalle3_jax.stages.context import Context
+from dalle3_jax.stages.layout_labels import layout_targets
 from dalle3_jax.text import glyphs
 from dalle3_jax.text.tokenizers import Tokenizer
 
@@ -46,11 +47,17 @@ def batches(
 ) -> Batches:
     """The endless training batches of this process: of images or, where a cache is given, of its latents.
 
-    With tokenized captions unless `captions` is False, and with what `targets` makes of each record. Without `images`
-    scenes are not rendered.
+    With tokenized captions unless `captions` is False, and with what `targets` makes of each record; for captions that
+    are read beside layouts, by a system with a layout memory, the labels of these. Without `images` scenes are not
+    rendered.
     """
-    config = context.config
+    config, modules = context.config, context.networks.modules
     source = None if cache is None else cache.source
+    if targets is None and captions and {"layout_memory", "layout_encoder"} <= modules.keys():
+        if not isinstance(open_source(data_section(config)), ScenesSource):
+            raise ValueError("a layout_memory is read beside layouts, and this data has none: leave it out")
+        head: Any = modules["layout_head"]
+        targets = layout_targets(head)
     if not images and isinstance(scenes := open_source(data_section(config)), ScenesSource):
         source = replace(scenes, render=False)
     return make_batches(

@@ -20,6 +20,7 @@ from dalle3_jax.models.build import build_models, module_fields
 from dalle3_jax.models.condition import Condition, encode_text
 from dalle3_jax.models.glyph import text_components
 from dalle3_jax.models.image_prompt import ImagePrompt, fit_image_prompt
+from dalle3_jax.models.layout_memory import encode_labelled_text
 from dalle3_jax.models.unet import UNet
 from dalle3_jax.models.unet_call import apply_unet
 from dalle3_jax.stages.config import plain_config
@@ -68,8 +69,11 @@ class StageNetworks:
         return latent
 
     def encode_text(self, params: Params, batch: Mapping[str, Array]) -> Condition:
-        """The condition of a batch's captions."""
-        return encode_text({name: self.modules[name] for name in text_components(self.modules)}, params, batch)
+        """The condition of a batch's captions; where layouts are sampled, beside those that the batch has."""
+        modules = {name: self.modules[name] for name in text_components(self.modules)}
+        if "layout_memory" in modules and "cells" in batch:
+            return encode_labelled_text(modules, params, batch)
+        return encode_text(modules, params, batch)
 
     def encode_latents(self, params: Params, batch: Mapping[str, Array]) -> Array:
         """A batch's latents as the UNet sees them: its own, or its images under the VAE."""

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalle3_jax.models.condition import Condition
+from dalle3_jax.models.build import build_models
+from dalle3_jax.models.condition import Condition, encode_text
+from dalle3_jax.models.glyph import text_components
 from dalle3_jax.models.layout_encoder import Layout, LayoutEncoder, empty_layout
-from dalle3_jax.models.layout_head import HALVES, LETTERS, PATCHES, LayoutLogits
-from dalle3_jax.models.layout_memory import LayoutMemory, choose_layout
+from dalle3_jax.models.layout_head import HALVES, LETTERS, PATCHES, LayoutHead, LayoutLogits
+from dalle3_jax.models.layout_memory import LayoutMemory, choose_layout, encode_labelled_text
 from tests.networks import randomised
 
 NAMES = LayoutEncoder(4, 4, 4, (2, 2), concepts=("fox", "owl"), tints=("natural", "red"), backgrounds=("beach", "sea"))
@@ -85,3 +87,37 @@ def test_words_have_letters_and_a_low_temperature_takes_the_likeliest():
     assert not np.any(layout.patches)
     layout, _ = jax.jit(lambda: choose_layout(word_or_fox, empty, KEYS, 1.0))()
     assert len(np.unique(layout.classes.argmax(-1))) == 4
+
+
+def test_captions_are_read_beside_layouts_and_empty_ones_are_not():
+    text = {"vocab_size": 30, "width": 8, "layers": 1, "heads": 2, "head_size": 4, "mlp_width": 12}
+    xfnet = {"kind": "resampler", "width": 6, "vector_width": 5, "heads": 1, "queries": CELLS}
+    names = {"concepts": NAMES.concepts, "tints": NAMES.tints, "backgrounds": NAMES.backgrounds}
+    modules = {
+        **build_models({"text_encoder": text, "xfnet": xfnet}),
+        "layout_head": LayoutHead(NAMES.grid, **names),
+        "layout_encoder": NAMES,
+        "layout_memory": LayoutMemory(6),
+    }
+    assert text_components(modules) == tuple(modules)
+    inputs = {name: module.example_inputs(modules) for name, module in modules.items()}
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
+    params = {name: randomised(module, *zeros[name]) for name, module in modules.items()}
+    mask = jnp.arange(4) < jnp.asarray([[4], [1], [4]])
+    batch = {"ids": jnp.arange(12).reshape(3, 4), "mask": mask}
+    labels = {
+        "cells": jnp.asarray([[0, 1, 2, 3]] * 3),
+        "tints": jnp.zeros((3, CELLS), int),
+        "patches": jnp.ones((3, CELLS), int),
+        "letters": jnp.full((3, CELLS, HALVES), 3),
+        "background": jnp.ones(3, int),
+    }
+    moved = {**labels, "cells": labels["cells"].at[:, 2].set(1)}
+    encode = jax.jit(lambda labels: encode_labelled_text(modules, params, {**batch, **labels}))
+    one, other = encode(labels), encode(moved)
+    plain = jax.jit(lambda: encode_text(modules, params, batch))()
+    assert (np.asarray(one.tokens != other.tokens).any(axis=(1, 2)) == [True, False, True]).all()
+    np.testing.assert_allclose(one.tokens[1], plain.tokens[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(one.vector[1], plain.vector[1], rtol=1e-4, atol=1e-5)
+    # the text is read beside what its cells show: another cell is heard of in the tokens of all
+    assert np.asarray(one.tokens != other.tokens)[0].any(axis=1).all()

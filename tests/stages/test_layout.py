@@ -8,7 +8,7 @@ from dalle3_jax.commands.train import main
 from dalle3_jax.data.records import Record
 from dalle3_jax.data.scenes import WHOLE
 from dalle3_jax.models.layout_head import LayoutHead
-from dalle3_jax.stages.layout import covered_cells, layout_targets
+from dalle3_jax.stages.layout_labels import covered_cells, layout_targets
 from dalle3_jax.stages.reader import with_names, world_names
 from tests.stages.test_train import ROOT, metrics
 
