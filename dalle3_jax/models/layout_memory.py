@@ -1,6 +1,6 @@
 """Layouts chosen cell by cell: what is known of a picture's cells already, for the next one to go with it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -117,11 +117,9 @@ def choose_layout(
         _, logits = read(layout, known)
         cell = order[:, step]
         here = jax.vmap(jax.random.fold_in, (0, None))(split[:, 1], step)
-        chosen = sample_cells(
-            LayoutLogits(*(part[rows, cell] for part in logits[:-1]), logits.backgrounds), here, temperature
-        )
-        written = (old.at[rows, cell].set(new) for old, new in zip(layout[:-1], chosen, strict=True))
-        return Layout(*written, layout.backgrounds), known.at[rows, cell].set(True)
+        chosen = sample_cells([part[rows, cell] for part in logits[:-1]], here, temperature)
+        written = [old.at[rows, cell].set(new) for old, new in zip(layout[:-1], chosen, strict=True)]
+        return Layout._make([*written, layout.backgrounds]), known.at[rows, cell].set(True)
 
     layout, known = jax.lax.fori_loop(0, m, one, (empty, jnp.zeros((b, m), bool)))
     condition, logits = read(layout, known)
@@ -129,19 +127,14 @@ def choose_layout(
     return layout._replace(backgrounds=jax.nn.one_hot(background, logits.backgrounds.shape[-1])), condition
 
 
-def sample_cells(logits: LayoutLogits, keys: Any, temperature: float) -> tuple[Array, ...]:
+def sample_cells(logits: Sequence[Array], keys: Any, temperature: float) -> tuple[Array, ...]:
     """One cell of every picture: its class, tint, patch and letters, one-hot, or 0 where there are none."""
     keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
 
-    def one_hot(part: Array, number: int) -> Array:
-        draw = jax.vmap(lambda key, row: jax.random.categorical(key, row / temperature, axis=-1))
-        return jax.nn.one_hot(draw(keys[:, number], part), part.shape[-1])
+    def one_hot(number: int) -> Array:
+        sample = jax.vmap(lambda key, row: jax.random.categorical(key, row / temperature, axis=-1))
+        return jax.nn.one_hot(sample(keys[:, number], logits[number]), logits[number].shape[-1])
 
-    classes = one_hot(logits.classes, 0)
+    classes, tints, patches, letters = map(one_hot, range(4))
     shows, reads = jnp.sum(classes[:, 1:-1], axis=-1, keepdims=True), classes[:, -1:, None]
-    return (
-        classes,
-        shows * one_hot(logits.tints, 1),
-        shows * one_hot(logits.patches, 2),
-        reads * one_hot(logits.letters, 3),
-    )
+    return classes, shows * tints, shows * patches, reads * letters

@@ -77,7 +77,9 @@ def test_every_network_has_a_kind():
 @pytest.mark.parametrize("module", MODULES, ids=module_kind)
 def test_every_network_is_called_with_its_example_inputs(module):
     module = module.clone(groups=2) if hasattr(module, "groups") else module
-    system = {"text_encoder": MODULES[0], "glyph_encoder": MODULES[0], "xfnet": MODULES[1], "module": module}
+    head = LayoutHead((2, 2), ("cat", "dog"), ("natural", "red"), ("beach",))
+    system = {"text_encoder": MODULES[0], "glyph_encoder": MODULES[0], "xfnet": MODULES[1], "layout_head": head}
+    system["module"] = module
     params = abstract_params(system, ["module"])["module"]
     given = module.example_inputs(system)
     assert jax.tree.leaves(jax.eval_shape(lambda p, *x: module.apply({"params": p}, *x), nn.unbox(params), *given))

@@ -67,7 +67,7 @@ def layout_loss(encode_text: EncodeText, layout_head: Apply, recall: Recall | No
     return loss_fn
 
 
-def known_cells(key: Key, shape: tuple[int, int]) -> Bool[Array, "b m"]:
+def known_cells(key: Key, shape: tuple[int, ...]) -> Bool[Array, "b m"]:
     """Cells that are known: none of half of the pictures, a random share of the others."""
     half_key, share_key, cell_key = jax.random.split(key, 3)
     share = jax.random.uniform(share_key, (shape[0], 1)) * jax.random.bernoulli(half_key, 0.5, (shape[0], 1))
