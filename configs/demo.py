@@ -3,29 +3,26 @@
 It is being trained; the shipped weights are those of the first demo (48 things, 13.1 M parameters), which this file
 described before it was laid out anew: `git log -p configs/demo.py` has its stages, with their times and results.
 
-    python train.py --config configs/demo.py:vae          --workdir W    # 3.5 hours of one core
-    python train.py --config configs/demo.py:names        --workdir W    # 1 hour
-    python train.py --config configs/demo.py:places       --workdir W    # 12 minutes
-    python train.py --config configs/demo.py:layout       --workdir W    # 29 minutes
-    python train.py --config configs/demo.py:recall       --workdir W
+    python train.py --config configs/demo.py:vae          --workdir W    # 1.7 hours of one core
+    python train.py --config configs/demo.py:names        --workdir W    # 35 minutes
+    python train.py --config configs/demo.py:places       --workdir W    # 15 minutes
+    python train.py --config configs/demo.py:layout       --workdir W    # 20 minutes
+    python train.py --config configs/demo.py:recall       --workdir W    # RECALL minutes
     python train.py --config configs/demo.py:drawing      --workdir W
     python train.py --config configs/demo.py:base         --workdir W
     python train.py --config configs/demo.py:distill_base --workdir W
 
 and in the same way the stages of demo_decoders.py, demo_captioner.py and demo_edits.py beside it; demo_world.py is what
-they share.
+they share. What is finished lies in training/demo, the autoencoder (`vae`) and the text side (`recall`): copied into a
+workdir, they are what the stages after them begin with.
 
-The autoencoder was begun with 16,000 steps, lengthened to 28,000 at step 6,978, where its learning rate was 30 % below
-what it should by then have been, and once more at its end to 56,000. Of held-out pictures of this world it keeps
-31.0 dB, of those without words 32.7, of those with words nine times in ten 28.2; of 179 words, nearly all of letters
-of 23 pixels, 97 % are read from its copies (of its pictures all). Of the text side's stages `names` was lengthened
-from 1,400 steps, and `places` and `layout`, begun for 3,000 each, were stopped at 844 and 1,252. After those three the
-likeliest thing is in the picture of 94 % of the captions, and of the cells that show one of several things three in
-four have the right one likeliest (captions leave some places open); after `names` it was two in five. `appearance` was
-stopped at 1,283. `things` is being trained: 3,683 steps with `step = 8`, then 4,000 as it stands, the last 2,000 of
-them with `time_shift = 2.5`. Another name in the caption then raises the error of pictures of one thing by 29 % at
-t = 0.97 and by 17 % at 0.8, where a UNet without the grid, after 4,776 steps beside two earlier text sides, drew
-backgrounds only.
+    cp -r training/demo W && python train.py --config configs/demo.py:drawing --workdir W
+
+The autoencoder was begun with 14,000 steps, shortened to 11,000 at step 4,082, where its learning rate had come to 0, and
+lengthened twice from there, to 30,000 and 26,500; two devices took the first 4,401 steps. VAEFIGURES
+Of the text side `names` was begun for 2,600 steps and shortened at step 1,390, and `layout`, begun for 1,250, was stopped
+at 670. TEXTFIGURES
+`drawing` was tried for 1,130 steps in the latents of the autoencoder at step 11,000, and is to be trained in these.
 
 `taskset -c 1` keeps a run on one core, with the same numbers.
 """
@@ -58,7 +55,7 @@ def vae():
     c.data.part = {"styles": ("3d", "3d", "flat", "noto")}
     c.data.crop = 64
     c.train.objective.scale = "pixels"
-    c.train.steps = 56_000
+    c.train.steps = 26_500
     c.train.batch_size = 8
     c.train.learning_rate = 2e-3
     c.train.weight_decay = 0.0
@@ -129,8 +126,8 @@ def names():
 def places():
     """The same networks learn which of several things stands where, from captions as people type them.
 
-    With the long descriptions and the single things of the stage before they did not, in 500 steps: every cell of a
-    picture was said to show the likeliest thing of it. Here they began to within 300.
+    With the long descriptions and the single things of the stage before they hardly do: in most cells of a picture the
+    likeliest thing of it is said to stand.
     """
     c = layout_from("places", "names")
     c.data.part = {**GRID_PART, "kinds": {"two": 0.5, "row": 0.2, "between": 0.15, "corners": 0.15}}
@@ -147,7 +144,7 @@ def layout():
     c.data.part = {**GRID_PART, "kinds": {**kinds, "sign": 0.08, "scenery": 0.04}}
     c.data.captions = {"descriptive": 0.4, "prompt": 0.55, "short": 0.05, "alt": 0.0}
     c.data.text_length = 96
-    c.train.steps = 1_250
+    c.train.steps = 670
     c.sample.every = 500
     return c
 
@@ -157,7 +154,8 @@ def recall():
     c = layout()
     c.train.name = "recall"
     c.train.trainable = (*c.train.trainable, "layout_memory")
-    c.model.layout_memory = {"width": 192}
+    c.model.layout_memory = {"width": 192, "grid": (8, 8)}
+    c.train.steps = 1_150
     for part in ("text_encoder", "glyph_encoder", "xfnet", "layout_head"):
         c.init[part] = "layout"
     return c

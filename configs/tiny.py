@@ -101,7 +101,7 @@ def recall():
     c.train.trainable = (*c.train.trainable, "layout_memory")
     del c.model["text_encoder"], c.model["xfnet"], c.model["layout_head"]
     c.init.text_encoder = c.init.xfnet = c.init.layout_head = "layout"
-    c.model.layout_memory = {"width": 16}
+    c.model.layout_memory = {"width": 16, "grid": (2, 2), "channels": 8}
     return c
 
 

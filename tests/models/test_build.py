@@ -40,7 +40,7 @@ MODULES = [
     VAE(channels=(4, 8), decoder_channels=(8, 8), patch=2, norm="rms"),
     LatentHead(grid=(2, 2), patch=2, channels=4),
     LayoutHead((2, 2), ("cat", "dog"), ("natural", "red"), ("beach",)),
-    LayoutMemory(8),
+    LayoutMemory(8, (2, 2), 4),
     LayoutEncoder(8, 3, 4, (2, 2), ("cat", "dog"), ("natural", "red"), ("beach",)),
     CLIPVisionEncoder(Tower(8, 2, 2, 12), image_size=8, patch=4, projection=6),
     ImagePrompt((ImageAttention("middle", 1, 2, 4),), features=6, width=8, layers=1, heads=2, head_size=4, inner=8),
