@@ -19,13 +19,14 @@ workdir, they are what the stages after them begin with.
     cp -r training/demo W && python train.py --config configs/demo.py:drawing --workdir W
 
 The autoencoder was begun with 14,000 steps, shortened to 11,000 at step 4,082, where its learning rate came to 0, and
-lengthened from there to 30,000 and, at step 17,842, to no more than 26,500; two devices took the first 4,401 steps. Of
-held-out pictures of this world it keeps 29.4 dB, of those without words 31.3, of those with a word at least 26.6; an
-earlier one of 56,000 steps kept 31.0, 32.7 and 28.2. Of the text side `names` was begun for 2,600 steps and shortened at
-step 1,390, and `layout`, begun for 1,250, stopped at 670; it then went on for 1,150 steps in a trial of `recall` with
-another memory, which is left out. The likeliest thing is in the picture of 94 % of its captions, of the cells that show
-one of several things 79 % have the right one likeliest, and of letters 74 % are right (captions leave places and fonts
-open). `drawing` was tried for 1,130 steps, in the latents of the autoencoder at step 11,000.
+lengthened from there to 30,000 and, at step 17,842, to no more than 26,500; two devices took the first 4,401 steps.
+Of held-out pictures of this world it keeps 29.4 dB, of those without words 31.3, of those with a word at least 26.6;
+an earlier one of 56,000 steps kept 31.0, 32.7 and 28.2. Of the text side `names` was begun for 2,600 steps and
+shortened at step 1,390, and `layout`, begun for 1,250, stopped at 670; it then went on for 1,150 steps in a trial of
+`recall` with another memory, which is left out. The likeliest thing is in the picture of 94 % of its captions, of the
+cells that show one of several things 79 % have the right one likeliest, of letters 74 % are right (captions leave
+places and fonts open).
+`drawing` was tried for 1,130 steps, in the latents of the autoencoder at step 11,000.
 
 `taskset -c 1` keeps a run on one core, with the same numbers.
 """
