@@ -23,7 +23,7 @@ TEMPERATURE = 0.7
 
 @accept_explicit_axes
 class LayoutMemory(nn.Module):
-    """What is known of the cells -> what is added to xfnet's queries, one of which speaks for each cell.
+    """The known cells of a layout -> what is added to xfnet's queries, one of which speaks for each cell.
 
     A caption leaves places open: cell by cell it says what is likely, and not that one panda stands in one place. With
     the cells that are known already beside it, the text side says what goes with them, and layouts are sampled cell by
@@ -38,7 +38,7 @@ class LayoutMemory(nn.Module):
 
     @nn.compact
     def __call__(self, layout: Layout, known: Bool[Array, "b m"]) -> Float[Array, "b m d"]:
-        """What the known cells say to every cell; the layout of others is not looked at."""
+        """The features that the known cells give to every cell; the layout of others is not looked at."""
         parts = (layout.classes, layout.tints, layout.patches, layout.letters.reshape(*known.shape, -1))
         cells = jnp.concatenate([known[..., None], *parts], axis=-1) * known[..., None]
         x = dense(self.channels, use_bias=False, dtype=self.dtype, name="cells")(cells)

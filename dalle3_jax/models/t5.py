@@ -44,7 +44,7 @@ def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[Array,
 def word_places(ids: Int[Array, "b l"]) -> tuple[Int[Array, "b l"], Int[Array, "b l"]]:
     """The place of every byte in its word, from its start and from its end, which the id `WORD_END` marks."""
     length = ids.shape[1]
-    index = jnp.arange(length)
+    index = jnp.arange(length)[None]
     ends = ids == WORD_END
     starts = jnp.pad(ends[:, :-1], ((0, 0), (1, 0)), constant_values=True)
     start = jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
@@ -146,10 +146,10 @@ class T5Encoder(nn.Module):
     def __call__(self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"]) -> Float[Array, "b l d"]:
         """Encode; features at masked positions are finite and mean nothing."""
         x = embedding(self.vocab_size, self.width, dtype=self.dtype, name="token_embedding")(ids)
-        for name, places in zip(("from_start", "from_end"), word_places(ids), strict=True):
-            if self.word_positions:
-                table = embedding(self.word_positions, self.width, dtype=self.dtype, name=name)
-                x += table(jnp.minimum(places, self.word_positions - 1))
+        places = zip(("from_start", "from_end"), word_places(ids), strict=True) if self.word_positions else ()
+        for name, place in places:
+            table = embedding(self.word_positions, self.width, dtype=self.dtype, name=name)
+            x += table(jnp.minimum(place, self.word_positions - 1))
         x = x.astype(residual_dtype(self.dtype))
         std = self.width**-0.5 if self.relative_std is None else self.relative_std
         table = embedding(self.relative_buckets, self.heads, dtype=jnp.float32, std=std, name="relative_bias")

@@ -41,6 +41,7 @@ def inputs(module):
 mesh = jax.make_mesh((4, 2), ("data", "model"))
 assert jax.sharding.AxisType.Explicit in mesh.axis_types
 system = {"text_encoder": MODULES[0], "glyph_encoder": MODULES[0], "xfnet": MODULES[1]}
+system["layout_head"] = next(module for module in MODULES if type(module).__name__ == "LayoutHead")
 seen = set()
 for number, module in enumerate(MODULES):
     name = type(module).__name__
