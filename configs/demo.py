@@ -1,4 +1,4 @@
-"""The demo model: scenes of the whole world at 128 px in three shapes, 25.3 M parameters, for one CPU core.
+"""The demo model: scenes of the whole world at 128 px in three shapes, for one CPU core.
 
 It is being trained; the shipped weights are those of the first demo (48 things, 13.1 M parameters), which this file
 described before it was laid out anew: `git log -p configs/demo.py` has its stages, with their times and results.

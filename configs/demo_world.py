@@ -28,7 +28,7 @@ GRID_PART = {**PART, "snap": 8, "step": 16, "excess": 0.05, "sizes": (1.0, 1.0)}
 """The same as the UNet learns to draw it: things stand on the grid of the latents, and each layout has one size.
 
 A name then means nearly the same latents wherever it stands, and most things that are alone or two are of 64 pixels.
-Those in rows of three and five, and in clusters of five, are of the multiple of 8 that does not overlap.
+Those in rows of three and five, and in clusters of five, are of a multiple of 8 that keeps them apart, but for jitter.
 """
 
 

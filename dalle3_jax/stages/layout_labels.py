@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dalle3_jax.data.records import Record
-from dalle3_jax.data.scenes.record import squared_labels
+from dalle3_jax.data.scenes.record import square_labels
 from dalle3_jax.models.layout_encoder import LayoutEncoder
 from dalle3_jax.models.layout_head import HALVES, LETTERS, PATCHES, LayoutHead
 from dalle3_jax.reading.scene_reader import NATURAL
@@ -28,7 +28,7 @@ def layout_targets(head: LayoutHead | LayoutEncoder) -> Callable[[Record], Mappi
     def targets(record: Record) -> dict[str, np.ndarray]:
         cells, colours = np.full(head.grid, NOTHING, np.int32), np.zeros(head.grid, np.int32)
         patches = np.zeros(head.grid, np.int32)
-        labels = squared_labels(record.labels, record.height, record.width)
+        labels = square_labels(record.labels, record.height, record.width)
         for placed in labels["objects"]:
             area = covered_cells(placed["box"], head.grid)
             cells[area], colours[area] = classes[placed["concept"]], tints[placed.get("tint") or NATURAL]

@@ -60,7 +60,7 @@ def box_fractions(box: tuple[int, int, int, int], height: int, width: int) -> li
     return [left / width, top / height, right / width, bottom / height]
 
 
-def squared_labels(labels: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+def square_labels(labels: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
     """The labels of the same scene in a square frame, from those of a frame of any shape (height, width).
 
     Centres are fractions of the frame and stay; sides are fractions of its smaller side, and the size of a word's
@@ -71,10 +71,10 @@ def squared_labels(labels: Mapping[str, Any], height: int, width: int) -> dict[s
         return dict(labels)
     least = min(height, width)
 
-    def squared(placed: Mapping[str, Any]) -> dict[str, Any]:
+    def square_object(placed: Mapping[str, Any]) -> dict[str, Any]:
         left, top, right, bottom = placed["box"]
         x, y, half = (left + right) / 2, (top + bottom) / 2, (right - left) * width / least / 2
-        return {**placed, "box": [x - half, y - half, x + half, y + half]}
+        return {**placed, "box": [max(x - half, 0.0), max(y - half, 0.0), min(x + half, 1.0), min(y + half, 1.0)]}
 
     words = [square_word(word, height, width) for word in labels["words"]]
-    return {**labels, "objects": [squared(placed) for placed in labels["objects"]], "words": words}
+    return {**labels, "objects": [square_object(placed) for placed in labels["objects"]], "words": words}

@@ -7,7 +7,7 @@ import pytest
 
 from dalle3_jax.data.scenes import FIRST, WHOLE, check_words, record_labels, render_scene, sample_scene, world_of
 from dalle3_jax.data.scenes.lettering import FONTS, INKS, SLOTS, Word, choose_case, sample_words
-from dalle3_jax.data.scenes.record import squared_labels
+from dalle3_jax.data.scenes.record import square_labels
 from dalle3_jax.data.scenes.signs import COLOURS, font_size, letter_edges, paint_words, sign_box
 
 SIZES = [(128, 128), (128, 224), (224, 128), (256, 256)]
@@ -133,7 +133,7 @@ def test_labels_of_any_frame_say_where_things_stand_in_a_square_one(height, widt
     grid = 8 / side + 8 / min(height, width)  # boxes are whole pixels, and stand and end on the worlds' grids
     for shown in SPOKEN[:60]:
         expected = record_labels(WHOLE, shown, side, side)
-        squared = squared_labels(record_labels(WHOLE, shown, height, width), height, width)
+        squared = square_labels(record_labels(WHOLE, shown, height, width), height, width)
         assert squared.keys() == expected.keys()
         for kind in ("objects", "words"):
             for one, other in zip(squared[kind], expected[kind], strict=True):
